@@ -1,0 +1,119 @@
+"""Synchronous driver for Servomex SERVOPRO 4000-series gas analysers.
+
+An analyser broadcasts ASCII frames by itself, or answers Modbus RTU or Modbus ASCII. All three are decoded into
+one set of frozen models behind one :class:`Analyzer`::
+
+    import servomex
+
+    with servomex.open_device("/dev/ttyUSB0") as analyzer:
+        frame = analyzer.poll()
+        for reading in frame:
+            print(reading.name, reading.value, reading.unit_text, reading.quality)
+
+A value that is not valid is ``None``; a frame that is too old, or a reply that cannot be proven to be the answer,
+is an error. No hardware at hand? ``open_device("sim://4100")`` opens a virtual analyser.
+"""
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from servomex import telegram
+from servomex.analyzer import Analyzer, open_continuous, open_device
+from servomex.continuous import ContinuousReader
+from servomex.enums import Capability, ChannelId, ChannelKind, ProtocolKind, Quality
+from servomex.errors import (
+    ErrorContext,
+    ServomexChecksumError,
+    ServomexConfigurationError,
+    ServomexConnectionError,
+    ServomexError,
+    ServomexFrameError,
+    ServomexIllegalDataAddressError,
+    ServomexIllegalDataValueError,
+    ServomexIllegalFunctionError,
+    ServomexModbusError,
+    ServomexParseError,
+    ServomexProtocolError,
+    ServomexProtocolUnsupportedError,
+    ServomexStaleError,
+    ServomexTimeoutError,
+    ServomexTransportError,
+    ServomexValidationError,
+)
+from servomex.link import SerialLink
+from servomex.models import (
+    ROW_COLUMNS,
+    AnalyserStatus,
+    CalGroupState,
+    ChannelInfo,
+    ChannelStatus,
+    DeviceInfo,
+    Frame,
+    Reading,
+    Sample,
+)
+from servomex.settings import SerialSettings
+from servomex.stream import FrameQueue
+from servomex.units import Unit, UnitKind
+
+if TYPE_CHECKING:
+    from servomex.modbus import ModbusClient
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ROW_COLUMNS",
+    "AnalyserStatus",
+    "Analyzer",
+    "CalGroupState",
+    "Capability",
+    "ChannelId",
+    "ChannelInfo",
+    "ChannelKind",
+    "ChannelStatus",
+    "ContinuousReader",
+    "DeviceInfo",
+    "ErrorContext",
+    "Frame",
+    "FrameQueue",
+    "ModbusClient",
+    "ProtocolKind",
+    "Quality",
+    "Reading",
+    "Sample",
+    "SerialLink",
+    "SerialSettings",
+    "ServomexChecksumError",
+    "ServomexConfigurationError",
+    "ServomexConnectionError",
+    "ServomexError",
+    "ServomexFrameError",
+    "ServomexIllegalDataAddressError",
+    "ServomexIllegalDataValueError",
+    "ServomexIllegalFunctionError",
+    "ServomexModbusError",
+    "ServomexParseError",
+    "ServomexProtocolError",
+    "ServomexProtocolUnsupportedError",
+    "ServomexStaleError",
+    "ServomexTimeoutError",
+    "ServomexTransportError",
+    "ServomexValidationError",
+    "Unit",
+    "UnitKind",
+    "__version__",
+    "open_continuous",
+    "open_device",
+    "telegram",
+]
+
+logging.getLogger("servomex").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs pymodbus when it is first asked for: pymodbus takes longer than all the rest."""
+    if name == "ModbusClient":
+        from servomex.modbus import ModbusClient
+
+        return ModbusClient
+    raise AttributeError(f"module 'servomex' has no attribute {name!r}")

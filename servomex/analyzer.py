@@ -1,0 +1,405 @@
+"""Analyzer: one analyser, whatever its communication mode; open_device opens one."""
+
+import contextlib
+import os
+import time
+import warnings
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Self
+
+from servomex.continuous import ContinuousReader
+from servomex.enums import Capability, ChannelId, ProtocolKind
+from servomex.errors import (
+    ErrorContext,
+    ServomexConfigurationError,
+    ServomexProtocolUnsupportedError,
+    ServomexTimeoutError,
+    ServomexValidationError,
+)
+from servomex.link import SerialLink
+from servomex.models import AnalyserStatus, ChannelInfo, ChannelStatus, DeviceInfo, Frame, Reading, Sample
+from servomex.settings import SerialSettings
+from servomex.validation import choice, seconds, whole
+
+if TYPE_CHECKING:
+    from servomex.modbus import ModbusClient
+
+OPENING_S = 2.0
+"""The first sweep may take at least this long, whatever the timeout: it also proves the line."""
+
+_READING = Capability.READ_CHANNELS | Capability.READ_STATUS | Capability.IDENTIFY
+
+
+class Analyzer:
+    """One gas analyser: its channels, its state, its identity. A context manager; :func:`open_device` makes one.
+
+    Any thread may call any method. Every ``timeout`` is in seconds and is a deadline for the whole call, repeated
+    requests and waiting for other callers included; left out, it is the one given to :func:`open_device`.
+
+    All reading methods raise :class:`ServomexTimeoutError` when nothing usable came in time,
+    :class:`ServomexConnectionError` when the port is closed or lost, and in the Modbus modes
+    :class:`ServomexFrameError` when only damaged replies came and :class:`ServomexModbusError` when the analyser
+    refused.
+
+    Args:
+        link: The port.
+        source: What receives from it: a ``ContinuousReader`` that was started, or a ``ModbusClient``.
+        timeout: Default for every ``timeout``; ``None`` for one that suits the line, see :attr:`timeout_s`.
+        owns_link: Whether :meth:`close` closes the port.
+
+    Attributes:
+        link: The port.
+        name: Names the analyser in rows; the port and the address, unless it is set.
+    """
+
+    def __init__(
+        self,
+        link: SerialLink,
+        source: "ContinuousReader | ModbusClient",
+        *,
+        timeout: float | None = None,
+        owns_link: bool = True,
+    ) -> None:
+        self.link = link
+        self._closed = False
+        self._reader: ContinuousReader | None = None
+        self._client: ModbusClient | None = None
+        if isinstance(source, ContinuousReader):
+            self._reader = source
+            self.name = link.port
+        else:
+            self._client = source
+            self.name = f"{link.port}:{source.address}"
+        self._timeout_s = None if timeout is None else seconds(timeout, "timeout")
+        self._owns_link = owns_link
+        self._last: Frame | None = None
+        self._info: DeviceInfo | None = None
+
+    @property
+    def protocol(self) -> ProtocolKind:
+        """The communication mode in use; never ``AUTO``."""
+        return self._client.protocol if self._client else ProtocolKind.CONTINUOUS_ASCII
+
+    @property
+    def capabilities(self) -> Capability:
+        """What can be done in this mode. In continuous mode nothing can be sent to the analyser."""
+        return _READING | Capability.LOOPBACK if self._client else _READING
+
+    @property
+    def timeout_s(self) -> float:
+        """Seconds that a call takes at most when it is given no ``timeout``.
+
+        Unless it was set: over Modbus 1 s and twice the time a sweep takes on this line, in continuous mode
+        0.5 s and one and a half broadcast periods, but at least 1 s.
+        """
+        if self._timeout_s is not None:
+            return self._timeout_s
+        if self._client:
+            return 1.0 + 2 * self._client.sweep_s
+        period_s = self._reader.period_s if self._reader else None
+        return max(1.0, 0.5 + 1.5 * (period_s or 0.0))
+
+    @property
+    def dropped_frames(self) -> int:
+        """How many damaged broadcasts, or damaged and late Modbus replies, were refused since it was opened."""
+        if self._client:
+            return self._client.exchange.damaged_replies + self._client.exchange.late_replies
+        return self._reader.dropped_frames if self._reader else 0
+
+    @property
+    def period_s(self) -> float | None:
+        """Seconds between broadcasts as observed; ``None`` over Modbus and before the second broadcast."""
+        return self._reader.period_s if self._reader else None
+
+    @property
+    def info(self) -> DeviceInfo | None:
+        """What :meth:`identify` found last; ``None`` before it ran."""
+        return self._info
+
+    def poll(
+        self, *, wait_fresh: bool = False, timeout: float | None = None, max_age: float | None = None
+    ) -> Frame:
+        """Give all channels with their states.
+
+        Over Modbus they are read now. In continuous mode the last broadcast is given while it is younger than
+        ``max_age``; otherwise the next one is waited for.
+
+        Args:
+            wait_fresh: In continuous mode, give only a broadcast that arrives after the call.
+            timeout: Seconds.
+            max_age: Seconds a broadcast may be old; 2.5 periods as observed, or 10 s before one is known. What
+                Modbus reads is never older than the call.
+
+        Raises:
+            ServomexStaleError: No new broadcast came; the error carries the last frame and its age.
+        """
+        deadline = self._deadline(timeout)
+        if self._client:
+            frame = self._client.read_frame(deadline)
+        else:
+            limit_s = None if max_age is None else seconds(max_age, "max_age", zero=True)
+            frame = self._broadcasts.read_frame(deadline, max_age=limit_s, wait_fresh=wait_fresh)
+        self._last = frame
+        return frame
+
+    def read_channel(self, channel: ChannelId | str, *, timeout: float | None = None) -> Reading:
+        """Give one channel with its state; over Modbus only this channel is read.
+
+        Raises:
+            ServomexValidationError: The channel is unknown or not populated.
+        """
+        wanted = choice(ChannelId, channel, "channel")
+        if self._client:
+            return self._client.read_channel(wanted, self._deadline(timeout))
+        return self.poll(timeout=timeout)[wanted]
+
+    def read_all(self, *, timeout: float | None = None) -> dict[ChannelId, Reading]:
+        """Give all readings by channel, in the analyser's order."""
+        return {reading.channel: reading for reading in self.poll(timeout=timeout)}
+
+    def status(self, channel: ChannelId | str, *, timeout: float | None = None) -> ChannelStatus:
+        """Give one channel's state; over Modbus only that is read.
+
+        Raises:
+            ServomexValidationError: The channel is unknown, or in continuous mode not populated.
+        """
+        wanted = choice(ChannelId, channel, "channel")
+        if self._client:
+            return self._client.read_status(wanted, self._deadline(timeout))
+        return self.poll(timeout=timeout)[wanted].status
+
+    def analyser_status(self, *, timeout: float | None = None) -> AnalyserStatus:
+        """Give the state of the analyser as a whole; over Modbus only that is read."""
+        if self._client:
+            return self._client.read_analyser(self._deadline(timeout))
+        return self.poll(timeout=timeout).analyser
+
+    def identify(self, *, timeout: float | None = None) -> DeviceInfo:
+        """Read what is known of the analyser: its channels with names and units, and how it was reached."""
+        if self._client:
+            self._client.look_at_all_channels()
+        frame = self.poll(timeout=timeout)
+        self._info = DeviceInfo(
+            self.link.port,
+            self.protocol,
+            self._client.address if self._client else None,
+            self.link.settings,
+            tuple(ChannelInfo(item.channel, item.name, item.unit, item.unit_text) for item in frame),
+        )
+        return self._info
+
+    def snapshot(self) -> Frame:
+        """Give the newest frame at hand without any I/O, however old it is: look at its ``age_s``.
+
+        Raises:
+            ServomexTimeoutError: There is none yet.
+        """
+        frame = self._reader.latest if self._reader else self._last
+        if frame is None:
+            raise ServomexTimeoutError("no frame has been received yet: call poll() first", self._context())
+        return frame
+
+    def poll_samples(
+        self, *, names: Iterable[ChannelId | str] | None = None, timeout: float | None = None
+    ) -> list[Sample]:
+        """Give one :class:`Sample` a channel, as rows for a recording.
+
+        Args:
+            names: The channels that are wanted; all when ``None``.
+            timeout: Seconds.
+
+        Raises:
+            ServomexValidationError: A channel is unknown.
+        """
+        wanted = None if names is None else _channels(names)
+        frame = self.poll(timeout=timeout)
+        return (frame if wanted is None else frame.only(wanted)).as_samples(device=self.name)
+
+    def loopback(self, payload: bytes, *, timeout: float | None = None) -> bytes:
+        """Send two bytes to the analyser and give what it sends back (FC08, sub-function 00).
+
+        On a line that echoes, an analyser is asked first, so that the echo is not taken for it.
+
+        Raises:
+            ServomexValidationError: ``payload`` is not two bytes.
+            ServomexProtocolUnsupportedError: The analyser is in continuous mode.
+        """
+        if not self._client:
+            raise ServomexProtocolUnsupportedError(
+                "nothing can be sent to an analyser in continuous mode: set it to Modbus on its panel",
+                self._context(),
+            )
+        if not isinstance(payload, bytes) or len(payload) != 2:
+            raise ServomexValidationError(f"the payload of a loopback is 2 bytes, not {payload!r}")
+        return self._client.loopback(payload, self._deadline(timeout))
+
+    def close(self) -> None:
+        """End the thread, if there is one, and close the port, if it was opened for this analyser."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._reader:
+                self._reader.stop()
+        finally:
+            if self._owns_link:
+                self.link.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            warnings.warn(
+                f"the analyser on {self.link.port} was never closed: use 'with', or call close()",
+                ResourceWarning,
+                stacklevel=1,
+            )
+            self.close()
+
+    def __repr__(self) -> str:
+        return f"<Analyzer {self.name} {self.protocol}>"
+
+    @property
+    def _broadcasts(self) -> ContinuousReader:
+        assert self._reader is not None  # noqa: S101 (there is a reader wherever there is no client)
+        return self._reader
+
+    def _deadline(self, timeout: float | None) -> float:
+        limit_s = self.timeout_s if timeout is None else seconds(timeout, "timeout")
+        return time.monotonic() + limit_s
+
+    def _context(self) -> ErrorContext:
+        return ErrorContext(self.link.port, self.protocol)
+
+
+def open_device(
+    port: str | os.PathLike[str] | SerialLink | Any,
+    *,
+    protocol: ProtocolKind | str = ProtocolKind.AUTO,
+    address: int = 1,
+    serial_settings: SerialSettings | None = None,
+    timeout: float | None = None,
+    identify: bool = True,
+    channels: Iterable[ChannelId | str] | None = None,
+    retries: int = 2,
+    gap: float = 0.05,
+    listen: float = 10.0,
+    reconnect: bool = True,
+) -> Analyzer:
+    """Open an analyser and make sure that it is there.
+
+    Args:
+        port: A device path, ``COM11``, a pyserial URL (``socket://``, ``rfc2217://``, ``hwgrep://``), ``sim://``,
+            an open :class:`SerialLink` or a pyserial object. A link or object that is passed in stays open when
+            the analyser is closed.
+        protocol: The communication mode set on the analyser's panel; ``auto`` finds it.
+        address: Modbus slave address, 1 to 247.
+        serial_settings: Must equal those on the panel; 19200 8N1 when left out. Not together with a link.
+        timeout: Seconds that each call takes at most; when left out, one that suits mode and line, see
+            :attr:`Analyzer.timeout_s`.
+        identify: Read the channels, which shows that the analyser is there. Without, nothing is sent and nothing
+            is waited for, except that ``auto`` must find the mode.
+        channels: Read only these; all that are populated when left out.
+        retries: How often a Modbus read is repeated within its deadline, 0 to 10.
+        gap: Seconds of silence before each Modbus request, 0 to 10. Not together with a link.
+        listen: Seconds to wait for the first broadcast, and for ``auto`` to find the mode.
+        reconnect: Reopen a port that was unplugged.
+
+    Raises:
+        ServomexValidationError: An argument is out of range, or a channel of ``channels`` is not populated.
+        ServomexConnectionError: The port is missing, busy or forbidden.
+        ServomexTimeoutError: No analyser was found.
+        ServomexFrameError: What came is damaged.
+    """
+    kind = choice(ProtocolKind, protocol, "protocol")
+    whole(address, "address", 1, 247)
+    whole(retries, "retries", 0, 10)
+    listen_s = seconds(listen, "listen")
+    timeout_s = None if timeout is None else seconds(timeout, "timeout")
+    selected = None if channels is None else _channels(channels)
+    with contextlib.ExitStack() as undo:
+        if isinstance(port, SerialLink):
+            if serial_settings is not None:
+                raise ServomexConfigurationError("serial_settings belong to the SerialLink: give them there")
+            link = port
+        else:
+            link = SerialLink(port, serial_settings, gap=gap, reconnect=reconnect)
+            undo.callback(link.close)
+            link.open()
+        first: Frame | None = None
+        if kind is ProtocolKind.AUTO:
+            from servomex.detect import detect
+
+            found = detect(link, address, listen=listen_s)
+            kind, first = found.protocol, found.frame
+        source = _source(link, kind, address, retries, selected, first)
+        analyzer = Analyzer(link, source, timeout=timeout_s, owns_link=link is not port)
+        undo.callback(analyzer.close)
+        if identify:
+            _meet(analyzer, selected, listen_s)
+        undo.pop_all()
+    return analyzer
+
+
+def open_continuous(
+    port: str | os.PathLike[str] | SerialLink | Any,
+    *,
+    serial_settings: SerialSettings | None = None,
+    timeout: float | None = None,
+    identify: bool = True,
+    channels: Iterable[ChannelId | str] | None = None,
+    listen: float = 10.0,
+    reconnect: bool = True,
+) -> Analyzer:
+    """Open an analyser in continuous mode: :func:`open_device` without the arguments that only Modbus has."""
+    return open_device(
+        port,
+        protocol=ProtocolKind.CONTINUOUS_ASCII,
+        serial_settings=serial_settings,
+        timeout=timeout,
+        identify=identify,
+        channels=channels,
+        listen=listen,
+        reconnect=reconnect,
+    )
+
+
+def _channels(names: Iterable[ChannelId | str]) -> frozenset[ChannelId]:
+    if isinstance(names, str):
+        raise ServomexValidationError(f"channels are a list such as ['I1', 'I2'], not the text {names!r}")
+    wanted = frozenset(choice(ChannelId, name, "channel") for name in names)
+    if not wanted:
+        raise ServomexValidationError("an empty list of channels reads nothing: leave it out to read all")
+    return wanted
+
+
+def _source(
+    link: SerialLink,
+    protocol: ProtocolKind,
+    address: int,
+    retries: int,
+    channels: frozenset[ChannelId] | None,
+    first: Frame | None,
+) -> "ContinuousReader | ModbusClient":
+    if protocol is ProtocolKind.CONTINUOUS_ASCII:
+        reader = ContinuousReader(link, channels=channels, first=first)
+        reader.start()
+        return reader
+    from servomex.modbus import ModbusClient
+
+    return ModbusClient(link, address, protocol, retries=retries, channels=channels)
+
+
+def _meet(analyzer: Analyzer, selected: frozenset[ChannelId] | None, listen_s: float) -> None:
+    """Read the channels of an analyser for the first time, and see that those selected are there."""
+    continuous = analyzer.protocol is ProtocolKind.CONTINUOUS_ASCII
+    info = analyzer.identify(timeout=listen_s if continuous else max(analyzer.timeout_s, OPENING_S))
+    missing = (selected or frozenset()) - {item.channel for item in info.channels}
+    if missing:
+        raise ServomexValidationError(
+            f"not populated: {', '.join(sorted(missing))}", ErrorContext(analyzer.link.port, analyzer.protocol)
+        )

@@ -1,0 +1,123 @@
+"""AUTO: find out in which communication mode an analyser is, by reads only."""
+
+import time
+from datetime import UTC, datetime
+
+import attrs
+
+from servomex import registers
+from servomex.enums import ProtocolKind
+from servomex.errors import (
+    ErrorContext,
+    ServomexFrameError,
+    ServomexModbusError,
+    ServomexParseError,
+    ServomexTimeoutError,
+)
+from servomex.exchange import Exchange
+from servomex.link import SerialLink
+from servomex.link_client import READ_INPUTS, Query
+from servomex.models import Frame
+from servomex.telegram import HEADER, FrameSplitter, parse_frame
+
+PROBE_S = 0.6
+"""How long a probe may take; each reply that came too late doubles it for the next."""
+PAUSES_S = (0.2, 2.0)
+"""Shortest and longest pause between rounds of probes: on RS485 a probe could hit a broadcast."""
+
+_PROBE = Query(READ_INPUTS, registers.ANALYSER_FLAGS)
+_FRAMINGS = (ProtocolKind.MODBUS_RTU, ProtocolKind.MODBUS_ASCII)
+
+
+@attrs.frozen
+class Detection:
+    """What was found: the mode, and in continuous mode the frame that showed it."""
+
+    protocol: ProtocolKind
+    frame: Frame | None = None
+
+
+class _Ear:
+    """Listens for a broadcast in everything that comes, also while Modbus is probed."""
+
+    def __init__(self) -> None:
+        self.frame: Frame | None = None
+        self.broadcast = False
+        self.bytes_heard = 0
+        self._splitter = FrameSplitter()
+        self._recent = b""
+
+    def hear(self, data: bytes, monotonic_ns: int) -> None:
+        self.bytes_heard += len(data)
+        self._recent = (self._recent + data)[-256:]
+        self.broadcast = self.broadcast or HEADER.search(self._recent) is not None
+        for piece in self._splitter.feed(data):
+            try:
+                self.frame = parse_frame(piece, received_at=datetime.now(UTC), monotonic_ns=monotonic_ns)
+            except ServomexParseError:
+                continue  # damage, or another protocol's bytes: nothing that speaks for a broadcast
+
+
+def detect(link: SerialLink, address: int, *, listen: float) -> Detection:
+    """Find the communication mode of the analyser on a line.
+
+    Modbus RTU and ASCII are probed in turn with a read of two discrete inputs, while every byte that comes is
+    searched for a broadcast. Nothing is ever written to the analyser, and no loopback counts as presence, since
+    an echoing adapter answers one as well.
+
+    Args:
+        link: An open port.
+        address: The Modbus slave address to ask.
+        listen: Seconds until giving up; a broadcast may come as rarely as every 9999 s.
+
+    Raises:
+        ServomexTimeoutError: Nothing was found.
+        ServomexConnectionError: The port is closed or lost.
+    """
+    started = time.monotonic()
+    deadline = started + listen
+    ear = _Ear()
+    probes = [(framing, Exchange(link, address, framing, retries=0)) for framing in _FRAMINGS]
+    pause_s, longest_s = PAUSES_S
+    with link.conversation(deadline), link.tap(ear.hear):
+        while time.monotonic() < deadline:
+            for framing, exchange in probes:
+                if not ear.broadcast and _answers(exchange, deadline):
+                    return Detection(framing)
+            _listen(link, ear, deadline if ear.broadcast else min(deadline, time.monotonic() + pause_s))
+            if ear.frame is not None:
+                return Detection(ProtocolKind.CONTINUOUS_ASCII, ear.frame)
+            pause_s = min(longest_s, 2 * pause_s)
+    raise _nothing_found(link, address, ear, time.monotonic() - started)
+
+
+def _answers(exchange: Exchange, deadline: float) -> bool:
+    wait_s = PROBE_S * 2**exchange.late_replies
+    try:
+        exchange.ask(_PROBE, min(deadline, time.monotonic() + wait_s))
+    except ServomexModbusError:
+        return True  # it refused, in this framing
+    except (ServomexTimeoutError, ServomexFrameError):
+        return False
+    return True
+
+
+def _listen(link: SerialLink, ear: _Ear, until: float) -> None:
+    while ear.frame is None and time.monotonic() < until:
+        link.read(until)
+
+
+def _nothing_found(link: SerialLink, address: int, ear: _Ear, elapsed_s: float) -> ServomexTimeoutError:
+    if ear.broadcast:
+        seen = "a broadcast was heard, but no frame came undamaged: check the cable and the serial settings"
+    elif link.echo:
+        seen = "only the adapter's echo came back: check the wiring, and that the analyser is on"
+    elif ear.bytes_heard:
+        seen = f"{ear.bytes_heard} bytes came that fit no mode: check the baud rate and the other serial settings"
+    else:
+        seen = "not one byte came: check that the analyser is on, the wiring, the address and the serial settings"
+    return ServomexTimeoutError(
+        f"no analyser found in {elapsed_s:.1f} s: nothing answered Modbus RTU or ASCII at address {address}, and "
+        f"no broadcast came (its frame frequency may be longer, or 0). {seen[0].upper()}{seen[1:]}",
+        ErrorContext(port=link.port),
+    )

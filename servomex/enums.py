@@ -1,0 +1,65 @@
+"""The closed vocabularies: communication modes, channels, quality."""
+
+from enum import Flag, StrEnum, auto
+
+
+class ProtocolKind(StrEnum):
+    """The communication mode of an analyser; it is chosen on its front panel, not by software."""
+
+    AUTO = "auto"
+    CONTINUOUS_ASCII = "continuous"
+    MODBUS_RTU = "modbus_rtu"
+    MODBUS_ASCII = "modbus_ascii"
+
+
+class Capability(Flag):
+    """What can be done with an analyser in its communication mode."""
+
+    READ_CHANNELS = auto()
+    READ_STATUS = auto()
+    IDENTIFY = auto()
+    LOOPBACK = auto()
+
+
+class ChannelKind(StrEnum):
+    """Where a channel's value comes from."""
+
+    MEASURED = "measured"
+    DERIVED = "derived"
+    EXTERNAL = "external"
+
+
+class ChannelId(StrEnum):
+    """A channel, in the order in which the analyser lists them.
+
+    I1 to I4 are measured, D1 to D4 derived from them, E1 and E2 are external milliampere inputs
+    (installation manual, table 3.7).
+    """
+
+    I1 = "I1"
+    I2 = "I2"
+    I3 = "I3"
+    I4 = "I4"
+    D1 = "D1"
+    D2 = "D2"
+    D3 = "D3"
+    D4 = "D4"
+    E1 = "E1"
+    E2 = "E2"
+
+    @property
+    def kind(self) -> ChannelKind:
+        """Where the channel's value comes from."""
+        return _KINDS[self.value[0]]
+
+
+_KINDS = {"I": ChannelKind.MEASURED, "D": ChannelKind.DERIVED, "E": ChannelKind.EXTERNAL}
+EXTERNAL_CHANNELS = frozenset({ChannelId.E1, ChannelId.E2})
+
+
+class Quality(StrEnum):
+    """How far a value may be trusted, from the state that came with it."""
+
+    GOOD = "good"
+    UNCERTAIN = "uncertain"
+    BAD = "bad"

@@ -1,0 +1,174 @@
+"""The errors of this package: who is at fault, where, and what to do.
+
+::
+
+    ServomexError
+    ├── ServomexConfigurationError (ValueError)   what was asked for cannot be
+    │   └── ServomexValidationError               an argument is out of range or unknown
+    ├── ServomexTransportError                    the line
+    │   ├── ServomexTimeoutError (TimeoutError)   nothing usable came in time
+    │   │   └── ServomexStaleError                only an old broadcast is at hand
+    │   └── ServomexConnectionError (ConnectionError)   the port is missing, busy, forbidden or lost
+    └── ServomexProtocolError                     what came is not what it should be
+        ├── ServomexParseError (ValueError)       a broadcast frame breaks the format
+        │   └── ServomexChecksumError             ... or its checksum
+        ├── ServomexFrameError                    a Modbus reply is damaged or answers something else
+        ├── ServomexModbusError                   the analyser refused: an exception reply
+        │   ├── ServomexIllegalFunctionError      exception 01
+        │   ├── ServomexIllegalDataAddressError   exception 02
+        │   └── ServomexIllegalDataValueError     exception 03
+        └── ServomexProtocolUnsupportedError      the communication mode cannot do this
+
+Every error carries an :class:`ErrorContext`, which ``str()`` shows behind the message.
+"""
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from servomex.models import Frame
+
+
+def _hex(data: bytes) -> str:
+    """Show bytes for an error text, long ones shortened in the middle."""
+    if len(data) <= 24:
+        return data.hex(" ")
+    return f"{data[:16].hex(' ')} ... {data[-4:].hex(' ')} ({len(data)} bytes)"
+
+
+@attrs.frozen
+class ErrorContext:
+    """Where an error happened. Every field may be unknown (``None``).
+
+    Attributes:
+        port: Device path or URL of the port.
+        protocol: Communication mode, one of the values of ``ProtocolKind``.
+        address: Modbus slave address, 1 to 247.
+        channel: Channel id such as ``I1``.
+        register: First register, discrete input or coil of the request, by the maker's number (30001 ...).
+        function_code: Modbus function code of the request.
+        request: Bytes that were sent.
+        response: Bytes that came, as far as they came.
+        elapsed_s: Seconds from the start of the call to the error.
+    """
+
+    port: str | None = None
+    protocol: str | None = None
+    address: int | None = None
+    channel: str | None = None
+    register: int | None = None
+    function_code: int | None = None
+    request: bytes | None = None
+    response: bytes | None = None
+    elapsed_s: float | None = None
+
+    def __str__(self) -> str:
+        parts = (
+            self.port,
+            self.protocol,
+            None if self.address is None else f"address {self.address}",
+            self.channel,
+            None if self.function_code is None else f"FC{self.function_code:02d}",
+            None if self.register is None else f"number {self.register:05d}",
+            None if not self.request else f"sent {_hex(self.request)}",
+            None if not self.response else f"got {_hex(self.response)}",
+            None if self.elapsed_s is None else f"after {self.elapsed_s:.2f} s",
+        )
+        return ", ".join(part for part in parts if part)
+
+
+class ServomexError(Exception):
+    """Base of every error that this package raises on purpose.
+
+    Attributes:
+        message: What happened and what to do, without the context.
+        context: Where it happened.
+    """
+
+    def __init__(self, message: str, context: ErrorContext | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.context = context or ErrorContext()
+
+    def __str__(self) -> str:
+        where = str(self.context)
+        return f"{self.message} [{where}]" if where else self.message
+
+
+class ServomexConfigurationError(ServomexError, ValueError):
+    """What was asked for cannot be: an unusable setting or combination of settings."""
+
+
+class ServomexValidationError(ServomexConfigurationError):
+    """An argument is out of range or names something unknown."""
+
+
+class ServomexTransportError(ServomexError):
+    """The line between this computer and the analyser failed."""
+
+
+class ServomexTimeoutError(ServomexTransportError, TimeoutError):
+    """Nothing usable came before the deadline of the call."""
+
+
+class ServomexStaleError(ServomexTimeoutError):
+    """No new broadcast came in time, and the last one is too old to pass as current.
+
+    Attributes:
+        frame: The last frame that was received.
+        age_s: Seconds since its last byte arrived.
+    """
+
+    def __init__(self, message: str, context: ErrorContext | None = None, *, frame: "Frame", age_s: float) -> None:
+        super().__init__(message, context)
+        self.frame = frame
+        self.age_s = age_s
+
+    def __reduce__(self) -> "tuple[object, ...]":
+        return (_rebuild_stale, (self.message, self.context, self.frame, self.age_s))
+
+
+def _rebuild_stale(message: str, context: ErrorContext, frame: "Frame", age_s: float) -> ServomexStaleError:
+    """Unpickle: an exception cannot be rebuilt from positional arguments alone."""
+    return ServomexStaleError(message, context, frame=frame, age_s=age_s)
+
+
+class ServomexConnectionError(ServomexTransportError, ConnectionError):
+    """The port is missing, busy, forbidden, closed or was unplugged."""
+
+
+class ServomexProtocolError(ServomexError):
+    """What came over the line is not what the protocol allows."""
+
+
+class ServomexParseError(ServomexProtocolError, ValueError):
+    """A continuous frame breaks the format."""
+
+
+class ServomexChecksumError(ServomexParseError):
+    """The checksum of a continuous frame does not fit its bytes."""
+
+
+class ServomexFrameError(ServomexProtocolError):
+    """A Modbus reply is damaged, short, or answers another request."""
+
+
+class ServomexModbusError(ServomexProtocolError):
+    """The analyser answered with a Modbus exception: it received the request and refused it."""
+
+
+class ServomexIllegalFunctionError(ServomexModbusError):
+    """Modbus exception 01: the function is not supported."""
+
+
+class ServomexIllegalDataAddressError(ServomexModbusError):
+    """Modbus exception 02: an address is outside the supported range."""
+
+
+class ServomexIllegalDataValueError(ServomexModbusError):
+    """Modbus exception 03: the data is invalid."""
+
+
+class ServomexProtocolUnsupportedError(ServomexProtocolError):
+    """The analyser's communication mode cannot do what was asked."""

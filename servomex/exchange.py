@@ -1,0 +1,286 @@
+"""One Modbus request and its reply, and the proof that they belong together.
+
+Neither Modbus framing has a transaction number: a late reply looks like the reply to the next request of the
+same shape. What keeps another channel's value, or an older one, from being taken for the answer:
+
+1. Before each request the line is read until it has been silent for the gap.
+2. Only bytes from this request's address and function code on are looked at.
+3. The reply is compared with the request: size, function, address, count.
+4. After any failure nothing is believed until the line has been silent and a loopback (FC08) with a fresh
+   number has been answered: the analyser answers in order, so nothing older can follow that answer.
+"""
+
+import secrets
+import time
+from typing import Any
+
+import attrs
+
+from servomex import registers
+from servomex.enums import ProtocolKind
+from servomex.errors import (
+    ErrorContext,
+    ServomexError,
+    ServomexFrameError,
+    ServomexIllegalDataAddressError,
+    ServomexIllegalDataValueError,
+    ServomexIllegalFunctionError,
+    ServomexModbusError,
+    ServomexTimeoutError,
+)
+from servomex.link import SerialLink
+from servomex.link_client import (
+    CODEC_ERRORS,
+    LOOPBACK,
+    READ_INPUTS,
+    READ_REGISTERS,
+    DamagedFault,
+    LinkClient,
+    NoReplyFault,
+    Query,
+    ReplyFault,
+    UnquietFault,
+)
+from servomex.registers import message_size
+from servomex.telegram import HEADER
+
+QUIET_S = 0.25
+"""Silence that is waited for after a failure, before the fence."""
+FIRST_WAIT_S = 0.5
+"""How long a reply may take to begin before a request is repeated, as long as none was seen to take longer."""
+SHORTEST_WAIT_S = 0.15
+LONGEST_WAIT_S = 10.0
+
+_REFUSALS: dict[int, tuple[type[ServomexModbusError], str]] = {
+    1: (ServomexIllegalFunctionError, "it does not support this function"),
+    2: (ServomexIllegalDataAddressError, "the address is outside its range"),
+    3: (ServomexIllegalDataValueError, "the data is invalid"),
+}
+
+
+@attrs.frozen
+class Reply:
+    """A reply that was checked against its request.
+
+    Attributes:
+        words: Registers of FC04.
+        bits: Discrete inputs of FC02, without the padding of the last byte.
+        payload: What FC08 sent back.
+        raw: The bytes on the wire.
+        sent_ns: When the request was sent, ``time.monotonic_ns()``.
+    """
+
+    words: tuple[int, ...]
+    bits: tuple[bool, ...]
+    payload: bytes
+    raw: bytes
+    sent_ns: int
+
+
+class Exchange:
+    """Asks one address of a link, and believes only what is proven to be the answer.
+
+    The caller holds the link's lock, see :meth:`SerialLink.conversation`.
+
+    Args:
+        link: The port.
+        address: Slave address, 1 to 247.
+        framing: ``MODBUS_RTU`` or ``MODBUS_ASCII``.
+        retries: How often a request is repeated within its deadline.
+
+    Attributes:
+        late_replies: Replies that came too late and were refused.
+        damaged_replies: Attempts that failed because what came was damaged or answered something else.
+    """
+
+    def __init__(self, link: SerialLink, address: int, framing: ProtocolKind, retries: int) -> None:
+        self.late_replies = 0
+        self.damaged_replies = 0
+        self._link = link
+        self._address = address
+        self._framing = framing
+        self._retries = retries
+        self._client = LinkClient(link, address, framing)
+        self._patience_s = SHORTEST_WAIT_S
+        self._unanswered = False
+        self._surplus = 0
+
+    def ask(self, query: Query, deadline: float) -> Reply:
+        """Send a request and give its reply, repeating it until ``deadline`` (``time.monotonic()``) at most.
+
+        Raises:
+            ServomexTimeoutError: No reply came.
+            ServomexFrameError: Only damaged or foreign bytes came.
+            ServomexModbusError: The analyser refused the request.
+            ServomexConnectionError: The port is closed or lost.
+        """
+        started = time.monotonic()
+        for left in range(self._retries, -1, -1):
+            try:
+                if self._address not in self._link.proven:
+                    self._prove(deadline)
+                self._settle(self._link.gap_s, deadline)
+                self._begin(query, self._first_wait(left, deadline), deadline)
+                reply = self._checked(query, self._client.execute(False, query.request(self._address)))
+            except ServomexModbusError:
+                self._trust()
+                raise
+            except (ReplyFault, *CODEC_ERRORS) as error:
+                fault = self._fault(error)
+                if not left or time.monotonic() >= deadline:
+                    raise self._failure(query, fault, started) from fault
+            else:
+                self._trust()
+                return reply
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _first_wait(self, left: int, deadline: float) -> float:
+        """Decide how long the reply may take to begin, so that ``left`` more attempts fit before the deadline."""
+        remaining = deadline - time.monotonic()
+        if not left:
+            return remaining
+        return min(remaining, max(self._patience_s, min(FIRST_WAIT_S, remaining / (left + 1))))
+
+    def _prove(self, deadline: float) -> None:
+        """Make sure that no reply to an earlier request can still come: silence, then the fence."""
+        self._settle(QUIET_S if self._unanswered else self._link.gap_s, deadline)
+        if self._link.echo is None:
+            self._once(Query(READ_INPUTS, registers.ANALYSER_FLAGS), deadline)
+            self._settle(self._link.gap_s, deadline)
+        fence = Query(LOOPBACK, payload=secrets.token_bytes(2))
+        reply = self._once(fence, deadline)
+        if reply is not None and reply.payload != fence.payload:
+            raise DamagedFault("an older loopback was answered")
+        self._trust()
+
+    def _once(self, query: Query, deadline: float) -> Reply | None:
+        """Ask without repeating; ``None`` for a refusal, which is an answer as well."""
+        self._begin(query, self._first_wait(1, deadline), deadline)
+        try:
+            return self._checked(query, self._client.execute(False, query.request(self._address)))
+        except ServomexModbusError:
+            return None
+
+    def _begin(self, query: Query, wait_s: float, deadline: float) -> None:
+        """Prepare for a request. Until it is answered, whatever ends the attempt, nothing is proven."""
+        self._link.proven.discard(self._address)
+        self._unanswered = True
+        self._surplus = 0
+        self._client.begin(query.function, wait_s, deadline)
+
+    def _trust(self) -> None:
+        """Note that the last request was answered, and that nothing else came with the answer."""
+        if not self._surplus:
+            self._link.proven.add(self._address)
+            self._unanswered = False
+
+    def _settle(self, silence_s: float, deadline: float) -> None:
+        dropped, silent = self._link.settle(silence_s, deadline)
+        self._count_late(dropped)
+        if not silent and dropped:
+            raise UnquietFault(dropped)
+        if not silent:
+            raise NoReplyFault
+
+    def _count_late(self, stray: bytes) -> None:
+        """Count a reply that came after it was given up, and have more patience from now on."""
+        heads = map(self._client.head, (READ_INPUTS, READ_REGISTERS, LOOPBACK))
+        if self._unanswered and any(head in stray for head in heads):
+            self.late_replies += 1
+            took = (time.monotonic_ns() - self._client.sent_ns) / 1e9
+            self._patience_s = min(LONGEST_WAIT_S, max(self._patience_s, 1.5 * took))
+
+    def _checked(self, query: Query, pdu: Any) -> Reply:
+        """Compare a reply with its request, byte count and all.
+
+        Raises:
+            ServomexModbusError: It is an exception reply.
+            DamagedFault: It answers something else.
+        """
+        client = self._client
+        refused = pdu.function_code == query.function | 0x80
+        if not refused and pdu.function_code != query.function:
+            raise DamagedFault(f"a reply to function {pdu.function_code} came")
+        size = message_size(2, 0 if refused else query.data_size, client.ascii)
+        raw = bytes(client.received[client.start or 0 :])
+        self._count_late(bytes(client.received[client.echo_size or 0 : client.start or 0]))
+        if len(raw) < size or (client.ascii and not raw[:size].endswith(b"\r\n")):
+            raise DamagedFault(f"a reply of {len(raw)} bytes came instead of {size}")
+        if client.echo_size == 0 and self._link.echo:
+            self._link.echo = None
+            raise DamagedFault("the adapter's echo is missing")
+        if query.function != LOOPBACK:
+            self._link.echo = bool(client.echo_size)
+        self._surplus = len(raw) - size
+        if refused:
+            raise self._refusal(query, pdu.exception_code)
+        reply = Reply(
+            tuple(pdu.registers),
+            tuple(map(bool, pdu.bits[: query.span.count])),
+            getattr(pdu, "message", b""),
+            raw[:size],
+            client.sent_ns,
+        )
+        found = {READ_REGISTERS: len(reply.words), READ_INPUTS: len(reply.bits)}.get(
+            query.function, query.span.count
+        )
+        if found != query.span.count:
+            raise DamagedFault(f"a reply with {found} instead of {query.span.count} items came")
+        return reply
+
+    def _refusal(self, query: Query, code: int) -> ServomexError:
+        kind, why = _REFUSALS.get(code, (ServomexModbusError, "the code is not one that the manual lists"))
+        return kind(f"the analyser refused the request with exception {code:02d}: {why}", self._context(query))
+
+    def _fault(self, error: Exception) -> ReplyFault:
+        """Count what ended an attempt, and give it as a fault."""
+        fault = error if isinstance(error, ReplyFault) else DamagedFault(str(error))
+        if isinstance(fault, DamagedFault):
+            self.damaged_replies += 1
+        return fault
+
+    def _failure(self, query: Query, fault: ReplyFault, started: float) -> ServomexError:
+        """Say what went wrong, who is at fault and what to do."""
+        context = self._context(query, time.monotonic() - started)
+        late = (
+            f" {self.late_replies} late replies were refused: allow a longer timeout." if self.late_replies else ""
+        )
+        if isinstance(fault, UnquietFault):
+            return _unquiet_error(fault.args[0], context)
+        if isinstance(fault, DamagedFault):
+            return ServomexFrameError(
+                f"only damaged replies came ({fault}): check the wiring, the gap and the serial settings.{late}",
+                context,
+            )
+        if self._client.received:
+            return ServomexTimeoutError(
+                f"only the adapter's echo came back: no analyser answers at address {self._address}.{late}",
+                context,
+            )
+        return ServomexTimeoutError(
+            f"no reply from address {self._address}: check that the analyser is on, its communication mode, "
+            f"address and serial settings, and the wiring.{late}",
+            context,
+        )
+
+    def _context(self, query: Query, elapsed_s: float | None = None) -> ErrorContext:
+        return ErrorContext(
+            port=self._link.port,
+            protocol=self._framing.value,
+            address=self._address,
+            register=query.number,
+            function_code=query.function,
+            request=self._client.sent,
+            response=bytes(self._client.received),
+            elapsed_s=elapsed_s,
+        )
+
+
+def _unquiet_error(dropped: bytes, context: ErrorContext) -> ServomexError:
+    if HEADER.search(dropped):
+        return ServomexFrameError(
+            "the analyser is in continuous mode: it broadcasts by itself and answers nothing. "
+            "Open it with protocol='continuous'",
+            context,
+        )
+    return ServomexFrameError("the line never falls silent: another master or noise is on it", context)

@@ -1,0 +1,189 @@
+"""One Modbus request on a link, framed by pymodbus. The only module that imports pymodbus's client."""
+
+import logging
+import struct
+import time
+from typing import Any
+
+import attrs
+from pymodbus import ModbusException
+from pymodbus.client import ModbusSerialClient
+from pymodbus.framer import FramerType
+from pymodbus.pdu import ModbusPDU
+from pymodbus.pdu.bit_message import ReadDiscreteInputsRequest
+from pymodbus.pdu.diag_message import ReturnQueryDataRequest
+from pymodbus.pdu.register_message import ReadInputRegistersRequest
+
+from servomex import registers
+from servomex.enums import ProtocolKind
+from servomex.link import SerialLink
+from servomex.registers import Span
+
+logging.getLogger("pymodbus").addHandler(logging.NullHandler())  # its errors would reach stderr otherwise
+
+SILENCE_S = 0.1
+"""Silence that ends a reply once it has begun."""
+MAX_REPLY = 600
+"""More bytes than this are no reply; the longest, 70 registers in ASCII, has 291."""
+
+
+READ_INPUTS = 2
+READ_REGISTERS = 4
+LOOPBACK = 8
+
+
+class ReplyFault(Exception):  # noqa: N818 (it never leaves the package; errors do)
+    """An attempt failed. Not a TimeoutError: pymodbus takes those for its own and swallows them."""
+
+
+class NoReplyFault(ReplyFault):
+    """Not one byte of a reply came."""
+
+
+class DamagedFault(ReplyFault):
+    """Bytes came that are no reply to the request."""
+
+
+class UnquietFault(ReplyFault):
+    """The line did not fall silent."""
+
+
+# What pymodbus lets out when a reply is damaged in a way that its framers do not expect.
+CODEC_ERRORS = (ModbusException, ValueError, IndexError, struct.error)
+
+
+@attrs.frozen
+class Query:
+    """A request that reads ``span`` with function code 02 or 04, or sends ``payload`` around with 08."""
+
+    function: int
+    span: Span = registers.NOTHING
+    payload: bytes = b""
+
+    @property
+    def number(self) -> int | None:
+        """The maker's number of the first input or register."""
+        first = {READ_INPUTS: registers.INPUT_NUMBER, READ_REGISTERS: registers.REGISTER_NUMBER}
+        return first[self.function] + self.span.address if self.function in first else None
+
+    @property
+    def data_size(self) -> int:
+        """Bytes that the reply carries behind the function code and one more byte."""
+        sizes = {
+            READ_INPUTS: (self.span.count + 7) // 8,
+            READ_REGISTERS: 2 * self.span.count,
+            LOOPBACK: 1 + len(self.payload),
+        }
+        return sizes[self.function]
+
+    def request(self, address: int) -> ModbusPDU:
+        """Build pymodbus's request."""
+        if self.function == LOOPBACK:
+            return ReturnQueryDataRequest(message=self.payload, dev_id=address)
+        kind = ReadInputRegistersRequest if self.function == READ_REGISTERS else ReadDiscreteInputsRequest
+        return kind(address=self.span.address, count=self.span.count, dev_id=address)
+
+
+class LinkClient(ModbusSerialClient):
+    """pymodbus's client with a link under it: pymodbus does the framing; sending, receiving and time are ours."""
+
+    def __init__(self, link: SerialLink, address: int, framing: ProtocolKind) -> None:
+        self.ascii = framing is ProtocolKind.MODBUS_ASCII
+        super().__init__(
+            link.port, framer=FramerType.ASCII if self.ascii else FramerType.RTU, retries=0, timeout=3600
+        )
+        self.sent = b""
+        self.sent_ns = 0
+        self.received = bytearray()
+        self.echo_size: int | None = None
+        self.start: int | None = None
+        self._link = link
+        self._address = address
+        self._function = 0
+        self._wait_s = 0.0
+        self._deadline = 0.0
+        self._limit = 0.0
+        self._handed = 0
+
+    def begin(self, function: int, wait_s: float, deadline: float) -> None:
+        """Prepare for one request: its function, how long its reply may take to begin, the call's deadline."""
+        self._function, self._wait_s, self._deadline = function, wait_s, deadline
+        self.received.clear()
+        self.echo_size = self.start = None
+        self._handed = 0
+
+    def send(self, request: bytes, addr: tuple[Any, ...] | None = None) -> int:  # noqa: ARG002 (pymodbus's)
+        """Send a request that pymodbus has framed."""
+        self.sent = request
+        self._link.write(request)
+        self.sent_ns = time.monotonic_ns()
+        wait_s = len(request) * self._link.settings.char_time_s + self._wait_s
+        self._limit = min(self._deadline, time.monotonic() + wait_s)
+        return len(request)
+
+    def recv(self, size: int | None) -> bytes:  # noqa: ARG002 (pymodbus's)
+        """Wait for more of the reply: what came from its start on and was not handed out yet."""
+        while True:
+            data = self._link.read(self._limit)
+            if not data:
+                if self.echo_size and self._function != LOOPBACK:
+                    self._link.echo = True
+                nothing = len(self.received) == (self.echo_size or 0)
+                raise NoReplyFault if nothing else DamagedFault("bytes came that are no complete reply")
+            self.received += data
+            if len(self.received) > MAX_REPLY:
+                raise DamagedFault(f"more than {MAX_REPLY} bytes came")
+            fresh = self._fresh()
+            if self.start is not None:
+                self._limit = min(self._deadline, time.monotonic() + SILENCE_S)
+            if fresh:
+                return fresh
+
+    def _fresh(self) -> bytes:
+        if self.echo_size is None:
+            self.echo_size = self._measure_echo()
+        if self.start is None and self.echo_size is not None:
+            self.start = self._find_start(self.echo_size)
+            self._handed = self.start or 0
+        if self.start is None:
+            return b""
+        fresh = bytes(self.received[self._handed :])
+        self._handed = len(self.received)
+        return fresh
+
+    def _measure_echo(self) -> int | None:
+        """Count the bytes of the adapter's echo; ``None`` while that cannot be told.
+
+        The reply to a read never equals its request, so an echo shows itself there. The reply to a loopback
+        does: it is taken for an echo only where reads have shown that the line has one.
+        """
+        if self._function == LOOPBACK and not self._link.echo:
+            return 0
+        beginning = bytes(self.received[: len(self.sent)])
+        if beginning == self.sent:
+            return len(self.sent)
+        return None if self.sent.startswith(beginning) else 0
+
+    def _find_start(self, begin: int) -> int | None:
+        places = [self.received.find(self.head(code), begin) for code in (self._function, self._function | 0x80)]
+        return min((place for place in places if place >= 0), default=None)
+
+    def head(self, function: int) -> bytes:
+        """The bytes with which a reply to this function begins."""
+        return b":%02X%02X" % (self._address, function) if self.ascii else bytes((self._address, function))
+
+    def connect(self) -> bool:
+        """Say that the port is open: the link sees to that."""
+        return True
+
+    def close(self) -> None:
+        """Leave the port open: it belongs to the link."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether the link's port is open."""
+        return self._link.is_open
+
+    def is_socket_open(self) -> bool:
+        """Whether the link's port is open."""
+        return self._link.is_open

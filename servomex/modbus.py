@@ -1,0 +1,233 @@
+"""ModbusClient: what one analyser in a Modbus mode holds, read in as few seconds as its line allows."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from servomex import registers
+from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
+from servomex.errors import ErrorContext, ServomexIllegalDataAddressError, ServomexValidationError
+from servomex.exchange import Exchange, Reply
+from servomex.link import SerialLink
+from servomex.link_client import LOOPBACK, READ_INPUTS, READ_REGISTERS, Query
+from servomex.models import AnalyserStatus, ChannelStatus, Frame, Reading
+from servomex.registers import Merging
+from servomex.validation import whole
+
+T = TypeVar("T")
+
+REDISCOVER_S = 60.0
+"""How often blocks that are not read in every sweep are looked at, for a channel that was added."""
+
+
+class ModbusClient:
+    """One analyser in Modbus RTU or ASCII mode, at one address of a link that others may share.
+
+    Every method takes a deadline on ``time.monotonic()`` for the whole call, waiting for other users of the
+    port and repeated requests included. All of them raise
+
+    * :class:`ServomexTimeoutError` when no answer came in time,
+    * :class:`ServomexFrameError` when only damaged or foreign replies came,
+    * :class:`ServomexModbusError` when the analyser refused, and
+    * :class:`ServomexConnectionError` when the port is closed or lost.
+
+    Args:
+        link: The port. It is opened and closed by its owner, not here.
+        address: Slave address, 1 to 247.
+        protocol: ``MODBUS_RTU`` or ``MODBUS_ASCII``.
+        retries: How often a request is repeated within its deadline, 0 to 10.
+        channels: Channels to read; all that are populated when ``None``.
+
+    Raises:
+        ServomexValidationError: ``address`` or ``retries`` is out of range.
+    """
+
+    def __init__(
+        self,
+        link: SerialLink,
+        address: int,
+        protocol: ProtocolKind,
+        *,
+        retries: int = 2,
+        channels: frozenset[ChannelId] | None = None,
+    ) -> None:
+        self.link = link
+        self.address = whole(address, "address", 1, 247)
+        self.protocol = protocol
+        self.exchange = Exchange(link, address, protocol, whole(retries, "retries", 0, 10))
+        ascii_framing = protocol is ProtocolKind.MODBUS_ASCII
+        self._timing = registers.LineTiming(link.settings.char_time_s, link.gap_s, ascii_framing)
+        self._selected = channels
+        self._populated: frozenset[ChannelId] = frozenset()
+        self._next_discovery = 0.0
+        self._merging = {READ_INPUTS: Merging.ACROSS_GAPS, READ_REGISTERS: Merging.ACROSS_GAPS}
+        self._absent: list[ChannelId] = []
+
+    @property
+    def sweep_s(self) -> float:
+        """Seconds that reading everything takes on this line when nothing goes wrong."""
+        return sum(self._cost(query) for query in self._sweep(list(ChannelId)))
+
+    def read_frame(self, deadline: float) -> Frame:
+        """Read all channels and their states, and the analyser's: one sweep."""
+        with self.link.conversation(deadline):
+            while True:
+                channels = self._channels_to_read()
+                replies: list[tuple[Query, Reply]] = []
+                for query in self._sweep(channels):
+                    try:
+                        replies.append((query, self.exchange.ask(query, deadline)))
+                    except ServomexIllegalDataAddressError:
+                        if not self._read_less_at_once(query):
+                            raise
+                        break
+                else:
+                    return self._frame(channels, replies)
+
+    def look_at_all_channels(self) -> None:
+        """Let the next sweep read every block, also those that were not populated so far."""
+        self._next_discovery = 0.0
+
+    def read_channel(self, channel: ChannelId, deadline: float) -> Reading:
+        """Read one channel and its state.
+
+        Raises:
+            ServomexValidationError: The channel is not populated.
+        """
+        with self.link.conversation(deadline):
+            words = self.exchange.ask(Query(READ_REGISTERS, registers.REGISTERS[channel]), deadline).words
+            bits = self.exchange.ask(Query(READ_INPUTS, registers.STATES[channel]), deadline).bits
+            received_at, monotonic_ns = datetime.now(UTC), time.monotonic_ns()
+        if channel not in EXTERNAL_CHANNELS and not registers.is_named(words):
+            raise ServomexValidationError(
+                f"channel {channel} is not populated: it has no name",
+                ErrorContext(self.link.port, self.protocol, self.address, channel),
+            )
+        return registers.decode_channel(channel, words, bits, self.protocol, received_at, monotonic_ns)
+
+    def read_status(self, channel: ChannelId, deadline: float) -> ChannelStatus:
+        """Read one channel's state only."""
+        with self.link.conversation(deadline):
+            reply = self.exchange.ask(Query(READ_INPUTS, registers.STATES[channel]), deadline)
+        return registers.decode_state(channel, reply.bits)
+
+    def read_analyser(self, deadline: float) -> AnalyserStatus:
+        """Read the analyser's state only."""
+        bits: dict[int, bool] = {}
+        with self.link.conversation(deadline):
+            for query in self._analyser_queries():
+                bits |= _numbered(query, self.exchange.ask(query, deadline).bits)
+        return _analyser(bits)
+
+    def loopback(self, payload: bytes, deadline: float) -> bytes:
+        """Send two bytes to the analyser and give what came back (FC08, sub-function 00)."""
+        with self.link.conversation(deadline):
+            return self.exchange.ask(Query(LOOPBACK, payload=payload), deadline).payload
+
+    def _channels_to_read(self) -> list[ChannelId]:
+        """Choose the channels of a sweep: the selected, the populated, or from time to time all."""
+        if self._selected is not None:
+            wanted = self._selected
+        elif time.monotonic() >= self._next_discovery:
+            wanted = frozenset(ChannelId)
+        else:
+            wanted = self._populated | EXTERNAL_CHANNELS
+        return [channel for channel in ChannelId if channel in wanted and channel not in self._absent]
+
+    def _sweep(self, channels: list[ChannelId]) -> list[Query]:
+        """Choose the requests that read these channels, their states and the analyser's in the least time."""
+        values = [registers.REGISTERS[channel] for channel in channels]
+        states = [registers.STATES[channel] for channel in channels]
+        reads = registers.plan_reads(values, self._timing.registers, self._merging[READ_REGISTERS])
+        inputs = registers.plan_reads(states, self._timing.bits, self._merging[READ_INPUTS])
+        return [
+            *(Query(READ_REGISTERS, span) for span in reads),
+            *(Query(READ_INPUTS, span) for span in inputs),
+            *self._analyser_queries(),
+        ]
+
+    def _analyser_queries(self) -> list[Query]:
+        spans = [registers.ANALYSER_FLAGS, registers.ANALYSER_GROUPS]
+        reads = registers.plan_reads(spans, self._timing.bits, self._merging[READ_INPUTS])
+        return [Query(READ_INPUTS, span) for span in reads]
+
+    def _cost(self, query: Query) -> float:
+        cost = self._timing.registers if query.function == READ_REGISTERS else self._timing.bits
+        return cost(query.span)
+
+    def _read_less_at_once(self, refused: Query) -> bool:
+        """Adapt to a device that refused to read so much; tell whether there is a point in trying again.
+
+        Only an exception 02 leads here. It is remembered: first no gaps are read over, then blocks are read one
+        by one, and a single block that is refused belongs to a channel that the device does not have.
+        """
+        blocks = registers.REGISTERS if refused.function == READ_REGISTERS else registers.STATES
+        channel = next((channel for channel, span in blocks.items() if span == refused.span), None)
+        if channel is not None and channel not in EXTERNAL_CHANNELS and self._selected is None:
+            self._absent.append(channel)
+            self._merging[refused.function] = Merging.ADJACENT
+            return True
+        if self._merging[refused.function] is Merging.NEVER:
+            return False
+        self._merging[refused.function] = Merging(self._merging[refused.function] + 1)
+        return True
+
+    def _frame(self, channels: list[ChannelId], replies: list[tuple[Query, Reply]]) -> Frame:
+        received_at, received_ns = datetime.now(UTC), time.monotonic_ns()
+        latency_s = (received_ns - replies[0][1].sent_ns) / 1e9
+        words: dict[int, int] = {}
+        bits: dict[int, bool] = {}
+        for query, reply in replies:
+            words |= _numbered(query, reply.words)
+            bits |= _numbered(query, reply.bits)
+        blocks = {
+            channel: [words[address] for address in span.addresses]
+            for channel, span in registers.REGISTERS.items()
+            if span.address in words
+        }
+        present = {
+            item for item, block in blocks.items() if item in EXTERNAL_CHANNELS or registers.is_named(block)
+        }
+        self._note_present(channels, frozenset(present))
+        readings = tuple(
+            registers.decode_channel(
+                channel,
+                blocks[channel],
+                [bits[address] for address in registers.STATES[channel].addresses],
+                self.protocol,
+                received_at,
+                received_ns,
+            )
+            for channel in channels
+            if channel in present
+        )
+        return Frame(
+            self.protocol,
+            readings,
+            _analyser(bits),
+            received_at,
+            received_ns,
+            received_at - timedelta(seconds=latency_s),
+            latency_s,
+            b"".join(reply.raw for _, reply in replies),
+        )
+
+    def _note_present(self, channels: list[ChannelId], present: frozenset[ChannelId]) -> None:
+        """Remember which channels are populated; look at all of them again soon when that has changed."""
+        if len(channels) + len(self._absent) >= len(ChannelId):
+            self._populated = present
+            self._next_discovery = time.monotonic() + REDISCOVER_S
+            self._absent = self._absent[1:]  # one is tried again next time: each costs a refused request
+        elif self._selected is None and present - EXTERNAL_CHANNELS != self._populated - EXTERNAL_CHANNELS:
+            self._next_discovery = 0.0
+
+
+def _numbered(query: Query, values: tuple[T, ...]) -> dict[int, T]:
+    return dict(zip(query.span.addresses, values, strict=False))
+
+
+def _analyser(bits: dict[int, bool]) -> AnalyserStatus:
+    return registers.decode_analyser(
+        [bits[address] for address in registers.ANALYSER_FLAGS.addresses],
+        [bits[address] for address in registers.ANALYSER_GROUPS.addresses],
+    )

@@ -1,0 +1,411 @@
+"""What the analyser says, in one set of frozen models for all three communication modes.
+
+Times: ``received_at`` (UTC) and ``monotonic_ns`` (``time.monotonic_ns``) are the arrival of the last byte of
+the data. ``requested_at`` and ``latency_s`` belong to Modbus, where the data was asked for; a broadcast has
+none. The analyser's own clock is kept apart, in :attr:`AnalyserStatus.clock`.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ChannelKind, ProtocolKind, Quality
+from servomex.errors import ServomexValidationError
+from servomex.settings import SerialSettings
+from servomex.units import Unit, channel_name, convert, unit_and_text
+from servomex.validation import choice
+
+ROW_COLUMNS = (
+    "received_at monotonic_ns device protocol channel kind name value unit unit_text quality ok fault "
+    "maintenance calibrating warming_up alarm1 alarm2 alarm3 alarm4 analyser_fault analyser_maintenance "
+    "cal_groups analyser_clock requested_at latency_s error"
+).split()
+"""The columns of every row this package writes, in their order. See :meth:`Sample.as_dict`."""
+
+
+@attrs.frozen
+class ChannelStatus:
+    """The state of one channel.
+
+    Attributes:
+        fault: The channel reports a fault; for E1 and E2 that its input is invalid.
+        maintenance: Maintenance is required.
+        calibrating: The channel is on calibration gas.
+        warming_up: The channel has not reached its working temperature.
+        alarms: Alarm 1 to 4, in this order.
+    """
+
+    fault: bool = False
+    maintenance: bool = False
+    calibrating: bool = False
+    warming_up: bool = False
+    alarms: tuple[bool, bool, bool, bool] = (False, False, False, False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is neither a fault nor an alarm."""
+        return not self.fault and not any(self.alarms)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What is raised, in words, such as ``("warming up", "alarm 2")``."""
+        flags = [
+            (self.fault, "fault"),
+            (self.maintenance, "maintenance"),
+            (self.calibrating, "calibrating"),
+            (self.warming_up, "warming up"),
+            *((alarm, f"alarm {number}") for number, alarm in enumerate(self.alarms, 1)),
+        ]
+        return tuple(word for raised, word in flags if raised)
+
+
+@attrs.frozen
+class Reading:
+    """One channel's value with its state and its time.
+
+    Attributes:
+        channel: The channel.
+        name: Its name on the display, such as ``Oxygen``; ``None`` when it has none.
+        value: The value in :attr:`unit`; ``None`` when the analyser gave no valid one, never 0 in its stead.
+        unit: The unit; :attr:`Unit.UNKNOWN` when :attr:`unit_text` is none that is known.
+        unit_text: The unit as the analyser shows it, without padding.
+        status: The channel's state.
+        protocol: The communication mode it came by.
+        received_at: Arrival, UTC.
+        monotonic_ns: Arrival on the monotonic clock, in nanoseconds.
+    """
+
+    channel: ChannelId
+    name: str | None
+    value: float | None
+    unit: Unit
+    unit_text: str
+    status: ChannelStatus
+    protocol: ProtocolKind
+    received_at: datetime
+    monotonic_ns: int
+
+    @property
+    def kind(self) -> ChannelKind:
+        """Where the value comes from: measured, derived or external."""
+        return self.channel.kind
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a value, and neither a fault nor an alarm."""
+        return self.value is not None and self.status.ok
+
+    @property
+    def quality(self) -> Quality:
+        """BAD without a value or with a fault; UNCERTAIN in maintenance, calibration or warm-up; else GOOD."""
+        status = self.status
+        if self.value is None or status.fault:
+            return Quality.BAD
+        if status.maintenance or status.calibrating or status.warming_up:
+            return Quality.UNCERTAIN
+        return Quality.GOOD
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the value arrived."""
+        return (time.monotonic_ns() - self.monotonic_ns) / 1e9
+
+    def to(self, unit: Unit | str) -> float | None:
+        """Give the value in another unit of concentration; ``None`` when there is no value.
+
+        Raises:
+            ServomexValidationError: The units do not measure the same.
+        """
+        return None if self.value is None else convert(self.value, self.unit, unit)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the columns of a row that belong to this reading, see :data:`ROW_COLUMNS`."""
+        status = self.status
+        return {
+            "received_at": self.received_at,
+            "monotonic_ns": self.monotonic_ns,
+            "protocol": self.protocol.value,
+            "channel": self.channel.value,
+            "kind": self.kind.value,
+            "name": self.name,
+            "value": self.value,
+            "unit": self.unit.value,
+            "unit_text": self.unit_text,
+            "quality": self.quality.value,
+            "ok": self.ok,
+            "fault": status.fault,
+            "maintenance": status.maintenance,
+            "calibrating": status.calibrating,
+            "warming_up": status.warming_up,
+            "alarm1": status.alarms[0],
+            "alarm2": status.alarms[1],
+            "alarm3": status.alarms[2],
+            "alarm4": status.alarms[3],
+        }
+
+    def __format__(self, spec: str) -> str:
+        if not spec:
+            return str(self)
+        return "None" if self.value is None else format(self.value, spec)
+
+
+def make_reading(
+    channel: ChannelId,
+    raw_name: bytes,
+    value: float | None,
+    raw_unit: bytes,
+    status: ChannelStatus,
+    protocol: ProtocolKind,
+    received_at: datetime,
+    monotonic_ns: int,
+) -> Reading:
+    """Build a reading from what came over the wire, by the same rules in every mode.
+
+    A value that is not finite, and that of an external input reported as invalid, is no value.
+    """
+    invalid = status.fault and channel in EXTERNAL_CHANNELS
+    if value is not None and (invalid or not math.isfinite(value)):
+        value = None
+    unit, unit_text = unit_and_text(raw_unit)
+    return Reading(
+        channel, channel_name(raw_name), value, unit, unit_text, status, protocol, received_at, monotonic_ns
+    )
+
+
+@attrs.frozen
+class CalGroupState:
+    """What one calibration group is doing.
+
+    Attributes:
+        group: 1 to 4.
+        calibrating: On calibration gas (``C``) rather than on sample (``S``).
+        cal_gas: Which calibration gas, 1 or 2.
+    """
+
+    group: int
+    calibrating: bool
+    cal_gas: int
+
+    def __str__(self) -> str:
+        return f"{'C' if self.calibrating else 'S'}{self.cal_gas}"
+
+
+@attrs.frozen
+class AnalyserStatus:
+    """The state of the analyser as a whole.
+
+    Attributes:
+        fault: The analyser reports a fault.
+        maintenance: Maintenance is required.
+        cal_groups: The four calibration groups.
+        clock: The analyser's own clock, local to it and without a zone; it may be wrong. ``None`` over Modbus,
+            which does not carry it, and when it is not set.
+    """
+
+    fault: bool
+    maintenance: bool
+    cal_groups: tuple[CalGroupState, ...]
+    clock: datetime | None = None
+
+    @property
+    def cal_text(self) -> str:
+        """The calibration groups as the instrument writes them, such as ``S1S1C2S1``."""
+        return "".join(map(str, self.cal_groups))
+
+
+@attrs.frozen
+class Frame:
+    """All channels at one moment: one broadcast, or one Modbus sweep.
+
+    Indexable by channel (``frame["I1"]``) and iterable over its readings, which are in the analyser's order.
+
+    Attributes:
+        protocol: The communication mode it came by.
+        readings: The populated I and D channels, and E1 and E2.
+        analyser: The state of the analyser.
+        received_at: Arrival of the last byte, UTC.
+        monotonic_ns: Arrival of the last byte on the monotonic clock, in nanoseconds.
+        requested_at: When the first byte of the first request was sent, UTC; ``None`` for a broadcast.
+        latency_s: Seconds from that request to the last byte; ``None`` for a broadcast.
+        raw: The bytes it was decoded from: the broadcast, or the Modbus replies one after the other.
+    """
+
+    protocol: ProtocolKind
+    readings: tuple[Reading, ...]
+    analyser: AnalyserStatus
+    received_at: datetime
+    monotonic_ns: int
+    requested_at: datetime | None = None
+    latency_s: float | None = None
+    raw: bytes = attrs.field(default=b"", repr=False)
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the last byte arrived."""
+        return (time.monotonic_ns() - self.monotonic_ns) / 1e9
+
+    @property
+    def channels(self) -> tuple[ChannelId, ...]:
+        """The channels it holds."""
+        return tuple(reading.channel for reading in self.readings)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the analyser has no fault and every reading is ok."""
+        return not self.analyser.fault and all(reading.ok for reading in self.readings)
+
+    def get(self, channel: ChannelId | str) -> Reading | None:
+        """Give the reading of a channel, ``None`` when the frame does not hold it.
+
+        Raises:
+            ServomexValidationError: There is no channel of this name in the series.
+        """
+        wanted = choice(ChannelId, channel, "channel")
+        return next((reading for reading in self.readings if reading.channel is wanted), None)
+
+    def __getitem__(self, channel: ChannelId | str) -> Reading:
+        """Give the reading of a channel.
+
+        Raises:
+            ServomexValidationError: The frame does not hold this channel; the error lists those it holds.
+        """
+        reading = self.get(channel)
+        if reading is None:
+            here = ", ".join(f"{item.channel} ({item.name or 'no name'})" for item in self.readings)
+            raise ServomexValidationError(
+                f"channel {channel} is not populated; this analyser has {here or 'none'}"
+            )
+        return reading
+
+    def __iter__(self) -> Iterator[Reading]:
+        return iter(self.readings)
+
+    def __len__(self) -> int:
+        return len(self.readings)
+
+    def __contains__(self, channel: object) -> bool:
+        return any(reading.channel == channel for reading in self.readings)
+
+    def only(self, channels: frozenset[ChannelId]) -> "Frame":
+        """Give the same frame with these channels only."""
+        return attrs.evolve(self, readings=tuple(item for item in self.readings if item.channel in channels))
+
+    def as_samples(self, *, device: str = "") -> "list[Sample]":
+        """Give one :class:`Sample` a reading, for rows and recordings."""
+        return [
+            Sample(
+                device,
+                self.protocol,
+                self.received_at,
+                self.monotonic_ns,
+                reading,
+                self.analyser,
+                self.requested_at,
+                self.latency_s,
+            )
+            for reading in self.readings
+        ]
+
+
+@attrs.frozen
+class Sample:
+    """One row of a recording: a reading with its surroundings, or an error that took its place.
+
+    Attributes:
+        device: The caller's name for the analyser.
+        protocol: The communication mode.
+        received_at: Arrival, UTC; of an error, when it happened.
+        monotonic_ns: The same on the monotonic clock, in nanoseconds.
+        reading: The reading; ``None`` for an error.
+        analyser: The analyser's state that came with it; ``None`` for an error.
+        requested_at: When it was asked for, UTC; ``None`` for a broadcast.
+        latency_s: Seconds from the request to the arrival; ``None`` for a broadcast.
+        error: Why there is no reading; ``None`` when there is one.
+    """
+
+    device: str
+    protocol: ProtocolKind
+    received_at: datetime
+    monotonic_ns: int
+    reading: Reading | None = None
+    analyser: AnalyserStatus | None = None
+    requested_at: datetime | None = None
+    latency_s: float | None = None
+    error: str | None = None
+
+    @property
+    def channel(self) -> ChannelId | None:
+        """The channel; ``None`` for an error, which belongs to no single channel."""
+        return self.reading.channel if self.reading else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Flatten to a row: the keys are :data:`ROW_COLUMNS`, in that order.
+
+        Times are ``datetime``, flags are ``bool``, what is unknown is ``None``. Of an error, only the columns
+        that say when, where and why are filled.
+        """
+        row: dict[str, Any] = dict.fromkeys(ROW_COLUMNS)
+        row |= {
+            "received_at": self.received_at,
+            "monotonic_ns": self.monotonic_ns,
+            "device": self.device,
+            "protocol": self.protocol.value,
+            "requested_at": self.requested_at,
+            "latency_s": self.latency_s,
+            "error": self.error,
+        }
+        if self.reading:
+            row |= self.reading.as_dict()
+        if self.analyser:
+            row |= {
+                "analyser_fault": self.analyser.fault,
+                "analyser_maintenance": self.analyser.maintenance,
+                "cal_groups": self.analyser.cal_text,
+                "analyser_clock": self.analyser.clock,
+            }
+        return row
+
+
+@attrs.frozen
+class ChannelInfo:
+    """What is known of a populated channel beside its value.
+
+    Attributes:
+        channel: The channel.
+        name: Its name on the display; ``None`` when it has none.
+        unit: Its unit.
+        unit_text: The unit as the analyser shows it.
+    """
+
+    channel: ChannelId
+    name: str | None
+    unit: Unit
+    unit_text: str
+
+    @property
+    def kind(self) -> ChannelKind:
+        """Where the channel's value comes from."""
+        return self.channel.kind
+
+
+@attrs.frozen
+class DeviceInfo:
+    """What is known of an open analyser. The instrument tells neither its model nor its serial number.
+
+    Attributes:
+        port: Device path or URL of the port.
+        protocol: The communication mode in use.
+        address: Modbus slave address; ``None`` in continuous mode, which has none.
+        serial_settings: The settings in use.
+        channels: The populated channels, in the analyser's order.
+    """
+
+    port: str
+    protocol: ProtocolKind
+    address: int | None
+    serial_settings: SerialSettings
+    channels: tuple[ChannelInfo, ...]

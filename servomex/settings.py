@@ -1,0 +1,62 @@
+"""The settings of a serial port."""
+
+from typing import Literal, get_args
+
+import attrs
+
+from servomex.errors import ServomexValidationError
+from servomex.validation import whole
+
+Parity = Literal["N", "E", "O"]
+
+
+def _check_baudrate(_settings: object, _field: object, value: int) -> None:
+    whole(value, "baudrate", 300, 115200)
+
+
+def _check_bytesize(_settings: object, _field: object, value: int) -> None:
+    whole(value, "bytesize", 7, 8)
+
+
+def _check_stopbits(_settings: object, _field: object, value: int) -> None:
+    whole(value, "stopbits", 1, 2)
+
+
+def _check_parity(_settings: object, _field: object, value: str) -> None:
+    if value not in get_args(Parity):
+        raise ServomexValidationError(f"parity must be N, E or O, not {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class SerialSettings:
+    """How the serial line is set. They must equal those on the analyser's front panel.
+
+    The defaults are those of the bench unit: 19200 baud, 8 data bits, no parity, 1 stop bit and no flow
+    control. The analyser offers 2400 to 19200 baud (installation manual, section 3.4).
+
+    Attributes:
+        baudrate: Bits per second, 300 to 115200.
+        bytesize: Data bits, 7 or 8. Modbus RTU needs 8.
+        parity: ``N``, ``E`` or ``O``.
+        stopbits: 1 or 2.
+        rtscts: Hardware flow control.
+        xonxoff: Software flow control. Not for Modbus RTU, whose data may look like XON or XOFF.
+
+    Raises:
+        ServomexValidationError: A value is out of range.
+    """
+
+    baudrate: int = attrs.field(default=19200, validator=_check_baudrate)
+    bytesize: int = attrs.field(default=8, validator=_check_bytesize)
+    parity: Parity = attrs.field(default="N", validator=_check_parity)
+    stopbits: int = attrs.field(default=1, validator=_check_stopbits)
+    rtscts: bool = False
+    xonxoff: bool = False
+
+    @property
+    def char_time_s(self) -> float:
+        """Seconds that one character takes on the wire: start, data, parity and stop bits."""
+        return (1 + self.bytesize + (self.parity != "N") + self.stopbits) / self.baudrate
+
+    def __str__(self) -> str:
+        return f"{self.baudrate} {self.bytesize}{self.parity}{self.stopbits}"

@@ -1,0 +1,75 @@
+"""pyserial's handler of ``sim://`` URLs: a virtual line behind the interface of a serial port, on every system."""
+
+import time
+from typing import Any
+
+from serial.serialutil import PortNotOpenError, SerialBase
+
+from servomex.simulator.line import VirtualLine
+from servomex.simulator.urls import line_from_url
+
+
+class Serial(SerialBase):
+    """A port at the end of a :class:`VirtualLine`."""
+
+    _line: VirtualLine | None = None
+
+    def open(self) -> None:
+        """Open the line that the URL means."""
+        line = line_from_url(str(self.port), int(self.baudrate))
+        line.open(int(self.baudrate))
+        self._line = line
+        self.is_open = True
+
+    def close(self) -> None:
+        """Give the line back; whoever waits for bytes returns."""
+        line, self._line = self._line, None
+        self.is_open = False
+        if line is not None:
+            line.close()
+
+    def _reconfigure_port(self, *_args: Any, **_options: Any) -> None:
+        """Settings are looked at when the port is opened."""
+
+    def _open_line(self) -> VirtualLine:
+        if self._line is None:
+            raise PortNotOpenError
+        return self._line
+
+    @property
+    def in_waiting(self) -> int:
+        """The number of bytes that can be read at once."""
+        return self._open_line().waiting()
+
+    def read(self, size: int = 1) -> bytes:
+        """Read ``size`` bytes, fewer when the timeout ends first."""
+        deadline = None if self.timeout is None else time.monotonic() + float(self.timeout)
+        data = b""
+        line = self._open_line()
+        with line.changed:
+            while True:
+                data += self._open_line().take(size - len(data))
+                remaining = None if deadline is None else deadline - time.monotonic()
+                if len(data) >= size or (remaining is not None and remaining <= 0):
+                    return data
+                waits = [wait for wait in (line.next_due(), remaining) if wait is not None]
+                line.changed.wait(min(waits, default=None))
+
+    def write(self, data: Any) -> int:
+        """Send bytes."""
+        payload = bytes(data)
+        self._open_line().write(payload)
+        return len(payload)
+
+    def flush(self) -> None:
+        """Do nothing: what is written is on its way."""
+        self._open_line()
+
+    def reset_input_buffer(self) -> None:
+        """Drop what has arrived."""
+        line = self._open_line()
+        line.take(line.waiting())
+
+    def reset_output_buffer(self) -> None:
+        """Do nothing: what is written is on its way."""
+        self._open_line()

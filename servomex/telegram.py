@@ -1,0 +1,323 @@
+r"""The continuous frame: find it in a stream, check it, parse it, format it. No I/O.
+
+Source: SERVOPRO 4000 series installation manual, section 3.4 with tables 3.6 and 3.7, and a capture of a
+bench 4100D. One frame is a header, 1 to 10 channel blocks of 33 bytes, and a checksum::
+
+     06-10-20;02:54:12;  ;S1S1S1S1;05;I1;Oxygen;20.376; % ;    ;  ; ; ; ... 2A1D;\r\n
+
+The checksum is only a sum, so damage that leaves the sum as it was passes it. The fields have fixed widths and
+small alphabets; whatever is outside them is refused as well.
+"""
+
+import re
+import struct
+import time
+from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import pairwise
+
+from servomex.enums import ChannelId, ProtocolKind
+from servomex.errors import ErrorContext, ServomexChecksumError, ServomexParseError, ServomexValidationError
+from servomex.models import AnalyserStatus, CalGroupState, ChannelStatus, Frame, Reading, make_reading
+from servomex.units import Unit
+
+MAX_CHANNELS = 10
+VALUE_SIZE = 6
+HEADER_SIZE = 34
+BLOCK_SIZE = 33
+TAIL_SIZE = 5
+MAX_FRAME_SIZE = HEADER_SIZE + MAX_CHANNELS * BLOCK_SIZE + TAIL_SIZE
+MAX_JUNK = 1024
+"""Bytes that a :class:`FrameSplitter` holds back at most while it looks for a frame."""
+
+HEADER = re.compile(
+    rb" (?P<clock>[ -:<-~]{8};[ -:<-~]{8});(?P<flags>[F ][M ]);(?P<cal>(?:[SC][12]){4});(?P<count>0[1-9]|10);"
+)
+_TEXT = rb"[ -:<-~\x80-\xff]"
+_BLOCK = re.compile(
+    rb"(?P<id>[ID][1-4]|E[12]);"
+    rb"(?P<name>" + _TEXT + rb"{6});"
+    rb"(?P<value>[ -:<-~]{6});"
+    rb"(?P<unit>" + _TEXT + rb"{3});"
+    rb"(?P<alarms>[1 ][2 ][3 ][4 ]);"
+    rb"(?P<flags>[F ][M ]);"
+    rb"(?P<calibrating>[C ]);"
+    rb"(?P<warming>[W ]);"
+)
+_TAIL = re.compile(rb"([0-9A-F]{4});")
+_FIELDS = struct.Struct("2sx6sx6sx3sx11sx")
+
+_CLOCK = re.compile(rb"(\d\d)-(\d\d)-(\d\d);(\d\d):(\d\d):(\d\d)")
+_NUMBER = re.compile(rb" *-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
+_NUMBER_LIKE = re.compile(rb"[ .0-9-]*[0-9][ .0-9-]*")
+
+_ORDER = {channel.value.encode(): place for place, channel in enumerate(ChannelId)}
+_IDS = {channel.value.encode(): channel for channel in ChannelId}
+_EXTERNALS = [b"E1", b"E2"]
+_FEWEST_DOCUMENTED = 3
+
+
+def checksum(body: bytes) -> int:
+    """Sum the bytes between the start space and the checksum, modulo 65536 (manual, table 3.6)."""
+    return sum(body) & 0xFFFF
+
+
+def frame_size(channels: int) -> int:
+    """Count the bytes of a frame, its CR LF not included."""
+    return HEADER_SIZE + channels * BLOCK_SIZE + TAIL_SIZE
+
+
+def parse_frame(raw: bytes, *, received_at: datetime | None = None, monotonic_ns: int | None = None) -> Frame:
+    """Parse one continuous frame.
+
+    Strict about structure, lenient about the clock, the names and the units. A value field that holds no
+    number reads as no value (the text for over-range is not documented); one that holds a malformed number,
+    such as ``2..376`` or ``02.376``, is damage.
+
+    Args:
+        raw: The frame from its start space to its last ``;``; a line end behind it is ignored.
+        received_at: When its last byte arrived, UTC; now, when left out.
+        monotonic_ns: The same on the monotonic clock; now, when left out.
+
+    Raises:
+        ServomexChecksumError: The frame is complete and its checksum does not fit.
+        ServomexParseError: The frame breaks the format.
+    """
+    frame = raw.rstrip(b"\r\n")
+    header = HEADER.match(frame)
+    if header is None:
+        raise _refuse("no frame header", raw)
+    count = int(header["count"])
+    if len(frame) != frame_size(count):
+        raise _refuse(f"{len(frame)} bytes instead of {frame_size(count)} for {count} channels", raw)
+    _check_sum(frame, raw)
+    received_at = received_at or datetime.now(UTC)
+    monotonic_ns = time.monotonic_ns() if monotonic_ns is None else monotonic_ns
+    blocks = _split_blocks(frame, raw)
+    readings = tuple(
+        make_reading(
+            _IDS[channel],
+            name,
+            _value(value, channel, raw),
+            unit,
+            _channel_status(state),
+            ProtocolKind.CONTINUOUS_ASCII,
+            received_at,
+            monotonic_ns,
+        )
+        for channel, name, value, unit, state in blocks
+    )
+    flags = header["flags"]
+    analyser = AnalyserStatus(
+        flags[:1] == b"F", flags[1:] == b"M", _cal_groups(header["cal"]), _clock(header["clock"])
+    )
+    return Frame(ProtocolKind.CONTINUOUS_ASCII, readings, analyser, received_at, monotonic_ns, raw=bytes(frame))
+
+
+def _refuse(reason: str, raw: bytes) -> ServomexParseError:
+    return ServomexParseError(f"damaged frame: {reason}", ErrorContext(response=bytes(raw)))
+
+
+def _check_sum(frame: bytes, raw: bytes) -> None:
+    tail = _TAIL.fullmatch(frame, len(frame) - TAIL_SIZE)
+    if tail is None:
+        raise _refuse("no checksum at its end", raw)
+    found, computed = int(tail[1], 16), checksum(frame[1:-TAIL_SIZE])
+    if found != computed:
+        raise ServomexChecksumError(
+            f"damaged frame: checksum {found:04X}, its bytes sum to {computed:04X}",
+            ErrorContext(response=bytes(raw)),
+        )
+
+
+def _split_blocks(frame: bytes, raw: bytes) -> list[tuple[bytes, bytes, bytes, bytes, bytes]]:
+    """Check every channel block and cut it into id, name, value, unit and state."""
+    for start in range(HEADER_SIZE, len(frame) - TAIL_SIZE, BLOCK_SIZE):
+        if _BLOCK.match(frame, start) is None:
+            raise _refuse(f"channel block {(start - HEADER_SIZE) // BLOCK_SIZE + 1} breaks the format", raw)
+    blocks = list(_FIELDS.iter_unpack(frame[HEADER_SIZE:-TAIL_SIZE]))
+    ids = [block[0] for block in blocks]
+    places = [_ORDER[channel] for channel in ids]
+    if any(place >= following for place, following in pairwise(places)):
+        raise _refuse("channels twice or out of order", raw)
+    if len(ids) >= _FEWEST_DOCUMENTED and ids[-2:] != _EXTERNALS:
+        raise _refuse("the last two channels are not E1 and E2", raw)
+    return blocks
+
+
+def _value(field: bytes, channel: bytes, raw: bytes) -> float | None:
+    if _NUMBER.fullmatch(field):
+        return float(field)
+    if _NUMBER_LIKE.fullmatch(field):
+        raise _refuse(f"value {field.decode('ascii')!r} of {channel.decode('ascii')} is no number", raw)
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _channel_status(state: bytes) -> ChannelStatus:
+    """Decode the 11 bytes ``alarms;FM;cal;warm`` of a checked block."""
+    alarms = state[:4]
+    return ChannelStatus(
+        fault=state[5:6] == b"F",
+        maintenance=state[6:7] == b"M",
+        calibrating=state[8:9] == b"C",
+        warming_up=state[10:11] == b"W",
+        alarms=(alarms[:1] == b"1", alarms[1:2] == b"2", alarms[2:3] == b"3", alarms[3:] == b"4"),
+    )
+
+
+@lru_cache(maxsize=256)
+def _cal_groups(field: bytes) -> tuple[CalGroupState, ...]:
+    return tuple(
+        CalGroupState(group, field[place : place + 1] == b"C", int(field[place + 1 : place + 2]))
+        for group, place in enumerate(range(0, 8, 2), 1)
+    )
+
+
+def _clock(field: bytes) -> datetime | None:
+    """Read the analyser's clock, ``DD-MM-YY;HH:MM:SS``; one that is not set is ``None``."""
+    digits = _CLOCK.fullmatch(field)
+    if digits is None:
+        return None
+    day, month, year, hour, minute, second = map(int, digits.groups())
+    try:
+        return datetime(2000 + year, month, day, hour, minute, second)  # noqa: DTZ001 (it has no zone)
+    except ValueError:
+        return None
+
+
+def format_frame(frame: Frame) -> bytes:
+    """Write a frame as the analyser broadcasts it, CR LF included: the inverse of :func:`parse_frame`.
+
+    Values are written with up to three decimals, as many as fit into six characters.
+
+    Raises:
+        ServomexValidationError: A name, unit or value does not fit its field.
+    """
+    analyser = frame.analyser
+    clock = format(analyser.clock, "%d-%m-%y;%H:%M:%S") if analyser.clock else "00-00-00;00:00:00"
+    head = f"{clock};{_marks(analyser.fault, analyser.maintenance)};{analyser.cal_text};{len(frame):02d};"
+    body = (head + "".join(map(_format_block, frame))).encode("latin-1")
+    return b" %b%04X;\r\n" % (body, checksum(body))
+
+
+def _marks(fault: bool, maintenance: bool) -> str:
+    return ("F" if fault else " ") + ("M" if maintenance else " ")
+
+
+def _format_block(reading: Reading) -> str:
+    status = reading.status
+    name = "||||||" if reading.name is None else f"{_plain(reading.name):6}"
+    alarms = "".join(str(number) if alarm else " " for number, alarm in enumerate(status.alarms, 1))
+    fields = (
+        reading.channel.value,
+        name,
+        format_value(reading.value, at_least=1 if reading.unit is Unit.MILLIAMP else 3),
+        f"{_plain(reading.unit_text) + (' ' if reading.unit is Unit.PERCENT else ''):>3}",
+        alarms,
+        _marks(status.fault, status.maintenance),
+        "C" if status.calibrating else " ",
+        "W" if status.warming_up else " ",
+    )
+    block = "".join(f"{field};" for field in fields)
+    if len(block) != BLOCK_SIZE or block.count(";") != len(fields):
+        raise ServomexValidationError(f"channel {reading.channel} does not fit its block: {block!r}")
+    return block
+
+
+def _plain(text: str) -> str:
+    """Write display text for this mode, which sends plain digits for subscripts (seen: ``CO2``)."""
+    plain = text.replace("₂", "2")
+    if plain.encode("latin-1", "replace").decode("latin-1") != plain:
+        raise ServomexValidationError(f"{text!r} cannot be written in the analyser's character set")
+    return plain
+
+
+def format_value(value: float | None, *, at_least: int = 3) -> str:
+    """Write a value right-justified in six characters; ``------`` for none.
+
+    Args:
+        value: The value.
+        at_least: Decimals that are written even when they are 0, as far as they fit. The capture shows three
+            for concentrations and one for currents.
+
+    Raises:
+        ServomexValidationError: It needs more than six characters.
+    """
+    if value is None:
+        return "------"
+    exact = next((places for places in range(at_least, 3) if round(value, places) == round(value, 3)), 3)
+    for places in range(exact, -1, -1):
+        text = f"{value:6.{places}f}"
+        if len(text) <= VALUE_SIZE:
+            return text
+    raise ServomexValidationError(f"the value {value!r} does not fit into {VALUE_SIZE} characters")
+
+
+class FrameSplitter:
+    """Cuts a byte stream into frames and into the damage between them.
+
+    A frame is recognised by its header, its length and its checksum, not by its line end, so that neither a
+    damaged CR LF nor noise glued to a frame costs a good frame. Whatever lies between is handed out as well,
+    in pieces that end at a line end, so that :func:`parse_frame` can say what is wrong with it. At most
+    :data:`MAX_JUNK` bytes are held back.
+
+    Attributes:
+        pending: The number of bytes held back, for a frame that may still become complete.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    @property
+    def pending(self) -> int:
+        """The number of bytes held back, for a frame that may still become complete."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take more bytes and give the pieces that they complete, in the order of the stream.
+
+        Line ends between pieces are dropped; nothing else is.
+        """
+        pieces: list[bytes] = []
+        for start in range(0, len(data), MAX_JUNK):
+            self._buffer += data[start : start + MAX_JUNK]
+            while (size := self._next_piece()) > 0:
+                piece = bytes(self._buffer[:size])
+                del self._buffer[:size]
+                if piece.strip(b"\r\n"):
+                    pieces.append(piece)
+        return pieces
+
+    def flush(self) -> list[bytes]:
+        """Give what is held back, at the end of a stream or when the rest of it will not come."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        return [rest] if rest.strip(b"\r\n") else []
+
+    def _next_piece(self) -> int:
+        """Measure the piece at the start of the buffer; 0 when it is not complete yet."""
+        buffer = self._buffer
+        header = HEADER.search(buffer)
+        line_end = buffer.find(b"\n") + 1
+        if header is None or (line_end and line_end <= header.start()):
+            return line_end or self._overflow()
+        if header.start():
+            return header.start()
+        size = frame_size(int(header["count"]))
+        if len(buffer) >= size and _sum_fits(buffer, size):
+            return size
+        if len(buffer) < size and not line_end:
+            return 0
+        following = HEADER.search(buffer, 1)
+        ends = [end for end in (line_end, following and following.start()) if end]
+        return min(ends, default=0) or self._overflow()
+
+    def _overflow(self) -> int:
+        """Give up what cannot become a frame any more, all but a header that may be arriving."""
+        return len(self._buffer) - HEADER_SIZE if len(self._buffer) > MAX_JUNK else 0
+
+
+def _sum_fits(buffer: bytearray, size: int) -> bool:
+    tail = _TAIL.fullmatch(buffer, size - TAIL_SIZE, size)
+    return tail is not None and int(tail[1], 16) == checksum(bytes(buffer[1 : size - TAIL_SIZE]))

@@ -1,0 +1,93 @@
+"""Units, and the text of the analyser's display."""
+
+import re
+from enum import StrEnum
+from functools import lru_cache
+
+from servomex.errors import ServomexValidationError
+from servomex.validation import choice
+
+VPM_PER_PERCENT = 10_000
+"""One percent by volume is 10,000 volumes per million."""
+
+
+class Unit(StrEnum):
+    """A unit of measurement, as the analyser shows it."""
+
+    PERCENT = "%"
+    VPM = "vpm"
+    PPM = "ppm"
+    MILLIAMP = "mA"
+    UNKNOWN = "?"
+
+    @property
+    def kind(self) -> "UnitKind":
+        """What the unit measures."""
+        return _KINDS[self]
+
+
+class UnitKind(StrEnum):
+    """What a unit measures. Values convert only within one kind."""
+
+    CONCENTRATION = "concentration"
+    CURRENT = "current"
+    UNKNOWN = "unknown"
+
+
+_KINDS = {
+    Unit.PERCENT: UnitKind.CONCENTRATION,
+    Unit.VPM: UnitKind.CONCENTRATION,
+    Unit.PPM: UnitKind.CONCENTRATION,
+    Unit.MILLIAMP: UnitKind.CURRENT,
+    Unit.UNKNOWN: UnitKind.UNKNOWN,
+}
+_BY_TEXT = {unit.value.lower(): unit for unit in Unit if unit is not Unit.UNKNOWN}
+_PER_PERCENT = {Unit.PERCENT: 1, Unit.VPM: VPM_PER_PERCENT, Unit.PPM: VPM_PER_PERCENT}
+
+# The only glyph that a source documents: CO2's name came over Modbus as 43 4F 82 (bench 4100D).
+_GLYPHS = {0x82: "₂"}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+@lru_cache(maxsize=256)
+def display_text(raw: bytes) -> str:
+    """Decode text in the analyser's display character set.
+
+    Leading and trailing spaces and NULs are padding and are dropped. 0x82 is a subscript 2 (seen on a
+    bench 4100D); other bytes above 0x7F are undocumented and read as Latin-1. Control characters become
+    U+FFFD, so that text from the line can never drive a terminal. Decoding never raises.
+    """
+    text = "".join(_GLYPHS.get(byte, chr(byte)) for byte in raw.strip(b" \0"))
+    return _CONTROL.sub("�", text)
+
+
+@lru_cache(maxsize=256)
+def unit_and_text(raw: bytes) -> tuple[Unit, str]:
+    """Decode a unit field: the unit, :attr:`Unit.UNKNOWN` when none is meant, and its text."""
+    text = display_text(raw)
+    return _BY_TEXT.get(text.lower(), Unit.UNKNOWN), text
+
+
+@lru_cache(maxsize=256)
+def channel_name(raw: bytes) -> str | None:
+    """Decode a channel name; one of spaces, NULs or ``|`` alone is no name (``None``)."""
+    return display_text(raw) if raw.strip(b" \0|") else None
+
+
+def convert(value: float, source: Unit | str, target: Unit | str) -> float:
+    """Convert a concentration between percent and volumes per million (vpm, ppm).
+
+    Args:
+        value: The value in ``source``.
+        source: The unit it is in.
+        target: The unit that is wanted.
+
+    Raises:
+        ServomexValidationError: The units do not measure the same, or one of them is unknown.
+    """
+    source, target = choice(Unit, source, "unit"), choice(Unit, target, "unit")
+    if source is target and source is not Unit.UNKNOWN:
+        return value
+    if source not in _PER_PERCENT or target not in _PER_PERCENT:
+        raise ServomexValidationError(f"a value in {source.value!r} cannot be converted to {target.value!r}")
+    return value * _PER_PERCENT[target] / _PER_PERCENT[source]

@@ -1,0 +1,48 @@
+"""Checks of what callers pass in, with one wording for all of them."""
+
+import math
+from enum import StrEnum
+from typing import TypeVar
+
+from servomex.errors import ServomexValidationError
+
+E = TypeVar("E", bound=StrEnum)
+
+
+def choice(kind: type[E], value: E | str, what: str) -> E:
+    """Turn a plain string into the enum member it means.
+
+    Raises:
+        ServomexValidationError: No member has this value; the error lists those that exist.
+    """
+    try:
+        return kind(value)
+    except ValueError:
+        known = ", ".join(kind)
+        raise ServomexValidationError(f"unknown {what} {value!r}; known are {known}") from None
+
+
+def seconds(value: float, what: str, *, zero: bool = False) -> float:
+    """Check a duration in seconds: finite and positive, or 0 where ``zero`` allows it.
+
+    Raises:
+        ServomexValidationError: It is not a number, not finite, or too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ServomexValidationError(f"{what} must be a number of seconds, not {value!r}")
+    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        raise ServomexValidationError(
+            f"{what} must be {'0 or more' if zero else 'more than 0'} seconds, not {value!r}"
+        )
+    return float(value)
+
+
+def whole(value: int, what: str, low: int, high: int) -> int:
+    """Check a whole number from ``low`` to ``high``.
+
+    Raises:
+        ServomexValidationError: It is not a whole number or out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ServomexValidationError(f"{what} must be a whole number from {low} to {high}, not {value!r}")
+    return value

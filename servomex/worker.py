@@ -1,0 +1,68 @@
+"""One policy for every thread of this package: named, owned, stoppable, joined, and never silent when it dies."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from servomex.errors import ServomexError
+
+_log = logging.getLogger("servomex")
+
+JOIN_S = 5.0
+"""How long :meth:`Worker.stop` waits for the thread; every loop looks at its stop event far more often."""
+
+
+class Worker:
+    """A thread that runs one function until it is told to stop.
+
+    The function takes an event, looks at it often and returns soon after it is set. An exception that leaves
+    it ends the thread, is logged, kept in :attr:`error`, and reported to ``on_death``.
+
+    Args:
+        name: Name of the thread: what it does, and the port it does it on.
+        run: The function.
+        on_death: Called in the thread with the exception that ended it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run: Callable[[threading.Event], None],
+        on_death: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self.error: BaseException | None = None
+        self._stopping = threading.Event()
+        self._run = run
+        self._on_death = on_death
+        self._thread = threading.Thread(target=self._guard, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def stop(self, timeout: float = JOIN_S) -> None:
+        """Tell the thread to stop and wait for it. May be called twice, and from the thread itself.
+
+        Raises:
+            ServomexError: The thread is still alive after ``timeout`` seconds.
+        """
+        self._stopping.set()
+        if self._thread.ident is None or self._thread is threading.current_thread():
+            return
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            raise ServomexError(f"the thread {self._thread.name!r} did not end within {timeout:g} s")
+
+    def _guard(self) -> None:
+        try:
+            self._run(self._stopping)
+        except BaseException as error:  # noqa: BLE001 (whatever it is, its owner must hear of it)
+            self.error = error
+            _log.exception("the thread %r died", self._thread.name)
+            if self._on_death is not None:
+                self._on_death(error)
