@@ -10,6 +10,7 @@ same shape. What keeps another channel's value, or an older one, from being take
    number has been answered: the analyser answers in order, so nothing older can follow that answer.
 """
 
+import contextlib
 import secrets
 import time
 from typing import Any
@@ -35,10 +36,11 @@ from servomex.link_client import (
     READ_INPUTS,
     READ_REGISTERS,
     DamagedFault,
+    EchoOnlyFault,
     LinkClient,
-    NoReplyFault,
     Query,
     ReplyFault,
+    TimeUpFault,
     UnquietFault,
 )
 from servomex.registers import message_size
@@ -46,10 +48,10 @@ from servomex.telegram import HEADER
 
 QUIET_S = 0.25
 """Silence that is waited for after a failure, before the fence."""
-FIRST_WAIT_S = 0.5
-"""How long a reply may take to begin before a request is repeated, as long as none was seen to take longer."""
-SHORTEST_WAIT_S = 0.15
+USUAL_WAIT_S = (0.15, 0.5)
+"""Bounds of how long a reply may take to begin before it counts as lost: four times the latency that was seen."""
 LONGEST_WAIT_S = 10.0
+"""How patient late replies can make an exchange."""
 
 _REFUSALS: dict[int, tuple[type[ServomexModbusError], str]] = {
     1: (ServomexIllegalFunctionError, "it does not support this function"),
@@ -77,6 +79,15 @@ class Reply:
     sent_ns: int
 
 
+@attrs.frozen
+class _Pending:
+    """A request whose reply may still come: how that begins, what it brings back, and when it was sent."""
+
+    head: bytes
+    payload: bytes
+    sent_at: float
+
+
 class Exchange:
     """Asks one address of a link, and believes only what is proven to be the answer.
 
@@ -101,8 +112,9 @@ class Exchange:
         self._framing = framing
         self._retries = retries
         self._client = LinkClient(link, address, framing)
-        self._patience_s = SHORTEST_WAIT_S
-        self._unanswered = False
+        self._usual_s = USUAL_WAIT_S[1]
+        self._patience_s = 0.0
+        self._pending: list[_Pending] = []
         self._surplus = 0
 
     def ask(self, query: Query, deadline: float) -> Reply:
@@ -114,7 +126,6 @@ class Exchange:
             ServomexModbusError: The analyser refused the request.
             ServomexConnectionError: The port is closed or lost.
         """
-        started = time.monotonic()
         for left in range(self._retries, -1, -1):
             try:
                 if self._address not in self._link.proven:
@@ -128,7 +139,7 @@ class Exchange:
             except (ReplyFault, *CODEC_ERRORS) as error:
                 fault = self._fault(error)
                 if not left or time.monotonic() >= deadline:
-                    raise self._failure(query, fault, started) from fault
+                    raise self._failure(query, fault) from fault
             else:
                 self._trust()
                 return reply
@@ -139,32 +150,31 @@ class Exchange:
         remaining = deadline - time.monotonic()
         if not left:
             return remaining
-        return min(remaining, max(self._patience_s, min(FIRST_WAIT_S, remaining / (left + 1))))
+        share = max(USUAL_WAIT_S[0], min(self._usual_s, remaining / (left + 1)))
+        return min(remaining, max(self._patience_s, share))
 
     def _prove(self, deadline: float) -> None:
         """Make sure that no reply to an earlier request can still come: silence, then the fence."""
-        self._settle(QUIET_S if self._unanswered else self._link.gap_s, deadline)
+        self._settle(QUIET_S if self._pending else self._link.gap_s, deadline)
+        if self._address in self._link.proven:
+            return
         if self._link.echo is None:
             self._once(Query(READ_INPUTS, registers.ANALYSER_FLAGS), deadline)
             self._settle(self._link.gap_s, deadline)
-        fence = Query(LOOPBACK, payload=secrets.token_bytes(2))
-        reply = self._once(fence, deadline)
-        if reply is not None and reply.payload != fence.payload:
-            raise DamagedFault("an older loopback was answered")
+        self._once(Query(LOOPBACK, payload=secrets.token_bytes(2)), deadline)
         self._trust()
 
-    def _once(self, query: Query, deadline: float) -> Reply | None:
-        """Ask without repeating; ``None`` for a refusal, which is an answer as well."""
+    def _once(self, query: Query, deadline: float) -> None:
+        """Get one answer, without repeating the request; a refusal is an answer as well."""
         self._begin(query, self._first_wait(1, deadline), deadline)
-        try:
-            return self._checked(query, self._client.execute(False, query.request(self._address)))
-        except ServomexModbusError:
-            return None
+        with contextlib.suppress(ServomexModbusError):
+            self._checked(query, self._client.execute(False, query.request(self._address)))
 
     def _begin(self, query: Query, wait_s: float, deadline: float) -> None:
         """Prepare for a request. Until it is answered, whatever ends the attempt, nothing is proven."""
         self._link.proven.discard(self._address)
-        self._unanswered = True
+        head = self._client.head(query.function)
+        self._pending = [*self._pending[-9:], _Pending(head, query.payload, time.monotonic())]
         self._surplus = 0
         self._client.begin(query.function, wait_s, deadline)
 
@@ -172,23 +182,34 @@ class Exchange:
         """Note that the last request was answered, and that nothing else came with the answer."""
         if not self._surplus:
             self._link.proven.add(self._address)
-            self._unanswered = False
+            self._pending = []
 
     def _settle(self, silence_s: float, deadline: float) -> None:
         dropped, silent = self._link.settle(silence_s, deadline)
-        self._count_late(dropped)
-        if not silent and dropped:
+        late = self._note_late(dropped, self._pending)
+        if not silent and dropped and not late:
             raise UnquietFault(dropped)
         if not silent:
-            raise NoReplyFault
+            raise TimeUpFault
 
-    def _count_late(self, stray: bytes) -> None:
-        """Count a reply that came after it was given up, and have more patience from now on."""
-        heads = map(self._client.head, (READ_INPUTS, READ_REGISTERS, LOOPBACK))
-        if self._unanswered and any(head in stray for head in heads):
-            self.late_replies += 1
-            took = (time.monotonic_ns() - self._client.sent_ns) / 1e9
-            self._patience_s = min(LONGEST_WAIT_S, max(self._patience_s, 1.5 * took))
+    def _note_late(self, stray: bytes, pending: "list[_Pending]") -> bool:
+        """Look for late replies to ``pending`` in bytes that answer nothing; tell whether there was one.
+
+        Each is counted and makes the exchange more patient. The reply to a fence is as good late as in time: as
+        long as nothing is proven only fences are sent, so no reply to a read can follow it. On a line that echoes
+        it could be the fence's own echo, and is not believed.
+        """
+        late = [item for item in pending if item.head in stray and item.payload in stray] if stray else []
+        if not late:
+            return False
+        newest = late[-1]
+        self.late_replies += 1
+        took_s = time.monotonic() - newest.sent_at
+        self._patience_s = min(LONGEST_WAIT_S, max(self._patience_s, 1.5 * took_s))
+        if newest.payload and self._link.echo is False:
+            self._surplus = 0
+            self._trust()
+        return True
 
     def _checked(self, query: Query, pdu: Any) -> Reply:
         """Compare a reply with its request, byte count and all.
@@ -203,7 +224,7 @@ class Exchange:
             raise DamagedFault(f"a reply to function {pdu.function_code} came")
         size = message_size(2, 0 if refused else query.data_size, client.ascii)
         raw = bytes(client.received[client.start or 0 :])
-        self._count_late(bytes(client.received[client.echo_size or 0 : client.start or 0]))
+        self._note_latency(client.first_at - self._pending[-1].sent_at)
         if len(raw) < size or (client.ascii and not raw[:size].endswith(b"\r\n")):
             raise DamagedFault(f"a reply of {len(raw)} bytes came instead of {size}")
         if client.echo_size == 0 and self._link.echo:
@@ -221,6 +242,8 @@ class Exchange:
             raw[:size],
             client.sent_ns,
         )
+        if reply.payload != query.payload:
+            raise DamagedFault("another loopback was answered")
         found = {READ_REGISTERS: len(reply.words), READ_INPUTS: len(reply.bits)}.get(
             query.function, query.span.count
         )
@@ -232,47 +255,57 @@ class Exchange:
         kind, why = _REFUSALS.get(code, (ServomexModbusError, "the code is not one that the manual lists"))
         return kind(f"the analyser refused the request with exception {code:02d}: {why}", self._context(query))
 
+    def _note_latency(self, latency_s: float) -> None:
+        """Learn from a reply that came in time how long to wait for the next."""
+        shortest, longest = USUAL_WAIT_S
+        self._usual_s = min(longest, max(shortest, 4 * latency_s, 0.9 * self._usual_s))
+        self._patience_s *= 0.9
+
     def _fault(self, error: Exception) -> ReplyFault:
         """Count what ended an attempt, and give it as a fault."""
         fault = error if isinstance(error, ReplyFault) else DamagedFault(str(error))
-        if isinstance(fault, DamagedFault):
+        if isinstance(fault, DamagedFault) and not self._note_late(
+            bytes(self._client.received), self._pending[:-1]
+        ):
             self.damaged_replies += 1
         return fault
 
-    def _failure(self, query: Query, fault: ReplyFault, started: float) -> ServomexError:
+    def _failure(self, query: Query, fault: ReplyFault) -> ServomexError:
         """Say what went wrong, who is at fault and what to do."""
-        context = self._context(query, time.monotonic() - started)
+        context = self._context(query)
         late = (
-            f" {self.late_replies} late replies were refused: allow a longer timeout." if self.late_replies else ""
+            f". {self.late_replies} late replies were refused: allow a longer timeout" if self.late_replies else ""
         )
         if isinstance(fault, UnquietFault):
-            return _unquiet_error(fault.args[0], context)
+            return _unquiet_error(fault.dropped, context)
+        if isinstance(fault, TimeUpFault):
+            return ServomexTimeoutError(f"the time was up before the reading was complete{late}", context)
         if isinstance(fault, DamagedFault):
             return ServomexFrameError(
-                f"only damaged replies came ({fault}): check the wiring, the gap and the serial settings.{late}",
+                f"only damaged replies came ({fault}): check the wiring, the gap and the serial settings{late}",
                 context,
             )
-        if self._client.received:
+        if isinstance(fault, EchoOnlyFault):
             return ServomexTimeoutError(
-                f"only the adapter's echo came back: no analyser answers at address {self._address}.{late}",
-                context,
+                f"only the adapter's echo came back: no analyser answers at address {self._address}{late}", context
             )
         return ServomexTimeoutError(
             f"no reply from address {self._address}: check that the analyser is on, its communication mode, "
-            f"address and serial settings, and the wiring.{late}",
+            f"address and serial settings, and the wiring{late}",
             context,
         )
 
-    def _context(self, query: Query, elapsed_s: float | None = None) -> ErrorContext:
+    def _context(self, query: Query) -> ErrorContext:
+        mine = self._client.function == query.function  # else the last request was the fence
         return ErrorContext(
             port=self._link.port,
             protocol=self._framing.value,
             address=self._address,
             register=query.number,
             function_code=query.function,
-            request=self._client.sent,
-            response=bytes(self._client.received),
-            elapsed_s=elapsed_s,
+            request=self._client.sent if mine else None,
+            response=bytes(self._client.received) if mine else None,
+            elapsed_s=time.monotonic() - self._link.talking_since,
         )
 
 

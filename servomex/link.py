@@ -66,6 +66,7 @@ class SerialLink:
         proven: Modbus addresses from which no late reply can come, since the last answer was to the last
             request.
         generation: Counts how often the port was opened.
+        talking_since: When the last conversation began, on ``time.monotonic()``.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class SerialLink:
         self.echo: bool | None = None
         self.proven: set[int] = set()
         self.generation = 0
+        self.talking_since = 0.0
         self._reconnect = reconnect
         self._taps: list[Tap] = []
         self._loss: ServomexConnectionError | None = None
@@ -177,6 +179,7 @@ class SerialLink:
             ServomexConnectionError: The port is closed or lost.
         """
         with self.lock_held(deadline):
+            self.talking_since = time.monotonic()
             self.ensure_open()
             yield
 

@@ -40,12 +40,24 @@ class NoReplyFault(ReplyFault):
     """Not one byte of a reply came."""
 
 
+class EchoOnlyFault(NoReplyFault):
+    """Only the adapter's echo of the request came."""
+
+
 class DamagedFault(ReplyFault):
     """Bytes came that are no reply to the request."""
 
 
 class UnquietFault(ReplyFault):
-    """The line did not fall silent."""
+    """The line did not fall silent; ``dropped`` is what came."""
+
+    def __init__(self, dropped: bytes) -> None:
+        super().__init__("the line did not fall silent")
+        self.dropped = dropped
+
+
+class TimeUpFault(ReplyFault):
+    """The deadline of the call passed before the request could be sent."""
 
 
 # What pymodbus lets out when a reply is damaged in a way that its framers do not expect.
@@ -94,12 +106,13 @@ class LinkClient(ModbusSerialClient):
         )
         self.sent = b""
         self.sent_ns = 0
+        self.first_at = 0.0
         self.received = bytearray()
         self.echo_size: int | None = None
         self.start: int | None = None
         self._link = link
         self._address = address
-        self._function = 0
+        self.function = 0
         self._wait_s = 0.0
         self._deadline = 0.0
         self._limit = 0.0
@@ -107,7 +120,8 @@ class LinkClient(ModbusSerialClient):
 
     def begin(self, function: int, wait_s: float, deadline: float) -> None:
         """Prepare for one request: its function, how long its reply may take to begin, the call's deadline."""
-        self._function, self._wait_s, self._deadline = function, wait_s, deadline
+        self.function, self._wait_s, self._deadline = function, wait_s, deadline
+        self.first_at = 0.0
         self.received.clear()
         self.echo_size = self.start = None
         self._handed = 0
@@ -126,10 +140,14 @@ class LinkClient(ModbusSerialClient):
         while True:
             data = self._link.read(self._limit)
             if not data:
-                if self.echo_size and self._function != LOOPBACK:
+                if self.echo_size and self.function != LOOPBACK:
                     self._link.echo = True
-                nothing = len(self.received) == (self.echo_size or 0)
-                raise NoReplyFault if nothing else DamagedFault("bytes came that are no complete reply")
+                if not self.received:
+                    raise NoReplyFault
+                if len(self.received) == self.echo_size:
+                    raise EchoOnlyFault
+                raise DamagedFault("bytes came that are no complete reply")
+            self.first_at = self.first_at or time.monotonic()
             self.received += data
             if len(self.received) > MAX_REPLY:
                 raise DamagedFault(f"more than {MAX_REPLY} bytes came")
@@ -157,7 +175,7 @@ class LinkClient(ModbusSerialClient):
         The reply to a read never equals its request, so an echo shows itself there. The reply to a loopback
         does: it is taken for an echo only where reads have shown that the line has one.
         """
-        if self._function == LOOPBACK and not self._link.echo:
+        if self.function == LOOPBACK and not self._link.echo:
             return 0
         beginning = bytes(self.received[: len(self.sent)])
         if beginning == self.sent:
@@ -165,7 +183,7 @@ class LinkClient(ModbusSerialClient):
         return None if self.sent.startswith(beginning) else 0
 
     def _find_start(self, begin: int) -> int | None:
-        places = [self.received.find(self.head(code), begin) for code in (self._function, self._function | 0x80)]
+        places = [self.received.find(self.head(code), begin) for code in (self.function, self.function | 0x80)]
         return min((place for place in places if place >= 0), default=None)
 
     def head(self, function: int) -> bytes:

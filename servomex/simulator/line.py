@@ -165,7 +165,8 @@ class VirtualLine:
             if self.echo:
                 self._send(now, data)
             for analyser in () if self._garbled else self.analysers:
-                if silence >= analyser.faults.gap and analyser.mode is not ProtocolKind.CONTINUOUS_ASCII:
+                deaf = analyser.faults.gap > max(0.0, silence)
+                if not deaf and analyser.mode is not ProtocolKind.CONTINUOUS_ASCII:
                     self._ask(analyser, data, sent)
             self.changed.notify_all()
 

@@ -25,7 +25,7 @@ def pump(
     send: Callable[[bytes], object],
     stopping: threading.Event,
 ) -> None:
-    """Carry bytes between a line and a file descriptor until it is closed, the line unplugged, or a stop asked for.
+    """Carry bytes between a line and a file descriptor until either end is gone or a stop is asked for.
 
     Args:
         line: The line; it must be open.
