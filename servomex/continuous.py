@@ -34,7 +34,8 @@ PERIOD_WINDOW = 3
 STALL_S = 1.0
 """When the thread did not run for so long, what waits in the port is of unknown age and is dropped."""
 
-_Configuration = tuple[tuple[ChannelId, str | None, str], ...]
+_Configuration = tuple[tuple[tuple[ChannelId, str | None, str], ...], bool]
+"""Channels with their names and units, and whether the clock shows no time."""
 
 
 class ContinuousReader:
@@ -199,7 +200,8 @@ class ContinuousReader:
 
     def _confirm(self, frame: Frame) -> None:
         """Accept a frame, unless it changes the configuration and the one before did not say the same."""
-        configuration = tuple((item.channel, item.name, item.unit_text) for item in frame)
+        channels = tuple((item.channel, item.name, item.unit_text) for item in frame)
+        configuration = (channels, frame.analyser.clock is None)
         if self._configuration in (None, configuration) or self._unconfirmed == configuration:
             self._configuration, self._unconfirmed = configuration, None
             self._accept(frame)

@@ -126,7 +126,7 @@ class ServomexStaleError(ServomexTimeoutError):
         self.age_s = age_s
 
     def __reduce__(self) -> "tuple[object, ...]":
-        return (_rebuild_stale, (self.message, self.context, self.frame, self.age_s))
+        return (_rebuild_stale, (self.message, self.context, self.frame, self.age_s), self.__dict__)
 
 
 def _rebuild_stale(message: str, context: ErrorContext, frame: "Frame", age_s: float) -> ServomexStaleError:

@@ -81,10 +81,10 @@ class Reply:
 
 @attrs.frozen
 class _Pending:
-    """A request whose reply may still come: how that begins, what it brings back, and when it was sent."""
+    """A request whose reply may still come: how that begins, whether it is a fence, and when it was sent."""
 
-    head: bytes
-    payload: bytes
+    sign: bytes
+    fence: bool
     sent_at: float
 
 
@@ -154,15 +154,25 @@ class Exchange:
         return min(remaining, max(self._patience_s, share))
 
     def _prove(self, deadline: float) -> None:
-        """Make sure that no reply to an earlier request can still come: silence, then the fence."""
-        self._settle(QUIET_S if self._pending else self._link.gap_s, deadline)
-        if self._address in self._link.proven:
-            return
-        if self._link.echo is None:
-            self._once(Query(READ_INPUTS, registers.ANALYSER_FLAGS), deadline)
-            self._settle(self._link.gap_s, deadline)
-        self._once(Query(LOOPBACK, payload=secrets.token_bytes(2)), deadline)
-        self._trust()
+        """Make sure that no reply to an earlier request can still come: silence, then the fence.
+
+        The fence is repeated until it is answered: as long as it is not, no answer could be believed.
+        """
+        while True:
+            self._settle(QUIET_S if self._pending else self._link.gap_s, deadline)
+            if self._link.echo is None:
+                self._once(Query(READ_INPUTS, registers.ANALYSER_FLAGS), deadline)
+                self._settle(self._link.gap_s, deadline)
+            try:
+                if self._address not in self._link.proven:
+                    self._once(Query(LOOPBACK, payload=secrets.token_bytes(2)), deadline)
+                    self._trust()
+            except (ReplyFault, *CODEC_ERRORS) as error:
+                self._fault(error)
+                if time.monotonic() >= deadline:
+                    raise
+            if self._address in self._link.proven:
+                return
 
     def _once(self, query: Query, deadline: float) -> None:
         """Get one answer, without repeating the request; a refusal is an answer as well."""
@@ -173,8 +183,8 @@ class Exchange:
     def _begin(self, query: Query, wait_s: float, deadline: float) -> None:
         """Prepare for a request. Until it is answered, whatever ends the attempt, nothing is proven."""
         self._link.proven.discard(self._address)
-        head = self._client.head(query.function)
-        self._pending = [*self._pending[-9:], _Pending(head, query.payload, time.monotonic())]
+        sign = self._client.sign(query)
+        self._pending = [*self._pending[-9:], _Pending(sign, query.function == LOOPBACK, time.monotonic())]
         self._surplus = 0
         self._client.begin(query.function, wait_s, deadline)
 
@@ -195,20 +205,22 @@ class Exchange:
     def _note_late(self, stray: bytes, pending: "list[_Pending]") -> bool:
         """Look for late replies to ``pending`` in bytes that answer nothing; tell whether there was one.
 
-        Each is counted and makes the exchange more patient. The reply to a fence is as good late as in time: as
-        long as nothing is proven only fences are sent, so no reply to a read can follow it. On a line that echoes
-        it could be the fence's own echo, and is not believed.
+        Each is counted and makes the exchange more patient. The reply to a fence is as good late as in time, when
+        nothing but fences was sent after it: no reply to a read can follow. On a line that echoes it could be the
+        fence's own echo, and is not believed.
         """
-        late = [item for item in pending if item.head in stray and item.payload in stray] if stray else []
+        late = [item for item in pending if item.sign in stray]
         if not late:
             return False
         newest = late[-1]
         self.late_replies += 1
         took_s = time.monotonic() - newest.sent_at
         self._patience_s = min(LONGEST_WAIT_S, max(self._patience_s, 1.5 * took_s))
-        if newest.payload and self._link.echo is False:
+        later = self._pending[self._pending.index(newest) + 1 :]
+        if newest.fence and all(item.fence for item in later) and self._link.echo is False:
             self._surplus = 0
             self._trust()
+            self._pending = later
         return True
 
     def _checked(self, query: Query, pdu: Any) -> Reply:
@@ -259,7 +271,8 @@ class Exchange:
         """Learn from a reply that came in time how long to wait for the next."""
         shortest, longest = USUAL_WAIT_S
         self._usual_s = min(longest, max(shortest, 4 * latency_s, 0.9 * self._usual_s))
-        self._patience_s *= 0.9
+        if self._patience_s:
+            self._patience_s = max(0.9 * self._patience_s, 1.5 * latency_s)
 
     def _fault(self, error: Exception) -> ReplyFault:
         """Count what ended an attempt, and give it as a fault."""

@@ -190,6 +190,11 @@ class LinkClient(ModbusSerialClient):
         """The bytes with which a reply to this function begins."""
         return b":%02X%02X" % (self._address, function) if self.ascii else bytes((self._address, function))
 
+    def sign(self, query: Query) -> bytes:
+        """The bytes by which a reply to this query is known; a loopback's hold its payload."""
+        data = b"\0\0" + query.payload if query.function == LOOPBACK else b""
+        return self.head(query.function) + (data.hex().upper().encode() if self.ascii else data)
+
     def connect(self) -> bool:
         """Say that the port is open: the link sees to that."""
         return True

@@ -120,7 +120,8 @@ class Reading:
         Raises:
             ServomexValidationError: The units do not measure the same.
         """
-        return None if self.value is None else convert(self.value, self.unit, unit)
+        converted = convert(0.0 if self.value is None else self.value, self.unit, unit)
+        return None if self.value is None else converted
 
     def as_dict(self) -> dict[str, Any]:
         """Give the columns of a row that belong to this reading, see :data:`ROW_COLUMNS`."""

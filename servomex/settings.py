@@ -27,6 +27,11 @@ def _check_parity(_settings: object, _field: object, value: str) -> None:
         raise ServomexValidationError(f"parity must be N, E or O, not {value!r}")
 
 
+def _check_flow(_settings: object, field: "attrs.Attribute[bool]", value: bool) -> None:
+    if not isinstance(value, bool):
+        raise ServomexValidationError(f"{field.name} must be True or False, not {value!r}")
+
+
 @attrs.frozen(kw_only=True)
 class SerialSettings:
     """How the serial line is set. They must equal those on the analyser's front panel.
@@ -50,8 +55,8 @@ class SerialSettings:
     bytesize: int = attrs.field(default=8, validator=_check_bytesize)
     parity: Parity = attrs.field(default="N", validator=_check_parity)
     stopbits: int = attrs.field(default=1, validator=_check_stopbits)
-    rtscts: bool = False
-    xonxoff: bool = False
+    rtscts: bool = attrs.field(default=False, validator=_check_flow)
+    xonxoff: bool = attrs.field(default=False, validator=_check_flow)
 
     @property
     def char_time_s(self) -> float:

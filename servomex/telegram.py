@@ -9,6 +9,7 @@ The checksum is only a sum, so damage that leaves the sum as it was passes it. T
 small alphabets; whatever is outside them is refused as well.
 """
 
+import math
 import re
 import struct
 import time
@@ -19,7 +20,7 @@ from itertools import pairwise
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import ErrorContext, ServomexChecksumError, ServomexParseError, ServomexValidationError
 from servomex.models import AnalyserStatus, CalGroupState, ChannelStatus, Frame, Reading, make_reading
-from servomex.units import Unit
+from servomex.units import Unit, display_text
 
 MAX_CHANNELS = 10
 VALUE_SIZE = 6
@@ -228,7 +229,7 @@ def _format_block(reading: Reading) -> str:
 def _plain(text: str) -> str:
     """Write display text for this mode, which sends plain digits for subscripts (seen: ``CO2``)."""
     plain = text.replace("₂", "2")
-    if plain.encode("latin-1", "replace").decode("latin-1") != plain:
+    if display_text(plain.encode("latin-1", "replace")) != plain.strip(" "):
         raise ServomexValidationError(f"{text!r} cannot be written in the analyser's character set")
     return plain
 
@@ -244,7 +245,7 @@ def format_value(value: float | None, *, at_least: int = 3) -> str:
     Raises:
         ServomexValidationError: It needs more than six characters.
     """
-    if value is None:
+    if value is None or not math.isfinite(value):
         return "------"
     exact = next((places for places in range(at_least, 3) if round(value, places) == round(value, 3)), 3)
     for places in range(exact, -1, -1):
@@ -283,41 +284,58 @@ class FrameSplitter:
         for start in range(0, len(data), MAX_JUNK):
             self._buffer += data[start : start + MAX_JUNK]
             while (size := self._next_piece()) > 0:
-                piece = bytes(self._buffer[:size])
-                del self._buffer[:size]
-                if piece.strip(b"\r\n"):
-                    pieces.append(piece)
+                pieces += self._cut(size)
         return pieces
 
     def flush(self) -> list[bytes]:
         """Give what is held back, at the end of a stream or when the rest of it will not come."""
-        rest = bytes(self._buffer)
-        self._buffer.clear()
-        return [rest] if rest.strip(b"\r\n") else []
+        pieces: list[bytes] = []
+        while self._buffer:
+            size = self._next_piece() or self._next_end() or len(self._buffer)
+            pieces += self._cut(size)
+        return pieces
+
+    def _cut(self, size: int) -> list[bytes]:
+        piece = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return [piece] if piece.strip(b"\r\n") else []
 
     def _next_piece(self) -> int:
         """Measure the piece at the start of the buffer; 0 when it is not complete yet."""
         buffer = self._buffer
-        header = HEADER.search(buffer)
-        line_end = buffer.find(b"\n") + 1
-        if header is None or (line_end and line_end <= header.start()):
-            return line_end or self._overflow()
-        if header.start():
-            return header.start()
+        header = HEADER.match(buffer)
+        if header is None:
+            return self._next_end() or self._overflow()
         size = frame_size(int(header["count"]))
-        if len(buffer) >= size and _sum_fits(buffer, size):
+        line_end = buffer.find(b"\n") + 1
+        broken = 0 < line_end <= size
+        if len(buffer) >= size and not broken and _sum_fits(buffer, 0, size):
             return size
-        if len(buffer) < size and not line_end:
-            return 0
-        following = HEADER.search(buffer, 1)
-        ends = [end for end in (line_end, following and following.start()) if end]
-        return min(ends, default=0) or self._overflow()
+        if len(buffer) >= size or broken:
+            return self._next_end() or self._overflow()
+        return self._complete_frame_inside()
+
+    def _next_end(self) -> int:
+        """Find where damage at the start ends: at a line end or before the next header; 0 if nowhere."""
+        line_end = self._buffer.find(b"\n") + 1
+        header = HEADER.search(self._buffer, 1)
+        ends = [end for end in (line_end, header.start() if header else 0) if end]
+        return min(ends, default=0)
+
+    def _complete_frame_inside(self) -> int:
+        """Find a good frame in what a damaged count makes seem the middle of one; 0 when there is none."""
+        for header in HEADER.finditer(self._buffer, 1):
+            size = frame_size(int(header["count"]))
+            if len(self._buffer) >= header.start() + size and _sum_fits(self._buffer, header.start(), size):
+                return header.start()
+        return 0
 
     def _overflow(self) -> int:
         """Give up what cannot become a frame any more, all but a header that may be arriving."""
         return len(self._buffer) - HEADER_SIZE if len(self._buffer) > MAX_JUNK else 0
 
 
-def _sum_fits(buffer: bytearray, size: int) -> bool:
-    tail = _TAIL.fullmatch(buffer, size - TAIL_SIZE, size)
-    return tail is not None and int(tail[1], 16) == checksum(bytes(buffer[1 : size - TAIL_SIZE]))
+def _sum_fits(buffer: bytearray, start: int, size: int) -> bool:
+    end = start + size
+    tail = _TAIL.fullmatch(buffer, end - TAIL_SIZE, end)
+    return tail is not None and int(tail[1], 16) == checksum(bytes(buffer[start + 1 : end - TAIL_SIZE]))

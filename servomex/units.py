@@ -90,4 +90,6 @@ def convert(value: float, source: Unit | str, target: Unit | str) -> float:
         return value
     if source not in _PER_PERCENT or target not in _PER_PERCENT:
         raise ServomexValidationError(f"a value in {source.value!r} cannot be converted to {target.value!r}")
-    return value * _PER_PERCENT[target] / _PER_PERCENT[source]
+    return float(
+        f"{value * _PER_PERCENT[target] / _PER_PERCENT[source]:.12g}"
+    )  # 0.035 % is 350 vpm to the last digit

@@ -76,7 +76,9 @@ def measure(kind: str, damaged: Iterable[bytes]) -> Counter[str]:
         counts[fate(raw)] += 1
         counts["lenient"] += lenient_fields(raw) not in (None, TRUE_FIELDS)
     counts["wrong"] = counts["silent"] + counts["visible"]
-    shown = ", ".join(f"{what} {counts[what]}" for what in ("wrong", "silent", "visible", "name", "same", "lenient"))
+    shown = ", ".join(
+        f"{what} {counts[what]}" for what in ("wrong", "silent", "visible", "name", "same", "lenient")
+    )
     print(f"\n{kind}: {counts['all']} damaged, {shown}")  # noqa: T201 (asked for with -s)
     return counts
 
@@ -191,7 +193,7 @@ def two_flipped_bits() -> Iterator[bytes]:
     (adjacent_swaps, 12, 8, 10),
     (any_swaps, 2051, 421, 821),
     (one_up_one_down, 4190, 1913, 1469),
-    (some_up_as_much_down, 0, 0, 0),
+    (some_up_as_much_down, 680, 98, 301),
     (two_flipped_bits, 7001, 2073, 2760),
 ])  # fmt: skip
 def test_damage_that_keeps_the_sum_is_mostly_refused(

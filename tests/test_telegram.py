@@ -243,7 +243,8 @@ def test_a_field_of_another_width_is_refused(fields: dict[str, bytes]) -> None:
     {"value": b"20;376"}, {"value": b"20.37\x00"}, {"value": b"20.37\xb6"}, {"unit": b" ;%"},
     {"unit": b"\x00% "}, {"unit": b"%\x7f "}, {"alarms": b"2   "}, {"alarms": b"   1"}, {"alarms": b"X   "},
     {"alarms": b"\x001  "}, {"alarms": b"\x00\x00\x00\x00"}, {"flags": b"MF"}, {"flags": b"f "},
-    {"flags": b"\x00 "}, {"cal": b"S"}, {"cal": b"c"}, {"warm": b"V"}, {"warm": b"\x00"},
+    {"flags": b"\x00 "}, {"cal": b"S"}, {"cal": b"c"}, {"warm": b"V"}, {"warm": b"w"}, {"warm": b"\x00"},
+    {"flags": b" m"}, {"alarms": b"\x00   "},
     {"name": b"\x1b[2J  "}, {"name": b"CO2\r\n "}, {"name": b"CO2\x00\x00\x00"}, {"name": b"CO\x7f   "},
 ])  # fmt: skip
 def test_a_byte_outside_its_fields_alphabet_is_refused(fields: dict[str, bytes]) -> None:

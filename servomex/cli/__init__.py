@@ -1,0 +1,61 @@
+"""The commands ``servomex`` and ``servomex-read``. Each is imported when it is called, so that all start fast."""
+
+import importlib
+
+import click
+
+import servomex
+from servomex.cli.common import EXIT_CODES, Program
+
+_COMMANDS = ("read", "decode", "simulate")
+
+
+class _Commands(Program, click.Group):
+    """The group of all commands: each is the function of its module's name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click passes it)
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        found: click.Command = getattr(importlib.import_module(f"servomex.cli.{cmd_name}"), cmd_name)
+        return found
+
+
+_MORE = """\b
+Examples:
+  servomex read /dev/ttyUSB0
+  servomex read sim://4100 --watch 1 --format csv > log.csv
+  servomex decode capture.bin
+  servomex simulate --mode continuous --pty
+
+\b
+Shell completion (bash; zsh and fish likewise), in ~/.bashrc:
+  eval "$(_SERVOMEX_COMPLETE=bash_source servomex)"
+  eval "$(_SERVOMEX_READ_COMPLETE=bash_source servomex-read)"
+"""
+
+
+@click.group(cls=_Commands, invoke_without_command=True, epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.version_option(servomex.__version__, prog_name="servomex")
+@click.pass_context
+def servomex_group(ctx: click.Context) -> None:
+    """Read Servomex SERVOPRO 4000-series gas analysers.
+
+    'servomex COMMAND --help' tells more; 'servomex-read' is short for 'servomex read'.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main() -> None:
+    """Run ``servomex``."""
+    servomex_group(prog_name="servomex")
+
+
+def read_main() -> None:
+    """Run ``servomex-read``."""
+    from servomex.cli.read import read
+
+    read(prog_name="servomex-read")

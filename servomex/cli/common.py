@@ -1,0 +1,230 @@
+"""What the commands share: exit codes, errors as a line or two, options from the environment, and output."""
+
+import contextlib
+import errno
+import functools
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, NoReturn, TypeVar
+
+import click
+
+from servomex.errors import (
+    ServomexConfigurationError,
+    ServomexConnectionError,
+    ServomexError,
+    ServomexProtocolError,
+    ServomexTransportError,
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+INTERRUPTED = 130
+TERMINATED = 143
+PIPE_CLOSED = 141
+
+EXIT_CODES = """\b
+Exit codes:
+  0    all went well
+  1    another error
+  2    wrong usage: an option or argument cannot be
+  3    the port: missing, busy, forbidden or lost
+  4    no answer, or no valid one
+  5    --check: a fault, an alarm, or no value
+  130  ended by Ctrl-C
+"""
+
+LONGEST_S = 1e6
+"""What an option in seconds may be at most: more than the 9999 s between broadcasts, and no timer overflows."""
+
+
+class CommandError(click.ClickException):
+    """An error that ends a command with one line on stderr and the exit code of its kind."""
+
+    exit_code = 1
+
+    def show(self, file: IO[Any] | None = None) -> None:  # noqa: ARG002 (click passes it)
+        """Print the error on stderr."""
+        note(f"Error: {self.message}")
+
+
+class RequestError(CommandError):
+    """What was asked for cannot be."""
+
+    exit_code = 2
+
+
+class PortError(CommandError):
+    """The port is missing, busy, forbidden or lost."""
+
+    exit_code = 3
+
+
+class NoAnswerError(CommandError):
+    """No answer came, or no valid one."""
+
+    exit_code = 4
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does."""
+
+
+_KINDS: tuple[tuple[type[ServomexError], type[CommandError]], ...] = (
+    (ServomexConfigurationError, RequestError),
+    (ServomexConnectionError, PortError),
+    (ServomexTransportError, NoAnswerError),
+    (ServomexProtocolError, NoAnswerError),
+    (ServomexError, CommandError),
+)
+
+
+class Program(click.Command):
+    """A command that ends with this package's exit codes, and never with a traceback."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run the command and exit; with ``standalone_mode=False`` return, or let errors out."""
+        run = functools.partial(super().main, args, prog_name, complete_var, standalone_mode=False, **extra)
+        if not standalone_mode:
+            return run()
+        with _sigterm_interrupts():
+            code = _exit_code(run)
+        sys.exit(code)
+
+
+def _exit_code(run: Callable[[], Any]) -> int:
+    """Run a command, show the error that ends it, and give its exit code."""
+    stdout = sys.stdout
+    try:
+        code = run()
+    except click.UsageError as error:
+        note(f"Error: {error.format_message()}")
+        if error.ctx is not None:
+            note(f"Try '{error.ctx.command_path} --help'.")
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except SystemExit:
+        if sys.stdout is stdout:
+            raise
+        return PIPE_CLOSED  # click has put another in its place, since the reader of a help text has gone
+    except (click.Abort, KeyboardInterrupt) as stop:
+        return stop_code(stop.__cause__ if isinstance(stop, click.Abort) else stop)
+    except Exception as error:  # noqa: BLE001 (a user is told in one line what went wrong, whatever it is)
+        failure = command_error(error)
+        failure.show()
+        return failure.exit_code
+    return code if isinstance(code, int) else 0
+
+
+def command_error(error: Exception) -> CommandError:
+    """Give the error that ends a command for an error that a command did not expect."""
+    for kind, failure in _KINDS:
+        if isinstance(error, kind):
+            return failure(str(error))
+    return CommandError(f"unexpected {type(error).__name__}: {error}")
+
+
+def stop_code(stop: BaseException | None) -> int:
+    """Give the exit code after Ctrl-C or SIGTERM."""
+    return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(_number: int, _frame: object) -> NoReturn:
+        raise Terminated
+
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def check_seconds(*, zero: bool = False, longest: float = LONGEST_S) -> Callable[..., float | None]:
+    """Give the callback of an option in seconds that refuses what is out of range, NaN included."""
+
+    def check(_ctx: click.Context, _option: click.Parameter, value: float | None) -> float | None:
+        if value is None or (0 <= value <= longest and (value or zero)):
+            return value
+        lowest = "0" if zero else "more than 0"
+        raise click.BadParameter(f"{value:g} is out of range: {lowest} to {longest:,.0f} seconds.")
+
+    return check
+
+
+def option(*names: str, **settings: Any) -> Callable[[F], F]:
+    """Declare an option that may also come from the environment, as ``SERVOMEX_`` and its long name."""
+    long_name = next(name for name in names if name.startswith("--"))
+    variable = "SERVOMEX_" + long_name[2:].upper()
+    return click.option(*names, envvar=variable, show_envvar=True, **settings)
+
+
+def seconds_option(
+    *names: str, zero: bool = False, longest: float = LONGEST_S, **settings: Any
+) -> Callable[[F], F]:
+    """Declare an option in seconds that may also come from the environment."""
+    check = check_seconds(zero=zero, longest=longest)
+    return option(*names, type=float, metavar="SECONDS", callback=check, **settings)
+
+
+def one_line(text: str) -> str:
+    """Put a text on one line that no character of it can break out of."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in " ".join(text.split()))
+
+
+def note(text: str) -> None:
+    """Print a line on stderr; there is nobody to tell when that is closed."""
+    with contextlib.suppress(OSError):
+        click.echo(one_line(text), err=True)
+
+
+def colour_wanted() -> bool:
+    """Whether stdout is a terminal, and NO_COLOR does not ask for plain text."""
+    return not os.environ.get("NO_COLOR") and sys.stdout is not None and sys.stdout.isatty()
+
+
+def write_data(text: str) -> None:
+    """Write data for a program on stdout: UTF-8 and LF whatever the locale, and at once."""
+    with _output() as stdout:
+        stdout.buffer.write(text.encode("utf-8", "replace"))
+        stdout.buffer.flush()
+
+
+def write_text(text: str) -> None:
+    """Write text for people on stdout; characters that it cannot show are replaced."""
+    with _output() as stdout:
+        encoding = stdout.encoding or "utf-8"
+        click.echo(text.encode(encoding, "replace").decode(encoding), nl=False)
+
+
+@contextlib.contextmanager
+def _output() -> Iterator[Any]:
+    """Give stdout. A reader that has gone, as ``head`` does, ends the command quietly."""
+    if sys.stdout is None:
+        raise CommandError("there is no stdout to write to")
+    try:
+        yield sys.stdout
+    except OSError as error:
+        with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # what is still buffered would fail again at exit
+        if error.errno == errno.EPIPE or (os.name == "nt" and error.errno == errno.EINVAL):
+            raise click.exceptions.Exit(PIPE_CLOSED) from error
+        raise CommandError(f"cannot write to stdout: {error.strerror or error}") from error

@@ -1,0 +1,186 @@
+"""``servomex decode``: decode captured broadcasts, the good ones and what is wrong with the others."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any
+
+import attrs
+import click
+
+import servomex
+from servomex.cli import formats
+from servomex.cli.common import EXIT_CODES, Program, colour_wanted, note, write_data, write_text
+from servomex.errors import ServomexParseError
+from servomex.models import Frame
+from servomex.telegram import FrameSplitter, parse_frame
+
+NO_FRAME = 4
+CHUNK = 16384
+SHOWN = 24
+"""Bytes of a damaged piece that a person gets to see."""
+
+_LINE_END = b"\r\n"
+_MORE = """\b
+Examples:
+  servomex decode capture.bin
+  servomex decode --format json capture.bin | jq .readings[0].value
+  cat capture.hex | servomex decode --hex --format csv > capture.csv
+
+Exits with 0 when every frame is good, with 4 when there is none or anything is damaged. A capture that was begun
+in the middle of a frame starts with a damaged piece.
+"""
+
+
+@attrs.frozen
+class _Damage:
+    """A piece of a capture that is no good frame.
+
+    Attributes:
+        offset: Where it begins, in bytes from the start.
+        reason: What is wrong with it.
+        raw: The piece.
+    """
+
+    offset: int
+    reason: str
+    raw: bytes
+
+
+@click.command(cls=Program, epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.argument("file", type=click.File("rb"), default="-")
+@click.option("--hex", "is_hex", is_flag=True, help="FILE holds hexadecimal text; white space in it is ignored.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    show_default=True,
+    help="How frames are written to stdout. Damage is part of it, but in csv goes to stderr.",
+)
+@click.version_option(servomex.__version__, prog_name="servomex")
+def decode(file: IO[bytes], is_hex: bool, output_format: str) -> None:
+    """Decode the broadcasts captured in FILE; '-' or nothing is stdin.
+
+    A capture does not tell when it was received: the columns for that stay empty.
+    """
+    show_frame, show_damage = _WRITERS[output_format]()
+    chunks = _chunks(file)
+    frames = damaged = 0
+    for item in _decoded(_from_hex(chunks) if is_hex else chunks):
+        if isinstance(item, _Damage):
+            damaged += 1
+            show_damage(item)
+        else:
+            frames += 1
+            show_frame(item)
+    note(f"{frames} frame{'s' * (frames != 1)}, {damaged} damaged piece{'s' * (damaged != 1)}")
+    raise click.exceptions.Exit(NO_FRAME if damaged or not frames else 0)
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    """Give what is there, without waiting for more: the input may be a pipe that is still being written."""
+    read: Callable[[int], bytes] = getattr(file, "read1", file.read)
+    while data := read(CHUNK):
+        yield data
+
+
+def _from_hex(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Decode hexadecimal text.
+
+    Raises:
+        UsageError: It is none.
+    """
+    digits = b""
+    for chunk in chunks:
+        digits += b"".join(chunk.split())
+        even = len(digits) - len(digits) % 2
+        yield _bytes_of(digits[:even])
+        digits = digits[even:]
+    yield _bytes_of(digits)
+
+
+def _bytes_of(digits: bytes) -> bytes:
+    try:
+        return bytes.fromhex(digits.decode("ascii"))
+    except ValueError as error:
+        raise click.UsageError(f"the input is no hexadecimal text: {error}") from error
+
+
+def _decoded(chunks: Iterable[bytes]) -> Iterator[Frame | _Damage]:
+    for offset, piece in _pieces(chunks):
+        try:
+            yield parse_frame(piece)
+        except ServomexParseError as error:
+            yield _Damage(offset, error.message.removeprefix("damaged frame: "), piece)
+
+
+def _pieces(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Cut a capture into pieces with their places in it. Only line ends lie between pieces."""
+    splitter = FrameSplitter()
+    held = b""
+    start = 0
+    for chunk in _then_end(chunks):
+        window = held + (chunk or b"")
+        place = 0
+        for piece in splitter.flush() if chunk is None else splitter.feed(chunk):
+            place += _line_ends(window, place) - _line_ends(piece, 0)
+            yield start + place, piece
+            place += len(piece)
+        held = window[len(window) - splitter.pending :]
+        start += len(window) - len(held)
+
+
+def _then_end(chunks: Iterable[bytes]) -> Iterator[bytes | None]:
+    yield from chunks
+    yield None
+
+
+def _line_ends(data: bytes, start: int) -> int:
+    """Count the CR and LF bytes from a place on."""
+    end = start
+    while end < len(data) and data[end] in _LINE_END:
+        end += 1
+    return end - start
+
+
+_Shows = tuple[Callable[[Frame], None], Callable[[_Damage], None]]
+
+
+def _table() -> _Shows:
+    colour = colour_wanted()
+    count = 0
+
+    def show_frame(frame: Frame) -> None:
+        nonlocal count
+        count += 1
+        write_text(formats.table(frame, f"frame {count}", arrived=False, colour=colour) + "\n")
+
+    def show_damage(damage: _Damage) -> None:
+        line = f"DAMAGED {_told(damage)}"
+        write_text((click.style(line, fg="red") if colour else line) + "\n\n")
+
+    return show_frame, show_damage
+
+
+def _json() -> _Shows:
+    def show_damage(damage: _Damage) -> None:
+        record: dict[str, Any] = {"error": damage.reason, "offset": damage.offset, "raw": damage.raw.hex()}
+        write_data(json.dumps(record, ensure_ascii=False) + "\n")
+
+    return lambda frame: write_data(formats.json_line(frame, None)), show_damage
+
+
+def _csv() -> _Shows:
+    write_data(formats.csv_header())
+    return (
+        lambda frame: write_data(formats.csv_rows(frame, None)),
+        lambda damage: note(f"Damaged {_told(damage)}"),
+    )
+
+
+def _told(damage: _Damage) -> str:
+    more = " ..." if len(damage.raw) > SHOWN else ""
+    return f"at byte {damage.offset}: {damage.reason}: {damage.raw[:SHOWN]!r}{more}"
+
+
+_WRITERS: dict[str, Callable[[], _Shows]] = {"table": _table, "json": _json, "csv": _csv}

@@ -1,0 +1,298 @@
+"""``servomex read`` and ``servomex-read``: read an analyser once, a number of times, or again and again."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+import click
+
+import servomex
+from servomex.cli import formats
+from servomex.cli.common import (
+    EXIT_CODES,
+    INTERRUPTED,
+    Program,
+    colour_wanted,
+    note,
+    one_line,
+    option,
+    seconds_option,
+    stop_code,
+    write_data,
+    write_text,
+)
+from servomex.cli.logs import log_on_stderr, wire_trace
+from servomex.enums import ChannelId, ProtocolKind
+from servomex.errors import ServomexConfigurationError, ServomexError
+from servomex.models import Frame
+from servomex.settings import SerialSettings
+
+_log = logging.getLogger("servomex.cli")
+
+ALARM = 5
+"""Exit code of --check."""
+FAILURE_PAUSE_S = 0.5
+"""The shortest wait after a failed reading, so that a port that is gone is not asked without a pause."""
+
+FASTEST_S = 0.001
+"""A shorter interval of --watch is none."""
+
+_LINE = SerialSettings()
+_MORE = """\b
+Examples:
+  servomex-read /dev/ttyUSB0
+  servomex-read COM11 --protocol modbus_rtu --address 3 --channels I1,I2
+  servomex-read /dev/ttyUSB0 --watch 10 --format csv > log.csv
+  servomex-read socket://192.168.0.7:4001 --count 100 --format json
+  servomex-read /dev/ttyUSB0 --check --quiet > /dev/null || echo alarm
+  servomex-read sim://4100
+
+\b
+Environment:
+  SERVOMEX_PORT takes the place of PORT, and SERVOMEX_PROTOCOL, SERVOMEX_ADDRESS
+  and so on that of the options, as listed with each. The command line wins.
+  NO_COLOR=1 keeps the table plain.
+
+\b
+Shell completion (bash; zsh and fish likewise), in ~/.bashrc:
+  eval "$(_SERVOMEX_READ_COMPLETE=bash_source servomex-read)"
+"""
+
+
+def _check_channels(_ctx: click.Context, _option: click.Parameter, value: str | None) -> list[str] | None:
+    if value is None:
+        return None
+    names = [name.strip().upper() for name in value.split(",")]
+    for name in names:
+        if name not in set(ChannelId):
+            raise click.BadParameter(f"{name!r} is no channel; there are {', '.join(ChannelId)}.")
+    return names
+
+
+@attrs.frozen(kw_only=True)
+class _Request:
+    """What the command line asks for; the fields are its options."""
+
+    port: str
+    protocol: str
+    address: int
+    baudrate: int
+    bytesize: int
+    parity: Any
+    stopbits: int
+    gap: float
+    retries: int
+    timeout: float | None
+    listen: float
+    channels: list[str] | None
+    output_format: str
+    watch: float | None
+    count: int | None
+    check: bool
+    trace: str | None
+    verbose: int
+    quiet: bool
+
+    @property
+    def repeats(self) -> bool:
+        """Whether more than one reading may be wanted."""
+        return self.watch is not None or (self.count or 1) > 1
+
+    def open(self) -> servomex.Analyzer:
+        """Open the analyser."""
+        settings = SerialSettings(
+            baudrate=self.baudrate, bytesize=self.bytesize, parity=self.parity, stopbits=self.stopbits
+        )
+        _log.info("opening %s: %s, address %d, %s", self.port, self.protocol, self.address, settings)
+        return servomex.open_device(
+            self.port,
+            protocol=self.protocol,
+            address=self.address,
+            serial_settings=settings,
+            timeout=self.timeout,
+            channels=self.channels,
+            retries=self.retries,
+            gap=self.gap,
+            listen=self.listen,
+        )
+
+
+@attrs.define
+class _Tally:
+    """What became of the readings so far."""
+
+    readings: int = 0
+    failures: int = 0
+    dropped: int = 0
+    started: float = attrs.field(factory=time.monotonic)
+
+    def __str__(self) -> str:
+        return (
+            f"{_counted(self.readings, 'reading')}, {_counted(self.failures, 'failure')} in "
+            f"{time.monotonic() - self.started:.1f} s, {_counted(self.dropped, 'dropped frame')}"
+        )
+
+
+@click.command(cls=Program, epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.argument("port", envvar="SERVOMEX_PORT", type=click.Path(readable=False))
+@option(
+    "--protocol",
+    type=click.Choice([kind.value for kind in ProtocolKind]),
+    default=ProtocolKind.AUTO.value,
+    show_default=True,
+    help="Communication mode that is set on the analyser's panel.",
+)
+@option("--address", type=click.IntRange(1, 247), default=1, show_default=True, help="Modbus slave address.")
+@option("--baudrate", type=click.IntRange(300, 115200), default=_LINE.baudrate, show_default=True, help="Baud.")
+@option("--bytesize", type=click.IntRange(7, 8), default=_LINE.bytesize, show_default=True, help="Data bits.")
+@option(
+    "--parity",
+    type=click.Choice(["N", "E", "O"], case_sensitive=False),
+    metavar="[N|E|O]",
+    default=_LINE.parity,
+    show_default=True,
+    help="None, even or odd.",
+)
+@option("--stopbits", type=click.IntRange(1, 2), default=_LINE.stopbits, show_default=True, help="Stop bits.")
+@seconds_option(
+    "--gap", zero=True, longest=10, default=0.05, show_default=True, help="Silence before each Modbus request."
+)
+@option("--retries", type=click.IntRange(0, 10), default=2, show_default=True, help="Of a Modbus request.")
+@seconds_option("--timeout", show_default="one that suits the line", help="What a reading may take.")
+@seconds_option(
+    "--listen",
+    default=10.0,
+    show_default=True,
+    help="How long to wait for the first broadcast, and for 'auto' to find the mode.",
+)
+@option("--channels", metavar="I1,I2,...", callback=_check_channels, show_default="all", help="Read only these.")
+@option(
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "csv", "json", "influx"]),
+    default="table",
+    show_default=True,
+    help="How readings are written to stdout.",
+)
+@seconds_option(
+    "--watch",
+    zero=True,
+    help="Read again every so many seconds, until Ctrl-C or --count; 0 for as fast as possible. In continuous "
+    "mode the last broadcast is shown as long as it is current; with 0, each broadcast once.",
+)
+@option(
+    "--count", type=click.IntRange(1), help="End after so many readings; without --watch as fast as they come."
+)
+@option("--check", is_flag=True, help="Exit with 5 when the last reading shows a fault, an alarm or no value.")
+@option("--trace", type=click.Path(readable=False), help="Append every byte of both directions to this file.")
+@option("-v", "--verbose", count=True, help="Tell on stderr what is being done; -vv shows every byte as well.")
+@option("-q", "--quiet", is_flag=True, help="Nothing on stderr but the error that ends it.")
+@click.version_option(servomex.__version__, prog_name="servomex")
+def read(**given: Any) -> None:
+    """Read the analyser on PORT: all channels with their states.
+
+    PORT is a device such as /dev/ttyUSB0 or COM11, a URL such as socket://HOST:PORT or rfc2217://HOST:PORT, or
+    sim://4100 for a virtual analyser.
+    """
+    request = _Request(**given)
+    tally = _Tally()
+    code = 0
+    with log_on_stderr(0 if request.quiet else request.verbose), wire_trace(request.trace, quiet=request.quiet):
+        try:
+            code = _run(request, tally)
+        except KeyboardInterrupt as stop:
+            code = stop_code(stop)
+    if (request.repeats or code >= INTERRUPTED) and not request.quiet:
+        note(str(tally))
+    raise click.exceptions.Exit(code)
+
+
+def _run(request: _Request, tally: _Tally) -> int:
+    """Read as often as is asked for, and give the exit code."""
+    with request.open() as analyzer:
+        _log.info("found %s in mode %s; timeout %.1f s", analyzer.name, analyzer.protocol, analyzer.timeout_s)
+        show = _writer(request, analyzer)
+        frame = None
+        try:
+            for frame in _readings(request, analyzer, tally):
+                tally.readings += 1
+                show(frame)
+                if not request.repeats or tally.readings == request.count:
+                    break
+        finally:
+            tally.dropped = analyzer.dropped_frames
+    if not request.check or frame is None or frame.ok:
+        return 0
+    if not request.quiet:
+        note(f"check failed: {'; '.join(_complaints(frame))}")
+    return ALARM
+
+
+def _readings(request: _Request, analyzer: servomex.Analyzer, tally: _Tally) -> Iterator[Frame]:
+    """Give the reading that was made on opening, then one at each deadline; failed ones are reported."""
+    started = time.monotonic()
+    yield analyzer.snapshot()
+    interval = request.watch or 0.0
+    interval = interval if interval >= FASTEST_S else 0.0
+    turn = 0
+    while True:
+        # A reading that took longer than an interval is followed by one at once, but missed turns are not made up.
+        turn = max(turn + 1, int((time.monotonic() - started) / interval)) if interval else 0
+        time.sleep(max(0.0, started + turn * interval - time.monotonic()))
+        try:
+            frame = analyzer.poll(wait_fresh=not interval, timeout=_patience(request, analyzer))
+        except ServomexConfigurationError:
+            raise
+        except ServomexError as error:
+            tally.failures += 1
+            if not request.quiet:
+                note(f"Failed: {error}")
+            time.sleep(FAILURE_PAUSE_S)
+        else:
+            yield frame
+
+
+def _patience(request: _Request, analyzer: servomex.Analyzer) -> float | None:
+    """Give the timeout of a reading: until the period of the broadcasts is known, that of the first of them."""
+    unknown = analyzer.protocol is ProtocolKind.CONTINUOUS_ASCII and analyzer.period_s is None
+    return request.listen if unknown and request.timeout is None else None
+
+
+def _complaints(frame: Frame) -> Iterator[str]:
+    if frame.analyser.fault:
+        yield "analyser fault"
+    yield from (f"{item.channel} {formats.state_text(item)}" for item in frame if not item.ok)
+
+
+def _writer(request: _Request, analyzer: servomex.Analyzer) -> Callable[[Frame], None]:
+    """Give what writes a frame to stdout in the format that is asked for."""
+    if request.output_format == "table":
+        return _table_writer(analyzer)
+    write = {"csv": formats.csv_rows, "json": formats.json_line, "influx": formats.influx_lines}[
+        request.output_format
+    ]
+    if request.output_format == "csv":
+        write_data(formats.csv_header())
+    return lambda frame: write_data(write(frame, analyzer.name))
+
+
+def _table_writer(analyzer: servomex.Analyzer) -> Callable[[Frame], None]:
+    info = analyzer.info
+    title = one_line(f"{analyzer.link.port}, {analyzer.protocol}")
+    if info is not None and info.address is not None:
+        title += f", address {info.address}"
+    colour = colour_wanted()
+    before = ""
+
+    def write(frame: Frame) -> None:
+        nonlocal before
+        write_text(before + formats.table(frame, title, colour=colour))
+        before = "\n"
+
+    return write
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

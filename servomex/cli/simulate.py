@@ -1,0 +1,106 @@
+"""``servomex simulate``: a virtual analyser on a pseudo-terminal or a TCP port, for programs that open one."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import servomex
+from servomex.cli.common import EXIT_CODES, CommandError, Program, check_seconds, note, write_data
+from servomex.enums import ProtocolKind
+
+if TYPE_CHECKING:
+    from servomex.simulator import PtyServer, TcpServer
+
+TICK_S = 0.1
+LOOPBACK = "127.0.0.1"
+
+_MODES = [kind.value for kind in ProtocolKind if kind is not ProtocolKind.AUTO]
+_MORE = """\b
+Examples:
+  servomex simulate --mode continuous --pty
+  servomex simulate --mode modbus_rtu --address 7 --tcp 5020
+  servomex simulate --preset moving --pty --fault late:0.3 --fault drop:0.1
+
+The port to open is the only line on stdout. Ctrl-C ends it with exit code 0.
+"""
+
+
+def _check_tcp(_ctx: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, int] | None:
+    if value is None:
+        return None
+    host, _, port = value.rpartition(":")
+    if not (port.isascii() and port.isdecimal() and int(port) <= 65535):
+        raise click.BadParameter(f"{value!r} is neither PORT nor HOST:PORT with a port from 0 to 65535.")
+    return host or LOOPBACK, int(port)
+
+
+@click.command(cls=Program, epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.option(
+    "--mode", type=click.Choice(_MODES), default="modbus_rtu", show_default=True, help="Communication mode."
+)
+@click.option(
+    "--preset",
+    type=click.Choice(["4100", "moving"]),
+    default="4100",
+    show_default=True,
+    help="Constant values, or values that move and an alarm.",
+)
+@click.option("--address", type=click.IntRange(1, 247), default=1, show_default=True, help="Modbus slave address.")
+@click.option(
+    "--period",
+    type=float,
+    metavar="SECONDS",
+    callback=check_seconds(zero=True),
+    default=2.0,
+    show_default=True,
+    help="Time between broadcasts; 0 for none.",
+)
+@click.option(
+    "--baudrate", type=click.IntRange(300, 115200), default=19200, show_default=True, help="Speed for --pace."
+)
+@click.option("--pace", is_flag=True, help="Let every byte take the time that it takes on a real line.")
+@click.option("--pty", is_flag=True, help="Serve on a pseudo-terminal.")
+@click.option(
+    "--tcp",
+    metavar="[HOST:]PORT",
+    callback=_check_tcp,
+    help="Serve on a TCP port, 0 for a free one; without HOST only this computer can reach it.",
+)
+@click.option(
+    "--fault", "faults", multiple=True, metavar="SPEC", help="What goes wrong, such as late:0.3; may be repeated."
+)
+@click.option("--seed", type=int, default=0, help="Makes the faults repeatable.")
+@click.version_option(servomex.__version__, prog_name="servomex")
+def simulate(pty: bool, tcp: tuple[str, int] | None, faults: tuple[str, ...], **options: Any) -> None:
+    """Serve a virtual analyser until Ctrl-C."""
+    if pty == (tcp is not None):
+        raise click.UsageError("Give either --pty or --tcp.")
+    try:
+        _serve(_server(tcp, [*faults], options), options["address"])
+    except KeyboardInterrupt:
+        note("stopped")
+
+
+def _server(tcp: tuple[str, int] | None, faults: list[str], options: dict[str, Any]) -> "PtyServer | TcpServer":
+    from servomex.simulator.serve import PtyServer, TcpServer
+    from servomex.simulator.urls import build_line
+
+    line = build_line(**options, faults=faults)
+    return PtyServer(line) if tcp is None else TcpServer(line, *tcp)
+
+
+def _serve(server: "PtyServer | TcpServer", address: int) -> None:
+    """Serve until an interrupt; tell the port, and every other that takes its place."""
+    with server:
+        port = server.port
+        if not port:
+            raise CommandError("the pseudo-terminal could not be opened")
+        write_data(f"{port}\n")
+        how = f"servomex-read {port}" + (f" --address {address}" if address != 1 else "")
+        note(f"read it with: {how}; end it with Ctrl-C")
+        while True:
+            time.sleep(TICK_S)
+            if server.port != port:
+                port = server.port
+                note(f"it was unplugged; the port is now {port}")

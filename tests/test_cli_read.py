@@ -1,0 +1,392 @@
+"""``servomex read`` and ``servomex-read``: what they print, what they say when it goes wrong, how they end."""
+
+import csv
+import io
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import serial
+from click.testing import CliRunner, Result
+
+from servomex.cli import formats
+from servomex.cli.common import colour_wanted, one_line
+from servomex.cli.read import read
+from servomex.models import ROW_COLUMNS, ChannelStatus
+from servomex.simulator import PtyServer, VirtualAnalyzer, VirtualChannel, VirtualLine, constant
+from tests.conftest import needs_pty
+
+MODES = ("modbus_rtu", "modbus_ascii", "continuous")
+VALUES = {"I1": 20.376, "I2": 0.084, "I3": 0.25, "E1": 0.0, "E2": 0.0}
+UNITS = {"I1": "%", "I2": "%", "I3": "%", "E1": "mA", "E2": "mA"}
+FAST = ("--protocol", "modbus_rtu", "--gap", "0")
+NEVER_SEEN = ("Traceback", "Exception ignored", "Warning")
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*os.environ]:
+        if name.startswith("SERVOMEX_") or name == "NO_COLOR":
+            monkeypatch.delenv(name)
+
+
+def invoke(*args: str, command: click.Command = read, **extra: Any) -> Result:
+    """Run a command in this process, its stderr apart from its stdout in every version of click."""
+    runner: Any = CliRunner
+    try:
+        result: Result = runner(mix_stderr=False).invoke(command, args, **extra)
+    except TypeError:  # click 8.2 and newer keep them apart without being asked
+        result = runner().invoke(command, args, **extra)
+    assert not any(word in result.stderr for word in NEVER_SEEN)
+    return result
+
+
+def program(*args: str, main: str = "read_main") -> list[str]:
+    return [sys.executable, "-W", "error", "-c", f"from servomex.cli import {main}; {main}()", *args]
+
+
+def start(*args: str, main: str = "read_main", before: tuple[str, ...] = ()) -> "subprocess.Popen[bytes]":
+    command = [*before, *program(*args, main=main)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def run(*args: str, main: str = "read_main", env: dict[str, str] | None = None) -> tuple[int, str, str]:
+    """Run a command in another process: exit code, stdout, stderr."""
+    done = subprocess.run(
+        program(*args, main=main), capture_output=True, timeout=30, env={**os.environ, **(env or {})}, check=False
+    )
+    stderr = done.stderr.decode()
+    assert not any(word in stderr for word in NEVER_SEEN), stderr
+    return done.returncode, done.stdout.decode(), stderr
+
+
+def finish(child: "subprocess.Popen[bytes]") -> tuple[int, str, str]:
+    stdout, stderr = child.communicate(timeout=20)
+    assert not any(word in stderr.decode() for word in NEVER_SEEN), stderr
+    return child.returncode, stdout.decode(), stderr.decode()
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def url(mode: str, options: str = "") -> str:
+    return f"sim://4100?mode={mode}&period=0.1{options}"
+
+
+def named(mode: str) -> dict[str, str]:
+    return {"I1": "Oxygen", "I2": "CO", "I3": "CO2" if mode == "continuous" else "CO₂", "E1": "", "E2": ""}
+
+
+@pytest.mark.parametrize("mode", MODES)
+class TestFormats:
+    def test_table(self, mode: str) -> None:
+        result = invoke(url(mode), "--protocol", mode)
+        head, times, *table = result.stdout.splitlines()
+        address = "" if mode == "continuous" else ", address 1"
+        assert head.startswith(f"{url(mode)}, {mode}{address}: analyser ok")
+        assert ("its clock 2" in head) == (mode == "continuous")
+        received, latency = re.match(r"received (.*) UTC, [01]\.\d s ago(.*)", times).groups()  # type: ignore[union-attr]
+        assert abs(datetime.fromisoformat(f"{received}+00:00") - datetime.now(UTC)) < timedelta(seconds=5)
+        assert re.fullmatch("" if mode == "continuous" else r", read in 0\.\d\d s", latency)
+        assert table == [
+            "channel  name    value   unit  state  quality",
+            "I1       Oxygen  20.376  %     ok     good",
+            "I2       CO       0.084  %     ok     good",
+            f"I3       {named(mode)['I3']}      0.25   %     ok     good",
+            "E1                0.0    mA    ok     good",
+            "E2                0.0    mA    ok     good",
+        ]
+        assert (result.exit_code, result.stderr) == (0, "")
+
+    def test_csv(self, mode: str) -> None:
+        result = invoke(url(mode), "--protocol", mode, "--gap", "0", "--format", "csv")
+        assert "\r" not in result.stdout
+        rows = rows_of(result.stdout)
+        assert list(rows[0]) == ROW_COLUMNS
+        assert {row["channel"]: float(row["value"]) for row in rows} == VALUES
+        assert {row["channel"]: row["unit"] for row in rows} == UNITS
+        assert {row["channel"]: row["name"] for row in rows} == named(mode)
+        for row in rows:
+            assert (row["protocol"], row["quality"], row["ok"], row["alarm4"]) == (mode, "good", "1", "0")
+            assert (row["cal_groups"], row["analyser_fault"], row["error"]) == ("S1S1S1S1", "0", "")
+            assert datetime.fromisoformat(row["received_at"]).utcoffset() == timedelta(0)
+            assert bool(row["requested_at"]) == bool(row["latency_s"]) == (mode != "continuous")
+            assert bool(row["analyser_clock"]) == (mode == "continuous")
+
+    def test_json(self, mode: str) -> None:
+        result = invoke(url(mode), "--protocol", mode, "--gap", "0", "--format", "json")
+        assert result.stdout.count("\n") == 1
+        record = json.loads(result.stdout)
+        keys = "device protocol received_at requested_at latency_s analyser readings"
+        assert " ".join(record) == keys
+        assert " ".join(record["analyser"]) == "fault maintenance cal_groups clock"
+        assert [list(row) for row in record["readings"]] == [ROW_COLUMNS] * 5
+        assert {row["channel"]: row["value"] for row in record["readings"]} == VALUES
+        assert {row["channel"]: row["name"] or "" for row in record["readings"]} == named(mode)
+        assert named(mode)["I3"] in result.stdout
+        assert record["device"] == url(mode) + ("" if mode == "continuous" else ":1")
+        assert (record["protocol"], record["analyser"]["fault"]) == (mode, False)
+        assert (record["latency_s"] is None) == (mode == "continuous")
+
+    def test_influx(self, mode: str) -> None:
+        result = invoke(url(mode), "--protocol", mode, "--gap", "0", "--format", "influx", "--channels", "i1, E1")
+        oxygen, external = result.stdout.splitlines()
+        device = url(mode).replace("=", r"\=") + ("" if mode == "continuous" else ":1")
+        flags = (
+            'quality="good",ok=true,fault=false,maintenance=false,calibrating=false,warming_up=false,alarm1=false,'
+            "alarm2=false,alarm3=false,alarm4=false,analyser_fault=false,analyser_maintenance=false,"
+            'cal_groups="S1S1S1S1"'
+        )
+        start = f"servomex,device={device},protocol={mode},channel="
+        text, _, nanoseconds = oxygen.rpartition(" ")
+        assert text == f"{start}I1,kind=measured,name=Oxygen,unit=% value=20.376,{flags}"
+        assert abs(int(nanoseconds) / 1e9 - time.time()) < 5
+        assert external.rpartition(" ")[0] == f"{start}E1,kind=external,unit=mA value=0.0,{flags}"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_mode_is_found(mode: str) -> None:
+    result = invoke(url(mode), "--format", "json")
+    assert json.loads(result.stdout)["protocol"] == mode
+
+
+SILENT = "sim://4100?fault=silent"
+ERRORS: dict[str, tuple[list[str], int, str]] = {
+    "missing port": (["/dev/nope"], 3, "there is no port /dev/nope"),
+    "a directory": ([str(Path(__file__).parent)], 3, "is not a serial port"),
+    "a file": ([__file__], 3, "is not a serial port"),
+    "silent, auto": ([SILENT, "--timeout", "0.2", "--listen", "0.3"], 4, "no analyser found"),
+    "silent, continuous": ([SILENT, "--protocol", "continuous", "--listen", "0.2"], 4, "no broadcast"),
+    "wrong address": (["sim://4100?address=7", "--protocol", "modbus_rtu"], 4, "no reply from address 1"),
+    "wrong mode": ([url("continuous"), "--protocol", "modbus_rtu"], 4, "continuous mode"),
+    "address 0": (["sim://4100", "--address", "0"], 2, "'--address'"),
+    "address 300": (["sim://4100", "--address", "300"], 2, "'--address'"),
+    "unknown channel": (["sim://4100", "--channels", "I1,I9"], 2, "'I9' is no channel; there are I1, I2"),
+    "no channel": (["sim://4100", "--channels", ""], 2, "'--channels'"),
+    "absent channel": (["sim://4100", "--channels", "I1,I4"], 2, "not populated: I4"),
+    "unknown mode": (["sim://4100", "--protocol", "tcp"], 2, "'--protocol'"),
+    "timeout 0": (["sim://4100", "--timeout", "0"], 2, "'--timeout'"),
+    "timeout NaN": (["sim://4100", "--timeout", "nan"], 2, "'--timeout'"),
+    "listen without end": (["sim://4100", "--listen", "inf"], 2, "'--listen'"),
+    "watch backwards": (["sim://4100", "--watch", "-1"], 2, "'--watch'"),
+    "gap too long": (["sim://4100", "--gap", "11"], 2, "'--gap'"),
+    "count 0": (["sim://4100", "--count", "0"], 2, "'--count'"),
+    "parity": (["sim://4100", "--parity", "X"], 2, "'--parity'"),
+    "no port": ([], 2, "'PORT'"),
+    "unknown option": (["sim://4100", "--frob"], 2, "--frob"),
+    "unknown scheme": (["foo://x"], 2, "foo"),
+    "no such simulator": (["sim://nope"], 2, "there is no virtual analyser 'nope'"),
+    "refused connection": (["socket://127.0.0.1:1"], 3, "cannot be reached"),
+    "trace not writable": (["/dev/nope", "--trace", "/nope/trace"], 1, "cannot write the trace /nope/trace"),
+    "line breaks": (["/dev/a\nb\x1b[31m"], 3, "there is no port /dev/a b\ufffd[31m"),
+}
+
+
+@pytest.mark.parametrize(("args", "code", "words"), ERRORS.values(), ids=ERRORS)
+def test_an_error_is_a_line_or_two_with_its_exit_code(args: list[str], code: int, words: str) -> None:
+    result = invoke(*args)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == (2 if "Try 'read --help'." in result.stderr else 1)
+    assert words in result.stderr
+
+
+@needs_pty
+def test_a_busy_port_is_named() -> None:
+    with PtyServer(VirtualLine()) as server, serial.Serial(server.port, exclusive=True):
+        result = invoke(server.port)
+    assert (result.exit_code, result.stderr.count("\n")) == (3, 1)
+    assert f"{server.port} is in use by another program" in result.stderr
+
+
+@needs_pty
+def test_a_forbidden_port_is_named() -> None:
+    privileges: tuple[str, ...] = ()
+    if os.geteuid() == 0:
+        if not shutil.which("setpriv"):
+            pytest.skip("nothing is forbidden to root")
+        privileges = ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
+    with PtyServer(VirtualLine()) as server:
+        Path(server.port).chmod(0)
+        code, _, stderr = finish(start(server.port, before=privileges))
+    if stderr.startswith("setpriv"):
+        pytest.skip(stderr)
+    assert (code, stderr.count("\n")) == (3, 1)
+    assert f"{server.port} may not be opened by this user" in stderr
+
+
+def test_the_processes_end_with_the_same_codes() -> None:
+    assert run("sim://4100", "--protocol", "modbus_rtu", "--quiet")[0] == 0
+    code, stdout, stderr = run("/dev/nope", "--watch", "1")
+    assert (code, stdout, stderr.count("\n")) == (3, "", 1)
+    assert run("sim://4100", "--address", "300")[0] == 2
+    assert run("read", "sim://moving", "--check", "--protocol", "modbus_rtu", main="main")[0] == 5
+
+
+class TestRepeating:
+    def test_deadlines_do_not_drift(self) -> None:
+        result = invoke(url("modbus_rtu"), *"--protocol modbus_rtu --watch 0.25 --count 5 --format json".split())
+        asked = [datetime.fromisoformat(json.loads(line)["requested_at"]) for line in result.stdout.splitlines()]
+        late = [(moment - asked[1]).total_seconds() - turn * 0.25 for turn, moment in enumerate(asked[1:])]
+        assert len(asked) == 5
+        assert max(map(abs, late)) < 0.1, late  # a sweep takes 0.1 s: waiting after each would add up
+        assert re.fullmatch(r"5 readings, 0 failures in 1\.\d s, 0 dropped frames\n", result.stderr)
+
+    def test_every_broadcast_comes_once(self) -> None:
+        result = invoke(url("continuous"), *"--protocol continuous --count 4 --format csv".split())
+        arrivals = [int(row["monotonic_ns"]) for row in rows_of(result.stdout) if row["channel"] == "I1"]
+        steps = [(after - before) / 1e9 for before, after in itertools.pairwise(arrivals)]
+        assert len(steps) == 3
+        assert min(steps) > 0.05
+        assert result.stdout.count("received_at") == 1
+
+    def test_the_second_broadcast_is_waited_for(self) -> None:
+        slow = "sim://4100?mode=continuous&period=1.2"
+        result = invoke(slow, *"--protocol continuous --count 2 --format json".split())
+        assert result.stdout.count("\n") == 2
+        assert result.stderr.startswith("2 readings, 0 failures")
+
+    def test_tables_are_apart(self) -> None:
+        result = invoke(url("continuous"), "--protocol", "continuous", "--watch", "0", "--count", "2")
+        assert result.stdout.count("\n\nsim://") == 1
+        assert not result.stdout.endswith("\n\n")
+
+    @pytest.mark.parametrize("quiet", [False, True])
+    def test_a_failure_is_a_line_and_does_not_end_it(self, quiet: bool) -> None:
+        result = invoke(
+            "sim://4100?fault=unplug:0.5",
+            *FAST,
+            *"--watch 0.1 --count 8".split(),
+            *(["--quiet"] if quiet else []),
+        )
+        assert result.exit_code == 0
+        assert result.stdout.count("I1 ") == 8
+        *failures, summary = result.stderr.splitlines() or [""]
+        assert bool(failures) != quiet
+        assert all(line.startswith("Failed: the port was lost") for line in failures)
+        assert re.match("" if quiet else rf"8 readings, {len(failures)} failure", summary)
+
+
+def line_with(*statuses: tuple[str, ChannelStatus], value: float | None = 1.5, name: str = "gas") -> VirtualLine:
+    channels = [VirtualChannel(channel, name, "%", constant(value), status) for channel, status in statuses]
+    return VirtualLine(VirtualAnalyzer(channels))
+
+
+@pytest.mark.parametrize(("line", "code", "complaint"), [
+    (line_with(("I1", ChannelStatus())), 0, ""),
+    (line_with(("I1", ChannelStatus(maintenance=True))), 0, ""),
+    (line_with(("I1", ChannelStatus(fault=True))), 5, "I1 fault"),
+    (line_with(("I1", ChannelStatus()), ("D2", ChannelStatus(alarms=(False, True, False, True)))), 5,
+     "D2 alarm 2, alarm 4"),
+    (line_with(("E1", ChannelStatus(fault=True))), 5, "E1 no value, fault"),
+    (line_with(("I1", ChannelStatus()), value=float("nan")), 5, "I1 no value"),
+])  # fmt: skip
+def test_check(line: VirtualLine, code: int, complaint: str) -> None:
+    args = (line.url, *FAST, "--check")
+    result = invoke(*args)
+    assert (result.exit_code, result.stderr) == (code, f"check failed: {complaint}\n" if complaint else "")
+    assert "I1 " in result.stdout or "E1 " in result.stdout
+    result = invoke(*args, "--quiet")
+    assert (result.exit_code, result.stderr) == (code, "")
+
+
+def test_check_sees_a_fault_of_the_analyser_and_the_chosen_channels_only() -> None:
+    line = line_with(("I1", ChannelStatus(alarms=(True, False, False, False))))
+    args = (line.url, *FAST, "--check", "--channels", "E1")
+    assert invoke(*args).exit_code == 0
+    line.analysers[0].fault = True
+    result = invoke(*args)
+    assert (result.exit_code, result.stderr) == (5, "check failed: analyser fault\n")
+    assert ": analyser fault\n" in result.stdout
+
+
+HOSTILE = ["=1+1", "+a", "@SUM", "-2", "a,b=c", '"q" \\', "\x1b[2J", "\r\n\t", "é;|"]
+
+
+@pytest.mark.parametrize("output_format", ["table", "csv", "json", "influx"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_stays_text(name: str, output_format: str) -> None:
+    line = line_with(("I1", ChannelStatus()), name=name)
+    result = invoke(line.url, *FAST, "--format", output_format, "--channels", "I1")
+    clean = re.sub(r"[\x00-\x1f]", "\ufffd", name)
+    assert result.exit_code == 0
+    assert all(char.isprintable() for char in result.stdout.replace("\n", ""))
+    if output_format == "table":
+        assert result.stdout.splitlines()[3].startswith(f"I1       {clean}")
+    elif output_format == "csv":
+        assert rows_of(result.stdout)[0]["name"] == ("'" if name[0] in "=+-@" else "") + clean
+    elif output_format == "json":
+        assert json.loads(result.stdout)["readings"][0]["name"] == clean
+    else:
+        (text,) = result.stdout.splitlines()
+        tags, _fields, _time = re.split(r"(?<!\\) ", text)
+        assert len(re.split(r"(?<!\\),", tags)) == 7
+        assert re.sub(r"\\(.)", r"\1", tags).rpartition(",unit=")[0].partition(",name=")[2].rstrip() == clean
+
+
+class TestText:
+    """The table's cells, as pure functions."""
+
+    @pytest.mark.parametrize(("value", "text"), [
+        (20.376, "20.376"), (-0.5, "-0.5"), (0.0, "0.0"), (1e-5, "0.00001"), (2.5e-07, "0.00000025"), (None, "-"),
+        (123456789.0, "123456789.0"), (3e38, "3e+38"),
+    ])  # fmt: skip
+    def test_values(self, value: float | None, text: str) -> None:
+        assert formats.value_text(value) == text
+
+    def table(self, line: VirtualLine, **extra: Any) -> list[str]:
+        return formats.table(line.analysers[0].frame(), "title", **extra).splitlines()
+
+    def test_decimal_points_and_words(self) -> None:
+        line = VirtualLine(VirtualAnalyzer([
+            VirtualChannel("I1", "a", "vpm", constant(-123.4), ChannelStatus(warming_up=True)),
+            VirtualChannel("I2", "b", "", constant(None)),
+            VirtualChannel("I3", "c", "%", constant(1.0), ChannelStatus(calibrating=True, alarms=(True,) * 4)),
+        ]))  # fmt: skip
+        rows = [
+            ("I1       a     -123.4  vpm", "warming up", "uncertain"),
+            ("I2       b        -", "no value", "bad"),
+            ("I3       c        1.0  %", "calibrating, alarm 1, alarm 2, alarm 3, alarm 4", "uncertain"),
+        ]
+        expected = [f"{start:<29}{state:<49}{quality}" for start, state, quality in rows]
+        assert self.table(line)[3:6] == expected
+
+    def test_the_analyser_is_described(self) -> None:
+        line = VirtualLine()
+        analyser = line.analysers[0]
+        analyser.fault = analyser.maintenance = True
+        analyser.write_coils(1, [True])
+        words = "title: analyser fault, maintenance required, group 2 on calibration gas 1, its clock 2"
+        assert self.table(line)[0].startswith(words)
+        assert "\x1b[31manalyser fault" in self.table(line, colour=True)[0]
+
+    def test_colours(self) -> None:
+        states = [ChannelStatus(fault=True), ChannelStatus(warming_up=True), ChannelStatus()]
+        line = line_with(*zip(["I1", "I2", "I3"], states, strict=True))
+        coloured = self.table(line, colour=True)
+        assert [text[:5] for text in coloured[3:6]] == ["\x1b[31m", "\x1b[33m", "I3   "]
+        assert [click.unstyle(text) for text in coloured[2:]] == self.table(line)[2:]
+
+    @pytest.mark.parametrize(("variable", "terminal", "wanted"), [
+        ("", True, True), ("1", True, False), ("", False, False),
+    ])  # fmt: skip
+    def test_colour_is_for_terminals(
+        self, monkeypatch: pytest.MonkeyPatch, variable: str, terminal: bool, wanted: bool
+    ) -> None:
+        monkeypatch.setenv("NO_COLOR", variable)
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+        assert colour_wanted() is wanted
+
+    def test_nothing_breaks_out_of_a_line(self) -> None:
+        assert one_line("a\r\n b\x1b[2J\x00") == "a b\ufffd[2J\ufffd"

@@ -1,0 +1,176 @@
+"""The error tree: who inherits from whom, what an error shows, and that it survives pickling."""
+
+import inspect
+import pickle
+from typing import Any
+
+import attrs
+import pytest
+
+from servomex import errors
+from servomex.errors import (
+    ErrorContext,
+    ServomexChecksumError,
+    ServomexConfigurationError,
+    ServomexConnectionError,
+    ServomexError,
+    ServomexFrameError,
+    ServomexIllegalDataAddressError,
+    ServomexIllegalDataValueError,
+    ServomexIllegalFunctionError,
+    ServomexModbusError,
+    ServomexParseError,
+    ServomexProtocolError,
+    ServomexProtocolUnsupportedError,
+    ServomexStaleError,
+    ServomexTimeoutError,
+    ServomexTransportError,
+    ServomexValidationError,
+)
+from servomex.telegram import parse_frame
+from tests.frames import REAL
+
+CLASSES = [
+    found
+    for _, found in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(found, ServomexError) and found.__module__ == errors.__name__
+]
+FULL = ErrorContext(
+    port="/dev/ttyUSB0", protocol="modbus_rtu", address=3, channel="I1", register=30001, function_code=4,
+    request=b"\x03\x04", response=b"\x03\x84\x02", elapsed_s=0.256,
+)  # fmt: skip
+
+
+def make(kind: type[ServomexError], context: ErrorContext | None = None) -> ServomexError:
+    """Make an error of any class."""
+    if kind is ServomexStaleError:
+        return ServomexStaleError("too late", context, frame=parse_frame(REAL), age_s=12.5)
+    return kind("too late", context)
+
+
+@pytest.mark.parametrize(("kind", "bases"), [
+    (ServomexError, (Exception,)),
+    (ServomexConfigurationError, (ServomexError, ValueError)),
+    (ServomexValidationError, (ServomexConfigurationError,)),
+    (ServomexTransportError, (ServomexError,)),
+    (ServomexTimeoutError, (ServomexTransportError, TimeoutError)),
+    (ServomexStaleError, (ServomexTimeoutError,)),
+    (ServomexConnectionError, (ServomexTransportError, ConnectionError)),
+    (ServomexProtocolError, (ServomexError,)),
+    (ServomexParseError, (ServomexProtocolError, ValueError)),
+    (ServomexChecksumError, (ServomexParseError,)),
+    (ServomexFrameError, (ServomexProtocolError,)),
+    (ServomexModbusError, (ServomexProtocolError,)),
+    (ServomexIllegalFunctionError, (ServomexModbusError,)),
+    (ServomexIllegalDataAddressError, (ServomexModbusError,)),
+    (ServomexIllegalDataValueError, (ServomexModbusError,)),
+    (ServomexProtocolUnsupportedError, (ServomexProtocolError,)),
+])  # fmt: skip
+def test_the_tree(kind: type[ServomexError], bases: tuple[type, ...]) -> None:
+    assert kind.__bases__ == bases
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_error_is_named_and_documented_alike(kind: type[ServomexError]) -> None:
+    assert kind.__name__.startswith("Servomex")
+    assert kind.__name__.endswith("Error")
+    assert inspect.getdoc(kind)
+    assert kind.__name__ in (errors.__doc__ or "")
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_an_error_without_a_context_shows_its_message_alone(kind: type[ServomexError]) -> None:
+    error = make(kind)
+    assert str(error) == error.message == "too late"
+    assert error.context == ErrorContext()
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_an_error_shows_where_it_happened(kind: type[ServomexError]) -> None:
+    error = make(kind, FULL)
+    assert str(error) == (
+        "too late [/dev/ttyUSB0, modbus_rtu, address 3, I1, FC04, number 30001, sent 03 04, got 03 84 02, "
+        "after 0.26 s]"
+    )
+    assert error.message == "too late"
+
+
+@pytest.mark.parametrize("context", [None, FULL])
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_an_error_survives_pickling(
+    kind: type[ServomexError], context: ErrorContext | None, protocol: int
+) -> None:
+    error = make(kind, context)
+    copy = pickle.loads(pickle.dumps(error, protocol))
+    assert type(copy) is kind
+    assert (str(copy), copy.message, copy.context, copy.args) == (
+        str(error),
+        error.message,
+        error.context,
+        error.args,
+    )
+    assert vars(copy) == vars(error)
+
+
+def test_a_stale_error_carries_the_last_frame_over_pickling() -> None:
+    frame = parse_frame(REAL)
+    copy = pickle.loads(pickle.dumps(ServomexStaleError("old", FULL, frame=frame, age_s=12.5)))
+    assert (copy.frame, copy.age_s, copy.frame.raw) == (frame, 12.5, REAL)
+
+
+# Exceptions are pickled to reach another process, with what was noted on the way.
+@pytest.mark.parametrize("kind", CLASSES)
+def test_notes_survive_pickling(kind: type[ServomexError]) -> None:
+    error = make(kind)
+    error.add_note("while recording")
+    assert pickle.loads(pickle.dumps(error)).__notes__ == ["while recording"]
+
+
+@pytest.mark.parametrize(("kind", "built_in"), [
+    (ServomexValidationError, ValueError), (ServomexChecksumError, ValueError), (ServomexStaleError, TimeoutError),
+    (ServomexTimeoutError, OSError), (ServomexConnectionError, OSError),
+    (ServomexConnectionError, ConnectionError),
+])  # fmt: skip
+def test_an_error_is_caught_as_the_fitting_built_in(kind: type[ServomexError], built_in: type[Exception]) -> None:
+    with pytest.raises(built_in) as caught:
+        raise make(kind, FULL)
+    assert str(caught.value).startswith("too late [/dev/ttyUSB0")
+
+
+@pytest.mark.parametrize("kind", [ServomexTransportError, ServomexModbusError, ServomexFrameError])
+def test_other_errors_are_no_value_errors(kind: type[ServomexError]) -> None:
+    assert not issubclass(kind, ValueError | OSError)
+
+
+@pytest.mark.parametrize(("fields", "text"), [
+    ({}, ""), ({"port": "COM11"}, "COM11"), ({"address": 0}, "address 0"), ({"register": 1}, "number 00001"),
+    ({"register": 10073}, "number 10073"), ({"function_code": 15}, "FC15"), ({"function_code": 1}, "FC01"),
+    ({"elapsed_s": 0.0}, "after 0.00 s"), ({"elapsed_s": 3.14159}, "after 3.14 s"),
+    ({"request": b""}, ""), ({"response": b""}, ""), ({"request": b"\x00"}, "sent 00"),
+    ({"channel": "E2", "protocol": "continuous"}, "continuous, E2"),
+])  # fmt: skip
+def test_a_context_shows_what_is_known(fields: dict[str, Any], text: str) -> None:
+    assert str(ErrorContext(**fields)) == text
+
+
+@pytest.mark.parametrize("size", [1, 23, 24])
+def test_few_bytes_are_shown_whole(size: int) -> None:
+    assert str(ErrorContext(response=bytes(range(size)))) == "got " + bytes(range(size)).hex(" ")
+
+
+@pytest.mark.parametrize("size", [25, 204, 100_000])
+def test_many_bytes_are_shown_by_their_ends(size: int) -> None:
+    data = bytes(place % 251 for place in range(size))
+    shown = str(ErrorContext(request=data))
+    assert shown == f"sent {data[:16].hex(' ')} ... {data[-4:].hex(' ')} ({size} bytes)"
+    assert len(shown) < 100
+
+
+def test_a_context_is_frozen_and_comparable() -> None:
+    assert ErrorContext(**attrs.asdict(FULL)) == FULL
+    assert hash(ErrorContext(**attrs.asdict(FULL))) == hash(FULL)
+    assert not hasattr(FULL, "__dict__")
+    for field in attrs.fields_dict(ErrorContext):
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            setattr(FULL, field, None)

@@ -1,0 +1,136 @@
+"""The settings of a serial port, and the checks of what callers pass in."""
+
+import pickle
+from enum import StrEnum
+from typing import Any
+
+import attrs
+import pytest
+
+from servomex.enums import ChannelId, ProtocolKind, Quality
+from servomex.errors import ServomexValidationError
+from servomex.settings import SerialSettings
+from servomex.validation import choice, seconds, whole
+
+
+def test_the_defaults_are_those_of_the_bench_unit() -> None:
+    assert attrs.asdict(SerialSettings()) == {
+        "baudrate": 19200,
+        "bytesize": 8,
+        "parity": "N",
+        "stopbits": 1,
+        "rtscts": False,
+        "xonxoff": False,
+    }
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    *[("baudrate", value) for value in (300, 2400, 4800, 9600, 19200, 115200)],
+    *[("bytesize", value) for value in (7, 8)], *[("parity", value) for value in "NEO"],
+    *[("stopbits", value) for value in (1, 2)],
+    *[(flow, value) for flow in ("rtscts", "xonxoff") for value in (True, False)],
+])  # fmt: skip
+def test_good_settings_are_kept(field: str, value: Any) -> None:
+    assert getattr(SerialSettings(**{field: value}), field) == value
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    *[("baudrate", value) for value in (0, -9600, 299, 115201, 9600.0, "9600", True, None, float("nan"))],
+    *[("bytesize", value) for value in (5, 6, 9, 0, -8, 8.0, "8", True, None)],
+    *[("parity", value) for value in ("n", "M", "S", "", "NE", "none", None, 0, ["N"])],
+    *[("stopbits", value) for value in (0, 3, 1.5, "1", True, None)],
+])  # fmt: skip
+def test_a_bad_setting_is_refused_by_name(field: str, value: Any) -> None:
+    with pytest.raises(ServomexValidationError, match=f"^{field} must be") as caught:
+        SerialSettings(**{field: value})
+    assert repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["no", 1, None])
+@pytest.mark.parametrize("field", ["rtscts", "xonxoff"])
+def test_flow_control_is_on_or_off(field: str, value: Any) -> None:
+    with pytest.raises(ServomexValidationError, match=f"^{field} must be"):
+        SerialSettings(**{field: value})
+
+
+def test_a_changed_copy_is_checked_as_well() -> None:
+    with pytest.raises(ServomexValidationError, match="baudrate"):
+        attrs.evolve(SerialSettings(), baudrate=1)
+
+
+@pytest.mark.parametrize(("settings", "bits", "text"), [
+    (SerialSettings(), 10, "19200 8N1"),
+    (SerialSettings(baudrate=2400), 10, "2400 8N1"),
+    (SerialSettings(parity="E"), 11, "19200 8E1"),
+    (SerialSettings(parity="O", stopbits=2), 12, "19200 8O2"),
+    (SerialSettings(baudrate=9600, bytesize=7), 9, "9600 7N1"),
+    (SerialSettings(baudrate=9600, bytesize=7, parity="E"), 10, "9600 7E1"),
+    (SerialSettings(stopbits=2), 11, "19200 8N2"),
+])  # fmt: skip
+def test_a_character_takes_its_start_data_parity_and_stop_bits(
+    settings: SerialSettings, bits: int, text: str
+) -> None:
+    assert settings.char_time_s == bits / settings.baudrate
+    assert str(settings) == text
+
+
+def test_five_channels_take_as_long_as_the_manual_lets_expect() -> None:
+    assert 206 * SerialSettings().char_time_s == pytest.approx(0.107, abs=0.001)
+    assert 206 * SerialSettings(baudrate=2400).char_time_s == pytest.approx(0.860, abs=0.002)
+
+
+def test_settings_are_frozen_comparable_and_picklable() -> None:
+    settings = SerialSettings(baudrate=9600, parity="E")
+    for field in attrs.fields_dict(SerialSettings):
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            setattr(settings, field, getattr(settings, field))
+    assert pickle.loads(pickle.dumps(settings)) == settings == SerialSettings(baudrate=9600, parity="E")
+    assert settings != SerialSettings(baudrate=9600)
+    assert hash(settings) == hash(SerialSettings(baudrate=9600, parity="E"))
+
+
+@pytest.mark.parametrize(("kind", "text", "member"), [
+    (ChannelId, "I1", ChannelId.I1), (ChannelId, ChannelId.E2, ChannelId.E2), (Quality, "bad", Quality.BAD),
+    (ProtocolKind, "continuous", ProtocolKind.CONTINUOUS_ASCII), (ProtocolKind, "auto", ProtocolKind.AUTO),
+    (ProtocolKind, "modbus_rtu", ProtocolKind.MODBUS_RTU),
+    (ProtocolKind, "modbus_ascii", ProtocolKind.MODBUS_ASCII),
+])  # fmt: skip
+def test_a_plain_string_means_a_member(kind: type[StrEnum], text: str, member: StrEnum) -> None:
+    assert choice(kind, text, "thing") is member
+
+
+@pytest.mark.parametrize("value", ["X9", "i1", "", "I1 ", None, 1, ["I1"]])
+def test_an_unknown_choice_lists_the_known_ones(value: Any) -> None:
+    with pytest.raises(ServomexValidationError, match="I1, I2, I3, I4, D1, D2, D3, D4, E1, E2") as caught:
+        choice(ChannelId, value, "channel")
+    assert f"unknown channel {value!r}" in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize(("value", "zero"), [(0.001, False), (1, False), (3600.5, False), (0, True), (0.0, True)])
+def test_a_duration(value: float, zero: bool) -> None:
+    checked = seconds(value, "timeout", zero=zero)
+    assert checked == value
+    assert type(checked) is float
+
+
+BAD_DURATIONS = [-1, -0.001, float("nan"), float("inf"), float("-inf"), "1", None, True, 1j]
+
+
+@pytest.mark.parametrize(("value", "zero"), [(0, False), *[(v, z) for v in BAD_DURATIONS for z in (True, False)]])
+def test_a_bad_duration_is_refused_by_name(value: Any, zero: bool) -> None:
+    with pytest.raises(ServomexValidationError, match=r"^timeout must be") as caught:
+        seconds(value, "timeout", zero=zero)
+    assert repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [1, 2, 247])
+def test_a_whole_number(value: int) -> None:
+    assert whole(value, "address", 1, 247) == value
+
+
+@pytest.mark.parametrize("value", [0, 248, -1, 1.0, "1", True, None])
+def test_a_bad_whole_number_is_refused_by_name_and_range(value: Any) -> None:
+    with pytest.raises(ServomexValidationError, match=r"^address must be a whole number from 1 to 247, not"):
+        whole(value, "address", 1, 247)
