@@ -31,6 +31,8 @@ PERIODS_FRESH = 2.5
 FRESH_S = 10.0
 """How long a frame is current as long as the period is not known."""
 PERIOD_WINDOW = 3
+BURST_S = 0.02
+"""Frames closer than this came out of a buffer together and tell nothing about the period."""
 STALL_S = 1.0
 """When the thread did not run for so long, what waits in the port is of unknown age and is dropped."""
 
@@ -213,8 +215,9 @@ class ContinuousReader:
         if self._selected is not None:
             frame = frame.only(self._selected)
         with self._changed:
-            if self._previous_ns is not None:
-                self._intervals.append((frame.monotonic_ns - self._previous_ns) / 1e9)
+            interval_s = (frame.monotonic_ns - self._previous_ns) / 1e9 if self._previous_ns else 0.0
+            if interval_s > BURST_S:
+                self._intervals.append(interval_s)
             self._previous_ns = frame.monotonic_ns
             self._latest = frame
             self._count += 1

@@ -20,8 +20,10 @@ from servomex.link_client import READ_INPUTS, Query
 from servomex.models import Frame
 from servomex.telegram import HEADER, FrameSplitter, parse_frame
 
-PROBE_S = 0.6
-"""How long a probe may take; each reply that came too late doubles it for the next."""
+WAITS_S = (0.3, 2.4)
+"""How long a probe's reply may take to begin, in the first round and at most; it doubles from round to round."""
+PROBE_WAITS = 5
+"""A probe may take this many waits: three replies, and the silence between."""
 PAUSES_S = (0.2, 2.0)
 """Shortest and longest pause between rounds of probes: on RS485 a probe could hit a broadcast."""
 
@@ -78,23 +80,24 @@ def detect(link: SerialLink, address: int, *, listen: float) -> Detection:
     deadline = started + listen
     ear = _Ear()
     probes = [(framing, Exchange(link, address, framing, retries=0)) for framing in _FRAMINGS]
-    pause_s, longest_s = PAUSES_S
+    pause_s, longest_pause_s = PAUSES_S
+    wait_s, longest_wait_s = WAITS_S
     with link.conversation(deadline), link.tap(ear.hear):
         while time.monotonic() < deadline:
             for framing, exchange in probes:
-                if not ear.broadcast and _answers(exchange, deadline):
+                if not ear.broadcast and _answers(exchange, wait_s, deadline):
                     return Detection(framing)
             _listen(link, ear, deadline if ear.broadcast else min(deadline, time.monotonic() + pause_s))
             if ear.frame is not None:
                 return Detection(ProtocolKind.CONTINUOUS_ASCII, ear.frame)
-            pause_s = min(longest_s, 2 * pause_s)
+            pause_s, wait_s = min(longest_pause_s, 2 * pause_s), min(longest_wait_s, 2 * wait_s)
     raise _nothing_found(link, address, ear, time.monotonic() - started)
 
 
-def _answers(exchange: Exchange, deadline: float) -> bool:
-    wait_s = PROBE_S * 2**exchange.late_replies
+def _answers(exchange: Exchange, wait_s: float, deadline: float) -> bool:
+    exchange.patience_s = wait_s
     try:
-        exchange.ask(_PROBE, min(deadline, time.monotonic() + wait_s))
+        exchange.ask(_PROBE, min(deadline, time.monotonic() + PROBE_WAITS * wait_s))
     except ServomexModbusError:
         return True  # it refused, in this framing
     except (ServomexTimeoutError, ServomexFrameError):

@@ -33,6 +33,7 @@ from servomex.link import SerialLink
 from servomex.link_client import (
     CODEC_ERRORS,
     LOOPBACK,
+    MAX_REPLY,
     READ_INPUTS,
     READ_REGISTERS,
     DamagedFault,
@@ -102,6 +103,7 @@ class Exchange:
     Attributes:
         late_replies: Replies that came too late and were refused.
         damaged_replies: Attempts that failed because what came was damaged or answered something else.
+        patience_s: How long a reply may take to begin at least. Late replies raise it, prompt ones lower it.
     """
 
     def __init__(self, link: SerialLink, address: int, framing: ProtocolKind, retries: int) -> None:
@@ -113,9 +115,11 @@ class Exchange:
         self._retries = retries
         self._client = LinkClient(link, address, framing)
         self._usual_s = USUAL_WAIT_S[1]
-        self._patience_s = 0.0
+        self.patience_s = 0.0
         self._pending: list[_Pending] = []
         self._surplus = 0
+        self._stray = b""
+        self._cause: ReplyFault | None = None
 
     def ask(self, query: Query, deadline: float) -> Reply:
         """Send a request and give its reply, repeating it until ``deadline`` (``time.monotonic()``) at most.
@@ -126,6 +130,7 @@ class Exchange:
             ServomexModbusError: The analyser refused the request.
             ServomexConnectionError: The port is closed or lost.
         """
+        self._cause = None
         for left in range(self._retries, -1, -1):
             try:
                 if self._address not in self._link.proven:
@@ -139,7 +144,7 @@ class Exchange:
             except (ReplyFault, *CODEC_ERRORS) as error:
                 fault = self._fault(error)
                 if not left or time.monotonic() >= deadline:
-                    raise self._failure(query, fault) from fault
+                    raise self._failure(query, self._cause or fault) from fault
             else:
                 self._trust()
                 return reply
@@ -151,7 +156,7 @@ class Exchange:
         if not left:
             return remaining
         share = max(USUAL_WAIT_S[0], min(self._usual_s, remaining / (left + 1)))
-        return min(remaining, max(self._patience_s, share))
+        return min(remaining, max(self.patience_s, share))
 
     def _prove(self, deadline: float) -> None:
         """Make sure that no reply to an earlier request can still come: silence, then the fence.
@@ -193,12 +198,13 @@ class Exchange:
         if not self._surplus:
             self._link.proven.add(self._address)
             self._pending = []
+            self._stray = b""
 
     def _settle(self, silence_s: float, deadline: float) -> None:
         dropped, silent = self._link.settle(silence_s, deadline)
         late = self._note_late(dropped, self._pending)
         if not silent and dropped and not late:
-            raise UnquietFault(dropped)
+            raise UnquietFault("the line never fell silent")
         if not silent:
             raise TimeUpFault
 
@@ -209,13 +215,14 @@ class Exchange:
         nothing but fences was sent after it: no reply to a read can follow. On a line that echoes it could be the
         fence's own echo, and is not believed.
         """
+        self._stray = (self._stray + stray)[-MAX_REPLY:]
         late = [item for item in pending if item.sign in stray]
         if not late:
             return False
         newest = late[-1]
         self.late_replies += 1
         took_s = time.monotonic() - newest.sent_at
-        self._patience_s = min(LONGEST_WAIT_S, max(self._patience_s, 1.5 * took_s))
+        self.patience_s = min(LONGEST_WAIT_S, max(self.patience_s, 1.5 * took_s))
         later = self._pending[self._pending.index(newest) + 1 :]
         if newest.fence and all(item.fence for item in later) and self._link.echo is False:
             self._surplus = 0
@@ -271,12 +278,14 @@ class Exchange:
         """Learn from a reply that came in time how long to wait for the next."""
         shortest, longest = USUAL_WAIT_S
         self._usual_s = min(longest, max(shortest, 4 * latency_s, 0.9 * self._usual_s))
-        if self._patience_s:
-            self._patience_s = max(0.9 * self._patience_s, 1.5 * latency_s)
+        if self.patience_s:
+            self.patience_s = max(0.9 * self.patience_s, 1.5 * latency_s)
 
     def _fault(self, error: Exception) -> ReplyFault:
         """Count what ended an attempt, and give it as a fault."""
         fault = error if isinstance(error, ReplyFault) else DamagedFault(str(error))
+        if not isinstance(fault, TimeUpFault):
+            self._cause = fault
         if isinstance(fault, DamagedFault) and not self._note_late(
             bytes(self._client.received), self._pending[:-1]
         ):
@@ -289,8 +298,14 @@ class Exchange:
         late = (
             f". {self.late_replies} late replies were refused: allow a longer timeout" if self.late_replies else ""
         )
+        if HEADER.search(self._stray):
+            return ServomexFrameError(
+                "the analyser is in continuous mode: it broadcasts by itself and answers nothing. "
+                "Open it with protocol='continuous'",
+                context,
+            )
         if isinstance(fault, UnquietFault):
-            return _unquiet_error(fault.dropped, context)
+            return ServomexFrameError(f"{fault}: another master or noise is on it", context)
         if isinstance(fault, TimeUpFault):
             return ServomexTimeoutError(f"the time was up before the reading was complete{late}", context)
         if isinstance(fault, DamagedFault):
@@ -320,13 +335,3 @@ class Exchange:
             response=bytes(self._client.received) if mine else None,
             elapsed_s=time.monotonic() - self._link.talking_since,
         )
-
-
-def _unquiet_error(dropped: bytes, context: ErrorContext) -> ServomexError:
-    if HEADER.search(dropped):
-        return ServomexFrameError(
-            "the analyser is in continuous mode: it broadcasts by itself and answers nothing. "
-            "Open it with protocol='continuous'",
-            context,
-        )
-    return ServomexFrameError("the line never falls silent: another master or noise is on it", context)

@@ -49,11 +49,7 @@ class DamagedFault(ReplyFault):
 
 
 class UnquietFault(ReplyFault):
-    """The line did not fall silent; ``dropped`` is what came."""
-
-    def __init__(self, dropped: bytes) -> None:
-        super().__init__("the line did not fall silent")
-        self.dropped = dropped
+    """The line did not fall silent."""
 
 
 class TimeUpFault(ReplyFault):

@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from servomex import ServomexError, ServomexTimeoutError, exchange, link_client, open_device, ports
+from servomex import ChannelId, ServomexError, ServomexTimeoutError, exchange, link_client, open_device, ports
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualChannel, VirtualLine
+from servomex.simulator.channels import Signal
 
 MODES = ["modbus_rtu", "modbus_ascii"]
 CHANNELS = ["I1", "I2", "I3"]
@@ -26,8 +27,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def counting_analyser(mode: str, faults: Faults | None = None) -> tuple[VirtualAnalyzer, list[int]]:
     """An analyser whose values tell the channel and the moment: channel n reads n * 1000 + the step."""
     step = [0]
+
+    def signal(place: int) -> Signal:
+        return lambda _seconds: float(place * 1000 + step[0])
+
     channels = [
-        VirtualChannel(name, f"gas {place}", "%", lambda _s, place=place: float(place * 1000 + step[0]))
+        VirtualChannel(ChannelId(name), f"gas {place}", "%", signal(place))
         for place, name in enumerate(CHANNELS, 1)
     ]
     return VirtualAnalyzer(channels, mode=mode, faults=faults), step

@@ -5,6 +5,7 @@ The virtual analyser shares pymodbus's codec with the driver, so agreeing with i
 
 import logging
 import struct
+from collections.abc import Callable
 
 import pytest
 
@@ -29,6 +30,9 @@ def crc(body: bytes) -> bytes:
         for _ in range(8):
             value = (value >> 1) ^ 0xA001 if value & 1 else value >> 1
     return struct.pack("<H", value)
+
+
+Framing = Callable[[str], bytes]
 
 
 def rtu(text: str) -> bytes:
@@ -78,7 +82,7 @@ def opened(port: ScriptedPort, protocol: str = "modbus_rtu", **options: object) 
 
 
 @pytest.mark.parametrize(("protocol", "frame"), [("modbus_rtu", rtu), ("modbus_ascii", ascii_)])
-def test_a_sweep_byte_by_byte(protocol: str, frame: "type[bytes]") -> None:
+def test_a_sweep_byte_by_byte(protocol: str, frame: Framing) -> None:
     port = Fence([(frame(request), frame(reply)) for request, reply in (PROBE, VALUES, STATES, ANALYSER)])
     with opened(port, protocol) as analyzer:
         swept = analyzer.poll()
@@ -121,7 +125,7 @@ def test_loopback_byte_by_byte() -> None:
 )
 @pytest.mark.parametrize(("protocol", "frame"), [("modbus_rtu", rtu), ("modbus_ascii", ascii_)])
 def test_exceptions_are_errors_of_their_own_and_are_not_repeated(
-    protocol: str, frame: "type[bytes]", code: int, error: type[ServomexModbusError]
+    protocol: str, frame: Framing, code: int, error: type[ServomexModbusError]
 ) -> None:
     refusal = frame(f"01 84 {code:02X}")
     port = Fence([(frame(PROBE[0]), frame(PROBE[1])), (frame("01 04 0007 0007"), refusal)])
@@ -146,7 +150,7 @@ WRONG_REPLIES = {
 
 @pytest.mark.parametrize(("protocol", "frame"), [("modbus_rtu", rtu), ("modbus_ascii", ascii_)])
 @pytest.mark.parametrize("reply", WRONG_REPLIES.values(), ids=WRONG_REPLIES)
-def test_a_reply_to_something_else_is_refused(protocol: str, frame: "type[bytes]", reply: str) -> None:
+def test_a_reply_to_something_else_is_refused(protocol: str, frame: Framing, reply: str) -> None:
     port = Fence([(frame(PROBE[0]), frame(PROBE[1])), (frame("01 04 0000 0007"), frame(reply))])
     wrong = pytest.raises((ServomexFrameError, ServomexTimeoutError))
     with opened(port, protocol, retries=0) as analyzer, wrong:

@@ -1,0 +1,483 @@
+"""One Analyzer over all three modes: the same analyser reads the same, whatever the mode and whoever asks."""
+
+import gc
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import attrs
+import pytest
+
+import servomex
+from servomex import (
+    Capability,
+    ChannelId,
+    ChannelStatus,
+    Quality,
+    SerialLink,
+    SerialSettings,
+    ServomexConfigurationError,
+    ServomexConnectionError,
+    ServomexError,
+    ServomexIllegalDataAddressError,
+    ServomexTimeoutError,
+    ServomexValidationError,
+    modbus,
+    open_device,
+)
+from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
+from servomex.simulator.urls import PRESETS
+
+MODES = ["modbus_rtu", "modbus_ascii", "continuous"]
+MODBUS = MODES[:2]
+
+
+def bench(mode: str, **options: object) -> VirtualAnalyzer:
+    """An analyser in which every kind of channel and state occurs."""
+    channels = [
+        VirtualChannel(ChannelId.I1, "Oxygen", "%", constant(20.376)),
+        VirtualChannel(
+            ChannelId.I2, "CO", "vpm", constant(-1.5), ChannelStatus(alarms=(False, True, False, True))
+        ),
+        VirtualChannel(ChannelId.I4, "SO2", "mg", constant(250.0), ChannelStatus(warming_up=True)),
+        VirtualChannel(ChannelId.D1, "NOx", "vpm", constant(None), ChannelStatus(maintenance=True)),
+        VirtualChannel(ChannelId.D4, "H\x1b[2J", "%", constant(99.999), ChannelStatus(calibrating=True)),
+        VirtualChannel(ChannelId.E1, "", "mA", constant(12.5)),
+        VirtualChannel(ChannelId.E2, "||||||", "mA", constant(4.0), ChannelStatus(fault=True)),
+    ]
+    if mode == "continuous":
+        channels[4].name = "H"  # control characters cannot be in a broadcast
+    analyser = VirtualAnalyzer(channels, mode=mode, period=0.1, **options)  # type: ignore[arg-type]
+    analyser.maintenance = True
+    return analyser
+
+
+def seen(frame: servomex.Frame) -> list[tuple[object, ...]]:
+    return [(r.channel, r.kind, r.value, r.unit, r.unit_text, r.status, r.quality, r.ok) for r in frame]
+
+
+def test_the_same_analyser_reads_the_same_in_every_mode() -> None:
+    frames = {}
+    for mode in MODES:
+        line = VirtualLine(bench(mode))
+        with open_device(line.url) as analyzer:
+            assert analyzer.protocol == mode
+            frames[mode] = analyzer.poll()
+            assert [item.channel for item in analyzer.info.channels] == list(frames[mode].channels)  # type: ignore[union-attr]
+    reference = frames["continuous"]
+    assert reference.channels == ("I1", "I2", "I4", "D1", "D4", "E1", "E2")
+    for mode in MODBUS:
+        assert seen(frames[mode]) == seen(reference)
+        assert attrs.evolve(reference.analyser, clock=None) == frames[mode].analyser
+        assert frames[mode].analyser.clock is None
+        names = [reading.name for reading in frames[mode]]
+        assert names == ["Oxygen", "CO", "SO2", "NOx", "H�[2J", None, None]
+    assert [reading.value for reading in reference] == [20.376, -1.5, 250.0, None, 99.999, 12.5, None]
+    assert [reading.quality for reading in reference] == [
+        Quality.GOOD,
+        Quality.GOOD,
+        Quality.UNCERTAIN,
+        Quality.BAD,
+        Quality.UNCERTAIN,
+        Quality.GOOD,
+        Quality.BAD,
+    ]
+    assert reference["I4"].unit is servomex.Unit.UNKNOWN
+    assert reference["I4"].unit_text == "mg"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_reading_method_agrees_with_the_frame(mode: str) -> None:
+    line = VirtualLine(bench(mode))
+    with open_device(line.url, protocol=mode) as analyzer:
+        frame = analyzer.poll()
+        everything = analyzer.read_all()
+        assert list(everything) == list(frame.channels)
+        for reading in frame:
+            single = analyzer.read_channel(reading.channel.value)
+            assert seen(attrs.evolve(frame, readings=(single,))) == seen(attrs.evolve(frame, readings=(reading,)))
+            assert analyzer.status(reading.channel) == reading.status
+        assert analyzer.analyser_status().cal_text == frame.analyser.cal_text
+        assert analyzer.snapshot().channels == frame.channels
+        samples = analyzer.poll_samples(names=["I1", ChannelId.E1])
+        assert [(sample.channel, sample.device) for sample in samples] == [
+            ("I1", analyzer.name),
+            ("E1", analyzer.name),
+        ]
+        assert Capability.READ_CHANNELS in analyzer.capabilities
+        assert (Capability.LOOPBACK in analyzer.capabilities) is (mode != "continuous")
+
+
+@pytest.mark.parametrize("mode", MODBUS)
+def test_times_of_a_sweep_enclose_its_data(mode: str) -> None:
+    line = VirtualLine(bench(mode), pace=True)
+    with open_device(line.url, protocol=mode) as analyzer:
+        called = time.monotonic_ns()
+        frame = analyzer.poll()
+        returned = time.monotonic_ns()
+    assert called < frame.monotonic_ns <= returned
+    assert frame.requested_at is not None
+    assert frame.latency_s is not None
+    assert 0.2 < frame.latency_s < (returned - called) / 1e9
+    assert abs((frame.received_at - frame.requested_at).total_seconds() - frame.latency_s) < 0.001
+    assert len(frame.raw) > 100
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_unknown_and_unpopulated_channels_are_clear_errors(mode: str) -> None:
+    line = VirtualLine(bench(mode))
+    with open_device(line.url, protocol=mode) as analyzer:
+        with pytest.raises(ServomexValidationError, match="unknown channel 'I9'; known are I1, I2"):
+            analyzer.read_channel("I9")
+        with pytest.raises(ServomexValidationError, match="I3 is not populated"):
+            analyzer.read_channel("I3")
+        with pytest.raises(ServomexValidationError, match=r"I3 is not populated; this analyser has I1 \(Oxygen\)"):
+            _ = analyzer.poll()["I3"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_selected_channels_are_all_that_is_read(mode: str) -> None:
+    line = VirtualLine(bench(mode))
+    with open_device(line.url, protocol=mode, channels=["I4", "I1"]) as analyzer:
+        assert analyzer.poll().channels == ("I1", "I4")
+    with pytest.raises(ServomexValidationError, match="not populated: D2, I3"):
+        open_device(line.url, protocol=mode, channels=["I1", "I3", "D2"])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_changes_on_the_panel_shows(mode: str) -> None:
+    analyser = bench(mode)
+    line = VirtualLine(analyser)
+    with open_device(line.url, protocol=mode) as analyzer:
+        analyzer.poll()
+        analyser["I1"].unit, analyser["I1"].signal = "vpm", constant(203760.0 if mode != "continuous" else 203.0)
+        analyser["I1"].name = "O2 ppm"
+        analyser.channels[ChannelId.I3] = VirtualChannel(ChannelId.I3, "CO2", "%", constant(0.25))
+        analyser.channels = {
+            channel: analyser.channels[channel] for channel in sorted(analyser.channels, key=list(ChannelId).index)
+        }
+        if mode == "continuous":
+            threading.Event().wait(0.4)
+        else:
+            assert analyzer.poll()["I1"].unit_text == "vpm"
+        frame = analyzer.poll()
+        assert (frame["I1"].unit_text, frame["I1"].name) == ("vpm", "O2 ppm")
+        assert frame["I3"].value == 0.25
+        del analyser.channels[ChannelId.I3]
+        if mode == "continuous":
+            threading.Event().wait(0.4)
+        assert "I3" not in analyzer.poll()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_ten_threads_on_one_analyser(mode: str) -> None:
+    """For two seconds here; values differ by channel, so that a reply to another thread's request would show."""
+    analyser = VirtualAnalyzer(mode=mode, period=0.1)
+    analyser.faults.gap = 0.0
+    line = VirtualLine(analyser)
+    wrong: list[object] = []
+    counts = [0] * 10
+    stop = threading.Event()
+    values = {"I1": 20.376, "I2": 0.084, "I3": 0.25, "E1": 0.0, "E2": 0.0}
+
+    def work(number: int) -> None:
+        while not stop.is_set():
+            try:
+                if number % 3 == 0:
+                    found = {item.channel.value: item.value for item in analyzer.poll(timeout=5)}
+                    good = found == values
+                elif number % 3 == 1:
+                    channel = ("I1", "I2", "I3")[counts[number] % 3]
+                    good = analyzer.read_channel(channel, timeout=5).value == values[channel]
+                else:
+                    good = len(analyzer.identify(timeout=5).channels) == 5
+                if not good:
+                    wrong.append(number)
+                counts[number] += 1
+            except BaseException as error:  # whatever it is, it must be seen in the test's thread
+                wrong.append(error)
+
+    with open_device(line.url, protocol=mode, gap=0.01) as analyzer:
+        del line.heard[:]
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(10)]
+        for thread in threads:
+            thread.start()
+        stop.wait(2.0)
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+    assert wrong == []
+    assert min(counts) > 0
+    if mode != "continuous":
+        gaps = [later[0] - earlier[0] for earlier, later in zip(line.heard, line.heard[1:], strict=False)]
+        assert min(gaps) >= 0.01
+
+
+def test_every_request_keeps_the_gap_that_the_adapter_needs() -> None:
+    """The virtual analyser does not hear requests that come less than 50 ms after the last byte."""
+    analyser = VirtualAnalyzer()
+    analyser.faults.gap = 0.05
+    line = VirtualLine(analyser, pace=True)
+    with open_device(line.url, protocol="modbus_rtu") as analyzer:
+        for _ in range(5):
+            analyzer.poll()
+        assert analyzer.dropped_frames == 0
+        assert analyzer.link.proven == {1}
+
+
+def test_two_analysers_on_one_link_share_its_gap() -> None:
+    first, second = VirtualAnalyzer(address=1), VirtualAnalyzer(address=2)
+    second["I1"].signal = constant(5.0)
+    for analyser in (first, second):
+        analyser.faults.gap = 0.05
+    line = VirtualLine(first, second, pace=True)
+    with SerialLink(line.url) as link:
+        one = open_device(link, protocol="modbus_rtu", address=1)
+        two = open_device(link, protocol="modbus_rtu", address=2)
+        for _ in range(3):
+            assert one.read_channel("I1").value == 20.376
+            assert two.read_channel("I1").value == 5.0
+        assert one.dropped_frames == two.dropped_frames == 0
+        one.close()
+        assert two.read_channel("I1").value == 5.0
+        two.close()
+        assert link.is_open
+
+
+def test_an_echoing_line_works_and_without_an_analyser_is_no_analyser() -> None:
+    for mode in MODBUS:
+        analyser = bench(mode)
+        line = VirtualLine(analyser, echo=True, pace=True)
+        with open_device(line.url, protocol=mode) as analyzer:
+            assert analyzer.link.echo is True
+            assert analyzer.poll()["I1"].value == 20.376
+            assert analyzer.loopback(b"\x01\x02") == b"\x01\x02"
+            analyser.faults.silent = True
+            with pytest.raises(ServomexTimeoutError, match="only the adapter's echo"):
+                analyzer.loopback(b"\x01\x02", timeout=0.3)
+            analyser.faults.silent = False
+            assert analyzer.poll(timeout=3)["I1"].value == 20.376
+        analyser.faults.silent = True
+        with pytest.raises(ServomexTimeoutError, match="only the adapter's echo came back: no analyser answers"):
+            open_device(line.url, protocol=mode)
+
+
+@pytest.mark.parametrize("mode", MODBUS)
+@pytest.mark.parametrize("payload", [b"", b"a", b"abc", "ab"])
+def test_a_loopback_takes_two_bytes(mode: str, payload: bytes) -> None:
+    line = VirtualLine(bench(mode))
+    with open_device(line.url, protocol=mode) as analyzer, pytest.raises(ServomexValidationError, match="2 bytes"):
+        analyzer.loopback(payload)
+
+
+def test_a_device_that_refuses_gaps_is_read_without_them() -> None:
+    analyser = bench("modbus_rtu")
+    analyser.refuses_gaps = True
+    line = VirtualLine(analyser)
+    with open_device(line.url, protocol="modbus_rtu", gap=0.0, timeout=10) as analyzer:
+        expected = ("I1", "I2", "I4", "D1", "D4", "E1", "E2")
+        assert analyzer.poll().channels == expected
+        del line.heard[:]
+        assert analyzer.poll().channels == expected
+        assert len(line.heard) <= 8, "what was learned is remembered"
+        registers_read = [sent for _, sent in line.heard if sent[1] == 4]
+        assert [(sent[3], sent[5]) for sent in registers_read] == [(0, 14), (21, 14), (49, 21)]
+
+
+def test_a_device_that_answers_one_block_at_a_time_is_read_so() -> None:
+    analyser = bench("modbus_rtu")
+    analyser.largest_read = 1
+    line = VirtualLine(analyser)
+    with open_device(line.url, protocol="modbus_rtu", gap=0.0, timeout=10) as analyzer:
+        assert analyzer.poll().channels == ("I1", "I2", "I4", "D1", "D4", "E1", "E2")
+
+
+def test_lost_replies_do_not_change_the_read_plan() -> None:
+    analyser = VirtualAnalyzer()
+    line = VirtualLine(analyser)
+    with open_device(line.url, protocol="modbus_rtu", gap=0.0) as analyzer:
+        analyzer.poll()
+        analyser.faults.silent = True
+        for _ in range(4):
+            with pytest.raises(ServomexTimeoutError):
+                analyzer.poll(timeout=0.1)
+        analyser.faults.silent = False
+        analyzer.poll(timeout=3)
+        del line.heard[:]
+        analyzer.poll()
+        assert len(line.heard) == 3
+
+
+def test_blocks_that_a_slow_line_leaves_out_are_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    analyser = VirtualAnalyzer()
+    line = VirtualLine(analyser, baudrate=2400)
+    settings = SerialSettings(baudrate=2400)
+    with open_device(line.url, protocol="modbus_rtu", serial_settings=settings) as analyzer:
+        del line.heard[:]
+        analyzer.poll()
+        assert [(sent[3], sent[5]) for _, sent in line.heard if sent[1] == 4] == [(0, 21), (56, 14)]
+        analyser.channels[ChannelId.D1] = VirtualChannel(ChannelId.D1, "NOx", "vpm", constant(7.0))
+        assert "D1" not in analyzer.poll()
+        soon = time.monotonic() + modbus.REDISCOVER_S + 1
+        monkeypatch.setattr("servomex.modbus.time.monotonic", lambda: soon)
+        client = analyzer._client
+        assert client is not None
+        assert client._channels_to_read() == list(ChannelId)
+        monkeypatch.undo()
+        analyzer.identify()
+        assert analyzer.poll()["D1"].value == 7.0
+
+
+def test_a_refusal_that_cannot_be_read_around_is_an_error() -> None:
+    analyser = VirtualAnalyzer()
+    analyser.largest_read = 0
+    line = VirtualLine(analyser)
+    with pytest.raises(ServomexIllegalDataAddressError):
+        open_device(line.url, protocol="modbus_rtu", channels=["I1"], gap=0.0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_between_poll_and_the_port_are_three_frames_of_ours(mode: str) -> None:
+    line = VirtualLine(VirtualAnalyzer(mode=mode, period=0.1))
+    package = str(Path(servomex.__file__).parent)
+    depths = []
+    with open_device(line.url, protocol=mode) as analyzer:
+        wrote, waited = analyzer.link.write, threading.Condition.wait
+
+        def measure() -> None:
+            frame, ours = sys._getframe(2), []
+            while frame is not None and frame.f_code.co_name != "poll":
+                if frame.f_code.co_filename.startswith(package):
+                    ours.append(frame.f_code.co_name)
+                frame = frame.f_back  # type: ignore[assignment]
+            if frame is not None:
+                depths.append(ours)
+
+        def write(data: bytes) -> None:
+            measure()
+            wrote(data)
+
+        def wait(self: threading.Condition, timeout: float | None = None) -> bool:
+            measure()
+            return waited(self, timeout)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(analyzer.link, "write", write)
+            if mode == "continuous":
+                patch.setattr(threading.Condition, "wait", wait)
+            analyzer.poll(wait_fresh=True)
+    assert depths
+    assert max(map(len, depths)) <= 3, depths
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_closing_twice_is_fine_and_using_it_afterwards_is_not(mode: str) -> None:
+    line = VirtualLine(bench(mode))
+    analyzer = open_device(line.url, protocol=mode)
+    analyzer.close()
+    analyzer.close()
+    with pytest.raises(ServomexConnectionError, match="closed"):
+        analyzer.poll()
+    with open_device(line.url, protocol=mode) as again:  # the port was given back
+        assert again.poll()["I1"].value == 20.376
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_forgotten_close_is_warned_about_and_made_up_for(mode: str) -> None:
+    line = VirtualLine(bench(mode))
+    analyzer = open_device(line.url, protocol=mode)
+    name = analyzer.link.port
+    with pytest.warns(ResourceWarning, match=f"{name} was never closed: use 'with', or call close"):
+        del analyzer
+        gc.collect()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_failed_open_gives_the_port_back(mode: str) -> None:
+    analyser = bench(mode)
+    analyser.faults.silent = True
+    line = VirtualLine(analyser)
+    with pytest.raises(ServomexTimeoutError):
+        open_device(line.url, protocol=mode, listen=0.3)
+    analyser.faults.silent = False
+    with open_device(line.url, protocol=mode) as analyzer:
+        assert analyzer.poll()["I1"].value == 20.376
+
+
+@pytest.mark.parametrize("mode", MODBUS)
+def test_an_unplugged_port_comes_back_with_the_next_calls(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("servomex.link.BACK_OFF_S", (0.05, 0.1))
+    line = VirtualLine(bench(mode))
+    with open_device(line.url, protocol=mode) as analyzer:
+        line.unplug()
+        for _ in range(3):
+            with pytest.raises(ServomexConnectionError):
+                analyzer.poll()
+        line.plug()
+        threading.Event().wait(0.15)
+        assert analyzer.poll()["I1"].value == 20.376
+
+
+def test_without_identification_nothing_is_sent() -> None:
+    line = VirtualLine(VirtualAnalyzer())
+    with open_device(line.url, protocol="modbus_rtu", identify=False) as analyzer:
+        assert line.heard == []
+        assert analyzer.info is None
+        with pytest.raises(ServomexTimeoutError, match="call poll"):
+            analyzer.snapshot()
+
+
+def test_the_identity_tells_what_is_in_use() -> None:
+    settings = SerialSettings(baudrate=9600, parity="E")
+    line = VirtualLine(VirtualAnalyzer(address=30), baudrate=9600)
+    with open_device(line.url, address=30, serial_settings=settings) as analyzer:
+        info = analyzer.identify()
+    assert (info.port, info.address, info.serial_settings) == (line.url, 30, settings)
+    assert [(item.name, item.unit) for item in info.channels[:3]] == [("Oxygen", "%"), ("CO", "%"), ("CO₂", "%")]
+    assert analyzer.info is info
+
+
+def test_settings_belong_to_the_link_that_is_passed_in() -> None:
+    with (
+        SerialLink("sim://4100") as link,
+        pytest.raises(ServomexConfigurationError, match="belong to the SerialLink"),
+    ):
+        open_device(link, serial_settings=SerialSettings())
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_reads_without_a_fault(preset: str) -> None:
+    with open_device(f"sim://{preset}") as analyzer:
+        assert analyzer.poll()["I1"].quality is Quality.GOOD
+
+
+def test_a_busy_lock_ends_with_the_timeout() -> None:
+    line = VirtualLine(VirtualAnalyzer())
+    with open_device(line.url, protocol="modbus_rtu") as analyzer:
+        held, release = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with analyzer.link.lock_held():
+                held.set()
+                release.wait(5)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        held.wait(5)
+        started = time.monotonic()
+        with pytest.raises(ServomexTimeoutError, match="other callers kept the port busy"):
+            analyzer.poll(timeout=0.2)
+        assert time.monotonic() - started < 0.35
+        release.set()
+        holder.join()
+
+
+def test_importing_the_package_does_not_import_pymodbus() -> None:
+    code = "import sys, servomex; sys.exit(any(name.startswith('pymodbus') for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert issubclass(servomex.ModbusClient, object)
+    with pytest.raises(AttributeError):
+        _ = servomex.NoSuchName
+    assert issubclass(ServomexError, Exception)

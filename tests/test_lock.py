@@ -1,0 +1,172 @@
+"""The lock of a port: re-entrant, first come first served, with a deadline, and never lost."""
+
+import threading
+import time
+import types
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from servomex import lock as lock_module
+from servomex.lock import PortLock
+
+GENEROUS_S = 5.0
+
+
+@pytest.fixture
+def lock() -> PortLock:
+    return PortLock()
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as executor:
+        yield executor
+
+
+def waiting(lock: PortLock) -> int:
+    return len(lock._waiting)  # nothing else tells from outside that a thread has joined the queue
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + GENEROUS_S
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.001)
+
+
+def turn(lock: PortLock, work: Callable[[], object] = lambda: None, timeout: float | None = GENEROUS_S) -> bool:
+    """Take the lock, work, and give it back."""
+    if not lock.acquire(timeout):
+        return False
+    work()
+    lock.release()
+    return True
+
+
+def queue_up(
+    pool: ThreadPoolExecutor, lock: PortLock, work: Callable[[], object], timeout: float = GENEROUS_S
+) -> "Future[bool]":
+    """Let a thread wait for the lock; return when it does."""
+    before = waiting(lock)
+    future = pool.submit(turn, lock, work, timeout)
+    until(lambda: waiting(lock) == before + 1)
+    return future
+
+
+def test_the_holder_may_take_it_again_and_must_give_it_back_as_often(
+    lock: PortLock, pool: ThreadPoolExecutor
+) -> None:
+    assert lock.acquire()
+    assert lock.acquire(0)
+    lock.release()
+    assert not pool.submit(lock.acquire, 0).result(GENEROUS_S)
+    lock.release()
+    assert pool.submit(turn, lock).result(GENEROUS_S)
+
+
+def test_threads_get_it_in_the_order_in_which_they_came(lock: PortLock, pool: ThreadPoolExecutor) -> None:
+    order: list[int] = []
+    lock.acquire()
+    futures = [queue_up(pool, lock, lambda number=number: order.append(number)) for number in range(10)]  # type: ignore[misc]
+    assert order == []
+    lock.release()
+    assert all(future.result(GENEROUS_S) for future in futures)
+    assert order == list(range(10))
+
+
+def test_a_thread_that_releases_and_retakes_at_once_does_not_starve_another(
+    lock: PortLock, pool: ThreadPoolExecutor
+) -> None:
+    for _ in range(50):
+        order: list[str] = []
+        lock.acquire()
+        other = queue_up(pool, lock, lambda order=order: order.append("other"))  # type: ignore[misc]
+        lock.release()
+        lock.acquire()
+        order.append("greedy")
+        lock.release()
+        assert other.result(GENEROUS_S)
+        assert order == ["other", "greedy"]
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, 0.05])
+def test_waiting_ends_at_the_deadline(lock: PortLock, pool: ThreadPoolExecutor, timeout: float) -> None:
+    lock.acquire()
+    start = time.monotonic()
+    assert not pool.submit(lock.acquire, timeout).result(GENEROUS_S)
+    assert timeout <= time.monotonic() - start < timeout + 2.0
+    lock.release()
+
+
+def test_a_thread_that_gave_up_is_not_handed_the_lock(lock: PortLock, pool: ThreadPoolExecutor) -> None:
+    order: list[str] = []
+    lock.acquire()
+    hasty = queue_up(pool, lock, lambda: order.append("hasty"), timeout=0.05)
+    patient = queue_up(pool, lock, lambda: order.append("patient"))
+    assert not hasty.result(GENEROUS_S)
+    lock.release()
+    assert patient.result(GENEROUS_S)
+    assert order == ["patient"]
+    assert lock.acquire(0)
+
+
+@pytest.mark.parametrize("handed_over", [False, True], ids=["in the queue", "at the last moment"])
+def test_an_interrupted_thread_neither_keeps_the_lock_nor_its_place(
+    lock: PortLock, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, handed_over: bool
+) -> None:
+    """Ctrl-C comes as an exception out of the wait, before or after the lock was handed over."""
+
+    class Interrupted(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            if handed_over:
+                assert super().wait(timeout)
+            raise KeyboardInterrupt
+
+    def interrupted() -> bool:
+        return lock.acquire(GENEROUS_S)
+
+    lock.acquire()
+    names = types.SimpleNamespace(get_ident=threading.get_ident, Event=Interrupted)
+    with monkeypatch.context() as patch:
+        patch.setattr(lock_module, "threading", names)
+        future = pool.submit(interrupted)
+        until(lambda: future.done() or waiting(lock) == 1)
+    if not handed_over:
+        assert isinstance(future.exception(GENEROUS_S), KeyboardInterrupt)
+    next_one = pool.submit(turn, lock)
+    until(lambda: waiting(lock) == 1 + handed_over)
+    lock.release()
+    assert isinstance(future.exception(GENEROUS_S), KeyboardInterrupt)
+    assert next_one.result(GENEROUS_S)
+    assert lock.acquire(0)
+
+
+def test_a_thread_that_does_not_hold_it_cannot_give_it_back(lock: PortLock, pool: ThreadPoolExecutor) -> None:
+    with pytest.raises(RuntimeError, match="held by another thread"):
+        lock.release()
+    lock.acquire()
+    with pytest.raises(RuntimeError, match="held by another thread"):
+        pool.submit(lock.release).result(GENEROUS_S)
+    assert not pool.submit(lock.acquire, 0).result(GENEROUS_S)
+    lock.release()
+    with pytest.raises(RuntimeError, match="held by another thread"):
+        lock.release()
+
+
+def test_only_one_thread_has_it_at_a_time(lock: PortLock, pool: ThreadPoolExecutor) -> None:
+    inside, most, turns = 0, 0, 0
+
+    def work() -> None:
+        nonlocal inside, most, turns
+        inside += 1
+        most = max(most, inside)
+        turns += 1
+        inside -= 1
+
+    def many() -> bool:
+        return all([turn(lock, work) for _ in range(200)])
+
+    assert all(future.result(GENEROUS_S) for future in [pool.submit(many) for _ in range(8)])
+    assert (most, turns) == (1, 1600)
