@@ -167,6 +167,8 @@ class ContinuousReader:
                     data = self.link.read(time.monotonic() + READ_TICK_S)
                 except ServomexConnectionError as error:
                     self._fail(error)
+                    if self.link.is_closed:
+                        return  # whoever closes the port waits for its lock
                     stopping.wait(max(READ_TICK_S, self.link.retry_in_s))
                     last_turn = time.monotonic()
                     continue

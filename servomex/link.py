@@ -112,6 +112,11 @@ class SerialLink:
         return self._serial is not None
 
     @property
+    def is_closed(self) -> bool:
+        """Whether the port was closed on purpose, or never opened."""
+        return self._closed.is_set()
+
+    @property
     def retry_in_s(self) -> float:
         """Seconds until a lost port may be tried again."""
         return max(0.0, self._retry_at - time.monotonic())
@@ -233,6 +238,8 @@ class SerialLink:
             raise self._lose(error) from error
         if data:
             self._note_arrival(data)
+        elif self._closed.is_set():
+            raise ServomexConnectionError("the port was closed", self._context())
         return bytes(data)
 
     def settle(self, silence_s: float, deadline: float) -> tuple[bytes, bool]:

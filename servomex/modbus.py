@@ -38,6 +38,9 @@ class ModbusClient:
         retries: How often a request is repeated within its deadline, 0 to 10.
         channels: Channels to read; all that are populated when ``None``.
 
+    Attributes:
+        sweep_s: Seconds that reading everything takes on this line when nothing goes wrong.
+
     Raises:
         ServomexValidationError: ``address`` or ``retries`` is out of range.
     """
@@ -62,11 +65,7 @@ class ModbusClient:
         self._next_discovery = 0.0
         self._merging = {READ_INPUTS: Merging.ACROSS_GAPS, READ_REGISTERS: Merging.ACROSS_GAPS}
         self._absent: list[ChannelId] = []
-
-    @property
-    def sweep_s(self) -> float:
-        """Seconds that reading everything takes on this line when nothing goes wrong."""
-        return sum(self._cost(query) for query in self._sweep(list(ChannelId)))
+        self.sweep_s = sum(self._cost(query) for query in self._sweep(list(ChannelId)))
 
     def read_frame(self, deadline: float) -> Frame:
         """Read all channels and their states, and the analyser's: one sweep."""

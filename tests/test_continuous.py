@@ -316,6 +316,18 @@ def test_closing_ends_a_waiting_call_at_once(line: VirtualLine, analyser: Virtua
         analyzer.poll()
 
 
+def test_closing_a_shared_link_under_a_running_reader_does_not_hang(line: VirtualLine) -> None:
+    shared = link.SerialLink(line.url).open()
+    analyzer = open_continuous(shared)
+    closer = threading.Thread(target=shared.close)
+    closer.start()
+    closer.join(5.0)
+    assert not closer.is_alive()
+    with pytest.raises(ServomexConnectionError):
+        analyzer.poll()
+    analyzer.close()
+
+
 def test_a_subscriber_that_never_reads_costs_nothing_but_its_queue(analyzer: Analyzer) -> None:
     reader = analyzer._reader
     assert reader is not None

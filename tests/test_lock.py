@@ -1,5 +1,6 @@
 """The lock of a port: re-entrant, first come first served, with a deadline, and never lost."""
 
+import contextlib
 import threading
 import time
 import types
@@ -9,7 +10,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from servomex import lock as lock_module
+from servomex.errors import ServomexConnectionError, ServomexTimeoutError
+from servomex.link import SerialLink
 from servomex.lock import PortLock
+from servomex.simulator import VirtualLine
 
 GENEROUS_S = 5.0
 
@@ -161,12 +165,52 @@ def test_only_one_thread_has_it_at_a_time(lock: PortLock, pool: ThreadPoolExecut
     def work() -> None:
         nonlocal inside, most, turns
         inside += 1
+        before = turns
+        time.sleep(0)  # lets another thread in, if the lock does
         most = max(most, inside)
-        turns += 1
+        turns = before + 1
         inside -= 1
 
     def many() -> bool:
-        return all([turn(lock, work) for _ in range(200)])
+        return all(turn(lock, work) for _ in range(100))
 
     assert all(future.result(GENEROUS_S) for future in [pool.submit(many) for _ in range(8)])
-    assert (most, turns) == (1, 1600)
+    assert (most, turns) == (1, 800)
+
+
+# --- conversations on a link, which hold the lock ---------------------------------------------------------
+
+
+def converse(link: SerialLink, timeout: float) -> bool:
+    with link.conversation(time.monotonic() + timeout):
+        return True
+
+
+def test_a_conversation_waits_for_the_other_until_its_deadline_only(
+    line: VirtualLine, pool: ThreadPoolExecutor
+) -> None:
+    with SerialLink(line.url) as link:
+        with link.conversation(time.monotonic()), link.conversation(time.monotonic()):
+            start = time.monotonic()
+            error = pool.submit(converse, link, 0.1).exception(GENEROUS_S)
+            assert 0.09 <= time.monotonic() - start < 2.0
+        assert isinstance(error, ServomexTimeoutError)
+        assert "other callers kept the port busy" in str(error)
+        assert line.url in str(error)
+        assert pool.submit(converse, link, GENEROUS_S).result(GENEROUS_S)
+
+
+def test_a_conversation_that_fails_lets_the_next_one_in(line: VirtualLine, pool: ThreadPoolExecutor) -> None:
+    with SerialLink(line.url) as link:
+        with contextlib.suppress(KeyError), link.conversation(time.monotonic()):
+            raise KeyError
+        assert pool.submit(converse, link, 0).result(GENEROUS_S)
+
+
+def test_a_conversation_with_a_lost_port_lets_the_next_one_in(line: VirtualLine, pool: ThreadPoolExecutor) -> None:
+    with SerialLink(line.url) as link:
+        line.unplug()
+        with contextlib.suppress(ServomexConnectionError), link.conversation(time.monotonic()):
+            link.write(b"x")
+        error = pool.submit(converse, link, 0).exception(GENEROUS_S)
+        assert isinstance(error, ServomexConnectionError), "the lock was not given back"

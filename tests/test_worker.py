@@ -119,7 +119,11 @@ def test_it_may_be_stopped_from_itself() -> None:
 
 def test_a_thread_that_does_not_end_is_an_error_that_names_it() -> None:
     end = threading.Event()
-    worker = Worker("servomex-stubborn /dev/ttyUSB7", lambda _stopping: end.wait(GENEROUS_S) and None)
+
+    def stubborn(_stopping: threading.Event) -> None:
+        end.wait(GENEROUS_S)
+
+    worker = Worker("servomex-stubborn /dev/ttyUSB7", stubborn)
     worker.start()
     with pytest.raises(ServomexError, match=r"'servomex-stubborn /dev/ttyUSB7' did not end within 0\.05 s"):
         worker.stop(timeout=0.05)
