@@ -34,7 +34,7 @@ def main(folder: Path) -> None:
         for protocol in ("auto", "modbus_rtu", "modbus_ascii", "continuous"):
             mode = "modbus_rtu" if protocol == "auto" else protocol
             command = [programs / "servomex-read", f"sim://4100?mode={mode}&period=0.5", "--protocol", protocol]
-            shown = subprocess.run(command, check=True, cwd=empty, capture_output=True, text=True, encoding="utf-8")
+            shown = subprocess.run(command, check=True, cwd=empty, capture_output=True, encoding="utf-8")
             if "20.376" not in shown.stdout:
                 sys.exit(f"{command} printed {shown.stdout!r}")
         print(shown.stdout, end="")

@@ -384,14 +384,18 @@ def test_closing_twice_is_fine_and_using_it_afterwards_is_not(mode: str) -> None
         assert again.poll()["I1"].value == 20.376
 
 
+def forget(analyzers: list[servomex.Analyzer]) -> None:
+    analyzers.clear()
+    gc.collect()
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_a_forgotten_close_is_warned_about_and_made_up_for(mode: str) -> None:
     line = VirtualLine(bench(mode))
-    analyzer = open_device(line.url, protocol=mode)
-    name = analyzer.link.port
+    analyzers = [open_device(line.url, protocol=mode)]
+    name = analyzers[0].link.port
     with pytest.warns(ResourceWarning, match=f"{name} was never closed: use 'with', or call close"):
-        del analyzer
-        gc.collect()
+        forget(analyzers)
 
 
 @pytest.mark.parametrize("mode", MODES)

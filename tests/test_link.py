@@ -319,13 +319,11 @@ def test_a_closed_link_says_so_and_can_be_opened_again(line: VirtualLine) -> Non
     assert link.generation == 2
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a read that close() ends gives b'', as if nothing had come, instead of an error"
-)
 @pytest.mark.parametrize("kind", ["virtual", pytest.param("terminal", marks=needs_pty)])
 def test_close_ends_a_read_of_another_thread_with_an_error(
-    kind: str, request: pytest.FixtureRequest, pool: ThreadPoolExecutor
+    kind: str, request: pytest.FixtureRequest, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("servomex.ports.READ_TICK_S", 0.02)
     port = request.getfixturevalue("line").url if kind == "virtual" else request.getfixturevalue("terminal").path
     for _ in range(50):
         link = SerialLink(port).open()

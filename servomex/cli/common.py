@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import IO, Any, NoReturn, TypeVar
 
 import click
@@ -223,8 +222,6 @@ def _output() -> Iterator[Any]:
     try:
         yield sys.stdout
     except OSError as error:
-        with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # what is still buffered would fail again at exit
         if error.errno == errno.EPIPE or (os.name == "nt" and error.errno == errno.EINVAL):
             raise click.exceptions.Exit(PIPE_CLOSED) from error
         raise CommandError(f"cannot write to stdout: {error.strerror or error}") from error
