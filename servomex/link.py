@@ -17,16 +17,9 @@ from servomex.errors import (
     ServomexValidationError,
 )
 from servomex.lock import PortLock
-from servomex.ports import READ_TICK_S, open_port
+from servomex.ports import IO_ERRORS, READ_TICK_S, open_port
 from servomex.settings import SerialSettings
 from servomex.validation import seconds
-
-try:
-    import termios
-except ImportError:  # Windows has none
-    _TERMINAL_ERRORS: tuple[type[Exception], ...] = ()
-else:
-    _TERMINAL_ERRORS = (termios.error,)  # which is not an OSError
 
 wire = logging.getLogger("servomex.wire")
 """Every byte, once, in both directions: ``PORT > hex`` was sent, ``PORT < hex`` came."""
@@ -35,9 +28,6 @@ BACK_OFF_S = (0.5, 30.0)
 """First and longest pause between two tries to reopen a lost port; it doubles from one to the other."""
 
 MAX_CHUNK = 4096
-
-# pyserial lets all of these out when a port is unplugged or closed under a running call.
-_IO_ERRORS: tuple[type[Exception], ...] = (OSError, TypeError, AttributeError, *_TERMINAL_ERRORS)
 
 Tap = Callable[[bytes, int], None]
 
@@ -217,7 +207,7 @@ class SerialLink:
             wire.debug("%s > %s", self.port, data.hex(" "))
         try:
             port.write(data)
-        except _IO_ERRORS as error:
+        except IO_ERRORS as error:
             raise self._lose(error) from error
         self._last_traffic = time.monotonic()
 
@@ -234,7 +224,7 @@ class SerialLink:
                     break
             while data and len(data) < MAX_CHUNK and (waiting := port.in_waiting):
                 data += port.read(min(waiting, MAX_CHUNK))
-        except _IO_ERRORS as error:
+        except IO_ERRORS as error:
             raise self._lose(error) from error
         if data:
             self._note_arrival(data)
@@ -257,7 +247,7 @@ class SerialLink:
             try:
                 waiting = port.in_waiting
                 data = port.read(min(waiting, MAX_CHUNK)) if waiting else b""
-            except _IO_ERRORS as error:
+            except IO_ERRORS as error:
                 raise self._lose(error) from error
             now = time.monotonic()
             if data:
@@ -306,7 +296,7 @@ class SerialLink:
             self._serial = open_port(self.port, self.settings)
         try:
             self._serial.reset_input_buffer()
-        except _IO_ERRORS as error:
+        except IO_ERRORS as error:
             raise self._lose(error) from error
         self._loss = None
         self._last_traffic = time.monotonic()
@@ -328,7 +318,7 @@ class SerialLink:
     def _note_failure(self, error: ServomexConnectionError) -> None:
         first, longest = BACK_OFF_S
         self._loss = error
-        self._retry_at = time.monotonic() + min(longest, first * 2**self._failures)
+        self._retry_at = time.monotonic() + min(longest, first * 2 ** min(self._failures, 16))
         self._failures += 1
 
     def _still_lost(self, loss: ServomexConnectionError | None) -> ServomexConnectionError:
@@ -341,7 +331,7 @@ class SerialLink:
         port, self._serial = self._serial, None
         if port is None or self._foreign is not None:
             return
-        with contextlib.suppress(*_IO_ERRORS):  # the port is gone already; there is nothing left to close
+        with contextlib.suppress(*IO_ERRORS):  # the port is gone already; there is nothing left to close
             port.close()
 
     def _context(self) -> ErrorContext:

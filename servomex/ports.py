@@ -5,12 +5,24 @@ import os
 import stat
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import serial
 from serial.tools import list_ports
 
 from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexConnectionError
 from servomex.settings import SerialSettings
+
+try:
+    import termios
+except ImportError:  # Windows has none
+    _TERMINAL_ERRORS: tuple[type[Exception], ...] = ()
+else:
+    _TERMINAL_ERRORS = (termios.error,)  # which is not an OSError
+
+_OPEN_ERRORS: tuple[type[Exception], ...] = (OSError, *_TERMINAL_ERRORS)
+IO_ERRORS: tuple[type[Exception], ...] = (OSError, TypeError, AttributeError, *_TERMINAL_ERRORS)
+"""What pyserial lets out when a port is unplugged, or closed under a running call."""
 
 READ_TICK_S = 0.05
 """A blocking read returns after this long, so that deadlines and stop requests are seen."""
@@ -50,28 +62,46 @@ def open_port(port: str, settings: SerialSettings) -> Any:
         options["write_timeout"] = WRITE_TIMEOUT_S
     if "://" not in port:
         options["exclusive"] = True
+    _check_network_address(port)
     try:
         return serial.serial_for_url(port, **options)
     except (ValueError, NotImplementedError) as error:
         raise ServomexConfigurationError(
             f"{port} cannot be opened with these settings ({settings}): {error}", ErrorContext(port=port)
         ) from error
-    except OSError as error:
+    except _OPEN_ERRORS as error:
         raise ServomexConnectionError(explain(port, error), ErrorContext(port=port)) from error
 
 
-def explain(port: str, error: OSError) -> str:
+def _check_network_address(port: str) -> None:
+    """Refuse a URL without host and port, which pyserial reports as if the network had failed."""
+    if not port.lower().startswith(("socket://", "rfc2217://")):
+        return
+    try:
+        parts = urlsplit(port)
+        complete = bool(parts.hostname and parts.port)
+    except ValueError:
+        complete = False
+    if not complete:
+        raise ServomexConfigurationError(
+            f"{port} is no usable address: it must name host and port, as in socket://192.168.0.7:4001",
+            ErrorContext(port=port),
+        )
+
+
+def explain(port: str, error: Exception) -> str:
     """Say why a port could not be opened, and what to do about it."""
     text = str(error)
     if "://" in port:
         return f"{port} cannot be reached: {text}. Check the address and that its server runs"
     if os.name == "nt":
         return _explain_windows(port, text)
-    if error.errno in _MISSING:
+    number = getattr(error, "errno", None)
+    if number in _MISSING:
         return f"there is no port {port}. {_present_ports()}"
-    if error.errno in _BUSY:
+    if number in _BUSY:
         return f"{port} is in use by another program (or another analyser object). Close that one first"
-    if error.errno in _FORBIDDEN:
+    if number in _FORBIDDEN:
         return f"{port} may not be opened by this user. {_permission_cure(port)}"
     if not _is_device(port):
         return f"{port} is not a serial port. {_present_ports()}"

@@ -95,11 +95,11 @@ def float_value(words: Sequence[int]) -> float | None:
     value: float = struct.unpack(">f", raw)[0]
     if not math.isfinite(value):
         return None
-    for digits in (6, 7, 8):
+    for digits in (6, 7, 8, 9):
         short = float(f"{value:.{digits}g}")
         if struct.pack(">f", short) == raw:
             return short
-    return value
+    raise AssertionError("unreachable: nine digits tell every float32 apart")
 
 
 def _bytes(words: Sequence[int]) -> bytes:

@@ -4,8 +4,9 @@ import contextlib
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import ParamSpec, TypeVar
 
 import pytest
 
@@ -18,15 +19,27 @@ from servomex.simulator import VirtualLine
 GENEROUS_S = 5.0
 
 
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def in_thread(call: Callable[P, T], *args: P.args, **options: P.kwargs) -> "Future[T]":
+    """Call in a thread of its own; one that hangs fails its test and does not hold up the run."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call(*args, **options))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
 @pytest.fixture
 def lock() -> PortLock:
     return PortLock()
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(16) as executor:
-        yield executor
 
 
 def waiting(lock: PortLock) -> int:
@@ -49,44 +62,38 @@ def turn(lock: PortLock, work: Callable[[], object] = lambda: None, timeout: flo
     return True
 
 
-def queue_up(
-    pool: ThreadPoolExecutor, lock: PortLock, work: Callable[[], object], timeout: float = GENEROUS_S
-) -> "Future[bool]":
+def queue_up(lock: PortLock, work: Callable[[], object], timeout: float = GENEROUS_S) -> "Future[bool]":
     """Let a thread wait for the lock; return when it does."""
     before = waiting(lock)
-    future = pool.submit(turn, lock, work, timeout)
+    future = in_thread(turn, lock, work, timeout)
     until(lambda: waiting(lock) == before + 1)
     return future
 
 
-def test_the_holder_may_take_it_again_and_must_give_it_back_as_often(
-    lock: PortLock, pool: ThreadPoolExecutor
-) -> None:
+def test_the_holder_may_take_it_again_and_must_give_it_back_as_often(lock: PortLock) -> None:
     assert lock.acquire()
     assert lock.acquire(0)
     lock.release()
-    assert not pool.submit(lock.acquire, 0).result(GENEROUS_S)
+    assert not in_thread(lock.acquire, 0).result(GENEROUS_S)
     lock.release()
-    assert pool.submit(turn, lock).result(GENEROUS_S)
+    assert in_thread(turn, lock).result(GENEROUS_S)
 
 
-def test_threads_get_it_in_the_order_in_which_they_came(lock: PortLock, pool: ThreadPoolExecutor) -> None:
+def test_threads_get_it_in_the_order_in_which_they_came(lock: PortLock) -> None:
     order: list[int] = []
     lock.acquire()
-    futures = [queue_up(pool, lock, lambda number=number: order.append(number)) for number in range(10)]  # type: ignore[misc]
+    futures = [queue_up(lock, lambda number=number: order.append(number)) for number in range(10)]  # type: ignore[misc]
     assert order == []
     lock.release()
     assert all(future.result(GENEROUS_S) for future in futures)
     assert order == list(range(10))
 
 
-def test_a_thread_that_releases_and_retakes_at_once_does_not_starve_another(
-    lock: PortLock, pool: ThreadPoolExecutor
-) -> None:
+def test_a_thread_that_releases_and_retakes_at_once_does_not_starve_another(lock: PortLock) -> None:
     for _ in range(50):
         order: list[str] = []
         lock.acquire()
-        other = queue_up(pool, lock, lambda order=order: order.append("other"))  # type: ignore[misc]
+        other = queue_up(lock, lambda order=order: order.append("other"))  # type: ignore[misc]
         lock.release()
         lock.acquire()
         order.append("greedy")
@@ -96,19 +103,19 @@ def test_a_thread_that_releases_and_retakes_at_once_does_not_starve_another(
 
 
 @pytest.mark.parametrize("timeout", [0.0, -1.0, 0.05])
-def test_waiting_ends_at_the_deadline(lock: PortLock, pool: ThreadPoolExecutor, timeout: float) -> None:
+def test_waiting_ends_at_the_deadline(lock: PortLock, timeout: float) -> None:
     lock.acquire()
     start = time.monotonic()
-    assert not pool.submit(lock.acquire, timeout).result(GENEROUS_S)
+    assert not in_thread(lock.acquire, timeout).result(GENEROUS_S)
     assert timeout <= time.monotonic() - start < timeout + 2.0
     lock.release()
 
 
-def test_a_thread_that_gave_up_is_not_handed_the_lock(lock: PortLock, pool: ThreadPoolExecutor) -> None:
+def test_a_thread_that_gave_up_is_not_handed_the_lock(lock: PortLock) -> None:
     order: list[str] = []
     lock.acquire()
-    hasty = queue_up(pool, lock, lambda: order.append("hasty"), timeout=0.05)
-    patient = queue_up(pool, lock, lambda: order.append("patient"))
+    hasty = queue_up(lock, lambda: order.append("hasty"), timeout=0.05)
+    patient = queue_up(lock, lambda: order.append("patient"))
     assert not hasty.result(GENEROUS_S)
     lock.release()
     assert patient.result(GENEROUS_S)
@@ -118,7 +125,7 @@ def test_a_thread_that_gave_up_is_not_handed_the_lock(lock: PortLock, pool: Thre
 
 @pytest.mark.parametrize("handed_over", [False, True], ids=["in the queue", "at the last moment"])
 def test_an_interrupted_thread_neither_keeps_the_lock_nor_its_place(
-    lock: PortLock, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, handed_over: bool
+    lock: PortLock, monkeypatch: pytest.MonkeyPatch, handed_over: bool
 ) -> None:
     """Ctrl-C comes as an exception out of the wait, before or after the lock was handed over."""
 
@@ -135,11 +142,11 @@ def test_an_interrupted_thread_neither_keeps_the_lock_nor_its_place(
     names = types.SimpleNamespace(get_ident=threading.get_ident, Event=Interrupted)
     with monkeypatch.context() as patch:
         patch.setattr(lock_module, "threading", names)
-        future = pool.submit(interrupted)
+        future = in_thread(interrupted)
         until(lambda: future.done() or waiting(lock) == 1)
     if not handed_over:
         assert isinstance(future.exception(GENEROUS_S), KeyboardInterrupt)
-    next_one = pool.submit(turn, lock)
+    next_one = in_thread(turn, lock)
     until(lambda: waiting(lock) == 1 + handed_over)
     lock.release()
     assert isinstance(future.exception(GENEROUS_S), KeyboardInterrupt)
@@ -147,19 +154,19 @@ def test_an_interrupted_thread_neither_keeps_the_lock_nor_its_place(
     assert lock.acquire(0)
 
 
-def test_a_thread_that_does_not_hold_it_cannot_give_it_back(lock: PortLock, pool: ThreadPoolExecutor) -> None:
+def test_a_thread_that_does_not_hold_it_cannot_give_it_back(lock: PortLock) -> None:
     with pytest.raises(RuntimeError, match="held by another thread"):
         lock.release()
     lock.acquire()
     with pytest.raises(RuntimeError, match="held by another thread"):
-        pool.submit(lock.release).result(GENEROUS_S)
-    assert not pool.submit(lock.acquire, 0).result(GENEROUS_S)
+        in_thread(lock.release).result(GENEROUS_S)
+    assert not in_thread(lock.acquire, 0).result(GENEROUS_S)
     lock.release()
     with pytest.raises(RuntimeError, match="held by another thread"):
         lock.release()
 
 
-def test_only_one_thread_has_it_at_a_time(lock: PortLock, pool: ThreadPoolExecutor) -> None:
+def test_only_one_thread_has_it_at_a_time(lock: PortLock) -> None:
     inside, most, turns = 0, 0, 0
 
     def work() -> None:
@@ -174,7 +181,7 @@ def test_only_one_thread_has_it_at_a_time(lock: PortLock, pool: ThreadPoolExecut
     def many() -> bool:
         return all(turn(lock, work) for _ in range(100))
 
-    assert all(future.result(GENEROUS_S) for future in [pool.submit(many) for _ in range(8)])
+    assert all(future.result(GENEROUS_S) for future in [in_thread(many) for _ in range(8)])
     assert (most, turns) == (1, 800)
 
 
@@ -186,31 +193,29 @@ def converse(link: SerialLink, timeout: float) -> bool:
         return True
 
 
-def test_a_conversation_waits_for_the_other_until_its_deadline_only(
-    line: VirtualLine, pool: ThreadPoolExecutor
-) -> None:
+def test_a_conversation_waits_for_the_other_until_its_deadline_only(line: VirtualLine) -> None:
     with SerialLink(line.url) as link:
         with link.conversation(time.monotonic()), link.conversation(time.monotonic()):
             start = time.monotonic()
-            error = pool.submit(converse, link, 0.1).exception(GENEROUS_S)
+            error = in_thread(converse, link, 0.1).exception(GENEROUS_S)
             assert 0.09 <= time.monotonic() - start < 2.0
         assert isinstance(error, ServomexTimeoutError)
         assert "other callers kept the port busy" in str(error)
         assert line.url in str(error)
-        assert pool.submit(converse, link, GENEROUS_S).result(GENEROUS_S)
+        assert in_thread(converse, link, GENEROUS_S).result(GENEROUS_S)
 
 
-def test_a_conversation_that_fails_lets_the_next_one_in(line: VirtualLine, pool: ThreadPoolExecutor) -> None:
+def test_a_conversation_that_fails_lets_the_next_one_in(line: VirtualLine) -> None:
     with SerialLink(line.url) as link:
         with contextlib.suppress(KeyError), link.conversation(time.monotonic()):
             raise KeyError
-        assert pool.submit(converse, link, 0).result(GENEROUS_S)
+        assert in_thread(converse, link, 0).result(GENEROUS_S)
 
 
-def test_a_conversation_with_a_lost_port_lets_the_next_one_in(line: VirtualLine, pool: ThreadPoolExecutor) -> None:
+def test_a_conversation_with_a_lost_port_lets_the_next_one_in(line: VirtualLine) -> None:
     with SerialLink(line.url) as link:
         line.unplug()
         with contextlib.suppress(ServomexConnectionError), link.conversation(time.monotonic()):
             link.write(b"x")
-        error = pool.submit(converse, link, 0).exception(GENEROUS_S)
+        error = in_thread(converse, link, 0).exception(GENEROUS_S)
         assert isinstance(error, ServomexConnectionError), "the lock was not given back"

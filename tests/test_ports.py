@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -59,12 +58,6 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
     terminal.unplug()
 
 
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4) as executor:
-        yield executor
-
-
 def present(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     found = [SimpleNamespace(device=name) for name in names]
     monkeypatch.setattr("serial.tools.list_ports.comports", lambda: found)
@@ -83,9 +76,6 @@ def refused(port: str, kind: type[ServomexError], *words: str) -> str:
     for word in words:
         assert word in texts[0]
     return texts[0]
-
-
-# --- the settings ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -124,9 +114,6 @@ def test_the_defaults_are_those_of_the_bench_unit(terminal: Terminal) -> None:
     assert flags & termios.CSIZE == termios.CS8
     assert not flags & (termios.PARENB | termios.CSTOPB | termios.CRTSCTS)
     assert not flags_in & (termios.IXON | termios.IXOFF)
-
-
-# --- why a port cannot be opened -------------------------------------------------------------------------
 
 
 @needs_pty
@@ -201,10 +188,6 @@ def test_a_refused_connection_is_a_matter_of_the_server() -> None:
     refused(f"socket://127.0.0.1:{number}", ServomexConnectionError, "cannot be reached", "that its server runs")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="pyserial reports a URL that can never work as if the network had failed; passed on as such",
-)
 @pytest.mark.parametrize("url", ["socket://10.0.0.5", "socket://localhost:99999", "socket://[::1"])
 def test_an_impossible_address_is_a_matter_of_the_caller(url: str) -> None:
     with pytest.raises(ServomexConfigurationError):
@@ -249,9 +232,6 @@ def test_a_virtual_line_takes_no_options_by_url_and_only_one_reader(line: Virtua
         assert link.is_open
 
 
-# --- a failure half-way ----------------------------------------------------------------------------------
-
-
 @needs_pty
 def test_a_port_that_fails_while_its_input_is_dropped_is_closed_again(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
@@ -274,7 +254,6 @@ def test_a_port_that_fails_while_its_input_is_dropped_is_closed_again(
 
 
 @needs_pty
-@pytest.mark.xfail(strict=True, reason="termios.error, which is no OSError, leaves open_port as it is")
 def test_a_port_that_is_pulled_while_it_is_opened_is_a_connection_error(
     terminal: Terminal, mocker: MockerFixture
 ) -> None:
@@ -283,9 +262,6 @@ def test_a_port_that_is_pulled_while_it_is_opened_is_a_connection_error(
     mocker.patch("serial.serialposix.termios.tcflush", side_effect=termios.error(errno.EIO, "Input/output error"))
     with pytest.raises(ServomexConnectionError):
         SerialLink(terminal.path).open()
-
-
-# --- a port that is lost while it is in use --------------------------------------------------------------
 
 
 @pytest.fixture
@@ -307,11 +283,11 @@ def until_back(ask: Callable[[], bytes]) -> bytes:
 
 @pytest.mark.parametrize("kind", ["virtual", pytest.param("terminal", marks=needs_pty)])
 def test_an_unplugged_port_ends_the_read_and_is_lost_until_its_next_try(
-    kind: str, request: pytest.FixtureRequest, pool: ThreadPoolExecutor
+    kind: str, request: pytest.FixtureRequest
 ) -> None:
     port: VirtualLine | Terminal = request.getfixturevalue("line" if kind == "virtual" else "terminal")
     with SerialLink(port.url if isinstance(port, VirtualLine) else port.path) as link:
-        future = reading(pool, link)
+        future = reading(link)
         start = time.monotonic()
         port.unplug()
         error = future.exception(GENEROUS_S)
@@ -372,20 +348,6 @@ def test_a_real_port_comes_back_by_itself(terminal: Terminal) -> None:
         assert link.generation == 2
 
 
-@pytest.mark.usefixtures("quick")
-def test_without_reconnection_a_lost_port_stays_lost_until_it_is_opened_again(line: VirtualLine) -> None:
-    with SerialLink(line.url, reconnect=False) as link:
-        line.unplug()
-        assert "open it again" in lost(lambda: talk(link))
-        line.plug()
-        for _ in range(3):
-            message = lost(lambda: talk(link))
-            assert "open it again" in message
-            assert "next try" not in message
-        link.open()
-        assert talk(link) == STATE
-
-
 @needs_pty
 def test_a_port_that_takes_no_bytes_is_lost_rather_than_waited_for(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
@@ -393,9 +355,6 @@ def test_a_port_that_takes_no_bytes_is_lost_rather_than_waited_for(
     monkeypatch.setattr(ports, "WRITE_TIMEOUT_S", 0.1)
     with SerialLink(terminal.path) as link:
         assert "was lost" in lost(lambda: link.write(bytes(1_000_000)))
-
-
-# --- Windows, whose errors carry their cause only as text ------------------------------------------------
 
 
 @pytest.mark.parametrize(

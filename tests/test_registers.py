@@ -51,9 +51,6 @@ def decoded(
     )
 
 
-# --- the map ---------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("channel", "register", "state"),
     [
@@ -84,9 +81,6 @@ def test_the_analyser_itself_is_at_11001_and_11009() -> None:
     flags, groups = registers.ANALYSER_FLAGS, registers.ANALYSER_GROUPS
     assert [10001 + address for address in flags.addresses] == [11001, 11002]
     assert [10001 + address for address in groups.addresses] == list(range(11009, 11017))
-
-
-# --- values ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -154,15 +148,8 @@ def test_six_digits_of_a_display_come_back_as_they_were(digits: int, exponent: i
     assert registers.float_value(split(packed(shown))) == shown
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="float_value tries 6 to 8 digits and then gives all 17, though 9 always suffice",
-)
 def test_a_value_that_needs_nine_digits_gets_nine() -> None:
     assert registers.float_value(words("C2CE 6F44")) == -103.217316
-
-
-# --- names and units -------------------------------------------------------------------------------------
 
 
 def test_the_names_and_units_of_the_bench_unit() -> None:
@@ -233,9 +220,6 @@ def test_decoding_never_fails_and_never_lets_a_control_character_through(name: b
     reading = decoded(name=name.hex(), unit=unit.hex())
     text = (reading.name or "") + reading.unit_text
     assert not [char for char in text if unicodedata.category(char) == "Cc"]
-
-
-# --- states ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -318,9 +302,6 @@ def test_all_256_states_of_the_calibration_groups_come_back() -> None:
         groups = registers.decode_analyser([False, False], bits).cal_groups
         assert registers.encode_groups(groups) == bits
     assert registers.encode_groups([CalGroupState(1, True, 2)]) == [True, True]
-
-
-# --- the way back to words -------------------------------------------------------------------------------
 
 
 def test_a_channel_is_encoded_to_the_words_of_the_bench_unit() -> None:

@@ -85,9 +85,6 @@ FRAMINGS = pytest.mark.parametrize(
 Framing = Callable[[str], bytes]
 
 
-# --- requests and replies ---------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("mode", "request_", "reply"),
     [
@@ -132,10 +129,7 @@ def test_what_the_instrument_does_not_have_is_refused(
     "mode",
     [
         "modbus_rtu",
-        pytest.param(
-            "modbus_ascii",
-            marks=pytest.mark.xfail(strict=True, reason="only RTU looks again at what pymodbus cannot decode"),
-        ),
+        "modbus_ascii",
     ],
 )
 def test_a_function_that_nobody_knows_is_refused(mode: str) -> None:
@@ -143,10 +137,6 @@ def test_a_function_that_nobody_knows_is_refused(mode: str) -> None:
     assert Bench(mode).ask(framed("01 41")) == framed("01 C1 01")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="pymodbus cannot decode these; in RTU its NotImplementedException leaves write(), in ASCII silence",
-)
 @FRAMINGS
 @pytest.mark.parametrize(
     ("request_", "code"),
@@ -163,7 +153,6 @@ def test_a_count_that_cannot_be_is_refused_as_invalid_data(
     assert Bench(mode).ask(framed(request_)) == framed("01 " + code)
 
 
-@pytest.mark.xfail(strict=True, reason="any value but 0 is taken for 'on', and starts an autocalibration")
 @FRAMINGS
 def test_a_coil_takes_only_the_two_values_of_the_specification(mode: str, framed: Framing) -> None:
     bench = Bench(mode)
@@ -212,9 +201,6 @@ def test_only_the_analyser_that_is_asked_answers() -> None:
         assert line.take(100) == rtu(f"{number:02X} 02 02 0000")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the time of the last hearing is the line's: the second analyser never sees the silence"
-)
 def test_every_analyser_forgets_an_incomplete_request_after_a_silence() -> None:
     clock = Clock()
     line = VirtualLine(VirtualAnalyzer(clock=clock), VirtualAnalyzer(address=2, clock=clock), clock=clock)
@@ -244,9 +230,6 @@ def test_a_device_may_refuse_gaps_and_long_reads(bench: Bench) -> None:
     bench.analyser.largest_read = 2
     assert bench.ask(rtu("01 04 0000 0015")) == rtu("01 84 02")
     assert bench.ask(rtu("01 04 0000 000E"))[2] == 28
-
-
-# --- calibration ------------------------------------------------------------------------------------------
 
 
 def state_bits(bench: Bench) -> str:
@@ -322,9 +305,6 @@ def test_a_power_cycle_resets_coils_and_calibrations_and_may_change_the_mode(ben
     bench.analyser.power_cycle(ProtocolKind.MODBUS_RTU)
     bench.take()
     assert bench.ask(PROBE) == STATE
-
-
-# --- continuous mode --------------------------------------------------------------------------------------
 
 
 def test_the_broadcast_is_the_captured_frame_apart_from_the_clock_and_the_checksum() -> None:

@@ -32,9 +32,6 @@ def bench() -> Bench:
     return Bench()
 
 
-# --- time -------------------------------------------------------------------------------------------------
-
-
 def test_paced_bytes_arrive_exactly_at_their_character_times() -> None:
     bench = Bench(pace=True)
     begun = bench.clock.now
@@ -46,6 +43,16 @@ def test_paced_bytes_arrive_exactly_at_their_character_times() -> None:
         assert bench.line.next_due() == pytest.approx(due - bench.clock.now if not number else 0.0, abs=1e-6)
         bench.clock.now = due
         assert bench.line.waiting() == number + 1
+    assert bench.take() == STATE
+
+
+def test_messages_on_the_way_do_not_overtake_or_overlap_each_other() -> None:
+    bench = Bench(pace=True)
+    bench.faults.duplicate = 1.0
+    bench.line.write(PROBE)
+    bench.pass_((len(PROBE) + len(STATE)) * CHAR_S + TURNAROUND_S)
+    assert bench.take() == STATE
+    bench.pass_(len(STATE) * CHAR_S)
     assert bench.take() == STATE
 
 
@@ -74,9 +81,6 @@ def test_a_port_at_another_baud_rate_gets_garbage_and_is_not_heard() -> None:
     assert not [text for text in (b";", b"Oxygen", b"20.376", b"\r\n") if text in garbage]
     assert slow.ask(PROBE) == b""
     assert slow.line.heard == []
-
-
-# --- faults -----------------------------------------------------------------------------------------------
 
 
 def test_a_silent_analyser_hears_and_does_not_answer(bench: Bench) -> None:
@@ -204,14 +208,10 @@ def test_faults_are_read_with_a_number_or_a_typical_one(specs: list[str], faults
     assert parse_faults(specs) == faults
 
 
-@pytest.mark.xfail(strict=True, reason="parse_faults bounds every number by an hour, chances as well")
 @pytest.mark.parametrize("name", ["drop", "corrupt", "garbage", "foreign", "duplicate"])
 def test_a_chance_above_one_is_refused(name: str) -> None:
     with pytest.raises(ServomexValidationError):
         parse_faults([f"{name}:25"])
-
-
-# --- the cable --------------------------------------------------------------------------------------------
 
 
 def test_an_unplugged_line_fails_for_its_reader_and_for_the_next(bench: Bench) -> None:
@@ -243,9 +243,6 @@ def test_a_line_may_be_lost_some_seconds_after_it_was_opened() -> None:
     bench.line.open(19200)
     bench.pass_(4.9)
     assert bench.take() == b""
-
-
-# --- URLs -------------------------------------------------------------------------------------------------
 
 
 def test_a_url_without_options_means_the_bench_unit_at_the_baud_rate_of_the_port() -> None:
@@ -299,9 +296,6 @@ def test_channels_are_in_the_order_of_the_instrument_with_e1_and_e2_and_none_twi
     assert list(VirtualAnalyzer(listed).channels) == ["I2", "D1", "E1", "E2"]
     with pytest.raises(ServomexValidationError, match="twice"):
         VirtualAnalyzer([listed[0], listed[0]])
-
-
-# --- servers ----------------------------------------------------------------------------------------------
 
 
 class Client:
@@ -397,25 +391,26 @@ def test_pulling_the_cable_hangs_up_and_putting_it_back_serves_again(
         assert client.ask(PROBE, len(STATE)) == STATE
 
 
-@pytest.mark.xfail(strict=True, reason="pymodbus's exception out of the slave ends the server's thread")
 def test_a_request_that_pymodbus_cannot_decode_does_not_end_the_server(server: PtyServer | TcpServer) -> None:
     with Client(server.port) as client:
         assert client.ask(rtu("01 04 0000 0000"), 5) == rtu("01 84 03")
         assert client.ask(PROBE, len(STATE)) == STATE
 
 
-def test_a_server_that_ends_leaves_no_thread_and_gives_the_line_back(line: VirtualLine) -> None:
+@pytest.mark.parametrize("kind", [pytest.param(PtyServer, marks=needs_pty), TcpServer], ids=["pty", "TCP"])
+def test_a_server_that_ends_leaves_no_thread_and_gives_the_line_back(
+    kind: type[PtyServer] | type[TcpServer], line: VirtualLine
+) -> None:
     threads = set(threading.enumerate())
     for _ in range(2):
-        with TcpServer(line) as server, Client(server.port) as client:
+        with kind(line) as server, Client(server.port) as client:
             assert client.ask(PROBE, len(STATE)) == STATE
             assert len(set(threading.enumerate()) - threads) == 1
         assert set(threading.enumerate()) == threads
+        with pytest.raises(OSError):
+            Client(server.port)
     with SerialLink(line.url) as link:
         assert link.is_open
-    host, _, number = server.port.removeprefix("socket://").partition(":")
-    with pytest.raises(OSError, match="refused"):
-        socket.create_connection((host, int(number)), GENEROUS_S)
 
 
 def test_an_address_that_is_taken_is_a_connection_error(line: VirtualLine) -> None:

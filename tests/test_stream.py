@@ -1,8 +1,6 @@
 """The bounded queue between the thread that receives frames and the one that uses them."""
 
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotDoneError
 
 import attrs
@@ -18,15 +16,10 @@ from servomex.models import Frame
 from servomex.stream import FrameQueue
 from servomex.telegram import parse_frame
 from tests.frames import REAL, RECEIVED_AT
+from tests.test_lock import in_thread
 
 GENEROUS_S = 5.0
 TEMPLATE = parse_frame(REAL, received_at=RECEIVED_AT, monotonic_ns=0)
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4) as executor:
-        yield executor
 
 
 def frame(number: int) -> Frame:
@@ -80,9 +73,9 @@ def test_waiting_ends_at_the_deadline(timeout: float) -> None:
 
 
 @pytest.mark.parametrize("timeout", [None, GENEROUS_S])
-def test_a_frame_ends_the_waiting(pool: ThreadPoolExecutor, timeout: float | None) -> None:
+def test_a_frame_ends_the_waiting(timeout: float | None) -> None:
     queue = FrameQueue()
-    waiter = pool.submit(queue.get, timeout)
+    waiter = in_thread(queue.get, timeout)
     with pytest.raises(NotDoneError):
         waiter.result(0.05)
     queue.put(frame(7))
@@ -106,9 +99,9 @@ def test_an_error_is_raised_in_its_place_between_the_frames_around_it() -> None:
 
 
 @pytest.mark.parametrize("timeout", [None, GENEROUS_S])
-def test_close_wakes_those_who_wait(pool: ThreadPoolExecutor, timeout: float | None) -> None:
+def test_close_wakes_those_who_wait(timeout: float | None) -> None:
     queue = FrameQueue()
-    waiters = [pool.submit(queue.get, timeout) for _ in range(3)]
+    waiters = [in_thread(queue.get, timeout) for _ in range(3)]
     with pytest.raises(NotDoneError):
         waiters[0].result(0.05)
     start = time.monotonic()
@@ -130,9 +123,9 @@ def test_a_closed_queue_still_gives_what_it_holds_and_takes_nothing_more() -> No
         queue.get()
 
 
-def test_nothing_is_lost_or_swapped_between_two_threads(pool: ThreadPoolExecutor) -> None:
+def test_nothing_is_lost_or_swapped_between_two_threads() -> None:
     queue = FrameQueue(5000)
-    taken = pool.submit(lambda: [queue.get(GENEROUS_S).monotonic_ns for _ in range(5000)])
+    taken = in_thread(lambda: [queue.get(GENEROUS_S).monotonic_ns for _ in range(5000)])
     for number in range(5000):
         queue.put(frame(number))
     assert taken.result(GENEROUS_S) == list(range(5000))

@@ -2,7 +2,6 @@
 
 import gc
 import time
-from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotDoneError
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from servomex.telegram import parse_frame
 from servomex.testing import ScriptedPort, load_capture
 from tests.conftest import CAPTURE
 from tests.frames import GOOD_3, REAL
+from tests.test_lock import in_thread
 
 GENEROUS_S = 5.0
 
@@ -87,13 +87,12 @@ def test_a_read_waits_for_its_timeout_and_no_longer() -> None:
 def test_a_read_without_a_timeout_waits_until_all_is_there() -> None:
     port = ScriptedPort()
     port.timeout = None
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(port.read, 2)
-        port.feed(b"1")
-        with pytest.raises(NotDoneError):
-            future.result(0.05)
-        port.feed(b"2")
-        assert future.result(GENEROUS_S) == b"12"
+    future = in_thread(port.read, 2)
+    port.feed(b"1")
+    with pytest.raises(NotDoneError):
+        future.result(0.05)
+    port.feed(b"2")
+    assert future.result(GENEROUS_S) == b"12"
 
 
 # --- a port of the caller, under a link -------------------------------------------------------------------

@@ -35,6 +35,8 @@ Exit codes:
   4    no answer, or no valid one
   5    --check: a fault, an alarm, or no value
   130  ended by Ctrl-C
+  141  the reader of the output has gone
+  143  ended by SIGTERM
 """
 
 LONGEST_S = 1e6

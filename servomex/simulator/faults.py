@@ -78,6 +78,7 @@ _DEFAULTS: dict[str, float | bool] = {
     "echo": True,
     "unplug": 5.0,
 }
+_CHANCES = {"drop", "corrupt", "garbage", "foreign", "duplicate"}
 FAULT_NAMES = tuple(_DEFAULTS)
 LINE_FAULTS = ("echo", "unplug")
 
@@ -100,6 +101,6 @@ def parse_faults(specs: "list[str]") -> dict[str, float | bool]:
             faults[name] = float(number) if number else default
         except ValueError:
             raise ServomexValidationError(f"the fault {name} takes a number, not {number!r}") from None
-        if not 0 <= faults[name] < 3600:
+        if not 0 <= faults[name] <= (1 if name in _CHANCES else 3600):
             raise ServomexValidationError(f"the number of the fault {name} is out of range: {number}")
     return faults

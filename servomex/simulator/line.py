@@ -103,7 +103,7 @@ class VirtualLine:
         self._last_byte_at = float("-inf")
         self._slaves: dict[VirtualAnalyzer, ModbusSlave] = {}
         self._partial: dict[VirtualAnalyzer, bytes] = {}
-        self._heard_at = float("-inf")
+        self._heard_at: dict[VirtualAnalyzer, float] = {}
         self._broadcast_at = {analyser: clock() + analyser.period for analyser in self.analysers}
         _named[self._name] = self
 
@@ -218,8 +218,9 @@ class VirtualLine:
         from servomex.simulator.slave import ModbusSlave
 
         slave = self._slaves.setdefault(analyser, ModbusSlave(analyser))
-        partial = self._partial.pop(analyser, b"") if now - self._heard_at < MESSAGE_SILENCE_S else b""
-        self._heard_at = now
+        silence = now - self._heard_at.get(analyser, now)
+        self._heard_at[analyser] = now
+        partial = self._partial.pop(analyser, b"") if silence < MESSAGE_SILENCE_S else b""
         complete, reply = slave.answer(partial + data)
         if not complete:
             self._partial[analyser] = (partial + data)[-300:]

@@ -13,6 +13,7 @@ from servomex.simulator.device import IllegalAddressError, VirtualAnalyzer
 
 SUPPORTED = (1, 2, 4, 5, 8, 15)
 """Function codes of the instrument (manual, Appendix B)."""
+COIL_VALUES = (b"\xff\x00", b"\x00\x00")
 
 
 class ModbusSlave:
@@ -35,15 +36,11 @@ class ModbusSlave:
         A message that is damaged, or for another address, is ignored, as the instrument does.
         """
         framer = self._framers[self._analyser.mode]
-        try:
-            used, pdu = framer.handleFrame(received, 0, 0)
-        except Exception:  # noqa: BLE001 (pymodbus lets many kinds out; the instrument ignores damage as well)
-            used, pdu = len(received), None
-        pdu = pdu or self._unknown(framer, received)
-        if pdu is None or pdu.dev_id != self._analyser.address:
-            return bool(used or pdu), b""
-        reply = self._reply(pdu)
-        reply.dev_id = pdu.dev_id
+        used, address, body = self._unframe(framer, received)
+        if not body or address != self._analyser.address:
+            return used > 0, b""
+        reply = self._reply(body)
+        reply.dev_id = address
         return True, framer.buildFrame(reply)
 
     def foreign(self, reply: bytes, address: int) -> bytes:
@@ -52,27 +49,33 @@ class ModbusSlave:
         body = bytes.fromhex(reply[1:-4].decode()) if isinstance(framer, FramerAscii) else reply[:-2]
         return framer.encode(body[1:], address, 0)
 
-    def _reply(self, request: ModbusPDU) -> ModbusPDU:
-        function = request.function_code
-        if function not in SUPPORTED or (function == 8 and request.sub_function_code != 0):
-            return ExceptionResponse(function, ExcCodes.ILLEGAL_FUNCTION)
-        update: Coroutine[Any, Any, ModbusPDU] = request.datastore_update(self, request.dev_id)  # type: ignore[arg-type]
+    def _unframe(self, framer: FramerBase, received: bytes) -> tuple[int, int, bytes]:
+        """Take a message apart: bytes used up, address, and function with data; nothing of a damaged one."""
+        try:
+            used, address, _, body = framer.decode(received)
+        except ValueError:  # not even the address is hexadecimal
+            return len(received), 0, b""
+        if body or not isinstance(framer, FramerRTU) or len(received) < 4:
+            return used, address, body
+        # pymodbus has no size for a function that it does not know: such a message ends where its CRC fits
+        if FramerRTU.check_CRC(received[:-2], int.from_bytes(received[-2:], "big")):
+            return len(received), received[0], received[1:-2]
+        return used, address, b""
+
+    def _reply(self, body: bytes) -> ModbusPDU:
+        function, data = body[0], body[1:]
+        if function not in SUPPORTED or (function == 8 and data[:2] != b"\0\0"):
+            return ExceptionResponse(function & 0x7F, ExcCodes.ILLEGAL_FUNCTION)
+        request = DecodePDU(True).decode(body)
+        if request is None or (function == 5 and data[2:4] not in COIL_VALUES):
+            return ExceptionResponse(function, ExcCodes.ILLEGAL_VALUE)
+        update: Coroutine[Any, Any, ModbusPDU] = request.datastore_update(self, self._analyser.address)  # type: ignore[arg-type]
         try:
             update.send(None)
         except StopIteration as finished:
             reply: ModbusPDU = finished.value
             return reply
         raise AssertionError("unreachable: nothing here ever waits")
-
-    def _unknown(self, framer: FramerBase, request: bytes) -> ModbusPDU | None:
-        """An undamaged request whose function code pymodbus does not know."""
-        if isinstance(framer, FramerAscii) or len(request) < 4 or request[1] & 0x80:
-            return None
-        if not FramerRTU.check_CRC(request[:-2], int.from_bytes(request[-2:], "big")):
-            return None
-        pdu = ModbusPDU(dev_id=request[0])
-        pdu.function_code = request[1]
-        return pdu
 
     async def async_getValues(self, _device: int, function: int, address: int, count: int = 1) -> Any:  # noqa: N802
         """Give values to pymodbus, or the exception code that they are refused with."""
