@@ -53,7 +53,6 @@ from servomex.models import (
     Sample,
 )
 from servomex.settings import SerialSettings
-from servomex.stream import FrameQueue
 from servomex.units import Unit, UnitKind
 
 if TYPE_CHECKING:
@@ -75,7 +74,6 @@ __all__ = [
     "DeviceInfo",
     "ErrorContext",
     "Frame",
-    "FrameQueue",
     "ModbusClient",
     "ProtocolKind",
     "Quality",

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
-from servomex.continuous import ContinuousReader
+from servomex.continuous import FRESH_S, ContinuousReader
 from servomex.enums import Capability, ChannelId, ProtocolKind
 from servomex.errors import (
     ErrorContext,
@@ -24,8 +24,8 @@ from servomex.validation import choice, seconds, whole
 if TYPE_CHECKING:
     from servomex.modbus import ModbusClient
 
-OPENING_S = 2.0
-"""The first sweep may take at least this long, whatever the timeout: it also proves the line."""
+OPENING_S = 5.0
+"""The first sweep may take this long, whatever the timeout: it also proves the line and learns how fast it is."""
 
 _READING = Capability.READ_CHANNELS | Capability.READ_STATUS | Capability.IDENTIFY
 
@@ -89,15 +89,15 @@ class Analyzer:
     def timeout_s(self) -> float:
         """Seconds that a call takes at most when it is given no ``timeout``.
 
-        Unless it was set: over Modbus 1 s and twice the time a sweep takes on this line, in continuous mode
-        0.5 s and one and a half broadcast periods, but at least 1 s.
+        Unless it was set: over Modbus 1 s and twice the time a sweep takes here; in continuous mode 0.5 s
+        and one and a half broadcast periods, but at least 1 s, and 10 s before a period is known.
         """
         if self._timeout_s is not None:
             return self._timeout_s
         if self._client:
             return 1.0 + 2 * self._client.sweep_s
-        period_s = self._reader.period_s if self._reader else None
-        return max(1.0, 0.5 + 1.5 * (period_s or 0.0))
+        period_s = self._broadcasts.period_s
+        return FRESH_S if period_s is None else max(1.0, 0.5 + 1.5 * period_s)
 
     @property
     def dropped_frames(self) -> int:

@@ -14,7 +14,7 @@ from servomex.errors import (
     ServomexParseError,
     ServomexTimeoutError,
 )
-from servomex.exchange import Exchange
+from servomex.exchange import PATIENCE, Exchange
 from servomex.link import SerialLink
 from servomex.link_client import READ_INPUTS, Query
 from servomex.models import Frame
@@ -102,7 +102,7 @@ def detect(link: SerialLink, address: int, *, listen: float) -> Detection:
 
 
 def _answers(exchange: Exchange, ear: _Ear, wait_s: float, deadline: float) -> bool:
-    exchange.patience_s = wait_s
+    exchange.slowest_s = wait_s / PATIENCE
     ear.probing = True
     try:
         exchange.ask(_PROBE, min(deadline, time.monotonic() + PROBE_WAITS * wait_s))

@@ -39,6 +39,7 @@ from servomex.link_client import (
     DamagedFault,
     EchoOnlyFault,
     LinkClient,
+    NoReplyFault,
     Query,
     ReplyFault,
     TimeUpFault,
@@ -51,8 +52,10 @@ QUIET_S = 0.25
 """Silence that is waited for after a failure, before the fence."""
 USUAL_WAIT_S = (0.15, 0.5)
 """Bounds of how long a reply may take to begin before it counts as lost: four times the latency that was seen."""
-LONGEST_WAIT_S = 10.0
-"""How patient late replies can make an exchange."""
+PATIENCE = 1.5
+"""Where replies are slower than those bounds, they may take this many times what the slowest took."""
+FIRST_GUESS_S = 0.12
+LONGEST_S = 10.0
 
 _REFUSALS: dict[int, tuple[type[ServomexModbusError], str]] = {
     1: (ServomexIllegalFunctionError, "it does not support this function"),
@@ -103,7 +106,8 @@ class Exchange:
     Attributes:
         late_replies: Replies that came too late and were refused.
         damaged_replies: Attempts that failed because what came was damaged or answered something else.
-        patience_s: How long a reply may take to begin at least. Late replies raise it, prompt ones lower it.
+        slowest_s: How long replies have taken to begin, the slowest of the recent ones. Late replies raise it at
+            once, prompt ones lower it step by step.
     """
 
     def __init__(self, link: SerialLink, address: int, framing: ProtocolKind, retries: int) -> None:
@@ -114,8 +118,7 @@ class Exchange:
         self._framing = framing
         self._retries = retries
         self._client = LinkClient(link, address, framing)
-        self._usual_s = USUAL_WAIT_S[1]
-        self.patience_s = 0.0
+        self.slowest_s = FIRST_GUESS_S
         self._pending: list[_Pending] = []
         self._surplus = 0
         self._stray = b""
@@ -155,8 +158,9 @@ class Exchange:
         remaining = deadline - time.monotonic()
         if not left:
             return remaining
-        share = max(USUAL_WAIT_S[0], min(self._usual_s, remaining / (left + 1)))
-        return min(remaining, max(self.patience_s, share))
+        shortest, longest = USUAL_WAIT_S
+        share = max(shortest, min(longest, 4 * self.slowest_s, remaining / (left + 1)))
+        return min(remaining, max(PATIENCE * self.slowest_s, share))
 
     def _prove(self, deadline: float) -> None:
         """Make sure that no reply to an earlier request can still come: silence, then the fence.
@@ -222,7 +226,7 @@ class Exchange:
         newest = late[-1]
         self.late_replies += 1
         took_s = time.monotonic() - newest.sent_at
-        self.patience_s = min(LONGEST_WAIT_S, max(self.patience_s, 1.5 * took_s))
+        self.slowest_s = min(LONGEST_S, max(self.slowest_s, took_s))
         later = self._pending[self._pending.index(newest) + 1 :]
         if newest.fence and all(item.fence for item in later) and self._link.echo is False:
             self._surplus = 0
@@ -276,20 +280,18 @@ class Exchange:
 
     def _note_latency(self, latency_s: float) -> None:
         """Learn from a reply that came in time how long to wait for the next."""
-        shortest, longest = USUAL_WAIT_S
-        self._usual_s = min(longest, max(shortest, 4 * latency_s, 0.9 * self._usual_s))
-        if self.patience_s:
-            self.patience_s = max(0.9 * self.patience_s, 1.5 * latency_s)
+        self.slowest_s = max(latency_s, 0.9 * self.slowest_s)
 
     def _fault(self, error: Exception) -> ReplyFault:
         """Count what ended an attempt, and give it as a fault."""
         fault = error if isinstance(error, ReplyFault) else DamagedFault(str(error))
+        if isinstance(fault, DamagedFault):
+            if self._note_late(bytes(self._client.received), self._pending[:-1]):
+                fault = NoReplyFault("only late replies came")
+            else:
+                self.damaged_replies += 1
         if not isinstance(fault, TimeUpFault):
             self._cause = fault
-        if isinstance(fault, DamagedFault) and not self._note_late(
-            bytes(self._client.received), self._pending[:-1]
-        ):
-            self.damaged_replies += 1
         return fault
 
     def _failure(self, query: Query, fault: ReplyFault) -> ServomexError:

@@ -20,6 +20,11 @@ REDISCOVER_S = 60.0
 """How often blocks that are not read in every sweep are looked at, for a channel that was added."""
 
 
+SWEEP_REQUESTS = 3
+PROMPT_S = 0.2
+"""Replies that take longer to begin make every sweep longer."""
+
+
 class ModbusClient:
     """One analyser in Modbus RTU or ASCII mode, at one address of a link that others may share.
 
@@ -37,9 +42,6 @@ class ModbusClient:
         protocol: ``MODBUS_RTU`` or ``MODBUS_ASCII``.
         retries: How often a request is repeated within its deadline, 0 to 10.
         channels: Channels to read; all that are populated when ``None``.
-
-    Attributes:
-        sweep_s: Seconds that reading everything takes on this line when nothing goes wrong.
 
     Raises:
         ServomexValidationError: ``address`` or ``retries`` is out of range.
@@ -65,7 +67,12 @@ class ModbusClient:
         self._next_discovery = 0.0
         self._merging = {READ_INPUTS: Merging.ACROSS_GAPS, READ_REGISTERS: Merging.ACROSS_GAPS}
         self._absent: list[ChannelId] = []
-        self.sweep_s = sum(self._cost(query) for query in self._sweep(list(ChannelId)))
+        self._sweep_s = sum(self._cost(query) for query in self._sweep(list(ChannelId)))
+
+    @property
+    def sweep_s(self) -> float:
+        """Seconds that reading everything takes when nothing goes wrong: on this line, with this analyser's replies."""
+        return self._sweep_s + SWEEP_REQUESTS * max(0.0, self.exchange.slowest_s - PROMPT_S)
 
     def read_frame(self, deadline: float) -> Frame:
         """Read all channels and their states, and the analyser's: one sweep."""

@@ -377,6 +377,24 @@ def test_bytes_that_come_shorten_the_pause_again_and_a_mere_reopening_does_not(
                     assert link.read(clock.now) == STATE
 
 
+def test_without_reconnection_a_lost_port_stays_lost_until_it_is_opened_again(
+    line: VirtualLine, clock: Clock
+) -> None:
+    with SerialLink(line.url, reconnect=False) as link:
+        line.unplug()
+        assert "open it again" in lost(lambda: talk(link))
+        line.plug()
+        for _ in range(3):
+            clock.now += 3600.0
+            message = lost(lambda: talk(link))
+            assert "open it again" in message
+            assert "next try" not in message
+        link.open()
+        with link.conversation(clock.now):
+            link.write(PROBE)
+            assert link.read(clock.now) == STATE
+
+
 def test_a_port_that_stays_away_for_days_is_still_a_connection_error(
     line: VirtualLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

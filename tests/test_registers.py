@@ -143,6 +143,7 @@ def test_the_decimal_that_is_read_means_the_very_bytes_that_came(value: float) -
 
 
 @given(st.integers(-999_999, 999_999), st.integers(-6, 6))
+@example(859_040, 4)  # seven digits would end in another one
 def test_six_digits_of_a_display_come_back_as_they_were(digits: int, exponent: int) -> None:
     shown = float(f"{digits}e{exponent}")
     assert registers.float_value(split(packed(shown))) == shown

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from servomex.enums import ProtocolKind
 from servomex.models import ChannelStatus
@@ -158,6 +160,17 @@ def test_a_coil_takes_only_the_two_values_of_the_specification(mode: str, framed
     bench = Bench(mode)
     assert bench.ask(framed("01 05 0000 1234")) == framed("01 85 03")
     assert bench.analyser.coil_log == []
+
+
+@FRAMINGS
+@given(body=st.binary(min_size=1, max_size=20), noise=st.binary(max_size=20))
+@example(body=bytes.fromhex("01 0F 0000 0004 02 0F"), noise=b":GG0203E8001002\r\n")
+@example(body=bytes.fromhex("01 08 0000"), noise=b":zz\r\n")
+def test_nothing_that_is_written_can_break_it(mode: str, framed: Framing, body: bytes, noise: bytes) -> None:
+    bench = Bench(mode)
+    for data in (noise, framed(body.hex()), framed("01" + body.hex()), framed("01 0F" + body.hex())):
+        bench.ask(data)
+    assert bench.ask(framed("01 02 03E8 0002")) == framed("01 02 01 00")
 
 
 def test_a_refused_loopback_does_not_change_the_delimiter_of_modbus_ascii() -> None:

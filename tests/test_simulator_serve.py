@@ -418,3 +418,16 @@ def test_an_address_that_is_taken_is_a_connection_error(line: VirtualLine) -> No
         number = taken.getsockname()[1]
         with pytest.raises(ServomexConnectionError, match=rf"cannot listen on 127\.0\.0\.1:{number}"):
             TcpServer(line, port=number)
+
+
+@pytest.mark.xfail(strict=True, reason="whoever closes a port on a line frees it, though another has it by now")
+def test_a_reader_that_lost_the_line_cannot_free_it_for_a_third(line: VirtualLine) -> None:
+    first = serial.serial_for_url(line.url, timeout=0)
+    line.unplug()
+    with pytest.raises(serial.SerialException):
+        first.read()
+    line.plug()
+    with contextlib.closing(serial.serial_for_url(line.url)):
+        first.close()
+        with pytest.raises(serial.SerialException, match="in use"):
+            serial.serial_for_url(line.url).close()

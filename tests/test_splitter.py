@@ -249,7 +249,7 @@ JUNK = {
     ("spaces", 64), ("one header, no end", 4096), ("headers", 64), ("headers that are none", 64),
 ])  # fmt: skip
 def test_junk_without_a_line_end_is_held_in_bounds_and_the_next_frame_is_found(kind: str, size: int) -> None:
-    junk, splitter = JUNK[kind], FrameSplitter()
+    junk, splitter = JUNK[kind][: 125_000 * size], FrameSplitter()
     most = longest = given_out = 0
     for chunk in chunks(junk, size):
         pieces = splitter.feed(chunk)

@@ -5,7 +5,7 @@ import importlib
 import click
 
 import servomex
-from servomex.cli.common import EXIT_CODES, Program
+from servomex.cli.common import EXIT_CODES, Program, interrupts_wait
 
 _COMMANDS = ("read", "decode", "simulate")
 
@@ -19,7 +19,8 @@ class _Commands(Program, click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _COMMANDS:
             return None
-        found: click.Command = getattr(importlib.import_module(f"servomex.cli.{cmd_name}"), cmd_name)
+        with interrupts_wait():
+            found: click.Command = getattr(importlib.import_module(f"servomex.cli.{cmd_name}"), cmd_name)
         return found
 
 

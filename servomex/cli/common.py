@@ -159,6 +159,24 @@ def _sigterm_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
+@contextlib.contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until the end of an import, in the middle of which they could get lost."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = [(number, signal.signal(number, lambda number, _: came.append(number))) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in previous:
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
+
+
 def check_seconds(*, zero: bool = False, longest: float = LONGEST_S) -> Callable[..., float | None]:
     """Give the callback of an option in seconds that refuses what is out of range, NaN included."""
 

@@ -1,5 +1,6 @@
 """``servomex read`` and ``servomex-read``: read an analyser once, a number of times, or again and again."""
 
+import importlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from servomex.cli.common import (
     INTERRUPTED,
     Program,
     colour_wanted,
+    interrupts_wait,
     note,
     one_line,
     option,
@@ -106,6 +108,7 @@ class _Request:
             baudrate=self.baudrate, bytesize=self.bytesize, parity=self.parity, stopbits=self.stopbits
         )
         _log.info("opening %s: %s, address %d, %s", self.port, self.protocol, self.address, settings)
+        _load(self.port, self.protocol)
         return servomex.open_device(
             self.port,
             protocol=self.protocol,
@@ -117,6 +120,16 @@ class _Request:
             gap=self.gap,
             listen=self.listen,
         )
+
+
+def _load(port: str, protocol: str) -> None:
+    """Import what is imported when it is needed, before it is: Ctrl-C during an import could get lost."""
+    with interrupts_wait():
+        if protocol != ProtocolKind.CONTINUOUS_ASCII:
+            importlib.import_module("servomex.detect")
+            importlib.import_module("servomex.modbus")
+        if port.startswith("sim://"):
+            importlib.import_module("servomex.simulator.protocol_sim")
 
 
 @attrs.define

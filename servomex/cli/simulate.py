@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import servomex
-from servomex.cli.common import EXIT_CODES, CommandError, Program, check_seconds, note, write_data
+from servomex.cli.common import EXIT_CODES, CommandError, Program, check_seconds, interrupts_wait, note, write_data
 from servomex.enums import ProtocolKind
 
 if TYPE_CHECKING:
@@ -83,8 +83,9 @@ def simulate(pty: bool, tcp: tuple[str, int] | None, faults: tuple[str, ...], **
 
 
 def _server(tcp: tuple[str, int] | None, faults: list[str], options: dict[str, Any]) -> "PtyServer | TcpServer":
-    from servomex.simulator.serve import PtyServer, TcpServer
-    from servomex.simulator.urls import build_line
+    with interrupts_wait():
+        from servomex.simulator.serve import PtyServer, TcpServer
+        from servomex.simulator.urls import build_line
 
     line = build_line(**options, faults=faults)
     return PtyServer(line) if tcp is None else TcpServer(line, *tcp)

@@ -13,7 +13,7 @@ class Faults:
 
     Attributes:
         silent: Nothing is sent.
-        late: Seconds that every reply is late. Replies stay in order.
+        late: Seconds that every message is late. Messages stay in order.
         drop: Chance that a message is lost.
         corrupt: Chance that one byte of a message is changed.
         garbage: Chance of up to eight random bytes before a message.
