@@ -12,6 +12,7 @@ from servomex.enums import Capability, ChannelId, ProtocolKind
 from servomex.errors import (
     ErrorContext,
     ServomexConfigurationError,
+    ServomexConnectionError,
     ServomexProtocolUnsupportedError,
     ServomexTimeoutError,
     ServomexValidationError,
@@ -270,6 +271,8 @@ class Analyzer:
 
     def _deadline(self, timeout: float | None) -> float:
         limit_s = self.timeout_s if timeout is None else seconds(timeout, "timeout")
+        if self._closed:
+            raise ServomexConnectionError("the analyser was closed", self._context())
         return time.monotonic() + limit_s
 
     def _context(self) -> ErrorContext:

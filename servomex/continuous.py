@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import (
     ErrorContext,
+    ServomexConfigurationError,
     ServomexConnectionError,
     ServomexError,
     ServomexParseError,
@@ -34,7 +35,11 @@ PERIOD_WINDOW = 3
 BURST_S = 0.02
 """Frames closer than this came out of a buffer together and tell nothing about the period."""
 STALL_S = 1.0
-"""When the thread did not run for so long, what waits in the port is of unknown age and is dropped."""
+"""When the thread did not run for so long, what waited in the port is of unknown age and is dropped."""
+BACKLOG_S = 1.0
+"""After such a stall, input is dropped for so long, or until the line has been silent for a moment."""
+LOCK_WAIT_S = 5.0
+"""How long the thread waits for others who talk on the port when it starts."""
 
 _Configuration = tuple[tuple[tuple[ChannelId, str | None, str], ...], bool]
 """Channels with their names and units, and whether the clock shows no time."""
@@ -77,23 +82,36 @@ class ContinuousReader:
         self._previous_ns: int | None = None
         self._intervals: deque[float] = deque(maxlen=PERIOD_WINDOW)
         self._queues: list[FrameQueue] = []
+        self._ended = False
+        self._fresh_from = 0
         self._worker = Worker(f"servomex-continuous {link.port}", self._run, self._die)
         if first is not None:
             self._accept(first)
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread.
+
+        Raises:
+            ServomexConfigurationError: The link has a reader already.
+        """
+        if self.link.has_reader:
+            raise ServomexConfigurationError("this port has a reader already: share it", self._context())
+        self.link.has_reader = True
         self._worker.start()
 
     def stop(self) -> None:
-        """End the thread and every waiting call. May be called twice."""
-        self._worker.stop()
-        with self._changed:
-            self._error = self._error or ServomexConnectionError("the analyser was closed", self._context())
-            self._changed.notify_all()
-            queues, self._queues = self._queues, []
-        for queue in queues:
-            queue.close()
+        """End the thread and every waiting call. May be called twice.
+
+        Raises:
+            ServomexError: The thread did not end.
+        """
+        try:
+            self._worker.stop()
+        finally:
+            with self._changed:
+                self._error = self._error or ServomexConnectionError("the analyser was closed", self._context())
+                self._changed.notify_all()
+            self._end_queues()
 
     @property
     def latest(self) -> Frame | None:
@@ -133,7 +151,8 @@ class ContinuousReader:
                 if self._error is not None:
                     raise type(self._error)(self._error.message, self._error.context)
                 frame = self._latest
-                if frame is not None and (self._count > seen or (not wait_fresh and frame.age_s <= limit_s)):
+                current = not wait_fresh and self._count > self._fresh_from and frame and frame.age_s <= limit_s
+                if frame is not None and (self._count > seen or current):
                     return frame
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
@@ -144,7 +163,10 @@ class ContinuousReader:
         """Give a queue of ``size`` frames that gets every frame from now on, and every loss of the port."""
         queue = FrameQueue(size)
         with self._changed:
-            self._queues.append(queue)
+            if self._ended:
+                queue.close()
+            else:
+                self._queues.append(queue)
         return queue
 
     def unsubscribe(self, queue: FrameQueue) -> None:
@@ -155,30 +177,58 @@ class ContinuousReader:
         queue.close()
 
     def _run(self, stopping: threading.Event) -> None:
+        try:
+            with self.link.lock_held(time.monotonic() + LOCK_WAIT_S):
+                self.link.discard_input()
+                self._receive(stopping)
+        except ServomexError as error:
+            self._fail(error)
+        finally:
+            self.link.has_reader = False
+            self._end_queues()
+
+    def _receive(self, stopping: threading.Event) -> None:
         generation = self.link.generation
-        with self.link.lock_held():
-            last_turn = time.monotonic()
-            while not stopping.is_set():
-                try:
-                    self.link.ensure_open()
-                    if self.link.generation != generation:
-                        generation = self.link.generation
-                        self._restart()
-                    data = self.link.read(time.monotonic() + READ_TICK_S)
-                except ServomexConnectionError as error:
-                    self._fail(error)
-                    if self.link.is_closed:
-                        return  # whoever closes the port waits for its lock
-                    stopping.wait(max(READ_TICK_S, self.link.retry_in_s))
-                    last_turn = time.monotonic()
-                    continue
-                stalled = time.monotonic() - last_turn > STALL_S
+        last_turn, stalled_until = time.monotonic(), 0.0
+        while not stopping.is_set():
+            try:
+                self.link.ensure_open()
+                if self.link.generation != generation:
+                    generation = self.link.generation
+                    self._restart()
+                data = self.link.read(time.monotonic() + READ_TICK_S)
+            except ServomexError as error:
+                self._fail(error)
+                if self.link.is_closed or not self._wait_to_retry(stopping):
+                    return  # whoever closes the port waits for its lock
                 last_turn = time.monotonic()
-                if stalled:
-                    self._splitter.flush()
-                    self._drop(data, f"this program did not run for more than {STALL_S:g} s")
-                elif data:
-                    self._take(data)
+                continue
+            now = time.monotonic()
+            if now - last_turn > STALL_S:
+                stalled_until = now + BACKLOG_S
+            last_turn = now
+            if not data:
+                stalled_until = 0.0
+            elif now < stalled_until:
+                self._splitter.flush()
+                self._drop(data, f"it waited while this program did not run for more than {STALL_S:g} s")
+            else:
+                self._take(data)
+
+    def _wait_to_retry(self, stopping: threading.Event) -> bool:
+        """Wait for the end of the pause between two tries; ``False`` when the port was closed meanwhile."""
+        until = time.monotonic() + max(READ_TICK_S, self.link.retry_in_s)
+        while time.monotonic() < until and not stopping.wait(READ_TICK_S):
+            if self.link.is_closed:
+                return False
+        return True
+
+    def _end_queues(self) -> None:
+        with self._changed:
+            self._ended = True
+            queues, self._queues = self._queues, []
+        for queue in queues:
+            queue.close()
 
     def _take(self, data: bytes) -> None:
         received_at, received_ns = datetime.now(UTC), time.monotonic_ns()
@@ -237,7 +287,7 @@ class ContinuousReader:
         with self._changed:
             self._error = None
             self._previous_ns = None
-            self._intervals.clear()
+            self._fresh_from = self._count  # what came before the loss may be old, however young it looks
 
     def _fail(self, error: ServomexError) -> None:
         with self._changed:

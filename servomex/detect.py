@@ -83,22 +83,31 @@ def detect(link: SerialLink, address: int, *, listen: float) -> Detection:
         ServomexTimeoutError: Nothing was found.
         ServomexConnectionError: The port is closed or lost.
     """
-    started = time.monotonic()
-    deadline = started + listen
+    deadline = time.monotonic() + listen
     ear = _Ear()
+    with link.conversation(deadline):
+        link.discard_input()
+        with link.tap(ear.hear):
+            found = _search(link, address, ear, deadline)
+    if found is None:
+        raise _nothing_found(link, address, ear, listen)
+    return found
+
+
+def _search(link: SerialLink, address: int, ear: _Ear, deadline: float) -> Detection | None:
+    """Probe and listen in turn until something is found or the deadline passes."""
     probes = [(framing, Exchange(link, address, framing, retries=0)) for framing in _FRAMINGS]
     pause_s, longest_pause_s = PAUSES_S
     wait_s, longest_wait_s = WAITS_S
-    with link.conversation(deadline), link.tap(ear.hear):
-        while time.monotonic() < deadline:
-            for framing, exchange in probes:
-                if not ear.broadcast and _answers(exchange, ear, wait_s, deadline):
-                    return Detection(framing)
-            _listen(link, ear, deadline if ear.broadcast else min(deadline, time.monotonic() + pause_s))
-            if ear.frame is not None:
-                return Detection(ProtocolKind.CONTINUOUS_ASCII, ear.frame)
-            pause_s, wait_s = min(longest_pause_s, 2 * pause_s), min(longest_wait_s, 2 * wait_s)
-    raise _nothing_found(link, address, ear, time.monotonic() - started)
+    while time.monotonic() < deadline:
+        for framing, exchange in probes:
+            if not ear.broadcast and _answers(exchange, ear, wait_s, deadline):
+                return Detection(framing)
+        _listen(link, ear, deadline if ear.broadcast else min(deadline, time.monotonic() + pause_s))
+        if ear.frame is not None:
+            return Detection(ProtocolKind.CONTINUOUS_ASCII, ear.frame)
+        pause_s, wait_s = min(longest_pause_s, 2 * pause_s), min(longest_wait_s, 2 * wait_s)
+    return None
 
 
 def _answers(exchange: Exchange, ear: _Ear, wait_s: float, deadline: float) -> bool:

@@ -35,7 +35,6 @@ from servomex.link_client import (
     LOOPBACK,
     MAX_REPLY,
     READ_INPUTS,
-    READ_REGISTERS,
     DamagedFault,
     EchoOnlyFault,
     LinkClient,
@@ -48,6 +47,10 @@ from servomex.link_client import (
 from servomex.registers import message_size
 from servomex.telegram import HEADER
 
+SHORTEST_MESSAGE = 5
+"""Fewer bytes than this are no reply, but a glitch."""
+SHORTEST_GAP_CHARS = 3.5
+"""The silence that ends a message by the Modbus specification: no gap may be shorter."""
 QUIET_S = 0.25
 """Silence that is waited for after a failure, before the fence."""
 USUAL_WAIT_S = (0.15, 0.5)
@@ -104,6 +107,7 @@ class Exchange:
         retries: How often a request is repeated within its deadline.
 
     Attributes:
+        attempts: Requests that were sent, repeated ones and fences included.
         late_replies: Replies that came too late and were refused.
         damaged_replies: Attempts that failed because what came was damaged or answered something else.
         slowest_s: How long replies have taken to begin, the slowest of the recent ones. Late replies raise it at
@@ -120,8 +124,11 @@ class Exchange:
         self._client = LinkClient(link, address, framing)
         self.slowest_s = FIRST_GUESS_S
         self._pending: list[_Pending] = []
-        self._surplus = 0
+        self._surplus = False
         self._stray = b""
+        self._fence_sign = b""
+        self._gap_s = max(link.gap_s, SHORTEST_GAP_CHARS * link.settings.char_time_s)
+        self.attempts = 0
         self._cause: ReplyFault | None = None
 
     def ask(self, query: Query, deadline: float) -> Reply:
@@ -138,7 +145,9 @@ class Exchange:
             try:
                 if self._address not in self._link.proven:
                     self._prove(deadline)
-                self._settle(self._link.gap_s, deadline)
+                self._settle(self._gap_s, deadline)
+                if self._address not in self._link.proven:
+                    raise DamagedFault("the adapter turned out to echo")
                 self._begin(query, self._first_wait(left, deadline), deadline)
                 reply = self._checked(query, self._client.execute(False, query.request(self._address)))
             except ServomexModbusError:
@@ -168,14 +177,18 @@ class Exchange:
         The fence is repeated until it is answered: as long as it is not, no answer could be believed.
         """
         while True:
-            self._settle(QUIET_S if self._pending else self._link.gap_s, deadline)
+            self._settle(QUIET_S if self._pending else self._gap_s, deadline)
             if self._link.echo is None:
                 self._once(Query(READ_INPUTS, registers.ANALYSER_FLAGS), deadline)
-                self._settle(self._link.gap_s, deadline)
+                self._settle(self._gap_s, deadline)
             try:
                 if self._address not in self._link.proven:
-                    self._once(Query(LOOPBACK, payload=secrets.token_bytes(2)), deadline)
+                    fence = Query(LOOPBACK, payload=secrets.token_bytes(2))
+                    self._once(fence, deadline)
+                    self._surplus = False  # whatever came behind it is dropped before the next request
                     self._trust()
+                    self._fence_sign = self._client.sign(fence)
+                    self._settle(self._gap_s, deadline)
             except (ReplyFault, *CODEC_ERRORS) as error:
                 self._fault(error)
                 if time.monotonic() >= deadline:
@@ -191,11 +204,14 @@ class Exchange:
 
     def _begin(self, query: Query, wait_s: float, deadline: float) -> None:
         """Prepare for a request. Until it is answered, whatever ends the attempt, nothing is proven."""
+        if wait_s <= 0:
+            raise TimeUpFault
+        self.attempts += 1
         self._link.proven.discard(self._address)
         sign = self._client.sign(query)
         self._pending = [*self._pending[-9:], _Pending(sign, query.function == LOOPBACK, time.monotonic())]
-        self._surplus = 0
-        self._client.begin(query.function, wait_s, deadline)
+        self._surplus = False
+        self._client.begin(query, wait_s, deadline)
 
     def _trust(self) -> None:
         """Note that the last request was answered, and that nothing else came with the answer."""
@@ -207,6 +223,11 @@ class Exchange:
     def _settle(self, silence_s: float, deadline: float) -> None:
         dropped, silent = self._link.settle(silence_s, deadline)
         late = self._note_late(dropped, self._pending)
+        if self._fence_sign and self._fence_sign in dropped:
+            # The fence was answered twice: once by the adapter's echo, taken for the analyser.
+            self._link.echo = None
+            self._link.proven.discard(self._address)
+        self._fence_sign = b""
         if not silent and dropped and not late:
             raise UnquietFault("the line never fell silent")
         if not silent:
@@ -229,7 +250,7 @@ class Exchange:
         self.slowest_s = min(LONGEST_S, max(self.slowest_s, took_s))
         later = self._pending[self._pending.index(newest) + 1 :]
         if newest.fence and all(item.fence for item in later) and self._link.echo is False:
-            self._surplus = 0
+            self._surplus = False
             self._trust()
             self._pending = later
         return True
@@ -247,32 +268,35 @@ class Exchange:
             raise DamagedFault(f"a reply to function {pdu.function_code} came")
         size = message_size(2, 0 if refused else query.data_size, client.ascii)
         raw = bytes(client.received[client.start or 0 :])
-        self._note_latency(client.first_at - self._pending[-1].sent_at)
         if len(raw) < size or (client.ascii and not raw[:size].endswith(b"\r\n")):
             raise DamagedFault(f"a reply of {len(raw)} bytes came instead of {size}")
-        if client.echo_size == 0 and self._link.echo:
-            self._link.echo = None
-            raise DamagedFault("the adapter's echo is missing")
         if query.function != LOOPBACK:
-            self._link.echo = bool(client.echo_size)
-        self._surplus = len(raw) - size
+            self._check_read(query, raw, refused)
+        self._note_latency(client.first_at - self._pending[-1].sent_at)
+        self._surplus = len(raw) - size >= SHORTEST_MESSAGE
         if refused:
             raise self._refusal(query, pdu.exception_code)
-        reply = Reply(
+        return Reply(
             tuple(pdu.registers),
             tuple(map(bool, pdu.bits[: query.span.count])),
             getattr(pdu, "message", b""),
             raw[:size],
             client.sent_ns,
         )
-        if reply.payload != query.payload:
-            raise DamagedFault("another loopback was answered")
-        found = {READ_REGISTERS: len(reply.words), READ_INPUTS: len(reply.bits)}.get(
-            query.function, query.span.count
-        )
-        if found != query.span.count:
-            raise DamagedFault(f"a reply with {found} instead of {query.span.count} items came")
-        return reply
+
+    def _check_read(self, query: Query, raw: bytes, refused: bool) -> None:
+        """Compare the byte count of a reply with its request's, and see whether the adapter echoes."""
+        client = self._client
+        if client.sent in client.received[client.echo_size or 0 :]:
+            self._link.echo = None
+            raise DamagedFault("the request itself came back")
+        count = int(raw[5:7], 16) if client.ascii else raw[2]
+        if not refused and count != query.data_size:
+            raise DamagedFault(f"a reply with {count} instead of {query.data_size} bytes of data came")
+        if client.echo_size:
+            self._link.echo = True
+        elif client.start == 0:
+            self._link.echo = False  # with a glitch in front it stays open: the echo itself may be damaged
 
     def _refusal(self, query: Query, code: int) -> ServomexError:
         kind, why = _REFUSALS.get(code, (ServomexModbusError, "the code is not one that the manual lists"))

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,11 +11,11 @@ from typing import Any, Self
 from servomex.errors import (
     ErrorContext,
     ServomexConnectionError,
+    ServomexError,
     ServomexTimeoutError,
-    ServomexTransportError,
     ServomexValidationError,
 )
-from servomex.lock import PortLock
+from servomex.lock import PortLock, Signal
 from servomex.ports import IO_ERRORS, READ_TICK_S, open_port
 from servomex.settings import SerialSettings
 from servomex.validation import seconds
@@ -55,6 +54,7 @@ class SerialLink:
         echo: Whether the adapter sends back what is written; ``None`` until a reply has shown it.
         proven: Modbus addresses from which no late reply can come, since the last answer was to the last
             request.
+        has_reader: Whether the thread of a ContinuousReader reads from it.
         generation: Counts how often the port was opened.
         talking_since: When the last conversation began, on ``time.monotonic()``.
     """
@@ -67,7 +67,7 @@ class SerialLink:
         gap: float = 0.05,
         reconnect: bool = True,
     ) -> None:
-        self._closed = threading.Event()
+        self._closed = Signal()
         self._closed.set()
         self._serial: Any = None
         self._foreign: Any = None
@@ -88,6 +88,7 @@ class SerialLink:
         self.echo: bool | None = None
         self.proven: set[int] = set()
         self.generation = 0
+        self.has_reader = False
         self.talking_since = 0.0
         self._reconnect = reconnect
         self._taps: list[Tap] = []
@@ -128,6 +129,7 @@ class SerialLink:
         """Close the port. Calls that wait on it end with an error. May be called twice."""
         self._closed.set()
         with self.lock_held():
+            self._closed.set()  # again: open() may have been under way in another thread
             self._drop_port()
 
     def __enter__(self) -> Self:
@@ -155,15 +157,17 @@ class SerialLink:
         Raises:
             ServomexTimeoutError: Other callers kept the port busy until the deadline.
         """
-        if not self.lock.acquire(None if deadline is None else max(0.0, deadline - time.monotonic())):
-            raise ServomexTimeoutError(
-                "other callers kept the port busy until the deadline: poll less often or allow a longer timeout",
-                self._context(),
-            )
+        depth = self.lock.depth
         try:
+            if not self.lock.acquire(None if deadline is None else max(0.0, deadline - time.monotonic())):
+                raise ServomexTimeoutError(
+                    "other callers kept the port busy until the deadline: poll less often, or allow more time",
+                    self._context(),
+                )
             yield
         finally:
-            self.lock.release()
+            if self.lock.depth > depth:  # also when an interrupt came just after it was taken
+                self.lock.release()
 
     @contextlib.contextmanager
     def conversation(self, deadline: float) -> Iterator[None]:
@@ -192,7 +196,7 @@ class SerialLink:
             raise self._still_lost(self._loss)
         try:
             self._connect()
-        except ServomexTransportError as error:
+        except ServomexError as error:
             self._note_failure(ServomexConnectionError(error.message, error.context))
             raise
 
@@ -243,22 +247,30 @@ class SerialLink:
         """
         dropped = b""
         while True:
-            port = self._port_in_use()
-            try:
-                waiting = port.in_waiting
-                data = port.read(min(waiting, MAX_CHUNK)) if waiting else b""
-            except IO_ERRORS as error:
-                raise self._lose(error) from error
+            dropped = (dropped + self._drain())[-MAX_CHUNK:]
             now = time.monotonic()
-            if data:
-                self._note_arrival(data)
-                dropped = (dropped + data)[-MAX_CHUNK:]
             remaining = self._last_traffic + silence_s - now
             if remaining <= 0:
                 return dropped, True
             if now >= deadline:
                 return dropped, False
             self._closed.wait(min(remaining, max(0.0, deadline - now)))
+
+    def discard_input(self) -> None:
+        """Drop what waits in the port: nobody knows how old it is."""
+        self._drain()
+
+    def _drain(self) -> bytes:
+        """Read what is there, without waiting; a socket gives its bytes one by one."""
+        port, data = self._port_in_use(), b""
+        try:
+            while len(data) < MAX_CHUNK and (waiting := port.in_waiting):
+                data += port.read(min(waiting, MAX_CHUNK))
+        except IO_ERRORS as error:
+            raise self._lose(error) from error
+        if data:
+            self._note_arrival(data)
+        return bytes(data)
 
     @contextlib.contextmanager
     def tap(self, listener: Tap) -> Iterator[None]:
@@ -306,6 +318,8 @@ class SerialLink:
 
     def _lose(self, error: Exception) -> ServomexConnectionError:
         """Close a port that failed; the error to raise. It is also raised until the port is back."""
+        if self._closed.is_set() and self._serial is None:
+            return ServomexConnectionError("the port was closed", self._context())
         self._drop_port()
         cure = "it is reopened by itself" if self._may_reopen else "open it again"
         lost = ServomexConnectionError(

@@ -3,7 +3,7 @@
 import logging
 import struct
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 import attrs
 from pymodbus import ModbusException
@@ -108,15 +108,15 @@ class LinkClient(ModbusSerialClient):
         self.start: int | None = None
         self._link = link
         self._address = address
-        self.function = 0
+        self.query = Query(READ_INPUTS)
         self._wait_s = 0.0
         self._deadline = 0.0
         self._limit = 0.0
         self._handed = 0
 
-    def begin(self, function: int, wait_s: float, deadline: float) -> None:
-        """Prepare for one request: its function, how long its reply may take to begin, the call's deadline."""
-        self.function, self._wait_s, self._deadline = function, wait_s, deadline
+    def begin(self, query: Query, wait_s: float, deadline: float) -> None:
+        """Prepare for one request: how long its reply may take to begin, and the call's deadline."""
+        self.query, self._wait_s, self._deadline = query, wait_s, deadline
         self.first_at = 0.0
         self.received.clear()
         self.echo_size = self.start = None
@@ -135,23 +135,33 @@ class LinkClient(ModbusSerialClient):
         """Wait for more of the reply: what came from its start on and was not handed out yet."""
         while True:
             data = self._link.read(self._limit)
-            if not data:
-                if self.echo_size and self.function != LOOPBACK:
-                    self._link.echo = True
-                if not self.received:
-                    raise NoReplyFault
-                if len(self.received) == self.echo_size:
-                    raise EchoOnlyFault
-                raise DamagedFault("bytes came that are no complete reply")
-            self.first_at = self.first_at or time.monotonic()
-            self.received += data
+            if data:
+                self.received += data
+            elif not self._decide_no_echo():
+                self._give_up()
             if len(self.received) > MAX_REPLY:
                 raise DamagedFault(f"more than {MAX_REPLY} bytes came")
             fresh = self._fresh()
-            if self.start is not None:
-                self._limit = min(self._deadline, time.monotonic() + SILENCE_S)
+            now = time.monotonic()
+            if self.start is not None or self._undecided:
+                self._limit = min(self._deadline, now + SILENCE_S)
             if fresh:
                 return fresh
+            if now >= self._limit:
+                self._give_up()
+
+    def _give_up(self) -> NoReturn:
+        """Say what the bytes that came, if any, amount to."""
+        if self.echo_size and self.function != LOOPBACK:
+            self._link.echo = True
+        if not self.received:
+            raise NoReplyFault
+        if len(self.received) == self.echo_size:
+            raise EchoOnlyFault
+        if self._link.echo and not self.echo_size:
+            self._link.echo = None
+            raise DamagedFault("the adapter's echo is missing")
+        raise DamagedFault("bytes came that are no complete reply")
 
     def _fresh(self) -> bytes:
         if self.echo_size is None:
@@ -161,26 +171,44 @@ class LinkClient(ModbusSerialClient):
             self._handed = self.start or 0
         if self.start is None:
             return b""
+        self.first_at = self.first_at or time.monotonic()
         fresh = bytes(self.received[self._handed :])
         self._handed = len(self.received)
         return fresh
 
-    def _measure_echo(self) -> int | None:
-        """Count the bytes of the adapter's echo; ``None`` while that cannot be told.
+    @property
+    def _undecided(self) -> bool:
+        """Whether bytes came of which it is not known yet if they are an echo."""
+        return bool(self.received) and self.echo_size is None and self._link.echo is None
 
-        The reply to a read never equals its request, so an echo shows itself there. The reply to a loopback
-        does: it is taken for an echo only where reads have shown that the line has one.
+    def _measure_echo(self) -> int | None:
+        """Count the bytes up to the end of the adapter's echo; ``None`` while that cannot be told.
+
+        The reply to a read never equals its request, so an echo shows itself there, also behind a glitch. The
+        reply to a loopback does equal it: that is taken for an echo only where reads have shown that the line
+        has one. On a line of which nothing is known yet, silence decides.
         """
-        if self.function == LOOPBACK and not self._link.echo:
+        if self._link.echo is False or (self.function == LOOPBACK and not self._link.echo):
             return 0
-        beginning = bytes(self.received[: len(self.sent)])
-        if beginning == self.sent:
-            return len(self.sent)
-        return None if self.sent.startswith(beginning) else 0
+        place = self.received.find(self.sent)
+        return place + len(self.sent) if place >= 0 else None
+
+    def _decide_no_echo(self) -> bool:
+        """Take it, at the end of what came, that there is no echo in it; tell whether that was still open."""
+        if not self._undecided:
+            return False
+        self.echo_size = 0
+        return True
 
     def _find_start(self, begin: int) -> int | None:
-        places = [self.received.find(self.head(code), begin) for code in (self.function, self.function | 0x80)]
+        signs = (self.sign(self.query), self.head(self.function | 0x80))
+        places = [self.received.find(sign, begin) for sign in signs]
         return min((place for place in places if place >= 0), default=None)
+
+    @property
+    def function(self) -> int:
+        """The function code of the last request."""
+        return self.query.function
 
     def head(self, function: int) -> bytes:
         """The bytes with which a reply to this function begins."""

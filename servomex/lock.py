@@ -1,7 +1,41 @@
-"""The lock of a port: re-entrant, first come first served, with a deadline."""
+"""The lock of a port, and the signal that ends its waits. Both survive a Ctrl-C in the middle of a wait.
+
+``threading.Event`` and ``threading.Condition`` do not: a KeyboardInterrupt at the wrong moment leaves their inner
+lock taken, and the next wait never ends. Waiting on a plain lock has no such moment.
+"""
 
 import threading
 from collections import deque
+
+
+class Signal:
+    """Something that is set once or cleared again, and that can be waited for."""
+
+    def __init__(self) -> None:
+        self._gate = threading.Lock()
+        self._gate.acquire()
+        self._is_set = False
+
+    def is_set(self) -> bool:
+        """Whether it is set."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Set it, and end all waits."""
+        self._is_set = True
+        if self._gate.locked():
+            self._gate.release()
+
+    def clear(self) -> None:
+        """Take it back."""
+        self._is_set = False
+        self._gate.acquire(blocking=False)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set, for ``timeout`` seconds at most; tell whether it is."""
+        if not self._is_set and self._gate.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            self._gate.release()  # for the others that wait
+        return self._is_set
 
 
 class PortLock:
@@ -15,12 +49,17 @@ class PortLock:
         self._mutex = threading.Lock()
         self._owner: int | None = None
         self._depth = 0
-        self._waiting: deque[tuple[int, threading.Event]] = deque()
+        self._waiting: deque[tuple[int, Signal]] = deque()
+
+    @property
+    def depth(self) -> int:
+        """How many times the calling thread holds it."""
+        return self._depth if self._owner == threading.get_ident() else 0
 
     def acquire(self, timeout: float | None = None) -> bool:
         """Take the lock, waiting ``timeout`` seconds at most; tell whether it was taken."""
         me = threading.get_ident()
-        ticket = threading.Event()
+        ticket = Signal()
         with self._mutex:
             if self._owner == me:
                 self._depth += 1
@@ -38,7 +77,7 @@ class PortLock:
             raise
         return not self._withdraw(me, ticket)
 
-    def _withdraw(self, me: int, ticket: threading.Event) -> bool:
+    def _withdraw(self, me: int, ticket: Signal) -> bool:
         """Leave the queue; ``False`` when the lock was handed over at the last moment."""
         with self._mutex:
             if ticket.is_set():

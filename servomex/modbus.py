@@ -6,7 +6,12 @@ from typing import TypeVar
 
 from servomex import registers
 from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
-from servomex.errors import ErrorContext, ServomexIllegalDataAddressError, ServomexValidationError
+from servomex.errors import (
+    ErrorContext,
+    ServomexIllegalDataAddressError,
+    ServomexTimeoutError,
+    ServomexValidationError,
+)
 from servomex.exchange import Exchange, Reply
 from servomex.link import SerialLink
 from servomex.link_client import LOOPBACK, READ_INPUTS, READ_REGISTERS, Query
@@ -20,6 +25,8 @@ REDISCOVER_S = 60.0
 """How often blocks that are not read in every sweep are looked at, for a channel that was added."""
 
 
+LATENESS_NS = 100_000_000
+"""A reading that is complete this much after its deadline is refused: the values may be older than they look."""
 SWEEP_REQUESTS = 3
 PROMPT_S = 0.2
 """Replies that take longer to begin make every sweep longer."""
@@ -67,11 +74,13 @@ class ModbusClient:
         self._next_discovery = 0.0
         self._merging = {READ_INPUTS: Merging.ACROSS_GAPS, READ_REGISTERS: Merging.ACROSS_GAPS}
         self._absent: list[ChannelId] = []
-        self._sweep_s = sum(self._cost(query) for query in self._sweep(list(ChannelId)))
+        self._sweep_s = self._timing.registers(registers.ALL_REGISTERS) + sum(
+            map(self._timing.bits, (registers.ALL_STATES, registers.ALL_ANALYSER))
+        )
 
     @property
     def sweep_s(self) -> float:
-        """Seconds that reading everything takes when nothing goes wrong: on this line, with this analyser's replies."""
+        """Seconds that reading everything takes when nothing goes wrong, on this line and with these replies."""
         return self._sweep_s + SWEEP_REQUESTS * max(0.0, self.exchange.slowest_s - PROMPT_S)
 
     def read_frame(self, deadline: float) -> Frame:
@@ -80,15 +89,21 @@ class ModbusClient:
             while True:
                 channels = self._channels_to_read()
                 replies: list[tuple[Query, Reply]] = []
-                for query in self._sweep(channels):
+                todo = self._value_queries(channels)
+                while todo:
                     try:
-                        replies.append((query, self.exchange.ask(query, deadline)))
+                        replies.append((todo[0], self.exchange.ask(todo[0], deadline)))
                     except ServomexIllegalDataAddressError:
-                        if not self._read_less_at_once(query):
+                        if not self._read_less_at_once(todo[0]):
                             raise
                         break
-                else:
-                    return self._frame(channels, replies)
+                    if len(replies) == 1:
+                        attempts = self.exchange.attempts
+                    todo = todo[1:]
+                    if not todo and replies[-1][0].function == READ_REGISTERS:
+                        todo = self._state_queries(channels, _words(replies)) + self._analyser_queries()
+                if not todo and self.exchange.attempts == attempts + len(replies) - 1:
+                    return self._frame(channels, replies, deadline)
 
     def look_at_all_channels(self) -> None:
         """Let the next sweep read every block, also those that were not populated so far."""
@@ -107,7 +122,7 @@ class ModbusClient:
         if channel not in EXTERNAL_CHANNELS and not registers.is_named(words):
             raise ServomexValidationError(
                 f"channel {channel} is not populated: it has no name",
-                ErrorContext(self.link.port, self.protocol, self.address, channel),
+                self._context(channel),
             )
         return registers.decode_channel(channel, words, bits, self.protocol, received_at, monotonic_ns)
 
@@ -119,16 +134,26 @@ class ModbusClient:
 
     def read_analyser(self, deadline: float) -> AnalyserStatus:
         """Read the analyser's state only."""
-        bits: dict[int, bool] = {}
         with self.link.conversation(deadline):
-            for query in self._analyser_queries():
-                bits |= _numbered(query, self.exchange.ask(query, deadline).bits)
-        return _analyser(bits)
+            while True:
+                bits: dict[int, bool] = {}
+                for query in self._analyser_queries():
+                    try:
+                        bits |= _numbered(query, self.exchange.ask(query, deadline).bits)
+                    except ServomexIllegalDataAddressError:
+                        if not self._read_less_at_once(query):
+                            raise
+                        break
+                else:
+                    return _analyser(bits)
 
     def loopback(self, payload: bytes, deadline: float) -> bytes:
         """Send two bytes to the analyser and give what came back (FC08, sub-function 00)."""
         with self.link.conversation(deadline):
             return self.exchange.ask(Query(LOOPBACK, payload=payload), deadline).payload
+
+    def _context(self, channel: ChannelId | None = None) -> ErrorContext:
+        return ErrorContext(self.link.port, self.protocol, self.address, channel)
 
     def _channels_to_read(self) -> list[ChannelId]:
         """Choose the channels of a sweep: the selected, the populated, or from time to time all."""
@@ -140,26 +165,22 @@ class ModbusClient:
             wanted = self._populated | EXTERNAL_CHANNELS
         return [channel for channel in ChannelId if channel in wanted and channel not in self._absent]
 
-    def _sweep(self, channels: list[ChannelId]) -> list[Query]:
-        """Choose the requests that read these channels, their states and the analyser's in the least time."""
-        values = [registers.REGISTERS[channel] for channel in channels]
-        states = [registers.STATES[channel] for channel in channels]
-        reads = registers.plan_reads(values, self._timing.registers, self._merging[READ_REGISTERS])
-        inputs = registers.plan_reads(states, self._timing.bits, self._merging[READ_INPUTS])
-        return [
-            *(Query(READ_REGISTERS, span) for span in reads),
-            *(Query(READ_INPUTS, span) for span in inputs),
-            *self._analyser_queries(),
-        ]
+    def _value_queries(self, channels: list[ChannelId]) -> list[Query]:
+        """Choose the requests that read the values, names and units of these channels in the least time."""
+        spans = [registers.REGISTERS[channel] for channel in channels]
+        reads = registers.plan_reads(spans, self._timing.registers, self._merging[READ_REGISTERS])
+        return [Query(READ_REGISTERS, span) for span in reads]
+
+    def _state_queries(self, channels: list[ChannelId], words: dict[int, int]) -> list[Query]:
+        """Choose the requests that read the states of the channels whose values show that they are populated."""
+        spans = [registers.STATES[channel] for channel in channels if channel in _present(words)]
+        reads = registers.plan_reads(spans, self._timing.bits, self._merging[READ_INPUTS])
+        return [Query(READ_INPUTS, span) for span in reads]
 
     def _analyser_queries(self) -> list[Query]:
         spans = [registers.ANALYSER_FLAGS, registers.ANALYSER_GROUPS]
         reads = registers.plan_reads(spans, self._timing.bits, self._merging[READ_INPUTS])
         return [Query(READ_INPUTS, span) for span in reads]
-
-    def _cost(self, query: Query) -> float:
-        cost = self._timing.registers if query.function == READ_REGISTERS else self._timing.bits
-        return cost(query.span)
 
     def _read_less_at_once(self, refused: Query) -> bool:
         """Adapt to a device that refused to read so much; tell whether there is a point in trying again.
@@ -169,7 +190,8 @@ class ModbusClient:
         """
         blocks = registers.REGISTERS if refused.function == READ_REGISTERS else registers.STATES
         channel = next((channel for channel, span in blocks.items() if span == refused.span), None)
-        if channel is not None and channel not in EXTERNAL_CHANNELS and self._selected is None:
+        expected = EXTERNAL_CHANNELS | self._populated | (self._selected or frozenset())
+        if refused.function == READ_REGISTERS and channel is not None and channel not in expected:
             self._absent.append(channel)
             self._merging[refused.function] = Merging.ADJACENT
             return True
@@ -178,27 +200,24 @@ class ModbusClient:
         self._merging[refused.function] = Merging(self._merging[refused.function] + 1)
         return True
 
-    def _frame(self, channels: list[ChannelId], replies: list[tuple[Query, Reply]]) -> Frame:
+    def _frame(self, channels: list[ChannelId], replies: list[tuple[Query, Reply]], deadline: float) -> Frame:
         received_at, received_ns = datetime.now(UTC), time.monotonic_ns()
+        if received_ns >= deadline * 1e9 + LATENESS_NS:
+            raise ServomexTimeoutError(
+                "the reading was complete only after its deadline: this computer was too busy, or stood still",
+                self._context(),
+            )
         latency_s = (received_ns - replies[0][1].sent_ns) / 1e9
-        words: dict[int, int] = {}
+        words = _words(replies)
         bits: dict[int, bool] = {}
         for query, reply in replies:
-            words |= _numbered(query, reply.words)
             bits |= _numbered(query, reply.bits)
-        blocks = {
-            channel: [words[address] for address in span.addresses]
-            for channel, span in registers.REGISTERS.items()
-            if span.address in words
-        }
-        present = {
-            item for item, block in blocks.items() if item in EXTERNAL_CHANNELS or registers.is_named(block)
-        }
-        self._note_present(channels, frozenset(present))
+        present = _present(words)
+        self._note_present(channels, present)
         readings = tuple(
             registers.decode_channel(
                 channel,
-                blocks[channel],
+                _block(words, channel),
                 [bits[address] for address in registers.STATES[channel].addresses],
                 self.protocol,
                 received_at,
@@ -226,6 +245,26 @@ class ModbusClient:
             self._absent = self._absent[1:]  # one is tried again next time: each costs a refused request
         elif self._selected is None and present - EXTERNAL_CHANNELS != self._populated - EXTERNAL_CHANNELS:
             self._next_discovery = 0.0
+
+
+def _words(replies: list[tuple[Query, Reply]]) -> dict[int, int]:
+    words: dict[int, int] = {}
+    for query, reply in replies:
+        words |= _numbered(query, reply.words)
+    return words
+
+
+def _block(words: dict[int, int], channel: ChannelId) -> list[int]:
+    return [words[address] for address in registers.REGISTERS[channel].addresses]
+
+
+def _present(words: dict[int, int]) -> frozenset[ChannelId]:
+    """The populated channels among those that were read: E1 and E2, and what has a name."""
+    return frozenset(
+        channel
+        for channel, span in registers.REGISTERS.items()
+        if span.address in words and (channel in EXTERNAL_CHANNELS or registers.is_named(_block(words, channel)))
+    )
 
 
 def _numbered(query: Query, values: tuple[T, ...]) -> dict[int, T]:

@@ -60,7 +60,7 @@ def open_port(port: str, settings: SerialSettings) -> Any:
     }
     if not port.lower().startswith("rfc2217://"):  # which refuses a write timeout
         options["write_timeout"] = WRITE_TIMEOUT_S
-    if "://" not in port:
+    if _is_device_name(port):
         options["exclusive"] = True
     _check_network_address(port)
     try:
@@ -71,6 +71,11 @@ def open_port(port: str, settings: SerialSettings) -> Any:
         ) from error
     except _OPEN_ERRORS as error:
         raise ServomexConnectionError(explain(port, error), ErrorContext(port=port)) from error
+
+
+def _is_device_name(port: str) -> bool:
+    """Whether a name leads to a device of this computer, by itself or through a URL of pyserial."""
+    return "://" not in port or port.lower().startswith(("hwgrep://", "spy://", "alt://"))
 
 
 def _check_network_address(port: str) -> None:
@@ -92,8 +97,9 @@ def _check_network_address(port: str) -> None:
 def explain(port: str, error: Exception) -> str:
     """Say why a port could not be opened, and what to do about it."""
     text = str(error)
-    if "://" in port:
-        return f"{port} cannot be reached: {text}. Check the address and that its server runs"
+    if not _is_device_name(port):
+        cure = "" if port.lower().startswith("sim://") else ". Check the address and that its server runs"
+        return f"{port} cannot be reached: {text}{cure}"
     if os.name == "nt":
         return _explain_windows(port, text)
     number = getattr(error, "errno", None)

@@ -71,6 +71,10 @@ ANALYSER_FLAGS = Span(1000, 2)
 ANALYSER_GROUPS = Span(1008, 2 * CAL_GROUPS)
 """Discrete inputs 11009 to 11016: two bits a calibration group, [0 sample, 1 calibration], [0 gas 1, 1 gas 2]."""
 
+ALL_REGISTERS = Span(0, BLOCK_REGISTERS * len(REGISTERS))
+ALL_STATES = Span(0, STATE_BITS * len(STATES))
+ALL_ANALYSER = Span(ANALYSER_FLAGS.address, ANALYSER_GROUPS.end - ANALYSER_FLAGS.address)
+
 
 def _check_map() -> None:
     """Refuse to be imported with a map that contradicts the manual's table of first registers."""

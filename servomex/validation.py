@@ -6,6 +6,8 @@ from typing import TypeVar
 
 from servomex.errors import ServomexValidationError
 
+LONGEST_S = 1_000_000.0
+
 E = TypeVar("E", bound=StrEnum)
 
 
@@ -23,10 +25,10 @@ def choice(kind: type[E], value: E | str, what: str) -> E:
 
 
 def seconds(value: float, what: str, *, zero: bool = False) -> float:
-    """Check a duration in seconds: finite and positive, or 0 where ``zero`` allows it.
+    """Check a duration in seconds: finite, positive (or 0 where ``zero`` allows it), at most a million.
 
     Raises:
-        ServomexValidationError: It is not a number, not finite, or too small.
+        ServomexValidationError: It is not a number, not finite, too small or too large.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ServomexValidationError(f"{what} must be a number of seconds, not {value!r}")
@@ -34,6 +36,8 @@ def seconds(value: float, what: str, *, zero: bool = False) -> float:
         raise ServomexValidationError(
             f"{what} must be {'0 or more' if zero else 'more than 0'} seconds, not {value!r}"
         )
+    if value > LONGEST_S:
+        raise ServomexValidationError(f"{what} must be at most {LONGEST_S:,.0f} seconds, not {value!r}")
     return float(value)
 
 

@@ -94,7 +94,7 @@ def test_many_lost_and_damaged_replies_give_right_values_or_errors(mode: str) ->
     analyser, step = counting_analyser(mode, Faults(drop=0.25, corrupt=0.1, seed=7))
     line = VirtualLine(analyser)
     right = 0
-    with open_device(line.url, protocol=mode, gap=0.001, identify=False, timeout=0.3) as analyzer:
+    with open_device(line.url, protocol=mode, gap=0.001, identify=False, timeout=0.45) as analyzer:
         for _ in range(100):  # in each of the two framings
             step[0] += 1
             try:

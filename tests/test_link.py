@@ -221,7 +221,7 @@ def test_settling_on_a_babbling_line_ends_at_its_deadline() -> None:
         dropped, silent = link.settle(0.1, deadline)
         assert deadline <= time.monotonic() < deadline + 2.0
     assert not silent
-    assert dropped.startswith(b"babble")
+    assert b"babble" in dropped
     assert len(dropped) <= link_module.MAX_CHUNK
 
 

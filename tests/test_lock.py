@@ -3,7 +3,6 @@
 import contextlib
 import threading
 import time
-import types
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import ParamSpec, TypeVar
@@ -129,7 +128,7 @@ def test_an_interrupted_thread_neither_keeps_the_lock_nor_its_place(
 ) -> None:
     """Ctrl-C comes as an exception out of the wait, before or after the lock was handed over."""
 
-    class Interrupted(threading.Event):
+    class Interrupted(lock_module.Signal):
         def wait(self, timeout: float | None = None) -> bool:
             if handed_over:
                 assert super().wait(timeout)
@@ -139,9 +138,8 @@ def test_an_interrupted_thread_neither_keeps_the_lock_nor_its_place(
         return lock.acquire(GENEROUS_S)
 
     lock.acquire()
-    names = types.SimpleNamespace(get_ident=threading.get_ident, Event=Interrupted)
     with monkeypatch.context() as patch:
-        patch.setattr(lock_module, "threading", names)
+        patch.setattr(lock_module, "Signal", Interrupted)
         future = in_thread(interrupted)
         until(lambda: future.done() or waiting(lock) == 1)
     if not handed_over:
