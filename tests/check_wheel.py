@@ -30,10 +30,16 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as empty:
         venv.create(empty, with_pip=True)
         programs = Path(empty) / ("Scripts" if sys.platform == "win32" else "bin")
-        subprocess.run([programs / "python", "-m", "pip", "install", "--quiet", wheel], check=True)
+        python = str(programs / "python")
+        subprocess.run([python, "-m", "pip", "install", "--quiet", str(wheel)], check=True)
         for protocol in ("auto", "modbus_rtu", "modbus_ascii", "continuous"):
             mode = "modbus_rtu" if protocol == "auto" else protocol
-            command = [programs / "servomex-read", f"sim://4100?mode={mode}&period=0.5", "--protocol", protocol]
+            command = [
+                str(programs / "servomex-read"),
+                f"sim://4100?mode={mode}&period=0.5",
+                "--protocol",
+                protocol,
+            ]
             shown = subprocess.run(command, check=True, cwd=empty, capture_output=True, encoding="utf-8")
             if "20.376" not in shown.stdout:
                 sys.exit(f"{command} printed {shown.stdout!r}")

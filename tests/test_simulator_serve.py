@@ -73,7 +73,7 @@ def test_without_pace_a_reply_is_there_at_once(bench: Bench) -> None:
 def test_a_port_at_another_baud_rate_gets_garbage_and_is_not_heard() -> None:
     bench, slow = Bench("continuous"), Bench()
     for item in (bench, slow):
-        item.line.close()
+        item.line.close(1)
         item.line.open(9600)
     bench.pass_(2.0)
     garbage = bench.take()
@@ -420,7 +420,6 @@ def test_an_address_that_is_taken_is_a_connection_error(line: VirtualLine) -> No
             TcpServer(line, port=number)
 
 
-@pytest.mark.xfail(strict=True, reason="whoever closes a port on a line frees it, though another has it by now")
 def test_a_reader_that_lost_the_line_cannot_free_it_for_a_third(line: VirtualLine) -> None:
     first = serial.serial_for_url(line.url, timeout=0)
     line.unplug()

@@ -99,7 +99,8 @@ class VirtualLine:
         self._plugged = True
         self._garbled = False
         self._bursts: list[_Burst] = []
-        self._busy_until = 0.0
+        self._busy_until: dict[VirtualAnalyzer | None, float] = {}
+        self._reader = 0
         self._last_byte_at = float("-inf")
         self._slaves: dict[VirtualAnalyzer, ModbusSlave] = {}
         self._partial: dict[VirtualAnalyzer, bytes] = {}
@@ -126,6 +127,8 @@ class VirtualLine:
         """Pull the cable: an open port fails, and it cannot be opened."""
         with self.changed:
             self._plugged = False
+            self._opened_at = None
+            self._bursts.clear()
             self.changed.notify_all()
 
     def plug(self) -> None:
@@ -133,8 +136,11 @@ class VirtualLine:
         with self.changed:
             self._plugged = True
 
-    def open(self, baudrate: int) -> None:
+    def open(self, baudrate: int) -> int:
         """Take the line for one reader.
+
+        Returns:
+            The reader's number, for :meth:`close` and :meth:`check`.
 
         Raises:
             serial.SerialException: It is unplugged, or another reader has it.
@@ -146,13 +152,26 @@ class VirtualLine:
                 raise serial.SerialException(errno.EBUSY, f"could not open port {self.url}: it is in use")
             self._opened_at = self.clock()
             self._garbled = baudrate != self.baudrate
+            self._reader += 1
             self._drop_arrived()
+            return self._reader
 
-    def close(self) -> None:
-        """Give the line back."""
+    def close(self, reader: int) -> None:
+        """Give the line back, unless it was lost and another reader has it."""
         with self.changed:
-            self._opened_at = None
+            if reader == self._reader:
+                self._opened_at = None
             self.changed.notify_all()
+
+    def check(self, reader: int) -> None:
+        """Make sure that a reader still has the line.
+
+        Raises:
+            serial.SerialException: It was unplugged since it was opened.
+        """
+        self._check()
+        if reader != self._reader or self._opened_at is None:
+            raise serial.SerialException("device disconnected: the virtual line was unplugged")
 
     def write(self, data: bytes) -> None:
         """Take bytes from the reader, and let the analysers hear them."""
@@ -163,7 +182,7 @@ class VirtualLine:
             sent = now + len(data) * self._char_s
             self._last_byte_at = sent
             if self.echo:
-                self._send(now, data)
+                self._send(None, now, data)
             for analyser in () if self._garbled else self.analysers:
                 deaf = analyser.faults.gap > max(0.0, silence)
                 if not deaf and analyser.mode is not ProtocolKind.CONTINUOUS_ASCII:
@@ -230,7 +249,7 @@ class VirtualLine:
         if reply:
             faults = analyser.faults
             if faults.happens(faults.foreign):
-                self._send(now + self._turnaround, slave.foreign(reply, FOREIGN_ADDRESS))
+                self._send(analyser, now + self._turnaround, slave.foreign(reply, FOREIGN_ADDRESS))
             self._send_faulty(analyser, now + self._turnaround + faults.late, reply)
 
     def _broadcasts(self, analyser: VirtualAnalyzer) -> bool:
@@ -252,18 +271,19 @@ class VirtualLine:
         if faults.silent or faults.happens(faults.drop):
             return
         if faults.happens(faults.garbage):
-            self._send(start, faults.noise())
+            self._send(analyser, start, faults.noise())
         if faults.happens(faults.corrupt):
             message = faults.damage(message)
         for _ in range(1 + faults.happens(faults.duplicate)):
             for delay, piece in faults.pieces(message):
-                self._send(start + delay, piece)
+                self._send(analyser, start + delay, piece)
 
-    def _send(self, start: float, data: bytes) -> None:
-        """Put bytes on the way to the reader; they wait until those before them are through."""
+    def _send(self, source: VirtualAnalyzer | None, start: float, data: bytes) -> None:
+        """Put bytes on the way to the reader. Those of one source wait for each other, not for another's."""
         if sum(len(burst.data) for burst in self._bursts) + len(data) > RX_BUFFER:
             return
-        start = max(start, self._busy_until)
+        start = max(start, self._busy_until.get(source, start))
         self._bursts.append(_Burst(start, data, self._char_s))
-        self._busy_until = start + len(data) * self._char_s
-        self._last_byte_at = max(self._last_byte_at, self._busy_until)
+        self._bursts.sort(key=lambda burst: burst.start)  # a stable sort: what came first stays first
+        self._busy_until[source] = start + len(data) * self._char_s
+        self._last_byte_at = max(self._last_byte_at, self._busy_until[source])

@@ -13,11 +13,12 @@ class Serial(SerialBase):
     """A port at the end of a :class:`VirtualLine`."""
 
     _line: VirtualLine | None = None
+    _reader = 0
 
     def open(self) -> None:
         """Open the line that the URL means."""
         line = line_from_url(str(self.port), int(self.baudrate))
-        line.open(int(self.baudrate))
+        self._reader = line.open(int(self.baudrate))
         self._line = line
         self.is_open = True
 
@@ -26,7 +27,7 @@ class Serial(SerialBase):
         line, self._line = self._line, None
         self.is_open = False
         if line is not None:
-            line.close()
+            line.close(self._reader)
 
     def _reconfigure_port(self, *_args: Any, **_options: Any) -> None:
         """Settings are looked at when the port is opened."""
@@ -34,6 +35,7 @@ class Serial(SerialBase):
     def _open_line(self) -> VirtualLine:
         if self._line is None:
             raise PortNotOpenError
+        self._line.check(self._reader)
         return self._line
 
     @property

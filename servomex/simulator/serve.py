@@ -12,8 +12,10 @@ import serial
 
 from servomex.errors import ServomexConfigurationError, ServomexConnectionError
 from servomex.simulator.line import RX_BUFFER, VirtualLine
+from servomex.validation import whole
 from servomex.worker import Worker
 
+READY_S = 2.0
 TICK_S = 0.05
 """The longest a server sleeps before it looks at its stop request."""
 
@@ -73,7 +75,9 @@ class PtyServer:
 
     def __enter__(self) -> Self:
         self._worker.start()
-        self._ready.wait(5.0)
+        if not self._ready.wait(READY_S):
+            self._worker.stop()
+            raise ServomexConnectionError("the pseudo-terminal did not come up: the line is in use or unplugged")
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -82,14 +86,14 @@ class PtyServer:
     def _run(self, stopping: threading.Event) -> None:
         while not stopping.is_set():
             try:
-                self._line.open(self._line.baudrate)
+                reader = self._line.open(self._line.baudrate)
             except serial.SerialException:
                 stopping.wait(TICK_S)
                 continue
             try:
                 self._serve(stopping)
             finally:
-                self._line.close()
+                self._line.close(reader)
 
     def _serve(self, stopping: threading.Event) -> None:
         import pty
@@ -126,10 +130,12 @@ class TcpServer:
 
     Raises:
         ServomexConnectionError: The address cannot be bound.
+        ServomexValidationError: The port is out of range.
     """
 
     def __init__(self, line: VirtualLine, host: str = "127.0.0.1", port: int = 0) -> None:
         self._line = line
+        whole(port, "port", 0, 65535)
         try:
             self._listener = socket.create_server((host, port))
         except OSError as error:
@@ -153,12 +159,12 @@ class TcpServer:
                 client, _ = self._listener.accept()
             except TimeoutError:
                 continue
-            with client, contextlib.suppress(ConnectionError):
+            with client, contextlib.suppress(OSError):  # the client or the network is gone: wait for another
                 self._serve(client, stopping)
 
     def _serve(self, client: socket.socket, stopping: threading.Event) -> None:
         try:
-            self._line.open(self._line.baudrate)
+            reader = self._line.open(self._line.baudrate)
         except serial.SerialException:
             return  # it is unplugged: hang up
         try:
@@ -166,4 +172,4 @@ class TcpServer:
             client.setblocking(False)
             pump(self._line, client.fileno(), lambda: client.recv(RX_BUFFER), client.sendall, stopping)
         finally:
-            self._line.close()
+            self._line.close(reader)

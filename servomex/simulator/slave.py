@@ -1,5 +1,6 @@
 """The Modbus side of a virtual analyser: request bytes in, reply bytes out. Framing and codec are pymodbus's."""
 
+import logging
 from collections.abc import Coroutine
 from typing import Any
 
@@ -10,6 +11,8 @@ from pymodbus.pdu import DecodePDU, ExceptionResponse, ModbusPDU
 
 from servomex.enums import ProtocolKind
 from servomex.simulator.device import IllegalAddressError, VirtualAnalyzer
+
+logging.getLogger("pymodbus").addHandler(logging.NullHandler())  # its errors would reach stderr otherwise
 
 SUPPORTED = (1, 2, 4, 5, 8, 15)
 """Function codes of the instrument (manual, Appendix B)."""

@@ -75,6 +75,8 @@ def line_from_url(url: str, host_baudrate: int) -> VirtualLine:
     """
     parts = urlsplit(url)
     name = parts.netloc
+    if parts.path or parts.fragment:
+        raise ServomexValidationError(f"{url} has more than a name and options: sim://NAME?option=value&...")
     line = named_line(name)
     options = {key: values[-1] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
     unknown = sorted(set(options) - set(_OPTIONS))
@@ -90,10 +92,16 @@ def line_from_url(url: str, host_baudrate: int) -> VirtualLine:
         address=_number(options.get("address", "1"), int, "address"),
         period=_number(options.get("period", "2"), float, "period"),
         baudrate=_number(options.get("baudrate", str(host_baudrate)), int, "baudrate"),
-        pace=options.get("pace", "0") not in ("", "0", "false"),
+        pace=_switch(options.get("pace", "0"), "pace"),
         faults=[spec for spec in options.get("fault", "").split(",") if spec],
         seed=_number(options.get("seed", "0"), int, "seed"),
     )
+
+
+def _switch(text: str, what: str) -> bool:
+    if text not in ("0", "1"):
+        raise ServomexValidationError(f"{what} is 1 or 0, not {text!r}")
+    return text == "1"
 
 
 def _number(text: str, kind: Callable[[str], N], what: str) -> N:
