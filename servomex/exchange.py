@@ -37,6 +37,7 @@ from servomex.link_client import (
     READ_INPUTS,
     DamagedFault,
     EchoOnlyFault,
+    LateFault,
     LinkClient,
     NoReplyFault,
     Query,
@@ -130,6 +131,7 @@ class Exchange:
         self._gap_s = max(link.gap_s, SHORTEST_GAP_CHARS * link.settings.char_time_s)
         self.attempts = 0
         self._cause: ReplyFault | None = None
+        self._unanswered_fences = 0
 
     def ask(self, query: Query, deadline: float) -> Reply:
         """Send a request and give its reply, repeating it until ``deadline`` (``time.monotonic()``) at most.
@@ -141,6 +143,7 @@ class Exchange:
             ServomexConnectionError: The port is closed or lost.
         """
         self._cause = None
+        self._unanswered_fences = 0
         for left in range(self._retries, -1, -1):
             try:
                 if self._address not in self._link.proven:
@@ -155,7 +158,7 @@ class Exchange:
                 raise
             except (ReplyFault, *CODEC_ERRORS) as error:
                 fault = self._fault(error)
-                if not left or time.monotonic() >= deadline:
+                if not left or self._unanswered_fences > self._retries or time.monotonic() >= deadline:
                     raise self._failure(query, self._cause or fault) from fault
             else:
                 self._trust()
@@ -174,7 +177,8 @@ class Exchange:
     def _prove(self, deadline: float) -> None:
         """Make sure that no reply to an earlier request can still come: silence, then the fence.
 
-        The fence is repeated until it is answered: as long as it is not, no answer could be believed.
+        The fence is repeated while late replies show that there is an analyser; one that nothing answers is
+        repeated as often as any request.
         """
         while True:
             self._settle(QUIET_S if self._pending else self._gap_s, deadline)
@@ -190,8 +194,8 @@ class Exchange:
                     self._fence_sign = self._client.sign(fence)
                     self._settle(self._gap_s, deadline)
             except (ReplyFault, *CODEC_ERRORS) as error:
-                self._fault(error)
-                if time.monotonic() >= deadline:
+                self._unanswered_fences += isinstance(self._fault(error), NoReplyFault)
+                if self._unanswered_fences > self._retries or time.monotonic() >= deadline:
                     raise
             if self._address in self._link.proven:
                 return
@@ -311,7 +315,7 @@ class Exchange:
         fault = error if isinstance(error, ReplyFault) else DamagedFault(str(error))
         if isinstance(fault, DamagedFault):
             if self._note_late(bytes(self._client.received), self._pending[:-1]):
-                fault = NoReplyFault("only late replies came")
+                fault = LateFault("only late replies came")
             else:
                 self.damaged_replies += 1
         if not isinstance(fault, TimeUpFault):

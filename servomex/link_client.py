@@ -44,6 +44,10 @@ class EchoOnlyFault(NoReplyFault):
     """Only the adapter's echo of the request came."""
 
 
+class LateFault(ReplyFault):
+    """Only replies to earlier requests came."""
+
+
 class DamagedFault(ReplyFault):
     """Bytes came that are no reply to the request."""
 
