@@ -192,7 +192,7 @@ class ContinuousReader:
         last_turn, stalled_until = time.monotonic(), 0.0
         while not stopping.is_set():
             try:
-                self.link.ensure_open()
+                self.link.ensure_open(time.monotonic() + READ_TICK_S)
                 if self.link.generation != generation:
                     generation = self.link.generation
                     self._restart()

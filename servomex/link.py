@@ -16,7 +16,7 @@ from servomex.errors import (
     ServomexValidationError,
 )
 from servomex.lock import PortLock, Signal
-from servomex.ports import IO_ERRORS, READ_TICK_S, open_port
+from servomex.ports import IO_ERRORS, READ_TICK_S, Opening, open_port
 from servomex.settings import SerialSettings
 from servomex.validation import seconds
 
@@ -93,6 +93,7 @@ class SerialLink:
         self._reconnect = reconnect
         self._taps: list[Tap] = []
         self._loss: ServomexConnectionError | None = None
+        self._opening: Opening | None = None
         self._failures = 0
         self._retry_at = 0.0
         self._last_traffic = 0.0
@@ -130,6 +131,9 @@ class SerialLink:
         self._closed.set()
         with self.lock_held():
             self._closed.set()  # again: open() may have been under way in another thread
+            if self._opening is not None:
+                self._opening.abandon()
+                self._opening = None
             self._drop_port()
 
     def __enter__(self) -> Self:
@@ -179,11 +183,11 @@ class SerialLink:
         """
         with self.lock_held(deadline):
             self.talking_since = time.monotonic()
-            self.ensure_open()
+            self.ensure_open(deadline)
             yield
 
-    def ensure_open(self) -> None:
-        """Reopen a lost port if its pause is over. The caller holds the lock.
+    def ensure_open(self, deadline: float) -> None:
+        """Reopen a lost port if its pause is over, by ``deadline`` or later. The caller holds the lock.
 
         Raises:
             ServomexConnectionError: The port is closed, still lost, or lost and not to be reopened.
@@ -194,11 +198,18 @@ class SerialLink:
             return
         if self._loss is not None and (self.retry_in_s > 0 or not self._may_reopen):
             raise self._still_lost(self._loss)
+        if self._opening is None:
+            self._opening = Opening(self.port, lambda: open_port(self.port, self.settings))
         try:
-            self._connect()
+            port = self._opening.result(max(READ_TICK_S, deadline - time.monotonic()))
         except ServomexError as error:
+            self._opening = None
             self._note_failure(ServomexConnectionError(error.message, error.context))
             raise
+        if port is None:
+            raise ServomexConnectionError("the port was lost, and is still being opened again", self._context())
+        self._opening = None
+        self._adopt(port)
 
     def write(self, data: bytes) -> None:
         """Send bytes.
@@ -303,9 +314,13 @@ class SerialLink:
     def _connect(self) -> None:
         if self._foreign is not None:
             self._foreign.timeout = READ_TICK_S
-            self._serial = self._foreign
+            self._adopt(self._foreign)
         else:
-            self._serial = open_port(self.port, self.settings)
+            self._adopt(open_port(self.port, self.settings))
+
+    def _adopt(self, port: Any) -> None:
+        """Use a port that was opened; what waits in it is of unknown age."""
+        self._serial = port
         try:
             self._serial.reset_input_buffer()
         except IO_ERRORS as error:

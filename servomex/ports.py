@@ -3,6 +3,8 @@
 import errno
 import os
 import stat
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,8 +12,10 @@ from urllib.parse import urlsplit
 import serial
 from serial.tools import list_ports
 
-from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexConnectionError
+from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexConnectionError, ServomexError
+from servomex.lock import Signal
 from servomex.settings import SerialSettings
+from servomex.worker import Worker
 
 try:
     import termios
@@ -71,6 +75,57 @@ def open_port(port: str, settings: SerialSettings) -> Any:
         ) from error
     except _OPEN_ERRORS as error:
         raise ServomexConnectionError(explain(port, error), ErrorContext(port=port)) from error
+
+
+class Opening:
+    """Opens a port in a thread of its own: a network address may take seconds to fail, and callers have deadlines.
+
+    Args:
+        name: Name of the port.
+        open_it: Opens the port and gives it, as :func:`open_port` does.
+    """
+
+    def __init__(self, name: str, open_it: Callable[[], Any]) -> None:
+        self._open_it = open_it
+        self._done = Signal()
+        self._mutex = threading.Lock()
+        self._abandoned = False
+        self._port: Any = None
+        self._error: ServomexError = ServomexConnectionError(f"{name} cannot be opened", ErrorContext(port=name))
+        self._worker = Worker(f"servomex-open {name}", self._run)
+        self._worker.start()
+
+    def result(self, timeout: float | None) -> Any:
+        """Give the port, waiting for it ``timeout`` seconds at most; ``None`` when it is not open yet.
+
+        Raises:
+            ServomexError: It cannot be opened.
+        """
+        if not self._done.wait(timeout):
+            return None
+        if self._port is None:
+            raise self._error
+        return self._port
+
+    def abandon(self) -> None:
+        """Close the port as soon as it is open: nobody waits for it any more."""
+        with self._mutex:
+            self._abandoned = True
+            if self._port is not None:
+                self._port.close()
+
+    def _run(self, _stopping: threading.Event) -> None:
+        try:
+            port = self._open_it()
+            with self._mutex:
+                if self._abandoned:
+                    port.close()
+                else:
+                    self._port = port
+        except ServomexError as error:
+            self._error = error
+        finally:
+            self._done.set()
 
 
 def _is_device_name(port: str) -> bool:

@@ -1,6 +1,7 @@
 """Every test must end the threads and close the ports that it started."""
 
 import gc
+import os
 import sys
 import threading
 import time
@@ -44,6 +45,14 @@ def no_leaks() -> Iterator[None]:
             return
         time.sleep(0.02)
     pytest.fail(f"left behind: threads {left}, open {sorted(open_files)}")
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what is set on this machine, or by the runner of the tests, away from the programs that are tested."""
+    for name in list(os.environ):
+        if name.startswith("SERVOMEX_") or name in ("NO_COLOR", "PYTHONUNBUFFERED", "PYTHONIOENCODING"):
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture

@@ -35,13 +35,6 @@ FAST = ("--protocol", "modbus_rtu", "--gap", "0")
 NEVER_SEEN = ("Traceback", "Exception ignored", "Warning")
 
 
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [*os.environ]:
-        if name.startswith("SERVOMEX_") or name == "NO_COLOR":
-            monkeypatch.delenv(name)
-
-
 def invoke(*args: str, command: click.Command = read, **extra: Any) -> Result:
     """Run a command in this process, its stderr apart from its stdout in every version of click."""
     runner: Any = CliRunner

@@ -393,3 +393,41 @@ def test_a_reader_outlives_any_failure_to_reopen(monkeypatch: pytest.MonkeyPatch
                 threading.Event().wait(0.02)
         assert analyzer.poll(wait_fresh=True)["I1"].value == 20.376
         assert failures[0] >= 3
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("mode", ["modbus_rtu", "continuous"])
+def test_a_port_that_takes_long_to_reopen_holds_no_call(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a network address does whose host is off: it may take five seconds to fail."""
+    line = VirtualLine(VirtualAnalyzer(mode=mode, period=0.05))
+    go_on = threading.Event()
+
+    def slow(port: str, settings: SerialSettings) -> object:
+        go_on.wait(10)
+        return open_port(port, settings)
+
+    with open_device(line.url, protocol=mode) as analyzer:
+        monkeypatch.setattr(link_module, "open_port", slow)
+        line.unplug()
+        line.plug()
+        threading.Event().wait(0.2)
+        for _ in range(3):
+            started = time.monotonic()
+            with pytest.raises(ServomexConnectionError):
+                analyzer.poll(timeout=0.2)
+            assert time.monotonic() - started < 0.35
+        go_on.set()
+        deadline = time.monotonic() + 5
+        while not analyzer.link.is_open and time.monotonic() < deadline:
+            with pytest.raises(ServomexError):
+                analyzer.poll(timeout=0.001)
+            threading.Event().wait(0.05)
+        assert analyzer.poll(timeout=2)["I1"].value == 20.376
+        line.unplug()
+        line.plug()
+        go_on.clear()
+        threading.Event().wait(0.2)
+        started = time.monotonic()
+        analyzer.close()
+        assert time.monotonic() - started < 1.0
+    go_on.set()

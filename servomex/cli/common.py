@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import IO, Any, NoReturn, TypeVar
 
 import click
@@ -242,6 +243,13 @@ def _output() -> Iterator[Any]:
     try:
         yield sys.stdout
     except OSError as error:
+        _forget_stdout()
         if error.errno == errno.EPIPE or (os.name == "nt" and error.errno == errno.EINVAL):
             raise click.exceptions.Exit(PIPE_CLOSED) from error
         raise CommandError(f"cannot write to stdout: {error.strerror or error}") from error
+
+
+def _forget_stdout() -> None:
+    """Let what is in stdout's buffer go nowhere: Python would try to write it again when it ends, and fail."""
+    with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
