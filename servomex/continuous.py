@@ -45,6 +45,23 @@ _Configuration = tuple[tuple[tuple[ChannelId, str | None, str], ...], bool]
 """Channels with their names and units, and whether the clock shows no time."""
 
 
+class _Turn:
+    """How long ago the loop came by last. While a computer sleeps, its monotonic clock may stand still."""
+
+    def __init__(self) -> None:
+        self._monotonic, self._wall = time.monotonic(), _wall_s()
+
+    def next_after(self) -> float:
+        """Give the seconds since the last turn, by whichever clock saw more of them, and begin the next."""
+        monotonic, wall = self._monotonic, self._wall
+        self._monotonic, self._wall = time.monotonic(), _wall_s()
+        return max(self._monotonic - monotonic, self._wall - wall)
+
+
+def _wall_s() -> float:
+    return datetime.now(UTC).timestamp()
+
+
 class ContinuousReader:
     """Receives the broadcasts of one analyser in continuous mode, in a thread of its own.
 
@@ -189,7 +206,7 @@ class ContinuousReader:
 
     def _receive(self, stopping: threading.Event) -> None:
         generation = self.link.generation
-        last_turn, stalled_until = time.monotonic(), 0.0
+        turn, dropping_until = _Turn(), 0.0
         while not stopping.is_set():
             try:
                 self.link.ensure_open(time.monotonic() + READ_TICK_S)
@@ -201,15 +218,14 @@ class ContinuousReader:
                 self._fail(error)
                 if self.link.is_closed or not self._wait_to_retry(stopping):
                     return  # whoever closes the port waits for its lock
-                last_turn = time.monotonic()
+                turn = _Turn()
                 continue
-            now = time.monotonic()
-            if now - last_turn > STALL_S:
-                stalled_until = now + BACKLOG_S
-            last_turn = now
+            if turn.next_after() > STALL_S:
+                dropping_until = time.monotonic() + BACKLOG_S
+                self._fresh_from = self._count
             if not data:
-                stalled_until = 0.0
-            elif now < stalled_until:
+                dropping_until = 0.0
+            elif time.monotonic() < dropping_until:
                 self._splitter.flush()
                 self._drop(data, f"it waited while this program did not run for more than {STALL_S:g} s")
             else:

@@ -220,6 +220,23 @@ def test_a_stalled_program_does_not_take_old_input_for_new(
     assert analyzer.poll(wait_fresh=True)["I1"].value == 20.376
 
 
+def test_a_frame_from_before_the_computer_slept_is_not_current(
+    analyzer: Analyzer, analyser: VirtualAnalyzer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The monotonic clock may stand still meanwhile, so that the frame looks young."""
+    analyzer.poll(wait_fresh=True)
+    analyser.faults.silent = True
+    threading.Event().wait(2 * PERIOD)
+    assert analyzer.poll(max_age=60).age_s < 60
+    wall_s = continuous._wall_s
+    monkeypatch.setattr(continuous, "_wall_s", lambda: wall_s() + 3600)
+    threading.Event().wait(0.2)
+    with pytest.raises(ServomexStaleError):
+        analyzer.poll(timeout=0.1, max_age=60)
+    analyser.faults.silent = False
+    assert analyzer.poll(timeout=3)["I1"].value == 20.376
+
+
 def test_unplugged_is_an_error_at_the_next_call_and_comes_back_by_itself(
     line: VirtualLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
