@@ -21,10 +21,8 @@ from servomex import (
     ServomexConfigurationError,
     ServomexConnectionError,
     ServomexError,
-    ServomexIllegalDataAddressError,
     ServomexTimeoutError,
     ServomexValidationError,
-    modbus,
     open_device,
 )
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
@@ -270,72 +268,6 @@ def test_a_loopback_takes_two_bytes(mode: str, payload: bytes) -> None:
     line = VirtualLine(bench(mode))
     with open_device(line.url, protocol=mode) as analyzer, pytest.raises(ServomexValidationError, match="2 bytes"):
         analyzer.loopback(payload)
-
-
-def test_a_device_that_refuses_gaps_is_read_without_them() -> None:
-    analyser = bench("modbus_rtu")
-    analyser.refuses_gaps = True
-    line = VirtualLine(analyser)
-    with open_device(line.url, protocol="modbus_rtu", gap=0.0, timeout=10) as analyzer:
-        expected = ("I1", "I2", "I4", "D1", "D4", "E1", "E2")
-        assert analyzer.poll().channels == expected
-        del line.heard[:]
-        assert analyzer.poll().channels == expected
-        assert len(line.heard) <= 8, "what was learned is remembered"
-        registers_read = [sent for _, sent in line.heard if sent[1] == 4]
-        assert [(sent[3], sent[5]) for sent in registers_read] == [(0, 14), (21, 14), (49, 21)]
-
-
-def test_a_device_that_answers_one_block_at_a_time_is_read_so() -> None:
-    analyser = bench("modbus_rtu")
-    analyser.largest_read = 1
-    line = VirtualLine(analyser)
-    with open_device(line.url, protocol="modbus_rtu", gap=0.0, timeout=10) as analyzer:
-        assert analyzer.poll().channels == ("I1", "I2", "I4", "D1", "D4", "E1", "E2")
-
-
-def test_lost_replies_do_not_change_the_read_plan() -> None:
-    analyser = VirtualAnalyzer()
-    line = VirtualLine(analyser)
-    with open_device(line.url, protocol="modbus_rtu", gap=0.0) as analyzer:
-        analyzer.poll()
-        analyser.faults.silent = True
-        for _ in range(4):
-            with pytest.raises(ServomexTimeoutError):
-                analyzer.poll(timeout=0.1)
-        analyser.faults.silent = False
-        analyzer.poll(timeout=3)
-        del line.heard[:]
-        analyzer.poll()
-        assert len(line.heard) == 3
-
-
-def test_blocks_that_a_slow_line_leaves_out_are_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    analyser = VirtualAnalyzer()
-    line = VirtualLine(analyser, baudrate=2400)
-    settings = SerialSettings(baudrate=2400)
-    with open_device(line.url, protocol="modbus_rtu", serial_settings=settings) as analyzer:
-        del line.heard[:]
-        analyzer.poll()
-        assert [(sent[3], sent[5]) for _, sent in line.heard if sent[1] == 4] == [(0, 21), (56, 14)]
-        analyser.channels[ChannelId.D1] = VirtualChannel(ChannelId.D1, "NOx", "vpm", constant(7.0))
-        assert "D1" not in analyzer.poll()
-        soon = time.monotonic() + modbus.REDISCOVER_S + 1
-        monkeypatch.setattr("servomex.modbus.time.monotonic", lambda: soon)
-        client = analyzer._client
-        assert client is not None
-        assert client._channels_to_read() == list(ChannelId)
-        monkeypatch.undo()
-        analyzer.identify()
-        assert analyzer.poll()["D1"].value == 7.0
-
-
-def test_a_refusal_that_cannot_be_read_around_is_an_error() -> None:
-    analyser = VirtualAnalyzer()
-    analyser.largest_read = 0
-    line = VirtualLine(analyser)
-    with pytest.raises(ServomexIllegalDataAddressError):
-        open_device(line.url, protocol="modbus_rtu", channels=["I1"], gap=0.0)
 
 
 @pytest.mark.parametrize("mode", MODES)
