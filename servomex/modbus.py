@@ -89,21 +89,26 @@ class ModbusClient:
             while True:
                 channels = self._channels_to_read()
                 replies: list[tuple[Query, Reply]] = []
-                todo = self._value_queries(channels)
+                todo, states_asked = self._value_queries(channels), False
                 while todo:
+                    query, *todo = todo
+                    attempts = self.exchange.attempts
                     try:
-                        replies.append((todo[0], self.exchange.ask(todo[0], deadline)))
+                        reply = self.exchange.ask(query, deadline)
                     except ServomexIllegalDataAddressError:
-                        if not self._read_less_at_once(todo[0]):
+                        if not self._read_less_at_once(query):
                             raise
                         break
-                    if len(replies) == 1:
-                        attempts = self.exchange.attempts
-                    todo = todo[1:]
-                    if not todo and replies[-1][0].function == READ_REGISTERS:
+                    if self.exchange.attempts > attempts + 1:  # what came before the repetition may be outdated
+                        todo += [earlier for earlier, _ in replies]
+                        replies = []
+                    replies.append((query, reply))
+                    if not todo and not states_asked:
                         todo = self._state_queries(channels, _words(replies)) + self._analyser_queries()
-                if not todo and self.exchange.attempts == attempts + len(replies) - 1:
-                    return self._frame(channels, replies, deadline)
+                        states_asked = True
+                else:
+                    if self._complete(channels, replies):
+                        return self._frame(channels, replies, deadline)
 
     def look_at_all_channels(self) -> None:
         """Let the next sweep read every block, also those that were not populated so far."""
@@ -199,6 +204,14 @@ class ModbusClient:
             return False
         self._merging[refused.function] = Merging(self._merging[refused.function] + 1)
         return True
+
+    def _complete(self, channels: list[ChannelId], replies: list[tuple[Query, Reply]]) -> bool:
+        """Tell whether every populated channel has its state: one may have got its name in the middle of a sweep."""
+        read = {
+            address for query, _ in replies if query.function == READ_INPUTS for address in query.span.addresses
+        }
+        present = _present(_words(replies))
+        return all(registers.STATES[item].address in read for item in channels if item in present)
 
     def _frame(self, channels: list[ChannelId], replies: list[tuple[Query, Reply]], deadline: float) -> Frame:
         received_at, received_ns = datetime.now(UTC), time.monotonic_ns()
