@@ -206,7 +206,7 @@ class ModbusClient:
         return True
 
     def _complete(self, channels: list[ChannelId], replies: list[tuple[Query, Reply]]) -> bool:
-        """Tell whether every populated channel has its state: one may have got its name in the middle of a sweep."""
+        """Tell whether every populated channel has its state: one may have got its name in mid-sweep."""
         read = {
             address for query, _ in replies if query.function == READ_INPUTS for address in query.span.addresses
         }
