@@ -60,6 +60,7 @@ PATIENCE = 1.5
 """Where replies are slower than those bounds, they may take this many times what the slowest took."""
 FIRST_GUESS_S = 0.12
 LONGEST_S = 10.0
+"""What comes later than this after a request is noise, and no late reply to it."""
 
 _REFUSALS: dict[int, tuple[type[ServomexModbusError], str]] = {
     1: (ServomexIllegalFunctionError, "it does not support this function"),
@@ -245,13 +246,13 @@ class Exchange:
         fence's own echo, and is not believed.
         """
         self._stray = (self._stray + stray)[-MAX_REPLY:]
-        late = [item for item in pending if item.sign in stray]
+        now = time.monotonic()
+        late = [item for item in pending if item.sign in stray and now - item.sent_at <= LONGEST_S]
         if not late:
             return False
         newest = late[-1]
         self.late_replies += 1
-        took_s = time.monotonic() - newest.sent_at
-        self.slowest_s = min(LONGEST_S, max(self.slowest_s, took_s))
+        self.slowest_s = max(self.slowest_s, now - newest.sent_at)
         later = self._pending[self._pending.index(newest) + 1 :]
         if newest.fence and all(item.fence for item in later) and self._link.echo is False:
             self._surplus = False
