@@ -112,6 +112,21 @@ def test_an_echo_with_glitches_in_front_is_still_told_from_the_reply(mode: str) 
         assert analyzer.link.echo is True
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_fence_that_is_answered_twice_shows_an_echo(mode: str) -> None:
+    """The echo of the first read was lost, so that the line seems to have none: the next would be believed."""
+    answer = answering(VirtualAnalyzer(mode=mode))
+
+    def far_end(port: HookPort, data: bytes) -> None:
+        if len(port.written) > 1:
+            port.at(0.001, data)
+        port.at(0.02, answer(data))
+
+    with open_device(HookPort(far_end), protocol=mode, identify=False) as analyzer:
+        assert analyzer.loopback(b"ab") == b"ab"
+        assert analyzer.link.echo is True
+
+
 @pytest.mark.parametrize("data", [1, 3, 10])
 def test_a_state_reply_of_another_length_is_refused(data: int) -> None:
     answer = answering(VirtualAnalyzer())
@@ -195,9 +210,13 @@ def test_what_waited_in_an_open_link_is_not_taken_for_new() -> None:
     line = VirtualLine(analyser)
     with SerialLink(line.url) as link:
         threading.Event().wait(0.5)
+        assert line.waiting() > 3 * 206
         analyser.period = 0
         with pytest.raises(ServomexTimeoutError):
             open_continuous(link, listen=0.3)
+        analyser.period = 0.1
+        threading.Event().wait(0.5)
+        assert line.waiting() > 3 * 206
         analyser.power_cycle("modbus_rtu")
         with open_device(link) as analyzer:
             assert analyzer.protocol == "modbus_rtu"
