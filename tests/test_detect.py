@@ -11,6 +11,7 @@ from servomex import (
     ServomexFrameError,
     ServomexTimeoutError,
     ServomexValidationError,
+    detect,
     open_device,
 )
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualLine
@@ -38,6 +39,15 @@ def test_a_broadcast_is_found_within_a_period_and_a_second(period: float) -> Non
         assert time.monotonic() - started < period + 1.0
         assert analyzer.protocol is ProtocolKind.CONTINUOUS_ASCII
         assert analyzer.poll()["I1"].value == 20.376
+
+
+def test_a_probe_ends_as_soon_as_a_broadcast_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detect, "WAITS_S", (5.0, 5.0))
+    line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.5), pace=True)
+    started = time.monotonic()
+    with open_device(line.url) as analyzer:
+        assert time.monotonic() - started < 2.0
+        assert analyzer.protocol is ProtocolKind.CONTINUOUS_ASCII
 
 
 def test_a_broadcast_that_fills_the_line_is_found() -> None:
