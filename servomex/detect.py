@@ -39,15 +39,10 @@ class Detection:
     frame: Frame | None = None
 
 
-class _BroadcastHeard(Exception):  # noqa: N818 (it ends a probe at once, and goes no further)
-    """A broadcast begins to come in."""
-
-
 class _Ear:
-    """Listens for a broadcast in everything that comes, and ends a probe as soon as it hears one."""
+    """Listens for a broadcast in everything that comes, also while Modbus is probed."""
 
     def __init__(self) -> None:
-        self.probing = False
         self.frame: Frame | None = None
         self.broadcast = False
         self.bytes_heard = 0
@@ -63,8 +58,6 @@ class _Ear:
                 self.frame = parse_frame(piece, received_at=datetime.now(UTC), monotonic_ns=monotonic_ns)
             except ServomexParseError:
                 continue  # damage, or another protocol's bytes: nothing that speaks for a broadcast
-        if self.broadcast and self.probing:
-            raise _BroadcastHeard
 
 
 def detect(link: SerialLink, address: int, *, listen: float) -> Detection:
@@ -101,7 +94,7 @@ def _search(link: SerialLink, address: int, ear: _Ear, deadline: float) -> Detec
     wait_s, longest_wait_s = WAITS_S
     while time.monotonic() < deadline:
         for framing, exchange in probes:
-            if not ear.broadcast and _answers(exchange, ear, wait_s, deadline):
+            if not ear.broadcast and _answers(exchange, wait_s, deadline):
                 return Detection(framing)
         _listen(link, ear, deadline if ear.broadcast else min(deadline, time.monotonic() + pause_s))
         if ear.frame is not None:
@@ -110,17 +103,14 @@ def _search(link: SerialLink, address: int, ear: _Ear, deadline: float) -> Detec
     return None
 
 
-def _answers(exchange: Exchange, ear: _Ear, wait_s: float, deadline: float) -> bool:
+def _answers(exchange: Exchange, wait_s: float, deadline: float) -> bool:
     exchange.slowest_s = wait_s / PATIENCE
-    ear.probing = True
     try:
         exchange.ask(_PROBE, min(deadline, time.monotonic() + PROBE_WAITS * wait_s))
     except ServomexModbusError:
         return True  # it refused, in this framing
-    except (ServomexTimeoutError, ServomexFrameError, _BroadcastHeard):
+    except (ServomexTimeoutError, ServomexFrameError):
         return False
-    finally:
-        ear.probing = False
     return True
 
 
