@@ -25,7 +25,7 @@ from servomex.ports import open_port
 from servomex.simulator import Faults, TcpServer, VirtualAnalyzer, VirtualLine
 from servomex.simulator.device import IllegalAddressError
 from servomex.simulator.slave import ModbusSlave
-from tests.test_wire_bytes import rtu
+from tests.modbus_bytes import rtu
 
 MODES = ["modbus_rtu", "modbus_ascii"]
 

@@ -1,6 +1,5 @@
 """The virtual analyser: literal requests and replies, the calibration cycle, and the broadcast."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from servomex.models import ChannelStatus
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualLine, constant, noise, ramp, sine
 from servomex.simulator.line import RX_BUFFER
 from tests.frames import REAL
+from tests.modbus_bytes import Framing, ascii_, rtu
 
 # Requests and replies with the checksums of the specification, written out.
 PROBE, STATE = bytes.fromhex("01 02 03 E8 00 10 F9 B6"), bytes.fromhex("01 02 02 00 00 B9 B8")
@@ -63,28 +63,9 @@ def bench() -> Bench:
     return Bench()
 
 
-def crc(body: bytes) -> bytes:
-    value = 0xFFFF
-    for byte in body:
-        value ^= byte
-        for _ in range(8):
-            value = (value >> 1) ^ 0xA001 if value & 1 else value >> 1
-    return value.to_bytes(2, "little")
-
-
-def rtu(text: str) -> bytes:
-    return bytes.fromhex(text) + crc(bytes.fromhex(text))
-
-
-def ascii_(text: str) -> bytes:
-    body = bytes.fromhex(text)
-    return b":" + (body + bytes([-sum(body) & 0xFF])).hex().upper().encode() + b"\r\n"
-
-
 FRAMINGS = pytest.mark.parametrize(
     ("mode", "framed"), [("modbus_rtu", rtu), ("modbus_ascii", ascii_)], ids=["RTU", "ASCII"]
 )
-Framing = Callable[[str], bytes]
 
 
 @pytest.mark.parametrize(

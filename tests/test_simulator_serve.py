@@ -20,7 +20,8 @@ from servomex.simulator import Faults, PtyServer, TcpServer, VirtualAnalyzer, Vi
 from servomex.simulator.faults import parse_faults
 from servomex.simulator.urls import line_from_url
 from tests.conftest import needs_pty
-from tests.test_simulator import LOOPBACK, OXYGEN, PROBE, STATE, VALUE_OF_I1, Bench, crc, rtu
+from tests.modbus_bytes import crc, rtu
+from tests.test_simulator import LOOPBACK, OXYGEN, PROBE, STATE, VALUE_OF_I1, Bench
 
 CHAR_S = 10 / 19200
 TURNAROUND_S = 0.03

@@ -4,8 +4,6 @@ The virtual analyser shares pymodbus's codec with the driver, so agreeing with i
 """
 
 import logging
-import struct
-from collections.abc import Callable
 
 import pytest
 
@@ -20,29 +18,7 @@ from servomex import (
 )
 from servomex.analyzer import Analyzer
 from servomex.testing import ScriptedPort
-
-
-def crc(body: bytes) -> bytes:
-    """CRC-16 of the Modbus serial line specification, low byte first."""
-    value = 0xFFFF
-    for byte in body:
-        value ^= byte
-        for _ in range(8):
-            value = (value >> 1) ^ 0xA001 if value & 1 else value >> 1
-    return struct.pack("<H", value)
-
-
-Framing = Callable[[str], bytes]
-
-
-def rtu(text: str) -> bytes:
-    body = bytes.fromhex(text)
-    return body + crc(body)
-
-
-def ascii_(text: str) -> bytes:
-    body = bytes.fromhex(text)
-    return b":" + (body + bytes([-sum(body) & 0xFF])).hex().upper().encode() + b"\r\n"
+from tests.modbus_bytes import Framing, ascii_, rtu
 
 
 def block(value: str, name: bytes, unit: bytes) -> str:
