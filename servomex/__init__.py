@@ -18,7 +18,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from servomex import telegram
-from servomex.analyzer import Analyzer, open_continuous, open_device
+from servomex.analyzer import Analyzer
 from servomex.continuous import ContinuousReader
 from servomex.enums import Capability, ChannelId, ChannelKind, ProtocolKind, Quality
 from servomex.errors import (
@@ -52,6 +52,7 @@ from servomex.models import (
     Reading,
     Sample,
 )
+from servomex.opening import open_continuous, open_device
 from servomex.settings import SerialSettings
 from servomex.units import Unit, UnitKind
 

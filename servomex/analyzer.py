@@ -1,17 +1,14 @@
-"""Analyzer: one analyser, whatever its communication mode; open_device opens one."""
+"""Analyzer: one analyser, whatever its communication mode."""
 
-import contextlib
-import os
 import time
 import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from servomex.continuous import FRESH_S, ContinuousReader
 from servomex.enums import Capability, ChannelId, ProtocolKind
 from servomex.errors import (
     ErrorContext,
-    ServomexConfigurationError,
     ServomexConnectionError,
     ServomexProtocolUnsupportedError,
     ServomexTimeoutError,
@@ -19,14 +16,10 @@ from servomex.errors import (
 )
 from servomex.link import SerialLink
 from servomex.models import AnalyserStatus, ChannelInfo, ChannelStatus, DeviceInfo, Frame, Reading, Sample
-from servomex.settings import SerialSettings
-from servomex.validation import choice, seconds, whole
+from servomex.validation import choice, seconds
 
 if TYPE_CHECKING:
     from servomex.modbus import ModbusClient
-
-OPENING_S = 5.0
-"""The first sweep may take this long, whatever the timeout: it also proves the line and learns how fast it is."""
 
 _READING = Capability.READ_CHANNELS | Capability.READ_STATUS | Capability.IDENTIFY
 
@@ -212,7 +205,7 @@ class Analyzer:
         Raises:
             ServomexValidationError: A channel is unknown.
         """
-        wanted = None if names is None else _channels(names)
+        wanted = None if names is None else channel_set(names)
         frame = self.poll(timeout=timeout)
         return (frame if wanted is None else frame.only(wanted)).as_samples(device=self.name)
 
@@ -279,130 +272,15 @@ class Analyzer:
         return ErrorContext(self.link.port, self.protocol)
 
 
-def open_device(
-    port: str | os.PathLike[str] | SerialLink | Any,
-    *,
-    protocol: ProtocolKind | str = ProtocolKind.AUTO,
-    address: int = 1,
-    serial_settings: SerialSettings | None = None,
-    timeout: float | None = None,
-    identify: bool = True,
-    channels: Iterable[ChannelId | str] | None = None,
-    retries: int = 2,
-    gap: float = 0.05,
-    listen: float = 10.0,
-    reconnect: bool = True,
-) -> Analyzer:
-    """Open an analyser and make sure that it is there.
-
-    Args:
-        port: A device path, ``COM11``, a pyserial URL (``socket://``, ``rfc2217://``, ``hwgrep://``), ``sim://``,
-            an open :class:`SerialLink` or a pyserial object. A link or object that is passed in stays open when
-            the analyser is closed.
-        protocol: The communication mode set on the analyser's panel; ``auto`` finds it.
-        address: Modbus slave address, 1 to 247.
-        serial_settings: Must equal those on the panel; 19200 8N1 when left out. Not together with a link.
-        timeout: Seconds that each call takes at most; when left out, one that suits mode and line, see
-            :attr:`Analyzer.timeout_s`.
-        identify: Read the channels, which shows that the analyser is there. Without, nothing is sent and nothing
-            is waited for, except that ``auto`` must find the mode.
-        channels: Read only these; all that are populated when left out.
-        retries: How often a Modbus read is repeated within its deadline, 0 to 10.
-        gap: Seconds of silence before each Modbus request, 0 to 10. Not together with a link.
-        listen: Seconds to wait for the first broadcast, and for ``auto`` to find the mode.
-        reconnect: Reopen a port that was unplugged.
+def channel_set(names: Iterable[ChannelId | str]) -> frozenset[ChannelId]:
+    """Check a list of channels.
 
     Raises:
-        ServomexValidationError: An argument is out of range, or a channel of ``channels`` is not populated.
-        ServomexConnectionError: The port is missing, busy or forbidden.
-        ServomexTimeoutError: No analyser was found.
-        ServomexFrameError: What came is damaged.
+        ServomexValidationError: It is a text or empty, or names an unknown channel.
     """
-    kind = choice(ProtocolKind, protocol, "protocol")
-    whole(address, "address", 1, 247)
-    whole(retries, "retries", 0, 10)
-    listen_s = seconds(listen, "listen")
-    timeout_s = None if timeout is None else seconds(timeout, "timeout")
-    selected = None if channels is None else _channels(channels)
-    with contextlib.ExitStack() as undo:
-        if isinstance(port, SerialLink):
-            if serial_settings is not None:
-                raise ServomexConfigurationError("serial_settings belong to the SerialLink: give them there")
-            link = port
-        else:
-            link = SerialLink(port, serial_settings, gap=gap, reconnect=reconnect)
-            undo.callback(link.close)
-            link.open()
-        first: Frame | None = None
-        if kind is ProtocolKind.AUTO:
-            from servomex.detect import detect
-
-            found = detect(link, address, listen=listen_s)
-            kind, first = found.protocol, found.frame
-        source = _source(link, kind, address, retries, selected, first)
-        analyzer = Analyzer(link, source, timeout=timeout_s, owns_link=link is not port)
-        undo.callback(analyzer.close)
-        if identify:
-            _meet(analyzer, selected, listen_s)
-        undo.pop_all()
-    return analyzer
-
-
-def open_continuous(
-    port: str | os.PathLike[str] | SerialLink | Any,
-    *,
-    serial_settings: SerialSettings | None = None,
-    timeout: float | None = None,
-    identify: bool = True,
-    channels: Iterable[ChannelId | str] | None = None,
-    listen: float = 10.0,
-    reconnect: bool = True,
-) -> Analyzer:
-    """Open an analyser in continuous mode: :func:`open_device` without the arguments that only Modbus has."""
-    return open_device(
-        port,
-        protocol=ProtocolKind.CONTINUOUS_ASCII,
-        serial_settings=serial_settings,
-        timeout=timeout,
-        identify=identify,
-        channels=channels,
-        listen=listen,
-        reconnect=reconnect,
-    )
-
-
-def _channels(names: Iterable[ChannelId | str]) -> frozenset[ChannelId]:
     if isinstance(names, str):
         raise ServomexValidationError(f"channels are a list such as ['I1', 'I2'], not the text {names!r}")
     wanted = frozenset(choice(ChannelId, name, "channel") for name in names)
     if not wanted:
         raise ServomexValidationError("an empty list of channels reads nothing: leave it out to read all")
     return wanted
-
-
-def _source(
-    link: SerialLink,
-    protocol: ProtocolKind,
-    address: int,
-    retries: int,
-    channels: frozenset[ChannelId] | None,
-    first: Frame | None,
-) -> "ContinuousReader | ModbusClient":
-    if protocol is ProtocolKind.CONTINUOUS_ASCII:
-        reader = ContinuousReader(link, channels=channels, first=first)
-        reader.start()
-        return reader
-    from servomex.modbus import ModbusClient
-
-    return ModbusClient(link, address, protocol, retries=retries, channels=channels)
-
-
-def _meet(analyzer: Analyzer, selected: frozenset[ChannelId] | None, listen_s: float) -> None:
-    """Read the channels of an analyser for the first time, and see that those selected are there."""
-    continuous = analyzer.protocol is ProtocolKind.CONTINUOUS_ASCII
-    info = analyzer.identify(timeout=listen_s if continuous else max(analyzer.timeout_s, OPENING_S))
-    missing = (selected or frozenset()) - {item.channel for item in info.channels}
-    if missing:
-        raise ServomexValidationError(
-            f"not populated: {', '.join(sorted(missing))}", ErrorContext(analyzer.link.port, analyzer.protocol)
-        )

@@ -1,6 +1,5 @@
 """``servomex read`` and ``servomex-read``: read an analyser once, a number of times, or again and again."""
 
-import importlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +15,6 @@ from servomex.cli.common import (
     INTERRUPTED,
     Program,
     colour_wanted,
-    interrupts_wait,
     note,
     one_line,
     option,
@@ -25,11 +23,10 @@ from servomex.cli.common import (
     write_data,
     write_text,
 )
-from servomex.cli.logs import log_on_stderr, wire_trace
+from servomex.cli.connection import Connection, connection_options
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import ServomexConfigurationError, ServomexError
 from servomex.models import Frame
-from servomex.settings import SerialSettings
 
 _log = logging.getLogger("servomex.cli")
 
@@ -41,7 +38,6 @@ FAILURE_PAUSE_S = 0.5
 FASTEST_S = 0.001
 """A shorter interval of --watch is none."""
 
-_LINE = SerialSettings()
 _MORE = """\b
 Examples:
   servomex-read /dev/ttyUSB0
@@ -74,62 +70,19 @@ def _check_channels(_ctx: click.Context, _option: click.Parameter, value: str | 
 
 
 @attrs.frozen(kw_only=True)
-class _Request:
+class _Request(Connection):
     """What the command line asks for; the fields are its options."""
 
-    port: str
-    protocol: str
-    address: int
-    baudrate: int
-    bytesize: int
-    parity: Any
-    stopbits: int
-    gap: float
-    retries: int
-    timeout: float | None
-    listen: float
     channels: list[str] | None
     output_format: str
     watch: float | None
     count: int | None
     check: bool
-    trace: str | None
-    verbose: int
-    quiet: bool
 
     @property
     def repeats(self) -> bool:
         """Whether more than one reading may be wanted."""
         return self.watch is not None or (self.count or 1) > 1
-
-    def open(self) -> servomex.Analyzer:
-        """Open the analyser."""
-        settings = SerialSettings(
-            baudrate=self.baudrate, bytesize=self.bytesize, parity=self.parity, stopbits=self.stopbits
-        )
-        _log.info("opening %s: %s, address %d, %s", self.port, self.protocol, self.address, settings)
-        _load(self.port, self.protocol)
-        return servomex.open_device(
-            self.port,
-            protocol=self.protocol,
-            address=self.address,
-            serial_settings=settings,
-            timeout=self.timeout,
-            channels=self.channels,
-            retries=self.retries,
-            gap=self.gap,
-            listen=self.listen,
-        )
-
-
-def _load(port: str, protocol: str) -> None:
-    """Import what is imported when it is needed, before it is: Ctrl-C during an import could get lost."""
-    with interrupts_wait():
-        if protocol != ProtocolKind.CONTINUOUS_ASCII:
-            importlib.import_module("servomex.detect")
-            importlib.import_module("servomex.modbus")
-        if port.startswith("sim://"):
-            importlib.import_module("servomex.simulator.protocol_sim")
 
 
 @attrs.define
@@ -149,37 +102,7 @@ class _Tally:
 
 
 @click.command(cls=Program, epilog=f"{_MORE}\n{EXIT_CODES}")
-@click.argument("port", envvar="SERVOMEX_PORT", type=click.Path(readable=False))
-@option(
-    "--protocol",
-    type=click.Choice([kind.value for kind in ProtocolKind]),
-    default=ProtocolKind.AUTO.value,
-    show_default=True,
-    help="Communication mode that is set on the analyser's panel.",
-)
-@option("--address", type=click.IntRange(1, 247), default=1, show_default=True, help="Modbus slave address.")
-@option("--baudrate", type=click.IntRange(300, 115200), default=_LINE.baudrate, show_default=True, help="Baud.")
-@option("--bytesize", type=click.IntRange(7, 8), default=_LINE.bytesize, show_default=True, help="Data bits.")
-@option(
-    "--parity",
-    type=click.Choice(["N", "E", "O"], case_sensitive=False),
-    metavar="[N|E|O]",
-    default=_LINE.parity,
-    show_default=True,
-    help="None, even or odd.",
-)
-@option("--stopbits", type=click.IntRange(1, 2), default=_LINE.stopbits, show_default=True, help="Stop bits.")
-@seconds_option(
-    "--gap", zero=True, longest=10, default=0.05, show_default=True, help="Silence before each Modbus request."
-)
-@option("--retries", type=click.IntRange(0, 10), default=2, show_default=True, help="Of a Modbus request.")
-@seconds_option("--timeout", show_default="one that suits the line", help="What a reading may take.")
-@seconds_option(
-    "--listen",
-    default=10.0,
-    show_default=True,
-    help="How long to wait for the first broadcast, and for 'auto' to find the mode.",
-)
+@connection_options
 @option("--channels", metavar="I1,I2,...", callback=_check_channels, show_default="all", help="Read only these.")
 @option(
     "--format",
@@ -199,9 +122,6 @@ class _Tally:
     "--count", type=click.IntRange(1), help="End after so many readings; without --watch as fast as they come."
 )
 @option("--check", is_flag=True, help="Exit with 5 when the last reading shows a fault, an alarm or no value.")
-@option("--trace", type=click.Path(readable=False), help="Append every byte of both directions to this file.")
-@option("-v", "--verbose", count=True, help="Tell on stderr what is being done; -vv shows every byte as well.")
-@option("-q", "--quiet", is_flag=True, help="Nothing on stderr but the error that ends it.")
 @click.version_option(servomex.__version__, prog_name="servomex")
 def read(**given: Any) -> None:
     """Read the analyser on PORT: all channels with their states.
@@ -212,7 +132,7 @@ def read(**given: Any) -> None:
     request = _Request(**given)
     tally = _Tally()
     code = 0
-    with log_on_stderr(0 if request.quiet else request.verbose), wire_trace(request.trace, quiet=request.quiet):
+    with request.logs():
         try:
             code = _run(request, tally)
         except KeyboardInterrupt as stop:
@@ -224,7 +144,7 @@ def read(**given: Any) -> None:
 
 def _run(request: _Request, tally: _Tally) -> int:
     """Read as often as is asked for, and give the exit code."""
-    with request.open() as analyzer:
+    with request.open(request.channels) as analyzer:
         _log.info("found %s in mode %s; timeout %.1f s", analyzer.name, analyzer.protocol, analyzer.timeout_s)
         show = _writer(request, analyzer)
         frame = None

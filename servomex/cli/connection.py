@@ -1,0 +1,134 @@
+"""The options of every command that opens an analyser, and the opening itself."""
+
+import contextlib
+import importlib
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Self, TypeVar
+
+import attrs
+import click
+
+import servomex
+from servomex.cli.common import interrupts_wait, option, seconds_option
+from servomex.cli.logs import log_on_stderr, wire_trace
+from servomex.enums import ProtocolKind
+from servomex.settings import SerialSettings
+
+_log = logging.getLogger("servomex.cli")
+F = TypeVar("F", bound=Callable[..., Any])
+
+_LINE = SerialSettings()
+
+port_argument = click.argument("port", envvar="SERVOMEX_PORT", type=click.Path(readable=False))
+"""The port that a command works on."""
+
+_OPTIONS = (
+    option(
+        "--protocol",
+        type=click.Choice([kind.value for kind in ProtocolKind]),
+        default=ProtocolKind.AUTO.value,
+        show_default=True,
+        help="Communication mode that is set on the analyser's panel.",
+    ),
+    option("--address", type=click.IntRange(1, 247), default=1, show_default=True, help="Modbus slave address."),
+    option(
+        "--baudrate", type=click.IntRange(300, 115200), default=_LINE.baudrate, show_default=True, help="Baud."
+    ),
+    option("--bytesize", type=click.IntRange(7, 8), default=_LINE.bytesize, show_default=True, help="Data bits."),
+    option(
+        "--parity",
+        type=click.Choice(["N", "E", "O"], case_sensitive=False),
+        metavar="[N|E|O]",
+        default=_LINE.parity,
+        show_default=True,
+        help="None, even or odd.",
+    ),
+    option("--stopbits", type=click.IntRange(1, 2), default=_LINE.stopbits, show_default=True, help="Stop bits."),
+    seconds_option(
+        "--gap", zero=True, longest=10, default=0.05, show_default=True, help="Silence before each Modbus request."
+    ),
+    option("--retries", type=click.IntRange(0, 10), default=2, show_default=True, help="Of a Modbus request."),
+    seconds_option("--timeout", show_default="one that suits the line", help="What a reading may take."),
+    seconds_option(
+        "--listen",
+        default=10.0,
+        show_default=True,
+        help="How long to wait for the first broadcast, and for 'auto' to find the mode.",
+    ),
+    option("--trace", type=click.Path(readable=False), help="Append every byte of both directions to this file."),
+    option("-v", "--verbose", count=True, help="Tell on stderr what is being done; -vv shows every byte as well."),
+    option("-q", "--quiet", is_flag=True, help="Nothing on stderr but the error that ends it."),
+)
+
+
+def connection_options(command: F) -> F:
+    """Give a command the options of a :class:`Connection`, and the port."""
+    for decorate in reversed(_OPTIONS):
+        command = decorate(command)
+    return port_argument(command)
+
+
+@attrs.frozen(kw_only=True)
+class Connection:
+    """How the command line wants an analyser to be opened; the fields are its options."""
+
+    port: str
+    protocol: str
+    address: int
+    baudrate: int
+    bytesize: int
+    parity: Any
+    stopbits: int
+    gap: float
+    retries: int
+    timeout: float | None
+    listen: float
+    trace: str | None
+    verbose: int
+    quiet: bool
+
+    @classmethod
+    def take(cls, given: dict[str, Any]) -> Self:
+        """Take what belongs to a connection out of a command's options."""
+        return cls(**{field.name: given.pop(field.name) for field in attrs.fields(cls)})
+
+    @property
+    def settings(self) -> SerialSettings:
+        """The serial settings."""
+        return SerialSettings(
+            baudrate=self.baudrate, bytesize=self.bytesize, parity=self.parity, stopbits=self.stopbits
+        )
+
+    @contextlib.contextmanager
+    def logs(self) -> Iterator[None]:
+        """Show the log on stderr and write the trace, as far as they are wanted."""
+        with log_on_stderr(0 if self.quiet else self.verbose), wire_trace(self.trace, quiet=self.quiet):
+            yield
+
+    def open(self, channels: Iterable[str] | None = None) -> servomex.Analyzer:
+        """Open the analyser."""
+        settings = self.settings
+        _log.info("opening %s: %s, address %d, %s", self.port, self.protocol, self.address, settings)
+        load(self.port, self.protocol)
+        return servomex.open_device(
+            self.port,
+            protocol=self.protocol,
+            address=self.address,
+            serial_settings=settings,
+            timeout=self.timeout,
+            channels=channels,
+            retries=self.retries,
+            gap=self.gap,
+            listen=self.listen,
+        )
+
+
+def load(port: str, protocol: str = ProtocolKind.AUTO.value) -> None:
+    """Import what is imported when it is needed, before it is: Ctrl-C during an import could get lost."""
+    with interrupts_wait():
+        if protocol != ProtocolKind.CONTINUOUS_ASCII:
+            importlib.import_module("servomex.detect")
+            importlib.import_module("servomex.modbus")
+        if port.startswith("sim://"):
+            importlib.import_module("servomex.simulator.protocol_sim")

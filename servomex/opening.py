@@ -1,0 +1,141 @@
+"""open_device and open_continuous: open a port, find the mode, and make sure that an analyser is there."""
+
+import contextlib
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from servomex.analyzer import Analyzer, channel_set
+from servomex.continuous import ContinuousReader
+from servomex.enums import ChannelId, ProtocolKind
+from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexValidationError
+from servomex.link import SerialLink
+from servomex.models import Frame
+from servomex.settings import SerialSettings
+from servomex.validation import choice, seconds, whole
+
+if TYPE_CHECKING:
+    from servomex.modbus import ModbusClient
+
+OPENING_S = 5.0
+"""The first sweep may take this long, whatever the timeout: it also proves the line and learns how fast it is."""
+
+
+def open_device(
+    port: str | os.PathLike[str] | SerialLink | Any,
+    *,
+    protocol: ProtocolKind | str = ProtocolKind.AUTO,
+    address: int = 1,
+    serial_settings: SerialSettings | None = None,
+    timeout: float | None = None,
+    identify: bool = True,
+    channels: Iterable[ChannelId | str] | None = None,
+    retries: int = 2,
+    gap: float = 0.05,
+    listen: float = 10.0,
+    reconnect: bool = True,
+) -> Analyzer:
+    """Open an analyser and make sure that it is there.
+
+    Args:
+        port: A device path, ``COM11``, a pyserial URL (``socket://``, ``rfc2217://``, ``hwgrep://``), ``sim://``,
+            an open :class:`SerialLink` or a pyserial object. A link or object that is passed in stays open when
+            the analyser is closed.
+        protocol: The communication mode set on the analyser's panel; ``auto`` finds it.
+        address: Modbus slave address, 1 to 247.
+        serial_settings: Must equal those on the panel; 19200 8N1 when left out. Not together with a link.
+        timeout: Seconds that each call takes at most; when left out, one that suits mode and line, see
+            :attr:`Analyzer.timeout_s`.
+        identify: Read the channels, which shows that the analyser is there. Without, nothing is sent and nothing
+            is waited for, except that ``auto`` must find the mode.
+        channels: Read only these; all that are populated when left out.
+        retries: How often a Modbus read is repeated within its deadline, 0 to 10.
+        gap: Seconds of silence before each Modbus request, 0 to 10. Not together with a link.
+        listen: Seconds to wait for the first broadcast, and for ``auto`` to find the mode.
+        reconnect: Reopen a port that was unplugged.
+
+    Raises:
+        ServomexValidationError: An argument is out of range, or a channel of ``channels`` is not populated.
+        ServomexConnectionError: The port is missing, busy or forbidden.
+        ServomexTimeoutError: No analyser was found.
+        ServomexFrameError: What came is damaged.
+    """
+    kind = choice(ProtocolKind, protocol, "protocol")
+    whole(address, "address", 1, 247)
+    whole(retries, "retries", 0, 10)
+    listen_s = seconds(listen, "listen")
+    timeout_s = None if timeout is None else seconds(timeout, "timeout")
+    selected = None if channels is None else channel_set(channels)
+    with contextlib.ExitStack() as undo:
+        if isinstance(port, SerialLink):
+            if serial_settings is not None:
+                raise ServomexConfigurationError("serial_settings belong to the SerialLink: give them there")
+            link = port
+        else:
+            link = SerialLink(port, serial_settings, gap=gap, reconnect=reconnect)
+            undo.callback(link.close)
+            link.open()
+        first: Frame | None = None
+        if kind is ProtocolKind.AUTO:
+            from servomex.detect import detect
+
+            found = detect(link, address, listen=listen_s)
+            kind, first = found.protocol, found.frame
+        source = _source(link, kind, address, retries, selected, first)
+        analyzer = Analyzer(link, source, timeout=timeout_s, owns_link=link is not port)
+        undo.callback(analyzer.close)
+        if identify:
+            _meet(analyzer, selected, listen_s)
+        undo.pop_all()
+    return analyzer
+
+
+def open_continuous(
+    port: str | os.PathLike[str] | SerialLink | Any,
+    *,
+    serial_settings: SerialSettings | None = None,
+    timeout: float | None = None,
+    identify: bool = True,
+    channels: Iterable[ChannelId | str] | None = None,
+    listen: float = 10.0,
+    reconnect: bool = True,
+) -> Analyzer:
+    """Open an analyser in continuous mode: :func:`open_device` without the arguments that only Modbus has."""
+    return open_device(
+        port,
+        protocol=ProtocolKind.CONTINUOUS_ASCII,
+        serial_settings=serial_settings,
+        timeout=timeout,
+        identify=identify,
+        channels=channels,
+        listen=listen,
+        reconnect=reconnect,
+    )
+
+
+def _source(
+    link: SerialLink,
+    protocol: ProtocolKind,
+    address: int,
+    retries: int,
+    channels: frozenset[ChannelId] | None,
+    first: Frame | None,
+) -> "ContinuousReader | ModbusClient":
+    if protocol is ProtocolKind.CONTINUOUS_ASCII:
+        reader = ContinuousReader(link, channels=channels, first=first)
+        reader.start()
+        return reader
+    from servomex.modbus import ModbusClient
+
+    return ModbusClient(link, address, protocol, retries=retries, channels=channels)
+
+
+def _meet(analyzer: Analyzer, selected: frozenset[ChannelId] | None, listen_s: float) -> None:
+    """Read the channels of an analyser for the first time, and see that those selected are there."""
+    continuous = analyzer.protocol is ProtocolKind.CONTINUOUS_ASCII
+    info = analyzer.identify(timeout=listen_s if continuous else max(analyzer.timeout_s, OPENING_S))
+    missing = (selected or frozenset()) - {item.channel for item in info.channels}
+    if missing:
+        raise ServomexValidationError(
+            f"not populated: {', '.join(sorted(missing))}", ErrorContext(analyzer.link.port, analyzer.protocol)
+        )
