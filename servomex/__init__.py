@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 from servomex import telegram
 from servomex.analyzer import Analyzer
+from servomex.calibration import CalibrationPhase, CalibrationProgress, CalibrationReport
 from servomex.continuous import ContinuousReader
-from servomex.enums import Capability, ChannelId, ChannelKind, ProtocolKind, Quality
+from servomex.enums import CalPhase, Capability, ChannelId, ChannelKind, ErrorPolicy, ProtocolKind, Quality
 from servomex.errors import (
     ErrorContext,
+    ServomexCalibrationError,
     ServomexChecksumError,
     ServomexConfigurationError,
+    ServomexConfirmationRequiredError,
     ServomexConnectionError,
     ServomexError,
     ServomexFrameError,
@@ -41,6 +44,7 @@ from servomex.errors import (
     ServomexValidationError,
 )
 from servomex.link import SerialLink
+from servomex.manager import ServomexManager
 from servomex.models import (
     ROW_COLUMNS,
     AnalyserStatus,
@@ -53,10 +57,13 @@ from servomex.models import (
     Sample,
 )
 from servomex.opening import open_continuous, open_device
+from servomex.portnames import PortInfo, present_ports
 from servomex.settings import SerialSettings
+from servomex.shared_port import DeviceResult
 from servomex.units import Unit, UnitKind
 
 if TYPE_CHECKING:
+    from servomex.discovery import DiscoveryResult, discover_port, find_devices
     from servomex.modbus import ModbusClient
 
 __version__ = "0.1.0"
@@ -66,6 +73,10 @@ __all__ = [
     "AnalyserStatus",
     "Analyzer",
     "CalGroupState",
+    "CalPhase",
+    "CalibrationPhase",
+    "CalibrationProgress",
+    "CalibrationReport",
     "Capability",
     "ChannelId",
     "ChannelInfo",
@@ -73,23 +84,30 @@ __all__ = [
     "ChannelStatus",
     "ContinuousReader",
     "DeviceInfo",
+    "DeviceResult",
+    "DiscoveryResult",
     "ErrorContext",
+    "ErrorPolicy",
     "Frame",
     "ModbusClient",
+    "PortInfo",
     "ProtocolKind",
     "Quality",
     "Reading",
     "Sample",
     "SerialLink",
     "SerialSettings",
+    "ServomexCalibrationError",
     "ServomexChecksumError",
     "ServomexConfigurationError",
+    "ServomexConfirmationRequiredError",
     "ServomexConnectionError",
     "ServomexError",
     "ServomexFrameError",
     "ServomexIllegalDataAddressError",
     "ServomexIllegalDataValueError",
     "ServomexIllegalFunctionError",
+    "ServomexManager",
     "ServomexModbusError",
     "ServomexParseError",
     "ServomexProtocolError",
@@ -101,8 +119,11 @@ __all__ = [
     "Unit",
     "UnitKind",
     "__version__",
+    "discover_port",
+    "find_devices",
     "open_continuous",
     "open_device",
+    "present_ports",
     "telegram",
 ]
 
@@ -115,4 +136,8 @@ def __getattr__(name: str) -> Any:
         from servomex.modbus import ModbusClient
 
         return ModbusClient
+    if name in ("DiscoveryResult", "discover_port", "find_devices"):
+        from servomex import discovery
+
+        return getattr(discovery, name)
     raise AttributeError(f"module 'servomex' has no attribute {name!r}")

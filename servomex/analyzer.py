@@ -5,10 +5,13 @@ import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Self
 
+from servomex import calibration
+from servomex.calibration import CalibrationProgress, CalibrationReport
 from servomex.continuous import FRESH_S, ContinuousReader
 from servomex.enums import Capability, ChannelId, ProtocolKind
 from servomex.errors import (
     ErrorContext,
+    ServomexConfirmationRequiredError,
     ServomexConnectionError,
     ServomexProtocolUnsupportedError,
     ServomexTimeoutError,
@@ -16,11 +19,14 @@ from servomex.errors import (
 )
 from servomex.link import SerialLink
 from servomex.models import AnalyserStatus, ChannelInfo, ChannelStatus, DeviceInfo, Frame, Reading, Sample
-from servomex.validation import choice, seconds
+from servomex.registers import CAL_GROUPS
+from servomex.validation import choice, seconds, whole
 
 if TYPE_CHECKING:
     from servomex.modbus import ModbusClient
 
+_STARTING = "an autocalibration moves calibration gas and takes the group off its sample"
+_STOPPING = "this stops every autocalibration, also one that was started at the panel"
 _READING = Capability.READ_CHANNELS | Capability.READ_STATUS | Capability.IDENTIFY
 
 
@@ -44,6 +50,8 @@ class Analyzer:
     Attributes:
         link: The port.
         name: Names the analyser in rows; the port and the address, unless it is set.
+        reader: What receives the broadcasts; ``None`` over Modbus.
+        client: What asks; ``None`` in continuous mode.
     """
 
     def __init__(
@@ -56,13 +64,13 @@ class Analyzer:
     ) -> None:
         self.link = link
         self._closed = False
-        self._reader: ContinuousReader | None = None
-        self._client: ModbusClient | None = None
+        self.reader: ContinuousReader | None = None
+        self.client: ModbusClient | None = None
         if isinstance(source, ContinuousReader):
-            self._reader = source
+            self.reader = source
             self.name = link.port
         else:
-            self._client = source
+            self.client = source
             self.name = f"{link.port}:{source.address}"
         self._timeout_s = None if timeout is None else seconds(timeout, "timeout")
         self._owns_link = owns_link
@@ -72,12 +80,12 @@ class Analyzer:
     @property
     def protocol(self) -> ProtocolKind:
         """The communication mode in use; never ``AUTO``."""
-        return self._client.protocol if self._client else ProtocolKind.CONTINUOUS_ASCII
+        return self.client.protocol if self.client else ProtocolKind.CONTINUOUS_ASCII
 
     @property
     def capabilities(self) -> Capability:
         """What can be done in this mode. In continuous mode nothing can be sent to the analyser."""
-        return _READING | Capability.LOOPBACK if self._client else _READING
+        return _READING | Capability.LOOPBACK | Capability.AUTOCAL if self.client else _READING
 
     @property
     def timeout_s(self) -> float:
@@ -88,22 +96,22 @@ class Analyzer:
         """
         if self._timeout_s is not None:
             return self._timeout_s
-        if self._client:
-            return 1.0 + 2 * self._client.sweep_s
+        if self.client:
+            return self.client.patience_s
         period_s = self._broadcasts.period_s
         return FRESH_S if period_s is None else max(1.0, 0.5 + 1.5 * period_s)
 
     @property
     def dropped_frames(self) -> int:
         """How many damaged broadcasts, or damaged and late Modbus replies, were refused since it was opened."""
-        if self._client:
-            return self._client.exchange.damaged_replies + self._client.exchange.late_replies
-        return self._reader.dropped_frames if self._reader else 0
+        if self.client:
+            return self.client.exchange.damaged_replies + self.client.exchange.late_replies
+        return self.reader.dropped_frames if self.reader else 0
 
     @property
     def period_s(self) -> float | None:
         """Seconds between broadcasts as observed; ``None`` over Modbus and before the second broadcast."""
-        return self._reader.period_s if self._reader else None
+        return self.reader.period_s if self.reader else None
 
     @property
     def info(self) -> DeviceInfo | None:
@@ -128,8 +136,8 @@ class Analyzer:
             ServomexStaleError: No new broadcast came; the error carries the last frame and its age.
         """
         deadline = self._deadline(timeout)
-        if self._client:
-            frame = self._client.read_frame(deadline)
+        if self.client:
+            frame = self.client.read_frame(deadline)
         else:
             limit_s = None if max_age is None else seconds(max_age, "max_age", zero=True)
             frame = self._broadcasts.read_frame(deadline, max_age=limit_s, wait_fresh=wait_fresh)
@@ -143,8 +151,8 @@ class Analyzer:
             ServomexValidationError: The channel is unknown or not populated.
         """
         wanted = choice(ChannelId, channel, "channel")
-        if self._client:
-            return self._client.read_channel(wanted, self._deadline(timeout))
+        if self.client:
+            return self.client.read_channel(wanted, self._deadline(timeout))
         return self.poll(timeout=timeout)[wanted]
 
     def read_all(self, *, timeout: float | None = None) -> dict[ChannelId, Reading]:
@@ -158,25 +166,25 @@ class Analyzer:
             ServomexValidationError: The channel is unknown, or in continuous mode not populated.
         """
         wanted = choice(ChannelId, channel, "channel")
-        if self._client:
-            return self._client.read_status(wanted, self._deadline(timeout))
+        if self.client:
+            return self.client.read_status(wanted, self._deadline(timeout))
         return self.poll(timeout=timeout)[wanted].status
 
     def analyser_status(self, *, timeout: float | None = None) -> AnalyserStatus:
         """Give the state of the analyser as a whole; over Modbus only that is read."""
-        if self._client:
-            return self._client.read_analyser(self._deadline(timeout))
+        if self.client:
+            return self.client.read_analyser(self._deadline(timeout))
         return self.poll(timeout=timeout).analyser
 
     def identify(self, *, timeout: float | None = None) -> DeviceInfo:
         """Read what is known of the analyser: its channels with names and units, and how it was reached."""
-        if self._client:
-            self._client.look_at_all_channels()
+        if self.client:
+            self.client.look_at_all_channels()
         frame = self.poll(timeout=timeout)
         self._info = DeviceInfo(
             self.link.port,
             self.protocol,
-            self._client.address if self._client else None,
+            self.client.address if self.client else None,
             self.link.settings,
             tuple(ChannelInfo(item.channel, item.name, item.unit, item.unit_text) for item in frame),
         )
@@ -188,7 +196,7 @@ class Analyzer:
         Raises:
             ServomexTimeoutError: There is none yet.
         """
-        frame = self._reader.latest if self._reader else self._last
+        frame = self.reader.latest if self.reader else self._last
         if frame is None:
             raise ServomexTimeoutError("no frame has been received yet: call poll() first", self._context())
         return frame
@@ -218,14 +226,92 @@ class Analyzer:
             ServomexValidationError: ``payload`` is not two bytes.
             ServomexProtocolUnsupportedError: The analyser is in continuous mode.
         """
-        if not self._client:
-            raise ServomexProtocolUnsupportedError(
-                "nothing can be sent to an analyser in continuous mode: set it to Modbus on its panel",
-                self._context(),
-            )
+        client = self._addressable()
         if not isinstance(payload, bytes) or len(payload) != 2:
             raise ServomexValidationError(f"the payload of a loopback is 2 bytes, not {payload!r}")
-        return self._client.loopback(payload, self._deadline(timeout))
+        return client.loopback(payload, self._deadline(timeout))
+
+    def start_calibration(
+        self, group: int, *, confirm: bool = False, verify: bool = True, timeout: float | None = None
+    ) -> CalibrationProgress:
+        """Start the autocalibration of a group. It moves calibration gas and takes the group off its sample.
+
+        The start coil is brought to 0 if it was left at 1, set to 1, read back, and set back to 0 whatever
+        happens. With ``verify`` the group's state is then watched until it shows that the calibration runs.
+
+        Args:
+            group: 1 to 4.
+            confirm: Must be ``True``.
+            verify: Watch until the calibration runs. Without, the answer tells what the group is on just after.
+            timeout: Seconds; 10 s longer than that of a reading when ``None``.
+
+        Raises:
+            ServomexConfirmationRequiredError: ``confirm`` is not ``True``.
+            ServomexProtocolUnsupportedError: The analyser is in continuous mode.
+            ServomexCalibrationError: It did not start, one runs already or is being started, or nobody knows; see
+                its ``running``.
+        """
+        client = self._confirmed(
+            confirm, "an autocalibration moves calibration gas and takes the group off sample"
+        )
+        whole(group, "group", 1, CAL_GROUPS)
+        return calibration.start(client, group, self._slow_deadline(timeout), verify=verify)
+
+    def stop_calibration(self, *, confirm: bool = False, timeout: float | None = None) -> None:
+        """Stop all autocalibrations, however they were started, and watch until every group is on sample.
+
+        Args:
+            confirm: Must be ``True``.
+            timeout: Seconds; 10 s longer than that of a reading when ``None``.
+
+        Raises:
+            ServomexConfirmationRequiredError: ``confirm`` is not ``True``.
+            ServomexProtocolUnsupportedError: The analyser is in continuous mode.
+            ServomexCalibrationError: A group is still on calibration gas, or nobody knows; see its ``running``.
+        """
+        client = self._confirmed(
+            confirm, "this stops every autocalibration, also one that was started at the panel"
+        )
+        calibration.stop(client, self._slow_deadline(timeout))
+
+    def calibration_status(self, group: int = 1, *, timeout: float | None = None) -> CalibrationProgress:
+        """Tell what a group is on: sample, or calibration gas 1 or 2; in continuous mode from the broadcast."""
+        whole(group, "group", 1, CAL_GROUPS)
+        if self.client:
+            return calibration.look(self.client, group, self._deadline(timeout))
+        frame = self.poll(timeout=timeout)
+        return calibration.progress_of(frame.analyser, group, frame.received_at, frame=frame)
+
+    def calibrate(
+        self,
+        group: int,
+        *,
+        confirm: bool = False,
+        timeout: float,
+        on_progress: calibration.OnProgress | None = None,
+    ) -> CalibrationReport:
+        """Start the autocalibration of a group, watch it to its end, and report.
+
+        Whatever ends it before, an interrupt, the time, an exception in ``on_progress``, it is stopped first; the
+        error, or a note on it, says whether that succeeded. Readings that fail meanwhile do not end it.
+
+        Args:
+            group: 1 to 4.
+            confirm: Must be ``True``.
+            timeout: Seconds that the whole may take. Stopping then takes up to 10 s and one reading more.
+            on_progress: Called in this thread about once a second with a :class:`CalibrationProgress`.
+
+        Raises:
+            ServomexConfirmationRequiredError: ``confirm`` is not ``True``.
+            ServomexProtocolUnsupportedError: The analyser is in continuous mode.
+            ServomexCalibrationError: It did not start, did not end in time, or nobody knows; see its ``running``.
+        """
+        client = self._confirmed(
+            confirm, "an autocalibration moves calibration gas and takes the group off sample"
+        )
+        whole(group, "group", 1, CAL_GROUPS)
+        self._deadline(timeout)
+        return calibration.Calibration(client, group, timeout, on_progress).run()
 
     def close(self) -> None:
         """End the thread, if there is one, and close the port, if it was opened for this analyser."""
@@ -233,8 +319,8 @@ class Analyzer:
             return
         self._closed = True
         try:
-            if self._reader:
-                self._reader.stop()
+            if self.reader:
+                self.reader.stop()
         finally:
             if self._owns_link:
                 self.link.close()
@@ -259,8 +345,25 @@ class Analyzer:
 
     @property
     def _broadcasts(self) -> ContinuousReader:
-        assert self._reader is not None  # noqa: S101 (there is a reader wherever there is no client)
-        return self._reader
+        assert self.reader is not None  # noqa: S101 (there is a reader wherever there is no client)
+        return self.reader
+
+    def _addressable(self) -> "ModbusClient":
+        if not self.client:
+            raise ServomexProtocolUnsupportedError(
+                "nothing can be sent to an analyser in continuous mode: set it to Modbus on its panel",
+                self._context(),
+            )
+        return self.client
+
+    def _confirmed(self, confirm: bool, why: str) -> "ModbusClient":
+        if confirm is not True:
+            raise ServomexConfirmationRequiredError(f"{why}: pass confirm=True to do it", self._context())
+        return self._addressable()
+
+    def _slow_deadline(self, timeout: float | None) -> float:
+        """The deadline of what the analyser may take its time to show."""
+        return self._deadline(self.timeout_s + calibration.WATCH_S if timeout is None else timeout)
 
     def _deadline(self, timeout: float | None) -> float:
         limit_s = self.timeout_s if timeout is None else seconds(timeout, "timeout")

@@ -27,8 +27,9 @@ PROBE_WAITS = 5
 PAUSES_S = (0.2, 2.0)
 """Shortest and longest pause between rounds of probes: on RS485 a probe could hit a broadcast."""
 
-_PROBE = Query(READ_INPUTS, registers.ANALYSER_FLAGS)
-_FRAMINGS = (ProtocolKind.MODBUS_RTU, ProtocolKind.MODBUS_ASCII)
+PROBE = Query(READ_INPUTS, registers.ANALYSER_FLAGS)
+"""What an address is asked to find out whether an analyser is there."""
+FRAMINGS = (ProtocolKind.MODBUS_RTU, ProtocolKind.MODBUS_ASCII)
 
 
 @attrs.frozen
@@ -39,8 +40,14 @@ class Detection:
     frame: Frame | None = None
 
 
-class _Ear:
-    """Listens for a broadcast in everything that comes, also while Modbus is probed."""
+class Ear:
+    """Listens for a broadcast in everything that comes, also while Modbus is probed.
+
+    Attributes:
+        frame: The last broadcast that came undamaged.
+        broadcast: Whether anything came that looks like one.
+        bytes_heard: How many bytes came.
+    """
 
     def __init__(self) -> None:
         self.frame: Frame | None = None
@@ -50,6 +57,7 @@ class _Ear:
         self._recent = b""
 
     def hear(self, data: bytes, monotonic_ns: int) -> None:
+        """Take bytes that came; the listener of :meth:`SerialLink.tap`."""
         self.bytes_heard += len(data)
         self._recent = (self._recent + data)[-256:]
         self.broadcast = self.broadcast or HEADER.search(self._recent) is not None
@@ -58,6 +66,26 @@ class _Ear:
                 self.frame = parse_frame(piece, received_at=datetime.now(UTC), monotonic_ns=monotonic_ns)
             except ServomexParseError:
                 continue  # damage, or another protocol's bytes: nothing that speaks for a broadcast
+
+    def listen(self, link: SerialLink, until: float) -> None:
+        """Read until a broadcast has come undamaged, or until this time on ``time.monotonic()``."""
+        while self.frame is None and time.monotonic() < until:
+            link.read(until)
+
+    def verdict(self, echo: bool | None) -> str:
+        """Say what was heard, and what to check, when no analyser was found.
+
+        Args:
+            echo: Whether the adapter sends back what is written.
+        """
+        if self.broadcast:
+            return "A broadcast was heard, but no frame came undamaged: check the cable and the serial settings"
+        if echo:
+            return "Only the adapter's echo came back: check the wiring, and that the analyser is on"
+        if self.bytes_heard:
+            came = f"{self.bytes_heard} bytes came that fit no mode"
+            return f"{came}: check the baud rate and the other serial settings"
+        return "Not one byte came: check that the analyser is on, the wiring, the address and the serial settings"
 
 
 def detect(link: SerialLink, address: int, *, listen: float) -> Detection:
@@ -77,7 +105,7 @@ def detect(link: SerialLink, address: int, *, listen: float) -> Detection:
         ServomexConnectionError: The port is closed or lost.
     """
     deadline = time.monotonic() + listen
-    ear = _Ear()
+    ear = Ear()
     with link.conversation(deadline):
         link.discard_input()
         with link.tap(ear.hear):
@@ -87,16 +115,16 @@ def detect(link: SerialLink, address: int, *, listen: float) -> Detection:
     return found
 
 
-def _search(link: SerialLink, address: int, ear: _Ear, deadline: float) -> Detection | None:
+def _search(link: SerialLink, address: int, ear: Ear, deadline: float) -> Detection | None:
     """Probe and listen in turn until something is found or the deadline passes."""
-    probes = [(framing, Exchange(link, address, framing, retries=0)) for framing in _FRAMINGS]
+    probes = [(framing, Exchange(link, address, framing, retries=0)) for framing in FRAMINGS]
     pause_s, longest_pause_s = PAUSES_S
     wait_s, longest_wait_s = WAITS_S
     while time.monotonic() < deadline:
         for framing, exchange in probes:
             if not ear.broadcast and _answers(exchange, wait_s, deadline):
                 return Detection(framing)
-        _listen(link, ear, deadline if ear.broadcast else min(deadline, time.monotonic() + pause_s))
+        ear.listen(link, deadline if ear.broadcast else min(deadline, time.monotonic() + pause_s))
         if ear.frame is not None:
             return Detection(ProtocolKind.CONTINUOUS_ASCII, ear.frame)
         pause_s, wait_s = min(longest_pause_s, 2 * pause_s), min(longest_wait_s, 2 * wait_s)
@@ -106,7 +134,7 @@ def _search(link: SerialLink, address: int, ear: _Ear, deadline: float) -> Detec
 def _answers(exchange: Exchange, wait_s: float, deadline: float) -> bool:
     exchange.slowest_s = wait_s / PATIENCE
     try:
-        exchange.ask(_PROBE, min(deadline, time.monotonic() + PROBE_WAITS * wait_s))
+        exchange.ask(PROBE, min(deadline, time.monotonic() + PROBE_WAITS * wait_s))
     except ServomexModbusError:
         return True  # it refused, in this framing
     except (ServomexTimeoutError, ServomexFrameError):
@@ -114,22 +142,9 @@ def _answers(exchange: Exchange, wait_s: float, deadline: float) -> bool:
     return True
 
 
-def _listen(link: SerialLink, ear: _Ear, until: float) -> None:
-    while ear.frame is None and time.monotonic() < until:
-        link.read(until)
-
-
-def _nothing_found(link: SerialLink, address: int, ear: _Ear, elapsed_s: float) -> ServomexTimeoutError:
-    if ear.broadcast:
-        seen = "a broadcast was heard, but no frame came undamaged: check the cable and the serial settings"
-    elif link.echo:
-        seen = "only the adapter's echo came back: check the wiring, and that the analyser is on"
-    elif ear.bytes_heard:
-        seen = f"{ear.bytes_heard} bytes came that fit no mode: check the baud rate and the other serial settings"
-    else:
-        seen = "not one byte came: check that the analyser is on, the wiring, the address and the serial settings"
+def _nothing_found(link: SerialLink, address: int, ear: Ear, elapsed_s: float) -> ServomexTimeoutError:
     return ServomexTimeoutError(
         f"no analyser found in {elapsed_s:.1f} s: nothing answered Modbus RTU or ASCII at address {address}, and "
-        f"no broadcast came (its frame frequency may be longer, or 0). {seen[0].upper()}{seen[1:]}",
+        f"no broadcast came (its frame frequency may be longer, or 0). {ear.verdict(link.echo)}",
         ErrorContext(port=link.port),
     )

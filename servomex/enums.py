@@ -19,6 +19,7 @@ class Capability(Flag):
     READ_STATUS = auto()
     IDENTIFY = auto()
     LOOPBACK = auto()
+    AUTOCAL = auto()
 
 
 class ChannelKind(StrEnum):
@@ -63,3 +64,18 @@ class Quality(StrEnum):
     GOOD = "good"
     UNCERTAIN = "uncertain"
     BAD = "bad"
+
+
+class CalPhase(StrEnum):
+    """What an autocalibration group is on: sample, or one of its two calibration gases."""
+
+    IDLE = "idle"
+    CAL_GAS_1 = "cal_gas_1"
+    CAL_GAS_2 = "cal_gas_2"
+
+
+class ErrorPolicy(StrEnum):
+    """What a manager of several analysers does with their errors."""
+
+    RAISE = "raise"
+    RETURN = "return"

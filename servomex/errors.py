@@ -4,20 +4,22 @@
 
     ServomexError
     ├── ServomexConfigurationError (ValueError)   what was asked for cannot be
-    │   └── ServomexValidationError               an argument is out of range or unknown
+    │   ├── ServomexValidationError               an argument is out of range or unknown
+    │   └── ServomexConfirmationRequiredError     confirm=True is missing
     ├── ServomexTransportError                    the line
     │   ├── ServomexTimeoutError (TimeoutError)   nothing usable came in time
     │   │   └── ServomexStaleError                only an old broadcast is at hand
     │   └── ServomexConnectionError (ConnectionError)   the port is missing, busy, forbidden or lost
-    └── ServomexProtocolError                     what came is not what it should be
-        ├── ServomexParseError (ValueError)       a broadcast frame breaks the format
-        │   └── ServomexChecksumError             ... or its checksum
-        ├── ServomexFrameError                    a Modbus reply is damaged or answers something else
-        ├── ServomexModbusError                   the analyser refused: an exception reply
-        │   ├── ServomexIllegalFunctionError      exception 01
-        │   ├── ServomexIllegalDataAddressError   exception 02
-        │   └── ServomexIllegalDataValueError     exception 03
-        └── ServomexProtocolUnsupportedError      the communication mode cannot do this
+    ├── ServomexProtocolError                     what came is not what it should be
+    │   ├── ServomexParseError (ValueError)       a broadcast frame breaks the format
+    │   │   └── ServomexChecksumError             ... or its checksum
+    │   ├── ServomexFrameError                    a Modbus reply is damaged or answers something else
+    │   ├── ServomexModbusError                   the analyser refused: an exception reply
+    │   │   ├── ServomexIllegalFunctionError      exception 01
+    │   │   ├── ServomexIllegalDataAddressError   exception 02
+    │   │   └── ServomexIllegalDataValueError     exception 03
+    │   └── ServomexProtocolUnsupportedError      the communication mode cannot do this
+    └── ServomexCalibrationError                  an autocalibration did not start, or did not end, as asked
 
 Every error carries an :class:`ErrorContext`, which ``str()`` shows behind the message.
 """
@@ -104,6 +106,10 @@ class ServomexValidationError(ServomexConfigurationError):
     """An argument is out of range or names something unknown."""
 
 
+class ServomexConfirmationRequiredError(ServomexConfigurationError):
+    """What was asked for moves gas, and was not confirmed with ``confirm=True``."""
+
+
 class ServomexTransportError(ServomexError):
     """The line between this computer and the analyser failed."""
 
@@ -172,3 +178,24 @@ class ServomexIllegalDataValueError(ServomexModbusError):
 
 class ServomexProtocolUnsupportedError(ServomexProtocolError):
     """The analyser's communication mode cannot do what was asked."""
+
+
+class ServomexCalibrationError(ServomexError):
+    """An autocalibration did not start, or did not end, as it was asked to.
+
+    Attributes:
+        running: Whether what was to be started, or to be stopped, runs: ``True`` or ``False`` as the analyser
+            says, ``None`` when nobody knows.
+    """
+
+    def __init__(self, message: str, context: ErrorContext | None = None, *, running: bool | None = None) -> None:
+        super().__init__(message, context)
+        self.running = running
+
+    def __reduce__(self) -> "tuple[object, ...]":
+        return (_rebuild_calibration, (self.message, self.context, self.running), self.__dict__)
+
+
+def _rebuild_calibration(message: str, context: ErrorContext, running: bool | None) -> ServomexCalibrationError:
+    """Unpickle: an exception cannot be rebuilt from positional arguments alone."""
+    return ServomexCalibrationError(message, context, running=running)

@@ -36,6 +36,7 @@ from servomex.link_client import (
     MAX_REPLY,
     READ_INPUTS,
     DamagedFault,
+    DoubleFault,
     EchoOnlyFault,
     LateFault,
     LinkClient,
@@ -129,6 +130,8 @@ class Exchange:
         self._surplus = False
         self._stray = b""
         self._fence_sign = b""
+        self._answers: dict[bytes, bytes] = {}
+        self._answer_before = b""
         self._gap_s = max(link.gap_s, SHORTEST_GAP_CHARS * link.settings.char_time_s)
         self.attempts = 0
         self._cause: ReplyFault | None = None
@@ -136,6 +139,8 @@ class Exchange:
 
     def ask(self, query: Query, deadline: float) -> Reply:
         """Send a request and give its reply, repeating it until ``deadline`` (``time.monotonic()``) at most.
+
+        A write is sent once. Whether one without a reply has been heard is for the caller to read back.
 
         Raises:
             ServomexTimeoutError: No reply came.
@@ -146,25 +151,34 @@ class Exchange:
         self._cause = None
         self._unanswered_fences = 0
         for left in range(self._retries, -1, -1):
+            sent = False
             try:
-                if self._address not in self._link.proven:
+                if not self._ready_for(query):
                     self._prove(deadline)
                 self._settle(self._gap_s, deadline)
-                if self._address not in self._link.proven:
-                    raise DamagedFault("the adapter turned out to echo")
-                self._begin(query, self._first_wait(left, deadline), deadline)
+                if not self._ready_for(query):
+                    raise DamagedFault("the adapter turned out to echo, or may do so")
+                self._begin(query, self._first_wait(left or query.writes, deadline), deadline)
+                sent = True
                 reply = self._checked(query, self._client.execute(False, query.request(self._address)))
             except ServomexModbusError:
                 self._trust()
                 raise
             except (ReplyFault, *CODEC_ERRORS) as error:
                 fault = self._fault(error)
-                if not left or self._unanswered_fences > self._retries or time.monotonic() >= deadline:
+                last = not left or (sent and query.writes) or isinstance(fault, DoubleFault)
+                if last or self._unanswered_fences > self._retries or time.monotonic() >= deadline:
                     raise self._failure(query, self._cause or fault) from fault
             else:
                 self._trust()
+                if not query.mirrored:
+                    self._answers[self._client.head(query.function)] = reply.raw
                 return reply
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _ready_for(self, query: Query) -> bool:
+        """Whether the next answer can be believed: a write's only once it is known if the adapter echoes."""
+        return self._address in self._link.proven and not (query.writes and self._link.echo is None)
 
     def _first_wait(self, left: int, deadline: float) -> float:
         """Decide how long the reply may take to begin, so that ``left`` more attempts fit before the deadline."""
@@ -212,6 +226,7 @@ class Exchange:
         if wait_s <= 0:
             raise TimeUpFault
         self.attempts += 1
+        self._answer_before = self._answers.pop(self._client.head(query.function), b"")
         self._link.proven.discard(self._address)
         sign = self._client.sign(query)
         self._pending = [*self._pending[-9:], _Pending(sign, query.function == LOOPBACK, time.monotonic())]
@@ -227,6 +242,7 @@ class Exchange:
 
     def _settle(self, silence_s: float, deadline: float) -> None:
         dropped, silent = self._link.settle(silence_s, deadline)
+        self._refuse_double(dropped, *self._answers.values())
         late = self._note_late(dropped, self._pending)
         if self._fence_sign and self._fence_sign in dropped:
             # The fence was answered twice: once by the adapter's echo, taken for the analyser.
@@ -237,6 +253,20 @@ class Exchange:
             raise UnquietFault("the line never fell silent")
         if not silent:
             raise TimeUpFault
+
+    def _refuse_double(self, stray: bytes, *answers: bytes) -> None:
+        """Look for second answers to requests that were answered, in bytes that answer nothing.
+
+        Raises:
+            DoubleFault: There is one, and it differs, so that nobody knows whose the first one was.
+        """
+        for answer in filter(None, answers):
+            place = stray.find(answer[: self._client.head_size])
+            other = stray[place : place + len(answer)] if place >= 0 else answer
+            if len(other) == len(answer) and other != answer and self._client.is_message(other):
+                self._answers.clear()
+                self._link.proven.discard(self._address)
+                raise DoubleFault
 
     def _note_late(self, stray: bytes, pending: "list[_Pending]") -> bool:
         """Look for late replies to ``pending`` in bytes that answer nothing; tell whether there was one.
@@ -268,6 +298,8 @@ class Exchange:
             DamagedFault: It answers something else.
         """
         client = self._client
+        before = bytes(client.received[client.echo_size or 0 : client.start])
+        self._refuse_double(before, *self._answers.values(), self._answer_before)
         refused = pdu.function_code == query.function | 0x80
         if not refused and pdu.function_code != query.function:
             raise DamagedFault(f"a reply to function {pdu.function_code} came")
@@ -275,10 +307,12 @@ class Exchange:
         raw = bytes(client.received[client.start or 0 :])
         if len(raw) < size or (client.ascii and not raw[:size].endswith(b"\r\n")):
             raise DamagedFault(f"a reply of {len(raw)} bytes came instead of {size}")
-        if query.function != LOOPBACK:
+        surplus = raw[size:]
+        if not query.mirrored:
             self._check_read(query, raw, refused)
+            self._refuse_double(surplus, raw[:size])
         self._note_latency(client.first_at - self._pending[-1].sent_at)
-        self._surplus = len(raw) - size >= SHORTEST_MESSAGE
+        self._surplus = len(surplus) >= SHORTEST_MESSAGE
         if refused:
             raise self._refusal(query, pdu.exception_code)
         return Reply(
@@ -333,6 +367,12 @@ class Exchange:
             return ServomexFrameError(
                 "the analyser is in continuous mode: it broadcasts by itself and answers nothing. "
                 "Open it with protocol='continuous'",
+                context,
+            )
+        if isinstance(fault, DoubleFault):
+            return ServomexFrameError(
+                f"two different replies came to one request: another device has the address {self._address} too. "
+                "Give each its own",
                 context,
             )
         if isinstance(fault, UnquietFault):

@@ -16,7 +16,7 @@ from servomex.errors import (
     ServomexValidationError,
 )
 from servomex.lock import PortLock, Signal
-from servomex.ports import IO_ERRORS, READ_TICK_S, Opening, open_port
+from servomex.ports import IO_ERRORS, READ_TICK_S, Opening, close_port, open_port
 from servomex.settings import SerialSettings
 from servomex.validation import seconds
 
@@ -50,10 +50,12 @@ class SerialLink:
         port: The name it was opened by.
         settings: The serial settings in use.
         gap_s: Seconds of silence kept before each request.
+        reconnect: Whether the port is reopened after it was lost.
         lock: The lock of the port.
         echo: Whether the adapter sends back what is written; ``None`` until a reply has shown it.
         proven: Modbus addresses from which no late reply can come, since the last answer was to the last
             request.
+        starting: Modbus addresses at which an autocalibration is being started.
         has_reader: Whether the thread of a ContinuousReader reads from it.
         generation: Counts how often the port was opened.
         talking_since: When the last conversation began, on ``time.monotonic()``.
@@ -87,10 +89,11 @@ class SerialLink:
         self.lock = PortLock()
         self.echo: bool | None = None
         self.proven: set[int] = set()
+        self.starting: set[int] = set()
         self.generation = 0
         self.has_reader = False
         self.talking_since = 0.0
-        self._reconnect = reconnect
+        self.reconnect = reconnect
         self._taps: list[Tap] = []
         self._loss: ServomexConnectionError | None = None
         self._opening: Opening | None = None
@@ -267,6 +270,10 @@ class SerialLink:
                 return dropped, False
             self._closed.wait(min(remaining, max(0.0, deadline - now)))
 
+    def pause(self, seconds_s: float) -> None:
+        """Wait, but no longer than until the port is closed."""
+        self._closed.wait(seconds_s)
+
     def discard_input(self) -> None:
         """Drop what waits in the port: nobody knows how old it is."""
         self._drain()
@@ -302,7 +309,7 @@ class SerialLink:
 
     @property
     def _may_reopen(self) -> bool:
-        return self._reconnect and self._foreign is None
+        return self.reconnect and self._foreign is None
 
     def _port_in_use(self) -> Any:
         if self._closed.is_set():
@@ -361,7 +368,7 @@ class SerialLink:
         if port is None or self._foreign is not None:
             return
         with contextlib.suppress(*IO_ERRORS):  # the port is gone already; there is nothing left to close
-            port.close()
+            close_port(port)
 
     def _context(self) -> ErrorContext:
         return ErrorContext(port=self.port)

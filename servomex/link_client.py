@@ -10,7 +10,7 @@ from pymodbus import ModbusException
 from pymodbus.client import ModbusSerialClient
 from pymodbus.framer import FramerType
 from pymodbus.pdu import ModbusPDU
-from pymodbus.pdu.bit_message import ReadDiscreteInputsRequest
+from pymodbus.pdu.bit_message import ReadCoilsRequest, ReadDiscreteInputsRequest, WriteSingleCoilRequest
 from pymodbus.pdu.diag_message import ReturnQueryDataRequest
 from pymodbus.pdu.register_message import ReadInputRegistersRequest
 
@@ -27,9 +27,14 @@ MAX_REPLY = 600
 """More bytes than this are no reply; the longest, 70 registers in ASCII, has 291."""
 
 
+READ_COILS = 1
 READ_INPUTS = 2
 READ_REGISTERS = 4
+WRITE_COIL = 5
 LOOPBACK = 8
+
+COIL_VALUES = {False: b"\x00\x00", True: b"\xff\x00"}
+"""How function 05 writes a coil."""
 
 
 class ReplyFault(Exception):  # noqa: N818 (it never leaves the package; errors do)
@@ -52,6 +57,10 @@ class DamagedFault(ReplyFault):
     """Bytes came that are no reply to the request."""
 
 
+class DoubleFault(ReplyFault):
+    """Two different replies came to one request."""
+
+
 class UnquietFault(ReplyFault):
     """The line did not fall silent."""
 
@@ -66,34 +75,62 @@ CODEC_ERRORS = (ModbusException, ValueError, IndexError, struct.error)
 
 @attrs.frozen
 class Query:
-    """A request that reads ``span`` with function code 02 or 04, or sends ``payload`` around with 08."""
+    """A request: to read ``span`` (01, 02, 04), to write ``payload`` to its coil (05), to send it around (08)."""
 
     function: int
     span: Span = registers.NOTHING
     payload: bytes = b""
 
     @property
+    def writes(self) -> bool:
+        """Whether it changes something, so that it must not be repeated by itself."""
+        return self.function == WRITE_COIL
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether the reply equals the request, as an adapter's echo does."""
+        return self.function in (WRITE_COIL, LOOPBACK)
+
+    @property
     def number(self) -> int | None:
-        """The maker's number of the first input or register."""
-        first = {READ_INPUTS: registers.INPUT_NUMBER, READ_REGISTERS: registers.REGISTER_NUMBER}
+        """The maker's number of the first coil, input or register."""
+        first = {
+            READ_COILS: registers.COIL_NUMBER,
+            WRITE_COIL: registers.COIL_NUMBER,
+            READ_INPUTS: registers.INPUT_NUMBER,
+            READ_REGISTERS: registers.REGISTER_NUMBER,
+        }
         return first[self.function] + self.span.address if self.function in first else None
+
+    @property
+    def mirror(self) -> bytes:
+        """What the reply carries behind the function code when it is the request's own data; else empty."""
+        if self.function == LOOPBACK:
+            return b"\0\0" + self.payload
+        return self.span.address.to_bytes(2, "big") + self.payload if self.function == WRITE_COIL else b""
 
     @property
     def data_size(self) -> int:
         """Bytes that the reply carries behind the function code and one more byte."""
-        sizes = {
-            READ_INPUTS: (self.span.count + 7) // 8,
-            READ_REGISTERS: 2 * self.span.count,
-            LOOPBACK: 1 + len(self.payload),
-        }
-        return sizes[self.function]
+        if self.mirrored:
+            return len(self.mirror) - 1
+        return 2 * self.span.count if self.function == READ_REGISTERS else (self.span.count + 7) // 8
 
     def request(self, address: int) -> ModbusPDU:
         """Build pymodbus's request."""
         if self.function == LOOPBACK:
             return ReturnQueryDataRequest(message=self.payload, dev_id=address)
-        kind = ReadInputRegistersRequest if self.function == READ_REGISTERS else ReadDiscreteInputsRequest
-        return kind(address=self.span.address, count=self.span.count, dev_id=address)
+        if self.function == WRITE_COIL:
+            value = self.payload == COIL_VALUES[True]
+            return WriteSingleCoilRequest(address=self.span.address, bits=[value], dev_id=address)
+        return _READS[self.function](address=self.span.address, count=self.span.count, dev_id=address)
+
+
+_READS: dict[int, type[ModbusPDU]] = {
+    READ_COILS: ReadCoilsRequest,
+    READ_INPUTS: ReadDiscreteInputsRequest,
+    READ_REGISTERS: ReadInputRegistersRequest,
+}
 
 
 class LinkClient(ModbusSerialClient):
@@ -156,7 +193,7 @@ class LinkClient(ModbusSerialClient):
 
     def _give_up(self) -> NoReturn:
         """Say what the bytes that came, if any, amount to."""
-        if self.echo_size and self.function != LOOPBACK:
+        if self.echo_size and not self.query.mirrored:
             self._link.echo = True
         if not self.received:
             raise NoReplyFault
@@ -189,10 +226,10 @@ class LinkClient(ModbusSerialClient):
         """Count the bytes up to the end of the adapter's echo; ``None`` while that cannot be told.
 
         The reply to a read never equals its request, so an echo shows itself there, also behind a glitch. The
-        reply to a loopback does equal it: that is taken for an echo only where reads have shown that the line
-        has one. On a line of which nothing is known yet, silence decides.
+        reply to a write or a loopback does equal it: that is taken for an echo only where reads have shown that
+        the line has one. On a line of which nothing is known yet, silence decides.
         """
-        if self._link.echo is False or (self.function == LOOPBACK and not self._link.echo):
+        if self._link.echo is False or (self.query.mirrored and not self._link.echo):
             return 0
         place = self.received.find(self.sent)
         return place + len(self.sent) if place >= 0 else None
@@ -218,10 +255,23 @@ class LinkClient(ModbusSerialClient):
         """The bytes with which a reply to this function begins."""
         return b":%02X%02X" % (self._address, function) if self.ascii else bytes((self._address, function))
 
+    @property
+    def head_size(self) -> int:
+        """Bytes of address, function and byte count, with which every reply to a read begins."""
+        return 7 if self.ascii else 3
+
     def sign(self, query: Query) -> bytes:
-        """The bytes by which a reply to this query is known; a loopback's hold its payload."""
-        data = b"\0\0" + query.payload if query.function == LOOPBACK else b""
+        """The bytes by which a reply to this query is known; a mirrored one's hold all its data."""
+        data = query.mirror
         return self.head(query.function) + (data.hex().upper().encode() if self.ascii else data)
+
+    def is_message(self, data: bytes) -> bool:
+        """Whether these bytes are a whole message with a fitting checksum."""
+        try:
+            used, _, _, body = self.framer.decode(data)
+        except CODEC_ERRORS:
+            return False
+        return used == len(data) and bool(body)
 
     def connect(self) -> bool:
         """Say that the port is open: the link sees to that."""

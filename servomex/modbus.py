@@ -14,9 +14,17 @@ from servomex.errors import (
 )
 from servomex.exchange import Exchange, Reply
 from servomex.link import SerialLink
-from servomex.link_client import LOOPBACK, READ_INPUTS, READ_REGISTERS, Query
+from servomex.link_client import (
+    COIL_VALUES,
+    LOOPBACK,
+    READ_COILS,
+    READ_INPUTS,
+    READ_REGISTERS,
+    WRITE_COIL,
+    Query,
+)
 from servomex.models import AnalyserStatus, ChannelStatus, Frame, Reading
-from servomex.registers import Merging
+from servomex.registers import Merging, Span
 from servomex.validation import whole
 
 T = TypeVar("T")
@@ -82,6 +90,11 @@ class ModbusClient:
     def sweep_s(self) -> float:
         """Seconds that reading everything takes when nothing goes wrong, on this line and with these replies."""
         return self._sweep_s + SWEEP_REQUESTS * max(0.0, self.exchange.slowest_s - PROMPT_S)
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds that one call takes at most unless it is given another deadline: 1 s and twice a sweep."""
+        return 1.0 + 2 * self.sweep_s
 
     def read_frame(self, deadline: float) -> Frame:
         """Read all channels and their states, and the analyser's: one sweep."""
@@ -156,6 +169,16 @@ class ModbusClient:
         """Send two bytes to the analyser and give what came back (FC08, sub-function 00)."""
         with self.link.conversation(deadline):
             return self.exchange.ask(Query(LOOPBACK, payload=payload), deadline).payload
+
+    def read_coil(self, coil: Span, deadline: float) -> bool:
+        """Read one coil (FC01)."""
+        with self.link.conversation(deadline):
+            return self.exchange.ask(Query(READ_COILS, coil), deadline).bits[0]
+
+    def write_coil(self, coil: Span, value: bool, deadline: float) -> None:
+        """Write one coil (FC05), once. After an error nobody knows whether it was heard: read it back."""
+        with self.link.conversation(deadline):
+            self.exchange.ask(Query(WRITE_COIL, coil, COIL_VALUES[value]), deadline)
 
     def _context(self, channel: ChannelId | None = None) -> ErrorContext:
         return ErrorContext(self.link.port, self.protocol, self.address, channel)

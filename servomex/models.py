@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ChannelKind, ProtocolKind, Quality
+from servomex.enums import EXTERNAL_CHANNELS, CalPhase, ChannelId, ChannelKind, ProtocolKind, Quality
 from servomex.errors import ServomexValidationError
 from servomex.settings import SerialSettings
 from servomex.units import Unit, channel_name, convert, unit_and_text
@@ -190,6 +190,13 @@ class CalGroupState:
     group: int
     calibrating: bool
     cal_gas: int
+
+    @property
+    def phase(self) -> CalPhase:
+        """What the group is on."""
+        if not self.calibrating:
+            return CalPhase.IDLE
+        return CalPhase.CAL_GAS_2 if self.cal_gas == 2 else CalPhase.CAL_GAS_1
 
     def __str__(self) -> str:
         return f"{'C' if self.calibrating else 'S'}{self.cal_gas}"

@@ -1,7 +1,9 @@
 """Opening a serial port, and saying in plain words why one cannot be opened."""
 
+import contextlib
 import errno
 import os
+import socket
 import stat
 import threading
 from collections.abc import Callable
@@ -10,10 +12,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import serial
-from serial.tools import list_ports
 
 from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexConnectionError, ServomexError
+from servomex.holders import holders
 from servomex.lock import Signal
+from servomex.portnames import device_of, present_text
 from servomex.settings import SerialSettings
 from servomex.worker import Worker
 
@@ -31,6 +34,8 @@ IO_ERRORS: tuple[type[Exception], ...] = (OSError, TypeError, AttributeError, *_
 READ_TICK_S = 0.05
 """A blocking read returns after this long, so that deadlines and stop requests are seen."""
 WRITE_TIMEOUT_S = 2.0
+KEEP_ALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPALIVE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+"""After so many seconds of silence a network server is asked if it is there, and how often: 30 s in all."""
 
 _HANDLERS = "servomex.simulator"
 if _HANDLERS not in serial.protocol_handler_packages:
@@ -42,8 +47,9 @@ _MISSING = {errno.ENOENT, errno.ENODEV, errno.ENXIO}
 
 
 def open_port(port: str, settings: SerialSettings) -> Any:
-    """Open a device path, ``COM11`` or a pyserial URL (``socket://``, ``rfc2217://``, ``sim://`` ...).
+    """Open a device path, ``COM11``, ``usb:SERIAL`` or a URL (``socket://``, ``rfc2217://``, ``sim://`` ...).
 
+    ``usb:SERIAL`` and ``hwgrep://`` are looked up each time, since an adapter may come back under another name.
     Device files are opened for exclusive use, so that a second program cannot take part of the bytes.
 
     Returns:
@@ -64,17 +70,43 @@ def open_port(port: str, settings: SerialSettings) -> Any:
     }
     if not port.lower().startswith("rfc2217://"):  # which refuses a write timeout
         options["write_timeout"] = WRITE_TIMEOUT_S
-    if _is_device_name(port):
+    device = device_of(port)
+    if _is_device_name(device):
         options["exclusive"] = True
     _check_network_address(port)
     try:
-        return serial.serial_for_url(port, **options)
+        return _kept_alive(serial.serial_for_url(device, **options))
     except (ValueError, NotImplementedError) as error:
         raise ServomexConfigurationError(
             f"{port} cannot be opened with these settings ({settings}): {error}", ErrorContext(port=port)
         ) from error
     except _OPEN_ERRORS as error:
-        raise ServomexConnectionError(explain(port, error), ErrorContext(port=port)) from error
+        raise ServomexConnectionError(explain(device, error), ErrorContext(port=port)) from error
+
+
+def close_port(port: Any) -> None:
+    """Close a port, and its connection for certain: pyserial leaves one open that the other side has reset."""
+    connection = getattr(port, "_socket", None)
+    try:
+        port.close()
+    finally:
+        if isinstance(connection, socket.socket):
+            connection.close()
+
+
+def _kept_alive(port: Any) -> Any:
+    """Let the system notice that a network server has gone without a word, as when it is switched off.
+
+    Where nothing is sent, as to an analyser that broadcasts, nothing else would ever tell.
+    """
+    connection = getattr(port, "_socket", None)
+    if isinstance(connection, socket.socket):
+        with contextlib.suppress(OSError):  # it is gone already: the first use will say so
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name in KEEP_ALIVE.keys() & vars(socket).keys():
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), KEEP_ALIVE[name])
+    return port
 
 
 class Opening:
@@ -112,14 +144,14 @@ class Opening:
         with self._mutex:
             self._abandoned = True
             if self._port is not None:
-                self._port.close()
+                close_port(self._port)
 
     def _run(self, _stopping: threading.Event) -> None:
         try:
             port = self._open_it()
             with self._mutex:
                 if self._abandoned:
-                    port.close()
+                    close_port(port)
                 else:
                     self._port = port
         except ServomexError as error:
@@ -130,7 +162,7 @@ class Opening:
 
 def _is_device_name(port: str) -> bool:
     """Whether a name leads to a device of this computer, by itself or through a URL of pyserial."""
-    return "://" not in port or port.lower().startswith(("hwgrep://", "spy://", "alt://"))
+    return "://" not in port or port.lower().startswith(("spy://", "alt://"))
 
 
 def _check_network_address(port: str) -> None:
@@ -154,43 +186,56 @@ def explain(port: str, error: Exception) -> str:
     text = str(error)
     if not _is_device_name(port):
         cure = "" if port.lower().startswith("sim://") else ". Check the address and that its server runs"
+        if "support RFC2217" in text:
+            cure = ". Its server may serve plain bytes: try socket:// in place of rfc2217://"
         return f"{port} cannot be reached: {text}{cure}"
     if os.name == "nt":
         return _explain_windows(port, text)
     number = getattr(error, "errno", None)
     if number in _MISSING:
-        return f"there is no port {port}. {_present_ports()}"
+        return f"there is no port {port}. {present_text()}"
     if number in _BUSY:
-        return f"{port} is in use by another program (or another analyser object). Close that one first"
+        return _in_use(port)
     if number in _FORBIDDEN:
-        return f"{port} may not be opened by this user. {_permission_cure(port)}"
+        return forbidden(port)
     if not _is_device(port):
-        return f"{port} is not a serial port. {_present_ports()}"
+        return f"{port} is not a serial port. {present_text()}"
     return f"{port} cannot be opened: {text}"
 
 
 def _explain_windows(port: str, text: str) -> str:
     """Windows errors carry their cause only as text; a port in use is reported as access denied."""
     if "FileNotFoundError" in text:
-        return f"there is no port {port}. {_present_ports()}"
+        return f"there is no port {port}. {present_text()}"
     if "PermissionError" in text:
         return f"{port} is in use by another program. Close that one first"
     return f"{port} cannot be opened: {text}"
 
 
-def _present_ports() -> str:
-    names = sorted(item.device for item in list_ports.comports())
-    if not names:
-        return "This computer has no serial port at the moment: check that the adapter is plugged in"
-    return f"Present are {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
+def _in_use(port: str) -> str:
+    """Say that another program has a port, and which, if that can be told."""
+    others = ", ".join(map(str, holders(port)))
+    who = f": {others}" if others else " (or another analyser object)"
+    return f"{port} is in use by another program{who}. Close that one first"
 
 
-def _permission_cure(port: str) -> str:
+def forbidden(port: str) -> str:
+    """Say that this user may not open a port, and what to do about it."""
+    group = owning_group(port)
+    cure = (
+        "Ask the administrator for access to it"
+        if group is None
+        else f"It belongs to the group {group}: sudo usermod -aG {group} $USER, then log in again"
+    )
+    return f"{port} may not be opened by this user. {cure}"
+
+
+def owning_group(port: str) -> str | None:
+    """Name the group that a port belongs to; ``None`` where it has none, or none is known."""
     try:
-        group = Path(port).group()
+        return Path(port).group()
     except (OSError, KeyError, NotImplementedError):
-        return "Ask the administrator for access to it"
-    return f"It belongs to the group {group}: sudo usermod -aG {group} $USER, then log in again"
+        return None
 
 
 def _is_device(port: str) -> bool:

@@ -3,7 +3,7 @@
 Source: installation manual, Appendix B. Input registers (FC04, number = address + 30001) hold ten blocks of
 seven registers, one a channel: value (float32, high word first), name (6 characters), unit (3 characters and
 NUL). Discrete inputs (FC02, number = address + 10001) hold eight state bits a channel, and the state of the
-analyser from 11001 on.
+analyser from 11001 on. Coils (FC01, FC05, number = address + 1) start and stop autocalibrations.
 """
 
 import math
@@ -23,6 +23,8 @@ REGISTER_NUMBER = 30001
 """The maker's number of input register address 0."""
 INPUT_NUMBER = 10001
 """The maker's number of discrete input address 0."""
+COIL_NUMBER = 1
+"""The maker's number of coil address 0."""
 
 BLOCK_REGISTERS = 7
 STATE_BITS = 8
@@ -70,6 +72,11 @@ ANALYSER_FLAGS = Span(1000, 2)
 """Discrete inputs 11001 fault and 11002 maintenance required."""
 ANALYSER_GROUPS = Span(1008, 2 * CAL_GROUPS)
 """Discrete inputs 11009 to 11016: two bits a calibration group, [0 sample, 1 calibration], [0 gas 1, 1 gas 2]."""
+
+START_COILS = {group: Span(group - 1, 1) for group in range(1, CAL_GROUPS + 1)}
+"""Coils 00001 to 00004: a change from 0 to 1 starts an autocalibration of the group."""
+STOP_COIL = Span(8, 1)
+"""Coil 00009: a change from 0 to 1 stops all autocalibrations, however they were started."""
 
 ALL_REGISTERS = Span(0, BLOCK_REGISTERS * len(REGISTERS))
 ALL_STATES = Span(0, STATE_BITS * len(STATES))

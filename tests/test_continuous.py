@@ -98,7 +98,7 @@ def test_before_a_period_is_known_a_frame_is_current_for_ten_seconds() -> None:
     line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.5))
     with open_continuous(line.url) as analyzer:
         assert analyzer.period_s is None
-        reader = analyzer._reader
+        reader = analyzer.reader
         assert reader is not None
         assert reader.fresh_s == 10.0
         old = attrs.evolve(analyzer.snapshot(), monotonic_ns=time.monotonic_ns() - 11_000_000_000)
@@ -143,7 +143,7 @@ def test_joining_in_the_middle_of_a_frame_counts_nothing() -> None:
 def test_a_change_of_configuration_needs_two_frames_that_agree(
     analyzer: Analyzer, analyser: VirtualAnalyzer, change: str
 ) -> None:
-    reader = analyzer._reader
+    reader = analyzer.reader
     assert reader is not None
     queue = reader.subscribe()
     before = analyzer.poll(wait_fresh=True)
@@ -190,7 +190,7 @@ def test_babble_without_a_line_end_is_bounded_and_harmless() -> None:
     port = ScriptedPort()
     with open_continuous(port, identify=False) as analyzer:
         threading.Event().wait(0.1)
-        reader = analyzer._reader
+        reader = analyzer.reader
         assert reader is not None
         for _ in range(10):
             port.feed(b"\xff" * 1_000_000)
@@ -243,7 +243,7 @@ def test_unplugged_is_an_error_at_the_next_call_and_comes_back_by_itself(
     monkeypatch.setattr(link, "BACK_OFF_S", (0.1, 0.2))
     with open_continuous(line.url) as analyzer:
         analyzer.poll(wait_fresh=True)
-        reader = analyzer._reader
+        reader = analyzer.reader
         assert reader is not None
         queue = reader.subscribe()
         line.unplug()
@@ -303,7 +303,7 @@ def test_a_thread_that_dies_is_an_error_at_the_next_call(
         raise RuntimeError("a defect")
 
     monkeypatch.setattr(continuous, "parse_frame", broken)
-    reader = analyzer._reader
+    reader = analyzer.reader
     assert reader is not None
     wait_until(lambda: not reader._worker.alive)
     with pytest.raises(ServomexTransportError, match="a defect"):
@@ -346,7 +346,7 @@ def test_closing_a_shared_link_under_a_running_reader_does_not_hang(line: Virtua
 
 
 def test_a_subscriber_that_never_reads_costs_nothing_but_its_queue(analyzer: Analyzer) -> None:
-    reader = analyzer._reader
+    reader = analyzer.reader
     assert reader is not None
     idle, reading = reader.subscribe(size=2), reader.subscribe()
     stamps = [reading.get(2.0).monotonic_ns for _ in range(6)]

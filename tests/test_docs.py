@@ -12,9 +12,7 @@ import click
 
 import servomex
 from servomex import errors
-from servomex.cli.decode import decode
-from servomex.cli.read import read
-from servomex.cli.simulate import simulate
+from servomex.cli import servomex_group
 from servomex.simulator import faults
 from tests.test_readme import DOCS, INSTALL, PAGES, README, ROOT, TEST
 
@@ -75,8 +73,18 @@ def _of_simulator(name: str) -> Any:
 
 def options() -> list[click.Option]:
     """The options of all commands."""
-    parameters = [item for command in (read, decode, simulate) for item in command.params]
-    return [item for item in parameters if isinstance(item, click.Option)]
+    return [
+        item for command in commands(servomex_group) for item in command.params if isinstance(item, click.Option)
+    ]
+
+
+def commands(group: click.Group) -> Iterator[click.Command]:
+    """Give the commands of a group, those of its groups among them."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield from commands(command) if isinstance(command, click.Group) else [command]
 
 
 def test_every_option_and_variable_on_a_page_exists() -> None:
@@ -94,7 +102,7 @@ def words_of(name: str) -> str:
 
 
 def test_the_commands_are_documented_completely() -> None:
-    text = words_of("commands")
+    text = "".join(page.read_text(encoding="utf-8") for page in DOCS)
     assert [name for item in options() for name in item.opts if f"``{name}``" not in text] == []
     assert [column for column in servomex.ROW_COLUMNS if f"``{column}``" not in text] == []
 

@@ -201,7 +201,7 @@ def test_an_impossible_address_is_a_matter_of_the_caller(url: str) -> None:
         ("sim://4200", "there is no virtual analyser '4200'; there are 4100, moving"),
         ("sim://", "there is no virtual analyser ''"),
         ("sim://4100?adress=2", "unknown option 'adress'"),
-        ("sim://4100?adress=2", "known are mode, address, period, baudrate, pace, fault, seed"),
+        ("sim://4100?adress=2", "known are mode, address, period, baudrate, pace, cal, fault, seed"),
         ("sim://4100?mode=modbus", "unknown mode 'modbus'"),
         ("sim://4100?mode=auto", "continuous, modbus_rtu or modbus_ascii"),
         ("sim://4100?address=0", "address must be a whole number from 1 to 247, not 0"),

@@ -66,7 +66,7 @@ def test_blocks_that_a_slow_line_leaves_out_are_looked_at_again(monkeypatch: pyt
         assert "D1" not in analyzer.poll()
         soon = time.monotonic() + modbus.REDISCOVER_S + 1
         monkeypatch.setattr("servomex.modbus.time.monotonic", lambda: soon)
-        client = analyzer._client
+        client = analyzer.client
         assert client is not None
         assert client._channels_to_read() == list(ChannelId)
         monkeypatch.undo()

@@ -7,7 +7,7 @@ import click
 import servomex
 from servomex.cli.common import EXIT_CODES, Program, interrupts_wait
 
-_COMMANDS = ("read", "decode", "simulate")
+_COMMANDS = ("read", "discover", "doctor", "decode", "simulate", "diag", "calibrate")
 
 
 class _Commands(Program, click.Group):

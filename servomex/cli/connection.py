@@ -4,7 +4,7 @@ import contextlib
 import importlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import click
@@ -64,9 +64,14 @@ _OPTIONS = (
 
 def connection_options(command: F) -> F:
     """Give a command the options of a :class:`Connection`, and the port."""
+    return port_argument(line_options(command))
+
+
+def line_options(command: F) -> F:
+    """Give a command the options of a :class:`Connection` apart from the port."""
     for decorate in reversed(_OPTIONS):
         command = decorate(command)
-    return port_argument(command)
+    return command
 
 
 @attrs.frozen(kw_only=True)
@@ -87,11 +92,6 @@ class Connection:
     trace: str | None
     verbose: int
     quiet: bool
-
-    @classmethod
-    def take(cls, given: dict[str, Any]) -> Self:
-        """Take what belongs to a connection out of a command's options."""
-        return cls(**{field.name: given.pop(field.name) for field in attrs.fields(cls)})
 
     @property
     def settings(self) -> SerialSettings:

@@ -15,8 +15,8 @@ from servomex.simulator.channels import VirtualChannel, capture_channels
 from servomex.simulator.faults import Faults
 from servomex.validation import choice, seconds, whole
 
-START_COILS = range(4)
-STOP_COIL = 8
+START_COILS = [span.address for span in registers.START_COILS.values()]
+STOP_COIL = registers.STOP_COIL.address
 GROUPS = range(1, registers.CAL_GROUPS + 1)
 
 

@@ -8,6 +8,7 @@ move and an alarm), or the name of a :class:`VirtualLine` of this process. Optio
 * ``period``: seconds between broadcasts; default 2
 * ``baudrate``: the analyser's; a port that is opened at another one gets garbage. Default: whatever the port has
 * ``pace``: ``1`` lets every byte take its time
+* ``cal``: seconds that an autocalibration spends on each gas; default 5
 * ``fault``: faults with their numbers, such as ``late:0.3,drop:0.1``, see :class:`Faults`
 * ``seed``: makes the faults repeatable
 """
@@ -21,10 +22,11 @@ from servomex.simulator.channels import VirtualChannel, capture_channels, moving
 from servomex.simulator.device import VirtualAnalyzer
 from servomex.simulator.faults import LINE_FAULTS, Faults, parse_faults
 from servomex.simulator.line import VirtualLine, named_line
+from servomex.validation import seconds
 
 PRESETS: dict[str, Callable[[], list[VirtualChannel]]] = {"4100": capture_channels, "moving": moving_channels}
 N = TypeVar("N", int, float)
-_OPTIONS = ("mode", "address", "period", "baudrate", "pace", "fault", "seed")
+_OPTIONS = ("mode", "address", "period", "baudrate", "pace", "cal", "fault", "seed")
 
 
 def build_line(
@@ -35,6 +37,7 @@ def build_line(
     period: float = 2.0,
     baudrate: int = 19200,
     pace: bool = False,
+    cal: float = 5.0,
     faults: list[str] | None = None,
     seed: int = 0,
 ) -> VirtualLine:
@@ -54,6 +57,7 @@ def build_line(
         period=period,
         faults=Faults(**wanted, seed=seed),  # type: ignore[arg-type]
     )
+    analyser.cal_phase_s = seconds(cal, "cal")
     return VirtualLine(
         analyser,
         baudrate=baudrate,
@@ -93,6 +97,7 @@ def line_from_url(url: str, host_baudrate: int) -> VirtualLine:
         period=_number(options.get("period", "2"), float, "period"),
         baudrate=_number(options.get("baudrate", str(host_baudrate)), int, "baudrate"),
         pace=_switch(options.get("pace", "0"), "pace"),
+        cal=_number(options.get("cal", "5"), float, "cal"),
         faults=[spec for spec in options.get("fault", "").split(",") if spec],
         seed=_number(options.get("seed", "0"), int, "seed"),
     )

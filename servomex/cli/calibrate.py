@@ -1,0 +1,267 @@
+"""``servomex calibrate``: look at an autocalibration, start one and watch it, stop all."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+
+import servomex
+from servomex.calibration import CalibrationProgress, CalibrationReport
+from servomex.cli.common import (
+    EXIT_CODES,
+    Program,
+    RequestError,
+    check_seconds,
+    note,
+    one_line,
+    stop_code,
+    write_data,
+    write_text,
+)
+from servomex.cli.connection import Connection, connection_options
+from servomex.enums import CalPhase
+from servomex.errors import ServomexError
+from servomex.registers import CAL_GROUPS
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_WORDS = {
+    CalPhase.IDLE: "sample",
+    CalPhase.CAL_GAS_1: "calibration gas 1",
+    CalPhase.CAL_GAS_2: "calibration gas 2",
+}
+_MORE = """\b
+Examples:
+  servomex calibrate status /dev/ttyUSB0
+  servomex calibrate start /dev/ttyUSB0 1 --yes --wait --within 1800
+  servomex calibrate stop /dev/ttyUSB0 --yes
+
+\b
+An autocalibration moves calibration gas and takes its group off the sample.
+Nothing is sent without --yes. Ctrl-C during 'start' asks the analyser to stop.
+"""
+
+
+class _Commands(Program, click.Group):
+    """A group whose commands end with this package's exit codes."""
+
+    command_class = Program
+
+
+@click.group(cls=_Commands, invoke_without_command=True, epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.version_option(servomex.__version__, prog_name="servomex")
+@click.pass_context
+def calibrate(ctx: click.Context) -> None:
+    """Look at autocalibrations, start one, stop all.
+
+    Starting and stopping need a Modbus mode; the state is told in every mode.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def _command(*, writes: bool) -> Callable[[F], F]:
+    """Give a command what these have: the port, the options of a connection, and ``--yes`` if it writes."""
+
+    def decorate(command: F) -> F:
+        if writes:
+            # Not from the environment: a confirmation is given for one command.
+            command = click.option("--yes", is_flag=True, help="Really do it; without it nothing is sent.")(
+                command
+            )
+        return connection_options(click.version_option(servomex.__version__, prog_name="servomex")(command))
+
+    return decorate
+
+
+_group = click.IntRange(1, CAL_GROUPS)
+_format = click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How the result is written to stdout.",
+)
+
+
+@calibrate.command(epilog=EXIT_CODES)
+@_command(writes=False)
+@click.argument("group", type=_group, required=False)
+@_format
+def status(group: int | None, output_format: str, **given: Any) -> None:
+    """Tell what GROUP is on, or all groups: sample, or calibration gas 1 or 2."""
+    request = Connection(**given)
+    with request.logs(), request.open() as analyzer:
+        groups = analyzer.snapshot().analyser.cal_groups
+    wanted = [item for item in groups if group in (None, item.group)]
+    if output_format == "json":
+        write_data(json.dumps({str(item.group): item.phase for item in wanted}) + "\n")
+    else:
+        write_text("".join(f"group {item.group}: {_WORDS[item.phase]}\n" for item in wanted))
+
+
+@calibrate.command(epilog=f"{_MORE}\n{EXIT_CODES}")
+@_command(writes=True)
+@click.argument("group", type=_group)
+@click.option("--wait", is_flag=True, help="Watch it to its end and report.")
+@click.option(
+    "--within",
+    type=float,
+    metavar="SECONDS",
+    callback=check_seconds(),
+    default=3600.0,
+    show_default=True,
+    help="With --wait: stop it when it takes longer.",
+)
+@_format
+def start(group: int, yes: bool, wait: bool, within: float, output_format: str, **given: Any) -> None:
+    """Start the autocalibration of GROUP, 1 to 4, and see that it runs."""
+    _need(yes, "this moves calibration gas and takes the group off its sample")
+    request = Connection(**given)
+    with request.logs(), request.open() as analyzer:
+        try:
+            if wait:
+                _watch(analyzer, group, within, output_format, quiet=request.quiet)
+            else:
+                _launch(analyzer, group, output_format, quiet=request.quiet)
+        except KeyboardInterrupt as stopped:
+            for text in getattr(stopped, "__notes__", ()):
+                note(text)
+            raise click.exceptions.Exit(stop_code(stopped)) from stopped
+
+
+@calibrate.command(epilog=f"{_MORE}\n{EXIT_CODES}")
+@_command(writes=True)
+def stop(yes: bool, **given: Any) -> None:
+    """Stop all autocalibrations, however they were started, and see that every group is on sample."""
+    _need(yes, "this stops every autocalibration, also one that was started at the panel")
+    request = Connection(**given)
+    with request.logs(), request.open() as analyzer:
+        analyzer.stop_calibration(confirm=True)
+    write_text("all groups are on sample\n")
+
+
+def _need(yes: bool, why: str) -> None:
+    if not yes:
+        raise RequestError(f"{why}: add --yes to do it. Nothing was sent.")
+
+
+def _launch(analyzer: servomex.Analyzer, group: int, output_format: str, *, quiet: bool) -> None:
+    """Start without waiting for the end; an interrupt until it is known to run stops it."""
+    try:
+        progress = analyzer.start_calibration(group, confirm=True)
+    except KeyboardInterrupt as interrupt:
+        try:
+            analyzer.stop_calibration(confirm=True)
+        except ServomexError as error:
+            interrupt.add_note(f"it could not be stopped: {error}")
+        else:
+            interrupt.add_note("it was stopped, and the analyser is on sample again")
+        raise
+    if output_format == "json":
+        write_data(json.dumps({str(group): progress.phase}) + "\n")
+    else:
+        write_text(f"group {group}: {_WORDS[progress.phase]}\n")
+    if not quiet:
+        note("it runs on by itself; 'servomex calibrate status' tells how far it is")
+
+
+def _watch(analyzer: servomex.Analyzer, group: int, within: float, output_format: str, *, quiet: bool) -> None:
+    """Start, show the progress on stderr, and write the report."""
+    show = _Progress()
+    try:
+        report = analyzer.calibrate(
+            group, confirm=True, timeout=within, on_progress=None if quiet else show.update
+        )
+    finally:
+        show.end()
+    if output_format == "json":
+        write_data(_report_json(report))
+    else:
+        write_text("".join(f"{one_line(line)}\n" for line in _report_lines(report)))
+
+
+class _Progress:
+    """Shows on stderr what a calibration is on: a line kept up to date; without a terminal each change."""
+
+    def __init__(self) -> None:
+        self._live = self._on_terminal()
+        self._phase: CalPhase | None = None
+        self._width = 0
+
+    @staticmethod
+    def _on_terminal() -> bool:
+        return sys.stderr is not None and sys.stderr.isatty()
+
+    def update(self, progress: CalibrationProgress) -> None:
+        """Show one more reading."""
+        text = f"group {progress.group}: {_WORDS[progress.phase]}, {_duration(progress.elapsed_s or 0.0)}"
+        if self._live:
+            text = one_line(f"{text}{_values(progress)}")
+            click.echo(f"\r{text:<{self._width}}", err=True, nl=False)
+            self._width = len(text)
+        elif progress.phase is not self._phase:
+            note(text)
+        self._phase = progress.phase
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._width:
+            click.echo(err=True)
+
+
+def _values(progress: CalibrationProgress) -> str:
+    shown = [item for item in progress.frame or () if item.status.calibrating]
+    return "".join(f"; {item.channel} {item.name or ''} {item.value} {item.unit_text}" for item in shown)
+
+
+def _report_lines(report: CalibrationReport) -> Iterator[str]:
+    took = (report.ended_at - report.started_at).total_seconds()
+    yield (
+        f"autocalibration of group {report.group}: {_clock(report.started_at)} to {_clock(report.ended_at)}, "
+        f"{_duration(took)}"
+    )
+    for phase in report.phases:
+        yield f"{_clock(phase.started_at)} {_WORDS[phase.phase]}, {_duration(phase.duration_s)}"
+    for before, after in zip(report.readings_before, report.readings_after, strict=False):
+        yield (
+            f"{before.channel} {before.name or ''}: {before.value} {before.unit_text} before, "
+            f"{after.value} {after.unit_text} after"
+        )
+        seen = [", ".join(state.words) or "ok" for state in report.states[before.channel]]
+        yield f"{before.channel} states seen: {'; '.join(seen)}"
+    if not report.channels:
+        yield "no channel showed that it was calibrating"
+    if report.failed_looks:
+        yield f"{report.failed_looks} readings failed meanwhile"
+
+
+def _report_json(report: CalibrationReport) -> str:
+    record = {
+        "group": report.group,
+        "started_at": report.started_at,
+        "ended_at": report.ended_at,
+        "phases": [
+            {"phase": item.phase, "started_at": item.started_at, "duration_s": round(item.duration_s, 3)}
+            for item in report.phases
+        ],
+        "channels": report.channels,
+        "before": [item.as_dict() for item in report.readings_before],
+        "after": [item.as_dict() for item in report.readings_after],
+        "states": {channel: [state.words for state in states] for channel, states in report.states.items()},
+        "failed_looks": report.failed_looks,
+    }
+    return json.dumps(record, default=datetime.isoformat) + "\n"
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

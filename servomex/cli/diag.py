@@ -1,0 +1,292 @@
+"""``servomex diag``: find out what is wrong with a line: what it loses, what passes on it, how regular it is."""
+
+import collections
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import click
+
+import servomex
+from servomex.cli import hearing, results
+from servomex.cli.common import (
+    EXIT_CODES,
+    NoAnswerError,
+    Program,
+    check_seconds,
+    interrupts_wait,
+    note,
+    stop_code,
+    write_data,
+    write_text,
+)
+from servomex.cli.connection import Connection, connection_options, load
+from servomex.cli.results import Source
+from servomex.cli.tallies import Cadence, Tally
+from servomex.enums import ProtocolKind
+from servomex.errors import ErrorContext, ServomexProtocolUnsupportedError
+from servomex.link import SerialLink
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+LONGEST_GAP_S = 10.0
+_FRAMINGS = (ProtocolKind.MODBUS_RTU, ProtocolKind.MODBUS_ASCII)
+
+_MORE = """\b
+Examples:
+  servomex diag echo /dev/ttyUSB0
+  servomex diag tap /dev/ttyUSB0 --duration 60
+  servomex diag loopback /dev/ttyUSB0 --protocol modbus_rtu --count 100
+  servomex diag gap /dev/ttyUSB0 --gaps 0,0.02,0.05,0.1
+  servomex diag jitter /dev/ttyUSB0 --protocol continuous
+"""
+
+
+class _Commands(Program, click.Group):
+    """A group whose commands end with this package's exit codes."""
+
+    command_class = Program
+
+
+@click.group(cls=_Commands, invoke_without_command=True, epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.version_option(servomex.__version__, prog_name="servomex")
+@click.pass_context
+def diag(ctx: click.Context) -> None:
+    """Find out what is wrong with a line.
+
+    No command of this group changes anything at an analyser.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def _diagnosis(command: F) -> F:
+    """Give a command what all of them have: the port, the options of a connection, the format."""
+    decorations: Sequence[Callable[[F], F]] = (
+        connection_options,
+        click.option(
+            "--format",
+            "output_format",
+            type=click.Choice(["table", "json"]),
+            default="table",
+            show_default=True,
+            help="How results are written to stdout: for people, or as one object on a line.",
+        ),
+        click.version_option(servomex.__version__, prog_name="servomex"),
+    )
+    for decorate in reversed(decorations):
+        command = decorate(command)
+    return command
+
+
+_count = click.option(
+    "--count", type=click.IntRange(1, 1_000_000), default=20, show_default=True, help="How many."
+)
+
+
+def _check_gaps(_ctx: click.Context, _option: click.Parameter, value: str) -> list[float]:
+    try:
+        gaps = [float(text) for text in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no list of seconds such as 0,0.02,0.05.") from None
+    if not all(0 <= gap <= LONGEST_GAP_S for gap in gaps):
+        raise click.BadParameter(f"a gap is 0 to {LONGEST_GAP_S:g} seconds.")
+    return sorted(set(gaps))
+
+
+@diag.command(epilog=EXIT_CODES)
+@_diagnosis
+@_count
+def loopback(count: int, output_format: str, **given: Any) -> None:
+    """Count what is lost, damaged or late.
+
+    Loopbacks (function 08) go to the analyser on PORT and back and change nothing. Each is sent once. Modbus only.
+    """
+    request, tally = Connection(**given), Tally()
+    with interrupts_wait():
+        from servomex.cli import measure
+    with _session(request), _modbus(request, "a loopback") as analyzer:
+        client = measure.single_attempts(analyzer.link, request.address, analyzer.protocol)
+        try:
+            _advance(measure.loopbacks(client, count, tally, request.timeout), count, request.quiet)
+        finally:
+            if tally.sent:
+                _show(results.loopbacks, output_format, _source(request, analyzer), tally)
+
+
+@diag.command(epilog=EXIT_CODES)
+@_diagnosis
+@click.option(
+    "--duration",
+    type=float,
+    metavar="SECONDS",
+    callback=check_seconds(),
+    help="End after so many seconds; without it, with Ctrl-C.",
+)
+@click.option(
+    "--hex", "with_hex", is_flag=True, help="Show the bytes of each message as well; json always has them."
+)
+def tap(duration: float | None, with_hex: bool, output_format: str, **given: Any) -> None:
+    """Show each message that passes.
+
+    Nothing is sent on PORT. Broadcasts, Modbus RTU and ASCII messages are told in words, with their time in UTC;
+    what fits nothing is noise. Of the options only those of the port matter.
+    """
+    request = Connection(**given)
+    counts: collections.Counter[str] = collections.Counter()
+    with _session(request), _port(request) as link:
+        begun = time.monotonic()
+        try:
+            for arrived_at, message in hearing.messages(link, None if duration is None else begun + duration):
+                counts[message.kind] += 1
+                if output_format == "json":
+                    write_data(results.message_json(arrived_at, message))
+                else:
+                    write_text(results.message_line(arrived_at, message, with_bytes=with_hex))
+        finally:
+            if not request.quiet:
+                note(f"{_counted(counts)} in {time.monotonic() - begun:.1f} s")
+
+
+def _counted(counts: collections.Counter[str]) -> str:
+    kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(counts.items()))
+    return f"heard {kinds}" if kinds else "heard nothing"
+
+
+@diag.command(epilog=EXIT_CODES)
+@_diagnosis
+@_count
+def jitter(count: int, output_format: str, **given: Any) -> None:
+    """Tell how regularly readings come.
+
+    That is the time between the broadcasts of the analyser on PORT, or what a reading over Modbus takes.
+    """
+    request, cadence = Connection(**given), Cadence()
+    with interrupts_wait():
+        from servomex.cli import measure
+    with _session(request), request.open() as analyzer:
+        if analyzer.protocol is ProtocolKind.CONTINUOUS_ASCII:
+            what = "time between broadcasts"
+            steps = measure.intervals(analyzer, count, cadence, request.timeout or request.listen)
+        else:
+            what = "time of a reading"
+            steps = measure.sweeps(analyzer, count, cadence, request.timeout)
+        try:
+            _advance(steps, count, request.quiet)
+        finally:
+            cadence.dropped = analyzer.dropped_frames
+            if cadence.seconds:
+                _show(results.cadence, output_format, _source(request, analyzer), what, cadence)
+
+
+@diag.command(epilog=EXIT_CODES)
+@_diagnosis
+@click.option(
+    "--gaps",
+    metavar="SECONDS,...",
+    default="0,0.01,0.02,0.05,0.1",
+    show_default=True,
+    callback=_check_gaps,
+    help="The gaps to try; 0 still means 3.5 characters.",
+)
+@_count
+def gap(gaps: list[float], count: int, output_format: str, **given: Any) -> None:
+    """Find the silence that requests need.
+
+    Reads are sent to the analyser on PORT, each right after the exchange before it, with each of the gaps and
+    without repetition. Modbus only.
+    """
+    request, tallies = Connection(**given), {seconds: Tally() for seconds in gaps}
+    with interrupts_wait():
+        from servomex.cli import measure
+    with _session(request), _modbus(request, "the gap") as analyzer:
+        client = measure.single_attempts(analyzer.link, request.address, analyzer.protocol)
+        try:
+            _advance(measure.gaps(client, count, tallies, request.timeout), count * len(gaps), request.quiet)
+        finally:
+            done = {seconds: tally for seconds, tally in tallies.items() if tally.sent}
+            if done:
+                complete = all(tally.sent == count for tally in tallies.values())
+                _show(results.gaps, output_format, _source(request, analyzer), done, complete)
+
+
+@diag.command(epilog=EXIT_CODES)
+@_diagnosis
+def echo(output_format: str, **given: Any) -> None:
+    """Tell whether the adapter echoes.
+
+    It does so if it sends back what is written to PORT, with an analyser or without. A read is sent, in both
+    Modbus framings unless --protocol names one, and what comes is compared with it.
+    """
+    request = Connection(**given)
+    framings = [framing for framing in _FRAMINGS if request.protocol == framing] or _FRAMINGS
+    with _session(request), _port(request) as link:
+        found = hearing.echo(link, request.address, framings, request.timeout or hearing.ECHO_WAIT_S)
+    _show(results.echo, output_format, request.port, found)
+    if found.verdict == "cannot tell":
+        raise click.exceptions.Exit(NoAnswerError.exit_code)
+
+
+@contextlib.contextmanager
+def _session(request: Connection) -> Iterator[None]:
+    """Show the logs, and end quietly on Ctrl-C and SIGTERM."""
+    try:
+        with request.logs():
+            yield
+    except KeyboardInterrupt as stop:
+        raise click.exceptions.Exit(stop_code(stop)) from stop
+
+
+@contextlib.contextmanager
+def _port(request: Connection) -> Iterator[SerialLink]:
+    """Open the port without an analyser."""
+    load(request.port, ProtocolKind.CONTINUOUS_ASCII)
+    with SerialLink(request.port, request.settings, gap=request.gap) as link, link.lock_held():
+        yield link
+
+
+@contextlib.contextmanager
+def _modbus(request: Connection, what: str) -> Iterator[servomex.Analyzer]:
+    """Open an analyser that must be in a Modbus mode.
+
+    Raises:
+        ServomexProtocolUnsupportedError: It is in continuous mode.
+    """
+    if request.protocol == ProtocolKind.CONTINUOUS_ASCII:
+        raise _unsupported(request, what)
+    with request.open() as analyzer:
+        if analyzer.protocol is ProtocolKind.CONTINUOUS_ASCII:
+            raise _unsupported(request, what)
+        yield analyzer
+
+
+def _source(request: Connection, analyzer: servomex.Analyzer) -> Source:
+    modbus = analyzer.protocol is not ProtocolKind.CONTINUOUS_ASCII
+    return Source(analyzer.link.port, analyzer.protocol, request.address if modbus else None)
+
+
+def _show(write: Callable[..., str], output_format: str, *found: Any) -> None:
+    """Write results in the format that is asked for."""
+    if output_format == "json":
+        write_data(write(*found, as_json=True))
+    else:
+        write_text(write(*found, as_json=False))
+
+
+def _unsupported(request: Connection, what: str) -> ServomexProtocolUnsupportedError:
+    return ServomexProtocolUnsupportedError(
+        f"{what} cannot be measured in continuous mode, in which an analyser answers nothing: set it to Modbus on "
+        "its panel, or look at its broadcasts with 'jitter' and 'tap'",
+        ErrorContext(request.port, ProtocolKind.CONTINUOUS_ASCII),
+    )
+
+
+def _advance(steps: Iterator[None], count: int, quiet: bool) -> None:
+    """Go through steps, with a bar on stderr where somebody looks at it."""
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
+        collections.deque(steps, maxlen=0)
+        return
+    with click.progressbar(steps, length=count, file=sys.stderr) as bar:
+        collections.deque(bar, maxlen=0)

@@ -1,0 +1,228 @@
+"""``servomex discover``: which analysers are on which ports."""
+
+import contextlib
+import importlib
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import click
+
+import servomex
+from servomex.cli.common import (
+    EXIT_CODES,
+    CommandError,
+    NoAnswerError,
+    PortError,
+    Program,
+    RequestError,
+    interrupts_wait,
+    note,
+    one_line,
+    option,
+    seconds_option,
+    write_data,
+    write_text,
+)
+from servomex.cli.logs import log_on_stderr
+from servomex.enums import ProtocolKind
+from servomex.errors import ServomexConfigurationError, ServomexConnectionError
+from servomex.portnames import PortInfo, present_text
+
+if TYPE_CHECKING:
+    from servomex.discovery import DiscoveryResult
+
+_MODES = [kind.value for kind in ProtocolKind if kind is not ProtocolKind.AUTO]
+_HEADINGS = ("port", "baud", "mode", "address", "channels", "adapter")
+_MORE = """\b
+Examples:
+  servomex discover
+  servomex discover /dev/ttyUSB0 --address 1-247
+  servomex discover COM3 COM4 --baudrate 19200,9600 --protocol modbus_rtu
+  servomex discover --format json | jq -r .port
+
+\b
+What it sends changes no analyser, but everything on these ports gets to hear
+it. Name the PORTs if something else on this computer must be left alone.
+"""
+
+
+def _check_addresses(_ctx: click.Context, _option: click.Parameter, value: str) -> list[int]:
+    """Read a list of addresses and ranges of them, such as ``1,3,5-8``."""
+    addresses: list[int] = []
+    for part in value.split(","):
+        found = re.fullmatch(r" *([0-9]{1,3})(?:-([0-9]{1,3}))? *", part)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+        if not 1 <= first <= last <= 247:
+            raise click.BadParameter(f"{part!r} is no address from 1 to 247, and no range of them such as 1-10.")
+        addresses += range(first, last + 1)
+    return addresses
+
+
+def _check_baudrates(_ctx: click.Context, _option: click.Parameter, value: str) -> list[int]:
+    rates = value.split(",")
+    for rate in rates:
+        if not (re.fullmatch(" *[0-9]{3,6} *", rate) and 300 <= int(rate) <= 115200):
+            raise click.BadParameter(f"{rate!r} is no number from 300 to 115200.")
+    return list(map(int, rates))
+
+
+def _check_protocols(_ctx: click.Context, _option: click.Parameter, value: str) -> list[str] | None:
+    names = [part.strip() for part in value.split(",")]
+    if names == [ProtocolKind.AUTO]:
+        return None
+    for name in names:
+        if name not in _MODES:
+            raise click.BadParameter(f"{name!r} is no mode; there are {', '.join(_MODES)}, and auto for all.")
+    return names
+
+
+@click.command(cls=Program, epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.argument("ports", metavar="[PORT]...", nargs=-1, type=click.Path(readable=False))
+@option(
+    "--address",
+    "addresses",
+    metavar="1,3,5-8",
+    default="1-10",
+    show_default=True,
+    callback=_check_addresses,
+    help="Modbus slave addresses to ask, each for some 0.3 s in each framing.",
+)
+@option(
+    "--baudrate",
+    "baudrates",
+    metavar="BAUD,...",
+    default="19200",
+    show_default=True,
+    callback=_check_baudrates,
+    help="Speeds to try, up to the first at which there is an analyser.",
+)
+@option(
+    "--protocol",
+    "protocols",
+    metavar="MODE,...",
+    default=ProtocolKind.AUTO.value,
+    show_default=True,
+    callback=_check_protocols,
+    help=f"Look for these only: {', '.join(_MODES)}.",
+)
+@seconds_option(
+    "--listen",
+    default=2.5,
+    show_default=True,
+    help="How long to listen for a broadcast at each speed, and again when one shows itself.",
+)
+@option(
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="How analysers are written to stdout; json tells of the other ports as well.",
+)
+@option("-v", "--verbose", count=True, help="Tell on stderr what is being done; -vv shows every byte as well.")
+@option("-q", "--quiet", is_flag=True, help="Nothing on stderr but the error that ends it.")
+@click.version_option(servomex.__version__, prog_name="servomex")
+def discover(ports: tuple[str, ...], output_format: str, verbose: int, quiet: bool, **wanted: Any) -> None:
+    """Search the ports for analysers: the PORTs given, or all of this computer, at the same time.
+
+    A PORT is named as for 'servomex read'; usb:SERIAL means the USB adapter with this serial number.
+    """
+    with interrupts_wait():
+        importlib.import_module("servomex.discovery")
+    with log_on_stderr(0 if quiet else verbose), _progress(hidden=quiet or verbose > 0) as show:
+        results = servomex.find_devices(ports or None, on_progress=show, **wanted)
+    if output_format == "json":
+        write_data("".join(map(_json_line, results)))
+    elif found := [result for result in results if result.info]:
+        write_text(_table(found))
+    _tell_failures(results, quiet)
+
+
+@contextlib.contextmanager
+def _progress(*, hidden: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Give what shows the progress as a bar on stderr; ``None`` unless that is a terminal."""
+    if hidden or sys.stderr is None or not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=1, label="searching", file=sys.stderr) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        yield show
+
+
+def _json_line(result: "DiscoveryResult") -> str:
+    """Write one object on one line."""
+    info = result.info
+    channels = info.channels if info else ()
+    record = {
+        "port": result.port,
+        "protocol": info.protocol.value if info else None,
+        "baudrate": info.serial_settings.baudrate if info else None,
+        "address": result.address,
+        "channels": [{"channel": item.channel, "name": item.name, "unit": item.unit} for item in channels],
+        "usb": attrs.asdict(result.usb) if result.usb else None,
+        "error": str(result.error) if result.error else None,
+    }
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def _table(results: "Sequence[DiscoveryResult]") -> str:
+    """Write a table for people, one line for each analyser."""
+    rows = [_HEADINGS, *map(_cells, results)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "".join("  ".join(map(str.ljust, row, widths)).rstrip() + "\n" for row in rows)
+
+
+def _cells(result: "DiscoveryResult") -> tuple[str, ...]:
+    info = result.info
+    assert info is not None  # noqa: S101 (only analysers are shown)
+    channels = ", ".join(f"{item.channel} {item.name}" if item.name else item.channel for item in info.channels)
+    return (
+        one_line(result.port),
+        str(info.serial_settings.baudrate),
+        info.protocol.value,
+        "" if info.address is None else str(info.address),
+        one_line(channels),
+        one_line(_adapter(result.usb)) if result.usb else "",
+    )
+
+
+def _adapter(usb: PortInfo) -> str:
+    """Name an adapter by what it says of itself, and by the names under which it is found again."""
+    names = (usb.product or usb.description, f"usb:{usb.serial_number}" if usb.serial_number else None, usb.by_id)
+    return ", ".join(name for name in names if name)
+
+
+def _tell_failures(results: "Sequence[DiscoveryResult]", quiet: bool) -> None:
+    """Tell where there is no analyser and why; that ends the command when there is none at all.
+
+    Raises:
+        ServomexError: There was one port, and this is why there is no analyser on it.
+        CommandError: There were several.
+    """
+    errors = [result.error for result in results if result.error]
+    if len(results) == 1 and errors:
+        raise errors[0]
+    for result in results:
+        if result.error and not quiet:
+            note(f"{result.port}: {result.error.message}")
+    if len(errors) == len(results):
+        raise _failure(errors)
+
+
+def _failure(errors: list[servomex.ServomexError]) -> CommandError:
+    """Give the error that ends the command where all ports failed: what they have in common."""
+    if not errors:
+        return PortError(present_text())
+    if all(isinstance(error, ServomexConfigurationError) for error in errors):
+        return RequestError("none of these ports can be searched")
+    if all(isinstance(error, ServomexConfigurationError | ServomexConnectionError) for error in errors):
+        return PortError("none of these ports could be opened")
+    return NoAnswerError("no analyser found")

@@ -1,0 +1,156 @@
+"""``servomex doctor``: a page on a port, its line and its analyser: what is well, what is not, and the cure."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import servomex
+from servomex.cli.common import (
+    EXIT_CODES,
+    Program,
+    colour_wanted,
+    command_error,
+    interrupts_wait,
+    note,
+    one_line,
+    write_data,
+    write_text,
+)
+from servomex.cli.connection import Connection, line_options, load
+from servomex.enums import ProtocolKind
+
+if TYPE_CHECKING:
+    from servomex.checkup import Order
+    from servomex.finding import Finding
+
+NEXT = "next: 'servomex doctor PORT' for one of these ports, 'servomex discover' to find analysers\n"
+
+_COLOURS = {"PROBLEM": "red", "WARNING": "yellow"}
+_VERDICT_WIDTH = 9
+_CHECK_WIDTH = 11
+_MORE = """\b
+Examples:
+  servomex doctor
+  servomex doctor /dev/ttyUSB0
+  servomex doctor COM11 --address 3 --baudrate 9600
+  servomex doctor /dev/ttyUSB0 --format json > page.json
+"""
+
+
+@click.command(cls=Program, epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.argument("port", required=False, envvar="SERVOMEX_PORT", type=click.Path(readable=False))
+@line_options
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How the page is written to stdout: for people, or as one object on a line.",
+)
+@click.version_option(servomex.__version__, prog_name="servomex")
+def doctor(port: str | None, output_format: str, **given: Any) -> None:
+    """Check a port, its line and its analyser, and say what to do about what is not well.
+
+    Without PORT, the ports of this computer are listed. Nothing is changed at an analyser: what is sent are reads
+    and, behind an answer, loopbacks. It ends by itself; a silent line takes some 20 seconds.
+    """
+    with interrupts_wait():
+        from servomex import checkup, portcheck
+
+    write = write_text if output_format == "text" else _say_nothing
+    if port is None:
+        findings = [*_shown(portcheck.overview(), write)]
+    else:
+        request = Connection(port=port, **given)
+        load(port)
+        with request.logs(), contextlib.closing(checkup.examine(_order(request))) as found:
+            findings = [*_shown(found, write)]
+    if output_format == "json":
+        write_data(_json(port, findings))
+    else:
+        write_text(f"\nverdict: {_verdict(findings)}\n{'' if port else NEXT}")
+    raise click.exceptions.Exit(_exit_code(findings))
+
+
+def _order(request: Connection) -> "Order":
+    """Give what is to be checked, with a voice if somebody looks at stderr."""
+    from servomex.checkup import Order
+
+    watched = not request.quiet and sys.stderr is not None and sys.stderr.isatty()
+    return Order(
+        port=request.port,
+        protocol=ProtocolKind(request.protocol),
+        address=request.address,
+        settings=request.settings,
+        timeout=request.timeout,
+        retries=request.retries,
+        gap=request.gap,
+        listen=request.listen,
+        say=(lambda text: note(f"{text} ...")) if watched else _say_nothing,
+    )
+
+
+def _say_nothing(_text: str) -> None:
+    """Take a text that nobody wants to see."""
+
+
+def _shown(findings: "Iterable[Finding]", write: Callable[[str], None]) -> "Iterator[Finding]":
+    """Write each finding as soon as it is there."""
+    colour = colour_wanted()
+    for finding in findings:
+        write(_text(finding, colour=colour))
+        yield finding
+
+
+def _text(finding: "Finding", *, colour: bool) -> str:
+    """Write what was seen on one line, and the cure on another."""
+    verdict = f"{finding.verdict:<{_VERDICT_WIDTH}}"
+    if colour and finding.verdict in _COLOURS:
+        verdict = click.style(verdict, fg=_COLOURS[finding.verdict])
+    text = f"{verdict}{finding.check:<{_CHECK_WIDTH}}{one_line(finding.seen)}\n"
+    if finding.cure:
+        kind = "cure" if finding.verdict in _COLOURS else "hint"
+        text += f"{'':{_VERDICT_WIDTH + _CHECK_WIDTH}}{kind}: {one_line(finding.cure)}\n"
+    return text
+
+
+def _gravest(findings: "Sequence[Finding]") -> "Finding | None":
+    """Give the first problem, else the first warning; ``None`` when all is well."""
+    return next((item for trouble in _COLOURS for item in findings if item.verdict == trouble), None)
+
+
+def _verdict(findings: "Sequence[Finding]") -> str:
+    """Sum a page up, with the one cure that comes first."""
+    gravest = _gravest(findings)
+    if gravest is None:
+        return "ok"
+    count = sum(item.verdict == gravest.verdict for item in findings)
+    what = gravest.verdict.lower() + ("s" if count > 1 else "")
+    return f"{count} {what}. First of all ({gravest.check}): {one_line(gravest.cure)}"
+
+
+def _json(port: str | None, findings: "Sequence[Finding]") -> str:
+    """Write the page as one object on one line."""
+    gravest = _gravest(findings)
+    record = {
+        "port": port,
+        "verdict": gravest.verdict if gravest else "ok",
+        "check": gravest.check if gravest else None,
+        "cure": gravest.cure if gravest else None,
+        "findings": [
+            {"check": item.check, "verdict": item.verdict, "seen": item.seen, "cure": item.cure}
+            for item in findings
+        ],
+    }
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def _exit_code(findings: "Sequence[Finding]") -> int:
+    """Give the code of the first problem's kind; warnings are none."""
+    errors = [item.error for item in findings if item.error]
+    return command_error(errors[0]).exit_code if errors else 0

@@ -1,0 +1,138 @@
+"""What is heard on a line without an analyser being opened: the messages that pass, and an adapter's echo."""
+
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Literal
+
+import attrs
+
+from servomex import registers
+from servomex.enums import ProtocolKind
+from servomex.link import SerialLink
+from servomex.traffic import Message, TrafficDecoder, crc16
+
+MESSAGE_SILENCE_S = 0.05
+"""Silence that ends a message. Adapters and networks may pause for some milliseconds within one."""
+ECHO_WAIT_S = 1.0
+"""How long an echo or a reply may take to begin."""
+ECHO_SILENCE_S = 0.3
+"""Silence after which neither an echo nor a reply follows any more."""
+ECHO_GAP_S = 0.1
+LONGEST_ECHO_S = 1.0
+"""How long an echo and a reply may go on, on a line that never falls silent."""
+
+Verdict = Literal["echoes", "does not echo", "cannot tell"]
+
+_ON_AND_WIRED = "check that the analyser is on, its mode, address and serial settings, and the wiring"
+
+
+def messages(link: SerialLink, until: float | None = None) -> Iterator[tuple[datetime, Message]]:
+    """Give each message that passes on an open port with its arrival, UTC. Nothing is sent.
+
+    Args:
+        link: The port; the caller holds its lock.
+        until: When to end, on ``time.monotonic()``; never, when ``None``.
+
+    Raises:
+        ServomexConnectionError: The port is closed or was unplugged.
+    """
+    decoder = TrafficDecoder()
+    arrived_at = datetime.now(UTC)
+    while until is None or time.monotonic() < until:
+        data = link.read(time.monotonic() + MESSAGE_SILENCE_S)
+        if data:
+            arrived_at = datetime.now(UTC)
+        for message in decoder.feed(data) if data else decoder.flush():
+            yield arrived_at, message
+    for message in decoder.flush():
+        yield arrived_at, message
+
+
+@attrs.frozen
+class Echo:
+    """What came back for a request.
+
+    Attributes:
+        verdict: ``echoes``, ``does not echo`` or ``cannot tell``.
+        answered: Whether an analyser was heard.
+        sent: The request.
+        received: What came.
+        advice: What that means, and what to do.
+    """
+
+    verdict: Verdict
+    answered: bool
+    sent: bytes
+    received: bytes
+    advice: str
+
+
+def echo(link: SerialLink, address: int, framings: Iterable[ProtocolKind], wait_s: float = ECHO_WAIT_S) -> Echo:
+    """Send a read and look whether it comes back; in each framing until an analyser answers.
+
+    Args:
+        link: An open port; the caller holds its lock.
+        address: Modbus slave address.
+        framings: ``MODBUS_RTU``, ``MODBUS_ASCII``, or both in turn.
+        wait_s: How long an echo or a reply may take to begin.
+
+    Raises:
+        ServomexConnectionError: The port is closed or was unplugged.
+    """
+    tries = []
+    for framing in framings:
+        request = read_request(address, framing)
+        link.settle(ECHO_GAP_S, time.monotonic() + wait_s)
+        link.write(request)
+        tries.append(judge(request, _collect(link, len(request) * link.settings.char_time_s + wait_s)))
+        if tries[-1].answered:
+            return tries[-1]
+    return max(tries, key=lambda found: len(found.received))
+
+
+def read_request(address: int, framing: ProtocolKind) -> bytes:
+    """Frame a read of the analyser's two flags: its reply never equals it, and nothing is changed by it."""
+    span = registers.ANALYSER_FLAGS
+    body = bytes((address, 2)) + span.address.to_bytes(2, "big") + span.count.to_bytes(2, "big")
+    if framing is ProtocolKind.MODBUS_ASCII:
+        return b":%b\r\n" % (body + bytes([-sum(body) & 0xFF])).hex().upper().encode()
+    return body + crc16(body).to_bytes(2, "little")
+
+
+def _collect(link: SerialLink, wait_s: float) -> bytes:
+    """Read until the line has fallen silent again."""
+    received, now = b"", time.monotonic()
+    limit, end = now + wait_s, now + wait_s + LONGEST_ECHO_S
+    while (data := link.read(limit)) and time.monotonic() < end:
+        received += data
+        limit = time.monotonic() + ECHO_SILENCE_S
+    return received
+
+
+def judge(sent: bytes, received: bytes) -> Echo:
+    """Say what a request and the bytes that came for it show."""
+    before, echoed, behind = received.partition(sent)
+    decoder = TrafficDecoder()
+    rest = [*decoder.feed(before + behind), *decoder.flush()]
+    answered = any(message.kind != "noise" for message in rest)
+    verdict: Verdict = "echoes" if echoed else "does not echo" if answered else "cannot tell"
+    return Echo(verdict, answered, sent, received, _advice(verdict, answered, received))
+
+
+def _advice(verdict: Verdict, answered: bool, received: bytes) -> str:
+    if verdict == "echoes":
+        known = "the driver notices that by itself and strips the echo: there is nothing to do"
+        silent = f"no analyser was heard behind the echo: {_ON_AND_WIRED}"
+        return known if answered else f"{known}. But {silent}"
+    if verdict == "does not echo":
+        return "an analyser was heard, and not the request: there is nothing to do"
+    if received:
+        return (
+            f"{len(received)} bytes came that are neither the request nor a message: check the baud rate and the "
+            "other serial settings, and the wiring"
+        )
+    return (
+        "nothing came back, as from an adapter that does not echo while no analyser answers: "
+        f"{_ON_AND_WIRED}, then run it again"
+    )

@@ -1,0 +1,199 @@
+"""What is measured on a line with an analyser: loopbacks, the gap that requests need, and the cadence of readings.
+
+The functions that measure are iterators: each step is one request, and the results grow with it, so that what was
+measured before an interruption is there.
+"""
+
+import contextlib
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+
+from servomex import registers
+from servomex.analyzer import Analyzer
+from servomex.cli.tallies import Cadence, Tally
+from servomex.enums import ProtocolKind
+from servomex.errors import (
+    ServomexConnectionError,
+    ServomexError,
+    ServomexFrameError,
+    ServomexModbusError,
+    ServomexTimeoutError,
+    ServomexTransportError,
+)
+from servomex.exchange import PATIENCE, USUAL_WAIT_S
+from servomex.link import SerialLink
+from servomex.link_client import LOOPBACK, READ_INPUTS, Query
+from servomex.modbus import ModbusClient
+from servomex.registers import message_size
+
+STEADY_GAP_S = 0.1
+"""Silence before the requests that are not counted: twice what the bench unit needed."""
+RECOVERY_S = 10.0
+"""How long the line may take to answer again after a request that failed."""
+TRY_PATIENCES = 3
+"""One try at that takes as long as so many requests: silence, the loopback that proves the line, and a read."""
+
+_PROBE = Query(READ_INPUTS, registers.ANALYSER_FLAGS)
+_LONGEST_CHARS = message_size(5, 0, ascii_framing=True)
+
+
+def loopbacks(client: ModbusClient, count: int, tally: Tally, timeout: float | None = None) -> Iterator[None]:
+    """Send loopbacks with fresh numbers, one attempt each.
+
+    Args:
+        client: The analyser; without retries.
+        count: How many.
+        tally: Where they are counted.
+        timeout: Seconds for each, the gap included; what suits the line when ``None``.
+
+    Raises:
+        ServomexTimeoutError: The analyser does not answer any more.
+        ServomexFrameError: Only damaged replies come any more.
+        ServomexConnectionError: The port was lost.
+    """
+    for _ in range(count):
+        with client.link.conversation(time.monotonic() + RECOVERY_S):
+            _recover(client)
+            tally.late = client.exchange.late_replies
+            _ask_once(client, Query(LOOPBACK, payload=secrets.token_bytes(2)), tally, timeout)
+        yield
+    with client.link.conversation(time.monotonic() + RECOVERY_S), contextlib.suppress(*_FAILURES):
+        _recover(client)  # or a late reply to the last one would not be noticed
+    tally.late = client.exchange.late_replies
+
+
+def gaps(
+    client: ModbusClient, count: int, tallies: Mapping[float, Tally], timeout: float | None = None
+) -> Iterator[None]:
+    """Send reads without repetition, each right after the exchange before it with a certain gap.
+
+    After a failure the line is made to answer again with a long gap first, and what that takes is not counted.
+
+    Args:
+        client: The analyser.
+        count: How many for each gap.
+        tallies: Where they are counted: one for each gap in seconds.
+        timeout: Seconds for each, the gap included; what suits the line when ``None``.
+
+    Raises:
+        ServomexTimeoutError: The analyser does not answer any more.
+        ServomexFrameError: Only damaged replies come any more.
+        ServomexConnectionError: The port was lost.
+    """
+    link = client.link
+    steady = _with_gap(client, max(STEADY_GAP_S, link.gap_s, *tallies))
+    for gap_s, tally in tallies.items():
+        tested = _with_gap(client, gap_s)
+        link.proven.discard(client.address)  # the first one must follow an exchange as closely as the others
+        for _ in range(count):
+            with link.conversation(time.monotonic() + RECOVERY_S):
+                _recover(steady)
+                # Only the steady client learns how fast the analyser is where all counted requests are lost.
+                tested.exchange.slowest_s = steady.exchange.slowest_s
+                _ask_once(tested, _PROBE, tally, timeout)
+            yield
+
+
+def intervals(analyzer: Analyzer, count: int, cadence: Cadence, timeout: float | None = None) -> Iterator[None]:
+    """Take the time between the arrivals of broadcasts.
+
+    Raises:
+        ServomexTimeoutError: Not one came.
+        ServomexConnectionError: The port was lost.
+    """
+    before = analyzer.snapshot().monotonic_ns
+    failure: ServomexError | None = None
+    for _ in range(count):
+        try:
+            arrived = analyzer.poll(wait_fresh=True, timeout=timeout).monotonic_ns
+        except ServomexTimeoutError as error:
+            failure = error
+            cadence.failures += 1
+        else:
+            cadence.seconds.append((arrived - before) / 1e9)
+            before = arrived
+        yield
+    if failure is not None and not cadence.seconds:
+        raise failure
+
+
+def sweeps(analyzer: Analyzer, count: int, cadence: Cadence, timeout: float | None = None) -> Iterator[None]:
+    """Take the time of readings that follow each other without a pause.
+
+    Raises:
+        ServomexError: Not one succeeded; the error of the last.
+        ServomexConnectionError: The port was lost.
+    """
+    failure: ServomexError | None = None
+    for _ in range(count):
+        begun = time.monotonic()
+        try:
+            analyzer.poll(timeout=timeout)
+        except ServomexConnectionError:
+            raise
+        except _FAILURES as error:
+            failure = error
+            cadence.failures += 1
+        else:
+            cadence.seconds.append(time.monotonic() - begun)
+        yield
+    if failure is not None and not cadence.seconds:
+        raise failure
+
+
+_FAILURES = (ServomexTransportError, ServomexFrameError, ServomexModbusError)
+
+
+def single_attempts(link: SerialLink, address: int, protocol: ProtocolKind) -> ModbusClient:
+    """Give a client of an analyser that repeats nothing."""
+    return ModbusClient(link, address, protocol, retries=0)
+
+
+def _with_gap(client: ModbusClient, gap_s: float) -> ModbusClient:
+    """Give a client of the same analyser that keeps another gap and repeats nothing."""
+    link = client.link
+    usual_s, link.gap_s = link.gap_s, gap_s
+    try:
+        return single_attempts(link, client.address, client.protocol)
+    finally:
+        link.gap_s = usual_s
+
+
+def _recover(client: ModbusClient) -> None:
+    """Make the analyser answer again after a failure, so that nothing older can disturb what is measured next."""
+    deadline = time.monotonic() + RECOVERY_S
+    while client.address not in client.link.proven:
+        try:
+            client.exchange.ask(_PROBE, min(deadline, time.monotonic() + TRY_PATIENCES * _patience_s(client)))
+        except ServomexModbusError:
+            return
+        except (ServomexTimeoutError, ServomexFrameError):
+            if time.monotonic() >= deadline:
+                raise
+        else:
+            return
+
+
+def _ask_once(client: ModbusClient, query: Query, tally: Tally, timeout: float | None) -> None:
+    tally.sent += 1
+    try:
+        wait_s = _patience_s(client) if timeout is None else timeout
+        reply = client.exchange.ask(query, time.monotonic() + wait_s)
+    except ServomexModbusError:
+        tally.refused += 1
+    except ServomexTimeoutError:
+        tally.lost += 1
+    except ServomexFrameError:
+        tally.damaged += 1
+    else:
+        tally.round_trips_s.append((time.monotonic_ns() - reply.sent_ns) / 1e9)
+        tally.answered += 1
+
+
+def _patience_s(client: ModbusClient) -> float:
+    """Seconds in which a request is answered, unless it is lost: as the driver waits before it repeats one."""
+    shortest, longest = USUAL_WAIT_S
+    slowest_s = client.exchange.slowest_s
+    line_s = client.link.gap_s + 2 * _LONGEST_CHARS * client.link.settings.char_time_s
+    return line_s + max(PATIENCE * slowest_s, min(longest, max(shortest, 4 * slowest_s)))

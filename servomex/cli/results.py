@@ -1,0 +1,132 @@
+"""How ``servomex diag`` writes what it found: functions to a table for people, or to one object on a line."""
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+
+from servomex.cli.common import one_line
+from servomex.cli.hearing import Echo
+from servomex.cli.tallies import Cadence, Summary, Tally, smallest_safe_gap, summary
+from servomex.traffic import Message
+
+MS = 1000
+
+
+@attrs.frozen
+class Source:
+    """Where something was measured.
+
+    Attributes:
+        port: The port.
+        protocol: The communication mode.
+        address: The Modbus slave address, if it has one.
+    """
+
+    port: str
+    protocol: str
+    address: int | None
+
+    def __str__(self) -> str:
+        address = "" if self.address is None else f", address {self.address}"
+        return one_line(f"{self.port}, {self.protocol}{address}")
+
+
+def loopbacks(source: Source, tally: Tally, *, as_json: bool) -> str:
+    """Write what became of loopbacks."""
+    counts = attrs.asdict(tally)
+    round_trips = summary(counts.pop("round_trips_s"))
+    if as_json:
+        return json_line({**attrs.asdict(source), **counts, "round_trip_s": _rounded(round_trips)})
+    return f"{source}, loopbacks\n{_counts(counts)}{_durations(round_trips, 'round trip')}"
+
+
+def cadence(source: Source, what: str, found: Cadence, *, as_json: bool) -> str:
+    """Write how regularly readings came."""
+    counts = {"count": len(found.seconds), "failures": found.failures, "dropped": found.dropped}
+    durations = summary(found.seconds)
+    if as_json:
+        return json_line({**attrs.asdict(source), "of": what, **counts, "seconds": _rounded(durations)})
+    return f"{source}, {what}\n{_counts(counts)}{_durations(durations, '', deviation=True)}"
+
+
+def gaps(source: Source, tallies: Mapping[float, Tally], complete: bool, *, as_json: bool) -> str:
+    """Write what was lost with each gap and, when all of it was measured, which gap to choose."""
+    safe = smallest_safe_gap(tallies) if complete else None
+    if as_json:
+        rows = [{"gap": gap_s, **_losses(tally)} for gap_s, tally in tallies.items()]
+        return json_line({**attrs.asdict(source), "gaps": rows, "recommended": safe})
+    cells = [
+        (f"{gap_s:g} s", tally.sent, tally.lost, tally.damaged, f"{100 * tally.failure_rate:.0f} %")
+        for gap_s, tally in tallies.items()
+    ]
+    table = _aligned([("gap", "sent", "lost", "damaged", "rate"), *cells])
+    return f"{source}, requests after a gap\n{table}" + (_gap_advice(safe, max(tallies)) if complete else "")
+
+
+def _losses(tally: Tally) -> dict[str, float]:
+    rate = round(tally.failure_rate, 4)
+    return {"sent": tally.sent, "lost": tally.lost, "damaged": tally.damaged, "rate": rate}
+
+
+def _gap_advice(safe: float | None, longest: float) -> str:
+    if safe is None:
+        longer = longest or 0.05
+        return (
+            f"Some were lost with the longest gap. Try longer ones: --gaps {2 * longer:g},{4 * longer:g}. If they "
+            "lose as many, the gap is not the cause: look at the wiring and the settings.\n"
+        )
+    others = "" if safe == longest else ", nor with a longer one"
+    return f"Recommended: --gap {safe:g}. Nothing was lost with it{others}.\n"
+
+
+def echo(port: str, found: Echo, *, as_json: bool) -> str:
+    """Write whether the adapter echoes."""
+    if not as_json:
+        return one_line(f"{port}: {found.verdict}: {found.advice}") + "\n"
+    record = attrs.asdict(found)
+    return json_line({"port": port, **record, "sent": found.sent.hex(), "received": found.received.hex()})
+
+
+def message_line(arrived_at: datetime, message: Message, *, with_bytes: bool) -> str:
+    """Write a message in words, and its bytes behind them if they are wanted."""
+    clock = arrived_at.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "milliseconds")
+    bytes_ = f"  [{message.raw.hex(' ')}]" if with_bytes else ""
+    return f"{clock} {one_line(message.text)}{bytes_}\n"
+
+
+def message_json(arrived_at: datetime, message: Message) -> str:
+    """Write a message as one object on one line."""
+    return json_line({"received_at": arrived_at.isoformat(), **attrs.asdict(message), "raw": message.raw.hex()})
+
+
+def json_line(record: Mapping[str, Any]) -> str:
+    """Write one object on one line."""
+    return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _rounded(found: Summary | None) -> dict[str, float] | None:
+    return None if found is None else {key: round(value, 6) for key, value in attrs.asdict(found).items()}
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return _aligned([tuple(counts), tuple(counts.values())])
+
+
+def _durations(found: Summary | None, what: str, *, deviation: bool = False) -> str:
+    """Write durations in milliseconds; nothing when there are none."""
+    if found is None:
+        return ""
+    columns = {"min": found.minimum, "median": found.median, "p99": found.p99, "max": found.maximum}
+    if deviation:
+        columns["deviation"] = found.deviation
+    return _aligned([(what, *columns), ("ms", *(f"{MS * value:.1f}" for value in columns.values()))])
+
+
+def _aligned(rows: Iterable[Iterable[object]]) -> str:
+    """Write cells in columns, at the right of each."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "".join("  ".join(map(str.rjust, row, widths)) + "\n" for row in cells)

@@ -1,0 +1,84 @@
+"""The figures of ``servomex diag``: what became of requests, and how long things took."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+
+@attrs.frozen
+class Summary:
+    """Durations in short, in seconds."""
+
+    minimum: float
+    median: float
+    p99: float
+    maximum: float
+    deviation: float
+
+
+def summary(seconds: Sequence[float]) -> Summary | None:
+    """Sum durations up; ``None`` when there are none. The deviation is that of a sample, 0 for a single one."""
+    if not seconds:
+        return None
+    several = len(seconds) > 1
+    return Summary(
+        min(seconds),
+        statistics.median(seconds),
+        statistics.quantiles(seconds, n=100, method="inclusive")[98] if several else seconds[0],
+        max(seconds),
+        statistics.stdev(seconds) if several else 0.0,
+    )
+
+
+@attrs.define
+class Tally:
+    """What became of requests that were sent once each.
+
+    Attributes:
+        sent: How many were sent.
+        answered: The right reply came in time.
+        refused: An exception reply came.
+        lost: Nothing came in time.
+        damaged: Something else came.
+        late: Replies that came after they had been given up, as far as they were noticed.
+        round_trips_s: From sending each to the last byte of its reply.
+    """
+
+    sent: int = 0
+    answered: int = 0
+    refused: int = 0
+    lost: int = 0
+    damaged: int = 0
+    late: int = 0
+    round_trips_s: list[float] = attrs.field(factory=list)
+
+    @property
+    def failure_rate(self) -> float:
+        """The share that was lost or damaged, 0 to 1."""
+        return (self.lost + self.damaged) / self.sent if self.sent else 0.0
+
+
+def smallest_safe_gap(tallies: Mapping[float, Tally]) -> float | None:
+    """Give the smallest gap with which nothing was lost or damaged, nor with any longer one; ``None`` if none."""
+    safe = None
+    for gap_s in sorted(tallies, reverse=True):
+        if tallies[gap_s].failure_rate or not tallies[gap_s].sent:
+            break
+        safe = gap_s
+    return safe
+
+
+@attrs.define
+class Cadence:
+    """How regularly readings come.
+
+    Attributes:
+        seconds: The durations: of sweeps, or between broadcasts.
+        failures: Readings that failed.
+        dropped: Broadcasts, or replies, that were refused as damaged or late.
+    """
+
+    seconds: list[float] = attrs.field(factory=list)
+    failures: int = 0
+    dropped: int = 0

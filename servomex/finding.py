@@ -1,0 +1,44 @@
+"""What a check of the check-up has found: what was seen, what it means, and the cure."""
+
+from enum import StrEnum
+
+import attrs
+
+from servomex.errors import ServomexError
+
+
+class Verdict(StrEnum):
+    """What a check has come to."""
+
+    OK = "ok"
+    WARNING = "WARNING"
+    PROBLEM = "PROBLEM"
+    SKIPPED = "skipped"
+
+
+@attrs.frozen
+class Finding:
+    """What a check has found.
+
+    Attributes:
+        check: Which check: one of :data:`CHECKS`, or ``channel``.
+        verdict: What it has come to.
+        seen: What was seen.
+        cure: What to do about it; of what is ok, a hint. Empty when there is nothing to do.
+        error: The error that a problem shows itself by; ``None`` for everything else.
+    """
+
+    check: str
+    verdict: Verdict
+    seen: str
+    cure: str = ""
+    error: ServomexError | None = None
+
+
+def problem(check: str, error: ServomexError) -> Finding:
+    """Give an error as a finding: its last sentence is the cure."""
+    seen, _, cure = error.message.rpartition(". ")
+    if not seen:
+        seen, colon, rest = cure.partition(": check ")
+        cure = f"Check {rest}" if colon else "Run it again with -vv, which shows every byte"
+    return Finding(check, Verdict.PROBLEM, seen, cure, error)

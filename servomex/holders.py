@@ -1,0 +1,80 @@
+"""Which other programs have a port open, as far as the system tells: Linux does, elsewhere nobody is known."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+PROC = Path("/proc")
+"""Where Linux shows what is open in each process."""
+
+_PTY_MASTER = (5, 2)
+_PTY_MAJORS = range(136, 144)
+
+
+class Holder(NamedTuple):
+    """A program that has a port open."""
+
+    pid: int
+    program: str
+
+    def __str__(self) -> str:
+        return f"{self.program} (pid {self.pid})"
+
+
+def holders(device: str) -> list[Holder]:
+    """Find the other programs that have a device open; those of other users only with the right to look.
+
+    Whoever serves a pseudo-terminal keeps both of its ends open, and is no rival for the one.
+    """
+    wanted = _number(Path(device))
+    if wanted is None:
+        return []
+    served = wanted[0] in _PTY_MAJORS
+    found = []
+    for pid in _other_processes():
+        opened = set(_open_devices(pid))
+        if wanted in opened and not (served and _PTY_MASTER in opened):
+            found.append(Holder(pid, _program(pid)))
+    return found
+
+
+def _number(path: Path) -> tuple[int, int] | None:
+    """Give the number of a character device, which all its names share; ``None`` where there is none."""
+    try:
+        state = path.stat()
+        return (os.major(state.st_rdev), os.minor(state.st_rdev)) if stat.S_ISCHR(state.st_mode) else None
+    except (OSError, ValueError, AttributeError):  # Windows has no such numbers
+        return None
+
+
+def _other_processes() -> list[int]:
+    try:
+        names = [entry.name for entry in PROC.iterdir()]
+    except OSError:
+        return []
+    return sorted(int(name) for name in names if name.isdecimal() and int(name) != os.getpid())
+
+
+def _open_devices(pid: int) -> Iterator[tuple[int, int]]:
+    """Give the numbers of the devices that a process has open; none when it has ended, or may not be looked at."""
+    try:
+        opened = list((PROC / str(pid) / "fd").iterdir())
+    except OSError:
+        return
+    for entry in opened:
+        try:
+            target = str(entry.readlink())
+        except OSError:
+            continue  # closed since it was listed
+        number = _number(entry) if "/dev/" in target else None  # files on a dead network drive would block
+        if number:
+            yield number
+
+
+def _program(pid: int) -> str:
+    try:
+        return (PROC / str(pid) / "comm").read_text("utf-8", "replace").strip()
+    except OSError:
+        return "a program"

@@ -1,0 +1,149 @@
+"""What an analyser must fit in with to join others on a port: one link, one framing, one address each."""
+
+import contextlib
+import os
+from collections.abc import Iterable
+from typing import TypeAlias
+
+import attrs
+
+from servomex.analyzer import Analyzer
+from servomex.enums import ChannelId, ProtocolKind
+from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexError, ServomexValidationError
+from servomex.link import SerialLink
+from servomex.opening import open_device
+from servomex.portnames import device_of
+from servomex.settings import SerialSettings
+from servomex.shared_port import Member
+
+Source: TypeAlias = str | os.PathLike[str] | SerialLink | Analyzer
+
+GAP_S = 0.05
+"""The silence before each request on a port that is opened here, unless something else was asked for."""
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """How an analyser is to be opened, as :meth:`ServomexManager.add` was told and has checked."""
+
+    protocol: ProtocolKind = ProtocolKind.AUTO
+    address: int = 1
+    serial_settings: SerialSettings | None = None
+    timeout: float | None = None
+    identify: bool = True
+    channels: frozenset[ChannelId] | None = None
+    retries: int = 2
+    gap: float | None = None
+    listen: float = 10.0
+    reconnect: bool | None = None
+
+    def open(self, link: SerialLink, protocol: ProtocolKind) -> Analyzer:
+        """Open the analyser on a link that is open, in a mode that is known by now, or still to be found."""
+        return open_device(
+            link,
+            protocol=protocol,
+            address=self.address,
+            timeout=self.timeout,
+            identify=self.identify,
+            channels=self.channels,
+            retries=self.retries,
+            listen=self.listen,
+        )
+
+
+def port_identity(port: str, *, windows: bool = os.name == "nt") -> str:
+    """Give what all names that a port has at this moment have in common."""
+    with contextlib.suppress(ServomexError):  # usb:SERIAL while the adapter is away
+        port = device_of(port)
+    if "://" in port:
+        return port
+    return port.removeprefix("\\\\.\\").upper() if windows else os.path.realpath(port)
+
+
+def link_for(source: Source, in_use: Iterable[SerialLink], options: Options) -> SerialLink:
+    """Find the link of a source; for the name of a port that is not in use, a new one that is not open yet.
+
+    Raises:
+        ServomexConfigurationError: Its port is in use through another link.
+        ServomexValidationError: It is no source, or the gap is out of range.
+    """
+    links = list(in_use)
+    if isinstance(source, str | os.PathLike):
+        gap_s = GAP_S if options.gap is None else options.gap
+        reconnect = options.reconnect is not False
+        found = _same_port(os.fspath(source), links)
+        return found or SerialLink(source, options.serial_settings, gap=gap_s, reconnect=reconnect)
+    link = source.link if isinstance(source, Analyzer) else source
+    if not isinstance(link, SerialLink):
+        raise ServomexValidationError(f"a source is the name of a port, a SerialLink or an Analyzer, not {link!r}")
+    other = _same_port(link.port, links)
+    if other not in (None, link):
+        raise ServomexConfigurationError(
+            "the port is in use here already, and two links to one port would mix up its bytes: add the analyser "
+            "by the name of the port",
+            ErrorContext(port=link.port),
+        )
+    return link
+
+
+def _same_port(port: str, links: list[SerialLink]) -> SerialLink | None:
+    identity = port_identity(port)
+    return next((link for link in links if port_identity(link.port) == identity), None)
+
+
+def mode_for(link: SerialLink, here: list[Member], source: Source, options: Options) -> ProtocolKind:
+    """Find the mode in which a source may be opened beside those that are on its link; ``AUTO`` if any will do.
+
+    Raises:
+        ServomexConfigurationError: The port is used in another mode or with other settings.
+        ServomexValidationError: The address is taken.
+    """
+    if isinstance(source, Analyzer):
+        if options != Options():
+            raise ServomexConfigurationError(
+                "an Analyzer is open already: give its protocol, address and other options where it is opened",
+                ErrorContext(link.port, source.protocol),
+            )
+        address = source.client.address if source.client else None
+        return _mode_beside(here, source.protocol, address, link.port)
+    _check_same(link, options)
+    if link.has_reader and not here:
+        raise ServomexConfigurationError(
+            "an analyser in continuous mode is read on this port already: it must be alone there",
+            ErrorContext(port=link.port),
+        )
+    return _mode_beside(here, options.protocol, options.address, link.port)
+
+
+def _check_same(link: SerialLink, options: Options) -> None:
+    for what, asked, used in (
+        ("serial_settings", options.serial_settings, link.settings),
+        ("gap", options.gap, link.gap_s),
+        ("reconnect", options.reconnect, link.reconnect),
+    ):
+        if asked is not None and asked != used:
+            raise ServomexConfigurationError(
+                f"the port is in use with {what} {used}, not {asked}: leave it out, or release the port first",
+                ErrorContext(port=link.port),
+            )
+
+
+def _mode_beside(here: list[Member], protocol: ProtocolKind, address: int | None, port: str) -> ProtocolKind:
+    if not here:
+        return protocol
+    used, names = here[0].analyzer.protocol, ", ".join(member.name for member in here)
+    context = ErrorContext(port, protocol, address)
+    if ProtocolKind.CONTINUOUS_ASCII in (used, protocol):
+        raise ServomexConfigurationError(
+            f"an analyser in continuous mode must be alone on its port, and {names} is there in {used}", context
+        )
+    if protocol not in (ProtocolKind.AUTO, used):
+        raise ServomexConfigurationError(
+            f"all analysers on a port must be in the same mode, and {names} is there in {used}", context
+        )
+    for member in here:
+        if member.address == address:
+            raise ServomexValidationError(
+                f"the address is taken: it is that of {member.name}. Each may occur once on a port", context
+            )
+    return used

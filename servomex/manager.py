@@ -1,0 +1,376 @@
+"""ServomexManager: several analysers on one or more ports, each port with a thread of its own."""
+
+import contextlib
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any, Self, TypeVar
+
+from servomex.analyzer import Analyzer, channel_set
+from servomex.enums import ChannelId, ErrorPolicy, ProtocolKind
+from servomex.errors import ServomexConfigurationError, ServomexConnectionError, ServomexValidationError
+from servomex.joining import Options, Source, link_for, mode_for
+from servomex.link import SerialLink
+from servomex.models import Frame, Sample
+from servomex.settings import SerialSettings
+from servomex.shared_port import DeviceResult, Member, Round, SharedPort
+from servomex.validation import choice, seconds, whole
+
+T = TypeVar("T")
+
+
+class ServomexManager:
+    """Several analysers, on one line or on many ports, asked with one call. A context manager.
+
+    The analysers on one port are asked one after the other, by a thread that belongs to the port; the ports are
+    asked at the same time. Each analyser has its own ``timeout``, which begins when its turn has come.
+
+    An analyser that does not answer costs the others on its line its timeout once. Then it is left out, for 1 s
+    at first and up to 60 s; after each such pause it is asked for its state, which takes half a second, and is
+    read again as soon as it answers anything. Meanwhile its result is a fresh error that says so. A port that is
+    lost costs nobody anything: its analysers fail at once until it is back.
+
+    Any thread may call any method. An operation of :meth:`execute_each` may not: it runs in the thread that the
+    call would wait for.
+
+    Args:
+        error_policy: ``raise``: when analysers fail, a call asks all the others first, and then raises an
+            ``ExceptionGroup`` of all failures, each with a note that names its analyser. ``return``: each result
+            carries its error.
+
+    Raises:
+        ServomexValidationError: The policy is unknown.
+    """
+
+    def __init__(self, *, error_policy: ErrorPolicy | str = ErrorPolicy.RAISE) -> None:
+        self._closed = True
+        self._error_policy = choice(ErrorPolicy, error_policy, "error policy")
+        self._changing = threading.Lock()
+        self._members: dict[str, Member] = {}  # replaced and never changed, so that calls need no lock
+        self._opening: SerialLink | None = None
+        self._closed = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the analysers, in the order in which they were added."""
+        return tuple(self._members)
+
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` was called."""
+        return self._closed
+
+    @property
+    def error_policy(self) -> ErrorPolicy:
+        """What is done with errors."""
+        return self._error_policy
+
+    def add(
+        self,
+        name: str,
+        source: Source,
+        *,
+        protocol: ProtocolKind | str = ProtocolKind.AUTO,
+        address: int = 1,
+        serial_settings: SerialSettings | None = None,
+        timeout: float | None = None,
+        identify: bool = True,
+        channels: Iterable[ChannelId | str] | None = None,
+        retries: int = 2,
+        gap: float | None = None,
+        listen: float = 10.0,
+        reconnect: bool | None = None,
+    ) -> Analyzer:
+        """Open an analyser and take it in under a name.
+
+        A port is opened once and shared by all analysers that are added on it, under whichever of its names. It is
+        closed with the last of them. A :class:`SerialLink` or an :class:`Analyzer` that is passed in stays its
+        user's, who closes it later than the manager. Analysers that are here already are read meanwhile; on the
+        same port they wait for each other.
+
+        Args:
+            name: Names it in results, errors and samples.
+            source: The name of a port, as for :func:`open_device`; a link that was opened; or an analyser that was
+                opened, for which nothing else may be given.
+            protocol: The communication mode. On a port that has analysers already, ``auto`` means theirs. An
+                analyser in continuous mode must be alone on its port.
+            address: Modbus slave address, 1 to 247; each occurs once on a port.
+            serial_settings: 19200 8N1 when left out, or those of the port in use, from which they may not differ.
+            timeout: Seconds that each call takes at most; see :attr:`Analyzer.timeout_s` for the default.
+            identify: Read the channels, which shows that the analyser is there.
+            channels: Read only these; all that are populated when left out.
+            retries: How often a Modbus read is repeated within its deadline, 0 to 10.
+            gap: Seconds of silence before each Modbus request, 0 to 10; 0.05 when left out, or that of the port in
+                use, from which it may not differ.
+            listen: Seconds to wait for the first broadcast, and for ``auto`` to find the mode.
+            reconnect: Reopen a port that was unplugged; ``True`` when left out, or as the port in use does.
+
+        Returns:
+            The analyser. The manager closes it, unless it was passed in.
+
+        Raises:
+            ServomexValidationError: An argument is out of range, the name or the address is taken, or a channel
+                of ``channels`` is not populated.
+            ServomexConfigurationError: The port is used in another mode or with other settings.
+            ServomexConnectionError: The port is missing, busy or forbidden, or the manager is closed.
+            ServomexTimeoutError: No analyser was found.
+            ServomexFrameError: What came is damaged.
+        """
+        options = Options(
+            protocol=choice(ProtocolKind, protocol, "protocol"),
+            address=whole(address, "address", 1, 247),
+            serial_settings=serial_settings,
+            timeout=None if timeout is None else seconds(timeout, "timeout"),
+            identify=identify,
+            channels=None if channels is None else channel_set(channels),
+            retries=whole(retries, "retries", 0, 10),
+            gap=None if gap is None else seconds(gap, "gap", zero=True),
+            listen=seconds(listen, "listen"),
+            reconnect=reconnect,
+        )
+        self._check_usable()
+        with self._changing:
+            self._check_usable()
+            self._check_name(name)
+            try:
+                return self._join(name, source, options)
+            finally:
+                self._opening = None
+
+    def get(self, name: str) -> Analyzer:
+        """Give an analyser by its name.
+
+        Raises:
+            ServomexValidationError: There is none of this name; the error lists those that are there.
+        """
+        return self._member(name).analyzer
+
+    def remove(self, name: str) -> None:
+        """Take an analyser out, and close what the manager has opened for it: the last one closes the port.
+
+        A call that is asking it ends with its result or a :class:`ServomexConnectionError`.
+
+        Raises:
+            ServomexValidationError: There is none of this name.
+            ServomexError: The thread of its port did not end within 5 s: an operation does not come back, or a
+                reading on a link that was passed in, which cannot be ended from here.
+        """
+        self._check_usable()
+        with self._changing:
+            self._leave(self._member(name))
+
+    def poll(
+        self, names: Iterable[str] | None = None, *, timeout: float | None = None
+    ) -> dict[str, DeviceResult[Frame]]:
+        """Read all channels of analysers.
+
+        Args:
+            names: Those to read; all when ``None``.
+            timeout: Seconds that each analyser's own reading may take, as for :meth:`Analyzer.poll`. Waiting for
+                its turn on its port comes on top.
+
+        Returns:
+            The results by name, in the order of ``names``.
+
+        Raises:
+            ExceptionGroup: Some failed, and the policy is ``raise``.
+            ServomexValidationError: A name is unknown, or the timeout is out of range.
+            ServomexConnectionError: The manager is closed.
+        """
+        limit_s = None if timeout is None else seconds(timeout, "timeout")
+        return self._results(self._chosen(names), Round(lambda member: member.poll(limit_s), reads=True))
+
+    def poll_samples(self, *, names: Iterable[str] | None = None, timeout: float | None = None) -> list[Sample]:
+        """Read analysers and give one :class:`Sample` a channel, as rows for a recording.
+
+        Of an analyser that failed, when the policy is ``return``, there is one sample with its error instead.
+
+        Args:
+            names: The analysers to read; all when ``None``.
+            timeout: As for :meth:`poll`.
+
+        Raises:
+            ExceptionGroup: Some failed, and the policy is ``raise``.
+            ServomexValidationError: A name is unknown, or the timeout is out of range.
+            ServomexConnectionError: The manager is closed.
+        """
+        members = self._chosen(names)
+        limit_s = None if timeout is None else seconds(timeout, "timeout")
+        results = self._results(members, Round(lambda member: member.poll(limit_s), reads=True))
+        rows: list[Sample] = []
+        for member in members:
+            frame, error = results[member.name].value, results[member.name].error
+            rows += [_failed(member, error)] if frame is None else frame.as_samples(device=member.name)
+        return rows
+
+    def execute_each(
+        self, op: Callable[[Analyzer], T], names: Iterable[str] | None = None
+    ) -> dict[str, DeviceResult[T]]:
+        """Carry out an operation with each analyser, in the thread of its port.
+
+        It is carried out also where an analyser does not answer or its port is lost: what it does, such as to stop
+        a calibration, must not be left out because of what happened before. Its errors and what the line showed
+        count like those of a reading. As long as it lasts, the port does nothing else for the manager.
+
+        Args:
+            op: Is given the analyser. It must not call the manager.
+            names: The analysers; all when ``None``.
+
+        Returns:
+            What it returned, by name, in the order of ``names``.
+
+        Raises:
+            ExceptionGroup: It failed for some, and the policy is ``raise``.
+            BaseException: What it raised that is no ``Exception``, such as ``SystemExit``; no further analyser is
+                begun with then.
+            ServomexValidationError: A name is unknown.
+            ServomexConnectionError: The manager is closed.
+        """
+        return self._results(self._chosen(names), Round(lambda member: member.operate(op), reads=False))
+
+    def close(self) -> None:
+        """Close what the manager has opened, and end its threads. Calls that wait end with an error.
+
+        May be called twice, and by any thread but that of an operation.
+
+        Raises:
+            ServomexError: The thread of a port did not end within 5 s, as for :meth:`remove`. The rest is closed.
+        """
+        self._check_caller()
+        self._closed = True
+        if (link := self._opening) is not None:
+            link.close()  # ends an add() that waits for its analyser
+        with self._changing, contextlib.ExitStack() as rest:
+            members = list(self._members.values())
+            for member in members:
+                member.port.end()
+                rest.callback(self._leave, member)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True) and self._members:
+            warnings.warn(
+                f"the manager of {', '.join(self._members)} was never closed: use 'with', or call close()",
+                ResourceWarning,
+                stacklevel=1,
+            )
+            self.close()
+
+    def __repr__(self) -> str:
+        return f"<ServomexManager {'closed' if self._closed else ', '.join(self._members) or 'empty'}>"
+
+    def _check_usable(self) -> None:
+        self._check_caller()
+        if self._closed:
+            raise ServomexConnectionError("the manager was closed")
+
+    def _check_caller(self) -> None:
+        if any(member.port.is_calling for member in self._members.values()):
+            raise ServomexConfigurationError(
+                "an operation cannot call the manager, whose thread it runs in: use the analyser that it is given"
+            )
+
+    def _check_name(self, name: str) -> None:
+        if not isinstance(name, str) or not name:
+            raise ServomexValidationError(f"the name of an analyser is a text, not {name!r}")
+        if name in self._members:
+            raise ServomexValidationError(f"there is an analyser {name!r} already: remove it first")
+
+    def _member(self, name: str) -> Member:
+        if self._closed:
+            raise ServomexConnectionError("the manager was closed")
+        member = self._members.get(name)
+        if member is None:
+            here = ", ".join(self._members) or "none"
+            raise ServomexValidationError(f"there is no analyser {name!r}; there are {here}")
+        return member
+
+    def _chosen(self, names: Iterable[str] | None) -> list[Member]:
+        self._check_usable()
+        if names is None:
+            return list(self._members.values())
+        if isinstance(names, str):
+            raise ServomexValidationError(f"names are a list such as ['a', 'b'], not the text {names!r}")
+        return [self._member(name) for name in dict.fromkeys(names)]
+
+    def _join(self, name: str, source: Source, options: Options) -> Analyzer:
+        """Check whether a source fits in with those that are here; open its port if need be, and its analyser."""
+        link = link_for(source, {member.port.link for member in self._members.values()}, options)
+        here = [member for member in self._members.values() if member.port.link is link]
+        protocol = mode_for(link, here, source, options)
+        with contextlib.ExitStack() as undo:
+            port = here[0].port if here else SharedPort(link, owned=isinstance(source, str | os.PathLike))
+            if not here:
+                undo.callback(port.close)
+            self._opening = link if port.owned else None
+            if port.owned and not here:
+                link.open()
+            self._check_usable()  # again: close() can only end what it has seen
+            analyzer = source if isinstance(source, Analyzer) else options.open(link, protocol)
+            if analyzer is not source:
+                undo.callback(analyzer.close)
+                analyzer.name = name
+            if not here:
+                port.start()
+            undo.callback(self._forget, name)
+            member = Member(name, analyzer, port, owned=analyzer is not source)
+            self._members = {**self._members, name: member}
+            undo.pop_all()
+        return analyzer
+
+    def _forget(self, name: str) -> None:
+        self._members = {key: member for key, member in self._members.items() if key != name}
+
+    def _leave(self, member: Member) -> None:
+        self._forget(member.name)
+        member.removed = True
+        with contextlib.ExitStack() as rest:  # the last that was put there comes first
+            if not any(other.port is member.port for other in self._members.values()):
+                member.port.end()
+                rest.callback(member.port.close)
+            if member.owned:
+                rest.callback(member.analyzer.close)
+
+    def _results(self, members: list[Member], asked: Round[T]) -> dict[str, DeviceResult[T]]:
+        """Let each port's thread ask its analysers, and wait for all of them."""
+        try:
+            ports = dict.fromkeys(member.port for member in members)
+            turns = [port.submit(asked, [item for item in members if item.port is port]) for port in ports]
+            for turn in turns:
+                turn.wait()
+        except BaseException:
+            asked.stopped = True
+            raise
+        if asked.fatal is not None:
+            raise asked.fatal
+        results = {member.name: asked.results.get(member.name) or self._gone(member) for member in members}
+        if self._error_policy is ErrorPolicy.RAISE:
+            _raise_failures(results)
+        return results
+
+    def _gone(self, member: Member) -> DeviceResult[Any]:
+        what = "the manager was closed" if self._closed else "the analyser was removed from the manager"
+        return DeviceResult(member.name, error=ServomexConnectionError(what, member.context()))
+
+
+def _raise_failures(results: dict[str, DeviceResult[T]]) -> None:
+    failures = {name: result.error for name, result in results.items() if result.error is not None}
+    if not failures:
+        return
+    for name, error in failures.items():
+        error.add_note(f"the analyser was {name!r}")
+    raise ExceptionGroup(
+        f"{len(failures)} of {len(results)} analysers failed: {', '.join(failures)}", list(failures.values())
+    )
+
+
+def _failed(member: Member, error: Exception | None) -> Sample:
+    return Sample(member.name, member.analyzer.protocol, datetime.now(UTC), time.monotonic_ns(), error=str(error))

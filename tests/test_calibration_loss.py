@@ -1,0 +1,257 @@
+"""Whatever is lost around a start: the coil gets a 1 once at most, and a 0 as soon as that can be done."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from servomex import (
+    Analyzer,
+    ModbusClient,
+    ServomexCalibrationError,
+    ServomexError,
+    ServomexTimeoutError,
+    open_device,
+)
+from servomex.registers import START_COILS
+from servomex.simulator import VirtualAnalyzer, VirtualLine
+from tests.calibrating import READ, WRITE_0, WRITE_1, coils, far_end, left_at_one, losing, shorten_waits
+from tests.hook_port import HookPort, answering
+from tests.modbus_bytes import Framing, ascii_, rtu
+
+MODES = ["modbus_rtu", "modbus_ascii"]
+FRAMINGS: list[tuple[str, Framing]] = [("modbus_rtu", rtu), ("modbus_ascii", ascii_)]
+ON, OFF = "FF00", "0000"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_waits(monkeypatch)
+
+
+@pytest.fixture
+def analyzer(line: VirtualLine) -> Iterator[Analyzer]:
+    with open_device(line.url, protocol="modbus_rtu", gap=0.002) as opened_one:
+        yield opened_one
+
+
+class TestLoss:
+    @pytest.mark.parametrize(
+        ("meddle", "log"),
+        [
+            (losing("reply lost", WRITE_1), [True, False]),
+            (losing("reply lost", WRITE_0), [True, False]),
+            (losing("request lost", WRITE_0), [True, False]),
+            (losing("reply lost", READ), [True, False]),
+            (losing("reply lost", WRITE_1, READ, WRITE_0), [True, False]),
+        ],
+        ids=["reply to the 1", "reply to the 0", "the 0", "a reading back", "three replies"],
+    )
+    def test_a_loss_is_resolved_by_reading_back(self, meddle: Callable[[bytes], str], log: list[bool]) -> None:
+        analyser = VirtualAnalyzer()
+        with open_device(far_end(analyser, meddle), protocol="modbus_rtu", gap=0.002) as analyzer:
+            assert analyzer.start_calibration(1, confirm=True, timeout=8).active
+        assert coils(analyser) == [(1, value) for value in log]
+
+    def test_a_start_that_did_not_reach_the_analyser_is_not_repeated(self) -> None:
+        analyser = VirtualAnalyzer()
+        port = far_end(analyser, losing("request lost", WRITE_1))
+        with (
+            open_device(port, protocol="modbus_rtu", gap=0.002) as analyzer,
+            pytest.raises(ServomexCalibrationError, match="did not reach the analyser") as caught,
+        ):
+            analyzer.start_calibration(1, confirm=True, timeout=8)
+        assert caught.value.running is False
+        assert sum(data[1:6] == WRITE_1 for data in port.written) == 1
+        assert coils(analyser) == [(1, False)]
+
+    def test_a_refused_start_says_so(self) -> None:
+        analyser = VirtualAnalyzer()
+        answer = answering(analyser)
+        port = HookPort(lambda port, data: port.at(0.001, rtu("01 85 03") if data[1] == 5 else answer(data)))
+        with (
+            open_device(port, protocol="modbus_rtu", gap=0.002) as analyzer,
+            pytest.raises(ServomexCalibrationError, match="exception 03") as caught,
+        ):
+            analyzer.start_calibration(1, confirm=True, timeout=8)
+        assert caught.value.running is False
+
+    def test_a_coil_that_does_not_take_the_one_is_an_error(self) -> None:
+        answer = answering(VirtualAnalyzer())
+        port = HookPort(lambda port, data: port.at(0.001, data if data[1] == 5 else answer(data)))
+        with (
+            open_device(port, protocol="modbus_rtu", gap=0.002) as analyzer,
+            pytest.raises(ServomexCalibrationError, match="did not take the 1"),
+        ):
+            analyzer.start_calibration(1, confirm=True, timeout=8)
+
+    def test_half_of_the_time_is_kept_for_the_way_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The last repetition of a reading waits as long as it may: it must not use up the time for the 0."""
+        monkeypatch.setattr(ModbusClient, "patience_s", 5.0)
+        analyser = VirtualAnalyzer()
+        lost_until = [0.0]
+
+        def meddle(data: bytes) -> str:
+            if data[1:6] == WRITE_1:
+                lost_until[0] = time.monotonic() + 0.7
+            return "reply lost" if data[1] in (1, 5) and time.monotonic() < lost_until[0] else ""
+
+        with (
+            open_device(far_end(analyser, meddle), protocol="modbus_rtu", gap=0.002) as analyzer,
+            pytest.raises(ServomexCalibrationError, match="nobody knows"),
+        ):
+            analyzer.start_calibration(1, confirm=True, timeout=1.2)
+        assert left_at_one(analyser) == []
+
+    def test_an_echo_that_may_be_one_is_not_taken_for_the_reply_to_a_write(self) -> None:
+        """Noise before every reply hides whether the adapter echoes."""
+        analyser = VirtualAnalyzer()
+        answer = answering(analyser)
+        port = HookPort(lambda port, data: port.at(0.001, data if data[1] == 5 else b"\0" + answer(data)))
+        with open_device(port, protocol="modbus_rtu", gap=0.002) as analyzer:
+            client = ModbusClient(analyzer.link, 1, analyzer.protocol)
+            with pytest.raises(ServomexError):
+                client.write_coil(START_COILS[1], True, time.monotonic() + 2)
+
+    def test_a_coil_that_stays_at_one_is_told_plainly_and_in_time(self) -> None:
+        analyser = VirtualAnalyzer()
+        port = far_end(analyser, losing("request lost", WRITE_0, times=1000))
+        with open_device(port, protocol="modbus_rtu", gap=0.002) as analyzer:
+            begun = time.monotonic()
+            with pytest.raises(ServomexCalibrationError, match="could not be set back to 0") as caught:
+                analyzer.start_calibration(1, confirm=True, timeout=0.8)
+        assert time.monotonic() - begun < 1.8
+        assert caught.value.running is None
+        assert "look at the panel" in caught.value.message
+        assert sum(data[1:6] == WRITE_0 for data in port.written) > 2
+        assert coils(analyser) == [(1, True)]
+
+    def test_an_analyser_that_dies_after_the_one_is_told_plainly(self) -> None:
+        analyser = VirtualAnalyzer()
+        dead = []
+
+        def meddle(data: bytes) -> str:
+            dead.extend([data] if data[1:6] == WRITE_1 else [])
+            return "request lost" if dead and dead[0] is not data else ""
+
+        with (
+            open_device(far_end(analyser, meddle), protocol="modbus_rtu", gap=0.002) as analyzer,
+            pytest.raises(ServomexCalibrationError, match="could not be set back to 0"),
+        ):
+            analyzer.start_calibration(1, confirm=True, timeout=0.8)
+        assert coils(analyser) == [(1, True)]
+
+    def test_an_analyser_that_dies_before_the_one_was_not_asked(self) -> None:
+        analyser = VirtualAnalyzer()
+        dead = [False]
+        with open_device(
+            far_end(analyser, lambda _data: "request lost" if dead[0] else ""), protocol="modbus_rtu", gap=0.002
+        ) as analyzer:
+            dead[0] = True
+            with pytest.raises(ServomexTimeoutError):
+                analyzer.start_calibration(1, confirm=True, timeout=1)
+        assert coils(analyser) == []
+
+
+class TestUnplugged:
+    def unplugging(
+        self, line: VirtualLine, value: bool, monkeypatch: pytest.MonkeyPatch, back_after: float | None
+    ) -> list[threading.Timer]:
+        """Pull the cable when the analyser has heard this value; put it back later."""
+        analyser = line.analysers[0]
+        honest = analyser.write_coils
+        timers: list[threading.Timer] = []
+
+        def write(address: int, values: list[bool]) -> None:
+            honest(address, values)
+            if values == [value] and not timers:
+                line.unplug()
+                timers.append(threading.Timer(back_after or 0, line.plug))
+                if back_after is not None:
+                    timers[0].start()
+
+        monkeypatch.setattr(analyser, "write_coils", write)
+        return timers
+
+    @pytest.mark.parametrize("value", [True, False])
+    def test_the_zero_is_written_when_the_line_is_back(
+        self,
+        analyser: VirtualAnalyzer,
+        line: VirtualLine,
+        analyzer: Analyzer,
+        monkeypatch: pytest.MonkeyPatch,
+        value: bool,
+    ) -> None:
+        timers = self.unplugging(line, value, monkeypatch, back_after=0.3)
+        with contextlib.suppress(ServomexCalibrationError):  # nobody knows whether the 1 was heard
+            analyzer.start_calibration(1, confirm=True, timeout=6)
+        timers[0].join()
+        log = coils(analyser)
+        assert log[0] == (1, True)
+        assert set(log[1:]) == {(1, False)}
+        assert left_at_one(analyser) == []
+
+    def test_a_line_that_stays_away_is_told_plainly_within_the_deadline(
+        self, analyser: VirtualAnalyzer, line: VirtualLine, analyzer: Analyzer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.unplugging(line, True, monkeypatch, back_after=None)
+        begun = time.monotonic()
+        with pytest.raises(ServomexCalibrationError, match="could not be set back to 0") as caught:
+            analyzer.start_calibration(1, confirm=True, timeout=1)
+        assert time.monotonic() - begun < 2
+        assert caught.value.running is None
+        line.plug()
+
+    def test_the_next_start_clears_what_was_left(
+        self, analyser: VirtualAnalyzer, line: VirtualLine, analyzer: Analyzer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.unplugging(line, True, monkeypatch, back_after=None)
+        analyser.cal_phase_s = 0.05
+        with pytest.raises(ServomexCalibrationError):
+            analyzer.start_calibration(1, confirm=True, timeout=0.5)
+        assert left_at_one(analyser) == [1]
+        line.plug()
+        time.sleep(0.3)
+        analyser.cal_phase_s = 5.0
+        analyser.coil_log.clear()
+        assert analyzer.start_calibration(1, confirm=True).active
+        assert coils(analyser) == [(1, False), (1, True), (1, False)]
+
+
+class TestInterrupt:
+    @pytest.mark.parametrize("sign", [WRITE_1, READ, WRITE_0])
+    @pytest.mark.parametrize("count", [1, 3])
+    def test_an_interrupt_leaves_no_coil_at_one(self, sign: bytes, count: int) -> None:
+        """Ctrl-C while the reply to one of the requests is waited for, and again while that is put right."""
+        analyser = VirtualAnalyzer()
+        left = [count]
+
+        def meddle(data: bytes) -> str:
+            if (data[1:6] == sign or left[0] < count) and left[0]:
+                left[0] -= 1
+                answering(analyser)(data)
+                raise KeyboardInterrupt
+            return ""
+
+        with open_device(far_end(analyser, meddle), protocol="modbus_rtu", gap=0.002) as analyzer:
+            with pytest.raises(KeyboardInterrupt):
+                analyzer.start_calibration(1, confirm=True, timeout=8)
+            assert left_at_one(analyser) == []
+            assert [value for _, value in coils(analyser)].count(True) <= 1
+            left[0] = 0
+            assert analyzer.poll(timeout=5)["I1"].value == 20.376
+
+    def test_closing_from_another_thread_ends_the_attempts(
+        self, line: VirtualLine, analyser: VirtualAnalyzer
+    ) -> None:
+        with open_device(line.url, protocol="modbus_rtu", gap=0.002) as analyzer:
+            analyser.refuses_calibration = True
+            thread = threading.Timer(0.3, analyzer.close)
+            thread.start()
+            begun = time.monotonic()
+            with pytest.raises(ServomexError):
+                analyzer.start_calibration(1, confirm=True, timeout=30)
+            thread.join()
+        assert time.monotonic() - begun < 3

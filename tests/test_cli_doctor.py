@@ -1,0 +1,262 @@
+"""``servomex doctor``: six pages, each with its cure; what they look like, and how the command ends."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from servomex import checkup
+from servomex.checkup import CHECKS, Order
+from servomex.cli.doctor import doctor
+from servomex.enums import ProtocolKind
+from servomex.finding import Finding, Verdict
+from servomex.models import ChannelStatus
+from servomex.settings import SerialSettings
+from servomex.simulator import PtyServer, VirtualAnalyzer, VirtualLine
+from tests.conftest import needs_pty
+from tests.examining import (
+    LINE_CHECKS,
+    LISTEN_S,
+    PORT_CHECKS,
+    SHORT,
+    SILENT,
+    Page,
+    check_problem,
+    examine_quickly,
+    page,
+    page_of,
+)
+from tests.test_cli_read import finish, invoke, start
+from tests.test_cli_read import program as commands_of
+from tests.usb_ports import adapter, built_in, plug
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait less."""
+    examine_quickly(monkeypatch)
+
+
+def test_a_healthy_modbus_analyser(tmp_path: Path) -> None:
+    found = page(VirtualLine(), "--trace", str(tmp_path / "trace"))
+    assert " > 01 02 03 e8 " in (tmp_path / "trace").read_text(encoding="utf-8")
+    assert (found.code, found.record["verdict"], found.record["cure"]) == (0, "ok", None)
+    assert found.verdicts(*CHECKS) == {"ok", "skipped"}
+    assert found["line"] == ("ok", "silent for 0.0 s, before anything was sent", "")
+    assert found["mode"] == ("ok", "an analyser in mode modbus_rtu at address 1", "")
+    hint = "In scripts, --protocol modbus_rtu saves looking for the mode"
+    seen = "19200 8N1, address 1, gap 0.005 s, retries 2, timeout by the line, listen 0.12 s"
+    assert found["settings"] == ("ok", seen, hint)
+    assert found["gap"] == ("ok", "of 3 small reads with a gap of 0.005 s each was answered", "")
+    assert found["echo"] == ("ok", "there is none", "")
+    assert found["broadcast"] == ("skipped", "there are none in the Modbus modes", "")
+    assert found["clock"] == ("skipped", "Modbus does not tell it", "")
+    assert found["analyser"] == ("ok", "no fault, no maintenance, all groups on sample", "")
+    channels = ["I1 Oxygen 20.376 %", "I2 CO 0.084 %", "I3 CO₂ 0.25 %", "E1 0.0 mA", "E2 0.0 mA"]
+    assert found.all("channel") == [("ok", channel, "") for channel in channels]
+
+
+def test_a_continuous_analyser() -> None:
+    line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.1))
+    found = page(line)
+    assert (found.code, found.record["verdict"]) == (0, "ok")
+    assert found["mode"] == ("ok", "an analyser in mode continuous", "")
+    assert found["gap"] == ("skipped", "nothing is asked", "")
+    verdict, seen, _ = found["broadcast"]
+    assert verdict == "ok"
+    assert re.fullmatch(r"one every 0\.1 s, the last is 0\.\d s old, 0 dropped", seen)
+    assert re.fullmatch(r"it shows [\d :-]{19}, [01]\.\d s behind this computer's", found["clock"][1])
+    assert found.all("channel")[2] == ("ok", "I3 CO2 0.25 %", "")
+
+
+def test_a_silent_line() -> None:
+    started = time.monotonic()
+    found = page(VirtualLine(VirtualAnalyzer(faults=SILENT)))
+    assert time.monotonic() - started < LISTEN_S + 3.0
+    seen = (
+        r"no analyser found in 0\.\d s: nothing answered Modbus RTU or ASCII at address 1, and no broadcast came "
+        r"\(its frame frequency may be longer, or 0\); nor did anything at the addresses 1 to 2, or at 9600 baud"
+    )
+    cure = "Not one byte came: check that the analyser is on, the wiring, the address and the serial settings"
+    check_problem(found, "mode", seen, cure)
+    assert found["echo"] == ("skipped", "nothing came back that would show one", "")
+    assert found["gap"] == ("skipped", "there is nobody to ask", "")
+    assert found["analyser"] == ("skipped", "because of the problem above", "")
+    assert found.verdicts(*PORT_CHECKS, "line", "settings") == {"ok", "skipped"}
+
+
+def test_an_echo_without_an_analyser() -> None:
+    found = page(VirtualLine(VirtualAnalyzer(faults=SILENT), echo=True))
+    cure = "Only the adapter's echo came back: check the wiring, and that the analyser is on"
+    check_problem(found, "mode", "no analyser found in .*", cure)
+    assert found["echo"] == ("ok", "the adapter sends back what is written, and that is stripped", "")
+
+
+def test_an_echo_with_an_analyser() -> None:
+    found = page(VirtualLine(echo=True))
+    assert found.code == 0
+    assert found["echo"] == ("ok", "the adapter sends back what is written, and that is stripped", "")
+    assert found.verdicts(*LINE_CHECKS) == {"ok", "skipped"}
+
+
+@needs_pty
+def test_a_missing_port_is_named_with_those_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    plug(monkeypatch, built_in("/dev/ttyS0"), adapter("/dev/ttyUSB3", "A50285BI"))
+    found = page_of("/dev/ttyNowhere")
+    cure = "Plug its adapter in, or name another port; present are /dev/ttyUSB3 (usb:A50285BI), /dev/ttyS0"
+    check_problem(found, "port", "there is no port /dev/ttyNowhere", cure, code=3)
+    assert found.verdicts(*CHECKS[2:]) == {"skipped"}
+
+
+@needs_pty
+def test_a_forbidden_port_comes_with_its_group() -> None:
+    privileges: tuple[str, ...] = ()
+    if os.geteuid() == 0:
+        if not shutil.which("setpriv"):
+            pytest.skip("nothing is forbidden to root")
+        privileges = ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
+    with PtyServer(VirtualLine()) as server:
+        port = Path(server.port)
+        port.chmod(0)
+        group = port.group()
+        code, stdout, stderr = finish(
+            start("doctor", server.port, "--format", "json", main="main", before=privileges)
+        )
+    if stderr.startswith("setpriv"):
+        pytest.skip(stderr)
+    cure = f"It belongs to the group {group}: sudo usermod -aG {group} $USER, then log in again"
+    check_problem(Page(json.loads(stdout), code), "access", f"{port} may not be opened by this user", cure, code=3)
+
+
+@pytest.mark.parametrize(
+    ("after_s", "checks"), [(0.01, {"line"}), (0.04, {"mode"}), (0.1, {"mode", "gap", "analyser"})]
+)
+def test_a_port_that_is_lost_on_the_way_is_the_problem_where_it_happened(after_s: float, checks: set[str]) -> None:
+    found = page(VirtualLine(unplug_after=after_s))
+    (name,) = [check for check in CHECKS if found.verdicts(check) == {"PROBLEM"}]
+    assert name in checks
+    assert found[name][1].startswith("the port was lost (")
+    assert found[name][2] == "Check the cable and the adapter; open it again"
+    assert found.code == 3
+
+
+def test_the_page_is_written_for_people() -> None:
+    line = VirtualLine(VirtualAnalyzer(address=2))
+    result = invoke(line.url, *SHORT, command=doctor)
+    lines = result.stdout.splitlines()
+    assert (result.exit_code, result.stderr) == (4, "")
+    assert lines[1:6] == [
+        f"ok       port       {line.url} is a URL, and no device of this computer",
+        "skipped  access     shows only when it is opened",
+        "ok       opening    it opens",
+        "ok       line       silent for 0.0 s, before anything was sent",
+        "PROBLEM  mode       an analyser answers at address 2, not 1",
+    ]
+    assert lines[6] == "                    cure: Use --address 2, or set address 1 on its panel"
+    assert lines[-3:] == [
+        "skipped  analyser   because of the problem above",
+        "",
+        "verdict: 1 problem. First of all (mode): Use --address 2, or set address 1 on its panel",
+    ]
+
+
+def test_what_the_instrument_says_cannot_drive_a_terminal() -> None:
+    analyser = VirtualAnalyzer()
+    analyser["I1"].name = "\x1b[31m"
+    for port in (VirtualLine(analyser).url, "/dev/a\nb\x1b[31m"):
+        result = invoke(port, *SHORT, command=doctor)
+        assert "\x1b" not in result.stdout
+        assert all(line[:9].strip() in {*Verdict, "", "verdict:"} for line in result.stdout.splitlines())
+
+
+def test_several_warnings_are_counted_and_the_first_is_the_one_to_begin_with() -> None:
+    analyser = VirtualAnalyzer()
+    analyser.fault = analyser.maintenance = True
+    analyser["I2"].status = ChannelStatus(fault=True)
+    line = VirtualLine(analyser)
+    result = invoke(line.url, *SHORT, command=doctor)
+    end = "verdict: 2 warnings. First of all (analyser): Look at the messages on its panel\n"
+    assert result.stdout.endswith(end)
+
+
+@pytest.mark.parametrize("args", [["--address", "0"], ["--format", "table"], ["--frob"], ["a", "b"]])
+def test_wrong_usage_is_told_in_a_line_or_two(args: list[str]) -> None:
+    result = invoke(*args, command=doctor)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: ")
+
+
+def test_the_options_reach_the_check_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Order] = []
+
+    def examine(order: Order) -> Generator[Finding, None, None]:
+        asked.append(order)
+        yield from ()
+
+    monkeypatch.setattr(checkup, "examine", examine)
+    line = "--baudrate 9600 --bytesize 7 --parity e --stopbits 2"
+    other = "--protocol modbus_ascii --address 9 --gap 0.1 --retries 3 --timeout 4 --listen 5"
+    result = invoke("COM11", *line.split(), *other.split(), command=doctor)
+    assert (result.exit_code, result.stdout) == (0, "\nverdict: ok\n")
+    assert asked == [
+        Order(
+            port="COM11",
+            protocol=ProtocolKind.MODBUS_ASCII,
+            address=9,
+            settings=SerialSettings(baudrate=9600, bytesize=7, parity="E", stopbits=2),
+            timeout=4.0,
+            retries=3,
+            gap=0.1,
+            listen=5.0,
+            say=asked[0].say,
+        )
+    ]
+
+
+@needs_pty
+def test_ctrl_c_ends_it_with_its_code_and_what_was_found_so_far() -> None:
+    child = start("doctor", "sim://4100?fault=silent", main="main")
+    assert child.stdout is not None
+    shown = [child.stdout.readline() for _ in range(4)]
+    child.send_signal(signal.SIGINT)
+    code, rest, stderr = finish(child)
+    assert (code, stderr.strip()) == (130, "")
+    assert shown[3].split() == [b"ok", b"opening", b"it", b"opens"]
+    assert "verdict" not in rest
+
+
+def stderr_on_a_terminal(*args: str) -> str:
+    """Run the command with a terminal for its stderr, and give what it writes there."""
+    import pty
+
+    master, end = pty.openpty()
+    try:
+        command = commands_of("doctor", *args, main="main")
+        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=end, timeout=30, check=False)
+        os.write(end, b"the end")
+        written = b""
+        while not written.endswith(b"the end"):
+            written += os.read(master, 4096)
+    finally:
+        os.close(end)
+        os.close(master)
+    return written.decode().replace("\r\n", "\n").removesuffix("the end")
+
+
+@needs_pty
+def test_what_is_being_tried_is_told_to_who_looks_at_a_terminal() -> None:
+    url = "sim://4100?mode=continuous&period=0.1"
+    told = stderr_on_a_terminal(url, "--listen", "1")
+    assert told.splitlines() == [
+        f"opening {url} ...",
+        "listening for 0.2 s ...",
+        "waiting for another broadcast, for 1 s at most ...",
+    ]
+    assert stderr_on_a_terminal("sim://nope", "--quiet") == ""

@@ -1,0 +1,130 @@
+"""Which programs have a port open: they are named, in the error of a busy port as well, and nobody is made up."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from servomex import holders as holders_module
+from servomex.errors import ServomexConnectionError
+from servomex.holders import Holder, holders
+from servomex.link import SerialLink
+from servomex.simulator import PtyServer, VirtualLine
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="only Linux tells who has a port open")
+
+OPEN = "import os, sys; os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY); print(flush=True); sys.stdin.read()"
+LOCK = "import serial, sys; port = serial.Serial(sys.argv[1], exclusive=True); print(flush=True); sys.stdin.read()"
+SERVE = "import os, sys; _, end = os.openpty(); print(os.ttyname(end), flush=True); sys.stdin.read()"
+
+
+@contextlib.contextmanager
+def program(source: str, *args: str) -> Iterator[tuple[Holder, str]]:
+    """Run a program until the end of the block: who it is, and the line that it writes when it is ready."""
+    command = [sys.executable, "-c", source, *args]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        line = child.stdout.readline().strip()
+        name = Path(f"/proc/{child.pid}/comm").read_text().strip()
+        try:
+            yield Holder(child.pid, name), line
+        finally:
+            child.communicate()
+
+
+@pytest.fixture
+def port() -> Iterator[str]:
+    with PtyServer(VirtualLine()) as server:
+        yield server.port
+
+
+@needs_proc
+def test_every_program_that_has_a_port_open_is_named_by_any_name_of_the_port(port: str, tmp_path: Path) -> None:
+    link = tmp_path / "analyser"
+    link.symlink_to(port)
+    with program(OPEN, port) as (first, _), program(OPEN, port) as (second, _):
+        assert holders(port) == holders(str(link)) == sorted([first, second])
+        assert str(first) == f"{first.program} (pid {first.pid})"
+    assert holders(port) == []
+
+
+@needs_proc
+def test_this_program_is_not_one_of_the_others() -> None:
+    with program(SERVE) as (_, port), SerialLink(port):
+        assert holders(port) == []
+
+
+@needs_proc
+def test_a_file_is_no_port_whoever_has_it_open(tmp_path: Path) -> None:
+    file = tmp_path / "dev" / "file"
+    file.parent.mkdir()
+    file.write_bytes(b"")
+    with program(OPEN, str(file)):
+        assert holders(str(file)) == []
+
+
+@needs_proc
+def test_who_serves_a_pseudo_terminal_is_no_rival_for_it() -> None:
+    with program(SERVE) as (server, port), program(OPEN, port) as (rival, _):
+        assert server != rival
+        assert holders(port) == [rival]
+
+
+@needs_proc
+def test_a_busy_port_says_who_has_it(port: str) -> None:
+    with program(LOCK, port) as (rival, _), pytest.raises(ServomexConnectionError) as caught:
+        SerialLink(port).open()
+    assert caught.value.message == f"{port} is in use by another program: {rival}. Close that one first"
+
+
+@pytest.mark.parametrize("port", ["/dev/ttyNowhere", __file__, "sim://4100", "COM3", "a\0b"])
+def test_what_is_no_device_is_held_by_nobody(port: str) -> None:
+    assert holders(port) == []
+
+
+@needs_proc
+def test_nobody_is_known_where_the_system_does_not_tell(
+    port: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with program(OPEN, port):
+        monkeypatch.setattr(holders_module, "PROC", tmp_path / "nowhere")
+        assert holders(port) == []
+
+
+@needs_proc
+def test_programs_that_end_or_hide_while_they_are_looked_at_are_passed_over(
+    port: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for pid in ("7", "8", "9", "self"):
+        (tmp_path / pid / "fd").mkdir(parents=True)
+    (tmp_path / "7" / "fd").rmdir()
+    (tmp_path / "8" / "fd" / "3").write_bytes(b"closed since it was listed, and no link any more")
+    (tmp_path / "8" / "fd" / "4").symlink_to("/dev/gone")
+    (tmp_path / "9" / "fd" / "3").symlink_to("/dev/null")
+    (tmp_path / "9" / "fd" / "4").symlink_to(port)
+    monkeypatch.setattr(holders_module, "PROC", tmp_path)
+    assert holders(port) == [Holder(9, "a program")]
+
+
+@needs_proc
+def test_only_what_may_be_a_device_is_looked_at(
+    port: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file on a network drive that is gone would block whoever looks at it."""
+    (tmp_path / "9" / "fd").mkdir(parents=True)
+    (tmp_path / "9" / "fd" / "3").symlink_to("/mnt/far/away")
+    monkeypatch.setattr(holders_module, "PROC", tmp_path)
+    looked_at: list[str] = []
+    stat = Path.stat
+
+    def note(path: Path) -> os.stat_result:
+        looked_at.append(str(path))
+        return stat(path)
+
+    monkeypatch.setattr(Path, "stat", note)
+    assert holders(port) == []
+    assert looked_at == [port]
