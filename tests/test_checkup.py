@@ -211,7 +211,10 @@ def test_it_is_read_as_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None
     assert asked == [{"protocol": "modbus_rtu", "address": 9, "timeout": 4.0, "retries": 3}]
 
 
-def test_an_analyser_that_cannot_be_read_is_the_problem_with_the_words_of_the_driver() -> None:
+def test_an_analyser_that_cannot_be_read_is_the_problem_with_the_words_of_the_driver(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ModbusClient, "patience_s", 0.2)
     found = page(WithoutValues(), "--timeout", "0.1", "--retries", "0")
     cure = "Check that the analyser is on, its communication mode, address and serial settings, and the wiring"
     check_problem(found, "analyser", "no reply from address 1", cure)

@@ -5,10 +5,10 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Generator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,7 +34,6 @@ from tests.examining import (
     page_of,
 )
 from tests.test_cli_read import finish, invoke, start
-from tests.test_cli_read import program as commands_of
 from tests.usb_ports import adapter, built_in, plug
 
 
@@ -232,31 +231,13 @@ def test_ctrl_c_ends_it_with_its_code_and_what_was_found_so_far() -> None:
     assert "verdict" not in rest
 
 
-def stderr_on_a_terminal(*args: str) -> str:
-    """Run the command with a terminal for its stderr, and give what it writes there."""
-    import pty
-
-    master, end = pty.openpty()
-    try:
-        command = commands_of("doctor", *args, main="main")
-        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=end, timeout=30, check=False)
-        os.write(end, b"the end")
-        written = b""
-        while not written.endswith(b"the end"):
-            written += os.read(master, 4096)
-    finally:
-        os.close(end)
-        os.close(master)
-    return written.decode().replace("\r\n", "\n").removesuffix("the end")
-
-
-@needs_pty
-def test_what_is_being_tried_is_told_to_who_looks_at_a_terminal() -> None:
-    url = "sim://4100?mode=continuous&period=0.1"
-    told = stderr_on_a_terminal(url, "--listen", "1")
-    assert told.splitlines() == [
-        f"opening {url} ...",
-        "listening for 0.2 s ...",
-        "waiting for another broadcast, for 1 s at most ...",
+def test_what_is_being_tried_is_told_to_who_looks_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("servomex.cli.doctor.sys", SimpleNamespace(stderr=SimpleNamespace(isatty=lambda: True)))
+    line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.02))
+    result = invoke(line.url, *SHORT, command=doctor)
+    assert result.stderr.splitlines() == [
+        f"opening {line.url} ...",
+        "listening for 0.0 s ...",
+        "waiting for another broadcast, for 0.12 s at most ...",
     ]
-    assert stderr_on_a_terminal("sim://nope", "--quiet") == ""
+    assert invoke(line.url, *SHORT, "--quiet", command=doctor).stderr == ""
