@@ -8,9 +8,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from servomex.simulator import VirtualAnalyzer, VirtualLine
+
+hypothesis.settings.register_profile("suite", deadline=None)  # a busy computer is no failure of the code
+hypothesis.settings.load_profile("suite")
 
 CAPTURE = Path(__file__).parent / "captures" / "continuous_4100_idle_5ch.bin"
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -12,12 +11,14 @@ from servomex import checkup, exchange, opening, survey, whereabouts
 from servomex.checkup import CHECKS
 from servomex.cli.doctor import doctor
 from servomex.link import SerialLink
-from servomex.simulator import Faults, VirtualAnalyzer, VirtualLine
+from servomex.simulator import Faults, VirtualLine
 from tests.searching import wait_less
 from tests.test_cli_read import invoke
 
 LISTEN_S = 0.12
 SHORT = ("--listen", str(LISTEN_S), "--gap", "0.005")
+PATIENT = ("--listen", "2", "--gap", "0.005")
+"""What is there is found in less, also by a computer that is busy."""
 SILENT = Faults(silent=True)
 PORT_CHECKS, LINE_CHECKS = CHECKS[:4], CHECKS[4:]
 
@@ -90,16 +91,3 @@ def check_problem(found: Page, check: str, seen: str, cure: str, code: int = 4) 
     assert {key: found.record[key] for key in ("verdict", "check", "cure")} == {
         "verdict": "PROBLEM", "check": check, "cure": cure,
     }  # fmt: skip
-
-
-class Fading(VirtualAnalyzer):
-    """Broadcasts a number of times undamaged, and then in some other way."""
-
-    def __init__(self, good: int, spoil: Callable[[bytes], bytes]) -> None:
-        super().__init__(mode="continuous", period=0.02)
-        self.good = good
-        self.spoil = spoil
-
-    def broadcast(self) -> bytes:
-        self.good -= 1
-        return super().broadcast() if self.good >= 0 else self.spoil(super().broadcast())

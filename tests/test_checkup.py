@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -16,7 +17,7 @@ from servomex.detect import Detection, Ear
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexTimeoutError, ServomexValidationError
 from servomex.exchange import Exchange
-from servomex.finding import problem
+from servomex.finding import Finding, Verdict, problem
 from servomex.link import SerialLink
 from servomex.modbus import ModbusClient
 from servomex.models import ChannelStatus, Frame
@@ -24,7 +25,7 @@ from servomex.settings import SerialSettings
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualLine, constant
 from servomex.testing import ScriptedPort
 from tests.conftest import needs_pty
-from tests.examining import LISTEN_S, SILENT, Fading, check_problem, examine_quickly, page
+from tests.examining import LISTEN_S, PATIENT, SILENT, check_problem, examine_quickly, page
 from tests.frames import WIRE
 from tests.modbus_bytes import rtu
 
@@ -233,7 +234,7 @@ def test_the_state_of_the_analyser_is_told_with_what_to_do(mode: str) -> None:
     analyser["I1"].status = ChannelStatus(warming_up=True, alarms=(False, True, False, False))
     analyser["I3"].signal = constant(None)
     analyser["E1"].status = ChannelStatus(fault=True)
-    found = page(VirtualLine(analyser))
+    found = page(VirtualLine(analyser), *PATIENT)
     assert (found.code, found.record["verdict"]) == (0, "WARNING")
     cure = "It wants maintenance: look at the messages on its panel"
     assert found["analyser"] == ("WARNING", "maintenance, group 2 on calibration gas 1", cure)
@@ -297,19 +298,32 @@ def broadcast_at(received_at: datetime, clock: datetime | None) -> Frame:
 
 
 def test_a_broadcast_that_stays_alone_is_a_warning() -> None:
-    found = page(VirtualLine(Fading(1, lambda _: b"")))
+    with SerialLink(ScriptedPort()) as link:
+        order = Order(port=link.port, listen=0.05)
+        found = list(checkup._continuous(order, link, VirtualAnalyzer().frame()))
     cure = "If the frame frequency on its panel is longer, use a longer --listen; else check the cable"
-    assert found["broadcast"] == ("WARNING", "no second one came in 0.12 s", cure)
-    assert (found.code, len(found.all("channel"))) == (0, 5)
+    assert found[0] == Finding("broadcast", Verdict.WARNING, "no second one came in 0.05 s", cure)
+    assert [item.check for item in found] == ["broadcast", "clock", "analyser", *["channel"] * 5]
 
 
-def test_damaged_broadcasts_are_counted() -> None:
-    damaged = iter([True, True])
-    analyser = Fading(1, lambda frame: frame.replace(b"20.376", b"20.377") if next(damaged, False) else frame)
-    verdict, seen, cure = page(VirtualLine(analyser))["broadcast"]
-    assert verdict == "WARNING"
-    assert re.fullmatch(".*, [12] dropped", seen)
-    assert cure == "Check the cable and the serial settings; servomex diag jitter watches for longer"
+@pytest.mark.parametrize(
+    ("period_s", "dropped", "verdict", "seen"),
+    [
+        (2.04, 0, "ok", "one every 2.0 s, the last is 0.0 s old, 0 dropped"),
+        (None, 0, "ok", "two at once, the last is 0.0 s old, 0 dropped"),
+        (2.04, 2, "WARNING", "one every 2.0 s, the last is 0.0 s old, 2 dropped"),
+    ],
+)
+def test_the_cadence_of_broadcasts_is_told(period_s: float | None, dropped: int, verdict: str, seen: str) -> None:
+    def poll(*, wait_fresh: bool, timeout: float) -> Frame:
+        assert (wait_fresh, timeout) == (True, 10.0)
+        return VirtualAnalyzer().frame()
+
+    analyzer: Any = SimpleNamespace(poll=poll, period_s=period_s, dropped_frames=dropped)
+    found = checkup.broadcast(analyzer, 10.0)
+    assert (found.verdict, found.seen) == (verdict, seen)
+    cure = "Check the cable and the serial settings; servomex diag jitter watches for longer"
+    assert found.cure == (cure if dropped else "")
 
 
 def test_an_error_without_a_second_sentence_still_has_a_cure() -> None:

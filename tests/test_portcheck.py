@@ -12,7 +12,7 @@ from servomex.finding import Finding, Verdict
 from servomex.portcheck import port_present
 from servomex.simulator import PtyServer, VirtualLine
 from tests.conftest import needs_pty
-from tests.examining import SHORT, check_problem, examine_quickly, page_of
+from tests.examining import PATIENT, SHORT, check_problem, examine_quickly, page_of
 from tests.test_cli_read import invoke
 from tests.test_holders import LOCK, OPEN, needs_proc, program
 from tests.usb_ports import adapter, built_in, link_by_id, plug
@@ -40,7 +40,7 @@ def test_a_busy_port_says_who_has_it() -> None:
 @needs_proc
 def test_a_program_that_shares_the_port_is_a_warning() -> None:
     with PtyServer(VirtualLine()) as server, program(OPEN, server.port) as (rival, _):
-        found = page_of(server.port, *SHORT)
+        found = page_of(server.port, *PATIENT)
     assert (found.code, found.record["verdict"], found.record["check"]) == (0, "WARNING", "access")
     assert f"; {rival} has it open" in found["access"][1]
     assert found["mode"][0] == "ok"
@@ -49,7 +49,7 @@ def test_a_program_that_shares_the_port_is_a_warning() -> None:
 @needs_pty
 def test_a_port_that_is_free_and_not_on_usb() -> None:
     with PtyServer(VirtualLine()) as server:
-        found = page_of(server.port, *SHORT)
+        found = page_of(server.port, *PATIENT)
         group = Path(server.port).group()
     assert found["port"] == ("ok", f"{server.port} is there; no USB adapter is known behind it", "")
     free = f"may be opened by this user; its group is {group}; no other program is seen to have it open"

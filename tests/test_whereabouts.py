@@ -11,7 +11,7 @@ from servomex.errors import ServomexTimeoutError, ServomexValidationError
 from servomex.link import SerialLink
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
 from servomex.simulator.device import IllegalAddressError
-from tests.examining import LISTEN_S, SILENT, Fading, check_problem, examine_quickly, page
+from tests.examining import LISTEN_S, SILENT, check_problem, examine_quickly, page
 
 
 @pytest.fixture(autouse=True)
@@ -111,8 +111,15 @@ def test_what_is_at_the_address_comes_before_what_is_at_others() -> None:
     assert found["mode"][1].startswith("only damaged or doubled replies come from address 2")
 
 
+class Damaged(VirtualAnalyzer):
+    """All of its broadcasts have a wrong checksum."""
+
+    def broadcast(self) -> bytes:
+        return super().broadcast().replace(b"20.376", b"20.377")
+
+
 def test_broadcasts_of_which_none_is_undamaged_are_named() -> None:
-    found = page(VirtualLine(Fading(0, lambda frame: frame.replace(b"20.376", b"20.377"))))
+    found = page(VirtualLine(Damaged(mode="continuous", period=0.02)))
     cure = "A broadcast was heard, but no frame came undamaged: check the cable and the serial settings"
     check_problem(found, "mode", "no analyser found in .*", cure)
 
