@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from servomex import telegram
 from servomex.analyzer import Analyzer
-from servomex.calibration import CalibrationPhase, CalibrationProgress, CalibrationReport
+from servomex.calibration_report import CalibrationPhase, CalibrationProgress, CalibrationReport
 from servomex.continuous import ContinuousReader
 from servomex.enums import CalPhase, Capability, ChannelId, ChannelKind, ErrorPolicy, ProtocolKind, Quality
 from servomex.errors import (

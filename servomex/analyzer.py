@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Self
 
 from servomex import calibration
-from servomex.calibration import CalibrationProgress, CalibrationReport
+from servomex.calibration_report import CalibrationProgress, CalibrationReport, OnProgress, progress_of
 from servomex.continuous import FRESH_S, ContinuousReader
 from servomex.enums import Capability, ChannelId, ProtocolKind
 from servomex.errors import (
@@ -251,9 +251,7 @@ class Analyzer:
             ServomexCalibrationError: It did not start, one runs already or is being started, or nobody knows; see
                 its ``running``.
         """
-        client = self._confirmed(
-            confirm, "an autocalibration moves calibration gas and takes the group off sample"
-        )
+        client = self._confirmed(confirm, _STARTING)
         whole(group, "group", 1, CAL_GROUPS)
         return calibration.start(client, group, self._slow_deadline(timeout), verify=verify)
 
@@ -269,9 +267,7 @@ class Analyzer:
             ServomexProtocolUnsupportedError: The analyser is in continuous mode.
             ServomexCalibrationError: A group is still on calibration gas, or nobody knows; see its ``running``.
         """
-        client = self._confirmed(
-            confirm, "this stops every autocalibration, also one that was started at the panel"
-        )
+        client = self._confirmed(confirm, _STOPPING)
         calibration.stop(client, self._slow_deadline(timeout))
 
     def calibration_status(self, group: int = 1, *, timeout: float | None = None) -> CalibrationProgress:
@@ -280,7 +276,7 @@ class Analyzer:
         if self.client:
             return calibration.look(self.client, group, self._deadline(timeout))
         frame = self.poll(timeout=timeout)
-        return calibration.progress_of(frame.analyser, group, frame.received_at, frame=frame)
+        return progress_of(frame.analyser, group, frame.received_at, frame=frame)
 
     def calibrate(
         self,
@@ -288,7 +284,7 @@ class Analyzer:
         *,
         confirm: bool = False,
         timeout: float,
-        on_progress: calibration.OnProgress | None = None,
+        on_progress: OnProgress | None = None,
     ) -> CalibrationReport:
         """Start the autocalibration of a group, watch it to its end, and report.
 
@@ -306,12 +302,13 @@ class Analyzer:
             ServomexProtocolUnsupportedError: The analyser is in continuous mode.
             ServomexCalibrationError: It did not start, did not end in time, or nobody knows; see its ``running``.
         """
-        client = self._confirmed(
-            confirm, "an autocalibration moves calibration gas and takes the group off sample"
-        )
+        client = self._confirmed(confirm, _STARTING)
         whole(group, "group", 1, CAL_GROUPS)
-        self._deadline(timeout)
-        return calibration.Calibration(client, group, timeout, on_progress).run()
+        limit_s = seconds(timeout, "timeout")
+        if on_progress is not None and not callable(on_progress):
+            raise ServomexValidationError(f"on_progress must be something to call, not {on_progress!r}")
+        self._deadline(limit_s)
+        return calibration.Calibration(client, group, limit_s, on_progress).run()
 
     def close(self) -> None:
         """End the thread, if there is one, and close the port, if it was opened for this analyser."""

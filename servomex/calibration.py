@@ -8,18 +8,23 @@ the coil is not documented.
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import attrs
-
 from servomex import registers
-from servomex.coils import LINE_ERRORS, calibration_error, clear, pulse
+from servomex.calibration_report import (
+    CalibrationPhase,
+    CalibrationProgress,
+    CalibrationReport,
+    OnProgress,
+    progress_of,
+)
+from servomex.coils import Pulse
 from servomex.enums import CalPhase, ChannelId
-from servomex.errors import ServomexCalibrationError, ServomexError
-from servomex.models import AnalyserStatus, ChannelStatus, Frame, Reading
+from servomex.errors import ErrorContext, ServomexCalibrationError, ServomexError
+from servomex.models import AnalyserStatus, ChannelStatus, Frame
 
 if TYPE_CHECKING:
     from servomex.modbus import ModbusClient
@@ -32,102 +37,14 @@ LOOK_S = 0.2
 """Pause between two looks at the groups meanwhile."""
 FOLLOW_S = 1.0
 """Time from one reading to the next while a calibration runs."""
+STATUS_S = 2.0
+"""A state that was read longer ago than this tells nothing."""
 ENDED_LOOKS = 2
 """A calibration has ended when so many readings in a row show its group on sample."""
 _REASONS = (
     "likely the group is not set up for autocalibration on the panel, the panel is in a menu, or the analyser is "
     "warming up or has a fault"
 )
-
-
-@attrs.frozen
-class CalibrationProgress:
-    """What a calibration group is on.
-
-    Attributes:
-        group: 1 to 4.
-        phase: Sample (``IDLE``), or calibration gas 1 or 2.
-        received_at: When the analyser said so, UTC.
-        elapsed_s: Seconds since :meth:`Analyzer.calibrate` began; ``None`` when it did not start the calibration.
-        frame: All channels at that moment, as far as :meth:`Analyzer.calibrate` has read them.
-    """
-
-    group: int
-    phase: CalPhase
-    received_at: datetime
-    elapsed_s: float | None = None
-    frame: Frame | None = None
-
-    @property
-    def active(self) -> bool:
-        """Whether the group is on calibration gas."""
-        return self.phase is not CalPhase.IDLE
-
-
-@attrs.frozen
-class CalibrationPhase:
-    """A part of a calibration, as precisely as it was looked at: about once a second.
-
-    Attributes:
-        phase: What the group was on.
-        started_at: When that was first seen, UTC.
-        duration_s: Seconds until something else was seen.
-    """
-
-    phase: CalPhase
-    started_at: datetime
-    duration_s: float
-
-
-@attrs.frozen
-class CalibrationReport:
-    """What happened in an autocalibration that ran to its end.
-
-    Attributes:
-        group: 1 to 4.
-        started_at: When the start was asked for, UTC.
-        ended_at: When the group was first seen back on sample, UTC.
-        phases: What the group was on in between, in order.
-        before: All channels before the start.
-        after: All channels once the group was back on sample. Its gas may not have filled the cell again.
-        channels: The channels that were seen calibrating.
-        states: Every state that each channel was seen in, in order.
-        failed_looks: How often the analyser could not be read meanwhile.
-    """
-
-    group: int
-    started_at: datetime
-    ended_at: datetime
-    phases: tuple[CalibrationPhase, ...]
-    before: Frame
-    after: Frame
-    channels: tuple[ChannelId, ...]
-    states: Mapping[ChannelId, tuple[ChannelStatus, ...]]
-    failed_looks: int
-
-    @property
-    def readings_before(self) -> tuple[Reading, ...]:
-        """What the calibrated channels read before."""
-        return self.before.only(frozenset(self.channels)).readings
-
-    @property
-    def readings_after(self) -> tuple[Reading, ...]:
-        """What the calibrated channels read after."""
-        return self.after.only(frozenset(self.channels)).readings
-
-
-OnProgress = Callable[[CalibrationProgress], object]
-
-
-def progress_of(
-    status: AnalyserStatus,
-    group: int,
-    received_at: datetime,
-    elapsed_s: float | None = None,
-    frame: Frame | None = None,
-) -> CalibrationProgress:
-    """Give a group's part of the analyser's state."""
-    return CalibrationProgress(group, status.cal_groups[group - 1].phase, received_at, elapsed_s, frame)
 
 
 def look(client: "ModbusClient", group: int, deadline: float) -> CalibrationProgress:
@@ -138,32 +55,84 @@ def look(client: "ModbusClient", group: int, deadline: float) -> CalibrationProg
 def start(client: "ModbusClient", group: int, deadline: float, *, verify: bool = True) -> CalibrationProgress:
     """Start the autocalibration of a group, and with ``verify`` watch until its state shows that it runs.
 
+    An interrupt once the start may have been sent stops it.
+
     Raises:
         ServomexCalibrationError: One runs already or is being started, it did not start, or nobody knows.
     """
     with _admitted(client, deadline):
-        return _launch(client, group, deadline, verify=verify)
+        pulse = _start_pulse(client, group)
+        try:
+            return _launch(client, group, pulse, deadline, verify=verify)
+        except Exception:
+            raise
+        except BaseException as interrupt:
+            if pulse.sent and pulse.taken is not False:
+                outcome, _ = _stop_surely(client, pulse)
+                interrupt.add_note(f"autocalibration of group {group}: {outcome}")
+            raise
 
 
 def stop(client: "ModbusClient", deadline: float) -> None:
     """Stop all autocalibrations, and watch until every group is on sample.
 
+    A pulse that did not reach the analyser is given again: to stop twice does no harm.
+
     Raises:
         ServomexCalibrationError: A group is still on calibration gas, or nobody knows.
     """
-    pulse(client, registers.STOP_COIL, "the stop", deadline)
+    client.link.stops[client.address] += 1
+    _pulse_until_taken(client, deadline)
     status = _watch(client, lambda state: not _running(state), deadline)
     if status is None:
-        raise calibration_error(
+        raise _error(
             client,
             "the stop was sent, but the state could not be read: nobody knows whether a calibration runs. Look at "
             "the panel",
             running=None,
         )
     if groups := _running(status):
-        raise calibration_error(
+        raise _error(
             client, f"the analyser ignored the stop: {groups}. Stop it on the analyser's panel", running=True
         )
+
+
+def _pulse_until_taken(client: "ModbusClient", deadline: float) -> None:
+    while True:
+        pulse = Pulse(client, registers.STOP_COIL, "the stop")
+        try:
+            pulse.give(deadline)
+        except ServomexCalibrationError:
+            raise
+        except ServomexError as error:  # it was not sent
+            failure = error
+        else:
+            if pulse.taken is not False:
+                return
+            failure = _error(client, f"the stop did not reach the analyser: {pulse.why_not}", running=None)
+        if time.monotonic() + LOOK_S >= deadline or client.link.is_closed:
+            raise failure
+        client.link.pause(LOOK_S)
+
+
+def _stop_surely(client: "ModbusClient", start_pulse: Pulse) -> tuple[str, bool | None]:
+    """Stop what was started, whatever interrupts that; say what came of it, and whether a calibration runs."""
+    deadline = time.monotonic() + client.patience_s + WATCH_S
+    while time.monotonic() < deadline:
+        try:
+            stop(client, deadline)
+            with contextlib.suppress(ServomexError):  # the next start clears it, and says so if it cannot
+                start_pulse.clear(deadline)
+        except ServomexError as failure:
+            running = failure.running if isinstance(failure, ServomexCalibrationError) else None
+            return f"it could not be stopped ({failure.message}): stop it on the analyser's panel", running
+        except Exception:
+            raise
+        except BaseException:  # noqa: BLE001 (whoever interrupts again waits for the stop as well)
+            _log.warning("%s: the stop goes on until it is known to have worked", client.link.port)
+            continue
+        return "it was stopped, and the analyser is on sample again", False
+    return "stopping it was interrupted: look at the analyser's panel", None
 
 
 class Calibration:
@@ -199,13 +168,17 @@ class Calibration:
         before = self._client.read_frame(min(deadline, self._began + self._client.patience_s))
         with _admitted(self._client, deadline):
             started_at = datetime.now(UTC)
+            stops = self._client.link.stops[self._client.address]
+            pulse = _start_pulse(self._client, self._group)
             shown_by = min(deadline, time.monotonic() + self._client.patience_s + WATCH_S)
             try:
-                self._note_phase(_launch(self._client, self._group, shown_by, verify=True))
+                self._note_phase(_launch(self._client, self._group, pulse, shown_by, verify=True))
                 after = self._follow(deadline)
             except BaseException as error:
-                self._abandon(error)
+                self._abandon(error, pulse)
                 raise
+            if self._client.link.stops[self._client.address] != stops:
+                raise _error(self._client, "another caller stopped the autocalibration", running=False)
         return CalibrationReport(
             self._group,
             started_at,
@@ -232,7 +205,7 @@ class Calibration:
                 if idle == ENDED_LOOKS:
                     return frame
             if time.monotonic() >= deadline:
-                raise calibration_error(
+                raise _error(
                     self._client,
                     f"the autocalibration of group {self._group} did not end within {self._timeout_s:g} s",
                     running=None,
@@ -242,7 +215,7 @@ class Calibration:
     def _read(self, deadline: float) -> Frame | None:
         try:
             return self._client.read_frame(deadline)
-        except LINE_ERRORS as error:
+        except ServomexError as error:
             if self._client.link.is_closed:
                 raise
             self._failed_looks += 1
@@ -265,56 +238,50 @@ class Calibration:
         if not self._seen or self._seen[-1][0] is not progress.phase:
             self._seen.append((progress.phase, progress.received_at, time.monotonic()))
 
-    def _abandon(self, error: BaseException) -> None:
-        """Stop what may be running, and say in ``error`` what became of it."""
-        if isinstance(error, ServomexCalibrationError):
-            nothing_to_stop = error.running is False
-        else:
-            nothing_to_stop = (
-                isinstance(error, ServomexError) and not self._seen
-            )  # the line failed before the start
-        if nothing_to_stop:
+    def _abandon(self, error: BaseException, pulse: Pulse) -> None:
+        """Stop what may be running, also what may still begin, and say in ``error`` what became of it."""
+        if not pulse.sent or pulse.taken is False:
             return
-        running: bool | None = False
-        deadline = time.monotonic() + self._client.patience_s + WATCH_S
-        try:
-            stop(self._client, deadline)
-            clear(self._client, registers.START_COILS[self._group], "the start", deadline)
-        except ServomexError as failure:
-            running = failure.running if isinstance(failure, ServomexCalibrationError) else None
-            outcome = f"it could not be stopped ({failure.message}): stop it on the analyser's panel"
-        else:
-            outcome = "it was stopped, and the analyser is on sample again"
+        outcome, running = _stop_surely(self._client, pulse)
         if isinstance(error, ServomexCalibrationError):
-            raise calibration_error(self._client, f"{error.message}: {outcome}", running=running) from error
+            raise _error(self._client, f"{error.message}: {outcome}", running=running) from error
         error.add_note(f"autocalibration of group {self._group}: {outcome}")
 
 
 @contextlib.contextmanager
 def _admitted(client: "ModbusClient", deadline: float) -> Iterator[None]:
     """Let one caller at a time start something at this address, and only while no group is on calibration gas."""
+    mine = object()
     starting = client.link.starting
-    with client.link.lock_held(deadline):
-        if client.address in starting:
-            raise calibration_error(
-                client, "another caller is starting or watching a calibration: wait for its outcome", running=False
-            )
-        starting.add(client.address)
+    if starting.setdefault(client.address, mine) is not mine:
+        raise _error(
+            client, "another caller is starting or watching a calibration: wait for its outcome", running=False
+        )
     try:
-        if groups := _running(client.read_analyser(deadline)):
-            raise calibration_error(
-                client, f"{groups} already: wait until that has ended, or stop it", running=False
-            )
+        if groups := _running(client.read_analyser(_soon(client, deadline))):
+            raise _error(client, f"{groups} already: wait until that has ended, or stop it", running=False)
         yield
     finally:
-        starting.discard(client.address)
+        del starting[client.address]
 
 
-def _launch(client: "ModbusClient", group: int, deadline: float, *, verify: bool) -> CalibrationProgress:
-    pulse(client, registers.START_COILS[group], f"the start of group {group}", deadline)
+def _start_pulse(client: "ModbusClient", group: int) -> Pulse:
+    return Pulse(client, registers.START_COILS[group], f"the start of group {group}")
+
+
+def _launch(
+    client: "ModbusClient", group: int, pulse: Pulse, deadline: float, *, verify: bool
+) -> CalibrationProgress:
+    pulse.give(deadline)
+    if pulse.taken is False:
+        raise _error(
+            client,
+            f"the start of group {group} did not reach the analyser: {pulse.why_not}. Start it again",
+            running=False,
+        )
     status = _watch(client, lambda state: not verify or state.cal_groups[group - 1].calibrating, deadline)
     if status is None:
-        raise calibration_error(
+        raise _error(
             client,
             f"the start of group {group} was sent, but its state could not be read: nobody knows whether it runs. "
             "Ask for calibration_status(), or look at the panel",
@@ -322,9 +289,7 @@ def _launch(client: "ModbusClient", group: int, deadline: float, *, verify: bool
         )
     if verify and not status.cal_groups[group - 1].calibrating:
         fault = " (it reports a fault)" if status.fault else ""
-        raise calibration_error(
-            client, f"the analyser ignored the start of group {group}{fault}: {_REASONS}", running=False
-        )
+        raise _error(client, f"the analyser ignored the start of group {group}{fault}: {_REASONS}", running=False)
     return progress_of(status, group, datetime.now(UTC))
 
 
@@ -341,13 +306,24 @@ def _watch(
     client: "ModbusClient", wanted: Callable[[AnalyserStatus], object], deadline: float
 ) -> AnalyserStatus | None:
     """Look at the groups until they are as wanted or the time is up; ``None`` when they could not be read."""
+    status, seen_at = None, 0.0
     while True:
-        status, begun = None, time.monotonic()
-        with contextlib.suppress(*LINE_ERRORS):  # the next look may succeed; if none does, that is the answer
-            status = client.read_analyser(min(deadline, time.monotonic() + client.patience_s))
+        begun = time.monotonic()
+        with contextlib.suppress(ServomexError):  # another look may succeed; if none does, that is the answer
+            status, seen_at = client.read_analyser(_soon(client, deadline)), time.monotonic()
             if wanted(status):
                 return status
         now = time.monotonic()
         if now + LOOK_S + 2 * (now - begun) >= deadline or client.link.is_closed:
-            return status  # another look would not be complete in time, and tell nothing
+            return status if now - seen_at <= STATUS_S else None
         client.link.pause(LOOK_S)
+
+
+def _soon(client: "ModbusClient", deadline: float) -> float:
+    """Give the deadline of one look: a dead line must leave time for another, and for other callers."""
+    return min(deadline, time.monotonic() + client.patience_s)
+
+
+def _error(client: "ModbusClient", message: str, *, running: bool | None) -> ServomexCalibrationError:
+    context = ErrorContext(client.link.port, client.protocol, client.address)
+    return ServomexCalibrationError(message, context, running=running)

@@ -119,6 +119,8 @@ class ServomexManager:
             ServomexTimeoutError: No analyser was found.
             ServomexFrameError: What came is damaged.
         """
+        if reconnect not in (None, True, False):
+            raise ServomexValidationError(f"reconnect is True or False, not {reconnect!r}")
         options = Options(
             protocol=choice(ProtocolKind, protocol, "protocol"),
             address=whole(address, "address", 1, 247),
@@ -226,9 +228,11 @@ class ServomexManager:
             ExceptionGroup: It failed for some, and the policy is ``raise``.
             BaseException: What it raised that is no ``Exception``, such as ``SystemExit``; no further analyser is
                 begun with then.
-            ServomexValidationError: A name is unknown.
+            ServomexValidationError: A name is unknown, or ``op`` cannot be called.
             ServomexConnectionError: The manager is closed.
         """
+        if not callable(op):
+            raise ServomexValidationError(f"an operation is something to call with an analyser, not {op!r}")
         return self._results(self._chosen(names), Round(lambda member: member.operate(op), reads=False))
 
     def close(self) -> None:
@@ -287,7 +291,7 @@ class ServomexManager:
     def _member(self, name: str) -> Member:
         if self._closed:
             raise ServomexConnectionError("the manager was closed")
-        member = self._members.get(name)
+        member = self._members.get(name) if isinstance(name, str) else None
         if member is None:
             here = ", ".join(self._members) or "none"
             raise ServomexValidationError(f"there is no analyser {name!r}; there are {here}")
@@ -297,8 +301,8 @@ class ServomexManager:
         self._check_usable()
         if names is None:
             return list(self._members.values())
-        if isinstance(names, str):
-            raise ServomexValidationError(f"names are a list such as ['a', 'b'], not the text {names!r}")
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise ServomexValidationError(f"names are a list such as ['a', 'b'], not {names!r}")
         return [self._member(name) for name in dict.fromkeys(names)]
 
     def _join(self, name: str, source: Source, options: Options) -> Analyzer:

@@ -108,8 +108,8 @@ def access(port: str) -> Finding:
         raise ServomexConnectionError(forbidden(device), ErrorContext(port=port))
     group = owning_group(device)
     seen = "may be opened by this user" + (f"; its group is {group}" if group else "")
-    others = ", ".join(map(str, holders(device)))
+    others = " and ".join(map(str, holders(device)))
     if others:
         cure = f"End {others}: two programs on one port take each other's bytes"
-        return Finding("access", Verdict.WARNING, f"{seen}; {others} has it open", cure)
+        return Finding("access", Verdict.WARNING, f"{seen}; open in {others}", cure)
     return Finding("access", Verdict.OK, f"{seen}; no other program is seen to have it open")

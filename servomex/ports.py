@@ -214,9 +214,10 @@ def _explain_windows(port: str, text: str) -> str:
 
 def _in_use(port: str) -> str:
     """Say that another program has a port, and which, if that can be told."""
-    others = ", ".join(map(str, holders(port)))
-    who = f": {others}" if others else " (or another analyser object)"
-    return f"{port} is in use by another program{who}. Close that one first"
+    others = " and ".join(map(str, holders(port)))
+    if others:
+        return f"{port} is in use by another program. Close {others} first"
+    return f"{port} is in use by another program (or another analyser object). Close that one first"
 
 
 def forbidden(port: str) -> str:

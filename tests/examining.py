@@ -17,8 +17,9 @@ from tests.test_cli_read import invoke
 
 LISTEN_S = 0.12
 SHORT = ("--listen", str(LISTEN_S), "--gap", "0.005")
+"""For what is not there."""
 PATIENT = ("--listen", "2", "--gap", "0.005")
-"""What is there is found in less, also by a computer that is busy."""
+"""For what is there: it is found in less, also by a computer that is busy."""
 SILENT = Faults(silent=True)
 PORT_CHECKS, LINE_CHECKS = CHECKS[:4], CHECKS[4:]
 
@@ -70,7 +71,7 @@ def page_of(port: str, *args: str) -> Page:
 
 def page(line: VirtualLine, *args: str) -> Page:
     """Examine a line; nothing but reads and loopbacks may be sent, and the port must be free again."""
-    found = page_of(line.url, *SHORT, *args)
+    found = page_of(line.url, *PATIENT, *args)
     functions = {int(sent[3:5], 16) if sent.startswith(b":") else sent[1] for _, sent in line.heard}
     assert functions <= {2, 4, 8}
     if line.plugged:

@@ -16,11 +16,14 @@ from servomex import (
     ServomexCalibrationError,
     ServomexConnectionError,
     ServomexTimeoutError,
+    ServomexValidationError,
     calibration,
     open_device,
 )
 from servomex.simulator import VirtualAnalyzer, VirtualLine
+from servomex.testing import ScriptedPort
 from tests.calibrating import PATIENCE_S, WRITE_0, WRITE_1, coils, far_end, left_at_one, losing, shorten_waits
+from tests.test_wire_bytes import opened
 
 START_AND_STOP = [(1, True), (1, False), (9, True), (9, False)]
 
@@ -131,12 +134,77 @@ class TestEarlyEnd:
         assert coils(analyser) == START_AND_STOP
         assert analyser.cal_gas(1) == 0
 
-    def test_a_refused_start_stops_nothing(self, analyser: VirtualAnalyzer, analyzer: Analyzer) -> None:
-        """A stop would end what somebody has started at the panel."""
+    def test_a_start_that_is_ignored_is_stopped_since_it_could_still_begin(
+        self, analyser: VirtualAnalyzer, analyzer: Analyzer
+    ) -> None:
         analyser.refuses_calibration = True
-        with pytest.raises(ServomexCalibrationError, match="ignored the start"):
+        with pytest.raises(ServomexCalibrationError, match=r"ignored the start.*it was stopped") as caught:
             analyzer.calibrate(1, confirm=True, timeout=10)
-        assert coils(analyser) == START_AND_STOP[:2]
+        assert caught.value.running is False
+        assert coils(analyser) == START_AND_STOP
+
+    def test_a_start_that_did_not_reach_the_analyser_stops_nothing(self) -> None:
+        """A stop would end what somebody has started at the panel."""
+        analyser = VirtualAnalyzer()
+        port = far_end(analyser, losing("request lost", WRITE_1))
+        with (
+            open_device(port, protocol="modbus_rtu", gap=0.002) as analyzer,
+            pytest.raises(ServomexCalibrationError, match="did not reach the analyser"),
+        ):
+            analyzer.calibrate(1, confirm=True, timeout=10)
+        assert coils(analyser) == [(1, False)]
+
+    def test_whoever_interrupts_again_waits_for_the_stop(self) -> None:
+        """People press Ctrl-C twice. Here each of the next requests is interrupted."""
+        analyser = VirtualAnalyzer()
+        never_ending(analyser)
+        left = [0]
+
+        def meddle(_data: bytes) -> str:
+            if left[0]:
+                left[0] -= 1
+                raise KeyboardInterrupt
+            return ""
+
+        def interrupt(_progress: CalibrationProgress) -> None:
+            left[0] = 6
+            raise KeyboardInterrupt
+
+        with open_device(far_end(analyser, meddle), protocol="modbus_rtu", gap=0.002) as analyzer:
+            with pytest.raises(KeyboardInterrupt) as caught:
+                analyzer.calibrate(1, confirm=True, timeout=10, on_progress=interrupt)
+            assert analyser.cal_gas(1) == 0
+        assert "it was stopped" in caught.value.__notes__[0]
+        assert left_at_one(analyser) == []
+
+    def test_that_another_caller_stopped_it_is_not_its_end(
+        self, analyser: VirtualAnalyzer, analyzer: Analyzer
+    ) -> None:
+        never_ending(analyser)
+        timer = threading.Timer(0.3, lambda: analyzer.stop_calibration(confirm=True))
+        timer.start()
+        with pytest.raises(ServomexCalibrationError, match="another caller stopped") as caught:
+            analyzer.calibrate(1, confirm=True, timeout=10)
+        timer.join()
+        assert caught.value.running is False
+
+    def test_a_line_that_falls_silent_is_not_kept_from_others_for_the_whole_time(self) -> None:
+        analyser = VirtualAnalyzer()
+        dead: list[bool] = []
+        port = far_end(analyser, lambda data: "request lost" if dead and data[1] in (2, 8) else "")
+        with open_device(port, protocol="modbus_rtu", gap=0.002, retries=0) as analyzer:
+            dead.append(True)
+            begun = time.monotonic()
+            with pytest.raises(ServomexTimeoutError):
+                analyzer.calibrate(1, confirm=True, timeout=40)
+        assert time.monotonic() - begun < 5
+
+    @pytest.mark.parametrize("arguments", [{"timeout": None}, {"timeout": 0}, {"timeout": 1, "on_progress": "x"}])
+    def test_what_cannot_be_is_refused_before_any_byte(self, arguments: dict[str, float]) -> None:
+        port = ScriptedPort()
+        with opened(port) as analyzer, pytest.raises(ServomexValidationError):
+            analyzer.calibrate(1, confirm=True, **arguments)  # type: ignore[arg-type]
+        assert port.written == []
 
     def test_another_calibration_is_left_alone(self, analyser: VirtualAnalyzer, analyzer: Analyzer) -> None:
         never_ending(analyser)

@@ -10,11 +10,15 @@ import pytest
 from servomex import (
     Analyzer,
     ModbusClient,
+    SerialLink,
+    SerialSettings,
     ServomexCalibrationError,
+    ServomexConfigurationError,
     ServomexError,
     ServomexTimeoutError,
     open_device,
 )
+from servomex.ports import open_port
 from servomex.registers import START_COILS
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from tests.calibrating import READ, WRITE_0, WRITE_1, coils, far_end, left_at_one, losing, shorten_waits
@@ -98,11 +102,8 @@ class TestLoss:
                 lost_until[0] = time.monotonic() + 0.7
             return "reply lost" if data[1] in (1, 5) and time.monotonic() < lost_until[0] else ""
 
-        with (
-            open_device(far_end(analyser, meddle), protocol="modbus_rtu", gap=0.002) as analyzer,
-            pytest.raises(ServomexCalibrationError, match="nobody knows"),
-        ):
-            analyzer.start_calibration(1, confirm=True, timeout=1.2)
+        with open_device(far_end(analyser, meddle), protocol="modbus_rtu", gap=0.002) as analyzer:
+            assert analyzer.start_calibration(1, confirm=True, timeout=1.2).active
         assert left_at_one(analyser) == []
 
     def test_an_echo_that_may_be_one_is_not_taken_for_the_reply_to_a_write(self) -> None:
@@ -154,6 +155,65 @@ class TestLoss:
                 analyzer.start_calibration(1, confirm=True, timeout=1)
         assert coils(analyser) == []
 
+    def test_a_stop_that_did_not_reach_the_analyser_is_sent_again(self) -> None:
+        analyser = VirtualAnalyzer()
+        stop = WRITE_1.replace(b"\x05\0\0", b"\x05\0\x08")
+        port = far_end(analyser, losing("request lost", stop, times=2))
+        with open_device(port, protocol="modbus_rtu", gap=0.002) as analyzer:
+            analyzer.start_calibration(1, confirm=True, timeout=8)
+            analyzer.stop_calibration(confirm=True, timeout=8)
+        assert analyser.cal_gas(1) == 0
+        assert coils(analyser).count((9, True)) == 1
+
+    def test_a_coil_that_was_left_at_one_and_cannot_be_cleared_started_nothing(self) -> None:
+        analyser = VirtualAnalyzer()
+        analyser.refuses_calibration = True
+        analyser.write_coils(0, [True])
+        analyser.coil_log.clear()
+        port = far_end(analyser, losing("request lost", WRITE_0, times=1000))
+        with (
+            open_device(port, protocol="modbus_rtu", gap=0.002) as analyzer,
+            pytest.raises(ServomexCalibrationError, match="was not sent: its coil was left at 1") as caught,
+        ):
+            analyzer.calibrate(1, confirm=True, timeout=1.5)
+        assert caught.value.running is False
+        assert coils(analyser) == []
+
+    def test_the_neighbours_on_the_line_are_read_while_a_coil_cannot_be_set_back(self) -> None:
+        """The analyser at address 1 dies after the 1; the one at address 2 goes on."""
+        first, second = VirtualAnalyzer(address=1), VirtualAnalyzer(address=2)
+        answers = {1: answering(first), 2: answering(second)}
+        dead: list[bool] = []
+
+        def end(port: HookPort, data: bytes) -> None:
+            reply = answers[data[0]](data)
+            dead.extend([True] if data[1:6] == WRITE_1 else [])
+            if data[0] == 2 or not dead:
+                port.at(0.001, reply)
+
+        with (
+            open_device(HookPort(end), protocol="modbus_rtu", gap=0.002) as analyzer,
+            open_device(analyzer.link, protocol="modbus_rtu", address=2) as neighbour,
+        ):
+            failures: list[ServomexError] = []
+
+            def start() -> None:
+                try:
+                    analyzer.start_calibration(1, confirm=True, timeout=4)
+                except ServomexError as error:
+                    failures.append(error)
+
+            thread = threading.Thread(target=start)
+            thread.start()
+            waits = []
+            while thread.is_alive():
+                begun = time.monotonic()
+                assert neighbour.poll(timeout=3)["I1"].value == 20.376
+                waits.append(time.monotonic() - begun)
+        assert len(failures) == 1
+        assert max(waits) < 2.0
+        assert len(waits) > 3
+
 
 class TestUnplugged:
     def unplugging(
@@ -191,6 +251,58 @@ class TestUnplugged:
         log = coils(analyser)
         assert log[0] == (1, True)
         assert set(log[1:]) == {(1, False)}
+        assert left_at_one(analyser) == []
+
+    def test_a_start_whose_reply_was_lost_with_the_line_is_seen_to_run(
+        self, analyser: VirtualAnalyzer, line: VirtualLine, analyzer: Analyzer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        timers = self.unplugging(line, True, monkeypatch, back_after=0.05)
+        assert analyzer.start_calibration(1, confirm=True, timeout=6).active
+        timers[0].join()
+        assert left_at_one(analyser) == []
+
+    @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+    def test_an_interrupt_while_the_line_is_away_waits_for_the_zero(
+        self,
+        analyser: VirtualAnalyzer,
+        line: VirtualLine,
+        analyzer: Analyzer,
+        monkeypatch: pytest.MonkeyPatch,
+        interrupt: type[BaseException],
+    ) -> None:
+        timers = self.unplugging(line, True, monkeypatch, back_after=0.3)
+        honest, left = SerialLink.pause, [2]
+
+        def pause(link: SerialLink, seconds_s: float) -> None:
+            if not line.plugged and left[0]:
+                left[0] -= 1
+                raise interrupt
+            honest(link, seconds_s)
+
+        monkeypatch.setattr(SerialLink, "pause", pause)
+        with pytest.raises(interrupt):
+            analyzer.start_calibration(1, confirm=True, timeout=6)
+        timers[0].join()
+        assert left == [0]
+        assert left_at_one(analyser) == []
+        assert analyser.cal_gas(1) == 0
+
+    def test_an_error_of_another_kind_on_reopening_does_not_end_the_way_back(
+        self, analyser: VirtualAnalyzer, line: VirtualLine, analyzer: Analyzer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        timers = self.unplugging(line, True, monkeypatch, back_after=0.05)
+        honest, left = open_port, [1]
+
+        def reopen(port: str, settings: SerialSettings) -> object:
+            if left[0]:
+                left[0] -= 1
+                raise ServomexConfigurationError("two adapters have this serial number")
+            return honest(port, settings)
+
+        monkeypatch.setattr("servomex.link.open_port", reopen)
+        assert analyzer.start_calibration(1, confirm=True, timeout=6).active
+        timers[0].join()
+        assert left == [0]
         assert left_at_one(analyser) == []
 
     def test_a_line_that_stays_away_is_told_plainly_within_the_deadline(
@@ -239,7 +351,8 @@ class TestInterrupt:
             with pytest.raises(KeyboardInterrupt):
                 analyzer.start_calibration(1, confirm=True, timeout=8)
             assert left_at_one(analyser) == []
-            assert [value for _, value in coils(analyser)].count(True) <= 1
+            assert coils(analyser).count((1, True)) <= 1
+            assert analyser.cal_gas(1) == 0, "nobody knew whether it had started"
             left[0] = 0
             assert analyzer.poll(timeout=5)["I1"].value == 20.376
 

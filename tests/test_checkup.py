@@ -2,6 +2,7 @@
 
 import random
 import re
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -25,7 +26,7 @@ from servomex.settings import SerialSettings
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualLine, constant
 from servomex.testing import ScriptedPort
 from tests.conftest import needs_pty
-from tests.examining import LISTEN_S, PATIENT, SILENT, check_problem, examine_quickly, page
+from tests.examining import LISTEN_S, SHORT, SILENT, check_problem, examine_quickly, page
 from tests.frames import WIRE
 from tests.modbus_bytes import rtu
 
@@ -44,7 +45,7 @@ class Noisy(VirtualAnalyzer):
 
 
 def test_noise_is_heard_before_anything_is_sent() -> None:
-    found = page(VirtualLine(Noisy(mode="continuous", period=0.03)))
+    found = page(VirtualLine(Noisy(mode="continuous", period=0.03)), *SHORT)
     verdict, seen, cure = found["line"]
     assert verdict == "WARNING"
     assert re.fullmatch(r"\d+ bytes came before anything was sent, and fit nothing", seen)
@@ -88,11 +89,14 @@ def test_a_broadcast_that_is_under_way_when_the_time_is_up_is_heard_to_its_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The next one may be a long time off."""
-    line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.1), baudrate=9600, pace=True)
-    ear = Ear()
-    monkeypatch.setattr(checkup, "SNIFF_S", 0.5)
-    with SerialLink(line.url, SerialSettings(baudrate=9600)) as link:
-        checkup.line(link, ear, 0.15)
+    monkeypatch.setattr(checkup, "SNIFF_S", 10.0)
+    port, ear = ScriptedPort(), Ear()
+    rest = threading.Timer(0.1, port.feed, [WIRE[100:]])
+    with SerialLink(port) as link:
+        port.feed(WIRE[:100])
+        rest.start()
+        checkup.line(link, ear, 0.01)
+    rest.join()
     assert ear.frame is not None
 
 
@@ -234,7 +238,7 @@ def test_the_state_of_the_analyser_is_told_with_what_to_do(mode: str) -> None:
     analyser["I1"].status = ChannelStatus(warming_up=True, alarms=(False, True, False, False))
     analyser["I3"].signal = constant(None)
     analyser["E1"].status = ChannelStatus(fault=True)
-    found = page(VirtualLine(analyser), *PATIENT)
+    found = page(VirtualLine(analyser))
     assert (found.code, found.record["verdict"]) == (0, "WARNING")
     cure = "It wants maintenance: look at the messages on its panel"
     assert found["analyser"] == ("WARNING", "maintenance, group 2 on calibration gas 1", cure)

@@ -166,7 +166,7 @@ class TestInterrupt:
             child.send_signal(number)
             return finish(child)
 
-    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (1, 129)])
     def test_while_it_is_watched_it_is_stopped(self, analyser: VirtualAnalyzer, number: int, code: int) -> None:
         exit_code, stdout, stderr = self.interrupted(analyser, "--wait", number=number)
         assert (exit_code, stdout) == (code, "")
@@ -183,14 +183,14 @@ class TestInterrupt:
 
 
 def test_a_stop_that_fails_after_an_interrupt_is_told(line: VirtualLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_args: object, **_options: object) -> None:
+    def interrupted(*_args: object) -> None:
         raise KeyboardInterrupt
 
     def failing(*_args: object, **_options: object) -> None:
         raise ServomexError("the line is dead")
 
-    monkeypatch.setattr(calibration, "start", interrupted)
+    monkeypatch.setattr(calibration, "_watch", interrupted)
     monkeypatch.setattr(calibration, "stop", failing)
     result = invoke(*START, line.url, "1", "--yes", command=calibrate)
     assert result.exit_code == 130
-    assert "it could not be stopped: the line is dead" in result.stderr
+    assert "it could not be stopped (the line is dead)" in result.stderr

@@ -49,10 +49,10 @@ def test_a_healthy_modbus_analyser(tmp_path: Path) -> None:
     assert " > 01 02 03 e8 " in (tmp_path / "trace").read_text(encoding="utf-8")
     assert (found.code, found.record["verdict"], found.record["cure"]) == (0, "ok", None)
     assert found.verdicts(*CHECKS) == {"ok", "skipped"}
-    assert found["line"] == ("ok", "silent for 0.0 s, before anything was sent", "")
+    assert found["line"] == ("ok", "silent for 0.1 s, before anything was sent", "")
     assert found["mode"] == ("ok", "an analyser in mode modbus_rtu at address 1", "")
     hint = "In scripts, --protocol modbus_rtu saves looking for the mode"
-    seen = "19200 8N1, address 1, gap 0.005 s, retries 2, timeout by the line, listen 0.12 s"
+    seen = "19200 8N1, address 1, gap 0.005 s, retries 2, timeout by the line, listen 2 s"
     assert found["settings"] == ("ok", seen, hint)
     assert found["gap"] == ("ok", "of 3 small reads with a gap of 0.005 s each was answered", "")
     assert found["echo"] == ("ok", "there is none", "")
@@ -65,7 +65,7 @@ def test_a_healthy_modbus_analyser(tmp_path: Path) -> None:
 
 def test_a_continuous_analyser() -> None:
     line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.1))
-    found = page(line, *PATIENT)
+    found = page(line)
     assert (found.code, found.record["verdict"]) == (0, "ok")
     assert found["mode"] == ("ok", "an analyser in mode continuous", "")
     assert found["gap"] == ("skipped", "nothing is asked", "")
@@ -78,7 +78,7 @@ def test_a_continuous_analyser() -> None:
 
 def test_a_silent_line() -> None:
     started = time.monotonic()
-    found = page(VirtualLine(VirtualAnalyzer(faults=SILENT)))
+    found = page(VirtualLine(VirtualAnalyzer(faults=SILENT)), *SHORT)
     assert time.monotonic() - started < LISTEN_S + 3.0
     seen = (
         r"no analyser found in 0\.\d s: nothing answered Modbus RTU or ASCII at address 1, and no broadcast came "
@@ -93,7 +93,7 @@ def test_a_silent_line() -> None:
 
 
 def test_an_echo_without_an_analyser() -> None:
-    found = page(VirtualLine(VirtualAnalyzer(faults=SILENT), echo=True))
+    found = page(VirtualLine(VirtualAnalyzer(faults=SILENT), echo=True), *SHORT)
     cure = "Only the adapter's echo came back: check the wiring, and that the analyser is on"
     check_problem(found, "mode", "no analyser found in .*", cure)
     assert found["echo"] == ("ok", "the adapter sends back what is written, and that is stripped", "")
@@ -194,7 +194,7 @@ def test_what_the_instrument_says_cannot_drive_a_terminal() -> None:
     analyser = VirtualAnalyzer()
     analyser["I1"].name = "\x1b[31m"
     for port in (VirtualLine(analyser).url, "/dev/a\nb\x1b[31m"):
-        result = invoke(port, *SHORT, command=doctor)
+        result = invoke(port, *PATIENT, command=doctor)
         assert "\x1b" not in result.stdout
         assert all(line[:9].strip() in {*Verdict, "", "verdict:"} for line in result.stdout.splitlines())
 
@@ -204,7 +204,7 @@ def test_several_warnings_are_counted_and_the_first_is_the_one_to_begin_with() -
     analyser.fault = analyser.maintenance = True
     analyser["I2"].status = ChannelStatus(fault=True)
     line = VirtualLine(analyser)
-    result = invoke(line.url, *SHORT, command=doctor)
+    result = invoke(line.url, *PATIENT, command=doctor)
     end = "verdict: 2 warnings. First of all (analyser): Look at the messages on its panel\n"
     assert result.stdout.endswith(end)
 
@@ -264,4 +264,4 @@ def test_what_is_being_tried_is_told_to_who_looks_at_a_terminal(monkeypatch: pyt
         "listening for 0.1 s ...",
         "waiting for another broadcast, for 2 s at most ...",
     ]
-    assert invoke(line.url, *SHORT, "--quiet", command=doctor).stderr == ""
+    assert invoke(line.url, *PATIENT, "--quiet", command=doctor).stderr == ""

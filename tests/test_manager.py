@@ -72,7 +72,7 @@ def test_a_name_that_is_not_there_is_an_error_that_lists_those_that_are(manager:
     for call in calls:
         with pytest.raises(ServomexValidationError, match="no analyser 'b'; there are a1, a2"):
             call()
-    with pytest.raises(ServomexValidationError, match="not the text 'a1'"):
+    with pytest.raises(ServomexValidationError, match="not 'a1'"):
         manager.poll("a1")
     with pytest.raises(ServomexValidationError, match="timeout"):
         manager.poll(timeout=0)

@@ -12,7 +12,7 @@ from servomex.finding import Finding, Verdict
 from servomex.portcheck import port_present
 from servomex.simulator import PtyServer, VirtualLine
 from tests.conftest import needs_pty
-from tests.examining import PATIENT, SHORT, check_problem, examine_quickly, page_of
+from tests.examining import PATIENT, check_problem, examine_quickly, page_of
 from tests.test_cli_read import invoke
 from tests.test_holders import LOCK, OPEN, needs_proc, program
 from tests.usb_ports import adapter, built_in, link_by_id, plug
@@ -29,11 +29,11 @@ def test_a_busy_port_says_who_has_it() -> None:
     with PtyServer(VirtualLine()) as server, program(LOCK, server.port) as (rival, _):
         found = page_of(server.port)
         group = Path(server.port).group()
-    seen = f"{server.port} is in use by another program: {re.escape(str(rival))}"
-    check_problem(found, "opening", seen, "Close that one first", code=3)
+    seen = f"{server.port} is in use by another program"
+    check_problem(found, "opening", seen, f"Close {rival} first", code=3)
     cure = f"End {rival}: two programs on one port take each other's bytes"
     assert found["access"] == (
-        "WARNING", f"may be opened by this user; its group is {group}; {rival} has it open", cure,
+        "WARNING", f"may be opened by this user; its group is {group}; open in {rival}", cure,
     )  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def test_a_program_that_shares_the_port_is_a_warning() -> None:
     with PtyServer(VirtualLine()) as server, program(OPEN, server.port) as (rival, _):
         found = page_of(server.port, *PATIENT)
     assert (found.code, found.record["verdict"], found.record["check"]) == (0, "WARNING", "access")
-    assert f"; {rival} has it open" in found["access"][1]
+    assert f"; open in {rival}" in found["access"][1]
     assert found["mode"][0] == "ok"
 
 
@@ -154,5 +154,5 @@ def test_a_computer_without_ports_is_told_so(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_port_may_come_from_the_environment() -> None:
-    found = invoke(*SHORT, command=doctor, env={"SERVOMEX_PORT": "sim://4100"})
+    found = invoke(*PATIENT, command=doctor, env={"SERVOMEX_PORT": "sim://4100"})
     assert "an analyser in mode modbus_rtu at address 1" in found.stdout

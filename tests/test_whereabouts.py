@@ -6,12 +6,12 @@ import pytest
 
 from servomex import whereabouts
 from servomex.checkup import Order, examine
-from servomex.detect import Detection
+from servomex.detect import Detection, Ear
 from servomex.errors import ServomexTimeoutError, ServomexValidationError
 from servomex.link import SerialLink
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
 from servomex.simulator.device import IllegalAddressError
-from tests.examining import LISTEN_S, SILENT, check_problem, examine_quickly, page
+from tests.examining import LISTEN_S, SHORT, SILENT, check_problem, examine_quickly, page
 
 
 @pytest.fixture(autouse=True)
@@ -22,14 +22,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("mode", ["modbus_rtu", "modbus_ascii"])
 def test_a_wrong_address_is_named_with_the_right_one(mode: str) -> None:
-    found = page(VirtualLine(VirtualAnalyzer(mode=mode, address=2)))
+    found = page(VirtualLine(VirtualAnalyzer(mode=mode, address=2)), *SHORT)
     cure = "Use --address 2, or set address 1 on its panel"
     check_problem(found, "mode", "an analyser answers at address 2, not 1", cure)
 
 
 def test_several_analysers_elsewhere_are_all_named() -> None:
     line = VirtualLine(VirtualAnalyzer(address=1), VirtualAnalyzer(address=2))
-    found = page(line, "--address", "9")
+    found = page(line, "--address", "9", *SHORT)
     seen = "analysers answer at the addresses 1, 2, not 9"
     check_problem(found, "mode", seen, "Use --address 1 or --address 2")
 
@@ -37,7 +37,7 @@ def test_several_analysers_elsewhere_are_all_named() -> None:
 @pytest.mark.parametrize("mode", ["modbus_rtu", "continuous"])
 def test_a_wrong_baud_rate_is_named_with_the_right_one(mode: str) -> None:
     line = VirtualLine(VirtualAnalyzer(mode=mode, period=0.06), baudrate=9600)
-    found = page(line)
+    found = page(line, *SHORT)
     cure = "Use --baudrate 9600, or set 19200 baud on its panel"
     check_problem(found, "mode", "an analyser is heard at 9600 baud, not 19200", cure)
 
@@ -62,7 +62,7 @@ def test_a_baud_rate_that_the_adapter_does_not_have_is_passed_over(monkeypatch: 
         real(link)
 
     monkeypatch.setattr(SerialLink, "_connect", connect)
-    found = page(VirtualLine(baudrate=9600))
+    found = page(VirtualLine(baudrate=9600), *SHORT)
     assert found["mode"][1] == "an analyser is heard at 9600 baud, not 19200"
 
 
@@ -89,7 +89,7 @@ class Foreign(VirtualAnalyzer):
 )
 @pytest.mark.parametrize("address", [1, 2])
 def test_a_foreign_modbus_device_is_named_as_one(device: type[VirtualAnalyzer], why: str, address: int) -> None:
-    found = page(VirtualLine(device(address=address)))
+    found = page(VirtualLine(device(address=address)), *(SHORT if address == 2 else ()))
     seen = f"a Modbus device answers at address {address}, but not like a SERVOPRO 4000: {why}"
     check_problem(found, "mode", seen, "Look which instrument this cable leads to")
 
@@ -98,7 +98,7 @@ def test_a_foreign_modbus_device_is_named_as_one(device: type[VirtualAnalyzer], 
 def test_two_devices_at_one_address_are_named_as_such(differing: bool) -> None:
     first, second = VirtualAnalyzer(), VirtualAnalyzer()
     second.fault = differing
-    found = page(VirtualLine(first, second))
+    found = page(VirtualLine(first, second), *(SHORT if differing else ()))
     seen = "only damaged or doubled replies come from address 1: two devices there have the same address.*"
     cure = "Switch one of them off, and give each an address of its own on its panel"
     check_problem(found, "mode", seen, cure)
@@ -107,7 +107,7 @@ def test_two_devices_at_one_address_are_named_as_such(differing: bool) -> None:
 def test_what_is_at_the_address_comes_before_what_is_at_others() -> None:
     first, second = VirtualAnalyzer(address=2), VirtualAnalyzer(address=2)
     second.fault = True
-    found = page(VirtualLine(Refusing(address=1), first, second), "--address", "2")
+    found = page(VirtualLine(Refusing(address=1), first, second), "--address", "2", *SHORT)
     assert found["mode"][1].startswith("only damaged or doubled replies come from address 2")
 
 
@@ -119,16 +119,22 @@ class Damaged(VirtualAnalyzer):
 
 
 def test_broadcasts_of_which_none_is_undamaged_are_named() -> None:
-    found = page(VirtualLine(Damaged(mode="continuous", period=0.02)))
+    found = page(VirtualLine(Damaged(mode="continuous", period=0.02)), *SHORT)
     cure = "A broadcast was heard, but no frame came undamaged: check the cable and the serial settings"
     check_problem(found, "mode", "no analyser found in .*", cure)
 
 
-def test_broadcasts_that_come_seldom_need_a_longer_listen() -> None:
-    line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.18))
-    found = page(line)
-    seen = "a broadcast came only now: the analyser is in continuous mode"
-    check_problem(found, "mode", seen, "Use a longer --listen")
+def test_broadcasts_that_come_seldom_need_a_longer_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whereabouts, "detect", find_nothing)
+    line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.03))
+    with SerialLink(line.url) as link, pytest.raises(ServomexTimeoutError) as caught:
+        whereabouts.find(link, 1, Ear(), LISTEN_S, lambda _text: None)
+    words = "a broadcast came only now: the analyser is in continuous mode. Use a longer --listen"
+    assert caught.value.message == words
+
+
+def find_nothing(*_args: Any, **_options: Any) -> Detection:
+    raise ServomexTimeoutError("no analyser found. Not one byte came")
 
 
 def test_another_mode_than_the_one_that_was_named() -> None:
@@ -143,9 +149,6 @@ def test_another_mode_than_the_one_that_was_named() -> None:
 def test_an_analyser_that_is_found_at_the_second_look_needs_a_longer_gap(
     address: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def find_nothing(*_args: Any, **_options: Any) -> Detection:
-        raise ServomexTimeoutError("no analyser found. Not one byte came")
-
     monkeypatch.setattr(whereabouts, "detect", find_nothing)
     found = page(VirtualLine(VirtualAnalyzer(address=address)), "--gap", "0.02", "--address", str(address))
     cure = "Try a longer gap, such as --gap 0.1, and check the wiring"

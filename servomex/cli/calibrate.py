@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 import servomex
-from servomex.calibration import CalibrationProgress, CalibrationReport
+from servomex.calibration_report import CalibrationProgress, CalibrationReport
 from servomex.cli.common import (
     EXIT_CODES,
     Program,
@@ -23,7 +23,6 @@ from servomex.cli.common import (
 )
 from servomex.cli.connection import Connection, connection_options
 from servomex.enums import CalPhase
-from servomex.errors import ServomexError
 from servomex.registers import CAL_GROUPS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -151,17 +150,8 @@ def _need(yes: bool, why: str) -> None:
 
 
 def _launch(analyzer: servomex.Analyzer, group: int, output_format: str, *, quiet: bool) -> None:
-    """Start without waiting for the end; an interrupt until it is known to run stops it."""
-    try:
-        progress = analyzer.start_calibration(group, confirm=True)
-    except KeyboardInterrupt as interrupt:
-        try:
-            analyzer.stop_calibration(confirm=True)
-        except ServomexError as error:
-            interrupt.add_note(f"it could not be stopped: {error}")
-        else:
-            interrupt.add_note("it was stopped, and the analyser is on sample again")
-        raise
+    """Start without waiting for the end."""
+    progress = analyzer.start_calibration(group, confirm=True)
     if output_format == "json":
         write_data(json.dumps({str(group): progress.phase}) + "\n")
     else:

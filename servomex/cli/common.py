@@ -24,7 +24,8 @@ from servomex.errors import (
 F = TypeVar("F", bound=Callable[..., Any])
 
 INTERRUPTED = 130
-TERMINATED = 143
+SIGNALLED = 128
+"""What is added to the number of a signal for the exit code."""
 PIPE_CLOSED = 141
 
 EXIT_CODES = """\b
@@ -37,6 +38,7 @@ Exit codes:
   5    --check: a fault, an alarm, or no value
   130  ended by Ctrl-C
   141  the reader of the output has gone
+  129  ended by SIGHUP, the end of its terminal
   143  ended by SIGTERM
 """
 
@@ -73,7 +75,15 @@ class NoAnswerError(CommandError):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a command as Ctrl-C does."""
+    """SIGTERM, or SIGHUP of a terminal that is gone, which end a command as Ctrl-C does.
+
+    Args:
+        exit_code: The exit code that belongs to it.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__()
+        self.exit_code = exit_code
 
 
 _KINDS: tuple[tuple[type[ServomexError], type[CommandError]], ...] = (
@@ -141,7 +151,7 @@ def command_error(error: Exception) -> CommandError:
 
 def stop_code(stop: BaseException | None) -> int:
     """Give the exit code after Ctrl-C or SIGTERM."""
-    return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+    return stop.exit_code if isinstance(stop, Terminated) else INTERRUPTED
 
 
 @contextlib.contextmanager
@@ -150,14 +160,18 @@ def _sigterm_interrupts() -> Iterator[None]:
         yield
         return
 
-    def terminate(_number: int, _frame: object) -> NoReturn:
-        raise Terminated
+    def terminate(number: int, _frame: object) -> NoReturn:
+        raise Terminated(SIGNALLED + number)
 
-    previous = signal.signal(signal.SIGTERM, terminate)
+    names = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    wanted = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # nohup
+    previous = [(number, signal.signal(number, terminate)) for number in wanted]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous:
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
