@@ -118,7 +118,7 @@ def test_ports_are_asked_at_the_same_time(manager: ServomexManager) -> None:
     lines = [filled(manager, line_of(number)) for number in range(1, 5)]
     manager.poll()
     for line in lines:
-        line.analysers[0].faults.late = 0.03
+        line.analysers[0].faults.late = 0.06
 
     def seconds(*names: str) -> float:
         started = time.monotonic()
@@ -126,7 +126,7 @@ def test_ports_are_asked_at_the_same_time(manager: ServomexManager) -> None:
         return time.monotonic() - started
 
     alone = [seconds(name) for name in manager.names]
-    assert seconds() < 1.5 * max(alone) < 0.5 * sum(alone)
+    assert seconds() < 0.6 * sum(alone)
 
 
 def test_a_round_of_eight_takes_the_time_of_its_bytes_and_little_more(manager: ServomexManager) -> None:
