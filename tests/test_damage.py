@@ -91,9 +91,6 @@ def changed(changes: Iterable[tuple[int, int]], raw: bytes = REAL) -> bytes:
     return bytes(damaged)
 
 
-# --- one byte --------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("raw", [
     WIRE,
     make(
@@ -128,9 +125,6 @@ def test_no_inserted_byte_is_let_through(inserted: bytes) -> None:
 def test_no_deleted_byte_is_let_through() -> None:
     damaged = [WIRE[:at] + WIRE[at + size :] for size in (1, 2, 33) for at in range(len(REAL))]
     assert {fate(raw) for raw in damaged} <= {"refused"}
-
-
-# --- damage that keeps the sum ---------------------------------------------------------------------------
 
 
 def two_random_bytes() -> Iterator[bytes]:

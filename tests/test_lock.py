@@ -183,9 +183,6 @@ def test_only_one_thread_has_it_at_a_time(lock: PortLock) -> None:
     assert (most, turns) == (1, 800)
 
 
-# --- conversations on a link, which hold the lock ---------------------------------------------------------
-
-
 def converse(link: SerialLink, timeout: float) -> bool:
     with link.conversation(time.monotonic() + timeout):
         return True

@@ -33,9 +33,6 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServomexManager]:
         yield made
 
 
-# --- reading ----------------------------------------------------------------------------------------------------
-
-
 def test_analysers_on_all_ports_are_read_and_come_in_the_order_in_which_they_were_added(
     manager: ServomexManager,
 ) -> None:
@@ -143,9 +140,6 @@ def test_a_round_of_eight_takes_the_time_of_its_bytes_and_little_more(manager: S
     assert took_s < 1.25 * bound_s
 
 
-# --- operations -------------------------------------------------------------------------------------------------
-
-
 def test_an_operation_is_carried_out_with_each_analyser_in_the_thread_of_its_port(
     manager: ServomexManager,
 ) -> None:
@@ -211,9 +205,6 @@ def test_an_operation_that_calls_the_manager_is_told_so_and_does_not_wait_for_it
     assert manager.execute_each(lambda analyzer: manager.get("a1") is analyzer)["a1"].value is True
 
 
-# --- policies ---------------------------------------------------------------------------------------------------
-
-
 def test_raise_asks_all_first_and_raises_all_failures_with_the_names_of_their_analysers() -> None:
     with ServomexManager() as manager:
         assert manager.error_policy is ErrorPolicy.RAISE
@@ -251,9 +242,6 @@ def test_return_gives_each_result_its_error(manager: ServomexManager) -> None:
 def test_an_unknown_policy_is_refused() -> None:
     with pytest.raises(ServomexValidationError, match="known are raise, return"):
         ServomexManager(error_policy="ignore")
-
-
-# --- threads and the end -----------------------------------------------------------------------------------------
 
 
 def test_sixteen_threads_get_the_right_values_only(manager: ServomexManager) -> None:

@@ -34,9 +34,6 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServomexManager]:
         yield made
 
 
-# --- ports ------------------------------------------------------------------------------------------------------
-
-
 def test_a_port_is_opened_once_has_one_thread_and_is_closed_with_its_last_analyser(
     manager: ServomexManager,
 ) -> None:
@@ -162,9 +159,6 @@ def test_a_second_link_to_a_port_in_use_is_refused(manager: ServomexManager, sou
     ):
         manager.add("a2b", link if source == "link" else analyzer)
     assert values(manager) == {"a1": 1.0, "a2": 2.0}
-
-
-# --- what is refused, and what a failure leaves behind -----------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -158,9 +158,6 @@ class Checker(doctest.OutputChecker):
         return super().check_output(normalised(want), normalised(got), optionflags | doctest.ELLIPSIS)
 
 
-# --- console -----------------------------------------------------------------------------------------------
-
-
 @attrs.define
 class Command:
     """A command of a console block, what the page shows of its output, and what came."""
@@ -332,9 +329,6 @@ def test_an_example_runs_and_ends_on_ctrl_c(script: Script, shell: Callable[[Scr
     assert command.code == 0, "\n".join(command.came)
 
 
-# --- Python ------------------------------------------------------------------------------------------------
-
-
 @of_kind("python")
 def test_a_script_runs(block: Block, capsys: pytest.CaptureFixture[str]) -> None:
     with stand_ins(block.text) as ports:
@@ -361,9 +355,6 @@ def test_the_examples_are_short_and_typed() -> None:
         assert functions, example
         assert all(item.returns for item in functions), example
         assert len(source.splitlines()) < 40, example
-
-
-# --- what the pages say --------------------------------------------------------------------------------------
 
 
 def test_nothing_escapes() -> None:

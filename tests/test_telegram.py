@@ -47,9 +47,6 @@ def refuse(raw: bytes, match: str) -> None:
     assert caught.value.context.response == raw
 
 
-# --- the capture -----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("raw", "clock", "total"), [
     (raw, *rest) for raw, rest in zip(capture_frames(), CAPTURED, strict=True)
 ])  # fmt: skip
@@ -98,9 +95,6 @@ def test_arrival_is_now_unless_it_is_given() -> None:
     assert parse_frame(REAL, monotonic_ns=0).monotonic_ns == 0
 
 
-# --- values ----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("text", "value"), [
     (b"20.376", 20.376), (b" 0.084", 0.084), (b"-0.012", -0.012), (b"   0.0", 0.0), (b"  -1.5", -1.5),
     (b"100.00", 100.0), (b"  9999", 9999.0), (b"999999", 999999.0), (b"-99999", -99999.0), (b"     0", 0.0),
@@ -138,9 +132,6 @@ def test_an_invalid_external_input_has_no_value() -> None:
     assert (frame["E2"].value, frame["E2"].status.fault) == (4.0, False)
     # A measured channel with a fault keeps its value: it has one, only it may be wrong.
     assert (frame["I1"].value, frame["I1"].status.fault) == (20.376, True)
-
-
-# --- states ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("fields", "status"), [
@@ -191,9 +182,6 @@ def test_a_clock_that_is_not_set_is_none_and_costs_nothing_else(clock: bytes) ->
     assert frame["I1"].value == 20.376
 
 
-# --- channels --------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("channels", [
     ["I1"], ["E1"], ["I1", "E2"], ["E1", "E2"], ["I1", "E1", "E2"], ["D4", "E1", "E2"],
     ["I1", "I2", "I3", "I4", "D1", "E1", "E2"],
@@ -225,9 +213,6 @@ def test_one_to_ten_channels(channels: list[str]) -> None:
 ])  # fmt: skip
 def test_impossible_channel_lists_are_refused(raw: bytes, match: str) -> None:
     refuse(raw, match)
-
-
-# --- structure -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fields", [
@@ -286,9 +271,6 @@ def test_the_start_space_is_not_summed() -> None:
     assert checksum(b"\xff" * 300) == 300 * 255 - 65536
 
 
-# --- text ------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("raw", "name"), [
     (b"Oxygen", "Oxygen"), (b"CO    ", "CO"), (b"  CO  ", "CO"), (b"C O   ", "C O"), (b"||||||", None),
     (b"      ", None), (b"  ||  ", None), (b"|CO|  ", "|CO|"), (b"CO\x82   ", "CO₂"),
@@ -306,9 +288,6 @@ def test_names_are_cleaned_but_never_refused_for_high_bytes(raw: bytes, name: st
 def test_the_text_of_any_unit_is_kept(raw: bytes, unit: Unit, text: str) -> None:
     reading = parse_frame(make(block(unit=raw), *EXTERNALS))["I1"]
     assert (reading.unit, reading.unit_text) == (unit, text)
-
-
-# --- writing ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("value", "at_least", "text"), [
@@ -342,8 +321,6 @@ def test_a_subscript_is_written_as_a_plain_digit() -> None:
     frame = parse_frame(make(block(name=b"CO\x82   "), *EXTERNALS))
     assert format_frame(frame) == make(block(name=b"CO2   "), *EXTERNALS) + b"\r\n"
 
-
-# --- for any frame, for any bytes ------------------------------------------------------------------------
 
 # What stands in a name or a unit as it is: Latin-1 without controls and the separator, the padding aside.
 TEXT = st.text(

@@ -95,9 +95,6 @@ def test_a_read_without_a_timeout_waits_until_all_is_there() -> None:
     assert future.result(GENEROUS_S) == b"12"
 
 
-# --- a port of the caller, under a link -------------------------------------------------------------------
-
-
 def test_a_port_of_the_caller_is_neither_closed_nor_warned_about() -> None:
     class Closing(ScriptedPort):
         closed = False
@@ -128,9 +125,6 @@ def test_a_port_of_the_caller_that_fails_is_left_to_the_caller() -> None:
                 link.conversation(time.monotonic()),
             ):
                 pytest.fail("it was reopened")
-
-
-# --- captures ---------------------------------------------------------------------------------------------
 
 
 def test_the_capture_of_the_bench_unit_is_cut_into_its_six_frames() -> None:
