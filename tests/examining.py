@@ -28,11 +28,11 @@ def examine_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait less: a virtual analyser that is not paced answers at once."""
     wait_less(monkeypatch)
     for module in (survey, opening):
-        monkeypatch.setattr(module, "OPENING_S", 0.2)
+        monkeypatch.setattr(module, "OPENING_S", 1.0)
     monkeypatch.setattr(exchange, "FIRST_GUESS_S", 0.02)
     monkeypatch.setattr(checkup, "SNIFF_S", 0.05)
     monkeypatch.setattr(checkup, "GAP_REQUESTS", 3)
-    monkeypatch.setattr(checkup, "ANSWER_S", 0.05)
+    monkeypatch.setattr(checkup, "ANSWER_S", 0.15)
     monkeypatch.setattr(checkup, "QUIET_S", 0.03)
     monkeypatch.setattr(whereabouts, "ADDRESSES", range(1, 3))
     monkeypatch.setattr(whereabouts, "BAUDRATES", (9600, 19200))

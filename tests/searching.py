@@ -22,12 +22,12 @@ LISTEN_S = 0.1
 
 def wait_less(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a search be quick: a virtual analyser that is not paced answers at once, and needs no gap."""
-    monkeypatch.setattr(survey, "WAIT_S", 0.015)
+    monkeypatch.setattr(survey, "WAIT_S", 0.05)
     monkeypatch.setattr(survey, "LATE_WAIT_S", 0.2)
     monkeypatch.setattr(survey, "QUIET_S", 0.02)
     monkeypatch.setattr(survey, "RESTLESS_S", 0.06)
     monkeypatch.setattr(exchange, "QUIET_S", 0.03)
-    monkeypatch.setattr(exchange, "USUAL_WAIT_S", (0.02, 0.05))
+    monkeypatch.setattr(exchange, "USUAL_WAIT_S", (0.05, 0.12))
     monkeypatch.setattr(link_client, "SILENCE_S", 0.02)
     monkeypatch.setattr(ports, "READ_TICK_S", 0.005)
     monkeypatch.setattr(simulated_line, "MESSAGE_SILENCE_S", 0.003)
