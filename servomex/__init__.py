@@ -14,14 +14,26 @@ A value that is not valid is ``None``; a frame that is too old, or a reply that 
 is an error. No hardware at hand? ``open_device("sim://4100")`` opens a virtual analyser.
 """
 
+import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
 from servomex import telegram
+from servomex.acquisition import AcquisitionSummary
 from servomex.analyzer import Analyzer
 from servomex.calibration_report import CalibrationPhase, CalibrationProgress, CalibrationReport
 from servomex.continuous import ContinuousReader
-from servomex.enums import CalPhase, Capability, ChannelId, ChannelKind, ErrorPolicy, ProtocolKind, Quality
+from servomex.enums import (
+    CalPhase,
+    Capability,
+    ChannelId,
+    ChannelKind,
+    ErrorPolicy,
+    OverflowPolicy,
+    ProtocolKind,
+    Quality,
+    StreamMode,
+)
 from servomex.errors import (
     ErrorContext,
     ServomexCalibrationError,
@@ -38,6 +50,11 @@ from servomex.errors import (
     ServomexParseError,
     ServomexProtocolError,
     ServomexProtocolUnsupportedError,
+    ServomexSinkDependencyError,
+    ServomexSinkError,
+    ServomexSinkReadError,
+    ServomexSinkSchemaError,
+    ServomexSinkWriteError,
     ServomexStaleError,
     ServomexTimeoutError,
     ServomexTransportError,
@@ -58,18 +75,26 @@ from servomex.models import (
 )
 from servomex.opening import open_continuous, open_device
 from servomex.portnames import PortInfo, present_ports
+from servomex.recording import Recording, record
 from servomex.settings import SerialSettings
 from servomex.shared_port import DeviceResult
+from servomex.streaming import StreamingSession
+from servomex.subscription import Subscription
 from servomex.units import Unit, UnitKind
 
 if TYPE_CHECKING:
+    from servomex.dataframes import to_pandas
     from servomex.discovery import DiscoveryResult, discover_port, find_devices
+    from servomex.loading import load
     from servomex.modbus import ModbusClient
+    from servomex.recorder import Recorder, pipe
+    from servomex.sinks import open_sink
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ROW_COLUMNS",
+    "AcquisitionSummary",
     "AnalyserStatus",
     "Analyzer",
     "CalGroupState",
@@ -90,10 +115,13 @@ __all__ = [
     "ErrorPolicy",
     "Frame",
     "ModbusClient",
+    "OverflowPolicy",
     "PortInfo",
     "ProtocolKind",
     "Quality",
     "Reading",
+    "Recorder",
+    "Recording",
     "Sample",
     "SerialLink",
     "SerialSettings",
@@ -112,32 +140,51 @@ __all__ = [
     "ServomexParseError",
     "ServomexProtocolError",
     "ServomexProtocolUnsupportedError",
+    "ServomexSinkDependencyError",
+    "ServomexSinkError",
+    "ServomexSinkReadError",
+    "ServomexSinkSchemaError",
+    "ServomexSinkWriteError",
     "ServomexStaleError",
     "ServomexTimeoutError",
     "ServomexTransportError",
     "ServomexValidationError",
+    "StreamMode",
+    "StreamingSession",
+    "Subscription",
     "Unit",
     "UnitKind",
     "__version__",
     "discover_port",
     "find_devices",
+    "load",
     "open_continuous",
     "open_device",
+    "open_sink",
+    "pipe",
     "present_ports",
+    "record",
     "telegram",
+    "to_pandas",
 ]
+
+_LATER = {
+    "DiscoveryResult": "servomex.discovery",
+    "ModbusClient": "servomex.modbus",
+    "Recorder": "servomex.recorder",
+    "discover_port": "servomex.discovery",
+    "find_devices": "servomex.discovery",
+    "load": "servomex.loading",
+    "open_sink": "servomex.sinks",
+    "pipe": "servomex.recorder",
+    "to_pandas": "servomex.dataframes",
+}
 
 logging.getLogger("servomex").addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs pymodbus when it is first asked for: pymodbus takes longer than all the rest."""
-    if name == "ModbusClient":
-        from servomex.modbus import ModbusClient
-
-        return ModbusClient
-    if name in ("DiscoveryResult", "discover_port", "find_devices"):
-        from servomex import discovery
-
-        return getattr(discovery, name)
+    """Import what not every program needs when it is first asked for: pymodbus takes longer than all the rest."""
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
     raise AttributeError(f"module 'servomex' has no attribute {name!r}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 from servomex import calibration
 from servomex.calibration_report import CalibrationProgress, CalibrationReport, OnProgress, progress_of
 from servomex.continuous import FRESH_S, ContinuousReader
-from servomex.enums import Capability, ChannelId, ProtocolKind
+from servomex.enums import Capability, ChannelId, ProtocolKind, StreamMode
 from servomex.errors import (
     ErrorContext,
     ServomexConfirmationRequiredError,
@@ -19,7 +19,10 @@ from servomex.errors import (
 )
 from servomex.link import SerialLink
 from servomex.models import AnalyserStatus, ChannelInfo, ChannelStatus, DeviceInfo, Frame, Reading, Sample
+from servomex.recording import BUFFER
 from servomex.registers import CAL_GROUPS
+from servomex.streaming import StreamingSession, session_of
+from servomex.subscription import Callback, Subscription, frames_of
 from servomex.validation import choice, seconds, whole
 
 if TYPE_CHECKING:
@@ -216,6 +219,35 @@ class Analyzer:
         wanted = None if names is None else channel_set(names)
         frame = self.poll(timeout=timeout)
         return (frame if wanted is None else frame.only(wanted)).as_samples(device=self.name)
+
+    def stream(
+        self, *, mode: StreamMode | str | None = None, rate_hz: float | None = None, buffer: int = BUFFER
+    ) -> StreamingSession:
+        """Give samples as they come: ``with analyzer.stream(rate_hz=2) as session: for sample in session: ...``.
+
+        Args:
+            mode: ``autoprint``, each broadcast, in continuous mode; ``poll`` over Modbus.
+            rate_hz: Readings per second over Modbus, up to 1000. In continuous mode the analyser sets it.
+            buffer: Readings that wait at most; then the oldest are dropped and counted.
+
+        Raises:
+            ServomexConfigurationError: The mode is not that of the analyser, or the rate is missing or too much.
+        """
+        return session_of(self, None if mode is None else choice(StreamMode, mode, "mode"), rate_hz, buffer)
+
+    def subscribe(self, callback: Callback, *, rate_hz: float | None = None, buffer: int = BUFFER) -> Subscription:
+        """Let a callback be given each frame, and each error in the place of one, by a thread of its own.
+
+        Args:
+            callback: Is given a :class:`Frame` or a :class:`ServomexError`. What it raises is logged and counted.
+            rate_hz: Readings per second over Modbus; 1 unless told otherwise. In continuous mode the analyser sets
+                it.
+            buffer: Frames that wait at most; then the oldest are dropped and counted.
+
+        Returns:
+            What counts, and ends it with ``close()``.
+        """
+        return Subscription(frames_of(self, rate_hz, buffer), callback, self.name).start()
 
     def loopback(self, payload: bytes, *, timeout: float | None = None) -> bytes:
         """Send two bytes to the analyser and give what it sends back (FC08, sub-function 00).

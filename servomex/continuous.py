@@ -21,7 +21,7 @@ from servomex.errors import (
 from servomex.link import SerialLink
 from servomex.models import Frame
 from servomex.ports import READ_TICK_S
-from servomex.stream import FrameQueue
+from servomex.queues import FrameQueue
 from servomex.telegram import HEADER_SIZE, FrameSplitter, parse_frame
 from servomex.worker import Worker
 

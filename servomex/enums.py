@@ -79,3 +79,18 @@ class ErrorPolicy(StrEnum):
 
     RAISE = "raise"
     RETURN = "return"
+
+
+class OverflowPolicy(StrEnum):
+    """What happens with readings that are not taken as fast as they come, once there is no more room for them."""
+
+    BLOCK = "block"
+    DROP_NEWEST = "drop_newest"
+    DROP_OLDEST = "drop_oldest"
+
+
+class StreamMode(StrEnum):
+    """How a stream gets its readings: by polling at a rate, or by taking each broadcast."""
+
+    POLL = "poll"
+    AUTOPRINT = "autoprint"

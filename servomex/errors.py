@@ -19,7 +19,12 @@
     │   │   ├── ServomexIllegalDataAddressError   exception 02
     │   │   └── ServomexIllegalDataValueError     exception 03
     │   └── ServomexProtocolUnsupportedError      the communication mode cannot do this
-    └── ServomexCalibrationError                  an autocalibration did not start, or did not end, as asked
+    ├── ServomexCalibrationError                  an autocalibration did not start, or did not end, as asked
+    └── ServomexSinkError                         the files of a recording
+        ├── ServomexSinkSchemaError (ValueError)  a file, or a sample, does not hold what it should
+        ├── ServomexSinkWriteError (OSError)      a file cannot be written
+        ├── ServomexSinkReadError (OSError)       a file is missing or cannot be read
+        └── ServomexSinkDependencyError (ImportError)   a package for this format is not installed
 
 Every error carries an :class:`ErrorContext`, which ``str()`` shows behind the message.
 """
@@ -199,3 +204,23 @@ class ServomexCalibrationError(ServomexError):
 def _rebuild_calibration(message: str, context: ErrorContext, running: bool | None) -> ServomexCalibrationError:
     """Unpickle: an exception cannot be rebuilt from positional arguments alone."""
     return ServomexCalibrationError(message, context, running=running)
+
+
+class ServomexSinkError(ServomexError):
+    """A recording cannot be written or read."""
+
+
+class ServomexSinkSchemaError(ServomexSinkError, ValueError):
+    """A file or a sample does not hold what it should: other columns, a damaged line, a number that is none."""
+
+
+class ServomexSinkWriteError(ServomexSinkError, OSError):
+    """A file cannot be written: no such folder, no permission, a full disk, another program that uses it."""
+
+
+class ServomexSinkReadError(ServomexSinkError, OSError):
+    """A file is missing or cannot be read."""
+
+
+class ServomexSinkDependencyError(ServomexSinkError, ImportError):
+    """A package that the format needs is not installed; the error names the extra that brings it."""

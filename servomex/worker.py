@@ -45,6 +45,11 @@ class Worker:
         """Whether the thread runs."""
         return self._thread.is_alive()
 
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait ``timeout`` seconds at most for it to end by itself; tell whether it has."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
     def stop(self, timeout: float = JOIN_S) -> None:
         """Tell the thread to stop and wait for it. May be called twice, and from the thread itself.
 

@@ -1,4 +1,4 @@
-"""Every test must end the threads and close the ports that it started."""
+"""Every test must end the threads that it started, and close the ports and files that it opened."""
 
 import gc
 import os
@@ -19,8 +19,8 @@ hypothesis.settings.load_profile("suite")
 CAPTURE = Path(__file__).parent / "captures" / "continuous_4100_idle_5ch.bin"
 
 
-def _serial_files() -> set[str]:
-    """The terminals and sockets that this process has open, where the system can tell."""
+def _open_files() -> set[str]:
+    """The terminals, the sockets and the files of tests that this process has open, where the system can tell."""
     folder = Path("/proc/self/fd")
     if not folder.is_dir():
         return set()
@@ -30,22 +30,23 @@ def _serial_files() -> set[str]:
             target = str(entry.readlink())
         except OSError:
             continue  # closed since it was listed
-        if target.startswith(("/dev/pts/", "/dev/ptmx", "socket:")) and int(entry.name) > 2:
+        ours = target.startswith(("/dev/pts/", "/dev/ptmx", "socket:")) or "/pytest-of-" in target
+        if ours and int(entry.name) > 2:
             found.add(f"{entry.name} {target}")
     return found
 
 
 @pytest.fixture(autouse=True)
 def no_leaks() -> Iterator[None]:
-    """Fail a test that leaves a thread running or a terminal or socket open."""
-    threads, files = set(threading.enumerate()), _serial_files()
+    """Fail a test that leaves a thread running, or a terminal, a socket or a file open."""
+    threads, files = set(threading.enumerate()), _open_files()
     yield
     deadline = time.monotonic() + 2.0
     generation = 1  # what the test has made; looking at everything takes longer than most tests
     while time.monotonic() < deadline:
         gc.collect(generation)
         left = [thread.name for thread in threading.enumerate() if thread not in threads]
-        open_files = _serial_files() - files
+        open_files = _open_files() - files
         if not left and not open_files:
             return
         generation = 2

@@ -205,11 +205,11 @@ class TestText:
     def table(self, line: VirtualLine, **extra: Any) -> list[str]:
         return formats.table(line.analysers[0].frame(), "title", **extra).splitlines()
 
-    def test_only_the_text_of_the_instrument_is_guarded(self) -> None:
+    def test_texts_are_guarded_and_numbers_are_not(self) -> None:
         rows = formats.csv_rows(
             line_with(("I1", ChannelStatus()), value=-1.5, name="-x").analysers[0].frame(), "-d"
         )
-        assert rows.splitlines()[0].split(",")[2:9] == ["-d", "continuous", "I1", "measured", "'-x", "-1.5", "%"]
+        assert rows.splitlines()[0].split(",")[2:9] == ["'-d", "continuous", "I1", "measured", "'-x", "-1.5", "%"]
 
     def test_decimal_points_and_words(self) -> None:
         line = VirtualLine(VirtualAnalyzer([

@@ -131,7 +131,10 @@ def test_modules_import_what_the_architecture_lets_them() -> None:
     assert {_module(path.relative_to(package).as_posix()) for path in package.rglob("*.py")} == above
 
 
-LIBRARIES = {"attrs": "attrs", "click": "click", "pymodbus": "pymodbus", "serial": "pyserial"}
+LIBRARIES = {
+    "attrs": "attrs", "click": "click", "pandas": "pandas", "pyarrow": "pyarrow", "pymodbus": "pymodbus",
+    "serial": "pyserial",
+}  # fmt: skip
 
 
 def _module(file: str) -> str:

@@ -22,6 +22,11 @@ from servomex.errors import (
     ServomexParseError,
     ServomexProtocolError,
     ServomexProtocolUnsupportedError,
+    ServomexSinkDependencyError,
+    ServomexSinkError,
+    ServomexSinkReadError,
+    ServomexSinkSchemaError,
+    ServomexSinkWriteError,
     ServomexStaleError,
     ServomexTimeoutError,
     ServomexTransportError,
@@ -65,6 +70,11 @@ def make(kind: type[ServomexError], context: ErrorContext | None = None) -> Serv
     (ServomexIllegalDataAddressError, (ServomexModbusError,)),
     (ServomexIllegalDataValueError, (ServomexModbusError,)),
     (ServomexProtocolUnsupportedError, (ServomexProtocolError,)),
+    (ServomexSinkError, (ServomexError,)),
+    (ServomexSinkSchemaError, (ServomexSinkError, ValueError)),
+    (ServomexSinkWriteError, (ServomexSinkError, OSError)),
+    (ServomexSinkReadError, (ServomexSinkError, OSError)),
+    (ServomexSinkDependencyError, (ServomexSinkError, ImportError)),
 ])  # fmt: skip
 def test_the_tree(kind: type[ServomexError], bases: tuple[type, ...]) -> None:
     assert kind.__bases__ == bases
@@ -130,7 +140,9 @@ def test_notes_survive_pickling(kind: type[ServomexError]) -> None:
 @pytest.mark.parametrize(("kind", "built_in"), [
     (ServomexValidationError, ValueError), (ServomexChecksumError, ValueError), (ServomexStaleError, TimeoutError),
     (ServomexTimeoutError, OSError), (ServomexConnectionError, OSError),
-    (ServomexConnectionError, ConnectionError),
+    (ServomexConnectionError, ConnectionError), (ServomexSinkSchemaError, ValueError),
+    (ServomexSinkWriteError, OSError), (ServomexSinkReadError, OSError),
+    (ServomexSinkDependencyError, ImportError),
 ])  # fmt: skip
 def test_an_error_is_caught_as_the_fitting_built_in(kind: type[ServomexError], built_in: type[Exception]) -> None:
     with pytest.raises(built_in) as caught:

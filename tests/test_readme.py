@@ -329,8 +329,14 @@ def test_an_example_runs_and_ends_on_ctrl_c(script: Script, shell: Callable[[Scr
     assert command.code == 0, "\n".join(command.came)
 
 
+@pytest.fixture
+def at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be in a folder in which the paths of the text exist and nothing can be spoilt."""
+    monkeypatch.chdir(workplace(tmp_path))
+
+
 @of_kind("python")
-def test_a_script_runs(block: Block, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_script_runs(block: Block, capsys: pytest.CaptureFixture[str], at_work: None) -> None:
     with stand_ins(block.text) as ports:
         source = "\n" * block.line + replaced(block.text, ports)
         exec(compile(source, str(block.page), "exec"), {"__name__": "__main__"})
@@ -338,8 +344,7 @@ def test_a_script_runs(block: Block, capsys: pytest.CaptureFixture[str]) -> None
 
 
 @of_kind("pycon")
-def test_a_session_gives_what_is_shown(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+def test_a_session_gives_what_is_shown(block: Block, at_work: None) -> None:
     session = doctest.DocTestParser().get_doctest(f"{block.text}\n", {}, str(block), str(block.page), block.line)
     report: list[str] = []
     runner = doctest.DocTestRunner(Checker(), verbose=False)

@@ -7,7 +7,18 @@ import click
 import servomex
 from servomex.cli.common import EXIT_CODES, Program, interrupts_wait
 
-_COMMANDS = ("read", "discover", "doctor", "decode", "simulate", "diag", "calibrate")
+_COMMANDS = (
+    "read",
+    "stream",
+    "record",
+    "convert",
+    "calibrate",
+    "discover",
+    "doctor",
+    "diag",
+    "decode",
+    "simulate",
+)
 
 
 class _Commands(Program, click.Group):
@@ -29,6 +40,7 @@ Examples:
   servomex read /dev/ttyUSB0
   servomex read sim://4100 --watch 1 --format csv > log.csv
   servomex decode capture.bin
+  servomex convert log.csv log.parquet
   servomex simulate --mode continuous --pty
 
 \b

@@ -31,7 +31,7 @@ PIPE_CLOSED = 141
 EXIT_CODES = """\b
 Exit codes:
   0    all went well
-  1    another error
+  1    another error, such as a file that cannot be written
   2    wrong usage: an option or argument cannot be
   3    the port: missing, busy, forbidden or lost
   4    no answer, or no valid one

@@ -12,7 +12,7 @@ import click
 import servomex
 from servomex.cli.common import interrupts_wait, option, seconds_option
 from servomex.cli.logs import log_on_stderr, wire_trace
-from servomex.enums import ProtocolKind
+from servomex.enums import ChannelId, ProtocolKind
 from servomex.settings import SerialSettings
 
 _log = logging.getLogger("servomex.cli")
@@ -72,6 +72,22 @@ def line_options(command: F) -> F:
     for decorate in reversed(_OPTIONS):
         command = decorate(command)
     return command
+
+
+def _check_channels(_ctx: click.Context, _option: click.Parameter, value: str | None) -> list[str] | None:
+    if value is None:
+        return None
+    names = [name.strip().upper() for name in value.split(",")]
+    for name in names:
+        if name not in set(ChannelId):
+            raise click.BadParameter(f"{name!r} is no channel; there are {', '.join(ChannelId)}.")
+    return names
+
+
+channels_option = option(
+    "--channels", metavar="I1,I2,...", callback=_check_channels, show_default="all", help="Read only these."
+)
+"""Which channels are wanted."""
 
 
 @attrs.frozen(kw_only=True)

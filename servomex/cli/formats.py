@@ -4,8 +4,6 @@
 and the columns for these stay empty.
 """
 
-import csv
-import io
 import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -15,17 +13,13 @@ import click
 
 from servomex.enums import Quality
 from servomex.models import ROW_COLUMNS, AnalyserStatus, Frame, Reading
+from servomex.rows import FLAGS, csv_text
 
 MEASUREMENT = "servomex"
 """The measurement of every line of the influx format."""
 
 _ARRIVAL = ("received_at", "monotonic_ns", "device", "requested_at", "latency_s")
-_FROM_INSTRUMENT = ("name", "unit_text")
-_FORMULA = ("=", "+", "-", "@")
 _TAGS = ("device", "protocol", "channel", "kind", "name", "unit")
-_FLAGS = (
-    "ok fault maintenance calibrating warming_up alarm1 alarm2 alarm3 alarm4 analyser_fault analyser_maintenance"
-).split()
 _TAG_ESCAPES = str.maketrans(
     {"\\": "\\\\", ",": "\\,", "=": "\\=", " ": "\\ ", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 )
@@ -51,22 +45,8 @@ def csv_header() -> str:
 
 
 def csv_rows(frame: Frame, device: str | None) -> str:
-    """Write one line a channel: times in ISO 8601, flags as 1 and 0, nothing for what is unknown."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    for row in rows(frame, device):
-        writer.writerow([_cell(column, row[column]) for column in ROW_COLUMNS])
-    return text.getvalue()
-
-
-def _cell(column: str, value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, bool):
-        return int(value)
-    if column in _FROM_INSTRUMENT and isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"  # or a spreadsheet would take a channel's name for a formula
-    return value
+    """Write one line a channel, as :func:`csv_text` does."""
+    return csv_text([[*row.values()] for row in rows(frame, device)])
 
 
 def json_line(frame: Frame, device: str | None) -> str:
@@ -98,7 +78,7 @@ def influx_lines(frame: Frame, device: str) -> str:
         tags = ",".join(f"{key}={_tag(row[key])}" for key in _TAGS if row[key])
         fields = [] if row["value"] is None else [f"value={row['value']!r}"]
         fields.append(f"quality={_string(row['quality'])}")
-        fields += [f"{key}={str(row[key]).lower()}" for key in _FLAGS]
+        fields += [f"{key}={str(row[key]).lower()}" for key in FLAGS]
         fields.append(f"cal_groups={_string(row['cal_groups'])}")
         lines.append(f"{MEASUREMENT},{tags} {','.join(fields)} {timestamp}\n")
     return "".join(lines)

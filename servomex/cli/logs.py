@@ -63,6 +63,13 @@ def log_on_stderr(verbosity: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def warnings_on_stderr() -> Iterator[None]:
+    """Show on stderr what the package warns of."""
+    with _handled_by(logging.getLogger("servomex"), _StderrHandler(sys.stderr), logging.WARNING):
+        yield
+
+
+@contextlib.contextmanager
 def wire_trace(path: str | None, *, quiet: bool = False) -> Iterator[None]:
     """Append every byte of both directions to a file, with the time.
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -14,17 +14,14 @@ from servomex.cli.common import (
     EXIT_CODES,
     INTERRUPTED,
     Program,
-    colour_wanted,
     note,
-    one_line,
     option,
     seconds_option,
     stop_code,
-    write_data,
-    write_text,
 )
-from servomex.cli.connection import Connection, connection_options
-from servomex.enums import ChannelId, ProtocolKind
+from servomex.cli.connection import Connection, channels_option, connection_options
+from servomex.cli.showing import FORMATS, writer_for
+from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConfigurationError, ServomexError
 from servomex.models import Frame
 
@@ -57,16 +54,6 @@ Environment:
 Shell completion (bash; zsh and fish likewise), in ~/.bashrc:
   eval "$(_SERVOMEX_READ_COMPLETE=bash_source servomex-read)"
 """
-
-
-def _check_channels(_ctx: click.Context, _option: click.Parameter, value: str | None) -> list[str] | None:
-    if value is None:
-        return None
-    names = [name.strip().upper() for name in value.split(",")]
-    for name in names:
-        if name not in set(ChannelId):
-            raise click.BadParameter(f"{name!r} is no channel; there are {', '.join(ChannelId)}.")
-    return names
 
 
 @attrs.frozen(kw_only=True)
@@ -103,11 +90,11 @@ class _Tally:
 
 @click.command(cls=Program, epilog=f"{_MORE}\n{EXIT_CODES}")
 @connection_options
-@option("--channels", metavar="I1,I2,...", callback=_check_channels, show_default="all", help="Read only these.")
+@channels_option
 @option(
     "--format",
     "output_format",
-    type=click.Choice(["table", "csv", "json", "influx"]),
+    type=click.Choice(FORMATS),
     default="table",
     show_default=True,
     help="How readings are written to stdout.",
@@ -146,7 +133,7 @@ def _run(request: _Request, tally: _Tally) -> int:
     """Read as often as is asked for, and give the exit code."""
     with request.open(request.channels) as analyzer:
         _log.info("found %s in mode %s; timeout %.1f s", analyzer.name, analyzer.protocol, analyzer.timeout_s)
-        show = _writer(request, analyzer)
+        show = writer_for(request.output_format, analyzer)
         frame = None
         try:
             for frame in _readings(request, analyzer, tally):
@@ -197,34 +184,6 @@ def _complaints(frame: Frame) -> Iterator[str]:
     if frame.analyser.fault:
         yield "analyser fault"
     yield from (f"{item.channel} {formats.state_text(item)}" for item in frame if not item.ok)
-
-
-def _writer(request: _Request, analyzer: servomex.Analyzer) -> Callable[[Frame], None]:
-    """Give what writes a frame to stdout in the format that is asked for."""
-    if request.output_format == "table":
-        return _table_writer(analyzer)
-    write = {"csv": formats.csv_rows, "json": formats.json_line, "influx": formats.influx_lines}[
-        request.output_format
-    ]
-    if request.output_format == "csv":
-        write_data(formats.csv_header())
-    return lambda frame: write_data(write(frame, analyzer.name))
-
-
-def _table_writer(analyzer: servomex.Analyzer) -> Callable[[Frame], None]:
-    info = analyzer.info
-    title = one_line(f"{analyzer.link.port}, {analyzer.protocol}")
-    if info is not None and info.address is not None:
-        title += f", address {info.address}"
-    colour = colour_wanted()
-    before = ""
-
-    def write(frame: Frame) -> None:
-        nonlocal before
-        write_text(before + formats.table(frame, title, colour=colour))
-        before = "\n"
-
-    return write
 
 
 def _counted(number: int, what: str) -> str:

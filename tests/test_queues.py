@@ -13,7 +13,7 @@ from servomex.errors import (
     ServomexValidationError,
 )
 from servomex.models import Frame
-from servomex.stream import FrameQueue
+from servomex.queues import FrameQueue
 from servomex.telegram import parse_frame
 from tests.frames import REAL, RECEIVED_AT
 from tests.test_lock import in_thread

@@ -1,0 +1,310 @@
+"""Acquisition: the thread that takes readings at fixed moments, or each broadcast, and hands them on in order."""
+
+import statistics
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Generic, Self, TypeVar
+
+import attrs
+
+from servomex.enums import OverflowPolicy
+from servomex.errors import (
+    ServomexConfigurationError,
+    ServomexConnectionError,
+    ServomexError,
+    ServomexTimeoutError,
+)
+from servomex.models import Frame
+from servomex.queues import BoundedQueue, FrameQueue
+from servomex.worker import Worker
+
+T = TypeVar("T")
+
+TICKS_KEPT = 4096
+"""From how many of the latest moments the quantiles of lateness are taken."""
+STOP_S = 30.0
+"""How long the thread may take to end: as long as the reading that goes on."""
+LOOK_S = 0.1
+"""How often the thread looks at its stop request while it waits for a broadcast."""
+
+_SILENT = "no broadcast came: check that the analyser is on, its frame frequency, and the cable"
+
+
+@attrs.define
+class AcquisitionSummary:
+    """What became of an acquisition so far. It is live: the numbers grow while it runs.
+
+    Each moment at which a reading was due, and each broadcast, is counted once: as ``emitted``, ``errors``,
+    ``late``, ``repeated`` or ``dropped``.
+
+    Attributes:
+        started_at: When it began, UTC.
+        finished_at: When it ended, UTC; ``None`` while it runs.
+        emitted: Readings that were handed on.
+        errors: Readings that failed; each was handed on as an error.
+        late: Moments that passed while the reading before them still went on; there is no reading of them.
+        repeated: Moments at which there was nothing newer than at the one before.
+        dropped: Readings that were given up because nobody took them in time.
+        disconnects: How often the port was lost.
+        max_drift_s: The longest that a reading began after its moment.
+    """
+
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    emitted: int = 0
+    errors: int = 0
+    late: int = 0
+    repeated: int = 0
+    dropped: int = 0
+    disconnects: int = 0
+    max_drift_s: float = 0.0
+    _ticks: deque[float] = attrs.field(factory=lambda: deque(maxlen=TICKS_KEPT), repr=False, eq=False)
+
+    @property
+    def slots(self) -> int:
+        """How many moments and broadcasts were accounted for."""
+        return self.emitted + self.errors + self.late + self.repeated + self.dropped
+
+    @property
+    def tick_p50_s(self) -> float | None:
+        """Half of the readings began no later after their moment than this; ``None`` before the first."""
+        return self._quantile(50)
+
+    @property
+    def tick_p99_s(self) -> float | None:
+        """99 of 100 readings began no later after their moment than this; ``None`` before the first."""
+        return self._quantile(99)
+
+    def note_tick(self, drift_s: float) -> None:
+        """Count how long after its moment a reading begins."""
+        self.max_drift_s = max(self.max_drift_s, drift_s)
+        self._ticks.append(drift_s)
+
+    def _quantile(self, percent: int) -> float | None:
+        ticks = list(self._ticks)
+        if len(ticks) < 2:
+            return ticks[0] if ticks else None
+        return statistics.quantiles(ticks, n=100, method="inclusive")[percent - 1]
+
+
+@attrs.frozen(kw_only=True)
+class Pace:
+    """When readings are taken.
+
+    Attributes:
+        rate_hz: How often; ``None`` for each broadcast, which a feed without them cannot give.
+        count: After how many moments, or broadcasts, it ends; ``None`` for never.
+        duration_s: After how many seconds it ends; ``None`` for never.
+    """
+
+    rate_hz: float | None = None
+    count: int | None = None
+    duration_s: float | None = None
+
+    @property
+    def slots(self) -> int | None:
+        """After how many moments it ends; ``None`` when that is not known."""
+        if self.rate_hz is None or self.duration_s is None:
+            return self.count
+        # The rounding keeps 60 s at 5 Hz from becoming 301 moments by the last bit of a product.
+        slots = max(1, -int(-round(self.duration_s * self.rate_hz, 6) // 1))
+        return slots if self.count is None else min(slots, self.count)
+
+
+@attrs.frozen(kw_only=True)
+class Broadcasts(Generic[T]):
+    """Broadcasts as they come.
+
+    Attributes:
+        frames: Where they are taken from.
+        taken: Makes what is handed on of one.
+        patience_s: After how many seconds without one that is an error.
+        release: Gives them up.
+    """
+
+    frames: FrameQueue
+    taken: Callable[[Frame], T]
+    patience_s: Callable[[], float]
+    release: Callable[[], object]
+
+
+@attrs.frozen(kw_only=True)
+class Feed(Generic[T]):
+    """Where readings come from, and what is handed on.
+
+    Attributes:
+        name: Names the thread.
+        poll: Reads now; ``None`` when there is nothing newer than before.
+        failed: Makes what is handed on in place of a reading that failed.
+        broadcasts: For an acquisition without a rate.
+    """
+
+    name: str
+    poll: Callable[[], T | None]
+    failed: Callable[[ServomexError], T]
+    broadcasts: Broadcasts[T] | None = None
+
+
+class Acquisition(Generic[T]):
+    """Takes readings in a thread of its own and puts them into a bounded queue.
+
+    The moments are fixed: the nth is n/rate seconds after the start on the monotonic clock, whatever the readings
+    before it took. A moment that has passed when its turn comes is counted as late. A reading that fails is handed
+    on as an error, so that the gap shows.
+
+    Args:
+        feed: Where readings come from.
+        pace: When they are taken.
+        size: How many wait to be taken at most.
+        policy: What happens when nobody takes them.
+        reconnect: Go on after the port was lost. Otherwise that ends the acquisition.
+
+    Attributes:
+        summary: What became of it so far.
+        error: What ended it, if that was an error.
+    """
+
+    def __init__(
+        self, feed: Feed[T], pace: Pace, *, size: int, policy: OverflowPolicy, reconnect: bool = True
+    ) -> None:
+        self.summary = AcquisitionSummary()
+        self._feed = feed
+        self._pace = pace
+        self._reconnect = reconnect
+        self._queue: BoundedQueue[tuple[T, bool]] = BoundedQueue(size, policy)
+        self._lost = False
+        self._worker = Worker(f"servomex-acquisition {feed.name}", self._run)
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended it, if that was an error."""
+        return self._worker.error
+
+    @property
+    def waiting(self) -> int:
+        """How many readings wait to be taken."""
+        return len(self._queue)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._worker.start()
+
+    def stop(self) -> None:
+        """End the thread after the reading that goes on. What was taken can still be had. May be called twice.
+
+        Raises:
+            ServomexError: The thread did not end.
+        """
+        try:
+            self._worker.stop(STOP_S)
+        finally:
+            if self._feed.broadcasts is not None:
+                self._feed.broadcasts.release()
+
+    def get(self, timeout: float | None = None) -> T:
+        """Take the oldest reading, waiting for one ``timeout`` seconds at most; without end when ``None``.
+
+        Raises:
+            ServomexTimeoutError: None came in time.
+            Closed: The acquisition has ended, and nothing is left of it.
+        """
+        return self._queue.get(timeout)[0]
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
+
+    def _run(self, stopping: threading.Event) -> None:
+        self.summary.started_at = datetime.now(UTC)
+        try:
+            if self._feed.broadcasts is not None:
+                self._follow(stopping, self._feed.broadcasts)
+            else:
+                self._keep_pace(stopping)
+        finally:
+            self.summary.finished_at = datetime.now(UTC)
+            self._queue.close()
+
+    def _keep_pace(self, stopping: threading.Event) -> None:
+        """Read at each moment that has not passed already."""
+        begun, rate_hz, slots, slot = time.monotonic(), self._pace.rate_hz, self._pace.slots, 0
+        if rate_hz is None:
+            raise ServomexConfigurationError("without broadcasts a rate is needed, such as rate_hz=1")
+        while slots is None or slot < slots:
+            due = begun + slot / rate_hz
+            if stopping.wait(max(0.0, due - time.monotonic())):
+                return
+            self.summary.note_tick(time.monotonic() - due)
+            self._read(stopping)
+            slot += 1
+            passed = int((time.monotonic() - begun) * rate_hz)  # the moment that is on now
+            missed = max(0, min(passed, slots or passed) - slot)
+            self.summary.late += missed
+            slot += missed
+
+    def _read(self, stopping: threading.Event) -> None:
+        try:
+            taken = self._feed.poll()
+        except ServomexConfigurationError:
+            raise
+        except ServomexError as error:
+            self._hand_on_failure(error, stopping)
+        else:
+            self._lost = False
+            if taken is None:
+                self.summary.repeated += 1
+            else:
+                self._hand_on(taken, stopping, failed=False)
+
+    def _follow(self, stopping: threading.Event, source: Broadcasts[T]) -> None:
+        """Hand on each broadcast as it comes. That none comes is an error as often as one would be due."""
+        begun = heard = time.monotonic()
+        dropped = 0
+        while not stopping.is_set() and not self._over(begun):
+            try:
+                frame = source.frames.get(LOOK_S)
+            except ServomexTimeoutError:
+                if time.monotonic() - heard > source.patience_s():
+                    heard = time.monotonic()
+                    self._hand_on_failure(ServomexTimeoutError(_SILENT), stopping)
+            except ServomexConnectionError as error:
+                if source.frames.ended:
+                    raise
+                heard = time.monotonic()
+                self._hand_on_failure(error, stopping)
+            else:
+                heard, self._lost = time.monotonic(), False
+                self._hand_on(source.taken(frame), stopping, failed=False)
+            self.summary.dropped += source.frames.dropped - dropped
+            dropped = source.frames.dropped
+
+    def _over(self, begun: float) -> bool:
+        taken, lasted_s = self.summary.slots, time.monotonic() - begun
+        count, duration_s = self._pace.count, self._pace.duration_s
+        return (count is not None and taken >= count) or (duration_s is not None and lasted_s >= duration_s)
+
+    def _hand_on_failure(self, error: ServomexError, stopping: threading.Event) -> None:
+        if isinstance(error, ServomexConnectionError):
+            self.summary.disconnects += not self._lost
+            self._lost = True
+            if not self._reconnect:
+                raise error
+        self._hand_on(self._feed.failed(error), stopping, failed=True)
+
+    def _hand_on(self, taken: T, stopping: threading.Event, *, failed: bool) -> None:
+        self._count(failed=failed, number=1)
+        for _, was_failed in self._queue.put((taken, failed), stopping.is_set):
+            self._count(failed=was_failed, number=-1)
+            self.summary.dropped += 1
+
+    def _count(self, *, failed: bool, number: int) -> None:
+        if failed:
+            self.summary.errors += number
+        else:
+            self.summary.emitted += number

@@ -1,0 +1,128 @@
+"""``servomex convert``: write recordings in another format, or several of them as one."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+import servomex
+from servomex.cli.common import EXIT_CODES, Program, RequestError, interrupts_wait, note, stop_code
+from servomex.cli.logs import warnings_on_stderr
+from servomex.errors import ServomexSinkError, ServomexSinkReadError
+from servomex.models import Sample
+
+STEPS = 200
+"""Frames between two updates of what is shown."""
+
+_MORE = """\b
+Examples:
+  servomex convert run.csv run.parquet
+  servomex convert 'run-*.csv.gz' all.sqlite
+  servomex convert monday.jsonl tuesday.jsonl week.csv --append
+  servomex convert run.sqlite run.csv.gz --rotate 1d
+
+\b
+Formats, by suffix:
+  .csv .csv.gz .jsonl .ndjson .jsonl.gz .sqlite .sqlite3 .db .parquet
+"""
+
+
+@click.command(cls=Program, epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.argument("sources", metavar="IN...", nargs=-1, required=True)
+@click.argument("target", metavar="OUT")
+@click.option("--append", is_flag=True, help="Go on with OUT if it exists.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+@click.option(
+    "--rotate",
+    metavar="LIMIT",
+    help="Divide OUT by size or by the time of the data: 100MB, 1d, 1h, 15m, or both as 100MB,1d. The time of "
+    "its first row is put into the name of each file.",
+)
+@click.version_option(servomex.__version__, prog_name="servomex")
+def convert(sources: tuple[str, ...], target: str, **options: Any) -> None:
+    """Write the recordings IN, one after the other, to OUT; the suffixes tell the formats.
+
+    IN may be a pattern in quotation marks, or a folder of Parquet parts. Where an IN is damaged, what is in front
+    of the damage is written.
+    """
+    with warnings_on_stderr():
+        try:
+            _run(sources, target, options)
+        except KeyboardInterrupt as stop:
+            raise click.exceptions.Exit(stop_code(stop)) from stop
+
+
+def _run(sources: tuple[str, ...], target: str, options: dict[str, Any]) -> None:
+    with interrupts_wait():
+        from servomex.sinks import open_sink
+    samples, metadata = _opened(sources, target)
+    sink = open_sink(target, metadata=metadata, **{name: value for name, value in options.items() if value})
+    try:
+        with sink:
+            for frame in _shown(_frames(samples)):
+                sink.write(frame)
+    finally:
+        note(f"{sink.rows} row{'s' * (sink.rows != 1)} written to {target}")
+
+
+def _opened(sources: tuple[str, ...], target: str) -> tuple[Iterator[Sample], dict[str, str]]:
+    """Give the samples of the sources, and what is said of the whole recordings.
+
+    Raises:
+        RequestError: A source is missing, or is the target.
+    """
+    with interrupts_wait():
+        from servomex.loading import files_of, load, load_metadata
+
+    try:
+        files = files_of(sources)
+        samples = load(files)
+    except ServomexSinkReadError as error:
+        raise RequestError(str(error)) from error
+    own = {Path(target).resolve(), Path(f"{target}.parts").resolve()}
+    if any(file.resolve() in own for file in files):
+        raise RequestError(f"{target} cannot be written while it is read: choose another name for OUT")
+    metadata: dict[str, str] = {}
+    for file in files:
+        metadata |= load_metadata(file)
+    return samples, metadata
+
+
+def _frames(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
+    """Put together what arrived at the same time, and so belongs into the same file."""
+    frame: list[Sample] = []
+    try:
+        for sample in samples:
+            if frame and sample.received_at != frame[0].received_at:
+                yield frame
+                frame = []
+            frame.append(sample)
+    except ServomexSinkError:
+        yield frame
+        raise
+    yield frame
+
+
+def _shown(frames: Iterable[list[Sample]]) -> Iterator[list[Sample]]:
+    """Show on a terminal how many rows there were so far."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield from frames
+        return
+    rows = 0
+
+    def counted() -> Iterator[list[Sample]]:
+        nonlocal rows
+        for frame in frames:
+            rows += len(frame)
+            yield frame
+
+    with click.progressbar(
+        counted(),
+        label="Converting",
+        item_show_func=lambda _: f"{rows} rows",
+        update_min_steps=STEPS,
+        file=sys.stderr,
+    ) as bar:
+        yield from bar

@@ -1,0 +1,152 @@
+"""``servomex record``: write the readings of an analyser to files, for seconds or for weeks."""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+import servomex
+from servomex.cli.common import EXIT_CODES, Program, check_seconds, interrupts_wait, note, one_line, stop_code
+from servomex.cli.connection import Connection, channels_option, connection_options
+from servomex.durations import parse_duration
+from servomex.errors import ServomexError, ServomexValidationError
+from servomex.recorder import Recorder
+
+TICK_S = 0.5
+"""How often what is shown on a terminal is brought up to date."""
+USUAL_HZ = 1.0
+
+_MORE = """\b
+Examples:
+  servomex record /dev/ttyUSB0 run.csv --rate 2 --duration 8h
+  servomex record /dev/ttyUSB0 run.sqlite run.csv.gz --rotate 1d
+  servomex record /dev/ttyUSB1 --protocol continuous burn.parquet
+
+\b
+Formats, by suffix:
+  .csv .csv.gz .jsonl .ndjson .jsonl.gz .sqlite .sqlite3 .db .parquet
+Ctrl-C and SIGTERM end a recording with everything written.
+"""
+
+
+def _check_duration(_ctx: click.Context, _option: click.Parameter, value: str | None) -> float | None:
+    try:
+        return None if value is None else parse_duration(value)
+    except ServomexValidationError as error:
+        raise click.BadParameter(error.message) from error
+
+
+@click.command(cls=Program, epilog=f"{_MORE}\n{EXIT_CODES}")
+@connection_options
+@click.argument("targets", metavar="OUT...", nargs=-1, required=True)
+@channels_option
+@click.option(
+    "--rate",
+    type=float,
+    metavar="HZ",
+    help="Readings per second, up to 1000. Over Modbus 1 when left out; in continuous mode each broadcast.",
+)
+@click.option("--duration", metavar="TIME", callback=_check_duration, help="End after 90s, 15m, 8h or 2d.")
+@click.option("--count", type=click.IntRange(1), help="End after so many readings.")
+@click.option("--append", is_flag=True, help="Go on with files that exist.")
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@click.option("--rotate", metavar="LIMIT", help="Begin new files by size or time: 100MB, 1d, or both as 100MB,1d.")
+@click.option(
+    "--flush",
+    type=float,
+    metavar="SECONDS",
+    callback=check_seconds(zero=True),
+    default=1.0,
+    show_default=True,
+    help="What is lost at most when this computer kills the program.",
+)
+@click.version_option(servomex.__version__, prog_name="servomex")
+def record(
+    targets: tuple[str, ...],
+    channels: list[str] | None,
+    rate: float | None,
+    duration: float | None,
+    count: int | None,
+    append: bool,
+    overwrite: bool,
+    rotate: str | None,
+    flush: float,
+    **given: Any,
+) -> None:
+    """Record the analyser on PORT to the files OUT.
+
+    A reading that fails is a row with its error, so that the gap shows; a port that is lost is opened again.
+    """
+    request, code = Connection(**given), 0
+    options = {"append": append, "overwrite": overwrite, "rotate": rotate, "flush_s": flush}
+    with interrupts_wait():
+        import servomex.sinks  # noqa: F401 (Ctrl-C during an import could get lost)
+    with request.logs(), request.open(channels) as analyzer:
+        recorder = Recorder(
+            analyzer,
+            targets,
+            sink_options={name: value for name, value in options.items() if value},
+            rate_hz=rate or (None if analyzer.reader else USUAL_HZ),
+            duration=duration,
+            count=count,
+        )
+        try:
+            with recorder:
+                _show(recorder, analyzer, quiet=request.quiet)
+        except KeyboardInterrupt as stop:
+            code = stop_code(stop)
+        finally:
+            if not request.quiet:
+                note(_summary(recorder))
+    raise click.exceptions.Exit(code)
+
+
+def _show(recorder: Recorder, analyzer: servomex.Analyzer, *, quiet: bool) -> None:
+    """Wait for the end; on a terminal, show how far it is."""
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
+        while not recorder.join(TICK_S):
+            pass
+    elif (expected := recorder.recording.expected) is not None:
+        with click.progressbar(length=expected, label="Recording", file=sys.stderr) as bar:
+            for slots in _slots(recorder):
+                bar.update(slots - bar.pos)
+    else:
+        width = 0
+        for _ in _slots(recorder):
+            line = one_line(f"{_counts(recorder)}{_values(analyzer)}")
+            click.echo(f"\r{line:<{width}}", err=True, nl=False)
+            width = len(line)
+        click.echo(err=True)
+
+
+def _slots(recorder: Recorder) -> Iterator[int]:
+    """Give how many readings were accounted for, now and then until the end."""
+    ended = False
+    while not ended:
+        ended = recorder.join(TICK_S)
+        yield recorder.summary.slots
+
+
+def _values(analyzer: servomex.Analyzer) -> str:
+    try:
+        frame = analyzer.snapshot()
+    except ServomexError:
+        return ""
+    return "".join(f"; {item.channel} {item.value} {item.unit_text}" for item in frame)
+
+
+def _counts(recorder: Recorder) -> str:
+    summary = recorder.summary
+    return (
+        f"{summary.emitted} readings, {summary.errors} failed, {summary.late} late, {summary.dropped} dropped, "
+        f"{summary.disconnects} disconnects"
+    )
+
+
+def _summary(recorder: Recorder) -> str:
+    summary = recorder.summary
+    p50_s, p99_s = summary.tick_p50_s, summary.tick_p99_s
+    drift = "" if p50_s is None or p99_s is None else f"; began late by {p50_s * 1e3:.1f} ms (median), "
+    drift += "" if p99_s is None else f"{p99_s * 1e3:.1f} ms (p99), {summary.max_drift_s * 1e3:.1f} ms (most)"
+    return f"{_counts(recorder)}{drift}"

@@ -1,0 +1,66 @@
+"""``servomex stream``: readings as they come, each moment or each broadcast once."""
+
+from typing import Any
+
+import click
+
+import servomex
+from servomex.cli.common import EXIT_CODES, Program, note, stop_code
+from servomex.cli.connection import Connection, channels_option, connection_options
+from servomex.cli.showing import FORMATS, writer_for
+from servomex.models import Frame
+from servomex.recording import BUFFER
+from servomex.subscription import frames_of
+
+_MORE = """\b
+Examples:
+  servomex stream /dev/ttyUSB0 --rate 5 --format csv
+  servomex stream /dev/ttyUSB1 --protocol continuous --format json | jq .readings[0].value
+"""
+
+
+@click.command(cls=Program, epilog=f"{_MORE}\n{EXIT_CODES}")
+@connection_options
+@channels_option
+@click.option(
+    "--rate",
+    type=float,
+    metavar="HZ",
+    help="Readings per second over Modbus, up to 1000; 1 when left out. In continuous mode each broadcast.",
+)
+@click.option("--count", type=click.IntRange(1), help="End after so many readings, failed ones included.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    help="How readings are written to stdout.",
+)
+@click.version_option(servomex.__version__, prog_name="servomex")
+def stream(
+    channels: list[str] | None, rate: float | None, count: int | None, output_format: str, **given: Any
+) -> None:
+    """Write the readings of the analyser on PORT as they come, until Ctrl-C or --count.
+
+    A reading that fails is a line on stderr. When the reader of the output is slow, the oldest are dropped and
+    counted.
+    """
+    request = Connection(**given)
+    code = taken = 0
+    with request.logs(), request.open(channels) as analyzer:
+        show = writer_for(output_format, analyzer)
+        with frames_of(analyzer, rate, BUFFER) as frames:
+            try:
+                while taken != count:
+                    item = frames.get()
+                    taken += 1
+                    if isinstance(item, Frame):
+                        show(item)
+                    elif not request.quiet:
+                        note(f"Failed: {item}")
+            except KeyboardInterrupt as stop:
+                code = stop_code(stop)
+    if not request.quiet:
+        note(f"{taken} readings, {frames.summary.errors} failed, {frames.summary.dropped} dropped")
+    raise click.exceptions.Exit(code)

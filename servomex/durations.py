@@ -1,0 +1,41 @@
+"""Durations and sizes as people write them: ``90s 15m 8h 2d``, ``100MB 1GB``."""
+
+import re
+
+from servomex.errors import ServomexValidationError
+
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+BYTES = {"b": 1, "kb": 1_000, "mb": 1_000_000, "gb": 1_000_000_000, "tb": 1_000_000_000_000}
+LONGEST_S = 3650.0 * SECONDS["d"]
+
+_WRITTEN = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([a-zA-Z]+)")
+
+
+def parse_duration(text: str) -> float:
+    """Give the seconds that a text such as ``90s``, ``15m``, ``8h``, ``2d`` or ``1.5h`` means.
+
+    Raises:
+        ServomexValidationError: It is no such text, 0, or longer than ``3650d``.
+    """
+    found = _WRITTEN.fullmatch(text.strip())
+    if not found or found[2] not in SECONDS:
+        raise ServomexValidationError(f"{text!r} is no duration: write it as 90s, 15m, 8h or 2d")
+    duration_s = float(found[1]) * SECONDS[found[2]]
+    if not 0 < duration_s <= LONGEST_S:
+        raise ServomexValidationError(f"a duration must be more than 0 and at most 3650d, not {text!r}")
+    return duration_s
+
+
+def parse_size(text: str) -> int:
+    """Give the bytes that a text such as ``500kB``, ``100MB`` or ``1GB`` means; a kB is 1000 bytes.
+
+    Raises:
+        ServomexValidationError: It is no such text, or less than a byte.
+    """
+    found = _WRITTEN.fullmatch(text.strip())
+    if not found or found[2].lower() not in BYTES:
+        raise ServomexValidationError(f"{text!r} is no size: write it as 500kB, 100MB or 1GB")
+    size = round(float(found[1]) * BYTES[found[2].lower()])
+    if size < 1:
+        raise ServomexValidationError(f"a size must be 1 byte or more, not {text!r}")
+    return size

@@ -1,0 +1,80 @@
+"""Reading recordings back: the samples that were written, whatever the format."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+
+from servomex.errors import ServomexSinkReadError, ServomexValidationError
+from servomex.models import Sample
+from servomex.sinks import FileSink, sink_class
+
+Source = str | os.PathLike[str]
+
+_PARTS = ".parts"
+
+
+def load(source: Source | Iterable[Source]) -> Iterator[Sample]:
+    """Give the samples of a recording, equal to those that were written and in the same order.
+
+    A half line at the end of a file, as a kill can leave it, is left out, and the log tells so.
+
+    Args:
+        source: A file that a sink wrote, a folder of Parquet parts, a pattern such as ``run-*.csv``, or several
+            of these, which are read one after the other.
+
+    Raises:
+        ServomexSinkReadError: A file is missing or cannot be read.
+        ServomexSinkSchemaError: A file is damaged or has other columns; the error tells the line or row.
+        ServomexSinkDependencyError: A package that the format needs is not installed.
+        ServomexValidationError: The suffix of a file is unknown.
+    """
+    files = [(_kind_of(path), path) for path in files_of(source)]
+    return chain.from_iterable(kind.read(path) for kind, path in files)
+
+
+def load_metadata(path: Source) -> dict[str, str]:
+    """Give what is said of a whole recording; CSV and JSON lines have no place for it.
+
+    Raises:
+        ServomexSinkError: The file is missing, damaged or cannot be read.
+    """
+    return _kind_of(Path(path)).read_metadata(Path(path))
+
+
+def files_of(source: Source | Iterable[Source]) -> list[Path]:
+    """Give the files that are meant by paths and patterns, each once.
+
+    Raises:
+        ServomexSinkReadError: A pattern fits no file.
+        ServomexValidationError: It is a URL.
+    """
+    names = [source] if isinstance(source, str | os.PathLike) else source
+    found = dict.fromkeys(path for name in names for path in _expanded(os.fspath(name)))
+    return [path for path in found if path.suffix != _PARTS or path.with_suffix("") not in found]
+
+
+def _expanded(name: str) -> list[Path]:
+    if "://" in name:
+        raise ServomexValidationError(f"{name} is no file: only files can be read back")
+    if Path(name).exists() or Path(name + _PARTS).exists() or not glob.has_magic(name):
+        return [Path(name)]
+    unfinished = (path.removesuffix(_PARTS) for path in _fitting(name + _PARTS))
+    found = sorted({*_fitting(name), *unfinished})
+    if not found:
+        raise ServomexSinkReadError(f"no file fits {name}")
+    return [Path(path) for path in found]
+
+
+def _fitting(pattern: str) -> list[str]:
+    return glob.glob(pattern)  # noqa: PTH207 (that of Path takes no absolute patterns)
+
+
+def _kind_of(path: Path) -> type[FileSink]:
+    """Find the class that can read a file, and check that the file is there."""
+    kind: type[FileSink] = sink_class(".parquet" if path.is_dir() else path)[1]
+    kind.check_installed()
+    if not kind.exists(path):
+        raise ServomexSinkReadError(f"there is no file {path}")
+    return kind

@@ -1,0 +1,142 @@
+"""Bounded queues between a thread that produces and those who take what it has made."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from servomex.enums import OverflowPolicy
+from servomex.errors import ErrorContext, ServomexConnectionError, ServomexError, ServomexTimeoutError
+from servomex.models import Frame
+from servomex.validation import whole
+
+T = TypeVar("T")
+
+LARGEST = 1_000_000
+LOOK_S = 0.1
+"""How often a waiting producer looks whether it is to give up."""
+
+
+class Closed(Exception):  # noqa: N818 (it is the end, and no error)
+    """The queue is closed, and nothing is left in it."""
+
+
+class BoundedQueue(Generic[T]):
+    """What is put in comes out in the same order, unless there is no room for it.
+
+    Args:
+        size: How much it holds at most, 1 to 1,000,000.
+        policy: What happens when it is full.
+    """
+
+    def __init__(self, size: int, policy: OverflowPolicy) -> None:
+        self._items: deque[T] = deque()
+        self._size = whole(size, "size", 1, LARGEST)
+        self._policy = policy
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def put(self, item: T, give_up: Callable[[], bool] = lambda: False) -> list[T]:
+        """Add something, and give what was dropped for it: nothing, the oldest, or the item itself.
+
+        Waits for room when the policy is ``BLOCK``, until ``give_up`` says otherwise; then, and in a closed queue,
+        the item is dropped.
+        """
+        with self._changed:
+            while self._policy is OverflowPolicy.BLOCK and self._full and not self._closed and not give_up():
+                self._changed.wait(LOOK_S)
+            full = self._full
+            if self._closed or (full and self._policy is not OverflowPolicy.DROP_OLDEST):
+                return [item]
+            dropped = [self._items.popleft()] if full else []
+            self._items.append(item)
+            self._changed.notify_all()
+            return dropped
+
+    @property
+    def _full(self) -> bool:
+        return len(self._items) >= self._size
+
+    def get(self, timeout: float | None = None) -> T:
+        """Take the oldest, waiting for one ``timeout`` seconds at most; without end when ``None``.
+
+        Raises:
+            ServomexTimeoutError: Nothing came in time.
+            Closed: Nothing will come any more.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            while not self._items:
+                if self._closed:
+                    raise Closed
+                remaining = None if deadline is None else deadline - time.monotonic()
+                if remaining is not None and remaining <= 0:
+                    raise ServomexTimeoutError("no frame came in time", ErrorContext(elapsed_s=timeout))
+                self._changed.wait(remaining)
+            item = self._items.popleft()
+            self._changed.notify_all()
+            return item
+
+    def close(self) -> None:
+        """Take nothing more. What is in it can still be taken out."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is closed and nothing is left in it."""
+        return self._closed and not self._items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+class FrameQueue:
+    """Frames in the order of their arrival, for one reader that may be slower than they come.
+
+    When it is full, the oldest is dropped and counted: what is taken out is as new as possible, and memory stays
+    bounded when nobody takes anything out.
+
+    Args:
+        size: How many frames it holds at most, 1 to 1,000,000.
+
+    Attributes:
+        dropped: Frames that were dropped because the queue was full.
+    """
+
+    def __init__(self, size: int = 100) -> None:
+        self.dropped = 0
+        self._items: BoundedQueue[Frame | ServomexError] = BoundedQueue(size, OverflowPolicy.DROP_OLDEST)
+
+    def put(self, item: Frame | ServomexError) -> None:
+        """Add a frame, or an error that :meth:`get` will raise. Never blocks."""
+        self.dropped += len(self._items.put(item))
+
+    def get(self, timeout: float | None = None) -> Frame:
+        """Take the oldest frame, waiting for one ``timeout`` seconds at most; without end when ``None``.
+
+        Raises:
+            ServomexTimeoutError: None came in time.
+            ServomexConnectionError: The port was lost since the frame before, or the queue is closed and empty.
+        """
+        try:
+            item = self._items.get(timeout)
+        except Closed:
+            raise ServomexConnectionError("the analyser was closed") from None
+        if isinstance(item, ServomexError):
+            raise item
+        return item
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is closed and nothing is left in it."""
+        return self._items.ended
+
+    def close(self) -> None:
+        """Take no more frames, and end the waiting of :meth:`get`."""
+        self._items.close()
+
+    def __len__(self) -> int:
+        return len(self._items)

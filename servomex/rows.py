@@ -1,0 +1,349 @@
+"""Rows outside of the program: the kinds of their columns, the cells of csv, and the way back to a Sample.
+
+:meth:`Sample.as_dict` is the one way from a sample to a row, :func:`sample_of` the one way back.
+"""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from enum import Enum, auto
+from functools import lru_cache
+from typing import Any
+
+from servomex.enums import ChannelId, ProtocolKind
+from servomex.errors import ServomexSinkSchemaError
+from servomex.models import ROW_COLUMNS, AnalyserStatus, CalGroupState, ChannelStatus, Reading, Sample
+from servomex.units import Unit
+
+
+class ColumnKind(Enum):
+    """What a column holds. Each may be empty."""
+
+    TIME = auto()
+    """A moment, UTC."""
+    CLOCK = auto()
+    """A moment without a zone."""
+    INTEGER = auto()
+    NUMBER = auto()
+    FLAG = auto()
+    TEXT = auto()
+
+
+ANALYSER_FLAGS = ("analyser_fault", "analyser_maintenance")
+CHANNEL_FLAGS = "ok fault maintenance calibrating warming_up alarm1 alarm2 alarm3 alarm4".split()
+FLAGS = (*CHANNEL_FLAGS, *ANALYSER_FLAGS)
+TIMES = ("received_at", "requested_at")
+FREE_TEXT = ("device", "name", "unit_text", "error")
+"""The columns whose text the instrument or the user chose."""
+LONGEST_TEXT = 20_000
+"""Characters of such a text that are kept: readers of csv take no longer cells."""
+
+_OF_READING = ("kind", "name", "value", "unit", "unit_text", "quality", *CHANNEL_FLAGS)
+_NUMBERS = ("value", "latency_s")
+_LARGEST = 2**63
+_SPECIAL = {
+    **dict.fromkeys(TIMES, ColumnKind.TIME),
+    **dict.fromkeys(_NUMBERS, ColumnKind.NUMBER),
+    **dict.fromkeys(FLAGS, ColumnKind.FLAG),
+    "analyser_clock": ColumnKind.CLOCK,
+    "monotonic_ns": ColumnKind.INTEGER,
+}
+COLUMN_KINDS = {column: _SPECIAL.get(column, ColumnKind.TEXT) for column in ROW_COLUMNS}
+
+_FORMULA = re.compile(r"\s*[=+\-@＝＋－＠']")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_ESCAPED = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
+_ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
+_INTEGER = re.compile(r"-?[0-9]+")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
+_CAL_GROUP = re.compile(r"([CS])([0-9]+)")
+
+
+def plain_row(sample: Sample) -> tuple[Any, ...]:
+    """Flatten a sample to the values of its columns, as every format can hold them.
+
+    Times are brought to UTC. What is no Unicode in a text, as in the name of a port in another encoding, becomes
+    a ``?``; a text of more than :data:`LONGEST_TEXT` characters is cut off there.
+
+    Raises:
+        ValueError: A time has no zone, or a number is not finite or longer than 64 bits.
+    """
+    row = sample.as_dict()
+    if not -_LARGEST <= sample.monotonic_ns < _LARGEST:
+        raise ValueError(f"monotonic_ns is {sample.monotonic_ns}, which is more than 64 bits")
+    for column in TIMES:
+        if row[column] is not None:
+            row[column] = _utc(row[column])
+    for column in _NUMBERS:
+        if row[column] is not None and not math.isfinite(row[column]):
+            raise ValueError(f"{column} is {row[column]}; what is not valid is None")
+    for column in FREE_TEXT:
+        text = row[column]
+        if text and not (text.isascii() and len(text) <= LONGEST_TEXT):
+            row[column] = text[:LONGEST_TEXT].encode("utf-8", "replace").decode("utf-8")
+    return tuple(row.values())
+
+
+def _utc(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError(f"the time {moment} has no zone")
+    return moment.astimezone(UTC)
+
+
+def time_text(moment: datetime) -> str:
+    """Write a time in ISO 8601: UTC with all six digits, so that texts sort as times; a clock as it is."""
+    if moment.tzinfo is None:
+        return moment.isoformat()
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    r"""Write rows, given as values in the order of :data:`ROW_COLUMNS`, as csv: one line each, whatever is in it.
+
+    Times are ISO 8601, flags 1 and 0, nothing stands for what is unknown. A text that a spreadsheet would take
+    for a formula gets an apostrophe in front, and so does one that begins with an apostrophe. One with control
+    characters, line ends among them, begins with ``'\`` and has these and backslashes as ``\x0a``.
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(map(_cells, rows))
+    return text.getvalue()
+
+
+def _cells(row: Sequence[Any]) -> list[Any]:
+    return [write(value) if write else value for write, value in zip(_CELLS, row, strict=True)]
+
+
+def _flag_cell(value: bool | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _time_cell(value: datetime | None) -> str | None:
+    return None if value is None else time_text(value)
+
+
+def _guarded(text: str | None) -> str | None:
+    if text is None:
+        return None
+    if _CONTROL.search(text):
+        return "'\\" + _ESCAPED.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def _guarded_or_empty(text: str | None) -> str | None:
+    """Tell a text that is empty from none at all."""
+    return "'" if text == "" else _guarded(text)
+
+
+_WRITERS: dict[ColumnKind, Callable[[Any], Any]] = {
+    ColumnKind.TIME: _time_cell,
+    ColumnKind.CLOCK: _time_cell,
+    ColumnKind.FLAG: _flag_cell,
+}
+_TEXT_WRITERS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(FREE_TEXT, _guarded),
+    **dict.fromkeys(("name", "error"), _guarded_or_empty),
+}
+_CELLS = [_TEXT_WRITERS.get(column, _WRITERS.get(kind)) for column, kind in COLUMN_KINDS.items()]
+
+
+def csv_row(line: str) -> dict[str, Any]:
+    """Read a line of csv: what :func:`csv_text` made of a row, undone.
+
+    Raises:
+        ValueError: It is no such line.
+    """
+    try:
+        cells = next(csv.reader([line], strict=True))
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+    if len(cells) != len(ROW_COLUMNS):
+        raise ValueError(f"{len(cells)} cells instead of {len(ROW_COLUMNS)}")
+    return _read((cell or None for cell in cells), _FROM_CELLS)
+
+
+def stored_row(values: Iterable[Any]) -> dict[str, Any]:
+    """Read a row of JSON or SQLite, given as values in the order of :data:`ROW_COLUMNS`.
+
+    Raises:
+        ValueError: A value is of another kind than its column.
+    """
+    return _read(values, _FROM_STORED)
+
+
+def _read(values: Iterable[Any], readers: Iterable[Callable[[Any], Any]]) -> dict[str, Any]:
+    row = {}
+    for column, read, value in zip(ROW_COLUMNS, readers, values, strict=True):
+        try:
+            row[column] = None if value is None else read(value)
+        except (ValueError, TypeError):
+            raise ValueError(f"{column} cannot be {value!r}") from None
+    return row
+
+
+def _time(text: str) -> datetime:
+    return _utc(datetime.fromisoformat(text))
+
+
+def _number(value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError
+    return float(value)
+
+
+def _integer(value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError
+    return value
+
+
+def _flag(value: int) -> bool:
+    if not isinstance(value, int) or value not in (0, 1):
+        raise ValueError
+    return bool(value)
+
+
+def _text(value: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _number_of(cell: str) -> float:
+    return _number(float(_matching(_NUMBER, cell)))
+
+
+def _integer_of(cell: str) -> int:
+    return int(_matching(_INTEGER, cell))
+
+
+def _flag_of(cell: str) -> bool:
+    return _flag(_integer_of(cell))
+
+
+def _matching(pattern: re.Pattern[str], cell: str) -> str:
+    """Refuse what Python takes for a number and nobody else does, such as ``1_000``."""
+    if not pattern.fullmatch(cell):
+        raise ValueError
+    return cell
+
+
+def _unguarded(cell: str) -> str:
+    if cell.startswith("'\\"):
+        return _ESCAPE.sub(lambda found: chr(int(found[1], 16)), cell[2:])
+    return cell.removeprefix("'")
+
+
+_STORED: dict[ColumnKind, Callable[[Any], Any]] = {
+    ColumnKind.TIME: _time,
+    ColumnKind.CLOCK: datetime.fromisoformat,
+    ColumnKind.INTEGER: _integer,
+    ColumnKind.NUMBER: _number,
+    ColumnKind.FLAG: _flag,
+    ColumnKind.TEXT: _text,
+}
+_WRITTEN: dict[ColumnKind, Callable[[Any], Any]] = {
+    **_STORED,
+    ColumnKind.INTEGER: _integer_of,
+    ColumnKind.NUMBER: _number_of,
+    ColumnKind.FLAG: _flag_of,
+}
+_FROM_STORED = [_STORED[kind] for kind in COLUMN_KINDS.values()]
+_FROM_CELLS = [_unguarded if column in FREE_TEXT else _WRITTEN[kind] for column, kind in COLUMN_KINDS.items()]
+
+
+def sample_of(row: Mapping[str, Any]) -> Sample:
+    """Build a sample from its row: the inverse of :meth:`Sample.as_dict`.
+
+    The columns ``kind``, ``quality`` and ``ok`` follow from the others and are not looked at.
+
+    Raises:
+        ValueError: The row lacks something, or a name in it is unknown.
+    """
+    protocol = ProtocolKind(_needed(row, "protocol"))
+    received_at, monotonic_ns = _needed(row, "received_at"), _needed(row, "monotonic_ns")
+    return Sample(
+        row["device"] or "",
+        protocol,
+        received_at,
+        monotonic_ns,
+        _reading(row, protocol, received_at, monotonic_ns),
+        _analyser(row),
+        row["requested_at"],
+        row["latency_s"],
+        row["error"],
+    )
+
+
+def _needed(row: Mapping[str, Any], column: str) -> Any:
+    if row[column] is None:
+        raise ValueError(f"{column} is empty")
+    return row[column]
+
+
+def _reading(
+    row: Mapping[str, Any], protocol: ProtocolKind, received_at: datetime, monotonic_ns: int
+) -> Reading | None:
+    if row["channel"] is None:
+        _must_be_empty(row, _OF_READING, "channel")
+        return None
+    fault, maintenance, calibrating, warming_up, *alarms = (_needed(row, column) for column in CHANNEL_FLAGS[1:])
+    return Reading(
+        ChannelId(row["channel"]),
+        row["name"],
+        row["value"],
+        Unit(_needed(row, "unit")),
+        row["unit_text"] or "",
+        ChannelStatus(fault, maintenance, calibrating, warming_up, (alarms[0], alarms[1], alarms[2], alarms[3])),
+        protocol,
+        received_at,
+        monotonic_ns,
+    )
+
+
+def _analyser(row: Mapping[str, Any]) -> AnalyserStatus | None:
+    if row["analyser_fault"] is None:
+        _must_be_empty(row, ("analyser_maintenance", "cal_groups", "analyser_clock"), "analyser_fault")
+        return None
+    return AnalyserStatus(
+        row["analyser_fault"],
+        _needed(row, "analyser_maintenance"),
+        _cal_groups(row["cal_groups"] or ""),
+        row["analyser_clock"],
+    )
+
+
+@lru_cache(maxsize=256)
+def _cal_groups(text: str) -> tuple[CalGroupState, ...]:
+    found = list(_CAL_GROUP.finditer(text))
+    if "".join(item[0] for item in found) != text:
+        raise ValueError(f"cal_groups cannot be {text!r}")
+    return tuple(CalGroupState(number, item[1] == "C", int(item[2])) for number, item in enumerate(found, 1))
+
+
+def _must_be_empty(row: Mapping[str, Any], columns: Iterable[str], missing: str) -> None:
+    filled = [column for column in columns if row[column] is not None]
+    if filled:
+        raise ValueError(f"{missing} is empty, but {filled[0]} is {row[filled[0]]!r}")
+
+
+def check_columns(where: str, found: Iterable[str]) -> None:
+    """Check the names of a file's columns and their order.
+
+    Raises:
+        ServomexSinkSchemaError: They are not those of :data:`ROW_COLUMNS`; the error names the difference.
+    """
+    there = list(found)
+    if there == list(ROW_COLUMNS):
+        return
+    missing = [column for column in ROW_COLUMNS if column not in there]
+    more = [column for column in there if column not in ROW_COLUMNS]
+    told = [f"it {verb} {_listed(names)}" for verb, names in (("lacks", missing), ("also has", more)) if names]
+    difference = " and ".join(told) or "they are in another order"
+    raise ServomexSinkSchemaError(f"{where} has other columns than this package writes: {difference}")
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

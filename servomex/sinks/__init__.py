@@ -1,0 +1,75 @@
+"""Sinks: where recordings are written, found by the suffix of a file or the scheme of a URL."""
+
+import importlib
+import inspect
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from servomex.errors import ServomexValidationError
+from servomex.sinks.base import Sink
+from servomex.sinks.files import FileSink
+from servomex.sinks.memory import MemorySink
+from servomex.sinks.rotation import RotatingSink
+
+__all__ = ["FileSink", "MemorySink", "RotatingSink", "Sink", "open_sink", "sink_class"]
+
+_SINKS = {
+    ".csv": "csv.CsvSink",
+    ".csv.gz": "csv.CsvSink",
+    ".jsonl": "jsonl.JsonlSink",
+    ".ndjson": "jsonl.JsonlSink",
+    ".jsonl.gz": "jsonl.JsonlSink",
+    ".sqlite": "sqlite.SqliteSink",
+    ".sqlite3": "sqlite.SqliteSink",
+    ".db": "sqlite.SqliteSink",
+    ".parquet": "parquet.ParquetSink",
+    "memory://": "memory.MemorySink",
+}
+"""Suffixes and schemes, and the modules and classes that are imported when they are wanted."""
+
+
+def open_sink(target: str | os.PathLike[str], *, rotate: str | None = None, **options: Any) -> Sink:
+    """Open what samples are written to.
+
+    Args:
+        target: A file, whose suffix tells the format, or a URL.
+        rotate: Go on in a new file at a size, a time or both: ``100MB``, ``1d``, ``100MB,1d``; for files only.
+        options: Options of the sink. Those of a file are ``append``, ``overwrite``, ``flush_s``, ``fsync_s`` and
+            ``metadata``, see :class:`FileSink`.
+
+    Raises:
+        ServomexValidationError: The suffix, the scheme or an option is unknown, or an option is out of range.
+        ServomexSinkWriteError: It exists already, or cannot be written.
+        ServomexSinkSchemaError: The file that is to be continued has other columns.
+        ServomexSinkDependencyError: A package that the format needs is not installed.
+    """
+    key, kind = sink_class(target)
+    try:
+        inspect.signature(kind).bind(target, **options)
+    except TypeError as error:
+        raise ServomexValidationError(f"{os.fspath(target)}: {error}") from error
+    if rotate is None:
+        sink: Sink = kind(os.fspath(target), **options)
+        return sink
+    if not issubclass(kind, FileSink):
+        raise ServomexValidationError(f"{target} is no file: it cannot be rotated")
+    return RotatingSink(kind, Path(target), key, rotate, **options)
+
+
+def sink_class(target: str | os.PathLike[str]) -> tuple[str, type[Any]]:
+    """Find the class of a sink, and the suffix or scheme that it was found by.
+
+    Raises:
+        ServomexValidationError: The suffix or scheme is unknown; the error lists those that are known.
+    """
+    name = os.fspath(target).lower()
+    scheme = re.match(r"[a-z][a-z0-9+.-]*://", name)
+    for key, place in _SINKS.items():
+        if key == scheme[0] if scheme else name.endswith(key):
+            module, _, kind = place.partition(".")
+            return key, getattr(importlib.import_module(f"servomex.sinks.{module}"), kind)
+    raise ServomexValidationError(
+        f"nothing is known of how to write {os.fspath(target)!r}; known are {', '.join(_SINKS)}"
+    )

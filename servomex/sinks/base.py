@@ -1,0 +1,232 @@
+"""What every sink is, and the one policy of when it writes what it was given."""
+
+import abc
+import contextlib
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any, Self
+
+from servomex.errors import ServomexSinkError, ServomexSinkSchemaError, ServomexSinkWriteError
+from servomex.models import Sample
+from servomex.rows import plain_row
+from servomex.validation import seconds
+
+FLUSH_S = 1.0
+FSYNC_S = 60.0
+MOST_PENDING = 10_000
+"""Rows that wait for the flush at most; more of them are flushed at once."""
+
+
+class Sink(abc.ABC):
+    """Where samples are written. A context manager; one thread at a time may use it.
+
+    Attributes:
+        name: What it writes to, for messages.
+        rows: Rows that were accepted so far.
+        closed: Whether it was closed, or never got open.
+    """
+
+    name: str
+    rows: int = 0
+    closed: bool = True
+
+    @abc.abstractmethod
+    def write(self, samples: Sequence[Sample]) -> None:
+        """Take one batch, and flush and sync when that is due.
+
+        After an error none of its rows are in, with one exception: when it says that ``fsync`` failed, they are
+        written, but may not survive a loss of power.
+
+        Raises:
+            ServomexSinkSchemaError: A sample cannot be written, such as one whose value is not finite.
+            ServomexSinkWriteError: It cannot be written at the moment; a later batch may succeed.
+            ServomexSinkError: The sink is closed.
+        """
+
+    @abc.abstractmethod
+    def flush(self) -> None:
+        """Write all rows so far, so that they survive the death of this process.
+
+        Raises:
+            ServomexSinkWriteError: They cannot be written; they wait for the next attempt.
+        """
+
+    @abc.abstractmethod
+    def sync(self) -> None:
+        """Flush, and wait until what is written survives a loss of power.
+
+        Raises:
+            ServomexSinkWriteError: That failed.
+        """
+
+    @abc.abstractmethod
+    def flush_if_due(self) -> None:
+        """Flush and sync when their intervals have passed. For the times when there is nothing to write.
+
+        Raises:
+            ServomexSinkWriteError: That failed.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Flush, sync, and let go. May be called twice.
+
+        Raises:
+            ServomexSinkWriteError: Something could not be written, and is lost.
+        """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        try:
+            self.close()
+        except ServomexSinkError as second:
+            if error is None:
+                raise
+            error.add_note(f"on closing {self.name}: {second}")
+
+    def __del__(self) -> None:
+        if not self.closed:
+            warnings.warn(
+                f"{self.name} was never closed: use 'with', or call close()", ResourceWarning, stacklevel=1
+            )
+            self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} {'closed' if self.closed else 'open'}, {self.rows} rows>"
+
+
+class BufferedSink(Sink):
+    """A sink that collects rows and stores them at intervals.
+
+    A subclass opens what it needs in :meth:`_open`, leaves it to :attr:`_held` to let it go, and stores rows in
+    :meth:`_store`: all of them, or none and an error.
+
+    Args:
+        name: What it writes to, for messages.
+        flush_s: Seconds until a row survives the death of the process, 0 for at once.
+        fsync_s: Seconds until a row survives a loss of power, 0 for at once; ``None`` leaves that to the system.
+
+    Raises:
+        ServomexSinkError: It cannot be opened.
+        ServomexValidationError: An argument is out of range.
+    """
+
+    def __init__(self, name: str, *, flush_s: float = FLUSH_S, fsync_s: float | None = FSYNC_S) -> None:
+        self.name = name
+        self._flush_s = seconds(flush_s, "flush_s", zero=True)
+        self._fsync_s = None if fsync_s is None else seconds(fsync_s, "fsync_s", zero=True)
+        self._pending: list[Any] = []
+        self._stored_since_sync = False
+        self._flushed_at = self._synced_at = time.monotonic()
+        self._held = contextlib.ExitStack()
+        try:
+            self._open()
+        except BaseException:
+            self._held.close()
+            raise
+        self.closed = False
+
+    @property
+    def pending(self) -> int:
+        """Rows that wait for the next flush."""
+        return len(self._pending)
+
+    def write(self, samples: Sequence[Sample]) -> None:
+        """Take one batch, see :meth:`Sink.write`."""
+        if self.closed:
+            raise ServomexSinkError(f"{self.name} is closed: nothing more can be written to it")
+        rows = self._prepared(samples)
+        before = len(self._pending)
+        self._pending += rows
+        try:
+            if self._flush_is_due() or self._sync_is_due():
+                self.flush()
+        except BaseException:
+            del self._pending[before:]
+            raise
+        self.rows += len(rows)
+        if self._sync_is_due():
+            self.sync()
+
+    def flush(self) -> None:
+        """Store all rows so far."""
+        rows, self._pending = self._pending, []
+        try:
+            if rows:
+                self._store(rows)
+        except BaseException:
+            self._pending = rows
+            raise
+        self._flushed_at = time.monotonic()
+        self._stored_since_sync |= bool(rows)
+
+    def sync(self) -> None:
+        """Store all rows so far for good."""
+        self.flush()
+        if self._stored_since_sync:
+            self._sync()
+            self._stored_since_sync = False
+        self._synced_at = time.monotonic()
+
+    def flush_if_due(self) -> None:
+        """Flush and sync when their intervals have passed."""
+        if self._flush_is_due():
+            self.flush()
+        if self._sync_is_due():
+            self.sync()
+
+    def _flush_is_due(self) -> bool:
+        late = time.monotonic() - self._flushed_at >= self._flush_s
+        return bool(self._pending) and (late or len(self._pending) >= MOST_PENDING)
+
+    def _sync_is_due(self) -> bool:
+        if self._fsync_s is None or not (self._stored_since_sync or self._pending):
+            return False
+        return time.monotonic() - self._synced_at >= self._fsync_s
+
+    def close(self) -> None:
+        """Store what is left, finish, and let go."""
+        if self.closed:
+            return
+        self.closed = True
+        try:
+            with self._held:
+                self._flush_last()
+                self._finish()
+                if self._fsync_s is not None:
+                    self._sync()
+        finally:
+            self._stored_since_sync = False
+
+    def _flush_last(self) -> None:
+        try:
+            self.flush()
+        except ServomexSinkError as error:
+            lost, self._pending = len(self._pending), []
+            self.rows -= lost
+            raise ServomexSinkWriteError(
+                f"{error.message}. The last {lost} rows are lost; those before them are in {self.name}"
+            ) from error
+
+    def _prepared(self, samples: Sequence[Sample]) -> list[Any]:
+        """Turn samples into what :meth:`_store` takes."""
+        try:
+            return [plain_row(sample) for sample in samples]
+        except ValueError as error:
+            raise ServomexSinkSchemaError(f"{self.name} cannot hold a sample: {error}") from error
+
+    def _open(self) -> None:
+        """Get ready to store."""
+
+    @abc.abstractmethod
+    def _store(self, rows: list[Any]) -> None:
+        """Store rows so that they survive the death of the process; after an error, none of them."""
+
+    def _sync(self) -> None:
+        """Make what is stored survive a loss of power."""
+
+    def _finish(self) -> None:
+        """Bring what is stored to its final form."""

@@ -1,0 +1,205 @@
+"""What all sinks that write a file share: when a file may be written, and errors that say what to do."""
+
+import abc
+import contextlib
+import errno
+import io
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from servomex.errors import (
+    ServomexSinkError,
+    ServomexSinkReadError,
+    ServomexSinkWriteError,
+    ServomexValidationError,
+)
+from servomex.models import Sample
+from servomex.sinks.base import FLUSH_S, FSYNC_S, BufferedSink
+
+_FORBIDDEN = "{path} may not be written: check the permissions of the file and its folder" + (
+    ", and close other programs that have it open" if os.name == "nt" else ""
+)
+_FULL = "the disk of {path} is full: free some space there, or write to another disk"
+_BUSY = "{path} is being written by another program: end that one first, or choose another name"
+_WRITING = {
+    errno.ENOENT: "there is no folder {folder}: create it, or choose another",
+    errno.ENOTDIR: "{folder} is no folder: choose another",
+    errno.EISDIR: "{path} is a folder: add the name of a file",
+    errno.EEXIST: "{path} exists already: append to it, overwrite it, or choose another name",
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.EROFS: "{path} is on a disk that can only be read: choose another",
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: "{path} may not grow further on this system: rotate the files, or choose another disk",
+}
+_READING = {
+    errno.ENOENT: "there is no file {path}",
+    errno.EISDIR: "{path} is a folder: give the name of a file in it",
+    errno.EACCES: "{path} may not be read by this user",
+}
+
+
+@contextlib.contextmanager
+def explained(name: str) -> Iterator[None]:
+    """Turn an error of the system while a file is written into one that says what to do.
+
+    Raises:
+        ServomexSinkWriteError: Something in the block raised an ``OSError``.
+    """
+    try:
+        yield
+    except ServomexSinkError:
+        raise
+    except OSError as error:
+        raise ServomexSinkWriteError(_told(_WRITING, Path(name), error, "cannot be written")) from error
+
+
+@contextlib.contextmanager
+def explained_reading(path: Path) -> Iterator[None]:
+    """Turn an error of the system while a file is read into one that says what to do.
+
+    Raises:
+        ServomexSinkReadError: Something in the block raised an ``OSError``.
+    """
+    try:
+        yield
+    except ServomexSinkError:
+        raise
+    except OSError as error:
+        raise ServomexSinkReadError(_told(_READING, path, error, "cannot be read")) from error
+
+
+def _told(words: Mapping[int, str], path: Path, error: OSError, otherwise: str) -> str:
+    text = words.get(error.errno or 0, f"{{path}} {otherwise}: {error.strerror or error}")
+    return text.format(path=path, folder=path.parent)
+
+
+def lock(descriptor: int, path: Path) -> None:
+    """Refuse a file or folder that is being written by this package already, where the system can tell.
+
+    Raises:
+        ServomexSinkWriteError: Another sink has it open.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return  # Windows
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ServomexSinkWriteError(_BUSY.format(path=path)) from error
+    except OSError:
+        return  # a network folder without locks
+
+
+def open_locked(path: Path, *, create: bool) -> io.FileIO:
+    """Open a file for reading and writing, and lock it.
+
+    Raises:
+        OSError: It cannot be opened, or exists although it must not.
+        ServomexSinkWriteError: Another sink has it open.
+    """
+    file = io.FileIO(path, "x+" if create else "r+")
+    try:
+        lock(file.fileno(), path)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a loss of power, where the system can do that."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class FileSink(BufferedSink):
+    """A sink that writes one file, and can read it back.
+
+    Args:
+        path: The file.
+        append: Go on with the file if there is one.
+        overwrite: Replace the file if there is one.
+        flush_s: Seconds until a row survives the death of the process, 0 for at once.
+        fsync_s: Seconds until a row survives a loss of power, 0 for at once; ``None`` leaves that to the system.
+        metadata: What is said of the whole recording; formats that have no place for it leave it out.
+
+    Raises:
+        ServomexSinkWriteError: The file exists already, or cannot be written.
+        ServomexSinkSchemaError: The file that is to be continued has other columns.
+        ServomexSinkDependencyError: A package that the format needs is not installed.
+        ServomexValidationError: An argument is out of range, or both ``append`` and ``overwrite`` are given.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        append: bool = False,
+        overwrite: bool = False,
+        flush_s: float = FLUSH_S,
+        fsync_s: float | None = FSYNC_S,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        if append and overwrite:
+            raise ServomexValidationError(f"{path} can be appended to or overwritten, not both")
+        self.path = Path(path).absolute()  # a program may go to another folder meanwhile
+        self.append = append
+        self.overwrite = overwrite
+        self.metadata = dict(metadata or {})
+        self.check_installed()
+        super().__init__(str(path), flush_s=flush_s, fsync_s=fsync_s)
+
+    @contextlib.contextmanager
+    def _creating(self) -> Iterator[None]:
+        """Remove the new file again when it cannot be got ready, so that nothing is in the way of another try."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(OSError):  # Windows, as long as it is open
+                self.path.unlink()
+            raise
+
+    @property
+    @abc.abstractmethod
+    def size(self) -> int:
+        """Bytes that its file has so far, without the rows that wait for the next flush."""
+
+    @classmethod
+    def check_installed(cls) -> None:
+        """Check that what the format needs is installed.
+
+        Raises:
+            ServomexSinkDependencyError: It is not; the error names the extra that brings it.
+        """
+
+    @classmethod
+    def exists(cls, path: Path) -> bool:
+        """Whether there is something of a recording at this path."""
+        return path.exists()
+
+    @classmethod
+    @abc.abstractmethod
+    def read(cls, path: Path) -> Iterator[Sample]:
+        """Give the samples of a file in the order in which they were written.
+
+        Raises:
+            ServomexSinkReadError: It cannot be read.
+            ServomexSinkSchemaError: It is damaged or has other columns; the error tells the line or row.
+        """
+
+    @classmethod
+    def read_metadata(cls, path: Path) -> dict[str, str]:  # noqa: ARG003 (for formats that have a place for it)
+        """Give what is said of the whole recording.
+
+        Raises:
+            ServomexSinkReadError: It cannot be read.
+        """
+        return {}

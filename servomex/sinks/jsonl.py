@@ -1,0 +1,55 @@
+"""JSON lines: ``.jsonl``, ``.ndjson`` and ``.jsonl.gz``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from servomex.errors import ServomexSinkSchemaError
+from servomex.models import ROW_COLUMNS
+from servomex.rows import check_columns, stored_row, time_text
+from servomex.sinks.text import TextSink
+
+
+class JsonlSink(TextSink):
+    """Writes one JSON object a line and row, with times in ISO 8601, flags as ``true`` and ``false``.
+
+    The keys are :data:`servomex.ROW_COLUMNS`. There is no place for metadata.
+    """
+
+    _beginning = f'{{"{ROW_COLUMNS[0]}": "'.encode()
+
+    def _encoded(self, rows: list[Any]) -> bytes:
+        return "".join(map(_line, rows)).encode("utf-8")
+
+    @classmethod
+    def _check_first(cls, path: Path, line: bytes) -> None:
+        try:
+            found = _object(line.decode("utf-8"))
+        except ValueError as error:
+            raise ServomexSinkSchemaError(f"{path}, line 1: {error}") from error
+        check_columns(str(path), found)
+
+    @classmethod
+    def _row(cls, line: str) -> dict[str, Any]:
+        found = _object(line)
+        missing = [column for column in ROW_COLUMNS if column not in found]
+        if missing:
+            raise ValueError(f"it lacks {missing[0]!r}")
+        return stored_row(found[column] for column in ROW_COLUMNS)
+
+
+def _line(row: tuple[Any, ...]) -> str:
+    record = dict(zip(ROW_COLUMNS, row, strict=True))
+    return json.dumps(record, ensure_ascii=False, allow_nan=False, default=time_text) + "\n"
+
+
+def _object(line: str) -> dict[str, Any]:
+    """Read a line.
+
+    Raises:
+        ValueError: It is no object of JSON.
+    """
+    found = json.loads(line)
+    if not isinstance(found, dict):
+        raise ValueError(f"no object but {line[:40]!r}")  # noqa: TRY004 (it is the line that is wrong)
+    return found

@@ -1,0 +1,27 @@
+"""Samples in a list."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from servomex.models import Sample
+from servomex.sinks.base import BufferedSink
+
+
+class MemorySink(BufferedSink):
+    """Keeps every sample that is written: for tests, and for recordings that fit in memory.
+
+    Attributes:
+        samples: All samples so far, as they were written.
+        metadata: What was said of the recording.
+    """
+
+    def __init__(self, name: str = "memory://", *, metadata: Mapping[str, str] | None = None) -> None:
+        self.samples: list[Sample] = []
+        self.metadata = dict(metadata or {})
+        super().__init__(name, flush_s=0, fsync_s=None)
+
+    def _prepared(self, samples: Sequence[Sample]) -> list[Any]:
+        return list(samples)
+
+    def _store(self, rows: list[Any]) -> None:
+        self.samples += rows

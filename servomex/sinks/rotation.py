@@ -1,0 +1,152 @@
+"""A recording in several files, each with the time of its start in its name."""
+
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from servomex.durations import parse_duration, parse_size
+from servomex.errors import ServomexSinkError, ServomexValidationError
+from servomex.models import Sample
+from servomex.sinks.base import Sink
+from servomex.sinks.files import FileSink, explained
+
+ROW_BYTES = 1000
+"""More than a row takes in any format; the true size is looked at when so much per row might have been enough."""
+
+_STAMP = "%Y%m%dT%H%M%SZ"
+
+
+@attrs.frozen
+class Rotation:
+    """When a recording goes on in a new file.
+
+    Attributes:
+        size: At so many bytes; ``None`` for no limit.
+        period_s: When so many seconds, counted in UTC from 1970 on, begin anew; ``None`` for never.
+    """
+
+    size: int | None = None
+    period_s: float | None = None
+
+
+def parse_rotation(text: str) -> Rotation:
+    """Read ``100MB``, ``1d``, ``1h``, ``15m``, or a size and a time as ``100MB,1d``.
+
+    Raises:
+        ServomexValidationError: It is none of these, or a time below a second.
+    """
+    words = [word.strip() for word in text.split(",")]
+    sizes = [word for word in words if word.lower().endswith("b")]
+    times = [word for word in words if word not in sizes]
+    if len(sizes) > 1 or len(times) > 1:
+        raise ServomexValidationError(f"{text!r} has more than one size or time: write 100MB, 1d or 100MB,1d")
+    period_s = parse_duration(times[0]) if times else None
+    if period_s is not None and period_s < 1:
+        raise ServomexValidationError(f"files cannot be rotated every {period_s:g} s: 1 s or more")
+    return Rotation(parse_size(sizes[0]) if sizes else None, period_s)
+
+
+class RotatingSink(Sink):
+    """Writes to files of one kind in turn: ``NAME-20261122T103000Z.csv`` and so on.
+
+    The time in a name is the arrival of the first sample in the file, UTC; a second file of the same second gets
+    ``_02`` behind it. A file that exists already is never touched. A batch is never divided. What decides is the
+    time of the samples and not that of the computer, so that a recording that is converted later is divided alike.
+
+    Args:
+        kind: The sink of one file.
+        path: ``NAME.csv``.
+        suffix: What of it is the suffix.
+        rotate: When the next file begins, see :func:`parse_rotation`.
+        options: The options of each file.
+
+    Raises:
+        ServomexSinkError: No file can be written there.
+        ServomexValidationError: An option cannot be.
+    """
+
+    def __init__(self, kind: type[FileSink], path: Path, suffix: str, rotate: str, **options: Any) -> None:
+        if options.pop("append", False) or options.pop("overwrite", False):
+            raise ServomexValidationError("rotated files are always new ones: leave out append and overwrite")
+        self.name = str(path)
+        self._kind = kind
+        self._path = path.absolute()
+        self._suffix = path.name[-len(suffix) :]
+        self._limit = parse_rotation(rotate)
+        self._options = options
+        self._current: FileSink | None = None
+        self._period = 0
+        kind.check_installed()
+        with explained(self.name), tempfile.TemporaryFile(dir=path.parent):
+            pass  # a folder that is missing or forbidden is told now and not with the first sample
+        self.closed = False
+
+    def write(self, samples: Sequence[Sample]) -> None:
+        """Take one batch, into a new file if that is due."""
+        if self.closed:
+            raise ServomexSinkError(f"{self.name} is closed: nothing more can be written to it")
+        if samples:
+            self._current_for(samples[0].received_at).write(samples)
+            self.rows += len(samples)
+
+    def flush(self) -> None:
+        """Flush the current file."""
+        if self._current:
+            self._current.flush()
+
+    def sync(self) -> None:
+        """Sync the current file."""
+        if self._current:
+            self._current.sync()
+
+    def flush_if_due(self) -> None:
+        """Flush and sync the current file when that is due."""
+        if self._current:
+            self._current.flush_if_due()
+
+    def close(self) -> None:
+        """Close the current file."""
+        self.closed = True
+        if self._current:
+            self._close(self._current)
+
+    def _current_for(self, moment: datetime) -> FileSink:
+        period = int(moment.timestamp() // self._limit.period_s) if self._limit.period_s else 0
+        current = self._current
+        if current and period <= self._period and not self._is_full(current):
+            return current
+        if current:
+            current.flush()
+        following = self._kind(self._unused(moment), **self._options)
+        self._current, self._period = following, period
+        if current:
+            self._close(current)
+        return following
+
+    def _close(self, file: FileSink) -> None:
+        rows = file.rows
+        try:
+            file.close()
+        finally:
+            self.rows -= rows - file.rows
+
+    def _is_full(self, current: FileSink) -> bool:
+        limit = self._limit.size
+        if limit is None or current.size + current.pending * ROW_BYTES < limit:
+            return False
+        current.flush()
+        return current.size >= limit
+
+    def _unused(self, moment: datetime) -> Path:
+        """Give the name of the next file."""
+        stem = f"{self._path.name.removesuffix(self._suffix)}-{moment.astimezone(UTC).strftime(_STAMP)}"
+        path = self._path.with_name(f"{stem}{self._suffix}")
+        number = 1
+        while self._kind.exists(path):
+            number += 1
+            path = self._path.with_name(f"{stem}_{number:02d}{self._suffix}")
+        return path

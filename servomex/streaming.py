@@ -1,0 +1,90 @@
+"""StreamingSession: the samples of one analyser, one by one, as they come."""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Self
+
+from servomex.enums import OverflowPolicy, StreamMode
+from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexConnectionError
+from servomex.models import Sample
+from servomex.queues import Closed
+from servomex.recording import Recording
+
+if TYPE_CHECKING:
+    from servomex.analyzer import Analyzer
+
+
+class StreamingSession:
+    """Samples of an analyser as they come. A context manager and an iterator; :meth:`Analyzer.stream` makes one.
+
+    A sample with an ``error`` and no reading tells of a reading that failed. When nobody takes samples for long,
+    the oldest readings are dropped and counted.
+
+    Args:
+        recording: Where the samples come from.
+    """
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self._samples: deque[Sample] = deque()
+
+    @property
+    def dropped(self) -> int:
+        """Readings that were dropped because nobody took them."""
+        return self._recording.summary.dropped
+
+    def get(self, timeout: float | None = None) -> Sample:
+        """Take the oldest sample, waiting for one ``timeout`` seconds at most; without end when ``None``.
+
+        Raises:
+            ServomexTimeoutError: None came in time.
+            ServomexConnectionError: The session was closed.
+        """
+        try:
+            while not self._samples:
+                self._samples.extend(self._recording.get(timeout))
+        except Closed:
+            raise ServomexConnectionError("the stream was closed") from None
+        return self._samples.popleft()
+
+    def close(self) -> None:
+        """End it. Whoever waits for a sample goes on. May be called twice, and by any thread."""
+        self._recording.close()
+
+    def __iter__(self) -> Iterator[Sample]:
+        while self._samples:
+            yield self._samples.popleft()
+        for batch in self._recording:
+            yield from batch
+
+    def __enter__(self) -> Self:
+        self._recording.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+def session_of(
+    analyzer: "Analyzer", mode: StreamMode | None, rate_hz: float | None, buffer: int
+) -> StreamingSession:
+    """Make the session for :meth:`Analyzer.stream`.
+
+    Raises:
+        ServomexConfigurationError: The analyser is not read in this mode, or a rate is missing or too much.
+    """
+    usual = StreamMode.AUTOPRINT if analyzer.reader else StreamMode.POLL
+    if mode not in (None, usual):
+        raise ServomexConfigurationError(
+            f"an analyser in mode {analyzer.protocol} is streamed with {usual}, not {mode}: "
+            + ("it sends by itself" if analyzer.reader else "it sends only what it is asked for"),
+            ErrorContext(analyzer.link.port, analyzer.protocol),
+        )
+    if analyzer.reader and rate_hz is not None:
+        raise ServomexConfigurationError(
+            "an analyser in continuous mode sets the rate itself, on its panel: leave rate_hz out",
+            ErrorContext(analyzer.link.port, analyzer.protocol),
+        )
+    return StreamingSession(
+        Recording(analyzer, rate_hz=rate_hz, buffer=buffer, overflow=OverflowPolicy.DROP_OLDEST)
+    )

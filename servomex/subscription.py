@@ -1,0 +1,139 @@
+"""Subscription: frames and errors delivered to a callback, in order, by a thread of its own."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Self
+
+from servomex.acquisition import Acquisition, Broadcasts, Feed, Pace
+from servomex.enums import OverflowPolicy
+from servomex.errors import (
+    ErrorContext,
+    ServomexConfigurationError,
+    ServomexError,
+    ServomexTimeoutError,
+)
+from servomex.models import Frame
+from servomex.queues import LARGEST, Closed
+from servomex.recording import checked_rate
+from servomex.validation import whole
+from servomex.worker import Worker
+
+if TYPE_CHECKING:
+    from servomex.analyzer import Analyzer
+
+_log = logging.getLogger("servomex")
+
+Callback = Callable[[Frame | ServomexError], object]
+TICK_S = 0.1
+USUAL_HZ = 1.0
+"""How often a Modbus analyser is read for a callback, unless told otherwise."""
+
+
+class Subscription:
+    """Delivers what an acquisition takes to a callback. :meth:`Analyzer.subscribe` makes one.
+
+    The callback runs in one thread that belongs to this subscription, so that a slow one delays nobody else; when
+    it stays slow, the oldest readings are dropped and counted. What it raises is logged, counted, and does not end
+    the subscription.
+
+    Args:
+        acquisition: Where readings come from.
+        callback: Is given each :class:`Frame`, and each :class:`ServomexError` in the place of one.
+        name: Names the thread.
+
+    Attributes:
+        delivered: How often the callback was called.
+        failures: How often it raised.
+        last_failure: What it raised last.
+    """
+
+    def __init__(
+        self,
+        acquisition: Acquisition[Frame | ServomexError],
+        callback: Callback,
+        name: str,
+    ) -> None:
+        self.delivered = 0
+        self.failures = 0
+        self.last_failure: Exception | None = None
+        self._acquisition = acquisition
+        self._callback = callback
+        self._worker = Worker(f"servomex-subscription {name}", self._deliver)
+
+    @property
+    def dropped(self) -> int:
+        """Readings that were dropped because the callback was too slow."""
+        return self._acquisition.summary.dropped
+
+    def start(self) -> Self:
+        """Begin."""
+        self._acquisition.start()
+        self._worker.start()
+        return self
+
+    def close(self) -> None:
+        """End it. The callback is not called any more once this returns, unless it calls this itself."""
+        self._acquisition.stop()
+        self._worker.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def _deliver(self, stopping: threading.Event) -> None:
+        while not stopping.is_set():
+            try:
+                item = self._acquisition.get(TICK_S)
+            except ServomexTimeoutError:
+                continue
+            except Closed:
+                return
+            self.delivered += 1
+            try:
+                self._callback(item)
+            except Exception as error:  # noqa: BLE001 (it is the caller's own, and reported)
+                self.failures += 1
+                self.last_failure = error
+                _log.exception("a callback raised")
+
+
+def frames_of(analyzer: "Analyzer", rate_hz: float | None, buffer: int) -> Acquisition[Frame | ServomexError]:
+    """Make the acquisition of an analyser's frames, and of errors in the place of those that fail.
+
+    Args:
+        analyzer: The analyser.
+        rate_hz: Readings per second over Modbus, 1 when ``None``; an analyser in continuous mode sets it itself.
+        buffer: Frames that wait at most; then the oldest are dropped and counted.
+
+    Raises:
+        ServomexConfigurationError: A rate was given for an analyser in continuous mode.
+        ServomexValidationError: A number is out of range.
+    """
+    whole(buffer, "buffer", 1, LARGEST)
+    if analyzer.reader and rate_hz is not None:
+        raise ServomexConfigurationError(
+            "an analyser in continuous mode sets the rate itself, on its panel: leave it out",
+            ErrorContext(analyzer.link.port, analyzer.protocol),
+        )
+    pace = Pace(rate_hz=None if analyzer.reader else checked_rate(USUAL_HZ if rate_hz is None else rate_hz))
+    return Acquisition(_feed(analyzer, buffer), pace, size=buffer, policy=OverflowPolicy.DROP_OLDEST)
+
+
+def _feed(analyzer: "Analyzer", buffer: int) -> Feed[Frame | ServomexError]:
+    if (reader := analyzer.reader) is None:
+        return Feed(name=analyzer.name, poll=analyzer.poll, failed=_as_it_is)
+    queue = reader.subscribe(buffer)
+    broadcasts: Broadcasts[Frame | ServomexError] = Broadcasts(
+        frames=queue,
+        taken=_as_it_is,
+        patience_s=lambda: reader.fresh_s,
+        release=lambda: reader.unsubscribe(queue),
+    )
+    return Feed(name=analyzer.name, poll=analyzer.poll, failed=_as_it_is, broadcasts=broadcasts)
+
+
+def _as_it_is(item: Frame | ServomexError) -> Frame | ServomexError:
+    return item

@@ -1,0 +1,110 @@
+"""``servomex record`` and ``servomex stream``: rows as they come, files that are complete however it ends."""
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from servomex import load
+from servomex.cli.record import record
+from servomex.cli.stream import stream
+from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
+from tests.test_cli_read import FAST, finish, invoke, start
+
+
+@pytest.fixture
+def broadcasting() -> VirtualLine:
+    return VirtualLine(VirtualAnalyzer(mode="continuous", period=0.1))
+
+
+class TestStream:
+    def test_rows_come_at_the_rate(self, line: VirtualLine) -> None:
+        result = invoke(line.url, *FAST, "--rate", "20", "--count", "4", "--format", "json", command=stream)
+        assert result.exit_code == 0
+        frames = [json.loads(text) for text in result.stdout.splitlines()]
+        assert [frame["readings"][0]["value"] for frame in frames] == [20.376] * 4
+        assert result.stderr == "4 readings, 0 failed, 0 dropped\n"
+
+    def test_each_broadcast_comes_once(self, broadcasting: VirtualLine) -> None:
+        args = ("--protocol", "continuous", "--channels", "I1", "--count", "4", "--format", "csv", "-q")
+        result = invoke(broadcasting.url, *args, command=stream)
+        assert (result.exit_code, result.stderr) == (0, "")
+        times = [text.split(",")[1] for text in result.stdout.splitlines()[1:]]
+        assert len(times) == len(set(times)) == 4
+
+    def test_a_failed_reading_is_a_line_on_stderr(self) -> None:
+        url = "sim://4100?fault=unplug:0.6"
+        result = invoke(url, *FAST, "--rate", "10", "--count", "8", "--format", "csv", command=stream)
+        assert result.exit_code == 0
+        assert "Failed: the port was lost" in result.stderr
+
+    def test_a_rate_in_continuous_mode_is_wrong_usage(self, broadcasting: VirtualLine) -> None:
+        result = invoke(broadcasting.url, "--protocol", "continuous", "--rate", "2", command=stream)
+        assert (result.exit_code, result.stdout) == (2, "")
+
+
+class TestRecord:
+    def test_all_files_get_all_rows(self, line: VirtualLine, tmp_path: Path) -> None:
+        files = [tmp_path / name for name in ("run.csv", "run.sqlite", "run.jsonl")]
+        args = ("--rate", "20", "--count", "5", *FAST)
+        result = invoke(line.url, *map(str, files), *args, command=record)
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert result.stderr.startswith("5 readings, 0 failed, 0 late, 0 dropped, 0 disconnects")
+        written = [list(load(file)) for file in files]
+        assert written[0] == written[1] == written[2]
+        assert len(written[0]) == 25
+
+    def test_a_duration_in_words(self, line: VirtualLine, tmp_path: Path) -> None:
+        args = ("--rate", "10", "--duration", "0.5s", "-q", *FAST)
+        result = invoke(line.url, str(tmp_path / "run.csv"), *args, command=record)
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert len(list(load(tmp_path / "run.csv"))) == 25
+        result = invoke(line.url, "x.csv", "--duration", "soon", *FAST, command=record)
+        assert (result.exit_code, "write it as 90s, 15m, 8h or 2d" in result.stderr) == (2, True)
+
+    def test_an_existing_file_is_not_touched_unless_told(self, line: VirtualLine, tmp_path: Path) -> None:
+        file = tmp_path / "run.csv"
+        args = (line.url, str(file), "--rate", "20", "--count", "2", *FAST)
+        assert invoke(*args, command=record).exit_code == 0
+        before = file.read_bytes()
+        refused = invoke(*args, command=record)
+        assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+        assert file.read_bytes() == before
+        assert invoke(*args, "--append", command=record).exit_code == 0
+        assert len(list(load(file))) == 20
+        assert invoke(*args, "--overwrite", command=record).exit_code == 0
+        assert len(list(load(file))) == 10
+
+    def test_an_unknown_format_is_refused_before_the_port_is_read(self, line: VirtualLine) -> None:
+        result = invoke(line.url, "run.xyz", *FAST, command=record)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert ".csv" in result.stderr
+
+    def test_broadcasts_are_recorded_once_each(self, broadcasting: VirtualLine, tmp_path: Path) -> None:
+        file = tmp_path / "run.jsonl"
+        args = ("--protocol", "continuous", "--count", "5")
+        assert invoke(broadcasting.url, str(file), *args, command=record).exit_code == 0
+        times = [item.monotonic_ns for item in load(file) if item.channel == "I1"]
+        assert times == sorted(set(times))
+        assert len(times) == 5
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="there are no signals to send to a program on Windows")
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_a_signal_ends_it_with_everything_written(
+        self, line: VirtualLine, tmp_path: Path, number: int, code: int
+    ) -> None:
+        file = tmp_path / "run.csv"
+        with TcpServer(line) as server:
+            options = ("--protocol", "modbus_rtu", "--rate", "20", "--gap", "0.005")
+            child = start("record", server.port, str(file), *options, main="main")
+            deadline = time.monotonic() + 20
+            while len(line.heard) < 30 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            child.send_signal(number)
+            exit_code, stdout, stderr = finish(child)
+        assert (exit_code, stdout) == (code, "")
+        emitted = int(stderr.split(" readings")[0])
+        assert len(list(load(file))) == 5 * emitted > 0

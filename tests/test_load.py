@@ -1,0 +1,115 @@
+"""load(): which files are meant, in which order, and what is told of those that cannot be read."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import servomex
+from servomex.errors import ServomexSinkReadError, ServomexSinkSchemaError, ServomexValidationError
+from servomex.loading import load, load_metadata
+from servomex.models import Sample
+from servomex.sinks import open_sink
+from tests.recordings import ONE_EACH, TEXT_FILES, batch, batches, joined, write
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to be in, with one recording of each format in it, of a batch each."""
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(ONE_EACH):
+        write(tmp_path / name, [batch(number)])
+    return tmp_path
+
+
+def test_the_package_gives_it() -> None:
+    assert servomex.load is load
+
+
+class TestSources:
+    @pytest.mark.parametrize("kind", [str, Path, os.fspath])
+    def test_one_path(self, folder: Path, kind: Any) -> None:
+        assert list(load(kind(folder / "run.csv"))) == batch(0)
+        assert list(load(kind("run.csv"))) == batch(0)
+
+    def test_several_in_the_order_in_which_they_are_given(self, folder: Path) -> None:
+        names: list[str | Path] = ["run.parquet", folder / "run.csv", "run.sqlite"]
+        assert list(load(names)) == batch(5) + batch(0) + batch(4)
+        assert list(load(iter(names))) == list(load(names))
+        assert list(load([])) == []
+
+    def test_a_pattern_gives_the_files_that_fit_in_the_order_of_their_names(self, folder: Path) -> None:
+        assert list(load("run.[cj]s*")) == joined(batches(4))
+        assert list(load(["run.j*", "run.c*"])) == batch(2) + batch(3) + batch(0) + batch(1)
+        assert list(load(f"{folder}/*.parquet")) == batch(5)
+
+    def test_a_file_that_is_meant_twice_is_read_once(self, folder: Path) -> None:
+        assert list(load(["run.csv", "run.c*", "run.csv"])) == batch(0) + batch(1)
+
+    def test_a_file_whose_name_looks_like_a_pattern_is_a_file(self, folder: Path) -> None:
+        written = write(folder / "run[1]*.csv", [batch(9)])
+        assert list(load("run[1]*.csv")) == written
+
+    def test_nothing_is_held_open_when_the_reading_is_broken_off(self, folder: Path) -> None:
+        for name in ONE_EACH:
+            samples = load(name)
+            next(samples)
+            del samples
+            open_sink(name, overwrite=True).close()
+
+
+class TestErrors:
+    @pytest.mark.parametrize(("source", "kind", "words"), [
+        ("nope.csv", ServomexSinkReadError, "there is no file nope.csv"),
+        ("nope.parquet", ServomexSinkReadError, "there is no file nope.parquet"),
+        ("nope-*.csv", ServomexSinkReadError, "no file fits nope-*.csv"),
+        ("run.txt", ServomexValidationError, "known are .csv, .csv.gz"),
+        ("memory://", ServomexValidationError, "memory:// is no file: only files can be read back"),
+        (["run.csv", "nope.csv"], ServomexSinkReadError, "there is no file nope.csv"),
+    ])  # fmt: skip
+    def test_a_source_that_cannot_be_is_told_at_once(
+        self, source: Any, kind: type[Exception], words: str, folder: Path
+    ) -> None:
+        with pytest.raises(kind) as caught:
+            load(source)
+        assert words in str(caught.value)
+
+    def test_a_folder_without_parts_is_told(self, tmp_path: Path) -> None:
+        with pytest.raises(ServomexSinkReadError, match="is a folder without parts of a recording"):
+            list(load(tmp_path))
+
+    @pytest.mark.parametrize("name", [name for name in ONE_EACH if name in TEXT_FILES])
+    def test_a_file_that_vanishes_is_told(self, name: str, folder: Path) -> None:
+        samples = load(name)
+        (folder / name).unlink()
+        with pytest.raises(ServomexSinkReadError, match=f"there is no file {name}"):
+            next(samples)
+
+    @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+    @pytest.mark.parametrize("name", ONE_EACH)
+    def test_a_file_that_may_not_be_read_is_told(self, name: str, folder: Path) -> None:
+        (folder / name).chmod(0)
+        with pytest.raises(ServomexSinkReadError, match=f"{name} may not be read by this user"):
+            list(load(name))
+
+    def test_what_was_good_is_given_before_the_damage_is_told(self, folder: Path) -> None:
+        with (folder / "run.jsonl").open("ab") as file:
+            file.write(b"{}\n")
+        samples = load(["run.csv", "run.jsonl", "run.parquet"])
+        given: list[Sample] = []
+        with pytest.raises(ServomexSinkSchemaError, match=r"run\.jsonl, line 6: it lacks 'received_at'"):
+            given += samples
+        assert given == batch(0) + batch(2)
+
+
+class TestMetadata:
+    def test_it_returns_where_the_format_has_a_place_for_it(self, tmp_path: Path) -> None:
+        metadata = {"port": "COM3", "software": "servomex 0.1"}
+        for name in ONE_EACH:
+            write(tmp_path / name, batches(1), metadata=metadata)
+            assert load_metadata(tmp_path / name) == (metadata if name.endswith(("sqlite", "parquet")) else {})
+
+    def test_a_file_that_is_missing_is_told(self) -> None:
+        with pytest.raises(ServomexSinkReadError, match=r"there is no file nope\.db"):
+            load_metadata("nope.db")

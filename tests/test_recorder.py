@@ -1,0 +1,196 @@
+"""The recorder: reading and writing apart, several sinks, failures that are told and cost little."""
+
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from servomex import (
+    Recorder,
+    Sample,
+    ServomexSinkError,
+    ServomexSinkWriteError,
+    ServomexTimeoutError,
+    ServomexValidationError,
+    load,
+    open_device,
+    pipe,
+    record,
+)
+from servomex.simulator import VirtualAnalyzer, VirtualLine
+from servomex.sinks import MemorySink
+from tests.recorded import OwnSource
+
+
+class SlowSink(MemorySink):
+    """Takes its time for each write, and fails from some write on."""
+
+    def __init__(self, takes_s: float = 0.0, fails_from: int | None = None) -> None:
+        super().__init__()
+        self.writes = 0
+        self._takes_s = takes_s
+        self._fails_from = fails_from
+
+    def write(self, samples: Sequence[Sample]) -> None:
+        self.writes += 1
+        time.sleep(self._takes_s)
+        if self._fails_from is not None and self.writes >= self._fails_from:
+            raise ServomexSinkWriteError("the disk is full")
+        super().write(samples)
+
+
+def interrupted(recorder: Recorder, error: BaseException) -> None:
+    with recorder:
+        time.sleep(0.2)
+        raise error
+
+
+def numbers(sink: MemorySink) -> list[int]:
+    return [item.monotonic_ns for item in sink.samples]
+
+
+def test_it_records_in_the_background_until_its_duration_is_over() -> None:
+    sink = MemorySink()
+    recorder = Recorder(OwnSource(), sinks=[sink], rate_hz=50, duration=0.3).start()
+    assert recorder.running
+    assert recorder.join(5)
+    recorder.stop()
+    assert numbers(sink) == list(range(1, recorder.summary.emitted + 1))
+    assert recorder.summary.slots == 15
+    assert sink.closed
+
+
+def test_stopping_writes_what_was_taken(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    with Recorder(OwnSource(), sinks=[path], rate_hz=100) as recorder:
+        time.sleep(0.3)
+    recorder.stop()
+    assert [item.monotonic_ns for item in load(path)] == list(range(1, recorder.summary.emitted + 1))
+    assert recorder.summary.emitted > 15
+
+
+def test_all_sinks_get_the_same(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("run.csv", "run.jsonl", "run.sqlite", "run.csv.gz")]
+    line = VirtualLine(VirtualAnalyzer())
+    memory = MemorySink()
+    with (
+        open_device(line.url, protocol="modbus_rtu", gap=0.002) as analyzer,
+        Recorder(analyzer, sinks=[memory, *paths], rate_hz=20, count=6) as recorder,
+    ):
+        assert recorder.join(10)
+    for path in paths:
+        assert list(load(path)) == memory.samples, path.name
+    assert len(memory.samples) == 30
+
+
+def test_a_slow_sink_moves_no_reading() -> None:
+    source, sink = OwnSource(), SlowSink(takes_s=0.3)
+    with Recorder(source, sinks=[sink], rate_hz=50, duration=0.6) as recorder:
+        recorder.join(10)
+    assert recorder.summary.late == 0
+    spans = [moment - source.began[0] for moment in source.began]
+    assert all(abs(span - slot / 50) < 0.04 for slot, span in enumerate(spans))
+    assert numbers(sink) == list(range(1, 31))
+    assert sink.writes < 10, "what has piled up is written in one go"
+
+
+@pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest"])
+def test_a_sink_that_is_too_slow_costs_readings_that_are_counted(overflow: str) -> None:
+    sink = SlowSink(takes_s=0.2)
+    with Recorder(OwnSource(), sinks=[sink], rate_hz=100, count=60, buffer=3, overflow=overflow) as recorder:
+        recorder.join(20)
+    summary = recorder.summary
+    assert summary.slots == 60
+    assert summary.dropped > 10
+    assert summary.emitted == len(sink.samples)
+
+
+def test_a_sink_that_fails_is_left_out_and_told_at_the_end() -> None:
+    bad, good = SlowSink(fails_from=2), MemorySink()
+    recorder = Recorder(OwnSource(), sinks=[bad, good], rate_hz=50, count=10).start()
+    recorder.join(10)
+    with pytest.raises(ServomexSinkWriteError, match="disk is full"):
+        recorder.stop()
+    assert len(good.samples) == 10
+    assert bad.closed
+    assert good.closed
+
+
+def test_when_no_sink_is_left_the_recording_ends() -> None:
+    source = OwnSource()
+    recorder = Recorder(source, sinks=[SlowSink(fails_from=1)], rate_hz=50).start()
+    assert recorder.join(5)
+    readings = source.readings
+    time.sleep(0.1)
+    assert source.readings == readings
+    with pytest.raises(ServomexSinkWriteError, match="disk is full"):
+        recorder.stop()
+
+
+def test_a_source_that_breaks_is_told_at_the_end_and_loses_nothing() -> None:
+    def fail(number: int) -> None:
+        if number == 4:
+            raise ZeroDivisionError("a bug of the user's")
+
+    sink = MemorySink()
+    recorder = Recorder(OwnSource(act=fail), sinks=[sink], rate_hz=50).start()
+    assert recorder.join(5)
+    with pytest.raises(ZeroDivisionError):
+        recorder.stop()
+    assert numbers(sink) == [1, 2, 3]
+    assert sink.closed
+
+
+def test_an_error_in_the_body_is_not_hidden_by_one_of_a_sink() -> None:
+    with pytest.raises(KeyError) as caught:
+        interrupted(Recorder(OwnSource(), sinks=[SlowSink(fails_from=1)], rate_hz=50), KeyError("mine"))
+    assert "disk is full" in caught.value.__notes__[0]
+
+
+def test_an_interrupt_ends_it_with_everything_written(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    recorder = Recorder(OwnSource(), sinks=[path], rate_hz=100)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(recorder, KeyboardInterrupt())
+    assert len(list(load(path))) == recorder.summary.emitted > 5
+
+
+class TestOpening:
+    def test_a_recording_without_a_sink_is_refused(self) -> None:
+        with pytest.raises(ServomexValidationError, match="no sink"):
+            Recorder(OwnSource(), sinks=[], rate_hz=1)
+
+    def test_one_sink_that_cannot_be_opened_leaves_none_open(self, tmp_path: Path) -> None:
+        first = tmp_path / "run.csv"
+        with pytest.raises(ServomexSinkError):
+            Recorder(OwnSource(), sinks=[first, tmp_path / "missing" / "run.csv"], rate_hz=1)
+        assert threading.active_count() == 1
+
+    def test_options_of_sinks_go_to_those_that_are_named(self, tmp_path: Path) -> None:
+        path = tmp_path / "run.csv"
+        for _ in range(2):
+            with Recorder(
+                OwnSource(), sinks=[path], sink_options={"append": True}, rate_hz=50, count=2
+            ) as recorder:
+                recorder.join(5)
+        assert len(list(load(path))) == 4
+
+
+class TestPipe:
+    def test_it_writes_until_the_recording_ends(self, tmp_path: Path) -> None:
+        path = tmp_path / "run.csv"
+        with record(OwnSource(), rate_hz=50, count=5) as rec:
+            summary = pipe(rec, path)
+        assert (summary.emitted, len(list(load(path)))) == (5, 5)
+
+    def test_an_error_row_is_a_row(self, tmp_path: Path) -> None:
+        def fail(number: int) -> None:
+            if number == 2:
+                raise ServomexTimeoutError("nobody answers")
+
+        path = tmp_path / "run.sqlite"
+        with record(OwnSource(act=fail), rate_hz=50, count=3) as rec:
+            pipe(rec, path)
+        assert [item.error for item in load(path)] == [None, "nobody answers", None]

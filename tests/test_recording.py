@@ -1,0 +1,247 @@
+"""Recordings: fixed moments, each broadcast once, gaps that show, and every moment accounted for."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from servomex import (
+    Analyzer,
+    OverflowPolicy,
+    Sample,
+    ServomexConfigurationError,
+    ServomexConnectionError,
+    ServomexManager,
+    ServomexTimeoutError,
+    ServomexValidationError,
+    open_device,
+    record,
+)
+from servomex import link as link_module
+from servomex.queues import Closed
+from servomex.simulator import VirtualAnalyzer, VirtualLine
+from tests.recorded import OwnSource
+
+
+@pytest.fixture
+def broadcasting() -> Iterator[tuple[VirtualLine, Analyzer]]:
+    line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.05))
+    with open_device(line.url, protocol="continuous") as analyzer:
+        yield line, analyzer
+
+
+def numbers(batches: list[list[Sample]]) -> list[int]:
+    return [batch[0].monotonic_ns for batch in batches]
+
+
+class TestMoments:
+    def test_a_duration_gives_as_many_readings_as_its_rate_says(self) -> None:
+        source = OwnSource()
+        with record(source, rate_hz=50, duration=0.4) as rec:
+            batches = list(rec.stream)
+        assert rec.expected == rec.summary.slots == len(batches) + rec.summary.late == 20
+        assert numbers(batches) == list(range(1, len(batches) + 1))
+        assert rec.summary.started_at
+        assert rec.summary.finished_at
+
+    def test_moments_do_not_drift(self) -> None:
+        source = OwnSource(takes_s=0.012)
+        with record(source, rate_hz=20, count=12) as rec:
+            list(rec)
+        assert rec.summary.late == 0
+        spans = [moment - source.began[0] for moment in source.began]
+        assert all(abs(span - slot / 20) < 0.03 for slot, span in enumerate(spans)), spans
+        assert rec.summary.tick_p50_s is not None
+        assert rec.summary.tick_p50_s <= (rec.summary.tick_p99_s or 0) <= rec.summary.max_drift_s
+
+    def test_a_reading_that_takes_too_long_costs_the_moments_that_it_covers(self) -> None:
+        source = OwnSource(act=lambda number: time.sleep(0.23) if number == 3 else None)
+        with record(source, rate_hz=20, count=15) as rec:
+            batches = list(rec)
+        assert rec.summary.slots == 15
+        assert rec.summary.late == 15 - len(batches)
+        assert 3 <= rec.summary.late <= 5
+        assert rec.summary.max_drift_s < 0.06, "a moment that has passed is not made up"
+
+    @pytest.mark.parametrize(
+        ("rate_hz", "duration", "slots"), [(5, 60, 300), (0.1, 60, 6), (3, 1, 3), (10, 0.05, 1), (0.3, 10, 3)]
+    )
+    def test_how_many_moments_a_duration_has(self, rate_hz: float, duration: float, slots: int) -> None:
+        assert record(OwnSource(), rate_hz=rate_hz, duration=duration).expected == slots
+
+    def test_the_smaller_of_count_and_duration_ends_it(self) -> None:
+        assert record(OwnSource(), rate_hz=5, duration=60, count=7).expected == 7
+        assert record(OwnSource(), rate_hz=5, duration=1, count=7).expected == 5
+
+
+class TestGaps:
+    def test_a_failed_reading_is_a_row_with_its_error(self) -> None:
+        def fail(number: int) -> None:
+            if number == 2:
+                raise ServomexTimeoutError("nobody answers")
+
+        with record(OwnSource(act=fail), rate_hz=50, count=3) as rec:
+            first, gap, last = rec.stream
+        assert (first[0].error, last[0].error) == (None, None)
+        assert (gap[0].error, gap[0].reading, gap[0].device) == ("nobody answers", None, "own")
+        assert (rec.summary.emitted, rec.summary.errors, rec.summary.disconnects) == (2, 1, 0)
+
+    def test_a_port_that_is_lost_and_comes_back_is_one_disconnect(
+        self, monkeypatch: pytest.MonkeyPatch, line: VirtualLine
+    ) -> None:
+        monkeypatch.setattr(link_module, "BACK_OFF_S", (0.05, 0.1))
+        with open_device(line.url, protocol="modbus_rtu", gap=0.002) as analyzer:
+            timers = [threading.Timer(0.3, line.unplug), threading.Timer(0.8, line.plug)]
+            for timer in timers:
+                timer.start()
+            with record(analyzer, rate_hz=20, duration=1.5) as rec:
+                batches = list(rec)
+            for timer in timers:
+                timer.join()
+        errors = [batch[0].error is not None for batch in batches]
+        assert (errors[0], errors[-1]) == (False, False)
+        assert rec.summary.disconnects == 1
+        assert sum(errors) == rec.summary.errors > 5
+        assert rec.summary.slots == 30
+
+    def test_without_reconnection_the_loss_ends_it(self, line: VirtualLine) -> None:
+        with (
+            open_device(line.url, protocol="modbus_rtu", gap=0.002) as analyzer,
+            record(analyzer, rate_hz=20, auto_reconnect=False) as rec,
+        ):
+            assert rec.get(2)[0].error is None
+            line.unplug()
+            with pytest.raises(ServomexConnectionError):
+                list(rec)
+        line.plug()
+
+    def test_a_source_that_breaks_ends_it_with_what_it_raised(self) -> None:
+        def fail(number: int) -> None:
+            if number == 2:
+                raise ZeroDivisionError("a bug of the user's")
+
+        with record(OwnSource(act=fail), rate_hz=50) as rec, pytest.raises(ZeroDivisionError):
+            list(rec)
+
+
+class TestBroadcasts:
+    def test_each_is_there_once_and_in_order(self, broadcasting: tuple[VirtualLine, Analyzer]) -> None:
+        _, analyzer = broadcasting
+        with record(analyzer, duration=0.6) as rec:
+            batches = list(rec)
+        times = numbers(batches)
+        assert times == sorted(set(times))
+        assert 9 <= len(times) <= 14
+        assert all(len(batch) == 5 for batch in batches)
+        assert rec.summary.emitted == len(times)
+
+    def test_with_a_rate_no_frame_comes_twice(self, broadcasting: tuple[VirtualLine, Analyzer]) -> None:
+        _, analyzer = broadcasting
+        with record(analyzer, rate_hz=100, duration=0.5) as rec:
+            batches = list(rec)
+        times = numbers(batches)
+        assert times == sorted(set(times))
+        assert rec.summary.repeated > 20
+        assert rec.summary.slots == 50
+
+    def test_a_count_ends_it(self, broadcasting: tuple[VirtualLine, Analyzer]) -> None:
+        with record(broadcasting[1], count=3) as rec:
+            assert len(list(rec)) == 3
+
+    def test_silence_is_an_error_row_and_not_an_endless_wait(
+        self, broadcasting: tuple[VirtualLine, Analyzer]
+    ) -> None:
+        line, analyzer = broadcasting
+        analyzer.poll(wait_fresh=True)
+        with record(analyzer) as rec:
+            line.analysers[0].faults.silent = True
+            while rec.get(2)[0].error is None:
+                pass
+            again = rec.get(2)[0].error
+            line.analysers[0].faults.silent = False
+            while rec.get(2)[0].error is not None:
+                pass
+        assert again is not None
+        assert "no broadcast came" in again
+
+    def test_a_closed_analyser_ends_it(self, broadcasting: tuple[VirtualLine, Analyzer]) -> None:
+        _, analyzer = broadcasting
+        with record(analyzer) as rec:
+            rec.get(2)
+            analyzer.close()
+            with pytest.raises(ServomexConnectionError, match="closed"):
+                list(rec)
+
+
+class TestOverflow:
+    @pytest.mark.parametrize("policy", list(OverflowPolicy))
+    def test_nothing_is_lost_without_being_counted(self, policy: OverflowPolicy) -> None:
+        source = OwnSource()
+        rec = record(source, rate_hz=100, duration=0.4, overflow=policy, buffer=5)
+        with rec:
+            time.sleep(0.3)
+            batches = list(rec)
+        summary = rec.summary
+        assert summary.slots == 40
+        assert summary.emitted == len(batches)
+        if policy is OverflowPolicy.BLOCK:
+            assert summary.dropped == 0
+            assert summary.late > 10
+            assert numbers(batches) == list(range(1, len(batches) + 1))
+        else:
+            assert summary.dropped > 10
+            assert summary.late == 0
+        if policy is OverflowPolicy.DROP_OLDEST:
+            assert numbers(batches)[-1] == source.readings
+            assert numbers(batches)[0] > 10
+        if policy is OverflowPolicy.DROP_NEWEST:
+            assert numbers(batches)[:5] == [1, 2, 3, 4, 5]
+
+    def test_a_waiting_acquisition_can_be_closed(self) -> None:
+        with record(OwnSource(), rate_hz=100, buffer=1, overflow="block") as rec:
+            time.sleep(0.1)
+        assert len(list(rec)) == 1
+        with pytest.raises(Closed):
+            rec.get(0)
+
+
+class TestRequests:
+    def test_a_rate_is_needed_where_nothing_sets_one(self, line: VirtualLine) -> None:
+        with (
+            open_device(line.url, protocol="modbus_rtu", gap=0) as analyzer,
+            pytest.raises(ServomexConfigurationError, match="a rate is needed"),
+        ):
+            record(analyzer)
+
+    def test_a_manager_that_raises_is_refused(self) -> None:
+        with ServomexManager() as manager, pytest.raises(ServomexConfigurationError, match="error_policy"):
+            record(manager, rate_hz=1)
+
+    def test_a_manager_is_recorded_with_the_errors_of_single_analysers(self) -> None:
+        line = VirtualLine(VirtualAnalyzer(address=1), VirtualAnalyzer(address=2))
+        with ServomexManager(error_policy="return") as manager:
+            for address in (1, 2):
+                manager.add(f"a{address}", line.url, protocol="modbus_rtu", address=address, gap=0.002)
+            line.analysers[1].faults.silent = True
+            with record(manager, rate_hz=2, count=1) as rec:
+                (batch,) = rec
+        assert {item.device: item.error is None for item in batch} == {"a1": True, "a2": False}
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"rate_hz": 0},
+            {"rate_hz": -1},
+            {"rate_hz": float("nan")},
+            {"rate_hz": 1001},
+            {"rate_hz": True},
+            {"rate_hz": 1, "duration": 0},
+            {"rate_hz": 1, "count": 0},
+            {"rate_hz": 1, "buffer": 0},
+            {"rate_hz": 1, "overflow": "explode"},
+        ],
+    )
+    def test_what_cannot_be_is_refused_before_anything_starts(self, options: dict[str, float]) -> None:
+        with pytest.raises(ServomexValidationError):
+            record(OwnSource(), **options)  # type: ignore[arg-type]

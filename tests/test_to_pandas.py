@@ -1,0 +1,116 @@
+"""to_pandas(): long and wide tables, their types, and gaps that can be seen."""
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import attrs
+import pandas as pd
+import pytest
+
+import servomex
+from servomex.dataframes import to_pandas
+from servomex.enums import ProtocolKind
+from servomex.errors import ServomexSinkDependencyError, ServomexSinkReadError
+from servomex.loading import load
+from servomex.models import ROW_COLUMNS, Sample
+from tests.frames import RECEIVED_AT
+from tests.recordings import ONE_EACH, batch, batches, joined, write
+
+
+def test_the_package_gives_it() -> None:
+    assert servomex.to_pandas is to_pandas
+
+
+class TestLong:
+    @pytest.mark.parametrize("name", ONE_EACH)
+    def test_a_file_gives_a_row_a_sample(self, name: str, tmp_path: Path) -> None:
+        written = write(tmp_path / name, batches(8))
+        table = to_pandas(tmp_path / name)
+        assert list(table.columns) == ROW_COLUMNS
+        assert len(table) == len(written)
+        pd.testing.assert_frame_equal(table, to_pandas(written))
+
+    def test_the_columns_have_their_types(self) -> None:
+        for samples in (joined(batches(8)), [], batch(6)):
+            kinds = {name: str(kind) for name, kind in to_pandas(samples).dtypes.items()}
+            assert kinds == {
+                **dict.fromkeys(ROW_COLUMNS, "category"),
+                **dict.fromkeys(ROW_COLUMNS[11:22], "boolean"),
+                "cal_groups": "category", "received_at": "datetime64[us, UTC]",
+                "requested_at": "datetime64[us, UTC]", "analyser_clock": "datetime64[us]", "monotonic_ns": "int64",
+                "value": "float64", "latency_s": "float64",
+            }  # fmt: skip
+
+    def test_the_values_are_those_of_the_samples(self) -> None:
+        samples = joined(batches(8))
+        table = to_pandas(samples)
+        for row, sample in zip(table.to_dict("records"), samples, strict=True):
+            expected = sample.as_dict()
+            assert {key: None if pd.isna(value) else value for key, value in row.items()} == expected
+
+    def test_gaps_are_not_false(self) -> None:
+        table = to_pandas(joined(batches(8)))
+        gap = table[table.error.notna()]
+        assert len(gap) == 1
+        assert gap[["value", "ok", "fault", "channel"]].isna().all(axis=None)
+        assert table.ok.sum() == len(table) - 1
+
+    def test_samples_and_files_may_be_mixed(self, tmp_path: Path) -> None:
+        first = write(tmp_path / "a.csv", batches(2))
+        second = write(tmp_path / "b.parquet", batches(2, 2))
+        assert len(to_pandas([tmp_path / "a.csv", str(tmp_path / "b.parquet")])) == 20
+        pd.testing.assert_frame_equal(to_pandas(f"{tmp_path}/*"), to_pandas(load(sorted(tmp_path.iterdir()))))
+        pd.testing.assert_frame_equal(to_pandas([*first, tmp_path / "b.parquet"]), to_pandas(first + second))
+
+
+class TestWide:
+    def test_there_is_a_column_a_channel_and_a_row_a_time(self) -> None:
+        table = to_pandas(joined(batches(3)), wide=True)
+        assert list(table.columns) == ["I1", "I2", "I3", "E1", "E2"]
+        assert table.index.name == "received_at"
+        assert str(table.index.dtype) == "datetime64[us, UTC]"
+        assert table["I1"].tolist() == [20.0, 20.001, 20.002]
+        assert set(table.dtypes.map(str)) == {"float64"}
+        assert table.index[1] == RECEIVED_AT + timedelta(seconds=2)
+        assert table.loc["2026-03-01 12:30:47":, "E2"].tolist() == [20.001, 20.002]
+
+    def test_where_a_reading_failed_there_is_a_row_of_nothing(self) -> None:
+        table = to_pandas(joined(batches(9)), wide=True)
+        assert len(table) == 9
+        assert table.isna().all(axis=1).tolist() == [False] * 6 + [True] + [False] * 2
+
+    def test_several_devices_are_part_of_the_names(self) -> None:
+        later = RECEIVED_AT + timedelta(seconds=1)
+        samples = joined([batch(0, device="B", start=later), batch(0, device="A"), batch(1, device="A")])
+        table = to_pandas(samples, wide=True)
+        assert list(table.columns)[:6] == ["B I1", "B I2", "B I3", "B E1", "B E2", "A I1"]
+        assert table.index.is_monotonic_increasing
+        assert table["A I1"].isna().tolist() == [False, True, False]
+        assert table["B I1"].notna().tolist() == [False, True, False]
+
+    def test_a_channel_without_a_value_is_nan_and_a_zero_is_a_zero(self) -> None:
+        samples = []
+        for item, value in zip(batch(0), (0.0, None, -1.5), strict=False):
+            assert item.reading
+            samples.append(attrs.evolve(item, reading=attrs.evolve(item.reading, value=value)))
+        table = to_pandas(samples, wide=True)
+        assert table["I1"].tolist() + table["I3"].tolist() == [0.0, -1.5]
+        assert table["I2"].isna().tolist() == [True]
+
+    def test_nothing_is_an_empty_table_with_an_index_of_times(self) -> None:
+        for samples in ([], [Sample("rig", ProtocolKind.MODBUS_RTU, RECEIVED_AT, 0, error="no reply")]):
+            table = to_pandas(samples, wide=True)
+            assert table.shape == (len(samples), 0)
+            assert str(table.index.dtype) == "datetime64[us, UTC]"
+
+
+def test_missing_pandas_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ServomexSinkDependencyError, match=r'tables need pandas: .* "servomex\[pandas\]"'):
+        to_pandas(batch(0))
+
+
+def test_a_missing_file_is_told() -> None:
+    with pytest.raises(ServomexSinkReadError, match=r"there is no file nope\.csv"):
+        to_pandas("nope.csv")
