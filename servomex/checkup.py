@@ -84,6 +84,7 @@ class Order:
     retries: int = 2
     gap: float = 0.05
     listen: float = 10.0
+    trace: str | None = None
     say: Say = _no_words
 
     def __attrs_post_init__(self) -> None:
@@ -116,7 +117,7 @@ def _checks(order: Order) -> Generator[Finding, None, None]:
     yield port_present(order.port)
     yield access(order.port)
     order.say(f"opening {order.port}")
-    with SerialLink(order.port, order.settings, gap=order.gap, reconnect=False) as link:
+    with SerialLink(order.port, order.settings, gap=order.gap, reconnect=False, trace=order.trace) as link:
         yield Finding("opening", Verdict.OK, "it opens")
         yield from _line_checks(order, link)
 

@@ -19,6 +19,7 @@ from servomex.errors import (
 from servomex.lock import PortLock, Signal
 from servomex.ports import IO_ERRORS, READ_TICK_S, Opening, close_port, open_port
 from servomex.settings import SerialSettings
+from servomex.trace import TraceWriter
 from servomex.validation import seconds
 
 wire = logging.getLogger("servomex.wire")
@@ -46,12 +47,14 @@ class SerialLink:
         gap: Seconds of silence kept before each request, 0 to 10. The bench unit on a USB adapter lost 26 % of
             requests without any, 8 % with 10 to 20 ms and none with 50 ms.
         reconnect: Reopen the port after it was lost.
+        trace: A file to which every byte of both directions is appended, see :mod:`servomex.trace`.
 
     Attributes:
         port: The name it was opened by.
         settings: The serial settings in use.
         gap_s: Seconds of silence kept before each request.
         reconnect: Whether the port is reopened after it was lost.
+        trace: The file of the wire trace; ``None`` for none.
         lock: The lock of the port.
         echo: Whether the adapter sends back what is written; ``None`` until a reply has shown it.
         proven: Modbus addresses from which no late reply can come, since the last answer was to the last
@@ -70,6 +73,7 @@ class SerialLink:
         *,
         gap: float = 0.05,
         reconnect: bool = True,
+        trace: "str | os.PathLike[str] | None" = None,
     ) -> None:
         self._closed = Signal()
         self._closed.set()
@@ -98,6 +102,8 @@ class SerialLink:
         self.has_reader = False
         self.talking_since = 0.0
         self.reconnect = reconnect
+        self.trace = trace
+        self._trace: TraceWriter | None = None
         self._taps: list[Tap] = []
         self._loss: ServomexConnectionError | None = None
         self._opening: Opening | None = None
@@ -126,11 +132,16 @@ class SerialLink:
         Raises:
             ServomexConnectionError: It is missing, busy or forbidden; the error says which, and the cure.
             ServomexConfigurationError: Its name or the settings can never work.
+            ServomexError: The trace cannot be written.
         """
-        with self.lock_held():
+        with self.lock_held(), contextlib.ExitStack() as undo:
+            if self.trace is not None and self._trace is None:
+                self._trace = TraceWriter(self.trace, self.port, self.settings, self.gap_s)
+                undo.callback(self._end_trace)
             if self._serial is None:
                 self._connect()
             self._closed.clear()
+            undo.pop_all()
         return self
 
     def close(self) -> None:
@@ -142,6 +153,7 @@ class SerialLink:
                 self._opening.abandon()
                 self._opening = None
             self._drop_port()
+            self._end_trace()
 
     def __enter__(self) -> Self:
         return self.open()
@@ -157,6 +169,8 @@ class SerialLink:
                 stacklevel=1,
             )
             self._drop_port()
+        if getattr(self, "_trace", None) is not None:
+            self._end_trace()
 
     def __repr__(self) -> str:
         return f"<SerialLink {self.port} {self.settings} {'open' if self.is_open else 'closed'}>"
@@ -227,6 +241,8 @@ class SerialLink:
         port = self._port_in_use()
         if wire.isEnabledFor(logging.DEBUG):
             wire.debug("%s > %s", self.port, data.hex(" "))
+        if self._trace:
+            self._trace.sent(data)
         try:
             port.write(data)
         except IO_ERRORS as error:
@@ -312,6 +328,8 @@ class SerialLink:
         self._failures = 0
         if wire.isEnabledFor(logging.DEBUG):
             wire.debug("%s < %s", self.port, data.hex(" "))
+        if self._trace:
+            self._trace.came(data)
         for listener in self._taps:
             listener(data, time.monotonic_ns())
 
@@ -340,6 +358,8 @@ class SerialLink:
             self._serial.reset_input_buffer()
         except IO_ERRORS as error:
             raise self._lose(error) from error
+        if self._trace:
+            self._trace.opened()
         self._loss = None
         self._last_traffic = time.monotonic()
         self.echo = None
@@ -351,6 +371,8 @@ class SerialLink:
         if self._closed.is_set() and self._serial is None:
             return ServomexConnectionError("the port was closed", self._context())
         self._drop_port()
+        if self._trace:
+            self._trace.lost(str(error) or type(error).__name__)
         cure = "it is reopened by itself" if self._may_reopen else "open it again"
         lost = ServomexConnectionError(
             f"the port was lost ({error or type(error).__name__}): check the cable and the adapter; {cure}",
@@ -377,6 +399,11 @@ class SerialLink:
             return
         with contextlib.suppress(*IO_ERRORS):  # the port is gone already; there is nothing left to close
             close_port(port)
+
+    def _end_trace(self) -> None:
+        trace, self._trace = self._trace, None
+        if trace is not None:
+            trace.close()
 
     def _context(self) -> ErrorContext:
         return ErrorContext(port=self.port)

@@ -34,6 +34,7 @@ def open_device(
     gap: float = 0.05,
     listen: float = 10.0,
     reconnect: bool = True,
+    trace: str | os.PathLike[str] | None = None,
 ) -> Analyzer:
     """Open an analyser and make sure that it is there.
 
@@ -53,6 +54,8 @@ def open_device(
         gap: Seconds of silence before each Modbus request, 0 to 10. Not together with a link.
         listen: Seconds to wait for the first broadcast, and for ``auto`` to find the mode.
         reconnect: Reopen a port that was unplugged.
+        trace: A file to which every byte of both directions is appended, see :mod:`servomex.trace`. Not together
+            with a link.
 
     Raises:
         ServomexValidationError: An argument is out of range, or a channel of ``channels`` is not populated.
@@ -70,9 +73,11 @@ def open_device(
         if isinstance(port, SerialLink):
             if serial_settings is not None:
                 raise ServomexConfigurationError("serial_settings belong to the SerialLink: give them there")
+            if trace is not None:
+                raise ServomexConfigurationError("the trace belongs to the SerialLink: give it there")
             link = port
         else:
-            link = SerialLink(port, serial_settings, gap=gap, reconnect=reconnect)
+            link = SerialLink(port, serial_settings, gap=gap, reconnect=reconnect, trace=trace)
             undo.callback(link.close)
             link.open()
         first: Frame | None = None
@@ -99,6 +104,7 @@ def open_continuous(
     channels: Iterable[ChannelId | str] | None = None,
     listen: float = 10.0,
     reconnect: bool = True,
+    trace: str | os.PathLike[str] | None = None,
 ) -> Analyzer:
     """Open an analyser in continuous mode: :func:`open_device` without the arguments that only Modbus has."""
     return open_device(
@@ -110,6 +116,7 @@ def open_continuous(
         channels=channels,
         listen=listen,
         reconnect=reconnect,
+        trace=trace,
     )
 
 

@@ -183,6 +183,7 @@ class TestEcho:
 
 def test_the_trace_has_what_was_sent_and_heard(line: VirtualLine, tmp_path: Path) -> None:
     run("echo", line.url, "--trace", str(tmp_path / "trace"))
-    sent, *came = (tmp_path / "trace").read_text().splitlines()
+    _, opened, sent, *came, closed = (tmp_path / "trace").read_text().splitlines()
+    assert (opened.split(" ", 2)[2], closed.split(" ", 2)[2]) == ("! opened", "! closed")
     assert sent.endswith(f" > {ASKED.hex(' ')}")
     assert came

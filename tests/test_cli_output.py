@@ -1,6 +1,7 @@
 """What the commands do to stdout and stderr: closed pipes, encodings, colour, traces, variables and help."""
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -110,23 +111,29 @@ class TestEnvironment:
 
 
 class TestTrace:
-    LINE = re.compile(r"(\S+) sim://4100 ([<>]) ([0-9a-f]{2}( [0-9a-f]{2})*)")
+    HEADER = re.compile(r"# servomex trace 1 version=\S+ started=\S+ settings=19200,8N1 gap=0 port=sim://4100")
+    LINE = re.compile(r"(\d+\.\d{9}) (\S+) ([<>]) ([0-9a-f]{2}( [0-9a-f]{2})*)")
 
     def test_every_byte_of_both_directions(self, tmp_path: Path) -> None:
         trace = tmp_path / "wire.log"
         for _ in range(2):
             assert invoke("sim://4100", *FAST, "--trace", str(trace)).exit_code == 0
-        lines = [self.LINE.fullmatch(line) for line in trace.read_text().splitlines()]
-        assert all(lines)
-        found = [match.groups() for match in lines if match]
-        times = [datetime.fromisoformat(moment) for moment, *_ in found]
-        assert times == sorted(times)
-        assert {moment.utcoffset() for moment in times} == {timedelta(0)}
-        assert [way for _, way, *_ in found] == [">", "<"] * (len(found) // 2)
-        first = len(found) // 2
-        assert [item[1:3] for item in found[:2]] == [item[1:3] for item in found[first : first + 2]]
-        assert sum("41 a3 02 0c 4f 78 79 67 65 6e" in data for _, _, data, _ in found) == 2  # 20.376 Oxygen
-        assert servomex.link.wire.handlers == []
+        lines = trace.read_text().splitlines()
+        first = len(lines) // 2
+        for header, opened, *_, closed in (lines[:first], lines[first:]):
+            assert self.HEADER.fullmatch(header)
+            assert (opened.split(" ", 2)[2], closed.split(" ", 2)[2]) == ("! opened", "! closed")
+        matches = [self.LINE.fullmatch(line) for line in lines[2 : first - 1] + lines[first + 2 : -1]]
+        assert all(matches)
+        found = [match.groups() for match in matches if match]
+        for at in (0, 1):
+            assert [item[at] for item in found] == sorted(item[at] for item in found)
+        assert {datetime.fromisoformat(moment).utcoffset() for _, moment, *_ in found} == {timedelta(0)}
+        assert [way for *_, way, _, _ in found] == [">", "<"] * (len(found) // 2)
+        second = len(found) // 2
+        assert [item[2:4] for item in found[:2]] == [item[2:4] for item in found[second : second + 2]]
+        assert sum("41 a3 02 0c 4f 78 79 67 65 6e" in data for *_, data, _ in found) == 2  # 20.376 Oxygen
+        assert logging.getLogger("servomex.trace").handlers == []
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
     def test_a_full_disk_is_told_once(self) -> None:
@@ -172,7 +179,7 @@ class TestHelp:
     def test_shell_completion(self) -> None:
         code, stdout, _ = run(env={"_SERVOMEX_READ_COMPLETE": "bash_source"})
         assert (code, "_servomex_read_completion" in stdout) == (0, True)
-        words = {"COMP_WORDS": "servomex re", "COMP_CWORD": "1", "_SERVOMEX_COMPLETE": "bash_complete"}
+        words = {"COMP_WORDS": "servomex rea", "COMP_CWORD": "1", "_SERVOMEX_COMPLETE": "bash_complete"}
         assert run(main="main", env=words)[:2] == (0, "plain,read\n")
 
     def test_an_unknown_command(self) -> None:

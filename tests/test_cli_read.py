@@ -207,11 +207,11 @@ def test_the_options_reach_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servomex, "open_device", no_device)
     line = "--baudrate 9600 --bytesize 7 --parity e --stopbits 2"
     other = "--protocol modbus_ascii --address 9 --gap 0.1 --retries 3 --timeout 4 --listen 5 --channels I1,d2"
-    result = invoke("COM11", *line.split(), *other.split())
+    result = invoke("COM11", *line.split(), *other.split(), "--trace", "wire.log")
     assert (result.exit_code, result.stderr) == (4, "Error: nobody there\n")
     assert asked == [("COM11", {
         "protocol": "modbus_ascii", "address": 9, "gap": 0.1, "retries": 3, "timeout": 4.0, "listen": 5.0,
-        "channels": ["I1", "D2"],
+        "channels": ["I1", "D2"], "trace": "wire.log",
         "serial_settings": servomex.SerialSettings(baudrate=9600, bytesize=7, parity="E", stopbits=2),
     })]  # fmt: skip
 

@@ -49,7 +49,7 @@ class TestStream:
 class TestRecord:
     def test_all_files_get_all_rows(self, line: VirtualLine, tmp_path: Path) -> None:
         files = [tmp_path / name for name in ("run.csv", "run.sqlite", "run.jsonl")]
-        args = ("--rate", "20", "--count", "5", *FAST)
+        args = ("--rate", "5", "--count", "5", *FAST)
         result = invoke(line.url, *map(str, files), *args, command=record)
         assert (result.exit_code, result.stdout) == (0, "")
         assert result.stderr.startswith("5 readings, 0 failed, 0 late, 0 dropped, 0 disconnects")
@@ -58,7 +58,7 @@ class TestRecord:
         assert len(written[0]) == 25
 
     def test_a_duration_in_words(self, line: VirtualLine, tmp_path: Path) -> None:
-        args = ("--rate", "10", "--duration", "0.5s", "-q", *FAST)
+        args = ("--rate", "4", "--duration", "1.25s", "-q", *FAST)
         result = invoke(line.url, str(tmp_path / "run.csv"), *args, command=record)
         assert (result.exit_code, result.stderr) == (0, "")
         assert len(list(load(tmp_path / "run.csv"))) == 25
@@ -67,7 +67,7 @@ class TestRecord:
 
     def test_an_existing_file_is_not_touched_unless_told(self, line: VirtualLine, tmp_path: Path) -> None:
         file = tmp_path / "run.csv"
-        args = (line.url, str(file), "--rate", "20", "--count", "2", *FAST)
+        args = (line.url, str(file), "--rate", "5", "--count", "2", *FAST)
         assert invoke(*args, command=record).exit_code == 0
         before = file.read_bytes()
         refused = invoke(*args, command=record)

@@ -17,6 +17,7 @@ _COMMANDS = (
     "doctor",
     "diag",
     "decode",
+    "replay",
     "simulate",
 )
 
@@ -41,6 +42,7 @@ Examples:
   servomex read sim://4100 --watch 1 --format csv > log.csv
   servomex decode capture.bin
   servomex convert log.csv log.parquet
+  servomex replay trace.txt
   servomex simulate --mode continuous --pty
 
 \b

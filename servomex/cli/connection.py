@@ -11,7 +11,7 @@ import click
 
 import servomex
 from servomex.cli.common import interrupts_wait, option, seconds_option
-from servomex.cli.logs import log_on_stderr, wire_trace
+from servomex.cli.logs import log_on_stderr
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.settings import SerialSettings
 
@@ -118,8 +118,8 @@ class Connection:
 
     @contextlib.contextmanager
     def logs(self) -> Iterator[None]:
-        """Show the log on stderr and write the trace, as far as they are wanted."""
-        with log_on_stderr(0 if self.quiet else self.verbose), wire_trace(self.trace, quiet=self.quiet):
+        """Show the log on stderr, as far as it is wanted."""
+        with log_on_stderr(None if self.quiet else self.verbose):
             yield
 
     def open(self, channels: Iterable[str] | None = None) -> servomex.Analyzer:
@@ -137,6 +137,7 @@ class Connection:
             retries=self.retries,
             gap=self.gap,
             listen=self.listen,
+            trace=self.trace,
         )
 
 

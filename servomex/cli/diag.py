@@ -243,7 +243,8 @@ def _session(request: Connection) -> Iterator[None]:
 def _port(request: Connection) -> Iterator[SerialLink]:
     """Open the port without an analyser."""
     load(request.port, ProtocolKind.CONTINUOUS_ASCII)
-    with SerialLink(request.port, request.settings, gap=request.gap) as link, link.lock_held():
+    link = SerialLink(request.port, request.settings, gap=request.gap, trace=request.trace)
+    with link, link.lock_held():
         yield link
 
 

@@ -91,6 +91,7 @@ def _order(request: Connection) -> "Order":
         retries=request.retries,
         gap=request.gap,
         listen=request.listen,
+        trace=request.trace,
         say=(lambda text: note(f"{text} ...")) if watched else _say_nothing,
     )
 

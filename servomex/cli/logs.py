@@ -1,4 +1,4 @@
-"""What a command tells beside its data: the package's log on stderr, and the wire trace in a file."""
+"""What a command tells beside its data: the package's log on stderr."""
 
 import contextlib
 import logging
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from traceback import format_exception_only
 
-from servomex.cli.common import CommandError, note, one_line
+from servomex.cli.common import one_line
 
-_LEVELS = (logging.INFO, logging.DEBUG)
+_LEVELS = (("servomex.trace", logging.WARNING), ("servomex", logging.INFO), ("servomex", logging.DEBUG))
 
 
 class _LineFormatter(logging.Formatter):
@@ -30,35 +30,21 @@ class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
         """Do nothing."""
 
 
-class _TraceHandler(logging.FileHandler):
-    """Writes to a file; when the disk is full, says so once and lets the reading go on."""
-
-    def __init__(self, path: str, quiet: bool) -> None:
-        super().__init__(path, encoding="utf-8")
-        self._silent = quiet
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, ARG002
-        """Tell the user that the file lacks something."""
-        if not self._silent:
-            self._silent = True
-            note(f"the trace {self.baseFilename} is not complete: {sys.exc_info()[1]}")
-
-    def close(self) -> None:
-        """Close the file."""
-        with contextlib.suppress(OSError):  # handleError has told it
-            super().close()
-
-
 @contextlib.contextmanager
-def log_on_stderr(verbosity: int) -> Iterator[None]:
-    """Show the package's log on stderr: nothing at 0, what is being done at 1, every byte as well at 2."""
-    if not verbosity:
+def log_on_stderr(verbosity: int | None) -> Iterator[None]:
+    """Show the package's log on stderr.
+
+    Args:
+        verbosity: 1 for what is being done, 2 for every byte as well; at 0 it tells only that a trace could not be
+            written any more. ``None`` for nothing at all.
+    """
+    if verbosity is None:
         yield
         return
+    name, level = _LEVELS[min(verbosity, len(_LEVELS) - 1)]
     handler = _StderrHandler(sys.stderr)
-    level = _LEVELS[min(verbosity, len(_LEVELS)) - 1]
     handler.setLevel(level)
-    with _handled_by(logging.getLogger("servomex"), handler, level):
+    with _handled_by(logging.getLogger(name), handler, level):
         yield
 
 
@@ -66,24 +52,6 @@ def log_on_stderr(verbosity: int) -> Iterator[None]:
 def warnings_on_stderr() -> Iterator[None]:
     """Show on stderr what the package warns of."""
     with _handled_by(logging.getLogger("servomex"), _StderrHandler(sys.stderr), logging.WARNING):
-        yield
-
-
-@contextlib.contextmanager
-def wire_trace(path: str | None, *, quiet: bool = False) -> Iterator[None]:
-    """Append every byte of both directions to a file, with the time.
-
-    Raises:
-        CommandError: The file cannot be written.
-    """
-    if path is None:
-        yield
-        return
-    try:
-        handler = _TraceHandler(path, quiet)
-    except OSError as error:
-        raise CommandError(f"cannot write the trace {path}: {error.strerror or error}") from error
-    with _handled_by(logging.getLogger("servomex.wire"), handler, logging.DEBUG):
         yield
 
 

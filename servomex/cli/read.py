@@ -73,8 +73,15 @@ class _Request(Connection):
 
 
 @attrs.define
-class _Tally:
-    """What became of the readings so far."""
+class Tally:
+    """What became of the readings so far.
+
+    Attributes:
+        readings: How many there were.
+        failures: How many failed.
+        dropped: How many frames or replies were refused.
+        started: When it was begun, on ``time.monotonic()``.
+    """
 
     readings: int = 0
     failures: int = 0
@@ -117,7 +124,7 @@ def read(**given: Any) -> None:
     sim://4100 for a virtual analyser.
     """
     request = _Request(**given)
-    tally = _Tally()
+    tally = Tally()
     code = 0
     with request.logs():
         try:
@@ -129,7 +136,7 @@ def read(**given: Any) -> None:
     raise click.exceptions.Exit(code)
 
 
-def _run(request: _Request, tally: _Tally) -> int:
+def _run(request: _Request, tally: Tally) -> int:
     """Read as often as is asked for, and give the exit code."""
     with request.open(request.channels) as analyzer:
         _log.info("found %s in mode %s; timeout %.1f s", analyzer.name, analyzer.protocol, analyzer.timeout_s)
@@ -150,7 +157,7 @@ def _run(request: _Request, tally: _Tally) -> int:
     return ALARM
 
 
-def _readings(request: _Request, analyzer: servomex.Analyzer, tally: _Tally) -> Iterator[Frame]:
+def _readings(request: _Request, analyzer: servomex.Analyzer, tally: Tally) -> Iterator[Frame]:
     """Give the reading that was made on opening, then one at each deadline; failed ones are reported."""
     started = time.monotonic()
     yield analyzer.snapshot()

@@ -21,10 +21,9 @@ def writer_for(output_format: str, analyzer: servomex.Analyzer) -> Callable[[Fra
 
 
 def _table_writer(analyzer: servomex.Analyzer) -> Callable[[Frame], None]:
-    info = analyzer.info
     title = one_line(f"{analyzer.link.port}, {analyzer.protocol}")
-    if info is not None and info.address is not None:
-        title += f", address {info.address}"
+    if analyzer.client is not None:
+        title += f", address {analyzer.client.address}"
     colour = colour_wanted()
     before = ""
 

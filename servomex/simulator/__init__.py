@@ -9,16 +9,20 @@ from servomex.simulator.channels import VirtualChannel, constant, noise, ramp, s
 from servomex.simulator.device import VirtualAnalyzer
 from servomex.simulator.faults import Faults
 from servomex.simulator.line import VirtualLine
+from servomex.simulator.recording import load_recording
+from servomex.simulator.replay import ReplayLine
 from servomex.simulator.serve import PtyServer, TcpServer
 
 __all__ = [
     "Faults",
     "PtyServer",
+    "ReplayLine",
     "TcpServer",
     "VirtualAnalyzer",
     "VirtualChannel",
     "VirtualLine",
     "constant",
+    "load_recording",
     "noise",
     "ramp",
     "sine",

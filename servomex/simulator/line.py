@@ -214,6 +214,10 @@ class VirtualLine:
             self._broadcast(now)
             return sum(burst.due(now) for burst in self._bursts)
 
+    def discard(self) -> None:
+        """Drop what has arrived."""
+        self.take(self.waiting())
+
     def next_due(self) -> float | None:
         """Seconds until something more arrives; ``None`` when nothing is on its way."""
         with self.changed:

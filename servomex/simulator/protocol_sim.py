@@ -6,18 +6,20 @@ from typing import Any
 from serial.serialutil import PortNotOpenError, SerialBase
 
 from servomex.simulator.line import VirtualLine
-from servomex.simulator.urls import line_from_url
+from servomex.simulator.replay import ReplayLine
+from servomex.simulator.urls import line_from_url, replay_from_url
 
 
 class Serial(SerialBase):
-    """A port at the end of a :class:`VirtualLine`."""
+    """A port at the end of a :class:`VirtualLine`, or of a :class:`ReplayLine`."""
 
-    _line: VirtualLine | None = None
+    _line: VirtualLine | ReplayLine | None = None
     _reader = 0
 
     def open(self) -> None:
         """Open the line that the URL means."""
-        line = line_from_url(str(self.port), int(self.baudrate))
+        url = str(self.port)
+        line = replay_from_url(url) or line_from_url(url, int(self.baudrate))
         self._reader = line.open(int(self.baudrate))
         self._line = line
         self.is_open = True
@@ -32,7 +34,7 @@ class Serial(SerialBase):
     def _reconfigure_port(self, *_args: Any, **_options: Any) -> None:
         """Settings are looked at when the port is opened."""
 
-    def _open_line(self) -> VirtualLine:
+    def _open_line(self) -> VirtualLine | ReplayLine:
         if self._line is None:
             raise PortNotOpenError
         self._line.check(self._reader)
@@ -69,8 +71,7 @@ class Serial(SerialBase):
 
     def reset_input_buffer(self) -> None:
         """Drop what has arrived."""
-        line = self._open_line()
-        line.take(line.waiting())
+        self._open_line().discard()
 
     def reset_output_buffer(self) -> None:
         """Do nothing: what is written is on its way."""

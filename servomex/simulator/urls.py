@@ -1,4 +1,4 @@
-"""``sim://NAME?...``: virtual analysers by URL.
+"""``sim://NAME?...``: virtual analysers, and recordings that are played again, by URL.
 
 NAME is ``4100`` (the bench 4100D, with the constant values of its capture), ``moving`` (the same with values that
 move and an alarm), or the name of a :class:`VirtualLine` of this process. Options of the first two:
@@ -11,22 +11,33 @@ move and an alarm), or the name of a :class:`VirtualLine` of this process. Optio
 * ``cal``: seconds that an autocalibration spends on each gas; default 5
 * ``fault``: faults with their numbers, such as ``late:0.3,drop:0.1``, see :class:`Faults`
 * ``seed``: makes the faults repeatable
+
+``sim://replay`` plays a wire trace or a capture, see :class:`ReplayLine`. Its options:
+
+* ``file``: the file; percent-encode what has a meaning in a URL (``%``, ``&``, ``#``), see :func:`replay_url`
+* ``speed``: how many times as fast; 0 for as fast as it is read; default 1
+* ``period``: seconds between the broadcasts of a capture; default: as their clocks tell
+* ``loop``: ``1`` begins again at the end
 """
 
 from collections.abc import Callable
 from typing import TypeVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from servomex.errors import ServomexValidationError
 from servomex.simulator.channels import VirtualChannel, capture_channels, moving_channels
 from servomex.simulator.device import VirtualAnalyzer
 from servomex.simulator.faults import LINE_FAULTS, Faults, parse_faults
 from servomex.simulator.line import VirtualLine, named_line
+from servomex.simulator.recording import load_recording
+from servomex.simulator.replay import ReplayLine, replay_line
 from servomex.validation import seconds
 
 PRESETS: dict[str, Callable[[], list[VirtualChannel]]] = {"4100": capture_channels, "moving": moving_channels}
 N = TypeVar("N", int, float)
+REPLAY = "replay"
 _OPTIONS = ("mode", "address", "period", "baudrate", "pace", "cal", "fault", "seed")
+_REPLAY_OPTIONS = ("file", "speed", "period", "loop")
 
 
 def build_line(
@@ -77,15 +88,9 @@ def line_from_url(url: str, host_baudrate: int) -> VirtualLine:
     Raises:
         ServomexValidationError: The name or an option is unknown, or a value is out of range.
     """
-    parts = urlsplit(url)
-    name = parts.netloc
-    if parts.path or parts.fragment:
-        raise ServomexValidationError(f"{url} has more than a name and options: sim://NAME?option=value&...")
+    name, given = _taken_apart(url)
     line = named_line(name)
-    options = {key: values[-1] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
-    unknown = sorted(set(options) - set(_OPTIONS))
-    if unknown:
-        raise ServomexValidationError(f"unknown option {unknown[0]!r} of {url}; known are {', '.join(_OPTIONS)}")
+    options = _known(url, given, _OPTIONS)
     if line is not None:
         if options:
             raise ServomexValidationError(f"{name} lives in this process: it takes no options by URL")
@@ -101,6 +106,52 @@ def line_from_url(url: str, host_baudrate: int) -> VirtualLine:
         faults=[spec for spec in options.get("fault", "").split(",") if spec],
         seed=_number(options.get("seed", "0"), int, "seed"),
     )
+
+
+def replay_url(path: str, speed: float = 1.0) -> str:
+    """Write the URL that plays a file, whatever characters its name has."""
+    return f"sim://{REPLAY}?file={quote(path)}" + (f"&speed={speed:g}" if speed != 1 else "")
+
+
+def replay_from_url(url: str) -> ReplayLine | None:
+    """Find or build the line that plays what a URL means; ``None`` when that is no recording.
+
+    A line whose port was lost is found again, so that it goes on behind the loss.
+
+    Raises:
+        ServomexConfigurationError: The file cannot be read or is no recording.
+        ServomexValidationError: An option is unknown, or a value is out of range.
+    """
+    line = replay_line(url)
+    if urlsplit(url).netloc != REPLAY or (line is not None and line.waits):
+        return line
+    _, given = _taken_apart(url)
+    options = _known(url, given, _REPLAY_OPTIONS)
+    if not options.get("file"):
+        raise ServomexValidationError(f"{url} names no file: sim://{REPLAY}?file=PATH")
+    period = _number(options["period"], float, "period") if "period" in options else None
+    return ReplayLine(
+        load_recording(options["file"], period),
+        speed=_number(options.get("speed", "1"), float, "speed"),
+        loop=_switch(options.get("loop", "0"), "loop"),
+        url=url,
+    )
+
+
+def _taken_apart(url: str) -> tuple[str, dict[str, str]]:
+    """Give the name and the options of a URL. A plus is no space: file names have them."""
+    parts = urlsplit(url)
+    if parts.path or parts.fragment:
+        raise ServomexValidationError(f"{url} has more than a name and options: sim://NAME?option=value&...")
+    given = parse_qs(parts.query.replace("+", "%2B"), keep_blank_values=True)
+    return parts.netloc, {key: values[-1] for key, values in given.items()}
+
+
+def _known(url: str, options: dict[str, str], known: tuple[str, ...]) -> dict[str, str]:
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ServomexValidationError(f"unknown option {unknown[0]!r} of {url}; known are {', '.join(known)}")
+    return options
 
 
 def _switch(text: str, what: str) -> bool:

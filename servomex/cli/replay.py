@@ -1,0 +1,233 @@
+"""``servomex replay``: play a wire trace or a capture again, and write the readings that it gives."""
+
+import collections
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import attrs
+import click
+
+import servomex
+from servomex.cli.common import (
+    EXIT_CODES,
+    LONGEST_S,
+    NoAnswerError,
+    Program,
+    interrupts_wait,
+    note,
+    stop_code,
+)
+from servomex.cli.connection import load
+from servomex.cli.read import Tally
+from servomex.cli.showing import writer_for
+from servomex.continuous import ContinuousReader
+from servomex.enums import ChannelId, ProtocolKind
+from servomex.errors import ServomexConnectionError, ServomexError, ServomexTimeoutError
+from servomex.link import SerialLink
+from servomex.models import Frame
+from servomex.opening import OPENING_S
+from servomex.queues import FrameQueue
+from servomex.registers import REGISTERS, Span
+
+if TYPE_CHECKING:
+    from servomex.simulator.recording import Recording, Section
+    from servomex.simulator.replay import ReplayLine
+
+TICK_S = 0.05
+QUEUE = 1_000_000
+"""Broadcasts that wait to be written at most: those of 23 days."""
+_READ_REGISTERS = 4
+
+_MORE = """\b
+Examples:
+  servomex replay trace.txt
+  servomex replay trace.txt --speed 0 --format csv > readings.csv
+  servomex replay capture.bin --speed 10
+
+A trace is what --trace writes, a capture the bytes of broadcasts. Both can be opened like a port as well, as
+sim://replay?file=FILE. The times of the readings are those of now.
+"""
+
+
+@attrs.frozen
+class _Reads:
+    """The analyser whose values are read in a trace, and how.
+
+    Attributes:
+        protocol: The framing of the requests.
+        address: Its Modbus address.
+        channels: The channels that were read; ``None`` for all.
+        sections: The requests for values, each with its number among all requests.
+    """
+
+    protocol: ProtocolKind
+    address: int
+    channels: list[ChannelId] | None
+    sections: "list[tuple[int, Section]]"
+
+
+@click.command(cls=Program, epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.argument("file", type=click.Path(readable=False))
+@click.option(
+    "--speed",
+    type=click.FloatRange(0, LONGEST_S),
+    default=1.0,
+    show_default=True,
+    help="How many times as fast; 0 for as fast as possible.",
+)
+@click.option(
+    "--protocol",
+    type=click.Choice([kind.value for kind in ProtocolKind]),
+    default=ProtocolKind.AUTO.value,
+    show_default=True,
+    help="Communication mode; 'auto' for the one that FILE shows.",
+)
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "csv", "json", "influx"]),
+    default="table",
+    show_default=True,
+    help="How readings are written to stdout.",
+)
+@click.version_option(servomex.__version__, prog_name="servomex")
+def replay(file: str, speed: float, protocol: str, output_format: str) -> None:
+    """Play FILE, a wire trace or a capture of broadcasts, and show the readings that it gives.
+
+    What was broadcast is shown once. Where the analyser was asked, it is asked again, as often and when it was
+    asked then. Readings that fail are told on stderr.
+    """
+    with interrupts_wait():
+        from servomex.simulator.recording import load_recording
+        from servomex.simulator.replay import ReplayLine
+        from servomex.simulator.urls import replay_url
+    recording, tally = load_recording(file), Tally()
+    line = ReplayLine(recording, speed=speed, url=replay_url(file, speed))
+    continuous = protocol == ProtocolKind.CONTINUOUS_ASCII or (protocol == ProtocolKind.AUTO and recording.timed)
+    try:
+        if continuous and recording.timed:
+            _hear(line, tally, output_format)
+        else:
+            _ask(line, _reads(recording, file, protocol), tally, output_format)
+    except KeyboardInterrupt as stop:
+        code = stop_code(stop)
+    else:
+        code = 0 if tally.readings else NoAnswerError.exit_code
+    note(str(tally))
+    raise click.exceptions.Exit(code)
+
+
+def _hear(line: "ReplayLine", tally: Tally, output_format: str) -> None:
+    """Show every broadcast of a recording."""
+    recording = line.recording
+    load(line.url, ProtocolKind.CONTINUOUS_ASCII)
+    with SerialLink(line.url, recording.settings, gap=recording.gap_s) as link:
+        reader = ContinuousReader(link)
+        queue = reader.subscribe(QUEUE)
+        reader.start()
+        with servomex.Analyzer(link, reader, owns_link=False) as analyzer:
+            show = writer_for(output_format, analyzer)
+            try:
+                for frame in _broadcasts(line, reader, queue, tally):
+                    tally.readings += 1
+                    show(frame)
+            finally:
+                tally.dropped = analyzer.dropped_frames
+
+
+def _broadcasts(line: "ReplayLine", reader: ContinuousReader, queue: FrameQueue, tally: Tally) -> Iterator[Frame]:
+    """Give the frames until the end of the recording, and those that are still waiting then."""
+    ended = False
+    while len(queue) or not ended:
+        try:
+            yield queue.get(TICK_S)
+        except ServomexTimeoutError:
+            if line.ended:
+                reader.stop()  # what it has read is in the queue then
+                ended = True
+        except ServomexError as error:
+            _failed(tally, error)
+
+
+def _ask(line: "ReplayLine", reads: _Reads, tally: Tally, output_format: str) -> None:
+    """Ask the analyser of a recording as often as it was asked."""
+    recording = line.recording
+    load(line.url, reads.protocol)
+    with servomex.open_device(
+        line.url,
+        protocol=reads.protocol,
+        address=reads.address,
+        serial_settings=recording.settings,
+        identify=False,
+        channels=reads.channels,
+        gap=recording.gap_s,
+    ) as analyzer:
+        show = writer_for(output_format, analyzer)
+        try:
+            for frame in _polls(line, reads, analyzer, tally):
+                tally.readings += 1
+                show(frame)
+        finally:
+            tally.dropped = analyzer.dropped_frames
+
+
+def _polls(line: "ReplayLine", reads: _Reads, analyzer: servomex.Analyzer, tally: Tally) -> Iterator[Frame]:
+    """Read whenever the recording was about to read values, as long as it did."""
+    waiting = collections.deque(reads.sections)
+    while True:
+        while waiting and waiting[0][0] < line.position:
+            waiting.popleft()
+        if not waiting:
+            return
+        section, before = waiting[0][1], line.position
+        time.sleep(line.seconds_until(section))
+        if analyzer.client and section.request == reads.sections[0][1].request:
+            analyzer.client.look_at_all_channels()
+        try:
+            yield analyzer.poll(timeout=None if tally.readings else max(analyzer.timeout_s, OPENING_S))
+        except ServomexConnectionError as error:
+            _failed(tally, error)
+            time.sleep(max(TICK_S, analyzer.link.retry_in_s))
+        except ServomexError as error:
+            _failed(tally, error)
+            if line.position == before:
+                raise NoAnswerError(
+                    "the rest of the recording holds other requests than this version sends"
+                ) from error
+
+
+def _reads(recording: "Recording", file: str, protocol: str) -> _Reads:
+    """Find out whose values were read most often, and which.
+
+    Raises:
+        NoAnswerError: Nobody's were.
+    """
+    from servomex.simulator.recording import body_of, framing_of
+
+    found: dict[tuple[ProtocolKind, int], list[tuple[int, Section]]] = {}
+    for number, section in enumerate(recording.asked):
+        body, framing = body_of(section.request), framing_of(section.request)
+        if len(body) == 6 and body[1] == _READ_REGISTERS and protocol in (ProtocolKind.AUTO, framing):
+            found.setdefault((framing, body[0]), []).append((number, section))
+    if not found:
+        mode = "" if protocol == ProtocolKind.AUTO else f" in mode {protocol}"
+        raise NoAnswerError(f"{file} holds no readings{mode}: it has {_contents(recording)}")
+    (framing, address), sections = max(found.items(), key=lambda item: len(item[1]))
+    bodies = {body_of(section.request) for _, section in sections}
+    spans = [Span(int.from_bytes(body[2:4], "big"), int.from_bytes(body[4:6], "big")) for body in bodies]
+    touched = {number for span in spans for number in span.addresses}
+    channels = [channel for channel, span in REGISTERS.items() if touched.intersection(span.addresses)]
+    return _Reads(framing, address, channels if 0 < len(channels) < len(REGISTERS) else None, sections)
+
+
+def _contents(recording: "Recording") -> str:
+    if recording.timed:
+        return "broadcasts"
+    count = len(recording.asked)
+    return f"{count} request{'s' * (count != 1)}"
+
+
+def _failed(tally: Tally, error: ServomexError) -> None:
+    tally.failures += 1
+    note(f"Failed: {error}")

@@ -1,0 +1,305 @@
+"""The wire trace: every byte that passed a port, both ways, with its time, as lines of text.
+
+::
+
+    # servomex trace 1 version=0.1.0 started=2026-03-01T12:30:45.500000+00:00 settings=19200,8N1 gap=0.05 port=COM3
+    5012.000000000 2026-03-01T12:30:45.500000+00:00 ! opened
+    5012.050000000 2026-03-01T12:30:45.550000+00:00 > 01 02 03 e8 00 02 79 bb
+    5012.070000000 2026-03-01T12:30:45.570000+00:00 < 01 02 01 00 a1 88
+    5013.000000000 2026-03-01T12:30:46.500000+00:00 ! lost device disconnected
+    5013.500000000 2026-03-01T12:30:47.000000+00:00 ! reopened
+    5014.000000000 2026-03-01T12:30:47.500000+00:00 ! closed
+
+A header begins a session, which lasts from the opening of a port to its closing. Sessions may follow each other in
+one file. The name of the port is the rest of the header. Each line behind it has the seconds of the monotonic
+clock with nine digits, the time in UTC, and ``>`` with bytes that were sent, ``<`` with bytes that came, or ``!``
+with what happened to the port. Empty lines and other lines that begin with ``#`` are comments. The last line of a
+session may be cut short: the program was killed.
+"""
+
+import contextlib
+import importlib.metadata
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO, Literal, get_args
+
+import attrs
+
+from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexError
+from servomex.settings import SerialSettings
+
+_log = logging.getLogger("servomex.trace")
+
+MAGIC = "# servomex trace "
+"""What every trace begins with."""
+VERSION = 1
+
+Event = Literal["opened", "lost", "reopened", "closed"]
+Kind = Literal["sent", "came", Event]
+
+_WAYS: dict[str, Kind] = {">": "sent", "<": "came"}
+_EVENTS: dict[str, Event] = {name: name for name in get_args(Event)}
+_HEADER = re.compile(
+    MAGIC + r"(\d+)(?: version=(\S+) started=(\S+) settings=(\d+),([78])([NEO])([12])(,rtscts)?(,xonxoff)?"
+    r" gap=([0-9.e-]+) port=(.*))?"
+)
+_LINE = re.compile(
+    r"(\d+)\.(\d{9}) (\S+) (?:([<>]) ([0-9A-Fa-f]{2}(?: [0-9A-Fa-f]{2})*)|! ([a-z]+)(?: (.*))?)", re.ASCII
+)
+_CUT = "..."
+"""Ends a line that was cut short, so that nobody takes what is left of it for the whole."""
+_SHOWN = 60
+
+
+@attrs.frozen
+class Session:
+    """How a port was set while it was traced.
+
+    Attributes:
+        port: Its name.
+        settings: Its serial settings.
+        gap_s: Seconds of silence that were kept before each request.
+        version: Version of the package that wrote the trace.
+        started_at: When the trace was begun, UTC.
+    """
+
+    port: str
+    settings: SerialSettings
+    gap_s: float
+    version: str
+    started_at: datetime
+
+    def header(self) -> str:
+        """Write the line that begins the session."""
+        line = self.settings
+        flow = ",rtscts" * line.rtscts + ",xonxoff" * line.xonxoff
+        return (
+            f"{MAGIC}{VERSION} version={self.version} started={_utc(self.started_at)} "
+            f"settings={line.baudrate},{line.bytesize}{line.parity}{line.stopbits}{flow} gap={self.gap_s:g} "
+            f"port={_plain(self.port)}"
+        )
+
+
+@attrs.frozen
+class TraceLine:
+    """One line of a trace.
+
+    Attributes:
+        session: What it belongs to.
+        number: Its number in the file, from 1.
+        monotonic_ns: When it happened, on the monotonic clock of the computer that wrote it.
+        at: The same in UTC.
+        kind: ``sent``, ``came``, ``opened``, ``lost``, ``reopened`` or ``closed``.
+        data: The bytes that were sent or came.
+        text: Why the port was lost.
+    """
+
+    session: Session
+    number: int
+    monotonic_ns: int
+    at: datetime
+    kind: Kind
+    data: bytes = b""
+    text: str = ""
+
+
+class TraceWriter:
+    """Appends a session to a trace. Any thread may call any method.
+
+    Every line is in the file when the call returns. A file that cannot be written any more, as on a full disk, is
+    told once by the logger ``servomex.trace`` and disturbs nobody: the trace ends there.
+
+    Args:
+        path: The file.
+        port: Name of the port.
+        settings: Its serial settings.
+        gap_s: Seconds of silence before each request.
+
+    Raises:
+        ServomexError: The file cannot be opened.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], port: str, settings: SerialSettings, gap_s: float) -> None:
+        self._path = os.fspath(path)
+        self._mutex = threading.Lock()
+        self._opened = False
+        self._file: BinaryIO | None = None
+        try:
+            before = f" {_CUT}\n" if _is_cut(self._path) else ""
+            self._file = Path(self._path).open("ab")  # noqa: SIM115 (close() closes it)
+        except OSError as error:
+            raise ServomexError(
+                f"cannot write the trace {self._path}: {error.strerror or error}", ErrorContext(port=port)
+            ) from error
+        self._put(before + Session(port, settings, gap_s, _version(), datetime.now(UTC)).header())
+
+    def sent(self, data: bytes) -> None:
+        """Note bytes that are being sent."""
+        self._note(f"> {data.hex(' ')}")
+
+    def came(self, data: bytes) -> None:
+        """Note bytes that came."""
+        self._note(f"< {data.hex(' ')}")
+
+    def opened(self) -> None:
+        """Note that the port is open, for the first time or again."""
+        self._note("! reopened" if self._opened else "! opened")
+        self._opened = True
+
+    def lost(self, reason: str) -> None:
+        """Note that the port was lost."""
+        self._note(f"! lost {_plain(reason)}".rstrip())
+
+    def close(self) -> None:
+        """End the session. May be called twice."""
+        if self._opened:
+            self._note("! closed")
+        with self._mutex:
+            self._end()
+
+    def _note(self, what: str) -> None:
+        with self._mutex:  # the times of a file are in order
+            moment = time.monotonic_ns()
+            self._put(f"{moment // 10**9}.{moment % 10**9:09d} {_utc(datetime.now(UTC))} {what}")
+
+    def _put(self, line: str) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.write(f"{line}\n".encode("utf-8", "replace"))
+            self._file.flush()
+        except OSError as error:
+            self._end()
+            _log.warning("the trace %s is not complete: %s", self._path, error)
+
+    def _end(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):  # what could not be written was told
+                file.close()
+
+
+def is_trace(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as a trace does.
+
+    Raises:
+        ServomexConfigurationError: It cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC.encode()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def read_trace(path: str | os.PathLike[str]) -> Iterator[TraceLine]:
+    """Give the lines of a trace, its sessions one after the other.
+
+    Raises:
+        ServomexConfigurationError: It cannot be read, or is no trace; the error names the file and the line.
+    """
+    if not is_trace(path):
+        raise _no_trace(path, 1, f"a trace begins with {MAGIC.strip()!r}")
+    session: Session | None = None
+    broken: ServomexConfigurationError | None = None
+    try:
+        with Path(path).open("rb") as file:
+            for number, raw in enumerate(file, 1):
+                if not raw.endswith(b"\n"):
+                    break  # it is cut short, even if what is left of it makes sense
+                line = raw.decode("utf-8", "replace").rstrip("\r\n")
+                if broken is not None and not line.startswith(MAGIC):
+                    raise broken
+                broken = None
+                try:
+                    if line.startswith(MAGIC):
+                        session = _parsed_header(line)
+                    elif session is not None and line.strip() and not line.startswith("#"):
+                        yield _parsed_line(session, number, line)
+                except ValueError as error:
+                    broken = _no_trace(path, number, str(error))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if broken is not None:
+        raise broken
+
+
+def _parsed_header(line: str) -> Session:
+    found = _HEADER.fullmatch(line)
+    if found is None or (found[1] == str(VERSION) and found[2] is None):
+        raise ValueError(f"it begins a trace, but does not say how the port was set: {line[:_SHOWN]!r}")
+    if found[1] != str(VERSION):
+        raise ValueError(f"a trace of version {found[1]}; this program reads version {VERSION}")
+    _, version, started, baudrate, bytesize, parity, stopbits, rtscts, xonxoff, gap, port = found.groups()
+    settings = SerialSettings(
+        baudrate=int(baudrate),
+        bytesize=int(bytesize),
+        parity=parity,  # type: ignore[arg-type]  # the pattern lets no other through
+        stopbits=int(stopbits),
+        rtscts=bool(rtscts),
+        xonxoff=bool(xonxoff),
+    )
+    return Session(port, settings, float(gap), version, _parsed_time(started))
+
+
+def _parsed_line(session: Session, number: int, line: str) -> TraceLine:
+    found = _LINE.fullmatch(line)
+    if found is None or (found[6] and found[6] not in _EVENTS):
+        raise ValueError(f"neither bytes nor an event: {line[:_SHOWN]!r}")
+    seconds, nanoseconds, at, way, data, event, text = found.groups()
+    return TraceLine(
+        session,
+        number,
+        int(seconds) * 10**9 + int(nanoseconds),
+        _parsed_time(at),
+        _WAYS[way] if way else _EVENTS[event],
+        bytes.fromhex(data or ""),
+        text or "",
+    )
+
+
+def _parsed_time(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text} has no zone")
+    return moment.astimezone(UTC)
+
+
+def _utc(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds")
+
+
+def _plain(text: str) -> str:
+    """Put a text on one line that no character of it can break out of."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
+def _is_cut(path: str) -> bool:
+    """Whether a file ends in the middle of a line: who wrote it was killed, or the disk was full."""
+    place = Path(path)
+    if not place.is_file() or not place.stat().st_size:
+        return False
+    with place.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("servomex")
+    except importlib.metadata.PackageNotFoundError:  # as in a program that was packed into one file
+        return "unknown"
+
+
+def _unreadable(path: str | os.PathLike[str], error: OSError) -> ServomexConfigurationError:
+    return ServomexConfigurationError(f"cannot read {os.fspath(path)}: {error.strerror or error}")
+
+
+def _no_trace(path: str | os.PathLike[str], number: int, why: str) -> ServomexConfigurationError:
+    return ServomexConfigurationError(f"{os.fspath(path)}, line {number}: {why}")
