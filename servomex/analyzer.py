@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 from servomex import calibration
 from servomex.calibration_report import CalibrationProgress, CalibrationReport, OnProgress, progress_of
 from servomex.continuous import FRESH_S, ContinuousReader
-from servomex.enums import Capability, ChannelId, ProtocolKind, StreamMode
+from servomex.enums import Capability, ChannelId, OverflowPolicy, ProtocolKind, StreamMode
 from servomex.errors import (
     ErrorContext,
     ServomexConfirmationRequiredError,
@@ -221,31 +221,34 @@ class Analyzer:
         return (frame if wanted is None else frame.only(wanted)).as_samples(device=self.name)
 
     def stream(
-        self, *, mode: StreamMode | str | None = None, rate_hz: float | None = None, buffer: int = BUFFER
+        self,
+        *,
+        mode: StreamMode | str | None = None,
+        rate_hz: float | None = None,
+        buffer: int = BUFFER,
+        overflow: OverflowPolicy | str = OverflowPolicy.DROP_OLDEST,
     ) -> StreamingSession:
         """Give samples as they come: ``with analyzer.stream(rate_hz=2) as session: for sample in session: ...``.
 
         Args:
             mode: ``autoprint``, each broadcast, in continuous mode; ``poll`` over Modbus.
             rate_hz: Readings per second over Modbus, up to 1000. In continuous mode the analyser sets it.
-            buffer: Readings that wait at most; then the oldest are dropped and counted.
+            buffer: Readings that wait at most.
+            overflow: What happens then, see :class:`Recording`; what is dropped is counted.
 
         Raises:
             ServomexConfigurationError: The mode is not that of the analyser, or the rate is missing or too much.
         """
-        return session_of(self, None if mode is None else choice(StreamMode, mode, "mode"), rate_hz, buffer)
+        wanted = None if mode is None else choice(StreamMode, mode, "mode")
+        return session_of(self, wanted, rate_hz, buffer, overflow)
 
     def subscribe(self, callback: Callback, *, rate_hz: float | None = None, buffer: int = BUFFER) -> Subscription:
         """Let a callback be given each frame, and each error in the place of one, by a thread of its own.
 
         Args:
             callback: Is given a :class:`Frame` or a :class:`ServomexError`. What it raises is logged and counted.
-            rate_hz: Readings per second over Modbus; 1 unless told otherwise. In continuous mode the analyser sets
-                it.
+            rate_hz: Readings per second over Modbus; 1 when left out. In continuous mode the analyser sets it.
             buffer: Frames that wait at most; then the oldest are dropped and counted.
-
-        Returns:
-            What counts, and ends it with ``close()``.
         """
         return Subscription(frames_of(self, rate_hz, buffer), callback, self.name).start()
 
@@ -290,9 +293,7 @@ class Analyzer:
     def stop_calibration(self, *, confirm: bool = False, timeout: float | None = None) -> None:
         """Stop all autocalibrations, however they were started, and watch until every group is on sample.
 
-        Args:
-            confirm: Must be ``True``.
-            timeout: Seconds; 10 s longer than that of a reading when ``None``.
+        ``confirm`` and ``timeout`` are as for :meth:`start_calibration`.
 
         Raises:
             ServomexConfirmationRequiredError: ``confirm`` is not ``True``.

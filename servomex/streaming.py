@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class StreamingSession:
     """Samples of an analyser as they come. A context manager and an iterator; :meth:`Analyzer.stream` makes one.
 
-    A sample with an ``error`` and no reading tells of a reading that failed. When nobody takes samples for long,
-    the oldest readings are dropped and counted.
+    A sample with an ``error`` and no reading tells of a reading that failed. What is dropped when nobody takes
+    samples for long is counted.
 
     Args:
         recording: Where the samples come from.
@@ -66,7 +66,11 @@ class StreamingSession:
 
 
 def session_of(
-    analyzer: "Analyzer", mode: StreamMode | None, rate_hz: float | None, buffer: int
+    analyzer: "Analyzer",
+    mode: StreamMode | None,
+    rate_hz: float | None,
+    buffer: int,
+    overflow: OverflowPolicy | str,
 ) -> StreamingSession:
     """Make the session for :meth:`Analyzer.stream`.
 
@@ -85,6 +89,4 @@ def session_of(
             "an analyser in continuous mode sets the rate itself, on its panel: leave rate_hz out",
             ErrorContext(analyzer.link.port, analyzer.protocol),
         )
-    return StreamingSession(
-        Recording(analyzer, rate_hz=rate_hz, buffer=buffer, overflow=OverflowPolicy.DROP_OLDEST)
-    )
+    return StreamingSession(Recording(analyzer, rate_hz=rate_hz, buffer=buffer, overflow=overflow))

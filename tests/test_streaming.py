@@ -78,6 +78,13 @@ class TestStream:
             newest = analyzer.snapshot().monotonic_ns
             assert newest - session.get(1).monotonic_ns < 0.4e9
 
+    def test_with_another_policy_the_oldest_are_kept(self, analyzer: Analyzer) -> None:
+        begun = time.monotonic_ns()
+        with analyzer.stream(rate_hz=rate(analyzer), buffer=2, overflow="drop_newest") as session:
+            time.sleep(0.6)
+            assert session.dropped > 3
+            assert session.get(1).monotonic_ns - begun < 0.3e9
+
     def test_the_wrong_mode_or_rate_is_refused(self, analyzer: Analyzer) -> None:
         wrong = "poll" if rate(analyzer) is None else "autoprint"
         with pytest.raises(ServomexConfigurationError, match="is streamed with"):
