@@ -47,9 +47,16 @@ def test_no_value_is_given_whose_sender_is_not_known(mode: str, delay: float) ->
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_reply_that_comes_after_the_end_of_a_call_is_an_error_of_the_next(mode: str) -> None:
-    with open_device(slower(mode, 0.045), protocol=mode, gap=0.005, identify=False) as analyzer:
+    first, second = answering(VirtualAnalyzer(mode=mode)), answering(another(mode))
+
+    def far_end(port: HookPort, data: bytes) -> None:
+        port.at(0.005, first(data))
+        if data[1:2] == b"\x04" or data[3:5] == b"04":
+            port.at(0.4, second(data))
+
+    with open_device(HookPort(far_end), protocol=mode, gap=0.005, identify=False) as analyzer:
         assert analyzer.read_channel("I1").value == 20.376
-        time.sleep(0.1)
+        time.sleep(0.5)
         with pytest.raises(ServomexFrameError, match="another device"):
             analyzer.read_channel("I1")
 
