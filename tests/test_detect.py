@@ -16,6 +16,8 @@ from servomex import (
 )
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualLine
 from servomex.testing import ScriptedPort
+from tests.frames import REAL
+from tests.hook_port import HookPort
 
 MODBUS = ["modbus_rtu", "modbus_ascii"]
 
@@ -39,6 +41,15 @@ def test_a_broadcast_is_found_within_a_period_and_a_second(period: float) -> Non
         assert time.monotonic() - started < period + 1.0
         assert analyzer.protocol is ProtocolKind.CONTINUOUS_ASCII
         assert analyzer.poll()["I1"].value == 20.376
+
+
+def test_nothing_is_sent_behind_a_broadcast_that_came_in_the_silence_before_a_probe() -> None:
+    port = HookPort(lambda _port, _data: None)
+    port.at(0.03, REAL)
+    port.reset_input_buffer = lambda: None  # type: ignore[method-assign]
+    with open_device(port) as analyzer:
+        assert analyzer.protocol is ProtocolKind.CONTINUOUS_ASCII
+    assert port.written == []
 
 
 def test_a_probe_ends_as_soon_as_a_broadcast_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
