@@ -1,5 +1,6 @@
 """Acquisition: the thread that takes readings at fixed moments, or each broadcast, and hands them on in order."""
 
+import contextlib
 import statistics
 import threading
 import time
@@ -171,17 +172,14 @@ class Acquisition(Generic[T]):
         self, feed: Feed[T], pace: Pace, *, size: int, policy: OverflowPolicy, reconnect: bool = True
     ) -> None:
         self.summary = AcquisitionSummary()
+        self.error: BaseException | None = None
         self._feed = feed
         self._pace = pace
         self._reconnect = reconnect
         self._queue: BoundedQueue[tuple[T, bool]] = BoundedQueue(size, policy)
         self._lost = False
+        self._frames_dropped = 0
         self._worker = Worker(f"servomex-acquisition {feed.name}", self._run)
-
-    @property
-    def error(self) -> BaseException | None:
-        """What ended it, if that was an error."""
-        return self._worker.error
 
     @property
     def waiting(self) -> int:
@@ -227,6 +225,9 @@ class Acquisition(Generic[T]):
                 self._follow(stopping, self._feed.broadcasts)
             else:
                 self._keep_pace(stopping)
+        except BaseException as error:
+            self.error = error  # before the queue ends, or its end would look like a regular one
+            raise
         finally:
             self.summary.finished_at = datetime.now(UTC)
             self._queue.close()
@@ -264,8 +265,17 @@ class Acquisition(Generic[T]):
 
     def _follow(self, stopping: threading.Event, source: Broadcasts[T]) -> None:
         """Hand on each broadcast as it comes. That none comes is an error as often as one would be due."""
+        try:
+            self._take_broadcasts(stopping, source)
+        finally:
+            source.release()
+            self.summary.dropped += source.frames.dropped - self._frames_dropped
+            while len(source.frames) and self.summary.slots != self._pace.count:  # what has come is part of it
+                with contextlib.suppress(ServomexError):
+                    self._hand_on(source.taken(source.frames.get(0)), stopping, failed=False)
+
+    def _take_broadcasts(self, stopping: threading.Event, source: Broadcasts[T]) -> None:
         begun = heard = time.monotonic()
-        dropped = 0
         while not stopping.is_set() and not self._over(begun):
             try:
                 frame = source.frames.get(LOOK_S)
@@ -281,8 +291,8 @@ class Acquisition(Generic[T]):
             else:
                 heard, self._lost = time.monotonic(), False
                 self._hand_on(source.taken(frame), stopping, failed=False)
-            self.summary.dropped += source.frames.dropped - dropped
-            dropped = source.frames.dropped
+            self.summary.dropped += source.frames.dropped - self._frames_dropped
+            self._frames_dropped = source.frames.dropped
 
     def _over(self, begun: float) -> bool:
         taken, lasted_s = self.summary.slots, time.monotonic() - begun

@@ -122,9 +122,7 @@ def _search(link: SerialLink, address: int, ear: Ear, deadline: float) -> Detect
     wait_s, longest_wait_s = WAITS_S
     while time.monotonic() < deadline:
         for framing, exchange in probes:
-            link.settle(
-                link.gap_s, deadline
-            )  # what is under way may be a broadcast: nothing is to be probed then
+            link.settle(link.gap_s, deadline)  # what is under way may be a broadcast: nothing is to be probed then
             if not ear.broadcast and _answers(exchange, wait_s, deadline):
                 return Detection(framing)
         ear.listen(link, deadline if ear.broadcast else min(deadline, time.monotonic() + pause_s))

@@ -51,6 +51,7 @@ class Recorder:
         sink_options: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
+        self._started = False
         self.recording = Recording(source, **options)
         self._writer = Writer(_opened(sinks, {"metadata": metadata_of(source), **(sink_options or {})}))
         self._worker = Worker(f"servomex-recorder {self.recording.name}", self._write)
@@ -68,6 +69,7 @@ class Recorder:
     def start(self) -> Self:
         """Begin."""
         self.recording.start()
+        self._started = True
         self._worker.start()
         return self
 
@@ -93,6 +95,8 @@ class Recorder:
             self.recording.close()
         finally:
             self._worker.stop(DRAIN_S)
+            if not self._started:
+                self._writer.close()
         if self._worker.error is not None:
             raise self._worker.error
 

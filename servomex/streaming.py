@@ -52,10 +52,13 @@ class StreamingSession:
         self._recording.close()
 
     def __iter__(self) -> Iterator[Sample]:
-        while self._samples:
-            yield self._samples.popleft()
-        for batch in self._recording:
-            yield from batch
+        while True:
+            while self._samples:
+                yield self._samples.popleft()
+            try:
+                self._samples.extend(self._recording.get())
+            except Closed:
+                return
 
     def __enter__(self) -> Self:
         self._recording.start()

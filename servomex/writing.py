@@ -1,9 +1,10 @@
 """Writing: batches of samples into several sinks, of which one that fails does not take the others with it."""
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
-from servomex.errors import ServomexSinkError
+from servomex.errors import ServomexSinkError, ServomexSinkWriteError
 from servomex.models import Sample
 from servomex.sinks import Sink
 
@@ -46,12 +47,10 @@ class Writer:
         Raises:
             ServomexSinkError: One of them failed, now or before.
         """
-        for sink in self._sinks:
-            try:
-                sink.close()
-            except ServomexSinkError as error:
-                self._note(sink, error)
-        self._sinks = []
+        with contextlib.ExitStack() as ends:
+            for sink in self._sinks:
+                ends.callback(self._close, sink)
+            self._sinks = []
         if self.failures:
             raise next(iter(self.failures.values()))
 
@@ -59,19 +58,27 @@ class Writer:
         for sink in list(self._sinks):
             try:
                 act(sink)
-            except ServomexSinkError as error:
-                self._leave_out(sink, error)
+            except Exception as error:  # noqa: BLE001 (a sink of the user's own may raise anything)
+                self._leave_out(sink, _sink_error(sink, error))
 
     def _leave_out(self, sink: Sink, error: ServomexSinkError) -> None:
-        self._note(sink, error)
+        self.failures.setdefault(sink.name, error)
         self._sinks.remove(sink)
-        try:
-            sink.close()
-        except ServomexSinkError as second:
-            error.add_note(f"on closing: {second.message}")
+        self._close(sink)
         if not self._sinks:
             raise error
         _log.warning("%s is left out: %s", sink.name, error)
 
-    def _note(self, sink: Sink, error: ServomexSinkError) -> None:
-        self.failures.setdefault(sink.name, error)
+    def _close(self, sink: Sink) -> None:
+        try:
+            sink.close()
+        except Exception as error:  # noqa: BLE001 (the others must be closed as well)
+            self.failures.setdefault(sink.name, _sink_error(sink, error))
+
+
+def _sink_error(sink: Sink, error: Exception) -> ServomexSinkError:
+    if isinstance(error, ServomexSinkError):
+        return error
+    wrapped = ServomexSinkWriteError(f"{sink.name} failed: {type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped

@@ -9,10 +9,12 @@ import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import click
 import pytest
 
 import servomex
 from servomex.cli import servomex_group
+from servomex.cli.common import Program
 from servomex.cli.read import read
 from tests.conftest import needs_pty
 from tests.test_cli_read import FAST, invoke, program, run, start
@@ -186,3 +188,17 @@ class TestHelp:
         result = invoke("frob", command=servomex_group)
         assert (result.exit_code, result.stderr.count("\n")) == (2, 2)
         assert "No such command 'frob'" in result.stderr
+
+
+def test_ctrl_c_in_the_wait_of_a_lock_is_ctrl_c() -> None:
+    """Python may fail to give the lock back that was waited for, and raise that instead."""
+
+    @click.command(cls=Program)
+    def command() -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("cannot release un-acquired lock")
+
+    result = invoke(command=command)
+    assert (result.exit_code, result.stderr) == (130, "")

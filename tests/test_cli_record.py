@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from servomex import load
+from servomex import ServomexSinkWriteError, load
+from servomex.cli import record as module
 from servomex.cli.record import record
 from servomex.cli.stream import stream
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
+from servomex.sinks.csv import CsvSink
 from tests.test_cli_read import FAST, finish, invoke, start
 
 
@@ -109,3 +111,21 @@ class TestRecord:
         assert (exit_code, stdout) == (code, "")
         emitted = int(stderr.split(" readings")[0])
         assert len(list(load(file))) == 5 * emitted > 0
+
+    def test_a_failed_file_is_told_also_when_ctrl_c_ends_it(
+        self, line: VirtualLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def failing(*_args: object) -> None:
+            raise ServomexSinkWriteError("the disk is full")
+
+        def interrupted(*_args: object, **_options: object) -> None:
+            time.sleep(0.5)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(CsvSink, "write", failing)
+        monkeypatch.setattr(module, "_show", interrupted)
+        args = (str(tmp_path / "run.csv"), str(tmp_path / "run.jsonl"), "--rate", "10", *FAST)
+        result = invoke(line.url, *args, command=record)
+        assert result.exit_code == 1
+        assert "the disk is full" in result.stderr
+        assert len(list(load(tmp_path / "run.jsonl"))) > 0

@@ -194,3 +194,42 @@ class TestPipe:
         with record(OwnSource(act=fail), rate_hz=50, count=3) as rec:
             pipe(rec, path)
         assert [item.error for item in load(path)] == [None, "nobody answers", None]
+
+
+def test_broadcasts_that_wait_behind_a_slow_sink_are_accounted_for() -> None:
+    line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.02))
+    with open_device(line.url, protocol="continuous") as analyzer:
+        seen = analyzer.reader.subscribe(1000) if analyzer.reader else None
+        with Recorder(analyzer, sinks=[SlowSink(takes_s=0.2)], buffer=2) as recorder:
+            time.sleep(0.8)
+            assert seen is not None
+            came = len(seen)
+    assert came > 20
+    assert came - 2 <= recorder.summary.slots <= came + 5
+
+
+class BrokenSink(MemorySink):
+    """A sink of the user's own that raises what is no error of this package."""
+
+    def write(self, samples: Sequence[Sample]) -> None:
+        raise OSError("not one of ours")
+
+    def close(self) -> None:
+        self.closed = True
+        raise OSError("neither")
+
+
+def test_a_sink_that_raises_something_else_costs_the_others_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    recorder = Recorder(OwnSource(), sinks=[BrokenSink(), path], rate_hz=50, count=5).start()
+    recorder.join(10)
+    with pytest.raises(ServomexSinkWriteError, match="not one of ours"):
+        recorder.stop()
+    assert len(list(load(path))) == recorder.summary.emitted > 0
+
+
+def test_a_recorder_that_was_never_started_closes_its_sinks(tmp_path: Path) -> None:
+    sink = MemorySink()
+    recorder = Recorder(OwnSource(), sinks=[sink, tmp_path / "run.csv"], rate_hz=1)
+    recorder.stop()
+    assert sink.closed

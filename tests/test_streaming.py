@@ -47,6 +47,13 @@ class TestStream:
         assert len(set(times)) == 3
         assert session.dropped == 0
 
+    def test_leaving_a_loop_loses_nothing(self, analyzer: Analyzer) -> None:
+        with analyzer.stream(rate_hz=rate(analyzer)) as session:
+            first = next(iter(session))
+            rest = [session.get(2) for _ in range(4)]
+        assert [first.channel, *(item.channel for item in rest)] == ["I1", "I2", "I3", "E1", "E2"]
+        assert len({first.monotonic_ns, *(item.monotonic_ns for item in rest)}) == 1
+
     def test_it_is_closed_by_another_thread(self, analyzer: Analyzer) -> None:
         with analyzer.stream(rate_hz=rate(analyzer)) as session:
             timer = threading.Timer(0.3, session.close)

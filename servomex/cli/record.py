@@ -93,9 +93,10 @@ def record(
         )
         try:
             with recorder:
-                _show(recorder, analyzer, quiet=request.quiet)
-        except KeyboardInterrupt as stop:
-            code = stop_code(stop)
+                try:
+                    _show(recorder, analyzer, quiet=request.quiet)
+                except KeyboardInterrupt as stop:  # the regular end: what failed is told as at any other
+                    code = stop_code(stop)
         finally:
             if not request.quiet:
                 note(_summary(recorder))
