@@ -136,9 +136,7 @@ def _exit_code(run: Callable[[], Any]) -> int:
         return stop_code(stop.__cause__ if isinstance(stop, click.Abort) else stop)
     except Exception as error:  # noqa: BLE001 (a user is told in one line what went wrong, whatever it is)
         if isinstance(error, RuntimeError) and isinstance(error.__context__, KeyboardInterrupt):
-            return stop_code(
-                error.__context__
-            )  # in the wait of a lock that Python then fails to give back
+            return stop_code(error.__context__)  # in the wait of a lock that Python then fails to give back
         failure = command_error(error)
         failure.show()
         return failure.exit_code
