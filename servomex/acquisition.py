@@ -11,6 +11,7 @@ from typing import Generic, Self, TypeVar
 
 import attrs
 
+from servomex.continuous import ContinuousReader
 from servomex.enums import OverflowPolicy
 from servomex.errors import (
     ServomexConfigurationError,
@@ -49,6 +50,7 @@ class AcquisitionSummary:
         late: Moments that passed while the reading before them still went on; there is no reading of them.
         repeated: Moments at which there was nothing newer than at the one before.
         dropped: Readings that were given up because nobody took them in time.
+        unwritten: Samples that were handed on and that a sink could not write, counted for each sink.
         disconnects: How often the port was lost.
         max_drift_s: The longest that a reading began after its moment.
     """
@@ -60,6 +62,7 @@ class AcquisitionSummary:
     late: int = 0
     repeated: int = 0
     dropped: int = 0
+    unwritten: int = 0
     disconnects: int = 0
     max_drift_s: float = 0.0
     _ticks: deque[float] = attrs.field(factory=lambda: deque(maxlen=TICKS_KEPT), repr=False, eq=False)
@@ -132,6 +135,17 @@ class Broadcasts(Generic[T]):
     release: Callable[[], object]
 
 
+def broadcasts_of(reader: ContinuousReader, size: int, taken: Callable[[Frame], T]) -> Broadcasts[T]:
+    """Collect the broadcasts of a reader from now on, ``size`` at most."""
+    frames = reader.subscribe(size)
+    return Broadcasts(
+        frames=frames,
+        taken=taken,
+        patience_s=lambda: reader.fresh_s,
+        release=lambda: reader.unsubscribe(frames),
+    )
+
+
 @attrs.frozen(kw_only=True)
 class Feed(Generic[T]):
     """Where readings come from, and what is handed on.
@@ -140,13 +154,13 @@ class Feed(Generic[T]):
         name: Names the thread.
         poll: Reads now; ``None`` when there is nothing newer than before.
         failed: Makes what is handed on in place of a reading that failed.
-        broadcasts: For an acquisition without a rate.
+        follow: Begins to collect broadcasts, for an acquisition without a rate.
     """
 
     name: str
     poll: Callable[[], T | None]
     failed: Callable[[ServomexError], T]
-    broadcasts: Broadcasts[T] | None = None
+    follow: Callable[[], Broadcasts[T]] | None = None
 
 
 class Acquisition(Generic[T]):
@@ -177,18 +191,32 @@ class Acquisition(Generic[T]):
         self._pace = pace
         self._reconnect = reconnect
         self._queue: BoundedQueue[tuple[T, bool]] = BoundedQueue(size, policy)
+        self._broadcasts: Broadcasts[T] | None = None
+        self._started = False
         self._lost = False
-        self._frames_dropped = 0
+        self._seen_dropped = self._seen_losses = 0
         self._worker = Worker(f"servomex-acquisition {feed.name}", self._run)
 
     @property
-    def waiting(self) -> int:
-        """How many readings wait to be taken."""
-        return len(self._queue)
+    def is_current(self) -> bool:
+        """Whether it is its thread that asks."""
+        return self._worker.is_current
 
     def start(self) -> None:
-        """Start the thread."""
-        self._worker.start()
+        """Start the thread.
+
+        Raises:
+            ServomexConfigurationError: It was started before.
+        """
+        if self._started:
+            raise ServomexConfigurationError("it can be started once only: make a new one")
+        self._started = True
+        self._broadcasts = self._feed.follow and self._feed.follow()
+        try:
+            self._worker.start()
+        except BaseException:
+            self._release()
+            raise
 
     def stop(self) -> None:
         """End the thread after the reading that goes on. What was taken can still be had. May be called twice.
@@ -199,17 +227,34 @@ class Acquisition(Generic[T]):
         try:
             self._worker.stop(STOP_S)
         finally:
-            if self._feed.broadcasts is not None:
-                self._feed.broadcasts.release()
+            self._release()
+
+    def _release(self) -> None:
+        if self._broadcasts is not None:
+            self._broadcasts.release()
 
     def get(self, timeout: float | None = None) -> T:
         """Take the oldest reading, waiting for one ``timeout`` seconds at most; without end when ``None``.
 
         Raises:
+            ServomexConfigurationError: The acquisition was not started.
             ServomexTimeoutError: None came in time.
             Closed: The acquisition has ended, and nothing is left of it.
         """
-        return self._queue.get(timeout)[0]
+        return self.take(1, timeout)[0]
+
+    def take(self, most: int, timeout: float | None = None) -> list[T]:
+        """Take the oldest reading, and those that wait behind it up to ``most``; see :meth:`get`."""
+        if not self._started:
+            raise ServomexConfigurationError("nothing is read yet: use 'with', or call start()")
+        return [taken for taken, _ in self._queue.take(most, timeout)]
+
+    def drop_waiting(self) -> int:
+        """Give up what waits to be taken when it has ended, and tell how many readings that were."""
+        number = len(self._queue)
+        for _, failed in self._queue.take(number, 0) if number else []:
+            self._count_dropped(failed=failed)
+        return number
 
     def __enter__(self) -> Self:
         self.start()
@@ -221,8 +266,8 @@ class Acquisition(Generic[T]):
     def _run(self, stopping: threading.Event) -> None:
         self.summary.started_at = datetime.now(UTC)
         try:
-            if self._feed.broadcasts is not None:
-                self._follow(stopping, self._feed.broadcasts)
+            if self._broadcasts is not None:
+                self._follow(stopping, self._broadcasts)
             else:
                 self._keep_pace(stopping)
         except BaseException as error:
@@ -269,7 +314,7 @@ class Acquisition(Generic[T]):
             self._take_broadcasts(stopping, source)
         finally:
             source.release()
-            self.summary.dropped += source.frames.dropped - self._frames_dropped
+            self._count_missed(source.frames)
             while len(source.frames) and self.summary.slots != self._pace.count:  # what has come is part of it
                 with contextlib.suppress(ServomexError):
                     self._hand_on(source.taken(source.frames.get(0)), stopping, failed=False)
@@ -291,8 +336,13 @@ class Acquisition(Generic[T]):
             else:
                 heard, self._lost = time.monotonic(), False
                 self._hand_on(source.taken(frame), stopping, failed=False)
-            self.summary.dropped += source.frames.dropped - self._frames_dropped
-            self._frames_dropped = source.frames.dropped
+            self._count_missed(source.frames)
+
+    def _count_missed(self, frames: FrameQueue) -> None:
+        """Count what came while the thread waited for room, and had to make way."""
+        self.summary.dropped += frames.dropped - self._seen_dropped
+        self.summary.disconnects += frames.dropped_errors - self._seen_losses
+        self._seen_dropped, self._seen_losses = frames.dropped, frames.dropped_errors
 
     def _over(self, begun: float) -> bool:
         taken, lasted_s = self.summary.slots, time.monotonic() - begun
@@ -310,8 +360,11 @@ class Acquisition(Generic[T]):
     def _hand_on(self, taken: T, stopping: threading.Event, *, failed: bool) -> None:
         self._count(failed=failed, number=1)
         for _, was_failed in self._queue.put((taken, failed), stopping.is_set):
-            self._count(failed=was_failed, number=-1)
-            self.summary.dropped += 1
+            self._count_dropped(failed=was_failed)
+
+    def _count_dropped(self, *, failed: bool) -> None:
+        self._count(failed=failed, number=-1)
+        self.summary.dropped += 1
 
     def _count(self, *, failed: bool, number: int) -> None:
         if failed:

@@ -65,6 +65,10 @@ class BoundedQueue(Generic[T]):
             ServomexTimeoutError: Nothing came in time.
             Closed: Nothing will come any more.
         """
+        return self.take(1, timeout)[0]
+
+    def take(self, most: int, timeout: float | None = None) -> list[T]:
+        """Take the oldest, and what waits behind it up to ``most``; see :meth:`get`."""
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             while not self._items:
@@ -74,9 +78,9 @@ class BoundedQueue(Generic[T]):
                 if remaining is not None and remaining <= 0:
                     raise ServomexTimeoutError("no frame came in time", ErrorContext(elapsed_s=timeout))
                 self._changed.wait(remaining)
-            item = self._items.popleft()
+            taken = [self._items.popleft() for _ in range(min(most, len(self._items)))]
             self._changed.notify_all()
-            return item
+            return taken
 
     def close(self) -> None:
         """Take nothing more. What is in it can still be taken out."""
@@ -103,16 +107,20 @@ class FrameQueue:
         size: How many frames it holds at most, 1 to 1,000,000.
 
     Attributes:
-        dropped: Frames that were dropped because the queue was full.
+        dropped: Frames and errors that were dropped because the queue was full.
+        dropped_errors: How many of them were errors.
     """
 
     def __init__(self, size: int = 100) -> None:
         self.dropped = 0
+        self.dropped_errors = 0
         self._items: BoundedQueue[Frame | ServomexError] = BoundedQueue(size, OverflowPolicy.DROP_OLDEST)
 
     def put(self, item: Frame | ServomexError) -> None:
         """Add a frame, or an error that :meth:`get` will raise. Never blocks."""
-        self.dropped += len(self._items.put(item))
+        for dropped in self._items.put(item):
+            self.dropped += 1
+            self.dropped_errors += isinstance(dropped, ServomexError)
 
     def get(self, timeout: float | None = None) -> Frame:
         """Take the oldest frame, waiting for one ``timeout`` seconds at most; without end when ``None``.

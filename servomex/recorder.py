@@ -1,4 +1,4 @@
-"""Recorder: a recording that is written to sinks in the background; pipe() does so in the foreground."""
+"""Recorder: a recording that is written to sinks in the background; pipe() waits for it."""
 
 import contextlib
 import os
@@ -7,29 +7,37 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from servomex.acquisition import AcquisitionSummary
-from servomex.errors import ServomexError, ServomexTimeoutError, ServomexValidationError
+from servomex.errors import (
+    ServomexConfigurationError,
+    ServomexError,
+    ServomexSinkWriteError,
+    ServomexTimeoutError,
+    ServomexValidationError,
+)
 from servomex.models import DeviceInfo
 from servomex.queues import Closed
 from servomex.recording import Recording, Source
-from servomex.sinks import Sink, open_sink
+from servomex.sinks import Sink, check_target, open_sink
 from servomex.validation import seconds
 from servomex.worker import Worker
 from servomex.writing import Writer
 
 TICK_S = 0.25
 """How often sinks may flush while nothing comes."""
-MOST_AT_ONCE = 500
-"""Samples that are written in one go, when they have piled up."""
+MOST_AT_ONCE = 100
+"""Readings that are written in one go, when they have piled up."""
 DRAIN_S = 60.0
 """How long stopping waits for what is still to be written."""
+CLOSE_S = 30.0
+"""How long it waits for the sinks to be closed when the rest was given up."""
 
 
 class Recorder:
     """Records a source to sinks in the background: one thread reads, another one writes. A context manager.
 
-    A slow disk therefore moves no reading; what happens when it stays slow is ``overflow``. A sink that fails is
-    closed and left out, and the others go on; when none is left the recording ends. :meth:`stop` raises what
-    failed.
+    A slow disk therefore moves no reading; what happens when it stays slow is ``overflow``. A sink that cannot be
+    written is tried again for 30 s; then it is closed and left out, and the others go on. When none is left the
+    recording ends. :meth:`stop` raises what failed.
 
     Args:
         source: What is read; see :class:`Recording`.
@@ -53,8 +61,8 @@ class Recorder:
     ) -> None:
         self._started = False
         self.recording = Recording(source, **options)
-        self._writer = Writer(_opened(sinks, {"metadata": metadata_of(source), **(sink_options or {})}))
-        self._worker = Worker(f"servomex-recorder {self.recording.name}", self._write)
+        options = {"metadata": metadata_of(source), **(sink_options or {})}
+        self._pouring = Pouring(self.recording, open_sinks(sinks, **options))
 
     @property
     def summary(self) -> AcquisitionSummary:
@@ -64,13 +72,23 @@ class Recorder:
     @property
     def running(self) -> bool:
         """Whether it reads or still writes."""
-        return self._worker.alive
+        return self._pouring.alive
 
     def start(self) -> Self:
-        """Begin."""
-        self.recording.start()
+        """Begin.
+
+        Raises:
+            ServomexConfigurationError: It was started before.
+        """
+        if self._started:
+            raise ServomexConfigurationError("a recorder can be started once only: make a new one")
         self._started = True
-        self._worker.start()
+        try:
+            self.recording.start()
+            self._pouring.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def join(self, timeout: float | None = None) -> bool:
@@ -79,12 +97,12 @@ class Recorder:
         Args:
             timeout: Seconds; without end when ``None``.
         """
-        return self._worker.join(None if timeout is None else seconds(timeout, "timeout", zero=True))
+        return self._pouring.join(None if timeout is None else seconds(timeout, "timeout", zero=True))
 
     def stop(self) -> None:
         """End it after the reading that goes on, write what is still to be written, and close the sinks.
 
-        May be called twice.
+        May be called twice. In the thread that reads or writes, which a source or a sink may do, it does not wait.
 
         Raises:
             ServomexSinkError: A sink failed.
@@ -94,11 +112,8 @@ class Recorder:
         try:
             self.recording.close()
         finally:
-            self._worker.stop(DRAIN_S)
-            if not self._started:
-                self._writer.close()
-        if self._worker.error is not None:
-            raise self._worker.error
+            if not self.recording.is_current:
+                self._pouring.finish()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -111,42 +126,100 @@ class Recorder:
                 raise
             error.add_note(f"the recording: {second}")
 
-    def _write(self, _stopping: threading.Event) -> None:
+
+class Pouring:
+    """Writes what comes of a recording to sinks, in a thread of its own, until it ends.
+
+    Args:
+        recording: What comes.
+        sinks: Where to write; they are closed at the end.
+    """
+
+    def __init__(self, recording: Recording, sinks: Iterable[Sink]) -> None:
+        self._recording = recording
+        self._writer = Writer(sinks)
+        self._started = False
+        self._worker = Worker(f"servomex-recorder {recording.name}", self._run)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still writes."""
+        return self._worker.alive
+
+    def start(self) -> None:
+        """Begin."""
+        self._worker.start()
+        self._started = True
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait ``timeout`` seconds at most until it ends; tell whether it has."""
+        return self._worker.join(timeout)
+
+    def finish(self) -> None:
+        """Wait until the rest of a recording that has ended is written, and the sinks are closed.
+
+        When the caller does not wait, by a second Ctrl-C, the rest is given up and only the sinks are closed.
+
+        Raises:
+            ServomexSinkError: A sink failed.
+            ServomexError: What ended the source, or writing did not end within 60 s.
+            BaseException: What the source raised that is no ``ServomexError``.
+        """
+        if not self._started:
+            self._writer.close()
+            return
+        try:
+            ended = self._worker.is_current or self.join(DRAIN_S)
+        except BaseException:
+            self._worker.stop(CLOSE_S)
+            raise
+        if not ended:
+            self._worker.stop(CLOSE_S)
+            raise ServomexSinkWriteError(f"writing did not end within {DRAIN_S:g} s; the rest was given up")
+        if self._worker.error is not None:
+            raise self._worker.error
+
+    def _run(self, stopping: threading.Event) -> None:
         """Write until nothing comes any more: the end of the recording, or a failure."""
         with contextlib.ExitStack() as ends:
-            ends.callback(self.recording.close)
+            ends.callback(self._count)
+            ends.callback(self._recording.close)
             ends.callback(self._writer.close)
-            pour(self.recording, self._writer)
+            while not stopping.is_set():
+                try:
+                    batches = self._recording.take(MOST_AT_ONCE, TICK_S)
+                except ServomexTimeoutError:
+                    self._writer.flush_if_due()
+                except Closed:
+                    return
+                else:
+                    self._writer.write([sample for batch in batches for sample in batch])
+
+    def _count(self) -> None:
+        self._recording.drop_waiting()
+        self._recording.summary.unwritten += self._writer.lost
 
 
 def pipe(recording: Recording, *sinks: Sink | str | os.PathLike[str]) -> AcquisitionSummary:
-    """Write a recording to sinks until it ends, in the calling thread, and close them.
+    """Write a recording to sinks until it ends, and close them.
+
+    They are written by a thread of their own while the caller waits, so that Ctrl-C ends the recording with all
+    that was read so far in them.
 
     Raises:
         ServomexSinkError: A sink failed, or cannot be opened.
         BaseException: What ended the recording.
     """
-    writer = Writer(_opened(sinks, {}))
+    pouring = Pouring(recording, open_sinks(sinks))
     try:
-        pour(recording, writer)
+        pouring.start()
+        pouring.join()
     finally:
-        writer.close()
-    return recording.summary
-
-
-def pour(recording: Recording, writer: Writer) -> None:
-    """Write what comes until the recording ends; what has piled up is written in one go."""
-    while True:
         try:
-            samples = recording.get(TICK_S)
-            while len(samples) < MOST_AT_ONCE and recording.waiting:
-                samples = samples + recording.get(0)
-        except ServomexTimeoutError:
-            writer.flush_if_due()
-        except Closed:
-            return
-        else:
-            writer.write(samples)
+            recording.close()
+        finally:
+            pouring.finish()
+    return recording.summary
 
 
 def metadata_of(source: Source) -> dict[str, str]:
@@ -164,16 +237,25 @@ def metadata_of(source: Source) -> dict[str, str]:
     return found
 
 
-def _opened(sinks: Iterable[Sink | str | os.PathLike[str]], options: Mapping[str, Any]) -> list[Sink]:
-    """Open those that are named. When one cannot be, those that were opened here are closed again."""
+def open_sinks(sinks: Iterable[Sink | str | os.PathLike[str]], **options: Any) -> list[Sink]:
+    """Open those that are named. When one cannot be, those that were opened here are closed again.
+
+    Raises:
+        ServomexValidationError: There is none, or see :func:`open_sink`.
+        ServomexSinkError: See :func:`open_sink`.
+    """
+    wanted = list(sinks)
+    if not wanted:
+        raise ServomexValidationError("there is no sink to write to")
+    for item in wanted:
+        if not isinstance(item, Sink):
+            check_target(item, **options)  # before a file is made or emptied for one in front of it
     opened: list[Sink] = []
     with contextlib.ExitStack() as undo:
-        for item in sinks:
+        for item in wanted:
             sink = item if isinstance(item, Sink) else open_sink(item, **options)
             if sink is not item:
                 undo.callback(sink.close)
             opened.append(sink)
-        if not opened:
-            raise ServomexValidationError("there is no sink to write to")
         undo.pop_all()
     return opened

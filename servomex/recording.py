@@ -1,22 +1,22 @@
 """Recording: samples of a source at a rate, or of each broadcast, as batches or one by one."""
 
-import math
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Protocol, Self
 
-from servomex.acquisition import Acquisition, AcquisitionSummary, Broadcasts, Feed, Pace
+from servomex.acquisition import Acquisition, AcquisitionSummary, Feed, Pace, broadcasts_of
 from servomex.continuous import ContinuousReader
-from servomex.enums import ErrorPolicy, OverflowPolicy, ProtocolKind
-from servomex.errors import ServomexConfigurationError, ServomexError, ServomexValidationError
+from servomex.durations import LONGEST_S
+from servomex.enums import ChannelId, ErrorPolicy, OverflowPolicy, ProtocolKind
+from servomex.errors import ServomexConfigurationError, ServomexError
 from servomex.models import Sample
 from servomex.queues import Closed
-from servomex.validation import choice, seconds, whole
+from servomex.validation import choice, rate, seconds, whole
 
 BUFFER = 1000
 """Readings that wait to be taken at most, unless told otherwise."""
-FASTEST_HZ = 1000.0
 
 
 class Source(Protocol):
@@ -38,7 +38,7 @@ class Recording:
     Args:
         source: What is read.
         rate_hz: Readings per second, up to 1000; ``None`` for each broadcast of an analyser in continuous mode.
-        duration: Seconds until it ends; never, when ``None``.
+        duration: Seconds until it ends, up to 10 years; never, when ``None``.
         count: Readings until it ends, failed and missed ones included; never, when ``None``.
         overflow: What happens when ``buffer`` readings wait: ``block`` waits with the next reading, so that
             moments pass and are counted as late; ``drop_newest`` and ``drop_oldest`` give readings up.
@@ -64,9 +64,9 @@ class Recording:
     ) -> None:
         policy = choice(OverflowPolicy, overflow, "overflow policy")
         pace = Pace(
-            rate_hz=None if rate_hz is None else checked_rate(rate_hz),
+            rate_hz=None if rate_hz is None else rate(rate_hz),
             count=None if count is None else whole(count, "count", 1, 10**12),
-            duration_s=None if duration is None else seconds(duration, "duration"),
+            duration_s=None if duration is None else seconds(duration, "duration", longest=LONGEST_S),
         )
         whole(buffer, "buffer", 1, 1_000_000)
         self._feed = feed_of(source, pace, buffer)
@@ -84,9 +84,9 @@ class Recording:
         return self._feed.name
 
     @property
-    def waiting(self) -> int:
-        """How many batches wait to be taken."""
-        return self._acquisition.waiting
+    def is_current(self) -> bool:
+        """Whether it is the thread that reads that asks."""
+        return self._acquisition.is_current
 
     @property
     def stream(self) -> Self:
@@ -102,12 +102,17 @@ class Recording:
         """Take the oldest batch, waiting for one ``timeout`` seconds at most; without end when ``None``.
 
         Raises:
+            ServomexConfigurationError: It was not started.
             ServomexTimeoutError: None came in time.
             Closed: It has ended, nothing is left, and no error ended it.
             BaseException: What ended it.
         """
+        return self.take(1, timeout)[0]
+
+    def take(self, most: int, timeout: float | None = None) -> list[list[Sample]]:
+        """Take the oldest batch, and those that wait behind it up to ``most``; see :meth:`get`."""
         try:
-            return self._acquisition.get(timeout)
+            return self._acquisition.take(most, timeout)
         except Closed:
             if self._acquisition.error is not None:
                 raise self._acquisition.error from None
@@ -120,6 +125,14 @@ class Recording:
             ServomexError: The thread did not end.
         """
         self._acquisition.stop()
+
+    def drop_waiting(self) -> int:
+        """Give up the batches that wait to be taken when it has ended; they are counted as dropped.
+
+        Returns:
+            How many they were.
+        """
+        return self._acquisition.drop_waiting()
 
     def __iter__(self) -> Iterator[list[Sample]]:
         while True:
@@ -161,14 +174,12 @@ def feed_of(source: Source, pace: Pace, size: int) -> Feed[list[Sample]]:
         raise ServomexConfigurationError(
             "a rate is needed, such as rate_hz=1: only an analyser in continuous mode sets its own"
         )
-    queue = reader.subscribe(size)
-    broadcasts: Broadcasts[list[Sample]] = Broadcasts(
-        frames=queue,
-        taken=lambda frame: frame.as_samples(device=name),
-        patience_s=lambda: reader.fresh_s,
-        release=lambda: reader.unsubscribe(queue),
+    return Feed(
+        name=name,
+        poll=poll,
+        failed=failed,
+        follow=lambda: broadcasts_of(reader, size, lambda frame: frame.as_samples(device=name)),
     )
-    return Feed(name=name, poll=poll, failed=failed, broadcasts=broadcasts)
 
 
 class _Poll:
@@ -176,15 +187,21 @@ class _Poll:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._newest: dict[str, int] = {}
+        self._given: dict[tuple[str, ChannelId | None], set[int]] = {}
 
     def __call__(self) -> list[Sample] | None:
         samples = self._source.poll_samples()
-        newest = dict(self._newest)
-        fresh = [item for item in samples if item.error or item.monotonic_ns > newest.get(item.device, -1)]
-        for item in fresh:
-            self._newest[item.device] = max(item.monotonic_ns, self._newest.get(item.device, -1))
+        fresh = [item for item in samples if not self._was_given(item)]
+        given = defaultdict[tuple[str, ChannelId | None], set[int]](set)
+        for item in samples:
+            given[item.device, item.channel].add(item.monotonic_ns)
+        self._given |= given
         return fresh if fresh or not samples else None
+
+    def _was_given(self, item: Sample) -> bool:
+        """Whether it is the broadcast that was the newest at the moment before already."""
+        repeats = item.protocol is ProtocolKind.CONTINUOUS_ASCII and not item.error
+        return repeats and item.monotonic_ns in self._given.get((item.device, item.channel), ())
 
 
 class _Failure:
@@ -196,16 +213,3 @@ class _Failure:
 
     def __call__(self, error: ServomexError) -> list[Sample]:
         return [Sample(self._name, self._protocol, datetime.now(UTC), time.monotonic_ns(), error=str(error))]
-
-
-def checked_rate(value: float) -> float:
-    """Check a number of readings per second.
-
-    Raises:
-        ServomexValidationError: It is not a number, 0 or less, or more than 1000.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ServomexValidationError(f"rate_hz must be a number of readings per second, not {value!r}")
-    if not 0 < value <= FASTEST_HZ:
-        raise ServomexValidationError(f"rate_hz must be more than 0 and at most {FASTEST_HZ:g}, not {value!r}")
-    return float(value)

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
-from servomex.acquisition import Acquisition, Broadcasts, Feed, Pace
+from servomex.acquisition import Acquisition, Feed, Pace, broadcasts_of
 from servomex.enums import OverflowPolicy
 from servomex.errors import (
     ErrorContext,
@@ -15,8 +15,7 @@ from servomex.errors import (
 )
 from servomex.models import Frame
 from servomex.queues import LARGEST, Closed
-from servomex.recording import checked_rate
-from servomex.validation import whole
+from servomex.validation import rate, whole
 from servomex.worker import Worker
 
 if TYPE_CHECKING:
@@ -118,21 +117,19 @@ def frames_of(analyzer: "Analyzer", rate_hz: float | None, buffer: int) -> Acqui
             "an analyser in continuous mode sets the rate itself, on its panel: leave it out",
             ErrorContext(analyzer.link.port, analyzer.protocol),
         )
-    pace = Pace(rate_hz=None if analyzer.reader else checked_rate(USUAL_HZ if rate_hz is None else rate_hz))
+    pace = Pace(rate_hz=None if analyzer.reader else rate(USUAL_HZ if rate_hz is None else rate_hz))
     return Acquisition(_feed(analyzer, buffer), pace, size=buffer, policy=OverflowPolicy.DROP_OLDEST)
 
 
 def _feed(analyzer: "Analyzer", buffer: int) -> Feed[Frame | ServomexError]:
     if (reader := analyzer.reader) is None:
         return Feed(name=analyzer.name, poll=analyzer.poll, failed=_as_it_is)
-    queue = reader.subscribe(buffer)
-    broadcasts: Broadcasts[Frame | ServomexError] = Broadcasts(
-        frames=queue,
-        taken=_as_it_is,
-        patience_s=lambda: reader.fresh_s,
-        release=lambda: reader.unsubscribe(queue),
+    return Feed(
+        name=analyzer.name,
+        poll=analyzer.poll,
+        failed=_as_it_is,
+        follow=lambda: broadcasts_of(reader, buffer, _as_it_is),
     )
-    return Feed(name=analyzer.name, poll=analyzer.poll, failed=_as_it_is, broadcasts=broadcasts)
 
 
 def _as_it_is(item: Frame | ServomexError) -> Frame | ServomexError:

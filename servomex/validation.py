@@ -7,6 +7,7 @@ from typing import TypeVar
 from servomex.errors import ServomexValidationError
 
 LONGEST_S = 1_000_000.0
+FASTEST_HZ = 1000.0
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -24,8 +25,8 @@ def choice(kind: type[E], value: E | str, what: str) -> E:
         raise ServomexValidationError(f"unknown {what} {value!r}; known are {known}") from None
 
 
-def seconds(value: float, what: str, *, zero: bool = False) -> float:
-    """Check a duration in seconds: finite, positive (or 0 where ``zero`` allows it), at most a million.
+def seconds(value: float, what: str, *, zero: bool = False, longest: float = LONGEST_S) -> float:
+    """Check a duration in seconds: finite, positive (or 0 where ``zero`` allows it), at most ``longest``.
 
     Raises:
         ServomexValidationError: It is not a number, not finite, too small or too large.
@@ -36,8 +37,8 @@ def seconds(value: float, what: str, *, zero: bool = False) -> float:
         raise ServomexValidationError(
             f"{what} must be {'0 or more' if zero else 'more than 0'} seconds, not {value!r}"
         )
-    if value > LONGEST_S:
-        raise ServomexValidationError(f"{what} must be at most {LONGEST_S:,.0f} seconds, not {value!r}")
+    if value > longest:
+        raise ServomexValidationError(f"{what} must be at most {longest:,.0f} seconds, not {value!r}")
     return float(value)
 
 
@@ -50,3 +51,16 @@ def whole(value: int, what: str, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ServomexValidationError(f"{what} must be a whole number from {low} to {high}, not {value!r}")
     return value
+
+
+def rate(value: float) -> float:
+    """Check a number of readings per second.
+
+    Raises:
+        ServomexValidationError: It is not a number, 0 or less, or more than 1000.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ServomexValidationError(f"rate_hz must be a number of readings per second, not {value!r}")
+    if not 0 < value <= FASTEST_HZ:
+        raise ServomexValidationError(f"rate_hz must be more than 0 and at most {FASTEST_HZ:g}, not {value!r}")
+    return float(value)

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 
 from servomex.errors import ServomexError
+from servomex.lock import Signal
 
 _log = logging.getLogger("servomex")
 
@@ -32,6 +33,7 @@ class Worker:
     ) -> None:
         self.error: BaseException | None = None
         self._stopping = threading.Event()
+        self._ended = Signal()  # after Ctrl-C, Thread.join() takes a thread that still runs for one that ended
         self._run = run
         self._on_death = on_death
         self._thread = threading.Thread(target=self._guard, name=name, daemon=True)
@@ -43,12 +45,19 @@ class Worker:
     @property
     def alive(self) -> bool:
         """Whether the thread runs."""
-        return self._thread.is_alive()
+        return self._thread.ident is not None and not self._ended.is_set()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it is this thread that asks."""
+        return self._thread is threading.current_thread()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait ``timeout`` seconds at most for it to end by itself; tell whether it has."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        if not self._ended.wait(timeout):
+            return False
+        self._thread.join()
+        return True
 
     def stop(self, timeout: float = JOIN_S) -> None:
         """Tell the thread to stop and wait for it. May be called twice, and from the thread itself.
@@ -57,10 +66,9 @@ class Worker:
             ServomexError: The thread is still alive after ``timeout`` seconds.
         """
         self._stopping.set()
-        if self._thread.ident is None or self._thread is threading.current_thread():
+        if self._thread.ident is None or self.is_current:
             return
-        self._thread.join(timeout)
-        if self._thread.is_alive():
+        if not self.join(timeout):
             raise ServomexError(f"the thread {self._thread.name!r} did not end within {timeout:g} s")
 
     def _guard(self) -> None:
@@ -71,3 +79,5 @@ class Worker:
             _log.exception("the thread %r died", self._thread.name)
             if self._on_death is not None:
                 self._on_death(error)
+        finally:
+            self._ended.set()

@@ -2,28 +2,39 @@
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 
-from servomex.errors import ServomexSinkError, ServomexSinkWriteError
+from servomex.errors import ServomexSinkError, ServomexSinkSchemaError, ServomexSinkWriteError
 from servomex.models import Sample
 from servomex.sinks import Sink
 
 _log = logging.getLogger("servomex")
 
+PATIENCE_S = 30.0
+"""How long a sink that cannot be written is tried again before it is left out."""
+RETRY_S = 1.0
+MOST_WAITING = 100_000
+"""Samples that wait for a sink that cannot be written, at most."""
+
 
 class Writer:
-    """Writes to several sinks. One that fails is closed and left out; the last one to fail ends the writing.
+    """Writes to several sinks. One that keeps failing is closed and left out; the last one ends the writing.
+
+    A sink that cannot be written at the moment, by a full disk or a lock of another program, is tried again for
+    30 s, while what it has missed waits. A sample that a sink refuses costs that sample only.
 
     Args:
         sinks: Where to write; they are closed by :meth:`close`.
-
-    Attributes:
-        failures: What failed, by the name of the sink.
     """
 
     def __init__(self, sinks: Iterable[Sink]) -> None:
-        self.failures: dict[str, ServomexSinkError] = {}
-        self._sinks = list(sinks)
+        self._outlets = [_Outlet(sink) for sink in sinks]
+
+    @property
+    def lost(self) -> int:
+        """Samples that were to be written and are not, counted for each sink. Certain once it is closed."""
+        return sum(outlet.lost for outlet in self._outlets)
 
     def write(self, samples: Sequence[Sample]) -> None:
         """Write one batch to each sink.
@@ -31,49 +42,153 @@ class Writer:
         Raises:
             ServomexSinkError: There is no sink left to write to.
         """
-        self._each(lambda sink: sink.write(samples))
+        for outlet in self._outlets:
+            outlet.write(samples)
+        self._check_rest()
 
     def flush_if_due(self) -> None:
-        """Let each sink flush when its interval has passed.
+        """Let each sink flush when its interval has passed, and try again what failed.
 
         Raises:
             ServomexSinkError: There is no sink left to write to.
         """
-        self._each(lambda sink: sink.flush_if_due())
+        for outlet in self._outlets:
+            outlet.flush_if_due()
+        self._check_rest()
 
     def close(self) -> None:
-        """Flush and close all sinks.
+        """Write what still waits, and close all sinks. May be called twice.
 
         Raises:
             ServomexSinkError: One of them failed, now or before.
         """
         with contextlib.ExitStack() as ends:
-            for sink in self._sinks:
-                ends.callback(self._close, sink)
-            self._sinks = []
-        if self.failures:
-            raise next(iter(self.failures.values()))
+            for outlet in reversed(self._outlets):
+                ends.callback(outlet.close)
+        for outlet in self._outlets:
+            if outlet.failure:
+                raise outlet.failure
 
-    def _each(self, act: Callable[[Sink], None]) -> None:
-        for sink in list(self._sinks):
-            try:
-                act(sink)
-            except Exception as error:  # noqa: BLE001 (a sink of the user's own may raise anything)
-                self._leave_out(sink, _sink_error(sink, error))
+    def _check_rest(self) -> None:
+        failures = [outlet.failure for outlet in self._outlets if outlet.left_out]
+        if len(failures) == len(self._outlets) and failures[-1]:
+            raise failures[-1]
 
-    def _leave_out(self, sink: Sink, error: ServomexSinkError) -> None:
-        self.failures.setdefault(sink.name, error)
-        self._sinks.remove(sink)
-        self._close(sink)
-        if not self._sinks:
-            raise error
-        _log.warning("%s is left out: %s", sink.name, error)
 
-    def _close(self, sink: Sink) -> None:
+class _Outlet:
+    """One sink, and what waits for it.
+
+    Attributes:
+        failure: Why samples are lost, the first reason of several; ``None`` as long as none are.
+        lost: Samples that are not in the sink and never will be.
+        left_out: Whether nothing is written to it any more.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self.failure: ServomexSinkError | None = None
+        self.lost = 0
+        self.left_out = False
+        self._sink = sink
+        self._waiting: list[Sample] = []
+        self._failing: ServomexSinkError | None = None
+        self._failing_since = self._retry_at = 0.0
+
+    def write(self, samples: Sequence[Sample]) -> None:
+        """Write samples, now or when the sink can be written again."""
+        if self.left_out:
+            self.lost += len(samples)
+            return
+        self._waiting += samples
+        self._try(self._write_waiting)
+
+    def flush_if_due(self) -> None:
+        """Flush when that is due, and write what waits."""
+        if not self.left_out:
+            self._try(self._write_waiting if self._waiting else self._sink.flush_if_due)
+
+    def close(self) -> None:
+        """Write what waits, for the last time, and close the sink."""
+        if not self.left_out:
+            self._retry_at = 0.0
+            self._try(self._write_waiting)
+        if not self.left_out:
+            self._leave_out(self._failing)
+
+    def _try(self, act: Callable[[], None]) -> None:
+        """Do it, unless the sink has failed a moment ago."""
+        now = time.monotonic()
+        if now < self._retry_at:
+            return
         try:
-            sink.close()
-        except Exception as error:  # noqa: BLE001 (the others must be closed as well)
-            self.failures.setdefault(sink.name, _sink_error(sink, error))
+            act()
+        except ServomexSinkWriteError as error:
+            self._wait(error, now)
+        except Exception as error:  # noqa: BLE001 (a sink of the user's own may raise anything)
+            self._give_up(_sink_error(self._sink, error))
+        else:
+            self._recover(now)
+
+    def _write_waiting(self) -> None:
+        try:
+            if self._waiting:
+                self._write_first(len(self._waiting))
+        except ServomexSinkSchemaError:
+            while self._waiting:
+                self._write_or_refuse()
+
+    def _write_or_refuse(self) -> None:
+        try:
+            self._write_first(1)
+        except ServomexSinkSchemaError as error:
+            _log.warning("a sample is not written: %s", error)
+            self._lose(1, error)
+            del self._waiting[0]
+
+    def _write_first(self, number: int) -> None:
+        """Write some of what waits; after an error it waits on, unless only the waiting for the disk failed."""
+        before = self._sink.rows
+        try:
+            self._sink.write(self._waiting[:number])
+        except ServomexSinkWriteError:
+            if self._sink.rows > before:
+                del self._waiting[:number]
+            raise
+        del self._waiting[:number]
+
+    def _wait(self, error: ServomexSinkError, now: float) -> None:
+        """Try again in a moment, unless that has gone on for too long."""
+        self._retry_at = now + RETRY_S
+        if self._failing is None:
+            self._failing_since = now
+            _log.warning("%s. It is tried again for %g s", error.message, PATIENCE_S)
+        elif now - self._failing_since > PATIENCE_S or len(self._waiting) > MOST_WAITING:
+            self._give_up(error)
+        self._failing = error
+
+    def _recover(self, now: float) -> None:
+        if self._failing is not None:
+            _log.warning("%s can be written again, after %.0f s", self._sink.name, now - self._failing_since)
+        self._failing = None
+
+    def _give_up(self, error: ServomexSinkError) -> None:
+        _log.warning("%s is left out from now on: %s", self._sink.name, error)
+        self._leave_out(error)
+
+    def _leave_out(self, error: ServomexSinkError | None) -> None:
+        """Close the sink, and count what it has not got because of an error."""
+        self.left_out = True
+        if error is not None:
+            self._lose(len(self._waiting), error)
+        self._waiting = []
+        before = self._sink.rows
+        try:
+            self._sink.close()
+        except Exception as failed:  # noqa: BLE001 (the others must be closed as well)
+            self._lose(before - self._sink.rows, _sink_error(self._sink, failed))
+
+    def _lose(self, number: int, error: ServomexSinkError) -> None:
+        self.lost += number
+        self.failure = self.failure or error
 
 
 def _sink_error(sink: Sink, error: Exception) -> ServomexSinkError:

@@ -1,9 +1,7 @@
 """``servomex doctor``: six pages, each with its cure; what they look like, and how the command ends."""
 
 import json
-import os
 import re
-import shutil
 import signal
 import time
 from collections.abc import Generator
@@ -35,6 +33,7 @@ from tests.examining import (
     page_of,
 )
 from tests.test_cli_read import finish, invoke, start
+from tests.unprivileged import unprivileged
 from tests.usb_ports import adapter, built_in, plug
 
 
@@ -117,20 +116,13 @@ def test_a_missing_port_is_named_with_those_that_are_there(monkeypatch: pytest.M
 
 @needs_pty
 def test_a_forbidden_port_comes_with_its_group() -> None:
-    privileges: tuple[str, ...] = ()
-    if os.geteuid() == 0:
-        if not shutil.which("setpriv"):
-            pytest.skip("nothing is forbidden to root")
-        privileges = ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
     with PtyServer(VirtualLine()) as server:
         port = Path(server.port)
         port.chmod(0)
         group = port.group()
-        code, stdout, stderr = finish(
-            start("doctor", server.port, "--format", "json", main="main", before=privileges)
+        code, stdout, _ = finish(
+            start("doctor", server.port, "--format", "json", main="main", before=unprivileged())
         )
-    if stderr.startswith("setpriv"):
-        pytest.skip(stderr)
     cure = f"It belongs to the group {group}: sudo usermod -aG {group} $USER, then log in again"
     check_problem(Page(json.loads(stdout), code), "access", f"{port} may not be opened by this user", cure, code=3)
 

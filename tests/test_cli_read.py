@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from servomex.cli.read import read
 from servomex.models import ROW_COLUMNS, ChannelStatus
 from servomex.simulator import PtyServer, VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from tests.conftest import needs_pty
+from tests.unprivileged import unprivileged
 
 MODES = ("modbus_rtu", "modbus_ascii", "continuous")
 VALUES = {"I1": 20.376, "I2": 0.084, "I3": 0.25, "E1": 0.0, "E2": 0.0}
@@ -226,16 +226,9 @@ def test_a_busy_port_is_named() -> None:
 
 @needs_pty
 def test_a_forbidden_port_is_named() -> None:
-    privileges: tuple[str, ...] = ()
-    if os.geteuid() == 0:
-        if not shutil.which("setpriv"):
-            pytest.skip("nothing is forbidden to root")
-        privileges = ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
     with PtyServer(VirtualLine()) as server:
         Path(server.port).chmod(0)
-        code, _, stderr = finish(start(server.port, before=privileges))
-    if stderr.startswith("setpriv"):
-        pytest.skip(stderr)
+        code, _, stderr = finish(start(server.port, before=unprivileged()))
     assert (code, stderr.count("\n")) == (3, 1)
     assert f"{server.port} may not be opened by this user" in stderr
 

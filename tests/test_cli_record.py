@@ -1,6 +1,7 @@
 """``servomex record`` and ``servomex stream``: rows as they come, files that are complete however it ends."""
 
 import json
+import re
 import signal
 import sys
 import time
@@ -74,7 +75,7 @@ class TestRecord:
         assert invoke(*args, command=record).exit_code == 0
         before = file.read_bytes()
         refused = invoke(*args, command=record)
-        assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+        assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
         assert file.read_bytes() == before
         assert invoke(*args, "--append", command=record).exit_code == 0
         assert len(list(load(file))) == 10
@@ -85,6 +86,68 @@ class TestRecord:
         result = invoke(line.url, "run.xyz", *FAST, command=record)
         assert (result.exit_code, result.stdout) == (2, "")
         assert ".csv" in result.stderr
+
+    @pytest.mark.parametrize(
+        ("name", "options", "words"),
+        [
+            ("other.csv", ("--append",), "other columns|was not written by this package|no recording"),
+            ("other.csv", (), "exists already: append to it, overwrite it, or choose another name"),
+            ("other.csv", ("--append", "--overwrite"), "can be appended to or overwritten, not both"),
+            ("other.csv", ("--append", "--rotate", "1d"), "rotated files are always new ones"),
+            ("missing/run.csv", (), "there is no folder .*missing: create it"),
+            ("run.xyz", (), r"known are .csv, .csv.gz, .jsonl"),
+            ("run.csv", ("--rotate", "8x"), "8x"),
+            ("run.csv", ("--rate", "0"), "rate"),
+            ("run.csv", ("--duration", "8x"), "90s, 15m, 8h or 2d"),
+            ("run.csv", ("--count", "0"), "count"),
+        ],
+    )
+    def test_what_cannot_be_is_told_before_the_port_is_opened(
+        self, name: str, options: tuple[str, ...], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        other = tmp_path / "other.csv"
+        other.write_bytes(b"time,gas\n1,2\n")
+        result = invoke("/dev/ttyNowhere", name, *options, command=record)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert re.search(words, result.stderr), result.stderr
+        assert "ttyNowhere" not in result.stderr
+        assert [item.name for item in tmp_path.iterdir()] == ["other.csv"]
+        assert other.read_bytes() == b"time,gas\n1,2\n"
+
+    def test_with_flush_0_a_row_is_in_the_file_at_once(self, line: VirtualLine, tmp_path: Path) -> None:
+        file = tmp_path / "run.csv"
+        sizes: list[int] = []
+
+        def look(*_args: object, **_options: object) -> None:
+            deadline = time.monotonic() + 10
+            while len(set(sizes)) < 4 and time.monotonic() < deadline:
+                sizes.append(file.stat().st_size)
+                time.sleep(0.01)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "_show", look)
+            args = ("--rate", "20", "--flush", "0", *FAST)
+            started = time.monotonic()
+            assert invoke(line.url, str(file), *args, command=record).exit_code == 0
+        assert len(set(sizes)) == 4
+        assert time.monotonic() - started < 3, "four rows came to the file, a second apart"
+
+    def test_a_file_that_fails_is_told_while_the_others_go_on(
+        self, line: VirtualLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def failing(*_args: object) -> None:
+            raise ServomexSinkWriteError("run.csv: the disk is full")
+
+        monkeypatch.setattr(CsvSink, "_store", failing)
+        monkeypatch.chdir(tmp_path)
+        args = ("--rate", "20", "--count", "10", "--flush", "0", *FAST)
+        result = invoke(line.url, "run.csv", "run.jsonl", *args, command=record)
+        assert result.exit_code == 1
+        assert "run.csv: the disk is full. It is tried again for 30 s" in result.stderr
+        assert ", 50 rows not written" in result.stderr
+        assert result.stderr.splitlines()[-1] == "Error: run.csv: the disk is full"
+        assert len(list(load("run.jsonl"))) == 50
 
     def test_broadcasts_are_recorded_once_each(self, broadcasting: VirtualLine, tmp_path: Path) -> None:
         file = tmp_path / "run.jsonl"

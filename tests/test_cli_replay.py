@@ -18,8 +18,8 @@ from servomex.models import ROW_COLUMNS
 from servomex.simulator import VirtualLine
 from tests.conftest import CAPTURE
 from tests.frames import WIRE, capture_frames
+from tests.replaying import BROADCASTS, HEADER, REQUESTS, trace
 from tests.test_cli_read import FAST, MODES, invoke, rows_of
-from tests.test_replay import BROADCASTS, HEADER, REQUESTS, trace
 
 TOLD = ("value", "name", "unit", "quality", "alarm1", "channel", "protocol")
 SUMMARY = re.compile(r"(\d+) readings?, (\d+) failures? in \d+\.\d s, (\d+) dropped frames?")

@@ -12,6 +12,7 @@ from servomex.loading import load, load_metadata
 from servomex.models import Sample
 from servomex.sinks import open_sink
 from tests.recordings import ONE_EACH, TEXT_FILES, batch, batches, joined, write
+from tests.unprivileged import refused
 
 
 @pytest.fixture
@@ -86,12 +87,12 @@ class TestErrors:
         with pytest.raises(ServomexSinkReadError, match=f"there is no file {name}"):
             next(samples)
 
-    @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-    @pytest.mark.parametrize("name", ONE_EACH)
-    def test_a_file_that_may_not_be_read_is_told(self, name: str, folder: Path) -> None:
-        (folder / name).chmod(0)
-        with pytest.raises(ServomexSinkReadError, match=f"{name} may not be read by this user"):
-            list(load(name))
+    def test_a_file_that_may_not_be_read_is_told(self, folder: Path) -> None:
+        names = [name for name in ONE_EACH if (folder / name).is_file()]
+        for name in names:
+            (folder / name).chmod(0)
+        told = refused("list(load(name))", folder, names)
+        assert told == [f"ServomexSinkReadError {name} may not be read by this user" for name in names]
 
     def test_what_was_good_is_given_before_the_damage_is_told(self, folder: Path) -> None:
         with (folder / "run.jsonl").open("ab") as file:

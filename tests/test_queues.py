@@ -6,6 +6,7 @@ from concurrent.futures import TimeoutError as NotDoneError
 import attrs
 import pytest
 
+from servomex.enums import OverflowPolicy
 from servomex.errors import (
     ServomexConnectionError,
     ServomexParseError,
@@ -13,7 +14,7 @@ from servomex.errors import (
     ServomexValidationError,
 )
 from servomex.models import Frame
-from servomex.queues import FrameQueue
+from servomex.queues import BoundedQueue, Closed, FrameQueue
 from servomex.telegram import parse_frame
 from tests.frames import REAL, RECEIVED_AT
 from tests.test_lock import in_thread
@@ -129,3 +130,33 @@ def test_nothing_is_lost_or_swapped_between_two_threads() -> None:
     for number in range(5000):
         queue.put(frame(number))
     assert taken.result(GENEROUS_S) == list(range(5000))
+
+
+def test_dropped_errors_are_counted_apart() -> None:
+    queue = FrameQueue(2)
+    for item in (frame(1), ServomexConnectionError("lost"), frame(2), frame(3), frame(4)):
+        queue.put(item)
+    assert (queue.dropped, queue.dropped_errors) == (3, 1)
+
+
+def test_what_waits_can_be_taken_in_one_go() -> None:
+    queue: BoundedQueue[int] = BoundedQueue(10, OverflowPolicy.BLOCK)
+    for number in range(5):
+        assert queue.put(number) == []
+    assert queue.take(3) == [0, 1, 2]
+    assert queue.take(10, 0) == [3, 4]
+    with pytest.raises(ServomexTimeoutError):
+        queue.take(10, 0)
+    queue.close()
+    with pytest.raises(Closed):
+        queue.take(10)
+
+
+def test_taking_makes_room_for_one_that_waits() -> None:
+    queue: BoundedQueue[int] = BoundedQueue(2, OverflowPolicy.BLOCK)
+    for number in range(2):
+        queue.put(number)
+    putting = in_thread(queue.put, 2)
+    assert queue.take(2) == [0, 1]
+    assert putting.result(GENEROUS_S) == []
+    assert queue.take(2, 0) == [2]

@@ -1,5 +1,8 @@
 """The recorder: reading and writing apart, several sinks, failures that are told and cost little."""
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -10,6 +13,7 @@ import pytest
 from servomex import (
     Recorder,
     Sample,
+    ServomexConfigurationError,
     ServomexSinkError,
     ServomexSinkWriteError,
     ServomexTimeoutError,
@@ -18,10 +22,13 @@ from servomex import (
     open_device,
     pipe,
     record,
+    writing,
 )
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.sinks import MemorySink
 from tests.recorded import OwnSource
+
+ROOT = Path(__file__).parent.parent
 
 
 class SlowSink(MemorySink):
@@ -107,18 +114,26 @@ def test_a_sink_that_is_too_slow_costs_readings_that_are_counted(overflow: str) 
     assert summary.emitted == len(sink.samples)
 
 
-def test_a_sink_that_fails_is_left_out_and_told_at_the_end() -> None:
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave a sink out when it fails for the second time."""
+    monkeypatch.setattr(writing, "RETRY_S", 0.0)
+    monkeypatch.setattr(writing, "PATIENCE_S", -1.0)
+
+
+def test_a_sink_that_fails_is_left_out_and_told_at_the_end(impatient: None) -> None:
     bad, good = SlowSink(fails_from=2), MemorySink()
     recorder = Recorder(OwnSource(), sinks=[bad, good], rate_hz=50, count=10).start()
     recorder.join(10)
     with pytest.raises(ServomexSinkWriteError, match="disk is full"):
         recorder.stop()
     assert len(good.samples) == 10
+    assert recorder.summary.unwritten == 10 - len(bad.samples)
     assert bad.closed
     assert good.closed
 
 
-def test_when_no_sink_is_left_the_recording_ends() -> None:
+def test_when_no_sink_is_left_the_recording_ends(impatient: None) -> None:
     source = OwnSource()
     recorder = Recorder(source, sinks=[SlowSink(fails_from=1)], rate_hz=50).start()
     assert recorder.join(5)
@@ -127,6 +142,9 @@ def test_when_no_sink_is_left_the_recording_ends() -> None:
     assert source.readings == readings
     with pytest.raises(ServomexSinkWriteError, match="disk is full"):
         recorder.stop()
+    summary = recorder.summary
+    assert summary.emitted == summary.unwritten >= 2
+    assert summary.emitted + summary.dropped == source.readings, "what nobody took any more is counted as well"
 
 
 def test_a_source_that_breaks_is_told_at_the_end_and_loses_nothing() -> None:
@@ -164,9 +182,57 @@ class TestOpening:
 
     def test_one_sink_that_cannot_be_opened_leaves_none_open(self, tmp_path: Path) -> None:
         first = tmp_path / "run.csv"
+        threads = threading.active_count()
         with pytest.raises(ServomexSinkError):
             Recorder(OwnSource(), sinks=[first, tmp_path / "missing" / "run.csv"], rate_hz=1)
-        assert threading.active_count() == 1
+        assert threading.active_count() == threads
+        assert not first.exists()
+
+    def test_nothing_is_overwritten_when_another_sink_cannot_be(self, tmp_path: Path) -> None:
+        first = tmp_path / "run.csv"
+        with Recorder(OwnSource(), sinks=[first], rate_hz=50, count=3) as recorder:
+            recorder.join(5)
+        before = first.read_bytes()
+        for other in ("missing/run.csv", "run.xyz"):
+            with pytest.raises((ServomexSinkError, ServomexValidationError)):
+                Recorder(OwnSource(), sinks=[first, tmp_path / other], sink_options={"overwrite": True}, rate_hz=1)
+        assert first.read_bytes() == before
+
+    def test_a_sink_that_cannot_be_opened_leaves_nothing_with_the_reader(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.02))
+        with open_device(line.url, protocol="continuous") as analyzer:
+            assert analyzer.reader
+            made: list[object] = []
+            monkeypatch.setattr(analyzer.reader, "subscribe", made.append)
+            with pytest.raises(ServomexSinkError):
+                Recorder(analyzer, sinks=[tmp_path / "missing" / "run.csv"])
+            assert made == []
+            Recorder(analyzer, sinks=[tmp_path / "run.csv"]).stop()
+            assert made == []
+
+    @pytest.mark.parametrize("thread", ["servomex-acquisition", "servomex-recorder"])
+    def test_a_start_that_fails_leaves_nothing_behind(self, thread: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        def start(self: threading.Thread) -> None:
+            if self.name.startswith(thread):
+                raise RuntimeError("can't start new thread")
+            begin(self)
+
+        begin = threading.Thread.start
+        monkeypatch.setattr(threading.Thread, "start", start)
+        sink = MemorySink()
+        with pytest.raises(RuntimeError):
+            Recorder(OwnSource(), sinks=[sink], rate_hz=50).start()
+        assert sink.closed
+
+    def test_it_can_be_started_once_only(self) -> None:
+        with Recorder(OwnSource(), sinks=[MemorySink()], rate_hz=50) as recorder:
+            with pytest.raises(ServomexConfigurationError, match="once only"):
+                recorder.start()
+            time.sleep(0.1)
+            assert recorder.running
+        assert recorder.summary.emitted > 1
 
     def test_options_of_sinks_go_to_those_that_are_named(self, tmp_path: Path) -> None:
         path = tmp_path / "run.csv"
@@ -178,12 +244,97 @@ class TestOpening:
         assert len(list(load(path))) == 4
 
 
+class TestStoppingFromWithin:
+    def test_a_source_may_stop_it(self) -> None:
+        def stop(number: int) -> None:
+            if number == 3:
+                recorder.stop()
+
+        sink = MemorySink()
+        recorder = Recorder(OwnSource(act=stop), sinks=[sink], rate_hz=50)
+        started = time.monotonic()
+        with recorder:
+            assert recorder.join(5)
+        assert time.monotonic() - started < 5
+        assert numbers(sink) == [1, 2, 3]
+        assert sink.closed
+
+    def test_a_sink_may_stop_it(self) -> None:
+        class Enough(MemorySink):
+            def write(self, samples: Sequence[Sample]) -> None:
+                super().write(samples)
+                if len(self.samples) >= 3:
+                    recorder.stop()
+
+        sink = Enough()
+        recorder = Recorder(OwnSource(), sinks=[sink], rate_hz=50)
+        with recorder:
+            assert recorder.join(5)
+        assert len(sink.samples) == recorder.summary.emitted >= 3
+        assert sink.closed
+
+
+class TestInterrupts:
+    """Ctrl-C, sent to a program whose sink takes its time."""
+
+    PROGRAM = """
+import sys, time
+from servomex import pipe, record, Recorder
+from servomex.sinks.csv import CsvSink
+from tests.recorded import OwnSource
+
+class Slow(CsvSink):
+    def write(self, samples):
+        print("writing", flush=True)
+        time.sleep(0.3)
+        super().write(samples)
+
+slow, path = Slow(sys.argv[1] + "/slow.csv"), sys.argv[1] + "/other.csv"
+source = OwnSource()
+try:
+    if sys.argv[2] == "pipe":
+        with record(source, rate_hz=50) as recording:
+            pipe(recording, slow, path)
+    else:
+        with Recorder(source, [slow, path], rate_hz=50) as recorder:
+            recording = recorder.recording
+            recorder.join()
+except KeyboardInterrupt:
+    summary = recording.summary
+    print(summary.emitted, summary.dropped, summary.unwritten, slow.closed, flush=True)
+"""
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="there are no signals to send to a program on Windows")
+    @pytest.mark.parametrize("times", [1, 2])
+    @pytest.mark.parametrize("how", ["pipe", "recorder"])
+    def test_every_reading_is_in_every_sink_or_counted(self, how: str, times: int, tmp_path: Path) -> None:
+        command = [sys.executable, "-c", self.PROGRAM, str(tmp_path), how]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as program:
+            assert program.stdout
+            for _ in range(3):
+                program.stdout.readline()
+            for _ in range(times):
+                program.send_signal(signal.SIGINT)
+                time.sleep(0.1)
+            *_, last = program.stdout.read().splitlines()
+        emitted, dropped, unwritten, closed = last.split()
+        assert (closed, unwritten) == ("True", "0")
+        rows = [[item.monotonic_ns for item in load(tmp_path / name)] for name in ("slow.csv", "other.csv")]
+        assert rows[0] == rows[1] == list(range(1, int(emitted) + 1))
+        assert len(rows[0]) > 10
+        assert int(dropped) == 0 or times == 2
+
+
 class TestPipe:
     def test_it_writes_until_the_recording_ends(self, tmp_path: Path) -> None:
         path = tmp_path / "run.csv"
         with record(OwnSource(), rate_hz=50, count=5) as rec:
             summary = pipe(rec, path)
         assert (summary.emitted, len(list(load(path)))) == (5, 5)
+
+    def test_a_recording_that_was_not_started_is_told(self) -> None:
+        with pytest.raises(ServomexConfigurationError, match="use 'with'"):
+            pipe(record(OwnSource(), rate_hz=1), MemorySink())
 
     def test_an_error_row_is_a_row(self, tmp_path: Path) -> None:
         def fail(number: int) -> None:

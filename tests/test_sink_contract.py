@@ -1,7 +1,6 @@
 """What every sink does, whatever its format: what returns, which file may be written by whom, what is told."""
 
 import logging
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from servomex.models import Sample
 from servomex.sinks import MemorySink, Sink, open_sink
 from tests.any_samples import samples
 from tests.recordings import FILES, ONE_EACH, TEXT_FILES, batch, batches, joined, write
+from tests.unprivileged import refused
 
 every_file = pytest.mark.parametrize("name", FILES)
 every_format = pytest.mark.parametrize("name", ONE_EACH)
@@ -243,17 +243,15 @@ class TestWhereNothingCanBeWritten:
             with pytest.raises(ServomexSinkError, match=str(tmp_path / name)):
                 open_sink(tmp_path / name, **options)
 
-    @pytest.mark.skipif(
-        sys.platform == "win32" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may do everything"
-    )
-    @every_format
-    def test_a_folder_that_may_not_be_written(self, name: str, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("how", ["open_sink(name)", "check_target(name)", "open_sink(name, rotate='1d')"])
+    def test_a_folder_that_may_not_be_written(self, how: str, tmp_path: Path) -> None:
         tmp_path.chmod(0o555)
         try:
-            with pytest.raises(ServomexSinkWriteError, match=rf"{name} may not be written: check the permissions"):
-                open_sink(tmp_path / name)
+            told = refused(how, tmp_path, ONE_EACH)
         finally:
             tmp_path.chmod(0o755)
+        words = "may not be written: check the permissions of the file and its folder"
+        assert told == [f"ServomexSinkWriteError {name} {words}" for name in ONE_EACH]
 
     @pytest.mark.parametrize("error", [PermissionError(13, "no"), OSError(30, "read-only"), OSError(28, "full")])
     @every_format

@@ -56,6 +56,12 @@ class TestByTime:
         record(open_sink(tmp_path / "run.csv", rotate="15m"), [mixed])
         assert names(tmp_path) == ["run-20261122T102959Z.csv"]
 
+    def test_a_clock_that_was_ahead_and_is_set_right_begins_a_new_file(self, tmp_path: Path) -> None:
+        moments = [START, START + timedelta(days=400), START + timedelta(seconds=2), START + timedelta(minutes=15)]
+        record(open_sink(tmp_path / "run.csv", rotate="15m"), at(*moments))
+        stamps = ["20261122T103000Z", "20261122T103002Z", "20261122T104500Z", "20271227T103000Z"]
+        assert names(tmp_path) == [f"run-{stamp}.csv" for stamp in stamps]
+
     def test_a_sample_that_comes_late_goes_to_the_file_that_is_open(self, tmp_path: Path) -> None:
         before, after = START - timedelta(seconds=1), START + timedelta(seconds=1)
         record(open_sink(tmp_path / "run.csv", rotate="15m"), at(before, after, before, after, before))

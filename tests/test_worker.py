@@ -1,6 +1,8 @@
 """The one policy for threads: named, stopped, joined, and never silent when they die."""
 
 import logging
+import signal
+import sys
 import threading
 from collections.abc import Callable
 
@@ -129,5 +131,20 @@ def test_a_thread_that_does_not_end_is_an_error_that_names_it() -> None:
         worker.stop(timeout=0.05)
     assert worker.alive
     end.set()
+    worker.stop()
+    assert not worker.alive
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no signals to send to a program on Windows")
+def test_ctrl_c_while_waiting_for_the_end_is_not_taken_for_the_end() -> None:
+    worker = Worker("servomex-test", idle)
+    worker.start()
+    timer = threading.Timer(0.2, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        worker.join()
+    timer.join()
+    assert worker.alive
+    assert not worker.join(0.05)
     worker.stop()
     assert not worker.alive

@@ -19,7 +19,9 @@ from servomex.errors import (
     ServomexError,
     ServomexProtocolError,
     ServomexTransportError,
+    ServomexValidationError,
 )
+from servomex.validation import rate
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -204,6 +206,14 @@ def check_seconds(*, zero: bool = False, longest: float = LONGEST_S) -> Callable
         raise click.BadParameter(f"{value:g} is out of range: {lowest} to {longest:,.0f} seconds.")
 
     return check
+
+
+def check_rate(_ctx: click.Context, _option: click.Parameter, value: float | None) -> float | None:
+    """Refuse a number of readings per second that is out of range, NaN included."""
+    try:
+        return None if value is None else rate(value)
+    except ServomexValidationError as error:
+        raise click.BadParameter(error.message) from error
 
 
 def option(*names: str, **settings: Any) -> Callable[[F], F]:

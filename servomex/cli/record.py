@@ -1,5 +1,6 @@
 """``servomex record``: write the readings of an analyser to files, for seconds or for weeks."""
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -7,10 +8,21 @@ from typing import Any
 import click
 
 import servomex
-from servomex.cli.common import EXIT_CODES, Program, check_seconds, interrupts_wait, note, one_line, stop_code
+from servomex.cli.common import (
+    EXIT_CODES,
+    Program,
+    RequestError,
+    check_rate,
+    check_seconds,
+    interrupts_wait,
+    note,
+    one_line,
+    stop_code,
+)
 from servomex.cli.connection import Connection, channels_option, connection_options
+from servomex.cli.logs import warnings_on_stderr
 from servomex.durations import parse_duration
-from servomex.errors import ServomexError, ServomexValidationError
+from servomex.errors import ServomexError, ServomexSinkError, ServomexValidationError
 from servomex.recorder import Recorder
 
 TICK_S = 0.5
@@ -45,6 +57,7 @@ def _check_duration(_ctx: click.Context, _option: click.Parameter, value: str | 
     "--rate",
     type=float,
     metavar="HZ",
+    callback=check_rate,
     help="Readings per second, up to 1000. Over Modbus 1 when left out; in continuous mode each broadcast.",
 )
 @click.option("--duration", metavar="TIME", callback=_check_duration, help="End after 90s, 15m, 8h or 2d.")
@@ -79,15 +92,16 @@ def record(
     A reading that fails is a row with its error, so that the gap shows; a port that is lost is opened again.
     """
     request, code = Connection(**given), 0
-    options = {"append": append, "overwrite": overwrite, "rotate": rotate, "flush_s": flush}
-    with interrupts_wait():
-        import servomex.sinks  # noqa: F401 (Ctrl-C during an import could get lost)
-    with request.logs(), request.open(channels) as analyzer:
+    options: dict[str, Any] = {"append": append, "overwrite": overwrite, "flush_s": flush}
+    if rotate is not None:
+        options["rotate"] = rotate
+    _check(targets, options)
+    with request.logs(), request.open(channels) as analyzer, _warnings(request):
         recorder = Recorder(
             analyzer,
             targets,
-            sink_options={name: value for name, value in options.items() if value},
-            rate_hz=rate or (None if analyzer.reader else USUAL_HZ),
+            sink_options=options,
+            rate_hz=USUAL_HZ if rate is None and not analyzer.reader else rate,
             duration=duration,
             count=count,
         )
@@ -101,6 +115,26 @@ def record(
             if not request.quiet:
                 note(_summary(recorder))
     raise click.exceptions.Exit(code)
+
+
+def _check(targets: tuple[str, ...], options: dict[str, Any]) -> None:
+    """Check the files before the port is opened.
+
+    Raises:
+        RequestError: One of them cannot be written.
+    """
+    with interrupts_wait():
+        from servomex.sinks import check_target  # Ctrl-C during an import could get lost
+    for target in targets:
+        try:
+            check_target(target, **options)
+        except ServomexSinkError as error:
+            raise RequestError(str(error)) from error
+
+
+def _warnings(request: Connection) -> contextlib.AbstractContextManager[None]:
+    """Show what the package warns of, unless the whole log is shown or nothing is to be."""
+    return contextlib.nullcontext() if request.quiet or request.verbose else warnings_on_stderr()
 
 
 def _show(recorder: Recorder, analyzer: servomex.Analyzer, *, quiet: bool) -> None:
@@ -141,7 +175,7 @@ def _counts(recorder: Recorder) -> str:
     summary = recorder.summary
     return (
         f"{summary.emitted} readings, {summary.errors} failed, {summary.late} late, {summary.dropped} dropped, "
-        f"{summary.disconnects} disconnects"
+        f"{summary.disconnects} disconnects" + f", {summary.unwritten} rows not written" * bool(summary.unwritten)
     )
 
 

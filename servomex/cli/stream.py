@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 import servomex
-from servomex.cli.common import EXIT_CODES, Program, note, stop_code
+from servomex.cli.common import EXIT_CODES, Program, check_rate, note, stop_code
 from servomex.cli.connection import Connection, channels_option, connection_options
 from servomex.cli.showing import FORMATS, writer_for
 from servomex.models import Frame
@@ -26,6 +26,7 @@ Examples:
     "--rate",
     type=float,
     metavar="HZ",
+    callback=check_rate,
     help="Readings per second over Modbus, up to 1000; 1 when left out. In continuous mode each broadcast.",
 )
 @click.option("--count", type=click.IntRange(1), help="End after so many readings, failed ones included.")

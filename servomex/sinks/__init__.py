@@ -13,7 +13,7 @@ from servomex.sinks.files import FileSink
 from servomex.sinks.memory import MemorySink
 from servomex.sinks.rotation import RotatingSink
 
-__all__ = ["FileSink", "MemorySink", "RotatingSink", "Sink", "open_sink", "sink_class"]
+__all__ = ["FileSink", "MemorySink", "RotatingSink", "Sink", "check_target", "open_sink", "sink_class"]
 
 _SINKS = {
     ".csv": "csv.CsvSink",
@@ -45,17 +45,37 @@ def open_sink(target: str | os.PathLike[str], *, rotate: str | None = None, **op
         ServomexSinkSchemaError: The file that is to be continued has other columns.
         ServomexSinkDependencyError: A package that the format needs is not installed.
     """
-    key, kind = sink_class(target)
-    try:
-        inspect.signature(kind).bind(target, **options)
-    except TypeError as error:
-        raise ServomexValidationError(f"{os.fspath(target)}: {error}") from error
+    key, kind = _chosen(target, options)
     if rotate is None:
         sink: Sink = kind(os.fspath(target), **options)
         return sink
     if not issubclass(kind, FileSink):
         raise ServomexValidationError(f"{target} is no file: it cannot be rotated")
     return RotatingSink(kind, Path(target), key, rotate, **options)
+
+
+def check_target(target: str | os.PathLike[str], *, rotate: str | None = None, **options: Any) -> None:
+    """Check whether :func:`open_sink` would succeed, as far as that shows without a change.
+
+    Raises:
+        ServomexValidationError: See :func:`open_sink`.
+        ServomexSinkError: See :func:`open_sink`.
+    """
+    _, kind = _chosen(target, options)
+    if rotate is not None:
+        open_sink(target, rotate=rotate, **options).close()  # it makes its first file with the first sample
+    elif issubclass(kind, FileSink):
+        kind.check(Path(target), **options)
+
+
+def _chosen(target: str | os.PathLike[str], options: dict[str, Any]) -> tuple[str, type[Any]]:
+    """Find the class of a sink, and check that it has these options."""
+    key, kind = sink_class(target)
+    try:
+        inspect.signature(kind).bind(target, **options)
+    except TypeError as error:
+        raise ServomexValidationError(f"{os.fspath(target)}: {error}") from error
+    return key, kind
 
 
 def sink_class(target: str | os.PathLike[str]) -> tuple[str, type[Any]]:

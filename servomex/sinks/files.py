@@ -5,8 +5,10 @@ import contextlib
 import errno
 import io
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from servomex.errors import (
     ServomexSinkError,
@@ -110,6 +112,16 @@ def open_locked(path: Path, *, create: bool) -> io.FileIO:
     return file
 
 
+def check_folder(path: Path) -> None:
+    """Check that a file can be made where it is to be.
+
+    Raises:
+        OSError: Its folder is missing or may not be written.
+    """
+    with tempfile.TemporaryFile(dir=path.parent):
+        return
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder survive a loss of power, where the system can do that."""
     with contextlib.suppress(OSError):
@@ -118,6 +130,11 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _check_choice(path: str | os.PathLike[str], *, append: bool, overwrite: bool) -> None:
+    if append and overwrite:
+        raise ServomexValidationError(f"{path} can be appended to or overwritten, not both")
 
 
 class FileSink(BufferedSink):
@@ -148,8 +165,7 @@ class FileSink(BufferedSink):
         fsync_s: float | None = FSYNC_S,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        if append and overwrite:
-            raise ServomexValidationError(f"{path} can be appended to or overwritten, not both")
+        _check_choice(path, append=append, overwrite=overwrite)
         self.path = Path(path).absolute()  # a program may go to another folder meanwhile
         self.append = append
         self.overwrite = overwrite
@@ -171,6 +187,40 @@ class FileSink(BufferedSink):
     @abc.abstractmethod
     def size(self) -> int:
         """Bytes that its file has so far, without the rows that wait for the next flush."""
+
+    @classmethod
+    def check(cls, path: Path, *, append: bool = False, overwrite: bool = False, **_others: Any) -> None:
+        """Check whether a file can be written, as far as that shows without a change.
+
+        Raises:
+            ServomexSinkError: It cannot; the errors are those of the constructor.
+            ServomexValidationError: Both ``append`` and ``overwrite`` are given.
+        """
+        _check_choice(path, append=append, overwrite=overwrite)
+        cls.check_installed()
+        with explained(str(path)):
+            if not cls.exists(path):
+                check_folder(path)
+                return
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "is a folder")
+            if not (append or overwrite):
+                raise FileExistsError(errno.EEXIST, "exists")
+            if path.exists():
+                cls._check_writable(path)
+        if append:
+            cls._check_columns(path)
+
+    @classmethod
+    def _check_writable(cls, path: Path) -> None:
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise PermissionError(errno.EACCES, "not permitted")
+
+    @classmethod
+    def _check_columns(cls, path: Path) -> None:
+        """Check that a file that is to be continued is one of ours."""
+        for _ in cls.read(path):
+            return
 
     @classmethod
     def check_installed(cls) -> None:

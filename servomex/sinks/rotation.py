@@ -1,6 +1,5 @@
 """A recording in several files, each with the time of its start in its name."""
 
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ from servomex.durations import parse_duration, parse_size
 from servomex.errors import ServomexSinkError, ServomexValidationError
 from servomex.models import Sample
 from servomex.sinks.base import Sink
-from servomex.sinks.files import FileSink, explained
+from servomex.sinks.files import FileSink, check_folder, explained
 
 ROW_BYTES = 1000
 """More than a row takes in any format; the true size is looked at when so much per row might have been enough."""
@@ -81,8 +80,8 @@ class RotatingSink(Sink):
         self._current: FileSink | None = None
         self._period = 0
         kind.check_installed()
-        with explained(self.name), tempfile.TemporaryFile(dir=path.parent):
-            pass  # a folder that is missing or forbidden is told now and not with the first sample
+        with explained(self.name):
+            check_folder(self._path)  # or it would be told with the first sample only
         self.closed = False
 
     def write(self, samples: Sequence[Sample]) -> None:
@@ -117,7 +116,8 @@ class RotatingSink(Sink):
     def _current_for(self, moment: datetime) -> FileSink:
         period = int(moment.timestamp() // self._limit.period_s) if self._limit.period_s else 0
         current = self._current
-        if current and period <= self._period and not self._is_full(current):
+        # One period back is a sample that is a little older than the one before; more is a clock that was set.
+        if current and period in (self._period - 1, self._period) and not self._is_full(current):
             return current
         if current:
             current.flush()

@@ -122,6 +122,11 @@ class SqliteSink(FileSink):
             raise _told(self.name, error) from error
 
     @classmethod
+    def _check_columns(cls, path: Path) -> None:
+        with _connected(path) as connection:
+            _check_tables(connection, path)
+
+    @classmethod
     def read(cls, path: Path) -> Iterator[Sample]:
         """Give the samples of a database in the order in which they were written."""
         select = f"SELECT {', '.join(ROW_COLUMNS)} FROM samples ORDER BY rowid"  # noqa: S608 (no text from outside)
@@ -151,13 +156,22 @@ def _log_of(path: Path) -> Path:
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a database that holds a recording; see :func:`_connected`."""
+    with _connected(path) as connection:
+        if not _check_tables(connection, path):
+            raise ServomexSinkSchemaError(f"{path} holds no recording: it has no table 'samples'")
+        yield connection
+
+
+@contextlib.contextmanager
+def _connected(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a database that may be written at the same time.
 
     It is not opened in any other way beside that: on POSIX, the end of that would end the locks of SQLite as well.
 
     Raises:
         ServomexSinkReadError: It cannot be opened.
-        ServomexSinkSchemaError: It is damaged, or holds no recording.
+        ServomexSinkSchemaError: It is damaged, or its columns are others.
     """
     with explained_reading(path):
         path.stat()
@@ -167,8 +181,6 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         with contextlib.closing(sqlite3.connect(url, uri=True, timeout=BUSY_S)) as connection:
             connection.execute("PRAGMA query_only = ON")
-            if not _check_tables(connection, path):
-                raise ServomexSinkSchemaError(f"{path} holds no recording: it has no table 'samples'")
             yield connection
     except sqlite3.Error as error:
         raise _told(str(path), error, reading=True) from error

@@ -137,6 +137,10 @@ class TextSink(FileSink):
         if self._packer:
             self._put(b"", last=True)
 
+    @classmethod
+    def _check_writable(cls, path: Path) -> None:
+        open_locked(path, create=False).close()
+
     @abstractmethod
     def _encoded(self, rows: list[Any]) -> bytes:
         """Write rows as lines."""
