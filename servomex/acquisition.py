@@ -20,7 +20,7 @@ from servomex.errors import (
     ServomexTimeoutError,
 )
 from servomex.models import Frame
-from servomex.queues import BoundedQueue, FrameQueue
+from servomex.queues import BoundedQueue, Closed, FrameQueue
 from servomex.worker import Worker
 
 T = TypeVar("T")
@@ -178,13 +178,15 @@ class Acquisition(Generic[T]):
         reconnect: Go on after the port was lost. Otherwise that ends the acquisition.
 
     Attributes:
-        summary: What became of it so far.
+        name: Names the source.
+        summary: What became of it so far; live.
         error: What ended it, if that was an error.
     """
 
     def __init__(
         self, feed: Feed[T], pace: Pace, *, size: int, policy: OverflowPolicy, reconnect: bool = True
     ) -> None:
+        self.name = feed.name
         self.summary = AcquisitionSummary()
         self.error: BaseException | None = None
         self._feed = feed
@@ -199,11 +201,11 @@ class Acquisition(Generic[T]):
 
     @property
     def is_current(self) -> bool:
-        """Whether it is its thread that asks."""
+        """Whether it is the thread that reads that asks."""
         return self._worker.is_current
 
-    def start(self) -> None:
-        """Start the thread.
+    def start(self) -> Self:
+        """Begin.
 
         Raises:
             ServomexConfigurationError: It was started before.
@@ -217,9 +219,12 @@ class Acquisition(Generic[T]):
         except BaseException:
             self._release()
             raise
+        return self
 
-    def stop(self) -> None:
-        """End the thread after the reading that goes on. What was taken can still be had. May be called twice.
+    def close(self) -> None:
+        """End it after the reading that goes on. What was taken can still be had.
+
+        May be called twice, and by any thread.
 
         Raises:
             ServomexError: The thread did not end.
@@ -237,9 +242,10 @@ class Acquisition(Generic[T]):
         """Take the oldest reading, waiting for one ``timeout`` seconds at most; without end when ``None``.
 
         Raises:
-            ServomexConfigurationError: The acquisition was not started.
+            ServomexConfigurationError: It was not started.
             ServomexTimeoutError: None came in time.
-            Closed: The acquisition has ended, and nothing is left of it.
+            Closed: It has ended, nothing is left, and no error ended it.
+            BaseException: What ended it.
         """
         return self.take(1, timeout)[0]
 
@@ -247,21 +253,24 @@ class Acquisition(Generic[T]):
         """Take the oldest reading, and those that wait behind it up to ``most``; see :meth:`get`."""
         if not self._started:
             raise ServomexConfigurationError("nothing is read yet: use 'with', or call start()")
-        return [taken for taken, _ in self._queue.take(most, timeout)]
+        try:
+            return [taken for taken, _ in self._queue.take(most, timeout)]
+        except Closed:
+            if self.error is not None:
+                raise self.error from None
+            raise
 
-    def drop_waiting(self) -> int:
-        """Give up what waits to be taken when it has ended, and tell how many readings that were."""
+    def drop_waiting(self) -> None:
+        """Give up what waits to be taken when it has ended, and count it as dropped."""
         number = len(self._queue)
         for _, failed in self._queue.take(number, 0) if number else []:
             self._count_dropped(failed=failed)
-        return number
 
     def __enter__(self) -> Self:
-        self.start()
-        return self
+        return self.start()
 
     def __exit__(self, *_exc: object) -> None:
-        self.stop()
+        self.close()
 
     def _run(self, stopping: threading.Event) -> None:
         self.summary.started_at = datetime.now(UTC)

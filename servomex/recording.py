@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Protocol, Self
 
-from servomex.acquisition import Acquisition, AcquisitionSummary, Feed, Pace, broadcasts_of
+from servomex.acquisition import Acquisition, Feed, Pace, broadcasts_of
 from servomex.continuous import ContinuousReader
 from servomex.durations import LONGEST_S
 from servomex.enums import ChannelId, ErrorPolicy, OverflowPolicy, ProtocolKind
@@ -29,7 +29,7 @@ class Source(Protocol):
         """Give the samples of this moment. A :class:`ServomexError` is a gap in the recording."""
 
 
-class Recording:
+class Recording(Acquisition[list[Sample]]):
     """An acquisition of samples that is under way. A context manager, and an iterator of batches.
 
     A batch is the list of samples of one reading. One whose samples have an ``error`` and no reading tells of a
@@ -69,70 +69,13 @@ class Recording:
             duration_s=None if duration is None else seconds(duration, "duration", longest=LONGEST_S),
         )
         whole(buffer, "buffer", 1, 1_000_000)
-        self._feed = feed_of(source, pace, buffer)
-        self._acquisition = Acquisition(self._feed, pace, size=buffer, policy=policy, reconnect=auto_reconnect)
+        super().__init__(feed_of(source, pace, buffer), pace, size=buffer, policy=policy, reconnect=auto_reconnect)
         self.expected = pace.slots
-
-    @property
-    def summary(self) -> AcquisitionSummary:
-        """What became of it so far; live."""
-        return self._acquisition.summary
-
-    @property
-    def name(self) -> str:
-        """Names the source."""
-        return self._feed.name
-
-    @property
-    def is_current(self) -> bool:
-        """Whether it is the thread that reads that asks."""
-        return self._acquisition.is_current
 
     @property
     def stream(self) -> Self:
         """The batches as they come: the recording itself, to be iterated over or handed to :func:`pipe`."""
         return self
-
-    def start(self) -> Self:
-        """Begin."""
-        self._acquisition.start()
-        return self
-
-    def get(self, timeout: float | None = None) -> list[Sample]:
-        """Take the oldest batch, waiting for one ``timeout`` seconds at most; without end when ``None``.
-
-        Raises:
-            ServomexConfigurationError: It was not started.
-            ServomexTimeoutError: None came in time.
-            Closed: It has ended, nothing is left, and no error ended it.
-            BaseException: What ended it.
-        """
-        return self.take(1, timeout)[0]
-
-    def take(self, most: int, timeout: float | None = None) -> list[list[Sample]]:
-        """Take the oldest batch, and those that wait behind it up to ``most``; see :meth:`get`."""
-        try:
-            return self._acquisition.take(most, timeout)
-        except Closed:
-            if self._acquisition.error is not None:
-                raise self._acquisition.error from None
-            raise
-
-    def close(self) -> None:
-        """End it. What was taken can still be had. May be called twice, and by any thread.
-
-        Raises:
-            ServomexError: The thread did not end.
-        """
-        self._acquisition.stop()
-
-    def drop_waiting(self) -> int:
-        """Give up the batches that wait to be taken when it has ended; they are counted as dropped.
-
-        Returns:
-            How many they were.
-        """
-        return self._acquisition.drop_waiting()
 
     def __iter__(self) -> Iterator[list[Sample]]:
         while True:
@@ -141,12 +84,6 @@ class Recording:
             except Closed:
                 return
             yield batch
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
 
 
 record = Recording

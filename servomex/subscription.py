@@ -73,7 +73,7 @@ class Subscription:
 
     def close(self) -> None:
         """End it. The callback is not called any more once this returns, unless it calls this itself."""
-        self._acquisition.stop()
+        self._acquisition.close()
         self._worker.stop()
 
     def __enter__(self) -> Self:
@@ -90,13 +90,19 @@ class Subscription:
                 continue
             except Closed:
                 return
-            self.delivered += 1
-            try:
-                self._callback(item)
-            except Exception as error:  # noqa: BLE001 (it is the caller's own, and reported)
-                self.failures += 1
-                self.last_failure = error
-                _log.exception("a callback raised")
+            except ServomexError as error:  # what ended it
+                self._call(error)
+                return
+            self._call(item)
+
+    def _call(self, item: Frame | ServomexError) -> None:
+        self.delivered += 1
+        try:
+            self._callback(item)
+        except Exception as error:  # noqa: BLE001 (it is the caller's own, and reported)
+            self.failures += 1
+            self.last_failure = error
+            _log.exception("a callback raised")
 
 
 def frames_of(analyzer: "Analyzer", rate_hz: float | None, buffer: int) -> Acquisition[Frame | ServomexError]:

@@ -183,6 +183,14 @@ class TestSubscription:
             analyzer.line.plug()  # type: ignore[attr-defined]
             wait_for(lambda: isinstance(got[-1], Frame))
 
+    def test_that_the_analyser_was_closed_is_delivered(self, analyzer: Analyzer) -> None:
+        got: list[Frame | ServomexError] = []
+        with analyzer.subscribe(got.append, rate_hz=rate(analyzer)):
+            wait_for(lambda: bool(got))
+            analyzer.close()
+            wait_for(lambda: isinstance(got[-1], ServomexConnectionError))
+        assert "closed" in str(got[-1])
+
     def test_a_callback_may_end_it(self, analyzer: Analyzer) -> None:
         got: list[object] = []
 
