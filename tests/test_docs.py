@@ -1,20 +1,40 @@
-"""What README.rst and docs/*.rst name exists: pages, names, options, variables, modules, errors."""
+"""What README.rst and the pages of docs name exists: pages, names, options, variables, modules, errors.
+
+Sphinx checks the rest, see ``tox -e docs``: references between pages and into docstrings.
+"""
 
 import ast
+import doctest
 import importlib
 import re
-from collections.abc import Iterator
+import struct
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import attrs
 import click
+import pytest
 
 import servomex
 from servomex import errors
 from servomex.cli import servomex_group
-from servomex.simulator import faults
-from tests.test_readme import DOCS, INSTALL, PAGES, README, ROOT, TEST
+from servomex.cli.common import EXIT_CODES
+from servomex.simulator import faults, urls
+from tests.test_readme import (
+    DOCS,
+    INSTALL,
+    PAGES,
+    README,
+    ROOT,
+    TEST,
+    TUTORIAL,
+    Checker,
+    Script,
+    blocks_of,
+    needs_bash,
+)
 
 
 def test_the_two_commands_stand_in_the_readme_word_for_word() -> None:
@@ -23,13 +43,33 @@ def test_the_two_commands_stand_in_the_readme_word_for_word() -> None:
     assert f"\n    $ {TEST}\n" in text
 
 
-def test_every_page_is_found_from_the_index_and_every_link_leads_somewhere() -> None:
-    index = (ROOT / "docs" / "index.rst").read_text(encoding="utf-8")
-    missing = [page.name for page in DOCS if page.name != "index.rst" and f"<{page.name}>" not in index]
-    assert missing == [], "docs/index.rst does not lead there"
+def test_every_page_is_found_from_the_index() -> None:
+    found: set[Path] = set()
+    waiting = [ROOT / "docs" / "index.rst"]
+    while waiting:
+        page = waiting.pop()
+        found.add(page)
+        for block in re.findall(
+            r"^\.\. toctree::\n((?:    .*\n|\n)+)", page.read_text(encoding="utf-8"), re.MULTILINE
+        ):
+            waiting += [
+                page.parent / f"{name}.rst" for name in re.findall(r"^    ([\w/-]+)$", block, re.MULTILINE)
+            ]
+    assert found == set(DOCS)
+
+
+def test_every_link_leads_somewhere() -> None:
     for page in PAGES:
-        for target in re.findall(r"<([^<>\s]+)>`_", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).is_file(), f"{page.name} leads to {target}"
+        text = page.read_text(encoding="utf-8")
+        inside = page in DOCS
+        links = re.findall(r"<([^<>\s]+)>`_", text)
+        assert not (links and inside), f"{page.name}: a page of the manual links with :doc: and :ref:"
+        targets = [page.parent / link for link in links]
+        for target in re.findall(r":doc:`(?:[^`<]*<)?([^`<>]+)>?`", text):
+            assert inside, f"{page.name} is no page of the manual: :doc: leads nowhere"
+            folder = ROOT / "docs" if target.startswith("/") else page.parent
+            targets.append(folder / f"{target.lstrip('/')}.rst")
+        assert [str(target) for target in targets if not target.is_file()] == [], page.name
 
 
 def named(path: str) -> object:
@@ -78,10 +118,10 @@ def options() -> list[click.Option]:
     ]
 
 
-def commands(group: click.Group) -> Iterator[click.Command]:
-    """Give the commands of a group, those of its groups among them."""
+def commands(group: click.Group, *wanted: str) -> Iterator[click.Command]:
+    """Give the commands of a group, or those that are wanted, and those of its groups among them."""
     context = click.Context(group)
-    for name in group.list_commands(context):
+    for name in wanted or group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
         yield from commands(command) if isinstance(command, click.Group) else [command]
@@ -101,25 +141,108 @@ def words_of(name: str) -> str:
     return (ROOT / "docs" / f"{name}.rst").read_text(encoding="utf-8")
 
 
-def test_the_commands_are_documented_completely() -> None:
-    text = "".join(page.read_text(encoding="utf-8") for page in DOCS)
-    assert [name for item in options() for name in item.opts if f"``{name}``" not in text] == []
-    assert [column for column in servomex.ROW_COLUMNS if f"``{column}``" not in text] == []
+def test_the_reference_is_complete() -> None:
+    assert ".. click:: servomex.cli:servomex_group\n    :prog: servomex\n    :nested: full" in words_of(
+        "reference/commands"
+    )
+    assert lacking("reference/rows", servomex.ROW_COLUMNS) == []
+    assert lacking("reference/simulator", faults.FAULT_NAMES) == []
+    assert lacking("reference/simulator", urls._OPTIONS) == []
+    assert lacking("reference/traces", urls._REPLAY_OPTIONS) == []
+    assert lacking("reference/exit-codes", re.findall(r"^  (\d+) ", EXIT_CODES, re.MULTILINE), "    * - {}") == []
+    names = [name for name in vars(errors) if name.startswith("Servomex")]
+    assert lacking("reference/errors", names, "    * - ``{}``\n") == []
 
 
-def test_the_simulator_is_documented_completely() -> None:
-    text = words_of("simulator")
-    assert [name for name in faults.FAULT_NAMES if f"``{name}``" not in text] == []
+def lacking(page: str, names: Iterable[str], form: str = "``{}``") -> list[str]:
+    """Give the names that a page does not have."""
+    text = words_of(page).replace(", ", "\n    * - ") if page == "reference/exit-codes" else words_of(page)
+    return [name for name in names if form.format(name) not in text]
 
 
-def test_every_error_has_its_place_in_the_architecture() -> None:
-    text = words_of("architecture")
-    assert [name for name in vars(errors) if name.startswith("Servomex") and name not in text] == []
+def test_the_variables_are_those_of_the_commands() -> None:
+    rows = re.findall(
+        r"^    \* - (``SERVOMEX(?:.|\n)*?)\n      - (.*)$", words_of("reference/environment"), re.MULTILINE
+    )
+    shown = {
+        (name, command)
+        for names, its in rows
+        for name in re.findall(r"SERVOMEX_\w+", names)
+        for command in re.findall(r"``(\w+)``", its)
+    }
+    context = click.Context(servomex_group)
+    real = {
+        (str(item.envvar), name)
+        for name in servomex_group.list_commands(context)
+        for command in commands(servomex_group, name)
+        for item in command.params
+        if item.envvar
+    }
+    assert shown == real
+
+
+def public_names() -> set[str]:
+    """The public names: of the package, and of its modules that programs use by themselves."""
+    modules = [importlib.import_module(f"servomex.{name}") for name in ("registers", "telegram", "testing")]
+    packages = [servomex, importlib.import_module("servomex.sinks"), importlib.import_module("servomex.simulator")]
+    found = {f"{package.__name__}.{name}" for package in packages for name in package.__all__}
+    for module in modules:
+        tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
+        names = [item.name for item in tree.body if isinstance(item, ast.FunctionDef | ast.ClassDef)]
+        names += [
+            ast.unparse(target) for item in tree.body if isinstance(item, ast.Assign) for target in item.targets
+        ]
+        found |= {f"{module.__name__}.{name}" for name in names if not name.startswith("_")}
+    return found - {"servomex.sinks.open_sink"}  # the same as servomex.open_sink
+
+
+def test_every_public_name_is_documented_exactly_once() -> None:
+    pages = [page.read_text(encoding="utf-8") for page in DOCS if page.parent.name == "api"]
+    directive = r"^\.\. (?:auto(?:class|data|exception|function|module)|data):: ([\w.]+)$"
+    shown = Counter(name for page in pages for name in re.findall(directive, page, re.MULTILINE))
+    assert {name for name, times in shown.items() if times > 1} == set()
+    assert public_names() - set(shown) == set()
+    for name in shown:
+        named(name)
+
+
+@needs_bash
+def test_the_tutorial_runs_from_its_first_block_to_its_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    known: dict[str, Any] = {}
+    install, *blocks = blocks_of(TUTORIAL)
+    assert install.text == '$ python -m pip install ".[pandas]" matplotlib'
+    for block in blocks:
+        if "matplotlib" in block.text:
+            pytest.importorskip("matplotlib").use("agg")
+        if block.kind == "console":
+            for command in Script(str(block), block.text).run_in(tmp_path):
+                command.check()
+        else:
+            report: list[str] = []
+            session = doctest.DocTestParser().get_doctest(
+                f"{block.text}\n", known, str(block), str(TUTORIAL), block.line
+            )
+            runner = doctest.DocTestRunner(Checker(), verbose=False)
+            runner.run(session, out=report.append, clear_globs=False)
+            assert not runner.failures, "".join(report)
+            known = session.globs
+    assert shape_of(tmp_path / "first.png") == shape_of(TUTORIAL.with_suffix(".png"))
+
+
+def shape_of(picture: Path) -> tuple[int, int]:
+    """The width and height of a PNG file."""
+    head = picture.read_bytes()[:24]
+    assert head.startswith(b"\x89PNG"), picture
+    width, height = struct.unpack(">II", head[16:])
+    return width, height
 
 
 def test_modules_import_what_the_architecture_lets_them() -> None:
     row = re.compile(r"^    \* - (``.+\.py``)\n(?:      .*\n)*?      -(.*)\n(?=    \*|\n)", re.MULTILINE)
-    rows = row.findall(words_of("architecture"))
+    rows = row.findall(words_of("explanation/modules"))
     package = ROOT / "servomex"
     above: set[str] = set()
     for files, others in rows:

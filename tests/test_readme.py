@@ -1,4 +1,4 @@
-"""What README.rst and docs/*.rst show is run, and what comes is compared with what they show.
+"""What README.rst and the pages of docs show is run, and what comes is compared with what they show.
 
 A port that exists only in the text is replaced by a virtual one, see :data:`PORTS`. Kinds of blocks:
 
@@ -6,6 +6,8 @@ A port that exists only in the text is replaced by a virtual one, see :data:`POR
   ``^C`` is sent where it is shown. A command that ends with an exit code other than 0 must show why.
 * ``python``: run; it must not raise. ``pycon``: a session with its output, which is compared.
 * ``text``: bytes, formulas and drawings; only in docs.
+
+The blocks of the tutorial build on each other: ``test_docs.py`` runs them.
 
 Times, ages and durations differ from run to run: they are compared by their shape only. ``...`` stands for
 anything.
@@ -36,7 +38,8 @@ from servomex.simulator import PtyServer, TcpServer, VirtualAnalyzer, VirtualLin
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.rst"
-DOCS = sorted((ROOT / "docs").glob("*.rst"))
+DOCS = sorted((ROOT / "docs").rglob("*.rst"))
+TUTORIAL = ROOT / "docs" / "tutorial" / "first-recording.rst"
 PAGES = [README, *DOCS, ROOT / "CHANGELOG.rst", ROOT / "CONTRIBUTING.rst"]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
@@ -47,7 +50,10 @@ TEST = "python -m pip install tox && python -m tox"
 OUTPUT_S = 20.0
 AT_ONCE = 8
 KINDS = ("console", "python", "pycon")
-DIRECTIVES = ("code-block", "list-table", "contents")
+DIRECTIVES = {
+    "autoclass", "autodata", "autoexception", "autofunction", "automodule", "click", "code-block", "data",
+    "figure", "list-table", "module", "toctree",
+}  # fmt: skip
 MARK = "@@ended"
 
 
@@ -107,7 +113,7 @@ def blocks_of(page: Path) -> Iterator[Block]:
         yield Block(page, number, found[2].strip(), text, number + len(body))
 
 
-BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+BLOCKS = [block for page in PAGES if page != TUTORIAL for block in blocks_of(page)]
 
 
 def of_kind(kind: str) -> pytest.MarkDecorator:
@@ -207,13 +213,17 @@ class Script:
         return commands
 
     def run(self, folder: Path) -> list[Command]:
+        """Run it in a new folder, with a stand-in for each port that it names."""
+        return self.run_in(workplace(folder))
+
+    def run_in(self, folder: Path) -> list[Command]:
         """Run it in a folder, with a stand-in for each port that it names."""
         commands = self.commands()
         with stand_ins(self.text) as ports:
             quoted = {name: shlex.quote(port) for name, port in ports.items()}
             for command in commands:
                 command.line = replaced(command.line.removeprefix(INSTALL), quoted)
-            _type(commands, workplace(folder))
+            _type(commands, folder)
         back = {port: name for name, port in ports.items()}
         for command in commands:
             command.line = replaced(command.line, back)
@@ -363,7 +373,7 @@ def test_the_examples_are_short_and_typed() -> None:
 
 
 def test_nothing_escapes() -> None:
-    for block in BLOCKS:
+    for block in [*BLOCKS, *blocks_of(TUTORIAL)]:
         known = block.kind in KINDS or (block.kind == "text" and block.page in DOCS)
         assert known, f"{block}: blocks of kind {block.kind!r} are not run"
         assert block.text, f"{block} is empty"

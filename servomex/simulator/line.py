@@ -68,7 +68,6 @@ class VirtualLine:
 
     Attributes:
         analysers: The analysers on the line.
-        url: What to open.
         echo: The adapter sends back what is written.
         changed: Notified when something new may be read.
         heard: Every request that an analyser heard: clock and bytes.
