@@ -51,5 +51,4 @@ def broken(root: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    problems = broken(Path(sys.argv[1]))
-    sys.exit("\n".join(problems))
+    sys.exit("\n".join(broken(Path(sys.argv[1]))) or 0)
