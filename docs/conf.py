@@ -32,7 +32,7 @@ extensions = [
     "sphinx_click",
     "sphinx_copybutton",
 ]
-needs_sphinx = "8.1"
+needs_sphinx = "9.0"
 html_theme = "furo"
 html_title = f"servomex {release}"
 default_role = "any"
