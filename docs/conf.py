@@ -71,25 +71,26 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: nodes.
     if node.get("refdomain") != "py":
         return None
     target = node["reftarget"].partition("[")[0]
-    found = _in_the_manual(env, target)
+    exists = _exists(target)
+    found = _in_the_manual(env, target) or (_in_the_manual(env, target.rpartition(".")[2]) if exists else None)
     if found:
         return env.domains.python_domain.resolve_xref(env, node["refdoc"], app.builder, "obj", found, node, text)
-    return text if _exists(target) else None
+    return text if exists else None
 
 
-def _in_the_manual(env: BuildEnvironment, target: str) -> str | None:
-    """Give the name under which the manual has what a module calls by a name, if that is clear."""
-    names = [name for name, entry in env.domains.python_domain.objects.items() if not entry.aliased]
-    last = target.rpartition(".")[2]
-    things = [name for name in names if env.domains.python_domain.objects[name].objtype in _KINDS]
-    for tail, among in ((target, names), (last, things)):
-        matches = [name for name in among if f".{name}".endswith(f".{tail}")]
-        if len(matches) == 1:
-            return matches[0]
-    return None
+def _in_the_manual(env: BuildEnvironment, name: str) -> str | None:
+    """Give the full name under which the manual has something, if that is clear."""
+    objects = env.domains.python_domain.objects
+    matches = [
+        full
+        for full, entry in objects.items()
+        if f".{full}".endswith(f".{name}") and not entry.aliased and ("." in name or entry.objtype in _KINDS)
+    ]
+    return matches[0] if len(matches) == 1 else None
 
 
 _KINDS = ("class", "data", "exception", "function", "module")
+"""What a name without a dot may mean: members have the name of their class in front."""
 
 
 def _exists(target: str) -> bool:
