@@ -146,6 +146,7 @@ class TestRecord:
         assert result.exit_code == 1
         assert "run.csv: the disk is full. It is tried again for 30 s" in result.stderr
         assert ", 50 rows not written" in result.stderr
+        assert "died" not in result.stderr
         assert result.stderr.splitlines()[-1] == "Error: run.csv: the disk is full"
         assert len(list(load("run.jsonl"))) == 50
 

@@ -50,8 +50,10 @@ def log_on_stderr(verbosity: int | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def warnings_on_stderr() -> Iterator[None]:
-    """Show on stderr what the package warns of."""
-    with _handled_by(logging.getLogger("servomex"), _StderrHandler(sys.stderr), logging.WARNING):
+    """Show on stderr what the package warns of; the errors that end a command are told by the command itself."""
+    handler = _StderrHandler(sys.stderr)
+    handler.addFilter(lambda record: record.levelno < logging.ERROR)
+    with _handled_by(logging.getLogger("servomex"), handler, logging.WARNING):
         yield
 
 
