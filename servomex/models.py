@@ -154,6 +154,11 @@ class Reading:
         return "None" if self.value is None else format(self.value, spec)
 
 
+def has_value(channel: ChannelId, status: ChannelStatus) -> bool:
+    """Whether a channel in this state has a value at all: an external input reported as invalid has none."""
+    return not (status.fault and channel in EXTERNAL_CHANNELS)
+
+
 def make_reading(
     channel: ChannelId,
     raw_name: bytes,
@@ -168,8 +173,7 @@ def make_reading(
 
     A value that is not finite, and that of an external input reported as invalid, is no value.
     """
-    invalid = status.fault and channel in EXTERNAL_CHANNELS
-    if value is not None and (invalid or not math.isfinite(value)):
+    if value is not None and not (has_value(channel, status) and math.isfinite(value)):
         value = None
     unit, unit_text = unit_and_text(raw_unit)
     return Reading(
