@@ -16,79 +16,78 @@ is an error. No hardware at hand? ``open_device("sim://4100")`` opens a virtual 
 
 import importlib
 import logging
-from typing import TYPE_CHECKING, Any
-
-from servomex import telegram
-from servomex.acquisition import AcquisitionSummary
-from servomex.analyzer import Analyzer
-from servomex.calibration_report import CalibrationPhase, CalibrationProgress, CalibrationReport
-from servomex.continuous import ContinuousReader
-from servomex.enums import (
-    CalPhase,
-    Capability,
-    ChannelId,
-    ChannelKind,
-    ErrorPolicy,
-    OverflowPolicy,
-    ProtocolKind,
-    Quality,
-    StreamMode,
-)
-from servomex.errors import (
-    ErrorContext,
-    ServomexCalibrationError,
-    ServomexChecksumError,
-    ServomexConfigurationError,
-    ServomexConfirmationRequiredError,
-    ServomexConnectionError,
-    ServomexError,
-    ServomexFrameError,
-    ServomexIllegalDataAddressError,
-    ServomexIllegalDataValueError,
-    ServomexIllegalFunctionError,
-    ServomexModbusError,
-    ServomexParseError,
-    ServomexProtocolError,
-    ServomexProtocolUnsupportedError,
-    ServomexSinkDependencyError,
-    ServomexSinkError,
-    ServomexSinkReadError,
-    ServomexSinkSchemaError,
-    ServomexSinkWriteError,
-    ServomexStaleError,
-    ServomexTimeoutError,
-    ServomexTransportError,
-    ServomexValidationError,
-)
-from servomex.link import SerialLink
-from servomex.manager import ServomexManager
-from servomex.models import (
-    ROW_COLUMNS,
-    AnalyserStatus,
-    CalGroupState,
-    ChannelInfo,
-    ChannelStatus,
-    DeviceInfo,
-    Frame,
-    Reading,
-    Sample,
-)
-from servomex.opening import open_continuous, open_device
-from servomex.portnames import PortInfo, present_ports
-from servomex.recording import Recording, record
-from servomex.settings import SerialSettings
-from servomex.shared_port import DeviceResult
-from servomex.streaming import StreamingSession
-from servomex.subscription import Subscription
-from servomex.units import Unit, UnitKind
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from servomex import telegram
+    from servomex.acquisition import AcquisitionSummary
+    from servomex.analyzer import Analyzer
+    from servomex.calibration_report import CalibrationPhase, CalibrationProgress, CalibrationReport
+    from servomex.continuous import ContinuousReader
     from servomex.dataframes import to_pandas
     from servomex.discovery import DiscoveryResult, discover_port, find_devices
+    from servomex.enums import (
+        CalPhase,
+        Capability,
+        ChannelId,
+        ChannelKind,
+        ErrorPolicy,
+        OverflowPolicy,
+        ProtocolKind,
+        Quality,
+        StreamMode,
+    )
+    from servomex.errors import (
+        ErrorContext,
+        ServomexCalibrationError,
+        ServomexChecksumError,
+        ServomexConfigurationError,
+        ServomexConfirmationRequiredError,
+        ServomexConnectionError,
+        ServomexError,
+        ServomexFrameError,
+        ServomexIllegalDataAddressError,
+        ServomexIllegalDataValueError,
+        ServomexIllegalFunctionError,
+        ServomexModbusError,
+        ServomexParseError,
+        ServomexProtocolError,
+        ServomexProtocolUnsupportedError,
+        ServomexSinkDependencyError,
+        ServomexSinkError,
+        ServomexSinkReadError,
+        ServomexSinkSchemaError,
+        ServomexSinkWriteError,
+        ServomexStaleError,
+        ServomexTimeoutError,
+        ServomexTransportError,
+        ServomexValidationError,
+    )
+    from servomex.link import SerialLink
     from servomex.loading import load
+    from servomex.manager import ServomexManager
     from servomex.modbus import ModbusClient
+    from servomex.models import (
+        ROW_COLUMNS,
+        AnalyserStatus,
+        CalGroupState,
+        ChannelInfo,
+        ChannelStatus,
+        DeviceInfo,
+        Frame,
+        Reading,
+        Sample,
+    )
+    from servomex.opening import open_continuous, open_device
+    from servomex.portnames import PortInfo, present_ports
     from servomex.recorder import Recorder, pipe
+    from servomex.recording import Recording, record
+    from servomex.settings import SerialSettings
+    from servomex.shared_port import DeviceResult
     from servomex.sinks import open_sink
+    from servomex.streaming import StreamingSession
+    from servomex.subscription import Subscription
+    from servomex.units import Unit, UnitKind
 
 __version__ = "0.1.0"
 
@@ -168,23 +167,61 @@ __all__ = [
     "to_pandas",
 ]
 
-_LATER = {
-    "DiscoveryResult": "servomex.discovery",
-    "ModbusClient": "servomex.modbus",
-    "Recorder": "servomex.recorder",
-    "discover_port": "servomex.discovery",
-    "find_devices": "servomex.discovery",
-    "load": "servomex.loading",
-    "open_sink": "servomex.sinks",
-    "pipe": "servomex.recorder",
-    "to_pandas": "servomex.dataframes",
+_NAMES = {
+    "servomex.acquisition": "AcquisitionSummary",
+    "servomex.analyzer": "Analyzer",
+    "servomex.calibration_report": "CalibrationPhase CalibrationProgress CalibrationReport",
+    "servomex.continuous": "ContinuousReader",
+    "servomex.dataframes": "to_pandas",
+    "servomex.discovery": "DiscoveryResult discover_port find_devices",
+    "servomex.enums": (
+        "CalPhase Capability ChannelId ChannelKind ErrorPolicy OverflowPolicy ProtocolKind Quality StreamMode"
+    ),
+    "servomex.errors": (
+        "ErrorContext ServomexCalibrationError ServomexChecksumError ServomexConfigurationError "
+        "ServomexConfirmationRequiredError ServomexConnectionError ServomexError ServomexFrameError "
+        "ServomexIllegalDataAddressError ServomexIllegalDataValueError ServomexIllegalFunctionError "
+        "ServomexModbusError ServomexParseError ServomexProtocolError ServomexProtocolUnsupportedError "
+        "ServomexSinkDependencyError ServomexSinkError ServomexSinkReadError ServomexSinkSchemaError "
+        "ServomexSinkWriteError ServomexStaleError ServomexTimeoutError ServomexTransportError "
+        "ServomexValidationError"
+    ),
+    "servomex.link": "SerialLink",
+    "servomex.loading": "load",
+    "servomex.manager": "ServomexManager",
+    "servomex.modbus": "ModbusClient",
+    "servomex.models": (
+        "ROW_COLUMNS AnalyserStatus CalGroupState ChannelInfo ChannelStatus DeviceInfo Frame Reading Sample"
+    ),
+    "servomex.opening": "open_continuous open_device",
+    "servomex.portnames": "PortInfo present_ports",
+    "servomex.recorder": "Recorder pipe",
+    "servomex.recording": "Recording record",
+    "servomex.settings": "SerialSettings",
+    "servomex.shared_port": "DeviceResult",
+    "servomex.sinks": "open_sink",
+    "servomex.streaming": "StreamingSession",
+    "servomex.subscription": "Subscription",
+    "servomex.telegram": "",
+    "servomex.units": "Unit UnitKind",
 }
+"""What each module gives to this one. A module is imported when the first of its names is asked for, so that a
+program starts fast and loads only what it uses; of threads that ask at once, one imports and the others wait."""
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 logging.getLogger("servomex").addHandler(logging.NullHandler())
 
 
-def __getattr__(name: str) -> Any:
-    """Import what not every program needs when it is first asked for: pymodbus takes longer than all the rest."""
-    if name in _LATER:
-        return getattr(importlib.import_module(_LATER[name]), name)
-    raise AttributeError(f"module 'servomex' has no attribute {name!r}")
+if not TYPE_CHECKING:  # which would take any name for one that there is
+
+    def __getattr__(name: str) -> object:
+        if f"servomex.{name}" in _NAMES:
+            return importlib.import_module(f"servomex.{name}")
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module 'servomex' has no attribute {name!r}")
+        found = globals()[name] = getattr(importlib.import_module(_MODULE_OF[name]), name)
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

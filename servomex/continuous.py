@@ -1,7 +1,6 @@
 """ContinuousReader: the thread that turns broadcasts into frames, and the newest of them for everybody."""
 
 import logging
-import statistics
 import threading
 import time
 from collections import deque
@@ -139,7 +138,7 @@ class ContinuousReader:
     def period_s(self) -> float | None:
         """Seconds between broadcasts, as observed: the median of the last three; ``None`` before the second."""
         with self._changed:
-            return statistics.median_low(self._intervals) if self._intervals else None
+            return sorted(self._intervals)[(len(self._intervals) - 1) // 2] if self._intervals else None
 
     @property
     def fresh_s(self) -> float:

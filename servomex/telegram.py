@@ -141,7 +141,7 @@ def _check_sum(frame: bytes, raw: bytes) -> None:
 
 def _readings(fields: tuple[bytes, ...], received_at: datetime, monotonic_ns: int) -> tuple[Reading, ...]:
     blocks = _blocks(fields[::3], fields[2::3])
-    readings = []
+    readings: list[Reading] = []
     for (channel, name, unit, text, status, valid), field in zip(blocks, fields[1::3], strict=True):
         try:
             value = _value(field)

@@ -18,7 +18,6 @@ session may be cut short: the program was killed.
 """
 
 import contextlib
-import importlib.metadata
 import logging
 import os
 import re
@@ -291,6 +290,8 @@ def _is_cut(path: str) -> bool:
 
 
 def _version() -> str:
+    import importlib.metadata  # which takes longer than the rest of this package
+
     try:
         return importlib.metadata.version("servomex")
     except importlib.metadata.PackageNotFoundError:  # as in a program that was packed into one file

@@ -49,9 +49,9 @@ def parse(raw: bytes, received_at: datetime, monotonic_ns: int) -> Frame:
 def _clock(date: bytes, time: bytes) -> datetime | None:
     if not re.fullmatch(rb"[0-9]{2}-[0-9]{2}-[0-9]{2};[0-9]{2}:[0-9]{2}:[0-9]{2}", date + b";" + time):
         return None
-    day, month, year = map(int, date.split(b"-"))
+    (day, month, year), (hour, minute, second) = map(int, date.split(b"-")), map(int, time.split(b":"))
     try:
-        return datetime(2000 + year, month, day, *map(int, time.split(b":")))  # noqa: DTZ001 (it has no zone)
+        return datetime(2000 + year, month, day, hour, minute, second)  # noqa: DTZ001 (it has no zone)
     except ValueError:
         return None
 

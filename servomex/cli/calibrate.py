@@ -149,7 +149,7 @@ def _need(yes: bool, why: str) -> None:
         raise RequestError(f"{why}: add --yes to do it. Nothing was sent.")
 
 
-def _launch(analyzer: servomex.Analyzer, group: int, output_format: str, *, quiet: bool) -> None:
+def _launch(analyzer: "servomex.Analyzer", group: int, output_format: str, *, quiet: bool) -> None:
     """Start without waiting for the end."""
     progress = analyzer.start_calibration(group, confirm=True)
     if output_format == "json":
@@ -160,7 +160,7 @@ def _launch(analyzer: servomex.Analyzer, group: int, output_format: str, *, quie
         note("it runs on by itself; 'servomex calibrate status' tells how far it is")
 
 
-def _watch(analyzer: servomex.Analyzer, group: int, within: float, output_format: str, *, quiet: bool) -> None:
+def _watch(analyzer: "servomex.Analyzer", group: int, within: float, output_format: str, *, quiet: bool) -> None:
     """Start, show the progress on stderr, and write the report."""
     show = _Progress()
     try:

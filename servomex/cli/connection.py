@@ -122,7 +122,7 @@ class Connection:
         with log_on_stderr(None if self.quiet else self.verbose):
             yield
 
-    def open(self, channels: Iterable[str] | None = None) -> servomex.Analyzer:
+    def open(self, channels: Iterable[str] | None = None) -> "servomex.Analyzer":
         """Open the analyser."""
         settings = self.settings
         _log.info("opening %s: %s, address %d, %s", self.port, self.protocol, self.address, settings)
@@ -144,6 +144,7 @@ class Connection:
 def load(port: str, protocol: str = ProtocolKind.AUTO.value) -> None:
     """Import what is imported when it is needed, before it is: Ctrl-C during an import could get lost."""
     with interrupts_wait():
+        importlib.import_module("servomex.opening")
         if protocol != ProtocolKind.CONTINUOUS_ASCII:
             importlib.import_module("servomex.detect")
             importlib.import_module("servomex.modbus")

@@ -27,7 +27,6 @@ from servomex.cli.results import Source
 from servomex.cli.tallies import Cadence, Tally
 from servomex.enums import ProtocolKind
 from servomex.errors import ErrorContext, ServomexProtocolUnsupportedError
-from servomex.link import SerialLink
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -240,16 +239,16 @@ def _session(request: Connection) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _port(request: Connection) -> Iterator[SerialLink]:
+def _port(request: Connection) -> "Iterator[servomex.SerialLink]":
     """Open the port without an analyser."""
     load(request.port, ProtocolKind.CONTINUOUS_ASCII)
-    link = SerialLink(request.port, request.settings, gap=request.gap, trace=request.trace)
+    link = servomex.SerialLink(request.port, request.settings, gap=request.gap, trace=request.trace)
     with link, link.lock_held():
         yield link
 
 
 @contextlib.contextmanager
-def _modbus(request: Connection, what: str) -> Iterator[servomex.Analyzer]:
+def _modbus(request: Connection, what: str) -> "Iterator[servomex.Analyzer]":
     """Open an analyser that must be in a Modbus mode.
 
     Raises:
@@ -263,7 +262,7 @@ def _modbus(request: Connection, what: str) -> Iterator[servomex.Analyzer]:
         yield analyzer
 
 
-def _source(request: Connection, analyzer: servomex.Analyzer) -> Source:
+def _source(request: Connection, analyzer: "servomex.Analyzer") -> Source:
     modbus = analyzer.protocol is not ProtocolKind.CONTINUOUS_ASCII
     return Source(analyzer.link.port, analyzer.protocol, request.address if modbus else None)
 

@@ -217,7 +217,7 @@ def _tell_failures(results: "Sequence[DiscoveryResult]", quiet: bool) -> None:
         raise _failure(errors)
 
 
-def _failure(errors: list[servomex.ServomexError]) -> CommandError:
+def _failure(errors: "list[servomex.ServomexError]") -> CommandError:
     """Give the error that ends the command where all ports failed: what they have in common."""
     if not errors:
         return PortError(present_text())

@@ -3,14 +3,16 @@
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 
 from servomex import registers
 from servomex.enums import ProtocolKind
-from servomex.link import SerialLink
 from servomex.traffic import Message, TrafficDecoder, crc16
+
+if TYPE_CHECKING:
+    from servomex.link import SerialLink
 
 MESSAGE_SILENCE_S = 0.05
 """Silence that ends a message. Adapters and networks may pause for some milliseconds within one."""
@@ -27,7 +29,7 @@ Verdict = Literal["echoes", "does not echo", "cannot tell"]
 _ON_AND_WIRED = "check that the analyser is on, its mode, address and serial settings, and the wiring"
 
 
-def messages(link: SerialLink, until: float | None = None) -> Iterator[tuple[datetime, Message]]:
+def messages(link: "SerialLink", until: float | None = None) -> Iterator[tuple[datetime, Message]]:
     """Give each message that passes on an open port with its arrival, UTC. Nothing is sent.
 
     Args:
@@ -68,7 +70,7 @@ class Echo:
     advice: str
 
 
-def echo(link: SerialLink, address: int, framings: Iterable[ProtocolKind], wait_s: float = ECHO_WAIT_S) -> Echo:
+def echo(link: "SerialLink", address: int, framings: Iterable[ProtocolKind], wait_s: float = ECHO_WAIT_S) -> Echo:
     """Send a read and look whether it comes back; in each framing until an analyser answers.
 
     Args:
@@ -100,7 +102,7 @@ def read_request(address: int, framing: ProtocolKind) -> bytes:
     return body + crc16(body).to_bytes(2, "little")
 
 
-def _collect(link: SerialLink, wait_s: float) -> bytes:
+def _collect(link: "SerialLink", wait_s: float) -> bytes:
     """Read until the line has fallen silent again."""
     received, now = b"", time.monotonic()
     limit, end = now + wait_s, now + wait_s + LONGEST_ECHO_S

@@ -157,7 +157,7 @@ def _run(request: _Request, tally: Tally) -> int:
     return ALARM
 
 
-def _readings(request: _Request, analyzer: servomex.Analyzer, tally: Tally) -> Iterator[Frame]:
+def _readings(request: _Request, analyzer: "servomex.Analyzer", tally: Tally) -> Iterator[Frame]:
     """Give the reading that was made on opening, then one at each deadline; failed ones are reported."""
     started = time.monotonic()
     yield analyzer.snapshot()
@@ -181,7 +181,7 @@ def _readings(request: _Request, analyzer: servomex.Analyzer, tally: Tally) -> I
             yield frame
 
 
-def _patience(request: _Request, analyzer: servomex.Analyzer) -> float | None:
+def _patience(request: _Request, analyzer: "servomex.Analyzer") -> float | None:
     """Give the timeout of a reading: until the period of the broadcasts is known, that of the first of them."""
     unknown = analyzer.protocol is ProtocolKind.CONTINUOUS_ASCII and analyzer.period_s is None
     return request.listen if unknown and request.timeout is None else None

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,7 +23,9 @@ from servomex.cli.connection import Connection, channels_option, connection_opti
 from servomex.cli.logs import warnings_on_stderr
 from servomex.durations import parse_duration
 from servomex.errors import ServomexError, ServomexSinkError, ServomexValidationError
-from servomex.recorder import Recorder
+
+if TYPE_CHECKING:
+    from servomex.recorder import Recorder
 
 TICK_S = 0.5
 """How often what is shown on a terminal is brought up to date."""
@@ -95,6 +97,8 @@ def record(
     options: dict[str, Any] = {"append": append, "overwrite": overwrite, "flush_s": flush}
     if rotate is not None:
         options["rotate"] = rotate
+    with interrupts_wait():
+        from servomex.recorder import Recorder
     _check(targets, options)
     with request.logs(), request.open(channels) as analyzer, _warnings(request):
         recorder = Recorder(
@@ -124,7 +128,7 @@ def _check(targets: tuple[str, ...], options: dict[str, Any]) -> None:
         RequestError: One of them cannot be written.
     """
     with interrupts_wait():
-        from servomex.sinks import check_target  # Ctrl-C during an import could get lost
+        from servomex.sinks import check_target
     for target in targets:
         try:
             check_target(target, **options)
@@ -137,7 +141,7 @@ def _warnings(request: Connection) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext() if request.quiet or request.verbose else warnings_on_stderr()
 
 
-def _show(recorder: Recorder, analyzer: servomex.Analyzer, *, quiet: bool) -> None:
+def _show(recorder: "Recorder", analyzer: "servomex.Analyzer", *, quiet: bool) -> None:
     """Wait for the end; on a terminal, show how far it is."""
     if quiet or sys.stderr is None or not sys.stderr.isatty():
         while not recorder.join(TICK_S):
@@ -155,7 +159,7 @@ def _show(recorder: Recorder, analyzer: servomex.Analyzer, *, quiet: bool) -> No
         click.echo(err=True)
 
 
-def _slots(recorder: Recorder) -> Iterator[int]:
+def _slots(recorder: "Recorder") -> Iterator[int]:
     """Give how many readings were accounted for, now and then until the end."""
     ended = False
     while not ended:
@@ -163,7 +167,7 @@ def _slots(recorder: Recorder) -> Iterator[int]:
         yield recorder.summary.slots
 
 
-def _values(analyzer: servomex.Analyzer) -> str:
+def _values(analyzer: "servomex.Analyzer") -> str:
     try:
         frame = analyzer.snapshot()
     except ServomexError:
@@ -171,7 +175,7 @@ def _values(analyzer: servomex.Analyzer) -> str:
     return "".join(f"; {item.channel} {item.value} {item.unit_text}" for item in frame)
 
 
-def _counts(recorder: Recorder) -> str:
+def _counts(recorder: "Recorder") -> str:
     summary = recorder.summary
     return (
         f"{summary.emitted} readings, {summary.errors} failed, {summary.late} late, {summary.dropped} dropped, "
@@ -179,7 +183,7 @@ def _counts(recorder: Recorder) -> str:
     )
 
 
-def _summary(recorder: Recorder) -> str:
+def _summary(recorder: "Recorder") -> str:
     summary = recorder.summary
     p50_s, p99_s = summary.tick_p50_s, summary.tick_p99_s
     drift = "" if p50_s is None or p99_s is None else f"; began late by {p50_s * 1e3:.1f} ms (median), "

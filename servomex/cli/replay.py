@@ -21,16 +21,13 @@ from servomex.cli.common import (
 from servomex.cli.connection import load
 from servomex.cli.read import Tally
 from servomex.cli.showing import writer_for
-from servomex.continuous import ContinuousReader
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import ServomexConnectionError, ServomexError, ServomexTimeoutError
-from servomex.link import SerialLink
 from servomex.models import Frame
-from servomex.opening import OPENING_S
-from servomex.queues import FrameQueue
 from servomex.registers import REGISTERS, Span
 
 if TYPE_CHECKING:
+    from servomex.queues import FrameQueue
     from servomex.simulator.recording import Recording, Section
     from servomex.simulator.replay import ReplayLine
 
@@ -122,8 +119,8 @@ def _hear(line: "ReplayLine", tally: Tally, output_format: str) -> None:
     """Show every broadcast of a recording."""
     recording = line.recording
     load(line.url, ProtocolKind.CONTINUOUS_ASCII)
-    with SerialLink(line.url, recording.settings, gap=recording.gap_s) as link:
-        reader = ContinuousReader(link)
+    with servomex.SerialLink(line.url, recording.settings, gap=recording.gap_s) as link:
+        reader = servomex.ContinuousReader(link)
         queue = reader.subscribe(QUEUE)
         reader.start()
         with servomex.Analyzer(link, reader, owns_link=False) as analyzer:
@@ -136,7 +133,9 @@ def _hear(line: "ReplayLine", tally: Tally, output_format: str) -> None:
                 tally.dropped = analyzer.dropped_frames
 
 
-def _broadcasts(line: "ReplayLine", reader: ContinuousReader, queue: FrameQueue, tally: Tally) -> Iterator[Frame]:
+def _broadcasts(
+    line: "ReplayLine", reader: "servomex.ContinuousReader", queue: "FrameQueue", tally: Tally
+) -> Iterator[Frame]:
     """Give the frames until the end of the recording, and those that are still waiting then."""
     ended = False
     while len(queue) or not ended:
@@ -172,8 +171,10 @@ def _ask(line: "ReplayLine", reads: _Reads, tally: Tally, output_format: str) ->
             tally.dropped = analyzer.dropped_frames
 
 
-def _polls(line: "ReplayLine", reads: _Reads, analyzer: servomex.Analyzer, tally: Tally) -> Iterator[Frame]:
+def _polls(line: "ReplayLine", reads: _Reads, analyzer: "servomex.Analyzer", tally: Tally) -> Iterator[Frame]:
     """Read whenever the recording was about to read values, as long as it did."""
+    from servomex.opening import OPENING_S
+
     waiting = collections.deque(reads.sections)
     while True:
         while waiting and waiting[0][0] < line.position:

@@ -10,7 +10,7 @@ from servomex.models import Frame
 FORMATS = ("table", "csv", "json", "influx")
 
 
-def writer_for(output_format: str, analyzer: servomex.Analyzer) -> Callable[[Frame], None]:
+def writer_for(output_format: str, analyzer: "servomex.Analyzer") -> Callable[[Frame], None]:
     """Give what writes a frame to stdout in the format that is asked for."""
     if output_format == "table":
         return _table_writer(analyzer)
@@ -20,7 +20,7 @@ def writer_for(output_format: str, analyzer: servomex.Analyzer) -> Callable[[Fra
     return lambda frame: write_data(write(frame, analyzer.name))
 
 
-def _table_writer(analyzer: servomex.Analyzer) -> Callable[[Frame], None]:
+def _table_writer(analyzer: "servomex.Analyzer") -> Callable[[Frame], None]:
     title = one_line(f"{analyzer.link.port}, {analyzer.protocol}")
     if analyzer.client is not None:
         title += f", address {analyzer.client.address}"

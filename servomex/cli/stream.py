@@ -5,12 +5,10 @@ from typing import Any
 import click
 
 import servomex
-from servomex.cli.common import EXIT_CODES, Program, check_rate, note, stop_code
+from servomex.cli.common import EXIT_CODES, Program, check_rate, interrupts_wait, note, stop_code
 from servomex.cli.connection import Connection, channels_option, connection_options
 from servomex.cli.showing import FORMATS, writer_for
 from servomex.models import Frame
-from servomex.recording import BUFFER
-from servomex.subscription import frames_of
 
 _MORE = """\b
 Examples:
@@ -49,6 +47,9 @@ def stream(
     """
     request = Connection(**given)
     code = taken = 0
+    with interrupts_wait():
+        from servomex.recording import BUFFER
+        from servomex.subscription import frames_of
     with request.logs(), request.open(channels) as analyzer:
         show = writer_for(output_format, analyzer)
         with frames_of(analyzer, rate, BUFFER) as frames:
