@@ -37,6 +37,8 @@ STALL_S = 1.0
 """When the thread did not run for so long, what waited in the port is of unknown age and is dropped."""
 BACKLOG_S = 1.0
 """After such a stall, input is dropped for so long, or until the line has been silent for a moment."""
+LISTEN_S = 0.1
+"""While nothing comes, the thread looks this often whether it is to end."""
 LOCK_WAIT_S = 5.0
 """How long the thread waits for others who talk on the port when it starts."""
 
@@ -58,7 +60,7 @@ class _Turn:
 
 
 def _wall_s() -> float:
-    return datetime.now(UTC).timestamp()
+    return time.time()
 
 
 class ContinuousReader:
@@ -212,7 +214,7 @@ class ContinuousReader:
                 if self.link.generation != generation:
                     generation = self.link.generation
                     self._restart()
-                data = self.link.read(time.monotonic() + READ_TICK_S)
+                data = self.link.read(time.monotonic() + LISTEN_S)
             except ServomexError as error:
                 self._fail(error)
                 if self.link.is_closed or not self._wait_to_retry(stopping):

@@ -415,5 +415,5 @@ def test_importing_the_package_does_not_import_pymodbus() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert issubclass(servomex.ModbusClient, object)
     with pytest.raises(AttributeError):
-        _ = servomex.NoSuchName
+        _ = servomex.NoSuchName  # type: ignore[attr-defined]
     assert issubclass(ServomexError, Exception)
