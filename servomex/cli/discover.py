@@ -115,7 +115,7 @@ def _check_protocols(_ctx: click.Context, _option: click.Parameter, value: str) 
     show_default=True,
     help="How long to listen for a broadcast at each speed, and again when one shows itself.",
 )
-@option(
+@click.option(
     "--format",
     "output_format",
     type=click.Choice(["table", "json"]),

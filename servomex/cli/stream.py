@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 import servomex
-from servomex.cli.common import EXIT_CODES, Program, check_rate, interrupts_wait, note, stop_code
+from servomex.cli.common import EXIT_CODES, Program, check_rate, interrupts_wait, note, option, stop_code
 from servomex.cli.connection import Connection, channels_option, connection_options
 from servomex.cli.showing import FORMATS, writer_for
 from servomex.models import Frame
@@ -28,7 +28,7 @@ Examples:
     help="Readings per second over Modbus, up to 1000; 1 when left out. In continuous mode each broadcast.",
 )
 @click.option("--count", type=click.IntRange(1), help="End after so many readings, failed ones included.")
-@click.option(
+@option(
     "--format",
     "output_format",
     type=click.Choice(FORMATS),
