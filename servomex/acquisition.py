@@ -1,7 +1,6 @@
 """Acquisition: the thread that takes readings at fixed moments, or each broadcast, and hands them on in order."""
 
 import contextlib
-import statistics
 import threading
 import time
 from collections import deque
@@ -88,10 +87,8 @@ class AcquisitionSummary:
         self._ticks.append(drift_s)
 
     def _quantile(self, percent: int) -> float | None:
-        ticks = list(self._ticks)
-        if len(ticks) < 2:
-            return ticks[0] if ticks else None
-        return statistics.quantiles(ticks, n=100, method="inclusive")[percent - 1]
+        ticks = sorted(self._ticks)
+        return ticks[-(-len(ticks) * percent // 100) - 1] if ticks else None
 
 
 @attrs.frozen(kw_only=True)

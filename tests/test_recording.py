@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 from servomex import (
+    AcquisitionSummary,
     Analyzer,
     OverflowPolicy,
     ProtocolKind,
@@ -265,6 +266,17 @@ class TestRequests:
     def test_what_cannot_be_is_refused_before_anything_starts(self, options: dict[str, float]) -> None:
         with pytest.raises(ServomexValidationError):
             record(OwnSource(), **options)  # type: ignore[arg-type]
+
+
+def test_lateness_is_told_as_what_so_many_of_a_hundred_keep() -> None:
+    summary = AcquisitionSummary()
+    assert (summary.tick_p50_s, summary.tick_p99_s) == (None, None)
+    summary.note_tick(7.0)
+    assert (summary.tick_p50_s, summary.tick_p99_s) == (7.0, 7.0)
+    summary = AcquisitionSummary()
+    for drift in reversed(range(1, 201)):
+        summary.note_tick(float(drift))
+    assert (summary.tick_p50_s, summary.tick_p99_s, summary.max_drift_s) == (100.0, 198.0, 200.0)
 
 
 def test_a_run_may_take_weeks() -> None:
