@@ -1,0 +1,121 @@
+"""``python -m tests.benchmarks [NAME...]``: tables on stdout, progress on stderr when that is a terminal."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks import (
+    broadcasting,
+    detection,
+    files,
+    managing,
+    memory,
+    parsing,
+    recorders,
+    startup,
+    sweeps,
+)
+from tests.benchmarks.figures import Result, table
+from tests.benchmarks.machine import Settings, facts
+
+Benchmark = Callable[[Settings], Iterator[Result]]
+BENCHMARKS: dict[str, Benchmark] = {
+    "parse": parsing.parse,
+    "split": parsing.split,
+    "sweep": sweeps.sweep,
+    "cost": sweeps.cost,
+    "latency": broadcasting.latency,
+    "throughput": broadcasting.throughput,
+    "idle": broadcasting.idle,
+    "auto": detection.auto,
+    "recorder": recorders.recorder,
+    "sinks": files.sinks,
+    "load": files.loading,
+    "manager": managing.manager,
+    "startup": startup.startup,
+    "memory": memory.memory,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run benchmarks.
+
+    Returns:
+        0, or 1 when one of them failed. A goal that is missed is no failure.
+    """
+    wanted = _parsed(arguments)
+    if wanted.list:
+        _write("".join(f"{name:12}{_title(benchmark)}\n" for name, benchmark in BENCHMARKS.items()))
+        return 0
+    report: dict[str, Any] = {"machine": facts(), "quick": wanted.quick, "benchmarks": {}}
+    _write(f"{_machine_line(report['machine'])}\n")
+    for name in wanted.names or BENCHMARKS:
+        report["benchmarks"][name] = _run(name, wanted.quick)
+    if wanted.json is not None:
+        wanted.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return int(any("error" in found for found in report["benchmarks"].values()))
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which; all of them when left out")
+    parser.add_argument(
+        "-j", "--json", type=Path, metavar="FILE", help="write all figures, and the machine, there"
+    )
+    parser.add_argument("-l", "--list", action="store_true", help="list the benchmarks and end")
+    parser.add_argument("-q", "--quick", action="store_true", help="see that they work, rather than measure")
+    wanted = parser.parse_args(arguments)
+    unknown = [name for name in wanted.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"there is no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
+    return wanted
+
+
+def _run(name: str, quick: bool) -> dict[str, Any]:
+    """Run one, write its table, and give its figures and how it ended."""
+    benchmark, results, error = BENCHMARKS[name], list[Result](), None
+    begun = time.monotonic()
+    try:
+        for result in benchmark(Settings(quick, lambda text: _progress(f"{name}: {text}"))):
+            results.append(result)
+    except Exception as failure:
+        error = f"{type(failure).__name__}: {failure}"
+    seconds = time.monotonic() - begun
+    _progress("")
+    lines = [f"{name}: {_title(benchmark)} ({seconds:.0f} s)", *(table(results) if results else [])]
+    _write("\n" + "\n".join(lines) + "\n")
+    if error is not None:
+        sys.stderr.write(f"Error: benchmark {name} failed: {error}\n")
+    found = {"seconds": round(seconds, 1), "figures": [item.as_dict() for item in results]}
+    return found if error is None else {**found, "error": error}
+
+
+def _title(benchmark: Benchmark) -> str:
+    return (benchmark.__doc__ or "").partition("\n")[0].rstrip(".")
+
+
+def _machine_line(machine: dict[str, Any]) -> str:
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items() if version)
+    return (
+        f"{machine['implementation']} {machine['python']}, {machine['cpu_count']} cores, {machine['platform']}\n"
+        f"{packages}"
+    )
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _progress(text: str) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""What a benchmark measures: figures with their spread, bounds and goals, and the table of them."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+
+@attrs.frozen
+class Goal:
+    """What a figure is to reach.
+
+    Attributes:
+        limit: What the median is to stay below, or to reach.
+        least: It is to reach the limit, rather than to stay below it.
+        over_bound: Not the median is meant, but by how many percent it lies over the bound.
+    """
+
+    limit: float
+    least: bool = False
+    over_bound: bool = False
+
+    def __str__(self) -> str:
+        percent = " % over" if self.over_bound else ""
+        return f"{'>=' if self.least else '<'} {self.limit:g}{percent}"
+
+    def is_met(self, value: float) -> bool:
+        """Whether a value is good enough."""
+        return value >= self.limit if self.least else value < self.limit
+
+
+@attrs.frozen
+class Figure:
+    """One figure: the median of what was measured, and between which values the middle half of it lies.
+
+    Attributes:
+        name: What was measured, unique in its benchmark.
+        unit: Its unit.
+        median: The median; the value itself when there is only one.
+        low: First quartile.
+        high: Third quartile.
+        count: How many values it is made of.
+        bound: What physics allows at best, in the same unit; ``None`` where there is no such bound.
+        goal: What it is to reach; ``None`` where nothing is promised.
+    """
+
+    name: str
+    unit: str
+    median: float
+    low: float
+    high: float
+    count: int
+    bound: float | None = None
+    goal: Goal | None = None
+
+    @property
+    def over_bound(self) -> float | None:
+        """By how many percent the median lies over the bound."""
+        return None if self.bound is None else 100 * (self.median / self.bound - 1)
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is met; ``None`` without one."""
+        if self.goal is None:
+            return None
+        value = self.over_bound if self.goal.over_bound else self.median
+        return value is not None and self.goal.is_met(value)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give it for JSON."""
+        facts = attrs.asdict(self, recurse=False)
+        return {**facts, "goal": None if self.goal is None else str(self.goal), "met": self.met}
+
+
+@attrs.frozen
+class Skipped:
+    """Something that could not be measured here.
+
+    Attributes:
+        name: What.
+        why: Why not.
+    """
+
+    name: str
+    why: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give it for JSON."""
+        return attrs.asdict(self)
+
+
+Result = Figure | Skipped
+
+
+def figure(
+    name: str, unit: str, values: Sequence[float], *, bound: float | None = None, goal: Goal | None = None
+) -> Figure:
+    """Make a figure of everything that was measured."""
+    low, median, high = quartiles(values)
+    return Figure(name, unit, median, low, high, len(values), bound, goal)
+
+
+def quantile(values: Sequence[float], percent: int) -> float:
+    """The value that so many percent of the values do not exceed."""
+    if len(values) == 1:
+        return values[0]
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """First quartile, median and third quartile."""
+    return quantile(values, 25), statistics.median(values), quantile(values, 75)
+
+
+def tail(
+    name: str, unit: str, values: Sequence[float], *, goal: Goal | None = None, goal_percent: int = 99
+) -> list[Figure]:
+    """Give median, 99 % and maximum as figures of their own; the goal goes to the one of ``goal_percent``."""
+    return [
+        figure(f"{name}, p50", unit, values),
+        _single(f"{name}, p99", unit, quantile(values, 99), len(values), goal if goal_percent == 99 else None),
+        _single(f"{name}, max", unit, max(values), len(values)),
+    ]
+
+
+def _single(name: str, unit: str, value: float, count: int, goal: Goal | None = None) -> Figure:
+    return Figure(name, unit, value, value, value, count, None, goal)
+
+
+COLUMNS: tuple[tuple[str, Callable[[Figure], str]], ...] = (
+    ("median", lambda item: number(item.median)),
+    ("quartiles", lambda item: "" if item.low == item.high else f"{number(item.low)}..{number(item.high)}"),
+    ("n", lambda item: str(item.count)),
+    ("unit", lambda item: item.unit),
+    ("bound", lambda item: "" if item.bound is None else number(item.bound)),
+    ("over", lambda item: "" if item.over_bound is None else f"{item.over_bound:+.1f} %"),
+    ("goal", lambda item: "" if item.goal is None else f"{item.goal}: {'met' if item.met else 'MISSED'}"),
+)
+
+
+def number(value: float) -> str:
+    """Write a number with four digits that count, and without an exponent."""
+    if value == 0 or abs(value) >= 1000:
+        return f"{value:.0f}"
+    return f"{value:.4g}" if abs(value) >= 0.001 else f"{value:.5f}"
+
+
+def table(results: Sequence[Result]) -> list[str]:
+    """Write figures as the lines of a table; columns that nothing fills are left out."""
+    figures = [item for item in results if isinstance(item, Figure)]
+    used = [column for column in COLUMNS if any(column[1](item) for item in figures)]
+    rows = [["figure", *(title for title, _ in used)]]
+    for item in results:
+        cells = [text(item) for _, text in used] if isinstance(item, Figure) else [f"skipped: {item.why}"]
+        rows.append([item.name, *cells])
+    full = [row for row in rows if len(row) == len(rows[0])]
+    widths = [max(map(len, column)) for column in zip(*full, strict=True)]
+    widths[0] = max(len(row[0]) for row in rows)
+    return [_line(row, widths) for row in rows]
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip()
