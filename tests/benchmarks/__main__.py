@@ -19,7 +19,7 @@ from tests.benchmarks import (
     startup,
     sweeps,
 )
-from tests.benchmarks.figures import Result, table
+from tests.benchmarks.figures import Result, Skipped, Unavailable, table
 from tests.benchmarks.machine import Settings, facts
 
 Benchmark = Callable[[Settings], Iterator[Result]]
@@ -82,6 +82,8 @@ def _run(name: str, quick: bool) -> dict[str, Any]:
     try:
         for result in benchmark(Settings(quick, lambda text: _progress(f"{name}: {text}"))):
             results.append(result)
+    except Unavailable as missing:
+        results.append(Skipped("all others", str(missing)))
     except Exception as failure:
         error = f"{type(failure).__name__}: {failure}"
     seconds = time.monotonic() - begun

@@ -19,6 +19,7 @@ import attrs
 
 from servomex.simulator import PtyServer, VirtualAnalyzer, VirtualLine
 from servomex.telegram import format_frame
+from tests.benchmarks.figures import Unavailable
 from tests.benchmarks.machine import ROOT, environment
 from tests.benchmarks.samples import numbered_frames
 
@@ -55,7 +56,13 @@ class FarEnd:
 
 @contextlib.contextmanager
 def far_end(job: str, **options: Any) -> Iterator[FarEnd]:
-    """Start a process that serves or sends, and end it."""
+    """Start a process that serves or sends, and end it.
+
+    Raises:
+        Unavailable: This system has no pseudo-terminals.
+    """
+    if not hasattr(os, "openpty"):
+        raise Unavailable("this system has no pseudo-terminals")
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.benchmarks.far_end", job, json.dumps(options)],
         cwd=ROOT,

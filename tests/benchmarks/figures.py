@@ -69,8 +69,7 @@ class Figure:
 
     def as_dict(self) -> dict[str, Any]:
         """Give it for JSON."""
-        facts = attrs.asdict(self, recurse=False)
-        return {**facts, "goal": None if self.goal is None else str(self.goal), "met": self.met}
+        return {**attrs.asdict(self), "over_bound": self.over_bound, "met": self.met}
 
 
 @attrs.frozen
@@ -91,6 +90,18 @@ class Skipped:
 
 
 Result = Figure | Skipped
+
+
+class Unavailable(Exception):  # noqa: N818 (it is no error of anybody)
+    """This system lacks what a benchmark needs."""
+
+
+def read_back(item: dict[str, Any]) -> Result:
+    """Make a result of what its ``as_dict`` gave."""
+    if "why" in item:
+        return Skipped(**item)
+    kept = {name: value for name, value in item.items() if name not in ("over_bound", "met")}
+    return Figure(**{**kept, "goal": None if kept["goal"] is None else Goal(**kept["goal"])})
 
 
 def figure(
@@ -154,11 +165,7 @@ def table(results: Sequence[Result]) -> list[str]:
     for item in results:
         cells = [text(item) for _, text in used] if isinstance(item, Figure) else [f"skipped: {item.why}"]
         rows.append([item.name, *cells])
-    full = [row for row in rows if len(row) == len(rows[0])]
-    widths = [max(map(len, column)) for column in zip(*full, strict=True)]
-    widths[0] = max(len(row[0]) for row in rows)
-    return [_line(row, widths) for row in rows]
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip()
+    widths = [max(len(row[0]) for row in rows)]
+    widths += [max(len(text(item)) for item in figures) for _, text in used]
+    widths = [max(width, len(title)) for width, title in zip(widths, rows[0], strict=True)]
+    return ["  ".join(map(str.ljust, row, [*widths, 0])).rstrip() for row in rows]

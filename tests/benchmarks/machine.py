@@ -43,6 +43,7 @@ def facts() -> dict[str, Any]:
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
         "platform": platform.platform(),
+        "system": platform.system(),
         "machine": platform.machine(),
         "packages": {name: version_of(name) for name in PACKAGES},
     }
