@@ -20,7 +20,7 @@ from tests.benchmarks import (
     sweeps,
 )
 from tests.benchmarks.figures import Result, Skipped, Unavailable, table
-from tests.benchmarks.machine import Settings, facts
+from tests.benchmarks.machine import Settings, described, facts
 
 Benchmark = Callable[[Settings], Iterator[Result]]
 BENCHMARKS: dict[str, Benchmark] = {
@@ -52,11 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _write("".join(f"{name:12}{_title(benchmark)}\n" for name, benchmark in BENCHMARKS.items()))
         return 0
     report: dict[str, Any] = {"machine": facts(), "quick": wanted.quick, "benchmarks": {}}
-    _write(f"{_machine_line(report['machine'])}\n")
+    _write("\n".join(described(report["machine"])) + "\n")
     for name in wanted.names or BENCHMARKS:
         report["benchmarks"][name] = _run(name, wanted.quick)
-    if wanted.json is not None:
-        wanted.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        if wanted.json is not None:  # after each, since all of them take a while
+            wanted.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return int(any("error" in found for found in report["benchmarks"].values()))
 
 
@@ -100,14 +100,6 @@ def _title(benchmark: Benchmark) -> str:
     return (benchmark.__doc__ or "").partition("\n")[0].rstrip(".")
 
 
-def _machine_line(machine: dict[str, Any]) -> str:
-    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items() if version)
-    return (
-        f"{machine['implementation']} {machine['python']}, {machine['cpu_count']} cores, {machine['platform']}\n"
-        f"{packages}"
-    )
-
-
 def _write(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
@@ -120,4 +112,7 @@ def _progress(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -39,7 +39,7 @@ def facts() -> dict[str, Any]:
     """What the figures depend on."""
     return {
         "cpu_count": os.cpu_count(),
-        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "busy_processes": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
         "platform": platform.platform(),
@@ -47,6 +47,17 @@ def facts() -> dict[str, Any]:
         "machine": platform.machine(),
         "packages": {name: version_of(name) for name in PACKAGES},
     }
+
+
+def described(machine: dict[str, Any]) -> list[str]:
+    """Write these facts as lines."""
+    busy = "" if machine["busy_processes"] is None else f", {machine['busy_processes']} processes busy before it"
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items() if version)
+    return [
+        f"machine  {machine['cpu_count']} cores, {machine['machine']}, {machine['system']}{busy}",
+        f"python   {machine['implementation']} {machine['python']}",
+        f"with     {packages}",
+    ]
 
 
 def version_of(package: str) -> str | None:

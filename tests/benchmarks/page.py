@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.figures import read_back, table
-from tests.benchmarks.machine import ROOT
+from tests.benchmarks.machine import ROOT, described
 
 PAGE = ROOT / "docs" / "performance.rst"
 COMMAND = "$ python -m tests.benchmarks "
-MACHINE = "machine  "
 INDENT = "    "
 _BLOCK = re.compile(r"(?<=\.\. code-block:: text\n\n)(?: {4}.*\n|\n(?= {4}))+")
 
@@ -26,8 +25,8 @@ def refilled(text: str, report: dict[str, Any]) -> str:
     def fresh(block: re.Match[str]) -> str:
         first = block[0].partition("\n")[0].removeprefix(INDENT)
         found = report["benchmarks"].get(first.removeprefix(COMMAND))
-        if first.startswith(MACHINE):
-            lines = _machine(report["machine"])
+        if first.startswith("machine "):
+            lines = described(report["machine"])
         elif first.startswith(COMMAND) and found is not None:
             lines = [first, *table([read_back(item) for item in found["figures"]])]
         else:
@@ -35,15 +34,6 @@ def refilled(text: str, report: dict[str, Any]) -> str:
         return "".join(f"{INDENT}{line}\n" for line in lines)
 
     return _BLOCK.sub(fresh, text)
-
-
-def _machine(machine: dict[str, Any]) -> list[str]:
-    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items() if version)
-    return [
-        f"{MACHINE}{machine['cpu_count']} cores, {machine['machine']}, {machine['system']}",
-        f"{'python':{len(MACHINE)}}{machine['implementation']} {machine['python']}",
-        f"{'with':{len(MACHINE)}}{packages}",
-    ]
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def analyser_with(channels: str) -> VirtualAnalyzer:
     names = iter(NAMES)
     return VirtualAnalyzer(
         [
-            VirtualChannel(ChannelId(item), "" if item[0] == "E" else next(names), "%", constant(20.9))
+            VirtualChannel(ChannelId(item), "" if item[0] == "E" else next(names), "%", constant(20.376))
             for item in channels.split()
         ],
         mode="continuous",
