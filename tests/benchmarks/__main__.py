@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from tests.benchmarks import (
     broadcasting,
     detection,
@@ -53,8 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     report: dict[str, Any] = {"machine": facts(), "quick": wanted.quick, "benchmarks": {}}
     _write("\n".join(described(report["machine"])) + "\n")
+    settings = Settings(wanted.quick, wanted.seconds)
     for name in wanted.names or BENCHMARKS:
-        report["benchmarks"][name] = _run(name, wanted.quick)
+        report["benchmarks"][name] = _run(name, settings)
         if wanted.json is not None:  # after each, since all of them take a while
             wanted.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return int(any("error" in found for found in report["benchmarks"].values()))
@@ -68,6 +71,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("-l", "--list", action="store_true", help="list the benchmarks and end")
     parser.add_argument("-q", "--quick", action="store_true", help="see that they work, rather than measure")
+    parser.add_argument("-s", "--seconds", type=float, help="how long 'idle' looks at a reader; 60 when left out")
     wanted = parser.parse_args(arguments)
     unknown = [name for name in wanted.names if name not in BENCHMARKS]
     if unknown:
@@ -75,12 +79,12 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     return wanted
 
 
-def _run(name: str, quick: bool) -> dict[str, Any]:
+def _run(name: str, settings: Settings) -> dict[str, Any]:
     """Run one, write its table, and give its figures and how it ended."""
     benchmark, results, error = BENCHMARKS[name], list[Result](), None
     begun = time.monotonic()
     try:
-        for result in benchmark(Settings(quick, lambda text: _progress(f"{name}: {text}"))):
+        for result in benchmark(attrs.evolve(settings, say=lambda text: _progress(f"{name}: {text}"))):
             results.append(result)
     except Unavailable as missing:
         results.append(Skipped("all others", str(missing)))

@@ -20,6 +20,7 @@ CALLBACK_MS = Goal(2.0)
 IDLE_PERCENT = Goal(0.3)
 BUFFER = 100_000
 WAIT_S = 60.0
+WAKES_EVERY_S = 0.05
 
 
 class Arrivals:
@@ -115,9 +116,9 @@ def _rate(first_ns: int, last_ns: int, count: int) -> float:
 
 def idle(settings: Settings) -> Iterator[Result]:
     """CPU of an analyser that is open in continuous mode, and that nobody asks."""
-    seconds = settings.choose(60, 1)
+    seconds = settings.choose(60, 1) if settings.idle_s is None else settings.idle_s
     for name, period in (("a broadcast every 2 s", 2.0), ("nothing comes", 3600.0)):
-        settings.say(f"{name}, {seconds} s")
+        settings.say(f"{name}, {seconds:g} s")
         with far_end("send", baudrate=BAUDRATE, period=period) as sender:
             with open_continuous(sender.ports[0], identify=False):
                 if period < 3600:
@@ -127,4 +128,20 @@ def idle(settings: Settings) -> Iterator[Result]:
                 time.sleep(seconds)
                 percent = usage.percent
             sender.go()
-        yield figure(f"open, {name}", "% of a core", [percent], goal=IDLE_PERCENT)
+        yield figure(f"servomex, {name}", "% of a core", [percent], goal=IDLE_PERCENT)
+    settings.say(f"pyserial alone, {seconds:g} s")
+    yield figure("pyserial alone, nothing comes", "% of a core", [_waiting_percent(seconds)])
+
+
+def _waiting_percent(seconds: float) -> float:
+    """What it costs to wait for a byte with pyserial, and to wake as often as the driver does."""
+    with (
+        far_end("send", period=3600.0) as sender,
+        serial.Serial(sender.ports[0], BAUDRATE, timeout=WAKES_EVERY_S) as port,
+    ):
+        usage = Usage()
+        while usage.wall_s < seconds:
+            port.read(1)
+        percent = usage.percent
+        sender.go()
+    return percent

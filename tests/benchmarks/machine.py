@@ -24,10 +24,12 @@ class Settings:
 
     Attributes:
         quick: To see that it works, rather than to measure.
+        idle_s: How long to look at a reader that nobody asks; what suits, when ``None``.
         say: Tells how far it is.
     """
 
     quick: bool = False
+    idle_s: float | None = None
     say: Callable[[str], object] = lambda _text: None
 
     def choose(self, full: Any, quick: Any) -> Any:
