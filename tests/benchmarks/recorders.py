@@ -48,7 +48,11 @@ def recorder(settings: Settings) -> Iterator[Result]:
                 yield from _recorded(f"{rate} Hz, {load}", rate, seconds, load)
             settings.say(f"bare thread, {load}")
             late = _bare_thread(REFERENCE_HZ, seconds)
-            yield from tail(f"bare thread at {REFERENCE_HZ} Hz, {load}", "ms late", late)
+            name = f"bare thread at {REFERENCE_HZ} Hz, {load}"
+            yield from tail(name, "ms late", late)
+            yield figure(
+                f"{name}, a period late", f"of {len(late)}", [sum(item > 1000 / REFERENCE_HZ for item in late)]
+            )
 
 
 def _recorded(name: str, rate: int, seconds: float, load: str) -> Iterator[Result]:
