@@ -21,7 +21,7 @@ Batches = Sequence[list[Sample]]
 
 def sinks(settings: Settings) -> Iterator[Result]:
     """Write rows in batches of one frame, and of a hundred."""
-    rows, rounds = settings.choose((20_000, 5), (500, 1))
+    rows, rounds = settings.choose((20_000, 3), (500, 1))
     for size in BATCHES:
         batches = sample_batches(rows // size, size)
         for suffix in SUFFIXES:
@@ -68,7 +68,7 @@ def _plain_json(path: Path, batches: Batches) -> None:
 
 def loading(settings: Settings) -> Iterator[Result]:
     """Read files back: as samples, and as a table."""
-    rows, rounds = settings.choose((20_000, 5), (500, 1))
+    rows, rounds = settings.choose((20_000, 3), (500, 1))
     readers: tuple[tuple[str, Callable[[Path], int]], ...] = (
         ("load", lambda path: sum(1 for _ in load(path))),
         ("to_pandas", lambda path: len(to_pandas(path))),
