@@ -26,7 +26,7 @@ def rounds(ports: list[str], protocol: str, period: float, rounds: int) -> dict[
     """Ask the analysers of many ports every so many seconds."""
     from servomex import ServomexManager
 
-    found: dict[str, Any] = {"rounds_ms": [], "grown_mib": []}
+    found: dict[str, Any] = {"rounds_ms": [], "a_port_mib": []}
     with ServomexManager() as manager:
         manager.add("first", ports[0], protocol=protocol)
         manager.poll()
@@ -36,7 +36,7 @@ def rounds(ports: list[str], protocol: str, period: float, rounds: int) -> dict[
         manager.poll()
         after_mib = resident_mib()
         if before_mib is not None and after_mib is not None and ports[1:]:
-            found["grown_mib"] = [(after_mib - before_mib) * len(ports) / len(ports[1:])]
+            found["a_port_mib"] = [(after_mib - before_mib) / len(ports[1:])]
         usage, never = Usage(), threading.Event()
         begun = time.monotonic()
         for number in range(1, rounds + 1):
