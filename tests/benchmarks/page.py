@@ -1,4 +1,4 @@
-"""Puts figures into docs/performance.rst: ``python -m tests.benchmarks.page FILE``, with the file of ``-j FILE``.
+"""Puts figures into docs/explanation/performance.rst: ``python -m tests.benchmarks.page FILE``, with the file of ``-j FILE``.
 
 A block of text whose first line is the command of a benchmark gets its table, and the one that begins with
 ``machine`` what it was measured on. What the file does not hold stays as it is.
@@ -13,7 +13,7 @@ from typing import Any
 from tests.benchmarks.figures import read_back, table
 from tests.benchmarks.machine import ROOT, described
 
-PAGE = ROOT / "docs" / "performance.rst"
+PAGE = ROOT / "docs" / "explanation" / "performance.rst"
 COMMAND = "$ python -m tests.benchmarks "
 INDENT = "    "
 _BLOCK = re.compile(r"(?<=\.\. code-block:: text\n\n)(?: {4}.*\n|\n(?= {4}))+")
