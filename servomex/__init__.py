@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         ServomexSinkError,
         ServomexSinkReadError,
         ServomexSinkSchemaError,
+        ServomexSinkSyncError,
         ServomexSinkWriteError,
         ServomexStaleError,
         ServomexTimeoutError,
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
         ServomexValidationError,
     )
     from servomex.link import SerialLink
-    from servomex.loading import load
+    from servomex.loading import load, load_metadata
     from servomex.manager import ServomexManager
     from servomex.modbus import ModbusClient
     from servomex.models import (
@@ -143,6 +144,7 @@ __all__ = [
     "ServomexSinkError",
     "ServomexSinkReadError",
     "ServomexSinkSchemaError",
+    "ServomexSinkSyncError",
     "ServomexSinkWriteError",
     "ServomexStaleError",
     "ServomexTimeoutError",
@@ -157,6 +159,7 @@ __all__ = [
     "discover_port",
     "find_devices",
     "load",
+    "load_metadata",
     "open_continuous",
     "open_device",
     "open_sink",
@@ -183,11 +186,11 @@ _NAMES = {
         "ServomexIllegalDataAddressError ServomexIllegalDataValueError ServomexIllegalFunctionError "
         "ServomexModbusError ServomexParseError ServomexProtocolError ServomexProtocolUnsupportedError "
         "ServomexSinkDependencyError ServomexSinkError ServomexSinkReadError ServomexSinkSchemaError "
-        "ServomexSinkWriteError ServomexStaleError ServomexTimeoutError ServomexTransportError "
-        "ServomexValidationError"
+        "ServomexSinkSyncError ServomexSinkWriteError ServomexStaleError ServomexTimeoutError "
+        "ServomexTransportError ServomexValidationError"
     ),
     "servomex.link": "SerialLink",
-    "servomex.loading": "load",
+    "servomex.loading": "load load_metadata",
     "servomex.manager": "ServomexManager",
     "servomex.modbus": "ModbusClient",
     "servomex.models": (

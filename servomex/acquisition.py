@@ -31,8 +31,6 @@ STOP_S = 30.0
 LOOK_S = 0.1
 """How often the thread looks at its stop request while it waits for a broadcast."""
 
-_SILENT = "no broadcast came: check that the analyser is on, its frame frequency, and the cable"
-
 
 @attrs.define
 class AcquisitionSummary:
@@ -45,12 +43,12 @@ class AcquisitionSummary:
         started_at: When it began, UTC.
         finished_at: When it ended, UTC; ``None`` while it runs.
         emitted: Readings that were handed on.
-        errors: Readings that failed; each was handed on as an error.
+        errors: Readings that failed, of several analysers at least one; each was handed on with its error.
         late: Moments that passed while the reading before them still went on; there is no reading of them.
         repeated: Moments at which there was nothing newer than at the one before.
         dropped: Readings that were given up because nobody took them in time.
         unwritten: Samples that were handed on and that a sink could not write, counted for each sink.
-        disconnects: How often the port was lost.
+        disconnects: How often the port of an analyser was lost; those of a manager's show as errors only.
         max_drift_s: The longest that a reading began after its moment.
     """
 
@@ -123,12 +121,14 @@ class Broadcasts(Generic[T]):
         frames: Where they are taken from.
         taken: Makes what is handed on of one.
         patience_s: After how many seconds without one that is an error.
+        trouble: Tells why none comes.
         release: Gives them up.
     """
 
     frames: FrameQueue
     taken: Callable[[Frame], T]
     patience_s: Callable[[], float]
+    trouble: Callable[[], ServomexError]
     release: Callable[[], object]
 
 
@@ -139,6 +139,7 @@ def broadcasts_of(reader: ContinuousReader, size: int, taken: Callable[[Frame], 
         frames=frames,
         taken=taken,
         patience_s=lambda: reader.fresh_s,
+        trouble=reader.trouble,
         release=lambda: reader.unsubscribe(frames),
     )
 
@@ -151,12 +152,16 @@ class Feed(Generic[T]):
         name: Names the thread.
         poll: Reads now; ``None`` when there is nothing newer than before.
         failed: Makes what is handed on in place of a reading that failed.
+        has_failed: Whether what is handed on tells of a failure, of one analyser of several as well.
+        closed: Whether nothing will be read any more.
         follow: Begins to collect broadcasts, for an acquisition without a rate.
     """
 
     name: str
     poll: Callable[[], T | None]
     failed: Callable[[ServomexError], T]
+    has_failed: Callable[[T], bool] = lambda _taken: False
+    closed: Callable[[], bool] = lambda: False
     follow: Callable[[], Broadcasts[T]] | None = None
 
 
@@ -306,13 +311,15 @@ class Acquisition(Generic[T]):
         except ServomexConfigurationError:
             raise
         except ServomexError as error:
+            if self._feed.closed():
+                raise
             self._hand_on_failure(error, stopping)
         else:
             self._lost = False
             if taken is None:
                 self.summary.repeated += 1
             else:
-                self._hand_on(taken, stopping, failed=False)
+                self._hand_on(taken, stopping, failed=self._feed.has_failed(taken))
 
     def _follow(self, stopping: threading.Event, source: Broadcasts[T]) -> None:
         """Hand on each broadcast as it comes. That none comes is an error as often as one would be due."""
@@ -321,7 +328,7 @@ class Acquisition(Generic[T]):
         finally:
             source.release()
             self._count_missed(source.frames)
-            while len(source.frames) and self.summary.slots != self._pace.count:  # what has come is part of it
+            while len(source.frames) and not self._is_enough():  # what has come is part of it
                 with contextlib.suppress(ServomexError):
                     self._hand_on(source.taken(source.frames.get(0)), stopping, failed=False)
 
@@ -333,7 +340,7 @@ class Acquisition(Generic[T]):
             except ServomexTimeoutError:
                 if time.monotonic() - heard > source.patience_s():
                     heard = time.monotonic()
-                    self._hand_on_failure(ServomexTimeoutError(_SILENT), stopping)
+                    self._hand_on_failure(source.trouble(), stopping)
             except ServomexConnectionError as error:
                 if source.frames.ended:
                     raise
@@ -351,17 +358,19 @@ class Acquisition(Generic[T]):
         self._seen_dropped, self._seen_losses = frames.dropped, frames.dropped_errors
 
     def _over(self, begun: float) -> bool:
-        taken, lasted_s = self.summary.slots, time.monotonic() - begun
-        count, duration_s = self._pace.count, self._pace.duration_s
-        return (count is not None and taken >= count) or (duration_s is not None and lasted_s >= duration_s)
+        duration_s = self._pace.duration_s
+        return self._is_enough() or (duration_s is not None and time.monotonic() - begun >= duration_s)
+
+    def _is_enough(self) -> bool:
+        return self._pace.count is not None and self.summary.slots >= self._pace.count
 
     def _hand_on_failure(self, error: ServomexError, stopping: threading.Event) -> None:
         if isinstance(error, ServomexConnectionError):
             self.summary.disconnects += not self._lost
             self._lost = True
-            if not self._reconnect:
-                raise error
         self._hand_on(self._feed.failed(error), stopping, failed=True)
+        if self._lost and not self._reconnect:
+            raise error
 
     def _hand_on(self, taken: T, stopping: threading.Event, *, failed: bool) -> None:
         self._count(failed=failed, number=1)

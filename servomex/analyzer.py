@@ -55,6 +55,7 @@ class Analyzer:
         name: Names the analyser in rows; the port and the address, unless it is set.
         reader: What receives the broadcasts; ``None`` over Modbus.
         client: What asks; ``None`` in continuous mode.
+        closed: Whether :meth:`close` was called.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Analyzer:
         owns_link: bool = True,
     ) -> None:
         self.link = link
-        self._closed = False
+        self.closed = False
         self.reader: ContinuousReader | None = None
         self.client: ModbusClient | None = None
         if isinstance(source, ContinuousReader):
@@ -345,9 +346,9 @@ class Analyzer:
 
     def close(self) -> None:
         """End the thread, if there is one, and close the port, if it was opened for this analyser."""
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
+        self.closed = True
         try:
             if self.reader:
                 self.reader.stop()
@@ -362,7 +363,7 @@ class Analyzer:
         self.close()
 
     def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
+        if not getattr(self, "closed", True):
             warnings.warn(
                 f"the analyser on {self.link.port} was never closed: use 'with', or call close()",
                 ResourceWarning,
@@ -397,7 +398,7 @@ class Analyzer:
 
     def _deadline(self, timeout: float | None) -> float:
         limit_s = self.timeout_s if timeout is None else seconds(timeout, "timeout")
-        if self._closed:
+        if self.closed:
             raise ServomexConnectionError("the analyser was closed", self._context())
         return time.monotonic() + limit_s
 

@@ -18,6 +18,7 @@ from servomex.errors import (
     ServomexTransportError,
 )
 from servomex.link import SerialLink
+from servomex.lock import Changes
 from servomex.models import Frame
 from servomex.ports import READ_TICK_S
 from servomex.queues import FrameQueue
@@ -93,7 +94,7 @@ class ContinuousReader:
         self._joined = False
         self._configuration: _Configuration | None = None
         self._unconfirmed: _Configuration | None = None
-        self._changed = threading.Condition()
+        self._changes = Changes()
         self._latest: Frame | None = None
         self._count = 0
         self._error: ServomexError | None = None
@@ -126,9 +127,9 @@ class ContinuousReader:
         try:
             self._worker.stop()
         finally:
-            with self._changed:
+            with self._changes.mutex:
                 self._error = self._error or ServomexConnectionError("the analyser was closed", self._context())
-                self._changed.notify_all()
+                self._changes.announce()
             self._end_queues()
 
     @property
@@ -139,7 +140,7 @@ class ContinuousReader:
     @property
     def period_s(self) -> float | None:
         """Seconds between broadcasts, as observed: the median of the last three; ``None`` before the second."""
-        with self._changed:
+        with self._changes.mutex:
             return sorted(self._intervals)[(len(self._intervals) - 1) // 2] if self._intervals else None
 
     @property
@@ -163,24 +164,26 @@ class ContinuousReader:
         """
         started = time.monotonic()
         limit_s = self.fresh_s if max_age is None else max_age
-        with self._changed:
-            seen = self._count
-            while True:
+        seen: int | None = None
+        while True:
+            with self._changes.mutex:
                 if self._error is not None:
                     raise type(self._error)(self._error.message, self._error.context)
                 frame = self._latest
+                seen = self._count if seen is None else seen
                 current = not wait_fresh and self._count > self._fresh_from and frame and frame.age_s <= limit_s
                 if frame is not None and (self._count > seen or current):
                     return frame
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     raise self._missing(frame, time.monotonic() - started)
-                self._changed.wait(remaining)
+                ticket = self._changes.ticket()
+            self._changes.wait(ticket, remaining)
 
     def subscribe(self, size: int = 100) -> FrameQueue:
         """Give a queue of ``size`` frames that gets every frame from now on, and every loss of the port."""
         queue = FrameQueue(size)
-        with self._changed:
+        with self._changes.mutex:
             if self._ended:
                 queue.close()
             else:
@@ -189,7 +192,7 @@ class ContinuousReader:
 
     def unsubscribe(self, queue: FrameQueue) -> None:
         """Close a queue and forget it."""
-        with self._changed:
+        with self._changes.mutex:
             if queue in self._queues:
                 self._queues.remove(queue)
         queue.close()
@@ -241,7 +244,7 @@ class ContinuousReader:
         return True
 
     def _end_queues(self) -> None:
-        with self._changed:
+        with self._changes.mutex:
             self._ended = True
             queues, self._queues = self._queues, []
         for queue in queues:
@@ -283,7 +286,7 @@ class ContinuousReader:
     def _accept(self, frame: Frame) -> None:
         if self._selected is not None:
             frame = frame.only(self._selected)
-        with self._changed:
+        with self._changes.mutex:
             interval_s = (frame.monotonic_ns - self._previous_ns) / 1e9 if self._previous_ns else 0.0
             if interval_s > BURST_S:
                 self._intervals.append(interval_s)
@@ -291,7 +294,7 @@ class ContinuousReader:
             self._latest = frame
             self._count += 1
             self._error = None
-            self._changed.notify_all()
+            self._changes.announce()
             queues = list(self._queues)
         for queue in queues:
             queue.put(frame)
@@ -301,16 +304,16 @@ class ContinuousReader:
         _log.info("%s: the port is back", self.link.port)
         self._splitter.flush()
         self._joined = False
-        with self._changed:
+        with self._changes.mutex:
             self._error = None
             self._previous_ns = None
             self._fresh_from = self._count  # what came before the loss may be old, however young it looks
 
     def _fail(self, error: ServomexError) -> None:
-        with self._changed:
+        with self._changes.mutex:
             first = self._error is None
             self._error = error
-            self._changed.notify_all()
+            self._changes.announce()
             queues = list(self._queues) if first else []
         if first:
             _log.warning("%s", error)
@@ -319,6 +322,10 @@ class ContinuousReader:
 
     def _die(self, error: BaseException) -> None:
         self._fail(ServomexTransportError(f"the thread that receives broadcasts died: {error!r}", self._context()))
+
+    def trouble(self) -> ServomexError:
+        """Tell why no new frame comes: the port was lost, or the line is silent."""
+        return self._error or self._missing(self._latest, 0.0)
 
     def _missing(self, frame: Frame | None, elapsed_s: float) -> ServomexTimeoutError:
         context = self._context(elapsed_s)

@@ -70,20 +70,22 @@ def _samples(source: Source | Iterable[Source | Sample]) -> list[Sample]:
 
 def _wide(pandas: Any, samples: list[Sample]) -> "DataFrame":
     devices = list(dict.fromkeys(sample.device for sample in samples))
-    values: dict[tuple[str, ChannelId], dict[datetime, float | None]] = {}
+    moments: list[datetime] = []
+    values: dict[tuple[str, ChannelId | None], dict[int, float | None]] = {}
     for sample in samples:
+        cell = (sample.device, sample.channel)
+        # Broadcasts that waited in the port have one time of arrival: what is there already begins another row.
+        if not moments or sample.received_at != moments[-1] or len(moments) - 1 in values.get(cell, ()):
+            moments.append(sample.received_at)
         if sample.reading:
-            cells = values.setdefault((sample.device, sample.reading.channel), {})
-            cells[sample.received_at] = sample.reading.value
-    index = pandas.DatetimeIndex(
-        sorted({sample.received_at for sample in samples}), dtype="datetime64[us, UTC]", name="received_at"
-    )
+            values.setdefault(cell, {})[len(moments) - 1] = sample.reading.value
+    index = pandas.DatetimeIndex(moments, dtype="datetime64[us, UTC]", name="received_at")
     columns = {
         f"{device} {channel}" if len(devices) > 1 else channel.value: pandas.Series(
-            values[device, channel], index=index, dtype="float64"
-        )
+            values[device, channel], index=range(len(moments)), dtype="float64"
+        ).to_numpy()
         for device in devices
         for channel in ChannelId
         if (device, channel) in values
     }
-    return pandas.DataFrame(columns, index=index)  # type: ignore[no-any-return]
+    return pandas.DataFrame(columns, index=index).sort_index(kind="stable")  # type: ignore[no-any-return]

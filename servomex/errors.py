@@ -23,6 +23,7 @@
     └── ServomexSinkError                         the files of a recording
         ├── ServomexSinkSchemaError (ValueError)  a file, or a sample, does not hold what it should
         ├── ServomexSinkWriteError (OSError)      a file cannot be written
+        │   └── ServomexSinkSyncError             it is written, but may not survive a loss of power
         ├── ServomexSinkReadError (OSError)       a file is missing or cannot be read
         └── ServomexSinkDependencyError (ImportError)   a package for this format is not installed
 
@@ -216,6 +217,10 @@ class ServomexSinkSchemaError(ServomexSinkError, ValueError):
 
 class ServomexSinkWriteError(ServomexSinkError, OSError):
     """A file cannot be written: no such folder, no permission, a full disk, another program that uses it."""
+
+
+class ServomexSinkSyncError(ServomexSinkWriteError):
+    """What was given is written, and must not be written again, but it may not survive a loss of power."""
 
 
 class ServomexSinkReadError(ServomexSinkError, OSError):

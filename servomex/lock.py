@@ -38,6 +38,41 @@ class Signal:
         return self._is_set
 
 
+class Changes:
+    """Guards a state with :attr:`mutex`, and lets threads wait for its next change.
+
+    Who waits takes a ticket while it holds the mutex and has seen that what it waits for is not there, gives the
+    mutex back, and waits with the ticket.
+
+    Attributes:
+        mutex: To be held while the state is looked at or changed.
+    """
+
+    def __init__(self) -> None:
+        self.mutex = threading.Lock()
+        self._tickets: list[threading.Lock] = []
+
+    def ticket(self) -> threading.Lock:
+        """Give what :meth:`wait` takes. The mutex must be held."""
+        ticket = threading.Lock()
+        ticket.acquire()
+        self._tickets.append(ticket)
+        return ticket
+
+    def announce(self) -> None:
+        """End all waits. The mutex must be held."""
+        for ticket in self._tickets:
+            ticket.release()
+        self._tickets.clear()
+
+    def wait(self, ticket: threading.Lock, timeout: float | None = None) -> None:
+        """Wait for the next change, ``timeout`` seconds at most. The mutex must not be held."""
+        if not ticket.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            with self.mutex:
+                if ticket in self._tickets:
+                    self._tickets.remove(ticket)
+
+
 class PortLock:
     """A re-entrant lock that is handed to waiting threads in the order in which they came.
 

@@ -1,6 +1,5 @@
 """Bounded queues between a thread that produces and those who take what it has made."""
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from typing import Generic, TypeVar
 
 from servomex.enums import OverflowPolicy
 from servomex.errors import ErrorContext, ServomexConnectionError, ServomexError, ServomexTimeoutError
+from servomex.lock import Changes
 from servomex.models import Frame
 from servomex.validation import whole
 
@@ -34,25 +34,30 @@ class BoundedQueue(Generic[T]):
         self._items: deque[T] = deque()
         self._size = whole(size, "size", 1, LARGEST)
         self._policy = policy
-        self._changed = threading.Condition()
+        self._changes = Changes()
         self._closed = False
 
     def put(self, item: T, give_up: Callable[[], bool] = lambda: False) -> list[T]:
         """Add something, and give what was dropped for it: nothing, the oldest, or the item itself.
 
-        Waits for room when the policy is ``BLOCK``, until ``give_up`` says otherwise; then, and in a closed queue,
-        the item is dropped.
+        Waits for room when the policy is ``BLOCK``, until ``give_up`` says otherwise: then it is added beyond the
+        size, so that it is not lost. In a closed queue the item is dropped.
         """
-        with self._changed:
-            while self._policy is OverflowPolicy.BLOCK and self._full and not self._closed and not give_up():
-                self._changed.wait(LOOK_S)
-            full = self._full
-            if self._closed or (full and self._policy is not OverflowPolicy.DROP_OLDEST):
-                return [item]
-            dropped = [self._items.popleft()] if full else []
-            self._items.append(item)
-            self._changed.notify_all()
-            return dropped
+        while True:
+            with self._changes.mutex:
+                if self._closed or (self._full and self._policy is OverflowPolicy.DROP_NEWEST):
+                    return [item]
+                if not self._full or self._policy is OverflowPolicy.DROP_OLDEST or give_up():
+                    dropped = [self._items.popleft()] if self._full and not self._blocks else []
+                    self._items.append(item)
+                    self._changes.announce()
+                    return dropped
+                ticket = self._changes.ticket()
+            self._changes.wait(ticket, LOOK_S)
+
+    @property
+    def _blocks(self) -> bool:
+        return self._policy is OverflowPolicy.BLOCK
 
     @property
     def _full(self) -> bool:
@@ -70,23 +75,25 @@ class BoundedQueue(Generic[T]):
     def take(self, most: int, timeout: float | None = None) -> list[T]:
         """Take the oldest, and what waits behind it up to ``most``; see :meth:`get`."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self._changed:
-            while not self._items:
+        while True:
+            with self._changes.mutex:
+                if self._items:
+                    taken = [self._items.popleft() for _ in range(min(most, len(self._items)))]
+                    self._changes.announce()
+                    return taken
                 if self._closed:
                     raise Closed
                 remaining = None if deadline is None else deadline - time.monotonic()
                 if remaining is not None and remaining <= 0:
                     raise ServomexTimeoutError("no frame came in time", ErrorContext(elapsed_s=timeout))
-                self._changed.wait(remaining)
-            taken = [self._items.popleft() for _ in range(min(most, len(self._items)))]
-            self._changed.notify_all()
-            return taken
+                ticket = self._changes.ticket()
+            self._changes.wait(ticket, remaining)
 
     def close(self) -> None:
         """Take nothing more. What is in it can still be taken out."""
-        with self._changed:
+        with self._changes.mutex:
             self._closed = True
-            self._changed.notify_all()
+            self._changes.announce()
 
     @property
     def ended(self) -> bool:

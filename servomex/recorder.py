@@ -14,10 +14,12 @@ from servomex.errors import (
     ServomexTimeoutError,
     ServomexValidationError,
 )
+from servomex.lock import Signal
+from servomex.manager import ServomexManager
 from servomex.models import DeviceInfo
 from servomex.queues import Closed
 from servomex.recording import Recording, Source
-from servomex.sinks import Sink, check_target, open_sink
+from servomex.sinks import Sink, check_targets, open_sink
 from servomex.validation import seconds
 from servomex.worker import Worker
 from servomex.writing import Writer
@@ -28,8 +30,8 @@ MOST_AT_ONCE = 100
 """Readings that are written in one go, when they have piled up."""
 DRAIN_S = 60.0
 """How long stopping waits for what is still to be written."""
-CLOSE_S = 30.0
-"""How long it waits for the sinks to be closed when the rest was given up."""
+CLOSE_S = 3600.0
+"""How long it waits for the sinks to be closed after that: merging the parts of weeks takes minutes."""
 
 
 class Recorder:
@@ -96,7 +98,12 @@ class Recorder:
 
         Args:
             timeout: Seconds; without end when ``None``.
+
+        Raises:
+            ServomexConfigurationError: It was not started.
         """
+        if not self._started:
+            raise ServomexConfigurationError("the recorder was not started: use 'with', or call start()")
         return self._pouring.join(None if timeout is None else seconds(timeout, "timeout", zero=True))
 
     def stop(self) -> None:
@@ -139,6 +146,7 @@ class Pouring:
         self._recording = recording
         self._writer = Writer(sinks)
         self._started = False
+        self._drained = Signal()
         self._worker = Worker(f"servomex-recorder {recording.name}", self._run)
 
     @property
@@ -168,36 +176,42 @@ class Pouring:
         if not self._started:
             self._writer.close()
             return
+        if self._worker.is_current:
+            return
         try:
-            ended = self._worker.is_current or self.join(DRAIN_S)
-        except BaseException:
+            drained = self._drained.wait(DRAIN_S)
+        finally:
             self._worker.stop(CLOSE_S)
-            raise
-        if not ended:
-            self._worker.stop(CLOSE_S)
-            raise ServomexSinkWriteError(f"writing did not end within {DRAIN_S:g} s; the rest was given up")
         if self._worker.error is not None:
             raise self._worker.error
+        if not drained:
+            raise ServomexSinkWriteError(f"writing did not end within {DRAIN_S:g} s; the rest was given up")
 
     def _run(self, stopping: threading.Event) -> None:
         """Write until nothing comes any more: the end of the recording, or a failure."""
         with contextlib.ExitStack() as ends:
-            ends.callback(self._count)
+            ends.callback(self._count_lost)
+            ends.callback(self._recording.drop_waiting)
             ends.callback(self._recording.close)
             ends.callback(self._writer.close)
-            while not stopping.is_set():
-                try:
-                    batches = self._recording.take(MOST_AT_ONCE, TICK_S)
-                except ServomexTimeoutError:
-                    self._writer.flush_if_due()
-                except Closed:
-                    return
-                else:
-                    self._writer.write([sample for batch in batches for sample in batch])
+            ends.callback(self._drained.set)
+            while not stopping.is_set() and self._pour():
+                self._count_lost()
 
-    def _count(self) -> None:
-        self._recording.drop_waiting()
-        self._recording.summary.unwritten += self._writer.lost
+    def _pour(self) -> bool:
+        """Write what waits; ``False`` when nothing will come any more."""
+        try:
+            batches = self._recording.take(MOST_AT_ONCE, TICK_S)
+        except ServomexTimeoutError:
+            self._writer.flush_if_due()
+        except Closed:
+            return False
+        else:
+            self._writer.write([sample for batch in batches for sample in batch])
+        return True
+
+    def _count_lost(self) -> None:
+        self._recording.summary.unwritten = self._writer.lost
 
 
 def pipe(recording: Recording, *sinks: Sink | str | os.PathLike[str]) -> AcquisitionSummary:
@@ -210,7 +224,7 @@ def pipe(recording: Recording, *sinks: Sink | str | os.PathLike[str]) -> Acquisi
         ServomexSinkError: A sink failed, or cannot be opened.
         BaseException: What ended the recording.
     """
-    pouring = Pouring(recording, open_sinks(sinks))
+    pouring = Pouring(recording, open_sinks(sinks, metadata=metadata_of(recording.source)))
     try:
         pouring.start()
         pouring.join()
@@ -224,17 +238,30 @@ def pipe(recording: Recording, *sinks: Sink | str | os.PathLike[str]) -> Acquisi
 
 def metadata_of(source: Source) -> dict[str, str]:
     """Give what a file should tell of where its rows are from: the software, the port, the channels."""
-    found = {"software": "servomex", "source": str(getattr(source, "name", type(source).__name__))}
-    info = getattr(source, "info", None)
-    if isinstance(info, DeviceInfo):
-        found |= {
-            "port": info.port,
-            "protocol": info.protocol.value,
-            "address": "" if info.address is None else str(info.address),
-            "serial_settings": str(info.serial_settings),
-            "channels": ", ".join(f"{item.channel} {item.name or ''} {item.unit_text}" for item in info.channels),
-        }
-    return found
+    from servomex import __version__  # which imports this module
+
+    found = {
+        "software": f"servomex {__version__}",
+        "source": str(getattr(source, "name", type(source).__name__)),
+    }
+    if isinstance(source, ServomexManager):
+        for name in source.names:
+            told = _told_of(source.get(name).info)
+            found |= {f"{name}.{key}": text for key, text in told.items()}
+        return found
+    return found | _told_of(getattr(source, "info", None))
+
+
+def _told_of(info: object) -> dict[str, str]:
+    if not isinstance(info, DeviceInfo):
+        return {}
+    return {
+        "port": info.port,
+        "protocol": info.protocol.value,
+        "address": "" if info.address is None else str(info.address),
+        "serial_settings": str(info.serial_settings),
+        "channels": ", ".join(f"{item.channel} {item.name or ''} {item.unit_text}" for item in info.channels),
+    }
 
 
 def open_sinks(sinks: Iterable[Sink | str | os.PathLike[str]], **options: Any) -> list[Sink]:
@@ -247,9 +274,8 @@ def open_sinks(sinks: Iterable[Sink | str | os.PathLike[str]], **options: Any) -
     wanted = list(sinks)
     if not wanted:
         raise ServomexValidationError("there is no sink to write to")
-    for item in wanted:
-        if not isinstance(item, Sink):
-            check_target(item, **options)  # before a file is made or emptied for one in front of it
+    named = [item for item in wanted if not isinstance(item, Sink)]
+    check_targets(named, **options)  # before a file is made or emptied for one in front of it
     opened: list[Sink] = []
     with contextlib.ExitStack() as undo:
         for item in wanted:

@@ -1,18 +1,21 @@
 """Recording: samples of a source at a rate, or of each broadcast, as batches or one by one."""
 
+import functools
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Protocol, Self
 
+import attrs
+
 from servomex.acquisition import Acquisition, Feed, Pace, broadcasts_of
 from servomex.continuous import ContinuousReader
 from servomex.durations import LONGEST_S
 from servomex.enums import ChannelId, ErrorPolicy, OverflowPolicy, ProtocolKind
 from servomex.errors import ServomexConfigurationError, ServomexError
-from servomex.models import Sample
-from servomex.queues import Closed
+from servomex.models import Frame, Sample
+from servomex.queues import LARGEST, Closed
 from servomex.validation import choice, rate, seconds, whole
 
 BUFFER = 1000
@@ -46,6 +49,11 @@ class Recording(Acquisition[list[Sample]]):
         auto_reconnect: Go on when the port was lost: until it is back, each reading is an error. Otherwise the
             loss ends the recording.
 
+    Attributes:
+        source: What is read.
+        rate_hz: Readings per second; ``None`` for each broadcast.
+        expected: After how many moments it ends; ``None`` when that is not known.
+
     Raises:
         ServomexConfigurationError: The source needs a rate, or a manager raises errors instead of giving them.
         ServomexValidationError: An argument is out of range.
@@ -68,8 +76,16 @@ class Recording(Acquisition[list[Sample]]):
             count=None if count is None else whole(count, "count", 1, 10**12),
             duration_s=None if duration is None else seconds(duration, "duration", longest=LONGEST_S),
         )
-        whole(buffer, "buffer", 1, 1_000_000)
-        super().__init__(feed_of(source, pace, buffer), pace, size=buffer, policy=policy, reconnect=auto_reconnect)
+        whole(buffer, "buffer", 1, LARGEST)
+        self.source = source
+        self.rate_hz = pace.rate_hz
+        super().__init__(
+            feed_of(source, pace, buffer, reconnect=auto_reconnect),
+            pace,
+            size=buffer,
+            policy=policy,
+            reconnect=auto_reconnect,
+        )
         self.expected = pace.slots
 
     @property
@@ -90,7 +106,7 @@ record = Recording
 """Begin a recording: ``with record(analyzer, rate_hz=2, duration=10) as rec: for batch in rec.stream: ...``."""
 
 
-def feed_of(source: Source, pace: Pace, size: int) -> Feed[list[Sample]]:
+def feed_of(source: Source, pace: Pace, size: int, *, reconnect: bool = True) -> Feed[list[Sample]]:
     """Find out how a source is to be read.
 
     Raises:
@@ -101,22 +117,29 @@ def feed_of(source: Source, pace: Pace, size: int) -> Feed[list[Sample]]:
             "one analyser that fails would cost the readings of all others: record a "
             "ServomexManager(error_policy='return')"
         )
+    if isinstance(getattr(source, "error_policy", None), ErrorPolicy) and not reconnect:
+        raise ServomexConfigurationError("a ServomexManager reconnects by itself: leave auto_reconnect out")
     name = str(getattr(source, "name", "") or type(source).__name__)
     protocol = getattr(source, "protocol", ProtocolKind.AUTO)
     poll, failed = _Poll(source), _Failure(name, protocol)
+    feed = Feed(name=name, poll=poll, failed=failed, has_failed=_has_failed, closed=lambda: _is_closed(source))
     if pace.rate_hz is not None:
-        return Feed(name=name, poll=poll, failed=failed)
+        return feed
     reader = getattr(source, "reader", None)
     if not isinstance(reader, ContinuousReader):
         raise ServomexConfigurationError(
             "a rate is needed, such as rate_hz=1: only an analyser in continuous mode sets its own"
         )
-    return Feed(
-        name=name,
-        poll=poll,
-        failed=failed,
-        follow=lambda: broadcasts_of(reader, size, lambda frame: frame.as_samples(device=name)),
-    )
+    taken = functools.partial(Frame.as_samples, device=name)
+    return attrs.evolve(feed, follow=lambda: broadcasts_of(reader, size, taken))
+
+
+def _has_failed(batch: list[Sample]) -> bool:
+    return any(item.error for item in batch)
+
+
+def _is_closed(source: Source) -> bool:
+    return bool(getattr(source, "closed", False))
 
 
 class _Poll:
@@ -133,7 +156,7 @@ class _Poll:
         for item in samples:
             given[item.device, item.channel].add(item.monotonic_ns)
         self._given |= given
-        return fresh if fresh or not samples else None
+        return fresh or None
 
     def _was_given(self, item: Sample) -> bool:
         """Whether it is the broadcast that was the newest at the moment before already."""

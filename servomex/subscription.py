@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
+import attrs
+
 from servomex.acquisition import Acquisition, Feed, Pace, broadcasts_of
 from servomex.enums import OverflowPolicy
 from servomex.errors import (
@@ -59,6 +61,11 @@ class Subscription:
         self._acquisition = acquisition
         self._callback = callback
         self._worker = Worker(f"servomex-subscription {name}", self._deliver)
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended it, such as that the analyser was closed; ``None`` while it goes on, or was closed itself."""
+        return self._acquisition.error
 
     @property
     def dropped(self) -> int:
@@ -128,14 +135,12 @@ def frames_of(analyzer: "Analyzer", rate_hz: float | None, buffer: int) -> Acqui
 
 
 def _feed(analyzer: "Analyzer", buffer: int) -> Feed[Frame | ServomexError]:
-    if (reader := analyzer.reader) is None:
-        return Feed(name=analyzer.name, poll=analyzer.poll, failed=_as_it_is)
-    return Feed(
-        name=analyzer.name,
-        poll=analyzer.poll,
-        failed=_as_it_is,
-        follow=lambda: broadcasts_of(reader, buffer, _as_it_is),
+    feed: Feed[Frame | ServomexError] = Feed(
+        name=analyzer.name, poll=analyzer.poll, failed=_as_it_is, closed=lambda: analyzer.closed
     )
+    if (reader := analyzer.reader) is None:
+        return feed
+    return attrs.evolve(feed, follow=lambda: broadcasts_of(reader, buffer, _as_it_is))
 
 
 def _as_it_is(item: Frame | ServomexError) -> Frame | ServomexError:

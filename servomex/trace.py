@@ -130,6 +130,7 @@ class TraceWriter:
         self._opened = False
         self._file: BinaryIO | None = None
         try:
+            _check_own(self._path)
             before = f" {_CUT}\n" if _is_cut(self._path) else ""
             self._file = Path(self._path).open("ab")  # noqa: SIM115 (close() closes it)
         except OSError as error:
@@ -182,6 +183,16 @@ class TraceWriter:
         if file is not None:
             with contextlib.suppress(OSError):  # what could not be written was told
                 file.close()
+
+
+def _check_own(path: str) -> None:
+    """Refuse to append a trace to a file that holds something else.
+
+    Raises:
+        ServomexConfigurationError: It does.
+    """
+    if Path(path).is_file() and Path(path).stat().st_size and not is_trace(path):
+        raise ServomexConfigurationError(f"{path} holds something else than a trace: choose another name for it")
 
 
 def is_trace(path: str | os.PathLike[str]) -> bool:

@@ -76,7 +76,8 @@ class Worker:
             self._run(self._stopping)
         except BaseException as error:  # noqa: BLE001 (whatever it is, its owner must hear of it)
             self.error = error
-            _log.exception("the thread %r died", self._thread.name)
+            known = isinstance(error, ServomexError)  # its words say enough
+            _log.error("the thread %r died%s", self._thread.name, f": {error}" * known, exc_info=not known)
             if self._on_death is not None:
                 self._on_death(error)
         finally:

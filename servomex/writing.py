@@ -5,7 +5,12 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from servomex.errors import ServomexSinkError, ServomexSinkSchemaError, ServomexSinkWriteError
+from servomex.errors import (
+    ServomexSinkError,
+    ServomexSinkSchemaError,
+    ServomexSinkSyncError,
+    ServomexSinkWriteError,
+)
 from servomex.models import Sample
 from servomex.sinks import Sink
 
@@ -145,13 +150,11 @@ class _Outlet:
             del self._waiting[0]
 
     def _write_first(self, number: int) -> None:
-        """Write some of what waits; after an error it waits on, unless only the waiting for the disk failed."""
-        before = self._sink.rows
+        """Write some of what waits; after an error it waits on."""
         try:
             self._sink.write(self._waiting[:number])
-        except ServomexSinkWriteError:
-            if self._sink.rows > before:
-                del self._waiting[:number]
+        except ServomexSinkSyncError:
+            del self._waiting[:number]
             raise
         del self._waiting[:number]
 

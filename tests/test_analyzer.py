@@ -25,6 +25,7 @@ from servomex import (
     ServomexValidationError,
     open_device,
 )
+from servomex.lock import Changes
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from servomex.simulator.urls import PRESETS
 
@@ -276,7 +277,7 @@ def test_between_poll_and_the_port_are_three_frames_of_ours(mode: str) -> None:
     package = str(Path(servomex.__file__).parent)
     depths = []
     with open_device(line.url, protocol=mode) as analyzer:
-        wrote, waited = analyzer.link.write, threading.Condition.wait
+        wrote, waited = analyzer.link.write, Changes.wait
 
         def measure() -> None:
             frame, ours = sys._getframe(2), []
@@ -291,14 +292,14 @@ def test_between_poll_and_the_port_are_three_frames_of_ours(mode: str) -> None:
             measure()
             wrote(data)
 
-        def wait(self: threading.Condition, timeout: float | None = None) -> bool:
+        def wait(self: Changes, ticket: threading.Lock, timeout: float | None = None) -> None:
             measure()
-            return waited(self, timeout)
+            waited(self, ticket, timeout)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(analyzer.link, "write", write)
             if mode == "continuous":
-                patch.setattr(threading.Condition, "wait", wait)
+                patch.setattr(Changes, "wait", wait)
             analyzer.poll(wait_fresh=True)
     assert depths
     assert max(map(len, depths)) <= 3, depths

@@ -148,9 +148,7 @@ def test_the_page_has_a_table_for_each_benchmark_and_takes_new_figures(
 ) -> None:
     text = page.PAGE.read_text(encoding="utf-8")
     for name in BENCHMARKS:
-        assert f"{page.INDENT}{page.COMMAND}{name}\n" in text, (
-            f"docs/explanation/performance.rst does not show {name}"
-        )
+        assert f"{page.INDENT}{page.COMMAND}{name}\n" in text, f"the page does not show {name}"
     fresh = figure("something new", "s", [1.25])
     found = page.refilled(
         text, {"machine": report[0]["machine"], "benchmarks": {"split": {"figures": [fresh.as_dict()]}}}

@@ -77,7 +77,7 @@ class TestTargets:
         write(target, [batch(1)])
         result = converted(source, target)
         assert (result.exit_code, told(result)) == (
-            1, [f"Error: {target} exists already: append to it, overwrite it, or choose another name"],
+            2, [f"Error: {target} exists already: append to it, overwrite it, or choose another name"],
         )  # fmt: skip
         assert list(load(target)) == batch(1)
         assert converted(source, target, "--append").exit_code == 0
@@ -106,17 +106,38 @@ class TestTargets:
                 assert (result.exit_code, told(result)) == (2, [f"Error: {words}"])
         assert list(load(tmp_path / name)) == written
 
+    @pytest.mark.parametrize(("name", "text"), [("wrong.csv", "a,b,c\n1,2,3\n"), ("wrong.jsonl", '{"a":1}\n')])
+    def test_it_is_not_touched_for_a_source_that_cannot_be_read(
+        self, name: str, text: str, tmp_path: Path
+    ) -> None:
+        write(tmp_path / "run.csv", [batch(0)])
+        write(tmp_path / "good.sqlite", [batch(1)])
+        (tmp_path / name).write_text(text)
+        for sources in ([name], ["run.csv", name]):
+            args = [str(tmp_path / source) for source in sources]
+            result = converted(*args, tmp_path / "good.sqlite", "--overwrite")
+            assert result.exit_code == 2
+            assert converted(*args, tmp_path / "new.csv").exit_code == 2
+        assert list(load(tmp_path / "good.sqlite")) == batch(1)
+        assert not (tmp_path / "new.csv").exists()
+
+    def test_a_target_with_other_columns_is_not_continued(self, tmp_path: Path) -> None:
+        write(tmp_path / "run.csv", [batch(0)])
+        (tmp_path / "out.csv").write_text("a,b,c\n")
+        assert converted(tmp_path / "run.csv", tmp_path / "out.csv", "--append").exit_code == 2
+        assert (tmp_path / "out.csv").read_text() == "a,b,c\n"
+
 
 class TestErrors:
     @pytest.mark.parametrize(("args", "code", "words"), [
         (["run.csv"], 2, "Missing argument"), (["run.csv", "out.txt"], 2, "known are .csv, .csv.gz"),
         (["nope.csv", "out.csv"], 2, "there is no file nope.csv"),
         (["n-*.csv", "out.csv"], 2, "no file fits n-*.csv"), (["run.xls", "out.csv"], 2, "known are .csv"),
-        (["run.csv", "memory://", "--rotate", "1d"], 2, "no file"),
+        (["run.csv", "memory://"], 2, "name a file"),
         (["run.csv", "out.csv", "--append", "--overwrite"], 2, "not both"),
         (["run.csv", "out.csv", "--rotate", "daily"], 2, "write it as 90s"),
         (["run.csv", "out.csv", "--rotate", "1d", "--append"], 2, "always new ones"),
-        (["run.csv", "nowhere/out.csv"], 1, "there is no folder nowhere"),
+        (["run.csv", "nowhere/out.csv"], 2, "there is no folder nowhere"),
     ])  # fmt: skip
     def test_what_cannot_be_is_told_in_a_line(
         self, args: list[str], code: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -247,3 +247,10 @@ def test_it_is_one_of_the_commands() -> None:
     assert result.exit_code == 0
     for words in ("servomex replay trace.txt", "--speed", "sim://replay?file=FILE", "Exit codes"):
         assert words in result.stdout
+
+
+def test_a_trace_that_ends_in_its_first_line_is_told(tmp_path: Path) -> None:
+    (tmp_path / "cut.txt").write_text(HEADER[:60])
+    result = invoke(str(tmp_path / "cut.txt"), command=replay)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "ends in its first line" in result.stderr

@@ -184,7 +184,7 @@ class TestBroadcasts:
             while rec.get(2)[0].error is not None:
                 pass
         assert again is not None
-        assert "no broadcast came" in again
+        assert "no new broadcast" in again
 
     def test_a_closed_analyser_ends_it(self, broadcasting: tuple[VirtualLine, Analyzer]) -> None:
         _, analyzer = broadcasting
@@ -222,7 +222,7 @@ class TestOverflow:
     def test_a_waiting_acquisition_can_be_closed(self) -> None:
         with record(OwnSource(), rate_hz=100, buffer=1, overflow="block") as rec:
             time.sleep(0.1)
-        assert len(list(rec)) == 1
+        assert len(list(rec)) == 2, "the one that waits, and the one that was read and waited for its place"
         with pytest.raises(Closed):
             rec.get(0)
 
@@ -281,6 +281,70 @@ def test_lateness_is_told_as_what_so_many_of_a_hundred_keep() -> None:
 
 def test_a_run_may_take_weeks() -> None:
     assert record(OwnSource(), rate_hz=2, duration=28 * 86_400).expected == 2 * 28 * 86_400
+
+
+class TestManagers:
+    def test_a_failure_of_one_analyser_is_a_failure(self) -> None:
+        lines = [VirtualLine(VirtualAnalyzer()) for _ in range(2)]
+        with ServomexManager(error_policy="return") as manager:
+            for name, line in zip("ab", lines, strict=True):
+                manager.add(name, line.url, protocol="modbus_rtu", gap=0.0, timeout=0.2, retries=0)
+            with record(manager, rate_hz=20) as rec:
+                rec.get(5)
+                assert rec.summary.errors == 0
+                lines[1].unplug()
+                while not any(item.error for item in rec.get(5)):
+                    pass
+            assert rec.summary.errors > 0
+            with pytest.raises(ServomexConfigurationError, match="reconnects by itself"):
+                record(manager, rate_hz=1, auto_reconnect=False)
+
+    def test_one_without_analysers_gives_no_batches(self) -> None:
+        with ServomexManager(error_policy="return") as manager, record(manager, rate_hz=50, count=3) as rec:
+            assert list(rec) == []
+        assert rec.summary.repeated == 3
+
+
+class TestEnds:
+    def test_a_closed_analyser_ends_it_over_modbus_as_well(self) -> None:
+        line = VirtualLine(VirtualAnalyzer())
+        with open_device(line.url, protocol="modbus_rtu", gap=0.0) as analyzer:
+            with record(analyzer, rate_hz=50) as rec:
+                rec.get(2)
+                analyzer.close()
+                with pytest.raises(ServomexConnectionError, match="closed"):
+                    list(rec)
+            assert rec.summary.disconnects == 0
+
+    def test_the_loss_that_ends_it_is_its_last_row(self) -> None:
+        line = VirtualLine(VirtualAnalyzer())
+        with open_device(line.url, protocol="modbus_rtu", gap=0.0) as analyzer:
+            with record(analyzer, rate_hz=50, auto_reconnect=False) as rec:
+                batches = [rec.get(2)]
+                line.unplug()
+                with pytest.raises(ServomexConnectionError):
+                    batches.extend(rec)
+            assert [bool(batch[0].error) for batch in batches][-2:] == [False, True]
+            assert (rec.summary.errors, rec.summary.disconnects) == (1, 1)
+
+    def test_a_count_is_not_passed_by_broadcasts_that_waited(
+        self, broadcasting: tuple[VirtualLine, Analyzer]
+    ) -> None:
+        with record(broadcasting[1], count=12, buffer=3) as rec:
+            time.sleep(1.5)  # nobody takes them: about 30 come, of which 3 and 3 wait
+            found = list(rec)
+        assert rec.summary.emitted == len(found) <= 12
+
+    def test_after_a_loss_it_is_the_loss_that_is_told(
+        self, broadcasting: tuple[VirtualLine, Analyzer], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        line, analyzer = broadcasting
+        with record(analyzer) as rec:
+            rec.get(2)
+            line.unplug()
+            errors = [error for error in (rec.get(5)[0].error for _ in range(12)) if error]
+        assert len(errors) > 2
+        assert not [error for error in errors if "broadcast" in error]
 
 
 class TestOwnSources:

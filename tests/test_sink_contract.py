@@ -243,7 +243,7 @@ class TestWhereNothingCanBeWritten:
             with pytest.raises(ServomexSinkError, match=str(tmp_path / name)):
                 open_sink(tmp_path / name, **options)
 
-    @pytest.mark.parametrize("how", ["open_sink(name)", "check_target(name)", "open_sink(name, rotate='1d')"])
+    @pytest.mark.parametrize("how", ["open_sink(name)", "check_targets([name])", "open_sink(name, rotate='1d')"])
     def test_a_folder_that_may_not_be_written(self, how: str, tmp_path: Path) -> None:
         tmp_path.chmod(0o555)
         try:

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from servomex import writing
 from servomex.errors import ServomexSinkError, ServomexSinkWriteError, ServomexValidationError
 from servomex.loading import load
 from servomex.models import Sample
 from servomex.sinks import Sink, open_sink
 from servomex.sinks.rotation import Rotation, parse_rotation
+from servomex.writing import Writer
 from tests.recordings import ONE_EACH, batch, batches, joined
 
 START = datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
@@ -192,6 +194,23 @@ class TestTheSink:
     def test_a_folder_that_is_missing_is_told_on_opening(self, tmp_path: Path) -> None:
         with pytest.raises(ServomexSinkWriteError, match="there is no folder"):
             open_sink(tmp_path / "nowhere" / "run.csv", rotate="1d")
+
+    def test_a_sync_that_fails_repeats_no_row(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        fails = iter([OSError(5, "Input/output error")] * 2)
+
+        def sync(_descriptor: int) -> None:
+            for error in fails:
+                raise error
+
+        monkeypatch.setattr("os.fsync", sync)
+        monkeypatch.setattr(writing, "RETRY_S", 0.0)
+        sink = open_sink(tmp_path / "run.csv", rotate="1d", flush_s=0, fsync_s=0)
+        writer = Writer([sink])
+        for part in batches(5):
+            writer.write(part)
+        writer.close()
+        assert list(load(f"{tmp_path}/run-*.csv")) == joined(batches(5))
+        assert writer.lost == 0
 
     def test_suffixes_keep_their_case(self, tmp_path: Path) -> None:
         record(open_sink(tmp_path / "RUN.CSV.gz", rotate="1d"), at(START))

@@ -8,11 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from servomex.errors import ServomexSinkReadError, ServomexSinkSchemaError, ServomexSinkWriteError
+from servomex.errors import (
+    ServomexSinkError,
+    ServomexSinkReadError,
+    ServomexSinkSchemaError,
+    ServomexSinkWriteError,
+)
 from servomex.loading import load, load_metadata
 from servomex.models import ROW_COLUMNS
-from servomex.sinks import open_sink, sqlite
+from servomex.sinks import check_targets, open_sink, sqlite
 from servomex.sinks.sqlite import SqliteSink
+from servomex.writing import Writer
 from tests.recordings import batch, batches, joined, write
 
 
@@ -31,6 +37,7 @@ def other(path: Path) -> Iterator[sqlite3.Connection]:
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "BUSY_S", 0.02)
+    monkeypatch.setattr(sqlite, "BUSY_WRITING_MS", 20)
 
 
 def values(connection: sqlite3.Connection, query: str) -> list[object]:
@@ -86,6 +93,10 @@ class TestTheDatabase:
             ]  # fmt: skip
             assert values(sink._connection, "PRAGMA journal_mode") == ["wal"]
             assert values(sink._connection, "PRAGMA synchronous") == [1]
+
+    def test_metadata_need_not_be_unicode(self, path: Path) -> None:
+        write(path, [batch(0)], metadata={"port": "/dev/tty\udcff"})
+        assert load_metadata(path) == {"port": "/dev/tty?"}
 
     def test_metadata_is_a_table_of_its_own(self, path: Path) -> None:
         with open_sink(path, metadata={"port": "COM3", "software": "servomex 0.1"}):
@@ -153,6 +164,34 @@ class TestOthers:
             other.execute("DROP TRIGGER refuse")
             sink.write(batch(1))
         assert list(load(path)) == joined(batches(2))
+
+    def test_a_database_that_is_being_written_is_not_replaced(self, path: Path, no_waiting: None) -> None:
+        with open_sink(path) as sink:
+            sink.write(batch(0))
+            sink.flush()
+            for attempt in (open_sink, lambda target, **options: check_targets([target], **options)):
+                with pytest.raises(ServomexSinkWriteError, match="is being written by another program"):
+                    attempt(path, overwrite=True)
+            sink.write(batch(1))
+        assert list(load(path)) == batch(0) + batch(1)
+        write(path, [batch(2)], overwrite=True)
+        assert list(load(path)) == batch(2)
+
+    def test_damage_during_a_run_ends_it(self, path: Path) -> None:
+        sink = open_sink(path, flush_s=0)
+        sink.write(batch(0))
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            pages = connection.execute("PRAGMA page_count").fetchone()[0]
+            size = connection.execute("PRAGMA page_size").fetchone()[0]
+        with path.open("r+b") as file:
+            file.seek(size)
+            file.write(bytes(size * (pages - 1)))
+        writer = Writer([sink])
+        with pytest.raises(ServomexSinkError, match="is damaged"):
+            writer.write(batch(1))
+        with pytest.raises(ServomexSinkError, match="is damaged"):
+            writer.close()
 
     def test_a_database_with_other_tables_gets_ours(self, path: Path, other: sqlite3.Connection) -> None:
         other.execute("CREATE TABLE mine (x)")

@@ -185,11 +185,16 @@ class TestSubscription:
 
     def test_that_the_analyser_was_closed_is_delivered(self, analyzer: Analyzer) -> None:
         got: list[Frame | ServomexError] = []
-        with analyzer.subscribe(got.append, rate_hz=rate(analyzer)):
+        with analyzer.subscribe(got.append, rate_hz=rate(analyzer)) as subscription:
             wait_for(lambda: bool(got))
+            assert subscription.error is None
             analyzer.close()
             wait_for(lambda: isinstance(got[-1], ServomexConnectionError))
+            count = len(got)
+            time.sleep(0.3)
         assert "closed" in str(got[-1])
+        assert len(got) == count
+        assert isinstance(subscription.error, ServomexConnectionError)
 
     def test_a_callback_may_end_it(self, analyzer: Analyzer) -> None:
         got: list[object] = []

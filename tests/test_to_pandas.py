@@ -75,6 +75,20 @@ class TestWide:
         assert table.index[1] == RECEIVED_AT + timedelta(seconds=2)
         assert table.loc["2026-03-01 12:30:47":, "E2"].tolist() == [20.001, 20.002]
 
+    def test_frames_that_came_together_are_rows_of_their_own(self) -> None:
+        first, second = batch(0), batch(0)
+        second = [
+            attrs.evolve(item, reading=attrs.evolve(item.reading, value=7.0)) for item in second if item.reading
+        ]
+        table = to_pandas(first + second, wide=True)
+        assert len(table) == 2
+        assert list(table.index) == [first[0].received_at] * 2
+        assert table["I1"].tolist() == [first[0].reading and first[0].reading.value, 7.0]
+
+    def test_rows_are_in_the_order_of_time(self) -> None:
+        table = to_pandas(batch(2) + batch(0) + batch(1), wide=True)
+        assert list(table.index) == [part[0].received_at for part in batches(3)]
+
     def test_where_a_reading_failed_there_is_a_row_of_nothing(self) -> None:
         table = to_pandas(joined(batches(9)), wide=True)
         assert len(table) == 9

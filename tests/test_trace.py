@@ -314,3 +314,13 @@ def test_without_a_trace_nothing_is_written(
     with SerialLink(line.url) as link:
         link.write(PROBE)
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_trace_is_not_added_to_what_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    path.write_text("received_at,value\n")
+    line = VirtualLine(VirtualAnalyzer())
+    link = SerialLink(line.url, trace=path)
+    with pytest.raises(ServomexConfigurationError, match="holds something else than a trace"):
+        link.open()
+    assert path.read_text() == "received_at,value\n"

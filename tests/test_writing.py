@@ -4,7 +4,14 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from servomex import Sample, ServomexSinkError, ServomexSinkSchemaError, ServomexSinkWriteError, writing
+from servomex import (
+    Sample,
+    ServomexSinkError,
+    ServomexSinkSchemaError,
+    ServomexSinkSyncError,
+    ServomexSinkWriteError,
+    writing,
+)
 from servomex.sinks import MemorySink
 from servomex.writing import Writer
 from tests.recorded import sample
@@ -142,7 +149,7 @@ def test_a_batch_that_is_in_but_not_synced_is_not_written_twice(at_once: None) -
         def write(self, samples: Sequence[Sample]) -> None:
             super().write(samples)
             if len(self.samples) < 3:
-                raise ServomexSinkWriteError("fsync failed")
+                raise ServomexSinkSyncError("fsync failed")
 
     sink = Unsynced()
     writer = Writer([sink])

@@ -15,7 +15,7 @@ REFUSED = """
 import os, sys
 from servomex.errors import ServomexError
 from servomex.loading import load
-from servomex.sinks import check_target, open_sink
+from servomex.sinks import check_targets, open_sink
 os.chdir(sys.argv[1])
 for name in sys.argv[3:]:
     try:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NoReturn, TypeVar
 
@@ -18,6 +18,7 @@ from servomex.errors import (
     ServomexConnectionError,
     ServomexError,
     ServomexProtocolError,
+    ServomexSinkError,
     ServomexTransportError,
     ServomexValidationError,
 )
@@ -194,6 +195,23 @@ def interrupts_wait() -> Iterator[None]:
             signal.signal(number, handler)
     if came:
         signal.raise_signal(came[0])
+
+
+def check_files(targets: Iterable[str], options: dict[str, Any]) -> None:
+    """Check what a recording is to be written to, before anything is opened.
+
+    Raises:
+        RequestError: It is no file, or cannot be written.
+    """
+    with interrupts_wait():
+        from servomex.sinks import check_targets
+    for target in targets:
+        if target.startswith("memory:"):
+            raise RequestError(f"{target} is for programs: name a file")
+    try:
+        check_targets(targets, **options)
+    except ServomexSinkError as error:
+        raise RequestError(str(error)) from error
 
 
 def check_seconds(*, zero: bool = False, longest: float = LONGEST_S) -> Callable[..., float | None]:

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 import servomex
-from servomex.cli.common import EXIT_CODES, Program, RequestError, interrupts_wait, note, stop_code
+from servomex.cli.common import EXIT_CODES, Program, RequestError, check_files, interrupts_wait, note, stop_code
 from servomex.cli.logs import warnings_on_stderr
-from servomex.errors import ServomexSinkError, ServomexSinkReadError
+from servomex.errors import ServomexSinkError
 from servomex.models import Sample
 
 STEPS = 200
@@ -57,8 +57,10 @@ def convert(sources: tuple[str, ...], target: str, **options: Any) -> None:
 def _run(sources: tuple[str, ...], target: str, options: dict[str, Any]) -> None:
     with interrupts_wait():
         from servomex.sinks import open_sink
+    options = {name: value for name, value in options.items() if value}
     samples, metadata = _opened(sources, target)
-    sink = open_sink(target, metadata=metadata, **{name: value for name, value in options.items() if value})
+    check_files([target], options)
+    sink = open_sink(target, metadata=metadata, **options)
     try:
         with sink:
             for frame in _shown(_frames(samples)):
@@ -78,8 +80,10 @@ def _opened(sources: tuple[str, ...], target: str) -> tuple[Iterator[Sample], di
 
     try:
         files = files_of(sources)
+        for file in files:  # before OUT is touched
+            next(iter(load(file)), None)
         samples = load(files)
-    except ServomexSinkReadError as error:
+    except ServomexSinkError as error:
         raise RequestError(str(error)) from error
     own = {Path(target).resolve(), Path(f"{target}.parts").resolve()}
     if any(file.resolve() in own for file in files):

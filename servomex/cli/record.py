@@ -2,7 +2,8 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,7 @@ import servomex
 from servomex.cli.common import (
     EXIT_CODES,
     Program,
-    RequestError,
+    check_files,
     check_rate,
     check_seconds,
     interrupts_wait,
@@ -22,7 +23,7 @@ from servomex.cli.common import (
 from servomex.cli.connection import Connection, channels_option, connection_options
 from servomex.cli.logs import warnings_on_stderr
 from servomex.durations import parse_duration
-from servomex.errors import ServomexError, ServomexSinkError, ServomexValidationError
+from servomex.errors import ServomexError, ServomexValidationError
 
 if TYPE_CHECKING:
     from servomex.recorder import Recorder
@@ -99,7 +100,7 @@ def record(
         options["rotate"] = rotate
     with interrupts_wait():
         from servomex.recorder import Recorder
-    _check(targets, options)
+    check_files(targets, options)
     with request.logs(), request.open(channels) as analyzer, _warnings(request):
         recorder = Recorder(
             analyzer,
@@ -112,7 +113,7 @@ def record(
         try:
             with recorder:
                 try:
-                    _show(recorder, analyzer, quiet=request.quiet)
+                    _show(recorder, analyzer, duration, quiet=request.quiet)
                 except KeyboardInterrupt as stop:  # the regular end: what failed is told as at any other
                     code = stop_code(stop)
         finally:
@@ -121,57 +122,60 @@ def record(
     raise click.exceptions.Exit(code)
 
 
-def _check(targets: tuple[str, ...], options: dict[str, Any]) -> None:
-    """Check the files before the port is opened.
-
-    Raises:
-        RequestError: One of them cannot be written.
-    """
-    with interrupts_wait():
-        from servomex.sinks import check_target
-    for target in targets:
-        try:
-            check_target(target, **options)
-        except ServomexSinkError as error:
-            raise RequestError(str(error)) from error
-
-
 def _warnings(request: Connection) -> contextlib.AbstractContextManager[None]:
     """Show what the package warns of, unless the whole log is shown or nothing is to be."""
     return contextlib.nullcontext() if request.quiet or request.verbose else warnings_on_stderr()
 
 
-def _show(recorder: "Recorder", analyzer: "servomex.Analyzer", *, quiet: bool) -> None:
+def _show(recorder: "Recorder", analyzer: "servomex.Analyzer", duration: float | None, *, quiet: bool) -> None:
     """Wait for the end; on a terminal, show how far it is."""
     if quiet or sys.stderr is None or not sys.stderr.isatty():
         while not recorder.join(TICK_S):
             pass
     elif (expected := recorder.recording.expected) is not None:
-        with click.progressbar(length=expected, label="Recording", file=sys.stderr) as bar:
-            for slots in _slots(recorder):
-                bar.update(slots - bar.pos)
+        _show_bar(recorder, expected, lambda: recorder.summary.slots)
+    elif duration is not None:
+        started = time.monotonic()
+        _show_bar(recorder, round(duration), lambda: min(round(time.monotonic() - started), round(duration)))
     else:
-        width = 0
-        for _ in _slots(recorder):
-            line = one_line(f"{_counts(recorder)}{_values(analyzer)}")
+        _show_line(recorder, analyzer)
+
+
+def _show_bar(recorder: "Recorder", length: int, reached: Callable[[], int]) -> None:
+    with click.progressbar(length=max(1, length), label="Recording", file=sys.stderr) as bar:
+        for _ in _ticks(recorder):
+            bar.update(reached() - bar.pos)
+
+
+def _show_line(recorder: "Recorder", analyzer: "servomex.Analyzer") -> None:
+    width = 0
+    try:
+        for _ in _ticks(recorder):
+            line = one_line(f"{_counts(recorder)}{_values(analyzer, recorder)}")
             click.echo(f"\r{line:<{width}}", err=True, nl=False)
             width = len(line)
+    finally:
         click.echo(err=True)
 
 
-def _slots(recorder: "Recorder") -> Iterator[int]:
-    """Give how many readings were accounted for, now and then until the end."""
+def _ticks(recorder: "Recorder") -> Iterator[None]:
+    """Come now and then until the end, and once more then."""
     ended = False
     while not ended:
         ended = recorder.join(TICK_S)
-        yield recorder.summary.slots
+        yield
 
 
-def _values(analyzer: "servomex.Analyzer") -> str:
+def _values(analyzer: "servomex.Analyzer", recorder: "Recorder") -> str:
+    """Give the newest values, or for how long there were none."""
     try:
         frame = analyzer.snapshot()
     except ServomexError:
         return ""
+    rate_hz = recorder.recording.rate_hz
+    usual_s = analyzer.reader.fresh_s if analyzer.reader else 2.5 / (rate_hz or USUAL_HZ) + analyzer.timeout_s
+    if frame.age_s > usual_s:
+        return f"; no reading for {frame.age_s:.0f} s"
     return "".join(f"; {item.channel} {item.value} {item.unit_text}" for item in frame)
 
 

@@ -112,7 +112,12 @@ def load_recording(path: str | Path, period: float | None = None) -> Recording:
             raise ServomexConfigurationError(
                 f"{path} is a trace: it has times of its own, change them by the speed"
             )
-        return _of_trace([*read_trace(path)])
+        lines = [*read_trace(path)]
+        if not lines and b"\n" not in Path(path).read_bytes():
+            raise ServomexConfigurationError(
+                f"{path} is a trace that ends in its first line: there is nothing to play"
+            )
+        return _of_trace(lines)
     if not Path(path).is_file():
         raise ServomexConfigurationError(f"{path} is no file")
     return _of_capture(path, None if period is None else seconds(period, "period"))
@@ -121,10 +126,9 @@ def load_recording(path: str | Path, period: float | None = None) -> Recording:
 def _of_trace(lines: list[TraceLine]) -> Recording:
     came = b"".join(line.data for line in lines if line.kind == "came")
     timed = HEADER.search(came) is not None or all(line.kind != "sent" for line in lines)
-    parts = tuple(_parts(lines, timed))
     if not lines:
-        return Recording(parts, timed)
-    return Recording(parts, timed, lines[0].session.settings, lines[0].session.gap_s)
+        return Recording((), timed)
+    return Recording(tuple(_parts(lines, timed)), timed, lines[0].session.settings, lines[0].session.gap_s)
 
 
 def _parts(lines: Iterable[TraceLine], timed: bool) -> Iterator[tuple[Section, ...]]:

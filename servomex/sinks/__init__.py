@@ -4,6 +4,7 @@ import importlib
 import inspect
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from servomex.sinks.files import FileSink
 from servomex.sinks.memory import MemorySink
 from servomex.sinks.rotation import RotatingSink
 
-__all__ = ["FileSink", "MemorySink", "RotatingSink", "Sink", "check_target", "open_sink", "sink_class"]
+__all__ = ["FileSink", "MemorySink", "RotatingSink", "Sink", "check_targets", "open_sink", "sink_class"]
 
 _SINKS = {
     ".csv": "csv.CsvSink",
@@ -54,13 +55,23 @@ def open_sink(target: str | os.PathLike[str], *, rotate: str | None = None, **op
     return RotatingSink(kind, Path(target), key, rotate, **options)
 
 
-def check_target(target: str | os.PathLike[str], *, rotate: str | None = None, **options: Any) -> None:
-    """Check whether :func:`open_sink` would succeed, as far as that shows without a change.
+def check_targets(targets: Iterable[str | os.PathLike[str]], **options: Any) -> None:
+    """Check whether :func:`open_sink` would succeed for each of them, as far as that shows without a change.
 
     Raises:
-        ServomexValidationError: See :func:`open_sink`.
+        ServomexValidationError: One of them is named twice, or see :func:`open_sink`.
         ServomexSinkError: See :func:`open_sink`.
     """
+    seen: set[Path] = set()
+    for target in targets:
+        _check_target(target, **options)
+        path = Path(target).resolve()
+        if path in seen:
+            raise ServomexValidationError(f"{os.fspath(target)} is named twice")
+        seen.add(path)
+
+
+def _check_target(target: str | os.PathLike[str], *, rotate: str | None = None, **options: Any) -> None:
     _, kind = _chosen(target, options)
     if rotate is not None:
         open_sink(target, rotate=rotate, **options).close()  # it makes its first file with the first sample

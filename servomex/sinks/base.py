@@ -7,7 +7,12 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, Self
 
-from servomex.errors import ServomexSinkError, ServomexSinkSchemaError, ServomexSinkWriteError
+from servomex.errors import (
+    ServomexSinkError,
+    ServomexSinkSchemaError,
+    ServomexSinkSyncError,
+    ServomexSinkWriteError,
+)
 from servomex.models import Sample
 from servomex.rows import plain_row
 from servomex.validation import seconds
@@ -35,13 +40,13 @@ class Sink(abc.ABC):
     def write(self, samples: Sequence[Sample]) -> None:
         """Take one batch, and flush and sync when that is due.
 
-        After an error none of its rows are in, with one exception: when it says that ``fsync`` failed, they are
-        written, but may not survive a loss of power.
+        After an error none of its rows are in, except after a ``ServomexSinkSyncError``.
 
         Raises:
             ServomexSinkSchemaError: A sample cannot be written, such as one whose value is not finite.
-            ServomexSinkWriteError: It cannot be written at the moment; a later batch may succeed.
-            ServomexSinkError: The sink is closed.
+            ServomexSinkWriteError: It cannot be written at the moment; it may succeed later.
+            ServomexSinkSyncError: It is written, but may not survive a loss of power.
+            ServomexSinkError: The sink is closed or damaged; no more can be written to it.
         """
 
     @abc.abstractmethod
@@ -57,7 +62,8 @@ class Sink(abc.ABC):
         """Flush, and wait until what is written survives a loss of power.
 
         Raises:
-            ServomexSinkWriteError: That failed.
+            ServomexSinkWriteError: They cannot be written; they wait for the next attempt.
+            ServomexSinkSyncError: They are written, but may not survive a loss of power.
         """
 
     @abc.abstractmethod
@@ -167,9 +173,17 @@ class BufferedSink(Sink):
         """Store all rows so far for good."""
         self.flush()
         if self._stored_since_sync:
-            self._sync()
+            self._sync_stored()
             self._stored_since_sync = False
         self._synced_at = time.monotonic()
+
+    def _sync_stored(self) -> None:
+        try:
+            self._sync()
+        except ServomexSinkWriteError as error:
+            raise ServomexSinkSyncError(
+                f"{error.message}. Its rows are written, but may not survive a loss of power"
+            ) from error
 
     def flush_if_due(self) -> None:
         """Flush and sync when their intervals have passed."""
@@ -197,7 +211,7 @@ class BufferedSink(Sink):
                 self._flush_last()
                 self._finish()
                 if self._fsync_s is not None:
-                    self._sync()
+                    self._sync_stored()
         finally:
             self._stored_since_sync = False
 

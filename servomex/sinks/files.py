@@ -23,7 +23,7 @@ _FORBIDDEN = "{path} may not be written: check the permissions of the file and i
     ", and close other programs that have it open" if os.name == "nt" else ""
 )
 _FULL = "the disk of {path} is full: free some space there, or write to another disk"
-_BUSY = "{path} is being written by another program: end that one first, or choose another name"
+BUSY = "{path} is being written by another program: end that one first, or choose another name"
 _WRITING = {
     errno.ENOENT: "there is no folder {folder}: create it, or choose another",
     errno.ENOTDIR: "{folder} is no folder: choose another",
@@ -91,7 +91,7 @@ def lock(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise ServomexSinkWriteError(_BUSY.format(path=path)) from error
+        raise ServomexSinkWriteError(BUSY.format(path=path)) from error
     except OSError:
         return  # a network folder without locks
 
@@ -137,6 +137,11 @@ def _check_choice(path: str | os.PathLike[str], *, append: bool, overwrite: bool
         raise ServomexValidationError(f"{path} can be appended to or overwritten, not both")
 
 
+def _unicode(text: str) -> str:
+    """Give a text that every format can hold: the name of a port need not be Unicode."""
+    return text.encode("utf-8", "replace").decode()
+
+
 class FileSink(BufferedSink):
     """A sink that writes one file, and can read it back.
 
@@ -169,7 +174,7 @@ class FileSink(BufferedSink):
         self.path = Path(path).absolute()  # a program may go to another folder meanwhile
         self.append = append
         self.overwrite = overwrite
-        self.metadata = dict(metadata or {})
+        self.metadata = {_unicode(key): _unicode(text) for key, text in (metadata or {}).items()}
         self.check_installed()
         super().__init__(str(path), flush_s=flush_s, fsync_s=fsync_s)
 
@@ -202,14 +207,30 @@ class FileSink(BufferedSink):
             if not cls.exists(path):
                 check_folder(path)
                 return
-            if path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, "is a folder")
             if not (append or overwrite):
                 raise FileExistsError(errno.EEXIST, "exists")
             if path.exists():
-                cls._check_writable(path)
+                cls._check_existing(path, overwrite=overwrite)
         if append:
             cls._check_columns(path)
+
+    @classmethod
+    def _check_existing(cls, path: Path, *, overwrite: bool) -> None:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a folder")
+        if not path.is_file():
+            raise ServomexSinkWriteError(f"{path} is a device or a pipe: choose another name")
+        cls._check_writable(path)
+        if overwrite:
+            cls._check_unused(path)
+
+    @classmethod
+    def _check_unused(cls, path: Path) -> None:
+        """Check that nobody writes to a file that is to be replaced, where the format has no lock of this package.
+
+        Raises:
+            ServomexSinkWriteError: Another program has it open.
+        """
 
     @classmethod
     def _check_writable(cls, path: Path) -> None:

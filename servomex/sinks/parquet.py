@@ -81,7 +81,7 @@ class ParquetSink(FileSink):
     def _all_notes(self) -> dict[bytes, bytes]:
         """Give the metadata: what is known from runs before, and what is said now."""
         before = _metadata_of(_sources(self.path))
-        return before | {_bytes(key): _bytes(text) for key, text in self.metadata.items()}
+        return before | {key.encode(): text.encode() for key, text in self.metadata.items()}
 
     @classmethod
     def check_installed(cls) -> None:
@@ -217,10 +217,6 @@ def _schema() -> Any:
     return arrow.schema([(column, types[kind]) for column, kind in COLUMN_KINDS.items()])
 
 
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "replace")
-
-
 def _remove(files: Iterable[Path]) -> None:
     for file in files:
         file.unlink()
@@ -274,7 +270,7 @@ def _opened(path: Path) -> Iterator[Any]:
         ServomexSinkSchemaError: It is damaged, or its columns are others.
     """
     arrow = _pyarrow()
-    with arrow.OSFile(os.fspath(path)) as source:
+    with path.open("rb") as source:
         with _understood(path):
             file = arrow.parquet.ParquetFile(source)
         if not file.schema_arrow.equals(_schema()):

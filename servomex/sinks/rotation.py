@@ -89,8 +89,12 @@ class RotatingSink(Sink):
         if self.closed:
             raise ServomexSinkError(f"{self.name} is closed: nothing more can be written to it")
         if samples:
-            self._current_for(samples[0].received_at).write(samples)
-            self.rows += len(samples)
+            current = self._current_for(samples[0].received_at)
+            before = current.rows
+            try:
+                current.write(samples)
+            finally:
+                self.rows += current.rows - before
 
     def flush(self) -> None:
         """Flush the current file."""

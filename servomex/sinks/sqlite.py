@@ -17,10 +17,12 @@ from servomex.errors import (
 )
 from servomex.models import ROW_COLUMNS, Sample
 from servomex.rows import COLUMN_KINDS, ColumnKind, check_columns, sample_of, stored_row, time_text
-from servomex.sinks.files import FileSink, explained, explained_reading, sync_folder
+from servomex.sinks.files import BUSY, FileSink, explained, explained_reading, sync_folder
 
 BUSY_S = 5.0
-"""How long a flush waits for another program that writes to the same database."""
+"""How long opening and reading wait for another program that writes to the same database."""
+BUSY_WRITING_MS = 500
+"""How long a flush waits for it: not for long, since other sinks wait for this one."""
 
 _TYPES = {ColumnKind.INTEGER: "INTEGER", ColumnKind.FLAG: "INTEGER", ColumnKind.NUMBER: "REAL"}
 _NEVER_EMPTY = ("received_at", "monotonic_ns", "device", "protocol")
@@ -59,9 +61,9 @@ class SqliteSink(FileSink):
     def _open(self) -> None:
         create = not (self.append and self.path.exists())
         with explained(self.name):
-            if self.overwrite:
-                for end in ("", "-wal", "-shm"):
-                    self.path.with_name(self.path.name + end).unlink(missing_ok=True)
+            if self.overwrite and self.path.exists():
+                self._check_unused(self.path)
+                _unlink(self.path)
             if create:
                 self.path.open("xb").close()  # tells better than SQLite why it cannot be
             elif not os.access(self.path, os.R_OK | os.W_OK):
@@ -80,6 +82,7 @@ class SqliteSink(FileSink):
             _check_tables(self._connection, self.path)
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._connection.execute(f"PRAGMA busy_timeout = {BUSY_WRITING_MS}")
             self._connection.executescript(_CREATE)
         with self._transaction():
             self._connection.executemany(_NOTE, self.metadata.items())
@@ -90,8 +93,11 @@ class SqliteSink(FileSink):
         return sum(path.stat().st_size for path in (self.path, _log_of(self.path)) if path.exists())
 
     def _store(self, rows: list[Any]) -> None:
-        with self._transaction():
-            self._connection.executemany(_INSERT, map(_values, rows))
+        try:
+            with self._transaction():
+                self._connection.executemany(_INSERT, map(_values, rows))
+        except ServomexSinkSchemaError as error:  # it is not these rows that are at fault
+            raise ServomexSinkError(error.message) from error
 
     def _sync(self) -> None:
         # Only a commit that changes something makes SQLite wait for the disk.
@@ -121,6 +127,24 @@ class SqliteSink(FileSink):
         except sqlite3.Error as error:
             raise _told(self.name, error) from error
 
+    @contextlib.contextmanager
+    def _creating(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(OSError):  # Windows, as long as it is open
+                _unlink(self.path)
+            raise
+
+    @classmethod
+    def _check_unused(cls, path: Path) -> None:
+        try:
+            with contextlib.closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
+                connection.execute("PRAGMA journal_mode = DELETE")  # is refused while another one has it open
+        except sqlite3.Error as error:
+            if error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                raise ServomexSinkWriteError(BUSY.format(path=path)) from error
+
     @classmethod
     def _check_columns(cls, path: Path) -> None:
         with _connected(path) as connection:
@@ -148,6 +172,11 @@ class SqliteSink(FileSink):
 
 def _values(row: tuple[Any, ...]) -> list[Any]:
     return [time_text(value) if isinstance(value, datetime) else value for value in row]
+
+
+def _unlink(path: Path) -> None:
+    for end in ("", "-wal", "-shm"):
+        path.with_name(path.name + end).unlink(missing_ok=True)
 
 
 def _log_of(path: Path) -> Path:

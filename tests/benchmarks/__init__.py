@@ -1,1 +1,1 @@
-"""How fast the driver is, how exact and how frugal: ``python -m tests.benchmarks``, see docs/explanation/performance.rst."""
+"""How fast the driver is, how exact and how frugal: ``python -m tests.benchmarks``, see the manual."""

@@ -1,4 +1,4 @@
-"""Puts figures into docs/explanation/performance.rst: ``python -m tests.benchmarks.page FILE``, with the file of ``-j FILE``.
+"""Puts the figures of ``-j FILE`` into the page on performance: ``python -m tests.benchmarks.page FILE``.
 
 A block of text whose first line is the command of a benchmark gets its table, and the one that begins with
 ``machine`` what it was measured on. What the file does not hold stays as it is.
