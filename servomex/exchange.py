@@ -307,6 +307,8 @@ class Exchange:
         raw = bytes(client.received[client.start or 0 :])
         if len(raw) < size or (client.ascii and not raw[:size].endswith(b"\r\n")):
             raise DamagedFault(f"a reply of {len(raw)} bytes came instead of {size}")
+        if not client.is_message(raw[:size]):  # pymodbus goes on behind a damaged one, and decodes what is there
+            raise DamagedFault("the reply is damaged, and another message came behind it")
         surplus = raw[size:]
         if not query.mirrored:
             self._check_read(query, raw, refused)
