@@ -1,0 +1,392 @@
+"""What is fuzzed: each target takes any bytes and raises when the driver does what it must not.
+
+A ``ServomexError`` is the driver's right. Anything else that it raises is a crash; whatever it believes and the
+oracle does not, or reads otherwise, is a wrong acceptance; whatever it refuses and the oracle takes is lost data.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from types import ModuleType
+
+import attrs
+
+from servomex import (
+    ServomexError,
+    ServomexModbusError,
+    ServomexParseError,
+    continuous,
+    exchange,
+    link_client,
+    modbus,
+    registers,
+    telegram,
+)
+from servomex.enums import ChannelId, ProtocolKind
+from servomex.exchange import Exchange
+from servomex.link import SerialLink
+from servomex.link_client import LOOPBACK, READ_COILS, READ_INPUTS, READ_REGISTERS, Query
+from servomex.models import Frame, Reading
+from servomex.modbus import ModbusClient
+from servomex.registers import Span
+from servomex.simulator import VirtualAnalyzer, VirtualChannel
+from servomex.simulator.slave import ModbusSlave
+from tests.frames import GOOD_3, GOOD_10, WIRE, block, capture_frames, external, make
+from tests.fuzz import oracle
+from tests.fuzz.virtual_time import timeless_link
+
+RECEIVED_AT = datetime(2026, 3, 1, tzinfo=UTC)
+GLYPHS = {0x82: "₂"}
+UNITS = {"%", "vpm", "ppm", "mA"}
+
+
+class WrongError(AssertionError):
+    """The driver believed, refused or kept what it must not."""
+
+
+@attrs.frozen
+class Target:
+    """One way into the driver.
+
+    Attributes:
+        run: Takes the input, and tells whether the driver believed anything of it.
+        seeds: Inputs to begin with.
+        modules: The modules whose coverage leads the way.
+    """
+
+    run: Callable[[bytes], bool]
+    seeds: tuple[bytes, ...]
+    modules: tuple[ModuleType, ...]
+
+
+def need(held: bool, *what: object) -> None:
+    if not held:
+        raise WrongError(*what)
+
+
+def text(raw: bytes) -> str:
+    """Read a text of the display."""
+    letters = "".join(GLYPHS.get(byte, chr(byte)) for byte in raw.strip(b" \0"))
+    return "".join("\ufffd" if ord(item) < 0x20 or 0x7F <= ord(item) < 0xA0 else item for item in letters)
+
+
+def same_reading(reading: Reading, channel: oracle.Channel) -> bool:
+    unit, status = text(channel.unit), reading.status
+    known = next((item for item in UNITS if item.lower() == unit.lower()), "?")
+    name = text(channel.name) if channel.name.strip(b" \0|") else None
+    return (reading.channel, reading.name, reading.value, reading.unit_text, reading.unit.value) == (
+        channel.id, name, channel.value, unit, known,
+    ) and (status.fault, status.maintenance, status.calibrating, status.warming_up, status.alarms) == (
+        channel.fault, channel.maintenance, channel.calibrating, channel.warming_up, channel.alarms,
+    )  # fmt: skip
+
+
+def same_frame(frame: Frame, true: oracle.Broadcast) -> bool:
+    analyser = frame.analyser
+    whole = (analyser.fault, analyser.maintenance, analyser.cal_text, len(frame))
+    return whole == (true.fault, true.maintenance, true.groups, len(true.channels)) and all(
+        map(same_reading, frame, true.channels)
+    )
+
+
+def run_telegram(data: bytes) -> bool:
+    """Parse one frame."""
+    true = oracle.broadcast(data)
+    try:
+        frame = telegram.parse_frame(data, received_at=RECEIVED_AT, monotonic_ns=1)
+    except ServomexParseError as error:
+        need(true is None, "a good frame was refused", error)
+        return False
+    need(true is not None, "damage was believed")
+    need(true is not None and same_frame(frame, true), "a frame was misread", frame, true)
+    return True
+
+
+def pieces_of(data: bytes) -> list[bytes]:
+    """Cut an input into chunks whose sizes its own bytes tell."""
+    chunks, place = [], 0
+    while place < len(data):
+        size = (1, 3, 7, 40, 206, 500)[data[place] % 6]
+        chunks.append(data[place : place + size])
+        place += size
+    return chunks
+
+
+def run_splitter(data: bytes) -> bool:
+    """Cut a stream: whatever its chunks are, nothing is lost, and the same frames come out."""
+    splitter = telegram.FrameSplitter()
+    found: list[bytes] = []
+    for chunk in pieces_of(data):
+        found += splitter.feed(chunk)
+        need(splitter.pending <= telegram.MAX_JUNK, "the buffer grows", splitter.pending)
+    found += splitter.flush()
+    need(splitter.pending == 0, "flush left something")
+    rest = _without_ends(data)
+    need(_without_ends(b"".join(found)) == rest, "bytes were lost, added or moved")
+    good = {piece.rstrip(b"\r\n") for piece in found if oracle.broadcast(piece)}
+    for line in data.split(b"\n"):
+        whole = line.rstrip(b"\r")
+        alone = telegram.HEADER.search(whole, 1) is None
+        need(not (alone and oracle.broadcast(whole)) or whole in good, "a good frame was lost", whole)
+    return bool(good)
+
+
+def _without_ends(data: bytes) -> bytes:
+    return data.replace(b"\r", b"").replace(b"\n", b"")
+
+
+class _NoLink:
+    """What a reader that was not started wants to know of its link."""
+
+    port = "none"
+
+
+def run_reader(data: bytes) -> bool:
+    """Receive a stream: each frame that is accepted stands in it, and its configuration was there before."""
+    reader = continuous.ContinuousReader(_NoLink())  # type: ignore[arg-type]
+    queue = reader.subscribe(1000)
+    for chunk in pieces_of(data):
+        reader._take(chunk)
+    before: list[object] = []
+    while len(queue):
+        frame = queue.get(0)
+        true = oracle.broadcast(frame.raw)
+        need(true is not None and same_frame(frame, true), "damage was believed", frame.raw)
+        need(frame.raw in data, "a frame was put together from pieces", frame.raw)
+        named = [(item.channel, item.name, item.unit_text) for item in frame]
+        need(not before or named in before or data.count(_key(frame)) > 1, "a change was not confirmed")
+        before.append(named)
+    return bool(before)
+
+
+def _key(frame: Frame) -> bytes:
+    """The name of the last channel, its id and the bytes between: what a second frame must say as well."""
+    return frame.raw[-oracle.TAIL - oracle.BLOCK : -oracle.TAIL - oracle.BLOCK + 9]
+
+
+QUERIES = (
+    Query(READ_REGISTERS, Span(0, 7)), Query(READ_REGISTERS, registers.ALL_REGISTERS),
+    Query(READ_INPUTS, Span(8, 8)), Query(READ_INPUTS, registers.ALL_STATES),
+    Query(READ_INPUTS, registers.ALL_ANALYSER), Query(READ_COILS, Span(0, 4)), Query(LOOPBACK, payload=b"\x12\x34"),
+)  # fmt: skip
+SEPARATOR = b"\xf5\x5f"
+
+
+def unframed(sent: bytes, ascii_framing: bool) -> bytes:
+    """The request that was written, from its address on, without its check."""
+    return bytes.fromhex(sent[1:-4].decode()) if ascii_framing else sent[:-2]
+
+
+class FuzzedEnd:
+    """A far end that says what the input says: a new piece for each request, some of them in several chunks.
+
+    Loopbacks that are no part of the input are answered as an analyser does, so that the rest is reached.
+    """
+
+    def __init__(self, script: bytes, ascii_framing: bool, honest_fence: bool) -> None:
+        self._pieces = iter(script.split(SEPARATOR))
+        self._ascii = ascii_framing
+        self._honest = honest_fence
+        self.requests: list[bytes] = []
+
+    def __call__(self, sent: bytes) -> list[tuple[float, bytes]]:
+        request = unframed(sent, self._ascii)
+        self.requests.append(request)
+        if self._honest and request[1] == LOOPBACK and request[4:] != b"\x12\x34":
+            return [(0.02, sent)]
+        piece = next(self._pieces, b"")
+        if not piece:
+            return []
+        delay, size = piece[0] / 200, 1 + piece[0] % 97
+        chunks = [piece[place : place + size] for place in range(1, len(piece), size)]
+        return [(delay + 0.003 * number, chunk) for number, chunk in enumerate(chunks)]
+
+
+def run_exchange(data: bytes) -> bool:
+    """Ask once, whatever comes: what is believed stands in what came, whole, with its check, behind the request."""
+    if len(data) < 2:
+        return False
+    ascii_framing, proven = bool(data[0] & 1), bool(data[0] & 2)
+    query = QUERIES[(data[0] >> 3) % len(QUERIES)]
+    end = FuzzedEnd(data[2:], ascii_framing, honest_fence=bool(data[0] & 4))
+    with timeless_link(end) as (link, port):
+        if proven:
+            link.proven.add(1)
+            link.echo = False if data[1] & 1 else None
+        kind = ProtocolKind.MODBUS_ASCII if ascii_framing else ProtocolKind.MODBUS_RTU
+        talk = Exchange(link, 1, kind, data[1] >> 1 & 3)
+        with link.conversation(link_client.time.monotonic() + 3.0):
+            try:
+                reply = talk.ask(query, link_client.time.monotonic() + 3.0)
+            except ServomexModbusError:
+                asked = end.requests[-1] if end.requests else b"\1\0"
+                need(bool(oracle.refusals(port.came, asked, ascii_framing)), "an exception was made up")
+                return True
+            except ServomexError:
+                return False
+            finally:
+                need(len(talk._client.received) <= link_client.MAX_REPLY + 4096, "the buffer grows")
+    found = oracle.answers(port.came, end.requests[-1], ascii_framing)
+    need(bool(found), "a reply was believed that never came", reply.raw)
+    need(any(_carries(reply, query, item) for item in found), "a reply was misread", reply, found)
+    return True
+
+
+def _carries(reply: exchange.Reply, query: Query, data: bytes) -> bool:
+    if query.function == READ_REGISTERS:
+        words = [int.from_bytes(data[place : place + 2], "big") for place in range(0, len(data), 2)]
+        return list(reply.words) == words
+    if query.function == LOOPBACK:
+        return reply.payload == data
+    bits = [bool(byte >> place & 1) for byte in data for place in range(8)]
+    return list(reply.bits) == bits[: query.span.count]
+
+
+class CountingEnd:
+    """An analyser whose values count its requests, and damage to its replies as the input says.
+
+    Each reply takes two bytes of the input: what is done to it, and where. ``valid`` collects the data of damaged
+    replies that a checksum does not show: what is read from one of those is the format's limit.
+    """
+
+    def __init__(self, script: bytes, ascii_framing: bool) -> None:
+        self.count = 0
+        self.came_by: list[bytes] = []
+        self.limit_passed = False
+        channels = [
+            VirtualChannel(ChannelId(name), f"gas {place}", "%", self._signal(place))
+            for place, name in enumerate(("I1", "I2", "D1"), 1)
+        ]
+        mode = ProtocolKind.MODBUS_ASCII if ascii_framing else ProtocolKind.MODBUS_RTU
+        self.analyser = VirtualAnalyzer(channels, mode=mode)
+        self._slave = ModbusSlave(self.analyser)
+        self._script = iter(zip(script[::2], script[1::2], strict=False))
+        self._ascii = ascii_framing
+        self._earlier: list[bytes] = []
+
+    def _signal(self, place: int) -> Callable[[float], float]:
+        return lambda _seconds: float(place * 100_000 + self.count)
+
+    def __call__(self, sent: bytes) -> list[tuple[float, bytes]]:
+        self.count += 1
+        for channel in self.analyser.channels.values():
+            odd = bool(self.count & 1)
+            channel.status = attrs.evolve(channel.status, alarms=(odd, not odd, odd, False))
+        reply = self._slave.answer(sent)[1]
+        act, place = next(self._script, (0, 0))
+        pieces = list(self._damaged(reply, act, place))
+        request = unframed(sent, self._ascii)
+        stream = b"".join(piece for _, piece in pieces)
+        true = oracle.answers(reply, request, self._ascii)
+        if any(item not in true for item in oracle.answers(stream, request, self._ascii)):
+            self.limit_passed |= act % 12 != 9  # an earlier reply is no damage
+        self._earlier = [*self._earlier[-5:], reply]
+        return pieces
+
+    def _damaged(self, reply: bytes, act: int, place: int) -> Iterator[tuple[float, bytes]]:
+        at = place % max(1, len(reply))
+        changed = bytearray(reply)
+        if act % 12 == 1:
+            changed[at] ^= 1 << (act // 12) % 8
+        elif act % 12 == 2:
+            del changed[at : at + 1 + act // 60]
+        elif act % 12 == 3:
+            changed[at:at] = bytes([act, place, at][: 1 + act // 90])
+        elif act % 12 == 4:
+            return
+        elif act % 12 == 5:
+            yield 0.01, bytes([act, place]) * (1 + place % 5)
+        elif act % 12 == 6:
+            yield 0.01, reply
+        elif act % 12 == 7:
+            yield 0.01, self._slave.foreign(reply, 2 + place % 200) if reply else b""
+        elif act % 12 == 8:
+            yield 0.01, reply[:at]
+            yield 0.01 + place / 500, reply[at:]
+            return
+        elif act % 12 == 9 and self._earlier:
+            yield 0.02 + place / 250, self._earlier[place % len(self._earlier)]
+            return
+        elif act % 12 == 10:
+            changed[at] ^= 0xFF
+            changed[at // 2] ^= act
+        yield (0.02 if act % 12 != 11 else 0.02 + place / 60), bytes(changed)
+
+
+def run_sweep(data: bytes) -> bool:
+    """Read from an analyser whose replies are damaged, lost, late, doubled or another's.
+
+    A reply that is repeated as it was, instead of the true one, cannot be told from it when it answers the same
+    request; a frame from such a one is looked at for its shape only.
+    """
+    if len(data) < 3:
+        return False
+    ascii_framing = bool(data[0] & 1)
+    end = CountingEnd(data[2:], ascii_framing)
+    replayed = any(act % 12 == 9 for act in data[2::2])
+    with timeless_link(end) as (link, _):
+        client = ModbusClient(link, 1, end.analyser.mode, retries=data[1] & 3)
+        if data[0] & 2:
+            link.proven.add(1)
+        turns = range(1 + (data[1] >> 2 & 3))
+        return any([_read_once(client, end, bool(turn & 1 or data[0] & 4), ignore=replayed) for turn in turns])
+
+
+def _read_once(client: ModbusClient, end: CountingEnd, one: bool, ignore: bool) -> bool:
+    first = end.count + 1
+    deadline = modbus.time.monotonic() + 2.0
+    try:
+        readings = [client.read_channel(ChannelId.I2, deadline)] if one else [*client.read_frame(deadline)]
+    except ServomexError:
+        return False
+    if ignore or end.limit_passed:
+        return False
+    for reading in readings:
+        if reading.channel.value in ("E1", "E2"):
+            continue
+        place = ("I1", "I2", "D1").index(reading.channel)
+        need(reading.value is not None, "a value was lost", reading)
+        count = int(reading.value or 0) - 100_000 * (place + 1)
+        need(first <= count <= end.count, "a value of another request or channel", reading, first, end.count)
+        need(reading.status.alarms[0] != reading.status.alarms[1], "a state was put together", reading)
+    return True
+
+
+def script_seeds(first: int) -> tuple[bytes, ...]:
+    acts = [bytes([first, 8]) + bytes([act + 12 * high, 7 * act]) * 8 for act in range(12) for high in (0, 3)]
+    mixed = [bytes([first, 15]) + bytes(itertools.chain(*((act, 31 * act % 256) for act in range(12))))]
+    return (*acts, *mixed, bytes([first, 12]) + bytes(40))
+
+
+def exchange_seeds() -> Iterator[bytes]:
+    """True replies to all queries, in both framings, and what may surround them."""
+    for ascii_framing in (False, True):
+        analyser = VirtualAnalyzer(mode="modbus_ascii" if ascii_framing else "modbus_rtu")
+        slave, framed = ModbusSlave(analyser), oracle.ascii_frame if ascii_framing else oracle.rtu_frame
+        for number, query in enumerate(QUERIES):
+            count = query.payload if query.mirrored else query.span.count.to_bytes(2, "big")
+            request = bytes([1, query.function]) + query.span.address.to_bytes(2, "big") + count
+            reply = slave.answer(framed(request))[1]
+            for options in (2 | 4, 4, 0, 2):
+                first = bytes([number << 3 | options | ascii_framing, 5])
+                yield first + b"\x04" + reply
+                yield first + b"\x04" + framed(request) + reply
+            yield bytes([number << 3 | 6 | ascii_framing, 7]) + b"\x04" + reply[:-1] + SEPARATOR + b"\x05" + reply
+            refusal = bytes([1, query.function | 0x80, 2])
+            yield bytes([number << 3 | 6 | ascii_framing, 5]) + b"\x01" + framed(refusal)
+
+
+FULL = make(
+    block(b"I1", b"CO\x82   ", b"-1.250", b"vpm", b"1 3 ", b"FM", b"C", b"W"), block(b"D2", value=b"------"),
+    external(b"E1", flags=b"F "), external(b"E2"), flags=b"FM", cal=b"S1C2S1S1", clock=b"00-00-00;00:00:00",
+) + b"\r\n"  # fmt: skip
+FRAMES = (WIRE, GOOD_3, GOOD_10, FULL, make(block()), make(block(), external(b"E2")))
+STREAMS = (b"\r\n".join(capture_frames()), WIRE + FULL + FULL, b"noise" + WIRE + b";;\n" + GOOD_10 + WIRE[50:] + WIRE)
+
+TARGETS = {
+    "telegram": Target(run_telegram, FRAMES, (telegram,)),
+    "splitter": Target(run_splitter, FRAMES + STREAMS, (telegram,)),
+    "reader": Target(run_reader, STREAMS, (telegram, continuous)),
+    "exchange": Target(run_exchange, tuple(exchange_seeds()), (exchange, link_client)),
+    "sweep": Target(run_sweep, script_seeds(2) + script_seeds(3), (exchange, link_client, modbus, registers)),
+}
