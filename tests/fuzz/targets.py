@@ -4,8 +4,9 @@ A ``ServomexError`` is the driver's right. Anything else that it raises is a cra
 oracle does not, or reads otherwise, is a wrong acceptance; whatever it refuses and the oracle takes is lost data.
 """
 
+import calendar
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from types import ModuleType
 
@@ -142,26 +143,46 @@ class _NoLink:
 
 
 def run_reader(data: bytes) -> bool:
-    """Receive a stream: each frame that is accepted stands in it, and its configuration was there before."""
+    """Receive a stream: of its good frames those are accepted whose configuration is the last or was seen twice."""
     reader = continuous.ContinuousReader(_NoLink())  # type: ignore[arg-type]
-    queue = reader.subscribe(1000)
+    queue, splitter = reader.subscribe(1000), telegram.FrameSplitter()
+    pieces: list[bytes] = []
     for chunk in pieces_of(data):
         reader._take(chunk)
-    before: list[object] = []
-    while len(queue):
-        frame = queue.get(0)
+        pieces += splitter.feed(chunk)
+    expected = list(_confirmed(filter(None, map(oracle.broadcast, pieces))))
+    found = [queue.get(0) for _ in range(len(queue))]
+    for frame in found:
         true = oracle.broadcast(frame.raw)
         need(true is not None and same_frame(frame, true), "damage was believed", frame.raw)
         need(frame.raw in data, "a frame was put together from pieces", frame.raw)
-        named = [(item.channel, item.name, item.unit_text) for item in frame]
-        need(not before or named in before or data.count(_key(frame)) > 1, "a change was not confirmed")
-        before.append(named)
-    return bool(before)
+    need(len(found) <= len(expected), "a change was not confirmed")
+    need(all(map(same_frame, found, expected)) and len(found) == len(expected), "a good frame was lost")
+    return bool(found)
 
 
-def _key(frame: Frame) -> bytes:
-    """The name of the last channel, its id and the bytes between: what a second frame must say as well."""
-    return frame.raw[-oracle.TAIL - oracle.BLOCK : -oracle.TAIL - oracle.BLOCK + 9]
+def _confirmed(frames: Iterable[oracle.Broadcast]) -> Iterator[oracle.Broadcast]:
+    """The frames that may be believed: a new configuration from its second frame in a row on."""
+    believed: object = None
+    before: object = None
+    for frame in frames:
+        names = [(item.id, text(item.name), item.name.strip(b" \0|") == b"", text(item.unit)) for item in frame.channels]
+        configuration = (names, _shows_time(frame.clock))
+        if believed in (None, configuration) or before == configuration:
+            believed, before = configuration, None
+            yield frame
+        else:
+            before = configuration
+
+
+def _shows_time(clock: bytes) -> bool:
+    day, month, year, hour, minute, second = (clock[place : place + 2] for place in (0, 3, 6, 9, 12, 15))
+    if (clock[2:3], clock[5:6], clock[11:12], clock[14:15]) != (b"-", b"-", b":", b":"):
+        return False
+    if not all(part.isdigit() for part in (day, month, year, hour, minute, second)):
+        return False
+    days = calendar.monthrange(2000 + int(year), int(month))[1] if 1 <= int(month) <= 12 else 0
+    return 1 <= int(day) <= days and int(hour) < 24 and int(minute) < 60 and int(second) < 60
 
 
 QUERIES = (
@@ -329,14 +350,17 @@ def run_sweep(data: bytes) -> bool:
         if data[0] & 2:
             link.proven.add(1)
         turns = range(1 + (data[1] >> 2 & 3))
-        return any([_read_once(client, end, bool(turn & 1 or data[0] & 4), ignore=replayed) for turn in turns])
+        single = [("I1", "I2")[turn & 1] if data[0] & 4 or turn & 1 else "" for turn in turns]
+        return any([_read_once(client, end, channel, ignore=replayed) for channel in single])
 
 
-def _read_once(client: ModbusClient, end: CountingEnd, one: bool, ignore: bool) -> bool:
+def _read_once(client: ModbusClient, end: CountingEnd, channel: str, *, ignore: bool) -> bool:
+    """Read one channel, or all when none is named."""
     first = end.count + 1
     deadline = modbus.time.monotonic() + 2.0
     try:
-        readings = [client.read_channel(ChannelId.I2, deadline)] if one else [*client.read_frame(deadline)]
+        one = [client.read_channel(ChannelId(channel), deadline)] if channel else []
+        readings = one or [*client.read_frame(deadline)]
     except ServomexError:
         return False
     if ignore or end.limit_passed:
@@ -355,7 +379,8 @@ def _read_once(client: ModbusClient, end: CountingEnd, one: bool, ignore: bool) 
 def script_seeds(first: int) -> tuple[bytes, ...]:
     acts = [bytes([first, 8]) + bytes([act + 12 * high, 7 * act]) * 8 for act in range(12) for high in (0, 3)]
     mixed = [bytes([first, 15]) + bytes(itertools.chain(*((act, 31 * act % 256) for act in range(12))))]
-    return (*acts, *mixed, bytes([first, 12]) + bytes(40))
+    late = [bytes([first, 12]) + bytes([11, place] * 12) for place in (60, 125, 240)]
+    return (*acts, *mixed, *late, bytes([first, 12]) + bytes(40))
 
 
 def exchange_seeds() -> Iterator[bytes]:
@@ -381,12 +406,12 @@ FULL = make(
     external(b"E1", flags=b"F "), external(b"E2"), flags=b"FM", cal=b"S1C2S1S1", clock=b"00-00-00;00:00:00",
 ) + b"\r\n"  # fmt: skip
 FRAMES = (WIRE, GOOD_3, GOOD_10, FULL, make(block()), make(block(), external(b"E2")))
-STREAMS = (b"\r\n".join(capture_frames()), WIRE + FULL + FULL, b"noise" + WIRE + b";;\n" + GOOD_10 + WIRE[50:] + WIRE)
+STREAMS = (b"\r\n".join(capture_frames()), WIRE + FULL + FULL, b"noise" + WIRE + b";;\n" + GOOD_10 + WIRE[50:] + WIRE, b"~" * 1300, WIRE[:40] * 30)
 
 TARGETS = {
     "telegram": Target(run_telegram, FRAMES, (telegram,)),
     "splitter": Target(run_splitter, FRAMES + STREAMS, (telegram,)),
     "reader": Target(run_reader, STREAMS, (telegram, continuous)),
     "exchange": Target(run_exchange, tuple(exchange_seeds()), (exchange, link_client)),
-    "sweep": Target(run_sweep, script_seeds(2) + script_seeds(3), (exchange, link_client, modbus, registers)),
+    "sweep": Target(run_sweep, sum(map(script_seeds, (2, 3, 6, 7)), ()), (exchange, link_client, modbus, registers)),
 }

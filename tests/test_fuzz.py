@@ -1,0 +1,146 @@
+"""Short runs of the fuzzing, and proofs that it finds what it is for. ``python -m tests.fuzz`` runs it for long."""
+
+from typing import Any
+
+import pytest
+from pymodbus.framer import FramerRTU
+
+from servomex import exchange, modbus, telegram
+from servomex.link import SerialLink
+from servomex.models import Frame
+from tests.frames import REAL, WIRE, resealed
+from tests.fuzz import limits, oracle
+from tests.fuzz.__main__ import limit_table, table
+from tests.fuzz.engine import Outcome, Search
+from tests.fuzz.targets import TARGETS
+
+RUNS = {"telegram": 6000, "splitter": 2000, "reader": 800, "exchange": 500, "sweep": 60}
+
+
+def outcome_of(name: str, runs: int, seed: str = "suite") -> Outcome:
+    return Search(TARGETS[name], seed).go_on(lambda so_far: so_far.runs >= runs or bool(so_far.findings))
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_no_input_is_misread_lost_or_makes_the_driver_crash(name: str) -> None:
+    outcome = outcome_of(name, RUNS[name])
+    assert outcome.findings == []
+    assert outcome.believed > 20, "what is believed must be looked at as well"
+    assert outcome.lines < outcome.all_lines
+    assert name in table({name: outcome})
+
+
+def test_the_same_seed_tries_the_same() -> None:
+    first, second = (outcome_of("telegram", 800, "7") for _ in range(2))
+    assert (first.runs, first.believed, first.kept) == (second.runs, second.believed, second.kept)
+    assert first.believed != outcome_of("telegram", 800, "8").believed
+
+
+def found(name: str, runs: int = 20_000) -> str:
+    """What the search finds in a driver that was broken."""
+    return "".join(what for _, what in outcome_of(name, runs).findings)
+
+
+def test_a_checksum_that_is_not_looked_at_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telegram, "_check_sum", lambda frame, raw: None)
+    assert "damage was believed" in found("telegram")
+
+
+def test_a_value_that_is_misread_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    value = telegram._value
+    monkeypatch.setattr(telegram, "_value", lambda field, *rest: value(field.replace(b"-", b" "), *rest))
+    assert "a frame was misread" in found("telegram")
+
+
+def test_a_good_frame_that_is_refused_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telegram, "_ORDER", {**telegram._ORDER, b"D2": 0})
+    assert "a good frame was refused" in found("telegram")
+
+
+def test_bytes_that_a_splitter_loses_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = telegram.FrameSplitter._cut
+    monkeypatch.setattr(telegram.FrameSplitter, "_cut", lambda self, size: [item[1:] for item in cut(self, size)])
+    assert "bytes were lost" in found("splitter")
+
+
+def test_a_buffer_that_grows_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telegram.FrameSplitter, "_overflow", lambda self: 0)
+    assert "the buffer grows" in found("splitter", 2000)
+
+
+def test_a_change_that_is_not_confirmed_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = "servomex.continuous.ContinuousReader"
+    monkeypatch.setattr(f"{reader}._confirm", lambda self, frame: self._accept(frame))
+    assert "a change was not confirmed" in found("reader", 4000)
+
+
+def test_a_crc_that_is_not_looked_at_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FramerRTU, "check_CRC", classmethod(lambda cls, data, check: True))
+    assert "a reply was believed that never came" in found("exchange", 4000)
+
+
+def test_a_message_that_is_taken_for_the_one_before_it_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The size and count of a damaged reply, and the values of the message behind it."""
+    is_message = exchange.LinkClient.is_message
+    monkeypatch.setattr(exchange.LinkClient, "is_message", lambda self, data: True)
+    data = bytes.fromhex("12050401020105040102010504010203e80010f9b60102020000b9b8")
+    with pytest.raises(AssertionError, match="never came"):
+        TARGETS["exchange"].run(data)
+    monkeypatch.setattr(exchange.LinkClient, "is_message", is_message)
+    assert TARGETS["exchange"].run(data) is False
+
+
+def test_a_late_reply_that_is_believed_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the silence before a request, and without the fence after a failure."""
+    monkeypatch.setattr(SerialLink, "settle", lambda self, silence_s, deadline: (b"", True))
+    monkeypatch.setattr(exchange.Exchange, "_ready_for", lambda self, query: True)
+    assert "of another request or channel" in found("sweep", 500)
+
+
+def test_an_old_sweep_that_is_given_again_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, kept = modbus.ModbusClient.read_frame, dict[Any, Frame]()
+
+    def cached(self: modbus.ModbusClient, deadline: float) -> Frame:
+        frame = read(self, deadline)
+        return kept.setdefault(self, frame)
+
+    monkeypatch.setattr(modbus.ModbusClient, "read_frame", cached)
+    assert "of another request or channel" in found("sweep", 300)
+
+
+def test_the_oracle_reads_a_real_frame_and_no_other() -> None:
+    true = oracle.broadcast(WIRE)
+    assert true is not None
+    assert [(item.id, item.name, item.value, item.unit) for item in true.channels] == [
+        ("I1", b"Oxygen", 20.376, b" % "), ("I2", b"CO    ", 0.084, b" % "), ("I3", b"CO2   ", 0.25, b" % "),
+        ("E1", b"||||||", 0.0, b" mA"), ("E2", b"||||||", 0.0, b" mA"),
+    ]  # fmt: skip
+    assert (true.clock, true.groups, true.fault) == (b"06-10-20;02:54:12", "S1S1S1S1", False)
+    for old, new in ((b"20.376", b"2..376"), (b";I2;", b";I1;"), (b"S1S1", b"S1S3"), (b";05;", b";04;")):
+        assert oracle.broadcast(resealed(REAL.replace(old, new))) is None
+    assert oracle.broadcast(REAL.replace(b"20.376", b"20.367")) == oracle.broadcast(
+        REAL.replace(b"20.376", b"20.367")
+    )
+    assert oracle.broadcast(REAL[:-1]) is None
+
+
+def test_the_oracle_checks_messages_of_the_specification() -> None:
+    reply = bytes.fromhex("010201 00 A188".replace(" ", ""))
+    assert oracle.rtu_frame(reply[:-2]) == reply
+    assert oracle.answers(b"\0" + reply + b"\0", bytes.fromhex("010203E80002"), False) == [b"\0"]
+    assert oracle.answers(reply[:-1] + b"\0", bytes.fromhex("010203E80002"), False) == []
+    assert oracle.ascii_frame(bytes.fromhex("010203E80002")) == b":010203E8000210\r\n"
+    assert oracle.refusals(b":01820279\r\n:0182027B\r\n", bytes.fromhex("010203E80002"), True) == [2]
+
+
+def test_what_the_formats_let_through_is_as_calculated() -> None:
+    found = limits.all_limits(8_000, seed=3)
+    assert [item for item in found if not item.consistent] == []
+    by_damage = {(item.check, item.damage): item.calculated for item in found}
+    assert by_damage["Modbus RTU", "3 random bits"] == 0.0
+    assert by_damage["continuous, its sum alone", "1 random byte"] == 0.0
+    assert by_damage["Modbus ASCII", "1 random digit"] == 0.0
+    assert by_damage["continuous, sum and format", "2 random bytes"] < 0.2 * by_damage[
+        "continuous, its sum alone", "2 random bytes"
+    ]  # fmt: skip
+    assert "Modbus RTU" in limit_table(found)
