@@ -1,4 +1,4 @@
-"""Short runs of the fuzzing, and proofs that it finds what it is for. ``python -m tests.fuzz`` runs it for long."""
+"""Short runs of the fuzzing, and proofs that it finds what it is for. ``python -m tests.fuzz`` runs it longer."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from pymodbus.framer import FramerRTU
 
 from servomex import exchange, modbus, telegram
 from servomex.link import SerialLink
+from servomex.link_client import LinkClient
 from servomex.models import Frame
 from tests.frames import REAL, WIRE, resealed
 from tests.fuzz import limits, oracle
@@ -81,12 +82,12 @@ def test_a_crc_that_is_not_looked_at_is_found(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_message_that_is_taken_for_the_one_before_it_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The size and count of a damaged reply, and the values of the message behind it."""
-    is_message = exchange.LinkClient.is_message
-    monkeypatch.setattr(exchange.LinkClient, "is_message", lambda self, data: True)
+    is_message = LinkClient.is_message
+    monkeypatch.setattr(LinkClient, "is_message", lambda self, data: True)
     data = bytes.fromhex("12050401020105040102010504010203e80010f9b60102020000b9b8")
     with pytest.raises(AssertionError, match="never came"):
         TARGETS["exchange"].run(data)
-    monkeypatch.setattr(exchange.LinkClient, "is_message", is_message)
+    monkeypatch.setattr(LinkClient, "is_message", is_message)
     assert TARGETS["exchange"].run(data) is False
 
 

@@ -10,7 +10,9 @@ from tests.modbus_bytes import Framing, ascii_, rtu
 I2 = {"modbus_rtu": bytes.fromhex("010400070007"), "modbus_ascii": b":010400070007"}
 
 
-@pytest.mark.parametrize(("mode", "framed", "damage"), [("modbus_rtu", rtu, b"\x77"), ("modbus_ascii", ascii_, b"7")])
+@pytest.mark.parametrize(
+    ("mode", "framed", "damage"), [("modbus_rtu", rtu, b"\x77"), ("modbus_ascii", ascii_, b"7")]
+)
 @pytest.mark.parametrize("pause", [0.0, 0.03])
 def test_a_longer_reply_behind_a_damaged_one_is_not_taken_for_it(
     mode: str, framed: Framing, damage: bytes, pause: float

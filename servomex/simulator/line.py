@@ -211,7 +211,13 @@ class VirtualLine:
             self._check()
             now = self.clock()
             self._broadcast(now)
-            return sum(burst.due(now) for burst in self._bursts)
+            count = 0
+            for burst in self._bursts:  # what is behind one that still comes cannot be taken yet
+                due = burst.due(now)
+                count += due
+                if due < len(burst.data):
+                    break
+            return count
 
     def discard(self) -> None:
         """Drop what has arrived."""
@@ -283,7 +289,7 @@ class VirtualLine:
 
     def _send(self, source: VirtualAnalyzer | None, start: float, data: bytes) -> None:
         """Put bytes on the way to the reader. Those of one source wait for each other, not for another's."""
-        if sum(len(burst.data) for burst in self._bursts) + len(data) > RX_BUFFER:
+        if not data or sum(len(burst.data) for burst in self._bursts) + len(data) > RX_BUFFER:
             return
         start = max(start, self._busy_until.get(source, start))
         self._bursts.append(_Burst(start, data, self._char_s))

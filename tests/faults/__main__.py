@@ -1,4 +1,4 @@
-"""Drives the whole driver through faults, and compares all that it reads with the truth: ``python -m tests.faults``.
+"""Drives all of the driver through faults, and compares what it reads with the truth: ``python -m tests.faults``.
 
 Exit code 1 when a value was wrong, or stale and passed as fresh, or a call crashed or did not end.
 """
@@ -6,6 +6,8 @@ Exit code 1 when a value was wrong, or stale and passed as fresh, or a call cras
 import argparse
 import sys
 import time
+
+import click
 
 from tests.faults.campaign import run_campaign
 from tests.faults.plan import make_plan
@@ -25,12 +27,14 @@ def main() -> int:
         tally = run_campaign(options.seed, seconds=60 * options.minutes, at_once=options.at_once)
     else:
         plan = make_plan(options.seed, options.episode, pty=HAS_PTY)
-        print(plan, *plan.events, sep="\n  ")
+        click.echo("\n  ".join(map(str, (plan, *plan.events))))
         tally = run_campaign(options.seed, first=options.episode, count=1, at_once=1)
-    print(*tally.lines(), sep="\n")
-    print(f"took {time.monotonic() - begun:.0f} s, {time.process_time() - cpu:.0f} s of CPU; seed {options.seed}")
+    click.echo("\n".join(tally.lines()))
+    click.echo(
+        f"took {time.monotonic() - begun:.0f} s, {time.process_time() - cpu:.0f} s of CPU; seed {options.seed}"
+    )
     for finding in tally.findings:
-        print(f"\n{finding.text}")
+        click.echo(f"\n{finding.text}")
     return 1 if tally.failed else 0
 
 

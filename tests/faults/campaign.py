@@ -163,7 +163,9 @@ def run_campaign(
                 tally.report("crash", f"--seed {seed} --episode {number}: {error!r}\n  {plan}")
 
     with tempfile.TemporaryDirectory() as folder, HOST_CLOCK.installed():
-        players = [threading.Thread(target=play, args=(Path(folder),), name=f"faults-player {n}") for n in range(at_once)]
+        players = [
+            threading.Thread(target=play, args=(Path(folder),), name=f"faults-player {n}") for n in range(at_once)
+        ]
         for player in players:
             player.start()
         for player in players:

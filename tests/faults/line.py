@@ -183,11 +183,11 @@ def damage(message: bytes, dice: Random) -> bytes:
         for at in range(place, min(len(changed), place + (1 if kind == "byte" else dice.randint(2, 6)))):
             changed[at] = dice.randrange(256)
     elif kind == "cut":
-        del changed[place : place + dice.randint(1, 6)]
+        del changed[max(1, place) : max(1, place) + dice.randint(1, 6)]
     elif kind == "put in":
         changed[place:place] = dice.randbytes(dice.randint(1, 6))
     elif kind == "torn":
-        del changed[place:]
+        del changed[max(1, place) :]
     else:
         other = min(len(changed) - 1, place + dice.randint(1, 3))
         changed[place], changed[other] = changed[other], changed[place]

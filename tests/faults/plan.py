@@ -7,7 +7,6 @@ import attrs
 from tests.faults.line import Mix
 
 MODES = ("modbus_rtu", "modbus_ascii", "continuous")
-PLANT = "tests.faults"
 
 
 @attrs.frozen
@@ -25,7 +24,7 @@ class Event:
     args: tuple[object, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.at:.2f} {self.what}{self.args if self.args else ''}"
+        return f"{self.at:.2f} {self.what}{self.args or ''}"
 
 
 @attrs.frozen
@@ -160,8 +159,10 @@ def _mix(dice: Random) -> Mix:
         "foreign": (0.3, 0.8),
         "gap": (0.005, 0.02),
     }
-    chosen = {name: dice.choice(severities[name]) for name in dice.sample([*severities], dice.choice((0, 1, 2, 2, 3, 4)))}
-    return Mix(**chosen, chunked=dice.random() < 0.2, silent=dice.random() < 0.08)  # type: ignore[arg-type]
+    chosen = {
+        name: dice.choice(severities[name]) for name in dice.sample([*severities], dice.choice((0, 1, 2, 2, 3, 4)))
+    }
+    return Mix(**chosen, chunked=dice.random() < 0.2, silent=dice.random() < 0.08)
 
 
 def _panel(dice: Random, at: float) -> Event:

@@ -12,7 +12,6 @@ from servomex import (
     Frame,
     Recorder,
     Sample,
-    ServomexConnectionError,
     ServomexError,
     ServomexManager,
     ServomexTimeoutError,
@@ -27,11 +26,56 @@ from tests.faults.truth import ORDER
 
 STREAM_HZ = 6.0
 PAUSE_S = 0.02
+JOIN_S = 30.0
+
+Work = Callable[[Random], None]
 _numbers = itertools.count()
 
 
-class Readers:
-    """Threads that read one analyser, until they are stopped.
+class Users:
+    """Threads that read until they are stopped.
+
+    Args:
+        tally: Where results are counted.
+        seed: Makes what they do repeatable.
+        works: What each of them does.
+        blame: Is told of what must not happen.
+    """
+
+    def __init__(self, tally: Tally, seed: str, works: Iterable[Work], blame: Checker) -> None:
+        self._tally = tally
+        self._seed = seed
+        self._blame = blame
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._guarded, args=(work,), name=f"faults-{work.__name__}", daemon=True)
+            for work in works
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join(JOIN_S)
+            if thread.is_alive():
+                self._tally.report("hang", f"{thread.name} did not end: {self._seed}")
+
+    def _guarded(self, work: Work) -> None:
+        try:
+            work(Random(f"{self._seed}:{work.__name__}"))
+        except ServomexError as error:
+            self._tally.note_error(error)
+        except Exception as error:
+            self._blame.blame("crash", work.__name__, repr(error), time.monotonic() - 2.0, time.monotonic())
+
+
+class Readers(Users):
+    """Threads that read one analyser, in every way there is.
 
     Args:
         analyzer: The analyser.
@@ -44,47 +88,23 @@ class Readers:
     def __init__(self, analyzer: Analyzer, checker: Checker, tally: Tally, seed: str, folder: Path) -> None:
         self._analyzer = analyzer
         self._checker = checker
-        self._tally = tally
-        self._seed = seed
         self._folder = folder
-        self._stopping = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._guarded, args=(work,), name=f"faults-{work.__name__}", daemon=True)
-            for work in (self._frames, self._channels, self._snapshots, self._streams, self._records)
-        ]
-
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-
-    def join(self) -> None:
-        for thread in self._threads:
-            thread.join(30.0)
-            if thread.is_alive():
-                self._tally.report("hang", f"{thread.name} did not end: {self._seed}")
-
-    def _guarded(self, work: Callable[[Random], None]) -> None:
-        try:
-            work(Random(f"{self._seed}:{work.__name__}"))
-        except ServomexError as error:
-            self._tally.note_error(error)
-        except Exception as error:
-            self._checker.blame("crash", work.__name__, repr(error), time.monotonic() - 2.0, time.monotonic())
+        works = (self._frames, self._channels, self._snapshots, self._streams, self._records)
+        super().__init__(tally, seed, works, checker)
 
     def _call(self, do: Callable[[], None], timeout: float | None) -> None:
         """Make one call; an error of the driver is its right, as long as it comes in time."""
-        begun = time.monotonic()
+        begun, usual, outcome = time.monotonic(), self._analyzer.timeout_s, "a value"
         try:
             do()
         except ServomexError as error:
+            outcome = repr(error)
             self._tally.note_error(error)
             if not isinstance(error, ServomexValidationError):
                 self._checker.failed(begun)
-        allowed = self._analyzer.timeout_s if timeout is None else timeout
-        self._tally.note_lateness(time.monotonic() - begun - allowed)
+        allowed = max(usual, self._analyzer.timeout_s) if timeout is None else timeout
+        what = f"{outcome}, allowed {allowed:.2f} s, {self._seed}"
+        self._tally.note_lateness(time.monotonic() - begun - allowed, what)
         self._stopping.wait(PAUSE_S)
 
     def _frames(self, dice: Random) -> None:
@@ -143,7 +163,7 @@ class Readers:
     def _status(self, channel: ChannelId, timeout: float | None) -> None:
         begun = time.monotonic()
         status = self._analyzer.status(channel, timeout=timeout)
-        if self._analyzer.client and self._checker.truth[channel].name:  # in continuous mode it is part of poll()
+        if self._analyzer.client:  # in continuous mode it is part of poll()
             self._checker.state("status", channel, status, begun)
 
     def _whole(self, _channel: ChannelId, timeout: float | None) -> None:
@@ -153,9 +173,8 @@ class Readers:
             self._checker.analyser("analyser_status", status, begun)
 
     def _identify(self, _channel: ChannelId, timeout: float | None) -> None:
-        begun = time.monotonic()
         self._analyzer.identify(timeout=timeout)
-        self._checker.good("snapshot", Given.frame(self._analyzer.snapshot()), 0.0 if begun else begun)
+        self._checker.good("snapshot", Given.frame(self._analyzer.snapshot()), 0.0)
 
     def _loop(self, _channel: ChannelId, timeout: float | None) -> None:
         if self._analyzer.client:
@@ -274,7 +293,7 @@ def check_recording(samples: list[Sample], path: Path, order: Ordered, checker: 
         checker.blame("wrong", f"the file {path.suffix}", "other samples than were written", 0.0, time.monotonic())
 
 
-class ManagerReaders:
+class ManagerReaders(Users):
     """Threads that read several analysers by a manager.
 
     Args:
@@ -287,27 +306,7 @@ class ManagerReaders:
     def __init__(self, manager: ServomexManager, checkers: list[Checker], tally: Tally, seed: str) -> None:
         self._manager = manager
         self._checkers = {f"a{place}": checker for place, checker in enumerate(checkers)}
-        self._tally = tally
-        self._seed = seed
-        self._stopping = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._guarded, args=(work,), name=f"faults-{work.__name__}", daemon=True)
-            for work in (self._poll, self._one, self._records)
-        ]
-
-    start, join = Readers.start, Readers.join  # type: ignore[assignment]
-
-    def stop(self) -> None:
-        self._stopping.set()
-
-    def _guarded(self, work: Callable[[Random], None]) -> None:
-        try:
-            work(Random(f"{self._seed}:{work.__name__}"))
-        except ServomexConnectionError as error:
-            self._tally.note_error(error)
-        except Exception as error:
-            checker = next(iter(self._checkers.values()))
-            checker.blame("crash", work.__name__, repr(error), time.monotonic() - 2.0, time.monotonic())
+        super().__init__(tally, seed, (self._poll, self._one, self._records), checkers[0])
 
     def _poll(self, dice: Random) -> None:
         while not self._stopping.wait(PAUSE_S):

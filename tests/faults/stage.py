@@ -10,7 +10,6 @@ from pathlib import Path
 from random import Random
 from typing import Self
 
-
 from servomex.enums import ChannelId
 from servomex.models import ChannelStatus
 from servomex.simulator import PtyServer

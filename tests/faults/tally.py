@@ -44,6 +44,7 @@ class Tally:
     findings: list[Finding] = attrs.field(factory=list)
     recoveries: list[Recovery] = attrs.field(factory=list)
     overdue_s: float = 0.0
+    overdue: str = ""
     stamp_lag_s: float = 0.0
     _lock: threading.Lock = attrs.field(factory=threading.Lock, repr=False)
 
@@ -65,10 +66,11 @@ class Tally:
         with self._lock:
             self.counts[what] += number
 
-    def note_lateness(self, seconds: float) -> None:
+    def note_lateness(self, seconds: float, what: str) -> None:
         """Note how long after its deadline a call came back."""
         with self._lock:
-            self.overdue_s = max(self.overdue_s, seconds)
+            if seconds > self.overdue_s:
+                self.overdue_s, self.overdue = seconds, what
 
     def note_lag(self, seconds: float) -> None:
         """Note how long after its last byte reached the port a broadcast was stamped."""
@@ -110,7 +112,7 @@ class Tally:
             f"recoveries           {len(took)}: {spread}",
             *(f"  {item.seconds:.2f} s after {item.fault}" for item in slowest[:6]),
             f"not recovered at the end of their episode: {len(missing)} {missing[:5] or ''}",
-            f"longest over a deadline {self.overdue_s:.2f} s; longest from a last byte to its stamp "
-            f"{self.stamp_lag_s:.2f} s",
+            f"longest over a deadline {self.overdue_s:.2f} s: {self.overdue}",
+            f"longest from the last byte of a broadcast to its stamp {self.stamp_lag_s:.2f} s",
             *(f"{kind + ' ' + ('values' if kind in KINDS[:2] else ''):20} {self.number(kind)}" for kind in KINDS),
         ]

@@ -34,13 +34,18 @@ class Block:
 
 @attrs.frozen
 class Moment:
-    """What an analyser has at one moment: the populated channels and its own state."""
+    """What an analyser has at one moment: all its channels, also those without a name, and its own state."""
 
     blocks: dict[ChannelId, Block]
     fault: bool
     maintenance: bool
     groups: str
     clock: datetime | None
+
+    @property
+    def populated(self) -> list[ChannelId]:
+        """The channels that a reader should see, in their order."""
+        return [item for item in ORDER if item in EXTERNAL or (item in self.blocks and self.blocks[item].name)]
 
 
 @attrs.define
@@ -117,7 +122,7 @@ class Truth(VirtualAnalyzer):
                 return -told / 100
             if place == 2 and count // 25 % 8 == 3:
                 return None
-            return (place * 10_000 + told) / 10 ** (1 + place % 3)
+            return float(place * 10_000 + told) / (10, 100, 1000)[place % 3]
 
         return value
 
@@ -184,15 +189,13 @@ class Truth(VirtualAnalyzer):
         continuous = self.mode is ProtocolKind.CONTINUOUS_ASCII
         blocks = {}
         for channel, item in self.channels.items():
-            if not item.name and channel not in EXTERNAL:
-                continue
             name = item.name.replace("₂", "2") if continuous else item.name
             blocks[channel] = Block(name or None, self.value(channel), item.unit, self.status(channel))
         return Moment(blocks, state.fault, state.maintenance, state.cal_text, state.clock)
 
     def _note(self, function: int, first: int, count: int) -> None:
         now, moment = self.now(), self.moment()
-        self.ever_absent |= {channel for channel in self.channels if channel not in moment.blocks}
+        self.ever_absent |= self.channels.keys() - moment.populated
         self.said.append(Said(now, function, first, first + count, moment, now))
         self._times.append(now)
 

@@ -4,6 +4,8 @@ import argparse
 import sys
 import time
 
+import click
+
 from tests.fuzz.engine import Outcome, Search
 from tests.fuzz.limits import Limit, all_limits
 from tests.fuzz.targets import TARGETS
@@ -23,17 +25,18 @@ def main() -> int:
     options = parser.parse_args()
     if options.replay is not None:
         for name in options.target or TARGETS:
-            print(name, "believed" if TARGETS[name].run(bytes.fromhex(options.replay)) else "refused")
+            believed = TARGETS[name].run(bytes.fromhex(options.replay))
+            click.echo(f"{name}: {'believed' if believed else 'refused'}")
         return 0
     outcomes = fuzz(options.target or [*TARGETS], 60 * options.cpu_minutes, options.seed)
-    print(table(outcomes))
+    click.echo(table(outcomes))
     limits = all_limits(LIMIT_TRIES if options.cpu_minutes >= 5 else LIMIT_TRIES // 50)
-    print(limit_table(limits))
+    click.echo(limit_table(limits))
     found = [(name, *finding) for name, outcome in outcomes.items() for finding in outcome.findings]
     for name, data, what in found:
-        print(f"\n{name}: {what}\n  python -m tests.fuzz --target {name} --replay {data.hex()}")
+        click.echo(f"\n{name}: {what}\n  python -m tests.fuzz --target {name} --replay {data.hex()}")
     off = [limit for limit in limits if not limit.consistent]
-    print(f"\n{len(found)} findings; {len(off)} measured limits do not fit the calculation")
+    click.echo(f"\n{len(found)} findings; {len(off)} measured limits do not fit the calculation")
     return 1 if found or off else 0
 
 
@@ -50,7 +53,9 @@ def fuzz(names: list[str], cpu_s: float, seed: int) -> dict[str, Outcome]:
 
 def table(outcomes: dict[str, Outcome]) -> str:
     """Write what became of the targets, and what was covered."""
-    rows = [f"{'target':10} {'runs':>10} {'believed':>9} {'kept':>5} {'CPU s':>7} {'slowest s':>9} {'findings':>8}"]
+    rows = [
+        f"{'target':10} {'runs':>10} {'believed':>9} {'kept':>5} {'CPU s':>7} {'slowest s':>9} {'findings':>8}"
+    ]
     rows += [
         f"{name:10} {item.runs:>10,} {item.believed:>9,} {item.kept:>5} {item.cpu_s:>7.0f} "
         f"{item.slowest_s:>9.3f} {len(item.findings):>8}"

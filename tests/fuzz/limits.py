@@ -1,9 +1,10 @@
 """How much damage the formats themselves let through: calculated, and measured.
 
-A check of n bits passes some damage, and no reader can tell. What a reader can do is to look at more than the check:
-at the structure of a frame, at address, function and size of a reply.
+A check of n bits passes some damage, and no reader can tell. What a reader can do is to look at more than the
+check: at the structure of a frame, at address, function and size of a reply.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from itertools import combinations
@@ -43,7 +44,7 @@ class Limit:
     def consistent(self) -> bool:
         """Whether the measurement fits the calculation: at most five standard deviations and three away."""
         expected = self.calculated * self.tried
-        return abs(self.measured - expected) <= 5 * expected**0.5 + 3
+        return abs(self.measured - expected) <= 5 * math.sqrt(expected) + 3
 
 
 def all_limits(tries: int, seed: int = 1) -> list[Limit]:
@@ -206,8 +207,6 @@ def _digits_cancel(good: str, digits: range, count: int) -> float:
         return sum(effects[place][0] for place in digits) / (15 * len(digits))
     pairs = list(combinations(digits, 2))
     ways = sum(
-        number * effects[other][-change % 256]
-        for one, other in pairs
-        for change, number in effects[one].items()
+        number * effects[other][-change % 256] for one, other in pairs for change, number in effects[one].items()
     )
     return ways / (225 * len(pairs))

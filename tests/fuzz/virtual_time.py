@@ -35,15 +35,15 @@ class TimelessPort:
         self.port = "timeless"
         self.timeout: float | None = 0.05
         self.came = b""
-        self._clock = clock
+        self.clock = clock
         self._far_end = far_end
         self._coming: list[tuple[float, bytes]] = []
         self._steps = 0
 
     def write(self, data: bytes) -> int:
-        self._clock.now += 0.001
+        self.clock.now += 0.001
         for delay, piece in self._far_end(data):
-            self._coming.append((self._clock.now + delay, piece))
+            self._coming.append((self.clock.now + delay, piece))
         self._coming.sort(key=lambda item: item[0])
         return len(data)
 
@@ -52,15 +52,15 @@ class TimelessPort:
         self._steps += 1
         if self._steps > MOST_STEPS:
             raise AssertionError("the call does not end")
-        return sum(len(piece) for due, piece in self._coming if due <= self._clock.now)
+        return sum(len(piece) for due, piece in self._coming if due <= self.clock.now)
 
     def read(self, size: int = 1) -> bytes:
         if not self.in_waiting:
-            latest = self._clock.now + (self.timeout or 0.0)
+            latest = self.clock.now + (self.timeout or 0.0)
             first = min((due for due, piece in self._coming if piece), default=latest)
-            self._clock.now = max(self._clock.now, min(latest, first))
+            self.clock.now = max(self.clock.now, min(latest, first))
         taken = b""
-        while self._coming and len(taken) < size and self._coming[0][0] <= self._clock.now:
+        while self._coming and len(taken) < size and self._coming[0][0] <= self.clock.now:
             due, piece = self._coming.pop(0)
             count = size - len(taken)
             taken += piece[:count]
@@ -74,7 +74,9 @@ class TimelessPort:
 
 
 @contextlib.contextmanager
-def timeless_link(far_end: Callable[[bytes], list[tuple[float, bytes]]]) -> Iterator[tuple[SerialLink, TimelessPort]]:
+def timeless_link(
+    far_end: Callable[[bytes], list[tuple[float, bytes]]],
+) -> Iterator[tuple[SerialLink, TimelessPort]]:
     """Give an open link to a far end, on which waiting takes no time."""
     clock = Clock()
     port = TimelessPort(clock, far_end)
@@ -86,5 +88,3 @@ def timeless_link(far_end: Callable[[bytes], list[tuple[float, bytes]]]) -> Iter
         undo.callback(made.close)
         undo.enter_context(mock.patch.object(made._closed, "wait", clock.wait))
         yield made, port
-
-

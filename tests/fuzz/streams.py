@@ -1,0 +1,151 @@
+"""What is fuzzed of continuous mode: one frame, a stream that is cut into frames, and what a reader accepts."""
+
+import calendar
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+from servomex import ServomexParseError, continuous, telegram
+from servomex.models import Frame, Reading
+from tests.frames import GOOD_3, GOOD_10, WIRE, block, capture_frames, external, make
+from tests.fuzz import oracle
+from tests.fuzz.wrong import need
+
+RECEIVED_AT = datetime(2026, 3, 1, tzinfo=UTC)
+GLYPHS = {0x82: "₂"}
+UNITS = {"%", "vpm", "ppm", "mA"}
+
+
+def text(raw: bytes) -> str:
+    """Read a text of the display."""
+    letters = "".join(GLYPHS.get(byte, chr(byte)) for byte in raw.strip(b" \0"))
+    return "".join("\ufffd" if ord(item) < 0x20 or 0x7F <= ord(item) < 0xA0 else item for item in letters)
+
+
+def same_reading(reading: Reading, channel: oracle.Channel) -> bool:
+    unit, status = text(channel.unit), reading.status
+    known = next((item for item in UNITS if item.lower() == unit.lower()), "?")
+    name = text(channel.name) if channel.name.strip(b" \0|") else None
+    return (reading.channel, reading.name, reading.value, reading.unit_text, reading.unit.value) == (
+        channel.id, name, channel.value, unit, known,
+    ) and (status.fault, status.maintenance, status.calibrating, status.warming_up, status.alarms) == (
+        channel.fault, channel.maintenance, channel.calibrating, channel.warming_up, channel.alarms,
+    )  # fmt: skip
+
+
+def same_frame(frame: Frame, true: oracle.Broadcast) -> bool:
+    analyser = frame.analyser
+    whole = (analyser.fault, analyser.maintenance, analyser.cal_text, len(frame))
+    return whole == (true.fault, true.maintenance, true.groups, len(true.channels)) and all(
+        map(same_reading, frame, true.channels)
+    )
+
+
+def run_telegram(data: bytes) -> bool:
+    """Parse one frame."""
+    true = oracle.broadcast(data)
+    try:
+        frame = telegram.parse_frame(data, received_at=RECEIVED_AT, monotonic_ns=1)
+    except ServomexParseError as error:
+        need(true is None, "a good frame was refused", error)
+        return False
+    need(true is not None, "damage was believed")
+    need(true is not None and same_frame(frame, true), "a frame was misread", frame, true)
+    return True
+
+
+def pieces_of(data: bytes) -> list[bytes]:
+    """Cut an input into chunks whose sizes its own bytes tell."""
+    chunks, place = [], 0
+    while place < len(data):
+        size = (1, 3, 7, 40, 206, 500)[data[place] % 6]
+        chunks.append(data[place : place + size])
+        place += size
+    return chunks
+
+
+def run_splitter(data: bytes) -> bool:
+    """Cut a stream: whatever its chunks are, nothing is lost, and the same frames come out."""
+    splitter = telegram.FrameSplitter()
+    found: list[bytes] = []
+    for chunk in pieces_of(data):
+        found += splitter.feed(chunk)
+        need(splitter.pending <= telegram.MAX_JUNK, "the buffer grows", splitter.pending)
+    found += splitter.flush()
+    need(splitter.pending == 0, "flush left something")
+    rest = _without_ends(data)
+    need(_without_ends(b"".join(found)) == rest, "bytes were lost, added or moved")
+    good = {piece.rstrip(b"\r\n") for piece in found if oracle.broadcast(piece)}
+    for line in data.split(b"\n"):
+        whole = line.rstrip(b"\r")
+        alone = telegram.HEADER.search(whole, 1) is None
+        need(not (alone and oracle.broadcast(whole)) or whole in good, "a good frame was lost", whole)
+    return bool(good)
+
+
+def _without_ends(data: bytes) -> bytes:
+    return data.replace(b"\r", b"").replace(b"\n", b"")
+
+
+class _NoLink:
+    """What a reader that was not started wants to know of its link."""
+
+    port = "none"
+
+
+def run_reader(data: bytes) -> bool:
+    """Receive a stream: a good frame is accepted when its configuration is the last one or was seen twice."""
+    reader = continuous.ContinuousReader(_NoLink())  # type: ignore[arg-type]
+    queue, splitter = reader.subscribe(1000), telegram.FrameSplitter()
+    pieces: list[bytes] = []
+    for chunk in pieces_of(data):
+        reader._take(chunk)
+        pieces += splitter.feed(chunk)
+    expected = list(_confirmed(filter(None, map(oracle.broadcast, pieces))))
+    found = [queue.get(0) for _ in range(len(queue))]
+    for frame in found:
+        true = oracle.broadcast(frame.raw)
+        need(true is not None and same_frame(frame, true), "damage was believed", frame.raw)
+        need(frame.raw in data, "a frame was put together from pieces", frame.raw)
+    need(len(found) <= len(expected), "a change was not confirmed")
+    need(all(map(same_frame, found, expected)) and len(found) == len(expected), "a good frame was lost")
+    return bool(found)
+
+
+def _confirmed(frames: Iterable[oracle.Broadcast]) -> Iterator[oracle.Broadcast]:
+    """The frames that may be believed: a new configuration from its second frame in a row on."""
+    believed: object = None
+    before: object = None
+    for frame in frames:
+        names = [
+            (item.id, text(item.name), item.name.strip(b" \0|") == b"", text(item.unit)) for item in frame.channels
+        ]
+        configuration = (names, _shows_time(frame.clock))
+        if believed in (None, configuration) or before == configuration:
+            believed, before = configuration, None
+            yield frame
+        else:
+            before = configuration
+
+
+def _shows_time(clock: bytes) -> bool:
+    day, month, year, hour, minute, second = (clock[place : place + 2] for place in (0, 3, 6, 9, 12, 15))
+    if (clock[2:3], clock[5:6], clock[11:12], clock[14:15]) != (b"-", b"-", b":", b":"):
+        return False
+    if not all(part.isdigit() for part in (day, month, year, hour, minute, second)):
+        return False
+    days = calendar.monthrange(2000 + int(year), int(month))[1] if 1 <= int(month) <= 12 else 0
+    return 1 <= int(day) <= days and int(hour) < 24 and int(minute) < 60 and int(second) < 60
+
+
+FULL = make(
+    block(b"I1", b"CO\x82   ", b"-1.250", b"vpm", b"1 3 ", b"FM", b"C", b"W"), block(b"D2", value=b"------"),
+    external(b"E1", flags=b"F "), external(b"E2"), flags=b"FM", cal=b"S1C2S1S1", clock=b"00-00-00;00:00:00",
+) + b"\r\n"  # fmt: skip
+FRAMES = (WIRE, GOOD_3, GOOD_10, FULL, make(block()), make(block(), external(b"E2")))
+STREAMS = (
+    b"\r\n".join(capture_frames()),
+    WIRE + FULL + FULL,
+    b"noise" + WIRE + b";;\n" + GOOD_10 + WIRE[50:] + WIRE,
+    b"~" * 1300,
+    WIRE[:40] * 30,
+)
