@@ -12,7 +12,7 @@ import pytest
 from servomex import exchange, modbus, registers, telegram
 from servomex.enums import ChannelId
 from servomex.models import Frame
-from servomex.simulator import VirtualAnalyzer
+from servomex.simulator import VirtualAnalyzer, VirtualLine
 from tests.faults import checker
 from tests.faults.campaign import run_campaign
 from tests.faults.line import damage
@@ -180,3 +180,22 @@ def test_damage_always_changes_something_or_nothing_but_never_empties_a_message(
     assert all(damaged)
     assert sum(item == message for item in damaged) < 100
     assert {len(item) - len(message) for item in damaged} >= {-6, -1, 0, 1, 6}
+
+
+def test_a_simulated_port_counts_only_bytes_that_can_be_taken() -> None:
+    """What arrives behind bytes that are still coming, and a message of no bytes, once blocked it for ever."""
+    now = [100.0]
+    first, second = VirtualAnalyzer(clock=lambda: now[0]), VirtualAnalyzer(address=2, clock=lambda: now[0])
+    line = VirtualLine(first, second, baudrate=2400, pace=True, clock=lambda: now[0])
+    line.open(2400)
+    line._send(first, now[0], b"")
+    line._send(first, now[0], b"a" * 20)
+    line._send(second, now[0] + 0.01, b"b" * 5)
+    taken = b""
+    for _ in range(40):
+        now[0] += 0.01
+        waiting = line.waiting()
+        data = line.take(waiting)
+        assert len(data) == waiting
+        taken += data
+    assert sorted(taken) == sorted(b"a" * 20 + b"b" * 5)
