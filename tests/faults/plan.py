@@ -129,7 +129,7 @@ def _events(
 def _faults(dice: Random, since: float, until: float, continuous: bool, asked: str, echo: bool) -> list[Event]:
     """Draw what goes wrong for a while: a mixture on the line, and sometimes something drastic."""
     mix = _mix(dice)
-    drastic = dice.choice(("", "", "unplug", "unplug", "power", "mode", "host clock"))
+    drastic = dice.choice(("", "", "", "unplug", "power", "mode", "host clock"))
     name = ", ".join(filter(None, (str(mix) if mix != Mix() else "", drastic)))
     events = [Event(since, "fault", (mix, since, until, name or "nothing")), Event(until, "clear")]
     if drastic == "unplug":
@@ -159,9 +159,8 @@ def _mix(dice: Random) -> Mix:
         "foreign": (0.3, 0.8),
         "gap": (0.005, 0.02),
     }
-    chosen = {
-        name: dice.choice(severities[name]) for name in dice.sample([*severities], dice.choice((0, 1, 2, 2, 3, 4)))
-    }
+    names = {*dice.sample([*severities], dice.choice((0, 1, 2, 2, 3, 4))), *dice.choice(((), ("damage",)))}
+    chosen = {name: dice.choice(severities[name]) for name in sorted(names)}
     return Mix(**chosen, chunked=dice.random() < 0.2, silent=dice.random() < 0.08)
 
 

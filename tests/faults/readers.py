@@ -12,6 +12,7 @@ from servomex import (
     Frame,
     Recorder,
     Sample,
+    ServomexConnectionError,
     ServomexError,
     ServomexManager,
     ServomexTimeoutError,
@@ -26,6 +27,8 @@ from tests.faults.truth import ORDER
 
 STREAM_HZ = 6.0
 PAUSE_S = 0.02
+LOST_S = 0.1
+"""Until a lost port is back each call fails at once."""
 JOIN_S = 30.0
 
 Work = Callable[[Random], None]
@@ -94,18 +97,19 @@ class Readers(Users):
 
     def _call(self, do: Callable[[], None], timeout: float | None) -> None:
         """Make one call; an error of the driver is its right, as long as it comes in time."""
-        begun, usual, outcome = time.monotonic(), self._analyzer.timeout_s, "a value"
+        begun, usual, outcome, pause_s = time.monotonic(), self._analyzer.timeout_s, "a value", PAUSE_S
         try:
             do()
         except ServomexError as error:
             outcome = repr(error)
+            pause_s = LOST_S if isinstance(error, ServomexConnectionError) else PAUSE_S
             self._tally.note_error(error)
             if not isinstance(error, ServomexValidationError):
                 self._checker.failed(begun)
         allowed = max(usual, self._analyzer.timeout_s) if timeout is None else timeout
         what = f"{outcome}, allowed {allowed:.2f} s, {self._seed}"
         self._tally.note_lateness(time.monotonic() - begun - allowed, what)
-        self._stopping.wait(PAUSE_S)
+        self._stopping.wait(pause_s)
 
     def _frames(self, dice: Random) -> None:
         ways = (self._poll, self._poll, self._poll_fresh, self._poll_young, self._read_all, self._samples)

@@ -116,7 +116,7 @@ class Stage:
         """Whether all has happened that is planned, and good readings came again, or do not come."""
         at = time.monotonic() - self.begun
         recovered = all(checker.recovered for checker in self.checkers)
-        patience_s = 3.0 if self.plan.lasts < 3 else 15.0
+        patience_s = 1.5 if self.plan.lasts < 3 else 15.0
         return at > self.plan.lasts and (recovered or at > self.plan.lasts + patience_s)
 
     def _act(self) -> None:
