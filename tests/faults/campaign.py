@@ -57,7 +57,7 @@ class Episode:
         if self._plan.asked == "auto":
             self._check_mode(stage, analyzer, begun)
         seed = f"{self._plan.seed}:{self._plan.number}:{self._sessions}"
-        readers = Readers(analyzer, stage.checkers[0], self._tally, seed, self._folder)
+        readers = Readers(analyzer, stage.checkers[0], self._tally, seed, self._folder, self._plan.users)
         with contextlib.closing(analyzer):
             readers.start()
             self._stay(stage, analyzer)

@@ -6,6 +6,13 @@ import attrs
 
 from tests.faults.line import Mix
 
+USERS = (
+    ("frames", "channels", "snapshots", "streams", "records"),
+    ("frames", "channels", "snapshots"),
+    ("single",),
+    ("single", "single", "snapshots"),
+    ("frames",),
+)
 MODES = ("modbus_rtu", "modbus_ascii", "continuous")
 
 
@@ -45,6 +52,8 @@ class Plan:
         period: Seconds between broadcasts.
         timeout: Of all calls; ``None`` for the driver's own.
         retries: Of reads.
+        users: What is done with it by a thread each; where few share the port, replies of one shape follow each
+            other, and a late one has the best chance to be taken for the next.
         echo: Whether the adapter echoes at first.
         lasts: Seconds, without what it takes to recover at the end.
         events: What happens.
@@ -63,6 +72,7 @@ class Plan:
     period: float
     timeout: float | None
     retries: int
+    users: tuple[str, ...]
     echo: bool
     lasts: float
     events: tuple[Event, ...]
@@ -71,7 +81,8 @@ class Plan:
         return (
             f"{self.mode} opened as {self.asked} on {self.port}, {self.analysers} analysers with "
             f"{' '.join(self.channels)}, {self.baudrate} baud, pace {self.pace}, gap {self.gap}, period "
-            f"{self.period}, timeout {self.timeout}, retries {self.retries}, echo {self.echo}"
+            f"{self.period}, timeout {self.timeout}, retries {self.retries}, echo {self.echo}, "
+            f"users {' '.join(self.users)}"
         )
 
 
@@ -107,6 +118,7 @@ def make_plan(seed: str, number: int, *, pty: bool, quick: bool = False) -> Plan
         period=dice.choice((0.1, 0.15, 0.3)) if baudrate == 19200 else 1.2 if baudrate == 2400 else 0.5,
         timeout=dice.choice((None, 0.3, 0.5, 1.0, 2.0)),
         retries=dice.choice((0, 1, 2, 2, 2)),
+        users=dice.choice(USERS),
         echo=echo,
         lasts=lasts,
         events=events,

@@ -86,14 +86,30 @@ class Readers(Users):
         tally: Where results are counted.
         seed: Makes what they do repeatable.
         folder: Where recordings go.
+        users: What the threads do, see ``Plan.users``.
     """
 
-    def __init__(self, analyzer: Analyzer, checker: Checker, tally: Tally, seed: str, folder: Path) -> None:
+    def __init__(
+        self,
+        analyzer: Analyzer,
+        checker: Checker,
+        tally: Tally,
+        seed: str,
+        folder: Path,
+        users: tuple[str, ...],
+    ) -> None:
         self._analyzer = analyzer
         self._checker = checker
         self._folder = folder
-        works = (self._frames, self._channels, self._snapshots, self._streams, self._records)
-        super().__init__(tally, seed, works, checker)
+        works = {
+            "frames": self._frames,
+            "channels": self._channels,
+            "single": self._single,
+            "snapshots": self._snapshots,
+            "streams": self._streams,
+            "records": self._records,
+        }
+        super().__init__(tally, seed, [works[user] for user in users], checker)
 
     def _call(self, do: Callable[[], None], timeout: float | None) -> None:
         """Make one call; an error of the driver is its right, as long as it comes in time."""
@@ -157,6 +173,13 @@ class Readers(Users):
         while not self._stopping.is_set():
             channel = dice.choice([*self._checker.truth.channels])
             way, timeout = dice.choice(ways), dice.choice((None, None, 0.2, 1.0))
+            self._call(lambda way=way, channel=channel, t=timeout: way(channel, t), timeout)  # type: ignore[misc]
+
+    def _single(self, dice: Random) -> None:
+        """Read one channel after the other, with little time for each."""
+        while not self._stopping.is_set():
+            channel, timeout = dice.choice([*self._checker.truth.channels]), dice.choice((0.1, 0.2, 0.3))
+            way = dice.choice((self._channel, self._channel, self._status))
             self._call(lambda way=way, channel=channel, t=timeout: way(channel, t), timeout)  # type: ignore[misc]
 
     def _channel(self, channel: ChannelId, timeout: float | None) -> None:
