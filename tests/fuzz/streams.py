@@ -21,12 +21,16 @@ def text(raw: bytes) -> str:
     return "".join("\ufffd" if ord(item) < 0x20 or 0x7F <= ord(item) < 0xA0 else item for item in letters)
 
 
+def name_of(channel: oracle.Channel) -> str | None:
+    """The name of a channel; one of spaces, NULs or bars alone is none."""
+    return text(channel.name) if channel.name.strip(b" \0|") else None
+
+
 def same_reading(reading: Reading, channel: oracle.Channel) -> bool:
     unit, status = text(channel.unit), reading.status
     known = next((item for item in UNITS if item.lower() == unit.lower()), "?")
-    name = text(channel.name) if channel.name.strip(b" \0|") else None
     return (reading.channel, reading.name, reading.value, reading.unit_text, reading.unit.value) == (
-        channel.id, name, channel.value, unit, known,
+        channel.id, name_of(channel), channel.value, unit, known,
     ) and (status.fault, status.maintenance, status.calibrating, status.warming_up, status.alarms) == (
         channel.fault, channel.maintenance, channel.calibrating, channel.warming_up, channel.alarms,
     )  # fmt: skip
@@ -116,9 +120,7 @@ def _confirmed(frames: Iterable[oracle.Broadcast]) -> Iterator[oracle.Broadcast]
     believed: object = None
     before: object = None
     for frame in frames:
-        names = [
-            (item.id, text(item.name), item.name.strip(b" \0|") == b"", text(item.unit)) for item in frame.channels
-        ]
+        names = [(item.id, name_of(item), text(item.unit)) for item in frame.channels]
         configuration = (names, _shows_time(frame.clock))
         if believed in (None, configuration) or before == configuration:
             believed, before = configuration, None

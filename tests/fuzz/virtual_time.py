@@ -38,13 +38,14 @@ class TimelessPort:
         self.clock = clock
         self._far_end = far_end
         self._coming: list[tuple[float, bytes]] = []
+        self._latest = 0.0
         self._steps = 0
 
     def write(self, data: bytes) -> int:
         self.clock.now += 0.001
         for delay, piece in self._far_end(data):
-            self._coming.append((self.clock.now + delay, piece))
-        self._coming.sort(key=lambda item: item[0])
+            self._latest = max(self._latest, self.clock.now + delay)  # an analyser answers in order
+            self._coming.append((self._latest, piece))
         return len(data)
 
     @property
