@@ -1,11 +1,15 @@
-"""Read every channel once. Usage: python read_once.py [PORT]."""
+"""Read every channel once and print it."""
 
+import argparse
 import sys
 
 import servomex
 
 
-def main(port: str) -> int:
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("port", help="such as /dev/ttyUSB0, COM3 or sim://4100")
+    port = parser.parse_args().port
     try:
         with servomex.open_device(port) as analyzer:
             frame = analyzer.poll()
@@ -19,4 +23,4 @@ def main(port: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else "sim://4100"))
+    sys.exit(main())

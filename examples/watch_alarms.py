@@ -1,39 +1,98 @@
-"""Tell when an alarm is raised or cleared, until Ctrl-C. Usage: python watch_alarms.py [PORT]."""
+"""Send a mail when an alarm or fault comes or goes, and when the analyser cannot be read; until Ctrl-C."""
 
+import argparse
 import contextlib
+import smtplib
 import sys
 import time
+from collections import deque
+from email.message import EmailMessage
 
 import servomex
 
-Alarms = set[tuple[str, int]]
+UNREAD_S = 30.0
+"""An analyser that cannot be read for so long is worth a mail: nobody would learn of its alarms."""
 
 
-def raised(frame: servomex.Frame) -> Alarms:
-    return {
-        (reading.name or reading.channel, number)
-        for reading in frame
-        for number, alarm in enumerate(reading.status.alarms, 1)
-        if alarm
-    }
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("port", help="such as /dev/ttyUSB0, COM3 or sim://moving")
+    parser.add_argument("--server", required=True, metavar="HOST:PORT", help="an SMTP server, such as mail:25")
+    parser.add_argument("--sender", required=True, help="address that the mails come from")
+    parser.add_argument("--to", required=True, nargs="+", help="addresses that they go to")
+    parser.add_argument("--every", type=float, default=2.0, help="seconds from one look to the next")
+    parser.add_argument("--unread", type=float, default=UNREAD_S, help="seconds without a reading before a mail")
+    given = parser.parse_args()
+    mails = Mails(given.server, given.sender, given.to)
+    try:
+        with contextlib.suppress(KeyboardInterrupt), servomex.open_device(given.port) as analyzer:
+            watch(analyzer, mails, given.every, given.unread)
+    except servomex.ServomexError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
-def watch(analyzer: servomex.Analyzer) -> None:
-    before: Alarms = set()
+def watch(analyzer: servomex.Analyzer, mails: "Mails", every_s: float, unread_s: float) -> None:
+    raised: set[str] = set()
+    read_at, told = time.monotonic(), False
     while True:
         try:
-            now = raised(analyzer.poll())
-        except servomex.ServomexError as error:  # the line may recover: go on, but do not take it for "no alarm"
-            print(f"no reading: {error}", flush=True)
+            now = troubles(analyzer.poll())
+        except servomex.ServomexError as error:  # not the end of an alarm: what was raised is kept
+            if time.monotonic() - read_at > unread_s and not told:
+                mails.put(f"no readings for {time.monotonic() - read_at:.0f} s: {error.message}")
+                told = True
         else:
-            for channel, number in sorted(now ^ before):
-                change = "raised" if (channel, number) in now else "cleared"
-                print(f"{channel}: alarm {number} {change}", flush=True)
-            before = now
-        time.sleep(1)
+            if told:
+                mails.put("readings have come back")
+            read_at, told = time.monotonic(), False
+            for trouble in sorted(now ^ raised):
+                mails.put(f"{trouble}: {'raised' if trouble in now else 'cleared'}")
+            raised = now
+        mails.send()
+        time.sleep(every_s)
+
+
+def troubles(frame: servomex.Frame) -> set[str]:
+    """Give every alarm and fault that is raised, and every value that is missing."""
+    found = {"analyser fault"} if frame.analyser.fault else set()
+    for reading in frame:
+        name = f"{reading.channel} {reading.name or ''}".strip()
+        words = [word for word in reading.status.words if word == "fault" or word.startswith("alarm")]
+        found |= {f"{name} {word}" for word in words}
+        if reading.value is None:
+            found.add(f"{name} no value")
+    return found
+
+
+class Mails:
+    """Mails that wait to be sent. What the server does not take now is tried again at the next look."""
+
+    def __init__(self, server: str, sender: str, to: list[str]) -> None:
+        host, _, port = server.partition(":")
+        self._server, self._sender, self._to = (host, int(port or 25)), sender, to
+        self._waiting: deque[str] = deque(maxlen=1000)
+
+    def put(self, text: str) -> None:
+        print(text, flush=True)
+        self._waiting.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
+
+    def send(self) -> None:
+        if not self._waiting:
+            return
+        mail = EmailMessage()
+        mail["Subject"] = f"Gas analyser: {self._waiting[-1]}"
+        mail["From"], mail["To"] = self._sender, ", ".join(self._to)
+        mail.set_content("\n".join(self._waiting))
+        try:
+            with smtplib.SMTP(*self._server, timeout=10) as server:
+                server.send_message(mail)
+        except OSError as error:  # what smtplib raises is one, too
+            print(f"the mail was not sent, and is tried again: {error}", file=sys.stderr, flush=True)
+        else:
+            self._waiting.clear()
 
 
 if __name__ == "__main__":
-    port = sys.argv[1] if len(sys.argv) > 1 else "sim://moving"
-    with contextlib.suppress(KeyboardInterrupt), servomex.open_device(port) as opened:
-        watch(opened)
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""Run an autocalibration, show how far it is, and report what it changed.
+
+It moves calibration gas and takes the channels of the group off their sample. Ctrl-C stops it.
+"""
+
+import argparse
+import signal
+import sys
+
+import servomex
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("port", help="such as /dev/ttyUSB0, COM3 or sim://4100")
+    parser.add_argument("group", type=int, choices=range(1, 5), help="calibration group, as set on the panel")
+    parser.add_argument("--minutes", type=float, default=30.0, help="it is stopped when it takes longer")
+    parser.add_argument("--yes", action="store_true", help="needed: calibration gas will flow")
+    given = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill stops the calibration as Ctrl-C does
+    try:
+        with servomex.open_device(given.port) as analyzer:
+            report = analyzer.calibrate(
+                given.group, confirm=given.yes, timeout=60 * given.minutes, on_progress=show
+            )
+    except (servomex.ServomexError, KeyboardInterrupt) as error:
+        notes = getattr(error, "__notes__", [])  # they say whether it was stopped
+        print(*filter(None, [str(error), *notes]), sep="\n", file=sys.stderr)
+        return 1
+    tell(report)
+    return 0
+
+
+def show(progress: servomex.CalibrationProgress) -> None:
+    values = [] if progress.frame is None else [item for item in progress.frame if item.status.calibrating]
+    shown = ", ".join(f"{item.name or item.channel} {item:.3f} {item.unit_text}" for item in values)
+    print(f"{progress.elapsed_s or 0:6.1f} s  {progress.phase:9}  {shown}", flush=True)
+
+
+def tell(report: servomex.CalibrationReport) -> None:
+    for phase in report.phases:
+        print(f"{phase.started_at:%H:%M:%S} UTC {phase.phase}, {phase.duration_s:.0f} s")
+    for before, after in zip(report.readings_before, report.readings_after, strict=True):
+        print(f"{before.name or before.channel}: {before:.3f} {before.unit_text} before, {after:.3f} after")
+    if report.failed_looks:
+        print(f"the analyser could not be read {report.failed_looks} times meanwhile")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
