@@ -38,7 +38,7 @@ def show(manager: servomex.ServomexManager) -> None:
     print(time.strftime("%H:%M:%S"))
     for name, result in manager.poll().items():
         if result.value is None:
-            print(f"  {name}: {result.error.message if result.error else 'nothing'}", flush=True)
+            print(f"  {name}: {result.error}", flush=True)
             continue
         values = (f"{item.name or item.channel} {item:.3f} {item.unit_text}" for item in result.value)
         print(f"  {name}: {', '.join(values)}", flush=True)

@@ -1,0 +1,91 @@
+"""The backend of qt_monitor.py and tk_monitor.py: it opens an analyser and delivers what comes from it.
+
+Everything that waits for the line happens in threads. A program with windows calls ``start`` and ``stop``, which
+return at once, and is called back with what came.
+"""
+
+import threading
+from collections.abc import Callable
+
+import servomex
+
+RETRY_S = 2.0
+"""Pause between two tries to open the analyser. Once it was open, the library reopens a lost port by itself."""
+
+Item = servomex.Frame | servomex.ServomexError | str
+"""A frame, what failed in the place of one, or a note on the opening."""
+
+
+class LiveFeed:
+    """Reads an analyser for as long as a window is open.
+
+    Args:
+        port: As for :func:`servomex.open_device`.
+        deliver: Called with each :data:`Item` in threads of this feed, one call at a time. It must not wait for
+            the window.
+        rate_hz: Readings per second over Modbus. In continuous mode each broadcast is delivered.
+        protocol: The communication mode.
+    """
+
+    def __init__(
+        self, port: str, deliver: Callable[[Item], object], *, rate_hz: float = 2.0, protocol: str = "auto"
+    ) -> None:
+        self.port = port
+        self._deliver = deliver
+        self._rate_hz = rate_hz
+        self._protocol = protocol
+        self._analyzer: servomex.Analyzer | None = None
+        self._link = servomex.SerialLink(port)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"live feed {port}")
+        self._closer = threading.Thread(target=self._link.close, name=f"live feed {port}, closing")
+
+    @property
+    def running(self) -> bool:
+        """Whether a thread of it is left."""
+        return self._thread.is_alive() or self._closer.is_alive()
+
+    @property
+    def stale_after_s(self) -> float:
+        """At this age a frame is not current any more."""
+        analyzer = self._analyzer
+        if analyzer is not None and analyzer.reader is not None:
+            return analyzer.reader.fresh_s
+        return max(1.5, 2.5 / self._rate_hz)
+
+    def start(self) -> None:
+        """Begin to open the analyser."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Tell it to end, without waiting until it has. May be called twice."""
+        if not self._stopping.is_set():
+            self._stopping.set()
+            self._closer.start()  # ends whatever waits on the port, also the opening of the analyser
+
+    def close(self) -> None:
+        """Tell it to end, and wait until it has."""
+        self.stop()
+        self._thread.join()
+        self._closer.join()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._deliver(f"opening {self.port}")
+            try:
+                self._open_and_read()
+            except servomex.ServomexError as error:
+                if not self._stopping.is_set():
+                    self._deliver(error)
+                    self._stopping.wait(RETRY_S)
+
+    def _open_and_read(self) -> None:
+        with self._link:
+            if self._stopping.is_set():  # it was closed before it was open
+                return
+            with servomex.open_device(self._link, protocol=self._protocol) as analyzer:
+                self._analyzer = analyzer
+                rate_hz = None if analyzer.reader else self._rate_hz
+                with analyzer.subscribe(self._deliver, rate_hz=rate_hz):
+                    self._stopping.wait()
+                    self._link.close()
