@@ -38,7 +38,7 @@ class LiveFeed:
         self._link = servomex.SerialLink(port)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"live feed {port}")
-        self._closer = threading.Thread(target=self._link.close, name=f"live feed {port}, closing")
+        self._closer = threading.Thread(target=self._cut, name=f"live feed {port}, closing")
 
     @property
     def running(self) -> bool:
@@ -61,13 +61,19 @@ class LiveFeed:
         """Tell it to end, without waiting until it has. May be called twice."""
         if not self._stopping.is_set():
             self._stopping.set()
-            self._closer.start()  # ends whatever waits on the port, also the opening of the analyser
+            self._closer.start()
 
     def close(self) -> None:
         """Tell it to end, and wait until it has."""
         self.stop()
         self._thread.join()
         self._closer.join()
+
+    def _cut(self) -> None:
+        """End what waits for the line: the opening, and a Modbus reading. Broadcasts are waited for by nobody."""
+        analyzer = self._analyzer
+        if analyzer is None or analyzer.reader is None:
+            self._link.close()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -84,8 +90,7 @@ class LiveFeed:
             if self._stopping.is_set():  # it was closed before it was open
                 return
             with servomex.open_device(self._link, protocol=self._protocol) as analyzer:
-                self._analyzer = analyzer
                 rate_hz = None if analyzer.reader else self._rate_hz
+                self._analyzer = analyzer
                 with analyzer.subscribe(self._deliver, rate_hz=rate_hz):
                     self._stopping.wait()
-                    self._link.close()

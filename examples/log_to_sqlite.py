@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import sqlite3
 import sys
+import time
 
 import servomex
 
@@ -39,8 +40,8 @@ def log(port: str, file: str, every_s: float, seconds: float | None) -> None:
         ) as recorder,
         contextlib.suppress(KeyboardInterrupt),  # the regular end; a disk that is full is still told
     ):
-        while not recorder.join(0.5):  # in short waits, since on Windows Ctrl-C does not end a long one
-            pass
+        while recorder.running:
+            time.sleep(0.2)
     print(f"{recorder.summary.emitted} readings, {recorder.summary.errors} failed")
     with contextlib.closing(sqlite3.connect(file)) as database:
         for channel, name, number, mean, unit in database.execute(MEANS):

@@ -102,7 +102,7 @@ class Chart(pg.PlotWidget):  # type: ignore[misc]  # pyqtgraph has no types
     """The course of one channel. It breaks where readings failed or went stale; what is uncertain is dashed."""
 
     def __init__(self, span_s: float) -> None:
-        super().__init__(background=CARD, axisItems={"bottom": SecondsAgo("bottom")})
+        super().__init__(background=CARD, axisItems={"bottom": SecondsAgo("bottom")}, enableMenu=False)
         self._span_s = span_s
         self._unit = ""
         self._points: deque[tuple[float, float, bool]] = deque(maxlen=POINTS)
@@ -112,7 +112,6 @@ class Chart(pg.PlotWidget):  # type: ignore[misc]  # pyqtgraph has no types
         self.uncertain = self.plot(pen=dashes, connect="finite")
         self.setMouseEnabled(x=False, y=False)
         self.hideButtons()
-        self.setMenuEnabled(False)
         self.showGrid(x=True, y=True, alpha=0.25)
         self.setXRange(-span_s, 0.03 * span_s, padding=0)
         self.getAxis("left").setWidth(76)

@@ -7,6 +7,7 @@ looks into the queue every 100 ms with ``after``.
 import argparse
 import contextlib
 import queue
+import signal
 import sys
 import time
 import tkinter as tk
@@ -223,6 +224,7 @@ def main() -> int:
     given = parser.parse_args()
     root = tk.Tk()
     monitor = Monitor(root, given.port, rate_hz=given.rate, span_s=given.span, protocol=given.protocol)
+    signal.signal(signal.SIGINT, lambda *_: monitor.close())
     try:
         root.mainloop()
     finally:
