@@ -1,6 +1,12 @@
 """Show an analyser live: values, states and strip charts. Needs PySide6-Essentials and pyqtgraph.
 
 The window never waits for the line: a LiveFeed reads in threads, and its frames come by a queued signal.
+
+    pip install servomex "PySide6-Essentials!=6.12.0" pyqtgraph
+
+PySide6 6.12.0 ends a program with a fatal error after a minute with Python 3.11. On Debian, Qt needs the packages
+libegl1 libgl1 libxkbcommon0 libdbus-1-3 libfontconfig1 libglib2.0-0, and for windows on X11 also libxcb-cursor0
+libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-render-util0 libxcb-shape0 libxcb-xkb1 libxkbcommon-x11-0.
 """
 
 import argparse
@@ -338,7 +344,7 @@ class Monitor(QWidget):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("port", help="such as /dev/ttyUSB0, COM3 or sim://moving")
     parser.add_argument("--protocol", default="auto", help="auto, continuous, modbus_rtu or modbus_ascii")
     parser.add_argument("--rate", type=float, default=2.0, help="readings per second over Modbus")

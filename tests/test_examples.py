@@ -244,6 +244,7 @@ class TestWatchAlarms:
         line.analysers[0].faults.silent = False
         watching.wait("readings have come back")
         assert not any("cleared" in mail for mail in watching.mails)
+        assert sum("alarm 1: raised" in mail for mail in watching.mails) == 1
 
     def test_a_mail_that_was_not_taken_is_sent_later(
         self, line: VirtualLine, capfd: pytest.CaptureFixture[str]

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import queue
 import shutil
 import signal
 import subprocess
@@ -300,6 +301,12 @@ class TestQt:
         assert "italic" not in card.value.look
         until(lambda: len(pieces(card.chart)) == 2, breathe)
 
+    def test_silence_alone_makes_it_stale(self, monitor: "qt_monitor.Monitor", breathe: Breathe) -> None:
+        monitor._bridge.came.disconnect()  # as if the threads had died without a word
+        until(lambda: self.card(monitor, "I1").quality.text() == "STALE, 2 s old", breathe)
+        assert monitor.state.text() == "NO READINGS"
+        assert "nothing has come since" in monitor.message.text()
+
     def test_a_line_that_dies_never_stops_the_window(
         self, analyser: VirtualAnalyzer, monitor: "qt_monitor.Monitor", breathe: Breathe
     ) -> None:
@@ -573,6 +580,11 @@ class TestTk:
         breathe(0.3)
         assert monitor.state["text"].startswith("READING")
         assert len(row.chart.find_withtag("course")) == 2
+
+    def test_silence_alone_makes_it_stale(self, monitor: "tk_monitor.Monitor") -> None:
+        monitor._items = queue.SimpleQueue()  # as if the threads had died without a word
+        until(lambda: self.shown(monitor, "I1")[1] == "STALE, 2 s old", breathing(monitor))
+        assert "nothing has come since" in monitor.state["text"]
 
     def test_opening_a_dead_line_never_stops_the_window(
         self, analyser: VirtualAnalyzer, line: VirtualLine, open_monitor: "Callable[..., tk_monitor.Monitor]"
