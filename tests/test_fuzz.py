@@ -6,6 +6,7 @@ import pytest
 from pymodbus.framer import FramerRTU
 
 from servomex import exchange, modbus, telegram
+from servomex.enums import ChannelId
 from servomex.link import SerialLink
 from servomex.link_client import LinkClient
 from servomex.models import Frame
@@ -54,7 +55,7 @@ def test_a_value_that_is_misread_is_found(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_good_frame_that_is_refused_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telegram, "_ORDER", {**telegram._ORDER, b"D2": 0})
+    monkeypatch.setattr(telegram, "_ORDER", {**telegram._ORDER, ChannelId.D2: 0})
     assert "a good frame was refused" in found("telegram")
 
 

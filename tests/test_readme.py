@@ -13,7 +13,6 @@ Times, ages and durations differ from run to run: they are compared by their sha
 anything.
 """
 
-import ast
 import contextlib
 import doctest
 import functools
@@ -41,7 +40,6 @@ README = ROOT / "README.rst"
 DOCS = sorted((ROOT / "docs").rglob("*.rst"))
 TUTORIAL = ROOT / "docs" / "tutorial" / "first-recording.rst"
 PAGES = [README, *DOCS, ROOT / "CHANGELOG.rst", ROOT / "CONTRIBUTING.rst"]
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 INSTALL = "python -m pip install . && "
 TEST = "python -m pip install tox && python -m tox"
@@ -322,23 +320,6 @@ def test_a_command_writes_what_is_shown(script: Script, shell: Callable[[Script]
         command.check()
 
 
-def _example_scripts() -> Iterator[Script]:
-    for path in EXAMPLES:
-        endless = "while True" in path.read_text(encoding="utf-8")
-        for port in ("", " /dev/ttyUSB5"):
-            command = f"$ python examples/{path.name}{port}"
-            yield Script(command[2:], f"{command}\n...\n^C\n" if endless else command)
-
-
-@needs_bash
-@pytest.mark.parametrize("script", [*_example_scripts()], ids=str)
-def test_an_example_runs_and_ends_on_ctrl_c(script: Script, shell: Callable[[Script], list[Command]]) -> None:
-    (command,) = shell(script)
-    command.check()
-    assert command.came, "it wrote nothing"
-    assert command.code == 0, "\n".join(command.came)
-
-
 @pytest.fixture
 def at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Be in a folder in which the paths of the text exist and nothing can be spoilt."""
@@ -360,16 +341,6 @@ def test_a_session_gives_what_is_shown(block: Block, at_work: None) -> None:
     runner = doctest.DocTestRunner(Checker(), verbose=False)
     runner.run(session, out=report.append)
     assert not runner.failures, "".join(report)
-
-
-def test_the_examples_are_short_and_typed() -> None:
-    assert EXAMPLES
-    for example in EXAMPLES:
-        source = example.read_text(encoding="utf-8")
-        functions = [item for item in ast.walk(ast.parse(source)) if isinstance(item, ast.FunctionDef)]
-        assert functions, example
-        assert all(item.returns for item in functions), example
-        assert len(source.splitlines()) < 40, example
 
 
 def test_nothing_escapes() -> None:

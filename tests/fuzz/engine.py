@@ -7,6 +7,7 @@ from random import Random
 
 import attrs
 
+from servomex import telegram
 from tests.fuzz.coverage import Line, Tracer
 from tests.fuzz.mutate import mutated
 from tests.fuzz.targets import Target
@@ -43,6 +44,13 @@ class Outcome:
     findings: list[tuple[bytes, str]] = attrs.field(factory=list)
 
 
+def _forget_frames() -> None:
+    """Let the parser begin as in a new process, so that the steps it takes follow from the seed alone."""
+    for item in vars(telegram).values():
+        if hasattr(item, "cache_clear"):
+            item.cache_clear()
+
+
 class Search:
     """Fuzzes one target; may be continued.
 
@@ -58,6 +66,7 @@ class Search:
         self._tracer = Tracer(list(target.modules))
         self._corpus: list[bytes] = []
         self._seen: set[str] = set()
+        _forget_frames()
         for data in target.seeds:
             self._try(data, watch=True)
             self._corpus.append(data)
