@@ -260,8 +260,8 @@ class SerialLink:
             while not (data := port.read(1)):
                 if self._closed.is_set() or time.monotonic() >= deadline:
                     break
-            while data and len(data) < MAX_CHUNK and (waiting := port.in_waiting):
-                data += port.read(min(waiting, MAX_CHUNK))
+            if data:
+                data += _waiting_in(port)
         except IO_ERRORS as error:
             raise self._lose(error) from error
         if data:
@@ -304,15 +304,14 @@ class SerialLink:
 
     def _drain(self) -> bytes:
         """Read what is there, without waiting; a socket gives its bytes one by one."""
-        port, data = self._port_in_use(), b""
+        port = self._port_in_use()
         try:
-            while len(data) < MAX_CHUNK and (waiting := port.in_waiting):
-                data += port.read(min(waiting, MAX_CHUNK))
+            data = _waiting_in(port)
         except IO_ERRORS as error:
             raise self._lose(error) from error
         if data:
             self._note_arrival(data)
-        return bytes(data)
+        return data
 
     @contextlib.contextmanager
     def tap(self, listener: Tap) -> Iterator[None]:
@@ -407,3 +406,14 @@ class SerialLink:
 
     def _context(self) -> ErrorContext:
         return ErrorContext(port=self.port)
+
+
+def _waiting_in(port: Any) -> bytes:
+    """Read what waits in a port, without waiting for more, also when it gives less than it says."""
+    data = b""
+    while len(data) < MAX_CHUNK and (waiting := port.in_waiting):
+        piece = port.read(min(waiting, MAX_CHUNK))
+        if not piece:
+            break
+        data += piece
+    return data

@@ -66,7 +66,7 @@ class UnquietFault(ReplyFault):
 
 
 class TimeUpFault(ReplyFault):
-    """The deadline of the call passed before the request could be sent."""
+    """The deadline of the call passed before the request could be sent, or in the middle of the reply."""
 
 
 # What pymodbus lets out when a reply is damaged in a way that its framers do not expect.
@@ -186,10 +186,10 @@ class LinkClient(ModbusSerialClient):
             now = time.monotonic()
             if self.start is not None or self._undecided:
                 self._limit = min(self._deadline, now + SILENCE_S)
+            if now >= (self._deadline if fresh else self._limit):
+                self._give_up()
             if fresh:
                 return fresh
-            if now >= self._limit:
-                self._give_up()
 
     def _give_up(self) -> NoReturn:
         """Say what the bytes that came, if any, amount to."""
@@ -202,6 +202,8 @@ class LinkClient(ModbusSerialClient):
         if self._link.echo and not self.echo_size:
             self._link.echo = None
             raise DamagedFault("the adapter's echo is missing")
+        if self.start is not None and time.monotonic() >= self._deadline:
+            raise TimeUpFault
         raise DamagedFault("bytes came that are no complete reply")
 
     def _fresh(self) -> bytes:

@@ -23,6 +23,7 @@ from servomex import link as link_module
 from servomex.ports import open_port
 from servomex.simulator import Faults, TcpServer, VirtualAnalyzer, VirtualLine
 from servomex.simulator.device import IllegalAddressError
+from servomex.testing import ScriptedPort
 from tests.hook_port import HookPort, answering
 from tests.modbus_bytes import rtu
 
@@ -156,6 +157,29 @@ def test_a_reading_that_comes_long_after_its_deadline_is_refused() -> None:
         stall[0] = True
         with pytest.raises(ServomexTimeoutError):
             analyzer.poll(timeout=0.4)
+
+
+@pytest.mark.parametrize("mode", ["modbus_rtu", "modbus_ascii"])
+def test_a_reply_that_takes_longer_than_the_call_may_is_not_awaited(mode: str) -> None:
+    line = VirtualLine(VirtualAnalyzer(mode=mode), baudrate=2400, pace=True)
+    settings = SerialSettings(baudrate=2400)
+    with open_device(line.url, protocol=mode, serial_settings=settings, retries=0) as analyzer:
+        started = time.monotonic()
+        with pytest.raises(ServomexTimeoutError, match="the time was up before the reading was complete"):
+            analyzer.poll(timeout=0.3)
+        assert time.monotonic() - started < 0.5
+        assert analyzer.poll(timeout=20)["I1"].value == 20.376
+
+
+def test_a_port_that_only_says_that_bytes_wait_holds_nobody_up() -> None:
+    class Boastful(ScriptedPort):
+        @property
+        def in_waiting(self) -> int:
+            return 5
+
+    with SerialLink(Boastful()) as link:
+        assert link.settle(0.0, time.monotonic()) == (b"", True)
+        assert link.read(time.monotonic() + 0.1) == b""
 
 
 def test_what_waited_in_an_open_link_is_not_taken_for_new() -> None:
