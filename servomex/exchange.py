@@ -378,7 +378,9 @@ class Exchange:
                 context,
             )
         if isinstance(fault, UnquietFault):
-            return ServomexFrameError(f"{fault}: the rest of a late reply, another master or noise is on it", context)
+            return ServomexFrameError(
+                f"{fault}: the rest of a late reply, another master or noise is on it", context
+            )
         if isinstance(fault, TimeUpFault):
             return ServomexTimeoutError(f"the time was up before the reading was complete{late}", context)
         if isinstance(fault, DamagedFault):
