@@ -177,5 +177,4 @@ class TestText:
             text = path.read_text(encoding="utf-8")
             assert rst.render(text, stream=warnings), path.name
             assert warnings.getvalue() == "", path.name
-            links = re.findall(r"<([^<>\s]+)>`_", text)
-            assert [link for link in links if not (ROOT / link).is_file()] == [], path.name
+            assert not re.search(r"`__?\b", text), f"{path.name} has a link"

@@ -39,7 +39,8 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.rst"
 DOCS = sorted((ROOT / "docs").rglob("*.rst"))
 TUTORIAL = ROOT / "docs" / "tutorial" / "first-recording.rst"
-PAGES = [README, *DOCS, ROOT / "CHANGELOG.rst", ROOT / "CONTRIBUTING.rst"]
+NEWS = sorted((ROOT / "changes").glob("*.rst"))
+PAGES = [README, *DOCS, ROOT / "CHANGELOG.rst", ROOT / "CONTRIBUTING.rst", *NEWS]
 
 INSTALL = "python -m pip install . && "
 TEST = "python -m pip install tox && python -m tox"
