@@ -13,6 +13,8 @@ import pytest
 
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 
+pytest_plugins = ["servomex.testing.plugin"]
+
 hypothesis.settings.register_profile("suite", deadline=None)  # a busy computer is no failure of the code
 hypothesis.settings.load_profile("suite")
 

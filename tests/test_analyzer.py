@@ -343,9 +343,9 @@ def test_a_failed_open_gives_the_port_back(mode: str) -> None:
         assert analyzer.poll()["I1"].value == 20.376
 
 
+@pytest.mark.usefixtures("quick_reconnect")
 @pytest.mark.parametrize("mode", MODBUS)
-def test_an_unplugged_port_comes_back_with_the_next_calls(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("servomex.link.BACK_OFF_S", (0.05, 0.1))
+def test_an_unplugged_port_comes_back_with_the_next_calls(mode: str) -> None:
     line = VirtualLine(bench(mode))
     with open_device(line.url, protocol=mode) as analyzer:
         line.unplug()

@@ -30,12 +30,6 @@ from tests.modbus_bytes import rtu
 MODES = ["modbus_rtu", "modbus_ascii"]
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a lost port be tried again soon."""
-    monkeypatch.setattr(link_module, "BACK_OFF_S", (0.05, 0.1))
-
-
 @pytest.mark.parametrize(("mode", "glitch"), [("modbus_rtu", b"\0"), ("modbus_ascii", b"\xff\x00\x01")])
 def test_a_glitch_before_the_echo_does_not_make_it_an_analyser(mode: str, glitch: bytes) -> None:
     """`01 02 03 E8 ...`: the request for the analyser's state is a valid reply with three bytes to itself."""
@@ -199,7 +193,7 @@ def test_what_waited_in_an_open_link_is_not_taken_for_new() -> None:
             assert analyzer.protocol == "modbus_rtu"
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick_reconnect")
 def test_a_frame_from_before_a_loss_is_not_current_after_it() -> None:
     analyser = VirtualAnalyzer(mode="continuous", period=0.2)
     line = VirtualLine(analyser)
@@ -364,7 +358,7 @@ def test_closing_wins_over_an_opening_that_is_under_way(monkeypatch: pytest.Monk
     assert not link.is_open
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick_reconnect")
 def test_a_reader_outlives_any_failure_to_reopen(monkeypatch: pytest.MonkeyPatch) -> None:
     line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.05))
     with open_continuous(line.url) as analyzer:
@@ -391,7 +385,7 @@ def test_a_reader_outlives_any_failure_to_reopen(monkeypatch: pytest.MonkeyPatch
         assert failures[0] >= 3
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick_reconnect")
 @pytest.mark.parametrize("mode", ["modbus_rtu", "continuous"])
 def test_a_port_that_takes_long_to_reopen_holds_no_call(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a network address does whose host is off: it may take five seconds to fail."""

@@ -16,7 +16,6 @@ import pytest
 import serial
 from pytest_mock import MockerFixture
 
-from servomex import link as link_module
 from servomex import ports
 from servomex.errors import ServomexConfigurationError, ServomexConnectionError, ServomexError
 from servomex.link import SerialLink
@@ -264,12 +263,6 @@ def test_a_port_that_is_pulled_while_it_is_opened_is_a_connection_error(
         SerialLink(terminal.path).open()
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a lost port be tried again soon."""
-    monkeypatch.setattr(link_module, "BACK_OFF_S", (0.02, 0.1))
-
-
 def until_back(ask: Callable[[], bytes]) -> bytes:
     """Ask until the port is back; an error that is not about the port fails the test."""
     deadline = soon()
@@ -319,7 +312,7 @@ def test_no_way_of_using_an_unplugged_port_lets_a_foreign_error_out(terminal: Te
             assert "was lost" in lost(call)
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick_reconnect")
 def test_a_virtual_port_comes_back_by_itself(line: VirtualLine) -> None:
     with SerialLink(line.url) as link:
         line.unplug()
@@ -330,7 +323,7 @@ def test_a_virtual_port_comes_back_by_itself(line: VirtualLine) -> None:
 
 
 @needs_pty
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick_reconnect")
 def test_a_real_port_comes_back_by_itself(terminal: Terminal) -> None:
     with SerialLink(terminal.path) as link:
         terminal.unplug()

@@ -1,0 +1,148 @@
+"""Fixtures of pytest for programs that use this package: virtual analysers, their lines, and scripted ports.
+
+Load it by name, with ``pytest_plugins = ["servomex.testing.plugin"]`` in the outermost ``conftest.py`` or with
+``-p servomex.testing.plugin``. What a test has left open when it ends is an error of that test.
+"""
+
+import copy
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ParamSpec, TypeVar
+
+import pytest
+import serial
+
+from servomex.analyzer import Analyzer
+from servomex.enums import ProtocolKind
+from servomex.opening import open_device
+from servomex.simulator import Faults, VirtualAnalyzer, VirtualChannel, VirtualLine
+from servomex.testing import ScriptedPort
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PERIOD_S = 0.1
+"""Seconds between broadcasts, unless the marker says otherwise: tests should not wait for a real panel's 2 s."""
+QUICK_BACK_OFF_S = (0.02, 0.1)
+ENDING_S = 2.0
+"""What is being closed when a test ends gets this long."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line(
+        "markers",
+        "virtual_analyser(channels, mode, address, period, clock, faults): what the fixture virtual_analyser "
+        "is made of; the arguments of servomex.simulator.VirtualAnalyzer, by name",
+    )
+
+
+@pytest.fixture(params=[kind for kind in ProtocolKind if kind is not ProtocolKind.AUTO], ids=str)
+def each_mode(request: pytest.FixtureRequest) -> ProtocolKind:
+    """Run the test once in each of the three modes: the virtual analyser is in this one."""
+    mode: ProtocolKind = request.param
+    return mode
+
+
+@pytest.fixture
+def virtual_analyser(request: pytest.FixtureRequest) -> VirtualAnalyzer:
+    """A virtual analyser: the bench 4100D in Modbus RTU mode, or what the marker of the same name says."""
+    marker = request.node.get_closest_marker("virtual_analyser")
+    wanted = dict(marker.kwargs) if marker else {}
+    if marker and marker.args:
+        raise pytest.UsageError("the marker virtual_analyser takes its arguments by name, as in channels=[...]")
+    if "each_mode" in request.fixturenames:
+        if "mode" in wanted:
+            raise pytest.UsageError("each_mode chooses the mode: leave mode= out of the marker virtual_analyser")
+        wanted["mode"] = request.getfixturevalue("each_mode")
+    return _made(**wanted)
+
+
+def _made(
+    *,
+    channels: Iterable[VirtualChannel] | None = None,
+    faults: Faults | None = None,
+    period: float = PERIOD_S,
+    **others: Any,
+) -> VirtualAnalyzer:
+    """Make an analyser with channels and faults of its own: a marker is there for the next test as well."""
+    own_channels = None if channels is None else [copy.copy(channel) for channel in channels]
+    return VirtualAnalyzer(own_channels, faults=copy.deepcopy(faults), period=period, **others)
+
+
+@pytest.fixture
+def virtual_line_factory() -> Iterator[Callable[..., VirtualLine]]:
+    """Make lines, each with the analysers and the options that it is called with, as ``VirtualLine`` is.
+
+    When the test ends, a line that is still open and a thread of the driver that still runs are errors.
+    """
+    lines: list[VirtualLine] = []
+    before = set(threading.enumerate())
+    yield _kept(VirtualLine, lines)
+    deadline = time.monotonic() + ENDING_S
+    while left := [*_open_lines(lines), *_running_threads(before)]:
+        if time.monotonic() >= deadline:
+            pytest.fail(f"left behind: {', '.join(left)}. Close what was opened, or use 'with'", pytrace=False)
+        threading.Event().wait(0.02)
+
+
+@pytest.fixture
+def virtual_line(
+    virtual_analyser: VirtualAnalyzer, virtual_line_factory: Callable[..., VirtualLine]
+) -> VirtualLine:
+    """The line of the virtual analyser: open its ``url``, ``unplug()`` it and ``plug()`` it in again."""
+    return virtual_line_factory(virtual_analyser)
+
+
+@pytest.fixture
+def opened_analyzer(virtual_analyser: VirtualAnalyzer, virtual_line: VirtualLine) -> Iterator[Analyzer]:
+    """The virtual analyser, opened in its mode and closed after the test; without the gap that real lines need."""
+    with open_device(
+        virtual_line.url, protocol=virtual_analyser.mode, address=virtual_analyser.address, gap=0.0
+    ) as analyzer:
+        yield analyzer
+
+
+@pytest.fixture
+def scripted_port_factory() -> Iterator[Callable[..., ScriptedPort]]:
+    """Make scripted ports, as ``ScriptedPort`` is called; when the test ends, each is closed and checked."""
+    ports: list[ScriptedPort] = []
+    yield _kept(ScriptedPort, ports)
+    for port in ports:
+        port.close()
+    for port in ports:
+        port.check()
+
+
+@pytest.fixture
+def quick_reconnect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try a lost port again after 0.02 s to 0.1 s, not after 0.5 s to 30 s."""
+    monkeypatch.setattr("servomex.link.BACK_OFF_S", QUICK_BACK_OFF_S)
+
+
+def _kept(make: Callable[P, T], kept: list[T]) -> Callable[P, T]:
+    """Make things as ``make`` does, and note them."""
+
+    def keeping(*args: P.args, **kwargs: P.kwargs) -> T:
+        kept.append(make(*args, **kwargs))
+        return kept[-1]
+
+    return keeping
+
+
+def _open_lines(lines: list[VirtualLine]) -> Iterator[str]:
+    """Name the lines that a reader has: they cannot be opened once more."""
+    for line in lines:
+        line.plug()
+        try:
+            line.close(line.open(line.baudrate))
+        except serial.SerialException:
+            yield f"{line.url} is open"
+
+
+def _running_threads(before: set[threading.Thread]) -> Iterator[str]:
+    """Name the threads of the driver that run and did not before."""
+    for thread in threading.enumerate():
+        if thread not in before and thread.name.startswith("servomex-"):
+            yield f"the thread {thread.name!r} runs"
