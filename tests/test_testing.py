@@ -1,7 +1,9 @@
 """The help for testing: a port that follows a script, and the loader of captures."""
 
+import contextlib
 import gc
 import time
+from collections.abc import Callable
 from concurrent.futures import TimeoutError as NotDoneError
 from pathlib import Path
 
@@ -10,10 +12,12 @@ import serial
 
 from servomex.errors import ServomexConnectionError
 from servomex.link import SerialLink
+from servomex.opening import open_continuous
 from servomex.telegram import parse_frame
 from servomex.testing import ScriptedPort, load_capture
 from tests.conftest import CAPTURE
 from tests.frames import GOOD_3, REAL
+from tests.test_imports import loaded_by
 from tests.test_lock import in_thread
 
 GENEROUS_S = 5.0
@@ -95,20 +99,176 @@ def test_a_read_without_a_timeout_waits_until_all_is_there() -> None:
     assert future.result(GENEROUS_S) == b"12"
 
 
+def test_a_read_takes_what_comes_by_itself_and_wakes_for_it() -> None:
+    port = ScriptedPort()
+    port.timeout = GENEROUS_S
+    start = time.monotonic()
+    port.emit(b"1", b"2", b"3", every=0.1)
+    assert port.in_waiting == 0
+    assert port.read(1) == b"1"
+    assert 0.1 <= time.monotonic() - start < GENEROUS_S / 2
+    assert port.read(2) == b"23"
+    assert 0.3 <= time.monotonic() - start < GENEROUS_S / 2
+    port.check()
+
+
+def test_what_is_emitted_wakes_a_read_that_waits_already() -> None:
+    port = ScriptedPort()
+    port.timeout = None
+    future = in_thread(port.read, 3)
+    port.emit(b"late", every=0.05)
+    assert future.result(GENEROUS_S) == b"lat"
+
+
+def test_bytes_that_were_emitted_arrive_in_the_order_of_their_moments() -> None:
+    port = ScriptedPort()
+    port.timeout = GENEROUS_S
+    port.emit(b"c", every=0.15)
+    port.emit(b"a", b"b", every=0.05)
+    port.feed(b"now")
+    assert port.read(6) == b"nowabc"
+
+
+def test_bytes_that_are_on_their_way_fail_the_check_and_are_not_dropped_with_the_input() -> None:
+    port = ScriptedPort()
+    port.emit(b"soon", every=0.2)
+    port.reset_input_buffer()
+    with pytest.raises(AssertionError, match="b'soon' is still on its way"):
+        port.check()
+    port.timeout = GENEROUS_S
+    assert port.read(4) == b"soon"
+
+
+def test_bytes_that_have_arrived_since_they_were_emitted_were_not_read() -> None:
+    port = ScriptedPort()
+    port.emit(b"soon", every=0.0)
+    with pytest.raises(AssertionError, match="b'soon' was never read"):
+        port.check()
+
+
+LOOPBACKS = [
+    bytes.fromhex("01 08 00 00 A5 37 DA 8D"),
+    b":01080000A5371B\r\n",
+]
+
+
+@pytest.mark.parametrize("loopback", LOOPBACKS)
+def test_loopbacks_are_answered_on_request_only(loopback: bytes) -> None:
+    port = ScriptedPort([(b"one", b"1")], loopbacks=True)
+    port.write(loopback)
+    assert port.read(len(loopback)) == loopback
+    port.write(b"one")
+    assert port.read(1) == b"1"
+    port.check()
+    with pytest.raises(AssertionError, match="expects nothing"):
+        ScriptedPort().write(loopback)
+
+
+def test_a_loopback_that_the_script_names_gets_the_reply_of_the_script() -> None:
+    port = ScriptedPort([(LOOPBACKS[0], b"wrong")], loopbacks=True)
+    port.write(LOOPBACKS[0])
+    assert port.read(5) == b"wrong"
+    port.check()
+
+
+@pytest.mark.parametrize("request_", [bytes.fromhex("01 04 0000 0007 B008"), b":010400000007F4\r\n", b"\x08\0\0"])
+def test_other_requests_are_no_loopbacks(request_: bytes) -> None:
+    with pytest.raises(AssertionError, match="where the script expects nothing"):
+        ScriptedPort(loopbacks=True).write(request_)
+
+
+def test_a_wrong_request_that_a_program_hides_fails_the_check_and_the_block() -> None:
+    for hide in (AssertionError, Exception):
+        with pytest.raises(AssertionError, match="74 77 6f was written where the script expects 6f 6e 65"):  # noqa: SIM117
+            with ScriptedPort([(b"one", b"")]) as port:
+                with contextlib.suppress(hide):
+                    port.write(b"two")
+                port.write(b"one")
+
+
+def test_an_error_of_the_program_comes_with_the_request_that_broke_the_script() -> None:
+    with pytest.raises(TimeoutError) as caught, ScriptedPort() as port:
+        with contextlib.suppress(AssertionError):
+            port.write(b"one")
+        raise TimeoutError("nothing came")
+    assert caught.value.__notes__ == ["6f 6e 65 was written where the script expects nothing"]
+    with pytest.raises(AssertionError) as broken, ScriptedPort() as port:
+        port.write(b"one")
+    assert not hasattr(broken.value, "__notes__")
+
+
+def test_leftovers_fail_the_block_but_do_not_cover_its_own_error() -> None:
+    with pytest.raises(AssertionError, match="1 requests of the script"), ScriptedPort([(b"one", b"")]):
+        pass
+    with pytest.raises(KeyError), ScriptedPort([(b"one", b"")]):
+        raise KeyError
+
+
+def test_a_closed_port_is_of_no_use_but_for_its_check() -> None:
+    port = ScriptedPort([(b"one", b"")])
+    port.feed(b"1")
+    port.close()
+    port.close()
+    assert not port.is_open
+    uses: list[Callable[[], object]] = [
+        port.read, port.reset_input_buffer, lambda: port.write(b"one"), lambda: port.in_waiting,
+    ]  # fmt: skip
+    for use in uses:
+        with pytest.raises(serial.PortNotOpenError):
+            use()
+    assert port.written == []
+    with pytest.raises(AssertionError, match="1 requests"):
+        port.check()
+
+
+def test_closing_ends_a_read_that_waits() -> None:
+    port = ScriptedPort()
+    port.timeout = None
+    future = in_thread(port.read, 1)
+    with pytest.raises(NotDoneError):
+        future.result(0.05)
+    port.close()
+    with pytest.raises(serial.PortNotOpenError):
+        future.result(GENEROUS_S)
+
+
+def test_a_read_can_be_cancelled_and_gives_what_is_there() -> None:
+    port = ScriptedPort()
+    port.timeout = None
+    port.feed(b"1")
+    future = in_thread(port.read, 2)
+    with pytest.raises(NotDoneError):
+        future.result(0.05)
+    port.cancel_read()
+    assert future.result(GENEROUS_S) == b"1"
+    port.cancel_read()
+    assert port.read(1) == b""
+    port.timeout = 0.05
+    start = time.monotonic()
+    assert port.read(1) == b""
+    assert time.monotonic() - start >= 0.05
+
+
+def test_broadcasts_of_a_capture_are_read_as_they_come() -> None:
+    port = ScriptedPort()
+    with port, open_continuous(port, identify=False) as analyzer:
+        port.emit(*load_capture(CAPTURE)[:3], every=0.05)
+        clocks = [analyzer.poll(wait_fresh=True).analyser.clock for _ in range(3)]
+    assert [clock.second for clock in clocks if clock] == [12, 14, 16]
+
+
+def test_pytest_is_not_loaded_with_it() -> None:
+    assert "pytest" not in loaded_by("import servomex, servomex.testing")
+
+
 def test_a_port_of_the_caller_is_neither_closed_nor_warned_about() -> None:
-    class Closing(ScriptedPort):
-        closed = False
-
-        def close(self) -> None:
-            self.closed = True
-
-    port = Closing()
+    port = ScriptedPort()
     with SerialLink(port) as link:
         assert (link.port, link.is_open, port.timeout) == ("scripted", True, 0.05)
     link.open()
     del link
     gc.collect()
-    assert not port.closed
+    assert port.is_open
 
 
 def test_a_port_of_the_caller_that_fails_is_left_to_the_caller() -> None:
