@@ -177,24 +177,45 @@ def test_other_requests_are_no_loopbacks(request_: bytes) -> None:
         ScriptedPort(loopbacks=True).write(request_)
 
 
-def test_a_wrong_request_that_a_program_hides_fails_the_check_and_the_block() -> None:
-    for hide in (AssertionError, Exception):
-        with pytest.raises(AssertionError, match="74 77 6f was written where the script expects 6f 6e 65"):  # noqa: SIM117
-            with ScriptedPort([(b"one", b"")]) as port:
-                with contextlib.suppress(hide):
-                    port.write(b"two")
-                port.write(b"one")
+def hiding(port: ScriptedPort, *requests: bytes) -> None:
+    """A program that hides errors."""
+    with port:
+        for request in requests:
+            with contextlib.suppress(AssertionError):
+                port.write(request)
 
 
-def test_an_error_of_the_program_comes_with_the_request_that_broke_the_script() -> None:
-    with pytest.raises(TimeoutError) as caught, ScriptedPort() as port:
+@pytest.mark.parametrize("requests", [(b"two", b"one"), (b"two", b"three", b"one")])
+def test_a_wrong_request_that_a_program_hides_fails_the_check_and_the_block(requests: tuple[bytes, ...]) -> None:
+    port = ScriptedPort([(b"one", b"")])
+    with pytest.raises(AssertionError, match=r"^74 77 6f was written where the script expects 6f 6e 65"):
+        hiding(port, *requests)
+    assert port.written == [*requests]
+    with pytest.raises(AssertionError, match=r"^74 77 6f was written"):
+        port.check()
+
+
+def given_up(port: ScriptedPort) -> None:
+    """A program that hides one error behind another."""
+    with port:
         with contextlib.suppress(AssertionError):
             port.write(b"one")
         raise TimeoutError("nothing came")
+
+
+def test_an_error_of_the_program_comes_with_the_request_that_broke_the_script() -> None:
+    with pytest.raises(TimeoutError) as caught:
+        given_up(ScriptedPort())
     assert caught.value.__notes__ == ["6f 6e 65 was written where the script expects nothing"]
     with pytest.raises(AssertionError) as broken, ScriptedPort() as port:
         port.write(b"one")
     assert not hasattr(broken.value, "__notes__")
+
+
+def test_a_port_is_closed_at_the_end_of_its_block() -> None:
+    with ScriptedPort() as port:
+        assert port.is_open
+    assert not port.is_open
 
 
 def test_leftovers_fail_the_block_but_do_not_cover_its_own_error() -> None:

@@ -53,6 +53,7 @@ def test_an_opened_analyser_in_the_mode_of_the_marker(suite: Suite, mode: str) -
         def test_it(opened_analyzer, virtual_analyser):
             assert opened_analyzer.protocol == {mode!r} == virtual_analyser.mode
             assert virtual_analyser.address == 9
+            assert opened_analyzer.link.gap_s == 0
             assert opened_analyzer.poll().channels == ("I1", "E1", "E2")
             assert opened_analyzer.poll()["I1"].value == 17.5
             virtual_analyser["I1"].signal = constant(3.0)
