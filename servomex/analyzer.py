@@ -17,6 +17,7 @@ from servomex.errors import (
     ServomexTimeoutError,
     ServomexValidationError,
 )
+from servomex.exits import at_exit
 from servomex.link import SerialLink
 from servomex.models import AnalyserStatus, ChannelInfo, ChannelStatus, DeviceInfo, Frame, Reading, Sample
 from servomex.recording import BUFFER
@@ -80,6 +81,7 @@ class Analyzer:
         self._owns_link = owns_link
         self._last: Frame | None = None
         self._info: DeviceInfo | None = None
+        at_exit(self._close_forgotten)
 
     @property
     def protocol(self) -> ProtocolKind:
@@ -364,12 +366,17 @@ class Analyzer:
 
     def __del__(self) -> None:
         if not getattr(self, "closed", True):
-            warnings.warn(
-                f"the analyser on {self.link.port} was never closed: use 'with', or call close()",
-                ResourceWarning,
-                stacklevel=1,
-            )
-            self.close()
+            self._close_forgotten()
+
+    def _close_forgotten(self) -> None:
+        if self.closed:
+            return
+        warnings.warn(
+            f"the analyser on {self.link.port} was never closed: use 'with', or call close()",
+            ResourceWarning,
+            stacklevel=1,
+        )
+        self.close()
 
     def __repr__(self) -> str:
         return f"<Analyzer {self.name} {self.protocol}>"

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import threading
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from servomex.errors import (
     ServomexTimeoutError,
     ServomexValidationError,
 )
+from servomex.exits import at_exit
 from servomex.lock import Signal
 from servomex.manager import ServomexManager
 from servomex.models import DeviceInfo
@@ -91,6 +93,7 @@ class Recorder:
         except BaseException:
             self.stop()
             raise
+        at_exit(self._stop_forgotten)
         return self
 
     def join(self, timeout: float | None = None) -> bool:
@@ -121,6 +124,15 @@ class Recorder:
         finally:
             if not self.recording.is_current:
                 self._pouring.finish()
+
+    def _stop_forgotten(self) -> None:
+        if self.running:
+            warnings.warn(
+                f"the recorder of {self.recording.name} was never stopped: use 'with', or call stop()",
+                ResourceWarning,
+                stacklevel=1,
+            )
+            self.stop()
 
     def __enter__(self) -> Self:
         return self.start()
