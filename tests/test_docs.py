@@ -72,6 +72,19 @@ def test_every_link_leads_somewhere() -> None:
         assert [str(target) for target in targets if not target.is_file()] == [], page.name
 
 
+def test_every_example_is_included_once_and_listed() -> None:
+    included = Counter(
+        (page.parent / name).resolve()
+        for page in DOCS
+        for name in re.findall(
+            r"^\.\. (?:literalinclude|figure):: (\.\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    )
+    examples = [path for path in sorted((ROOT / "examples").iterdir()) if path.is_file()]
+    assert included == Counter(path.resolve() for path in examples)
+    assert lacking("howto/examples", [path.name for path in examples]) == []
+
+
 def named(path: str) -> object:
     """Find what a dotted name that starts with ``servomex`` means."""
     parts = path.split(".")
@@ -118,6 +131,14 @@ def options() -> list[click.Option]:
     ]
 
 
+def of_the_examples() -> set[str]:
+    """The options of the examples: those that are written as they are, and those of a gas."""
+    found = {f"--{gas}" for gas in ("o2", "co", "co2")}
+    for path in (ROOT / "examples").glob("*.py"):
+        found |= {*re.findall(r'add_argument\("(--[a-z-]+)"', path.read_text(encoding="utf-8"))}
+    return found
+
+
 def commands(group: click.Group, *wanted: str) -> Iterator[click.Command]:
     """Give the commands of a group, or those that are wanted, and those of its groups among them."""
     context = click.Context(group)
@@ -130,8 +151,8 @@ def commands(group: click.Group, *wanted: str) -> Iterator[click.Command]:
 def test_every_option_and_variable_on_a_page_exists() -> None:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        known = {name for item in options() for name in item.opts} | {"--help", "--version"}
-        assert {*re.findall(r"(?<![\w-])--[a-z]+", text)} <= known
+        known = {name for item in options() for name in item.opts} | {"--help", "--version"} | of_the_examples()
+        assert {*re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text)} <= known
         variables = {str(item.envvar) for item in options() if item.envvar} | {"SERVOMEX_PORT", "SERVOMEX_"}
         assert {*re.findall(r"(?<!_)\bSERVOMEX_[A-Z]*", text)} <= variables
 

@@ -7,7 +7,8 @@ A port that exists only in the text is replaced by a virtual one, see :data:`POR
 * ``python``: run; it must not raise. ``pycon``: a session with its output, which is compared.
 * ``text``: bytes, formulas and drawings; only in docs.
 
-The blocks of the tutorial build on each other: ``test_docs.py`` runs them.
+The blocks of the tutorial build on each other: ``test_docs.py`` runs them. The examples are included by reference,
+which it looks at as well; ``test_examples.py`` and ``test_gui_examples.py`` run them.
 
 Times, ages and durations differ from run to run: they are compared by their shape only. ``...`` stands for
 anything.
@@ -51,7 +52,7 @@ AT_ONCE = 8
 KINDS = ("console", "python", "pycon")
 DIRECTIVES = {
     "autoclass", "autodata", "autoexception", "autofunction", "automodule", "click", "code-block", "data",
-    "figure", "list-table", "module", "toctree",
+    "figure", "list-table", "literalinclude", "module", "toctree",
 }  # fmt: skip
 MARK = "@@ended"
 
