@@ -43,6 +43,18 @@ def test_the_two_commands_stand_in_the_readme_word_for_word() -> None:
     assert f"\n    $ {TEST}\n" in text
 
 
+def test_the_readme_can_stand_on_the_package_index() -> None:
+    text = README.read_text(encoding="utf-8")
+    relative = [link for link in re.findall(r"<([^<>\s]+)>`_", text) if not link.startswith("https://")]
+    assert relative == [], "links to files of the sources lead nowhere on the index"
+    files = re.findall(r"``((?:docs|examples)(?:/[\w.-]+)*|[A-Z]+\.rst)``", text)
+    assert len(files) > 10
+    assert [name for name in files if not (ROOT / name).exists()] == []
+    docutils = pytest.importorskip("docutils.core")
+    settings = {"halt_level": 2, "report_level": 2, "raw_enabled": False, "file_insertion_enabled": False}
+    docutils.publish_doctree(text, settings_overrides=settings)
+
+
 def test_every_page_is_found_from_the_index() -> None:
     found: set[Path] = set()
     waiting = [ROOT / "docs" / "index.rst"]
