@@ -48,10 +48,7 @@ class LiveFeed:
     @property
     def stale_after_s(self) -> float:
         """At this age a frame is not current any more."""
-        analyzer = self._analyzer
-        if analyzer is not None and analyzer.reader is not None:
-            return analyzer.reader.fresh_s
-        return max(1.5, 2.5 / self._rate_hz)
+        return self._analyzer.fresh_for_s(self._rate_hz) if self._analyzer else 0.0
 
     def start(self) -> None:
         """Begin to open the analyser."""

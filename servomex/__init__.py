@@ -12,6 +12,24 @@ one set of frozen models behind one :class:`Analyzer`::
 
 A value that is not valid is ``None``; a frame that is too old, or a reply that cannot be proven to be the answer,
 is an error. No hardware at hand? ``open_device("sim://4100")`` opens a virtual analyser.
+
+The public names, each with a page of its own, such as ``help(servomex.open_device)``:
+
+* Opening: ``open_device`` ``open_continuous`` ``Analyzer`` ``SerialSettings`` ``ProtocolKind`` ``Capability``
+* What is read: ``Frame`` ``Reading`` ``ChannelStatus`` ``AnalyserStatus`` ``CalGroupState`` ``Quality`` ``Unit``
+  ``UnitKind`` ``ChannelId`` ``ChannelKind`` ``ChannelInfo`` ``DeviceInfo`` ``Sample`` ``ROW_COLUMNS``
+* Several analysers: ``ServomexManager`` ``DeviceResult`` ``ErrorPolicy``
+* As it comes: ``Subscription`` ``StreamingSession`` ``StreamMode`` ``OverflowPolicy``
+* To files and back: ``Recorder`` ``record`` ``Recording`` ``Closed`` ``pipe`` ``AcquisitionSummary`` ``open_sink``
+  ``load`` ``load_metadata`` ``to_pandas``
+* Autocalibration: ``CalibrationReport`` ``CalibrationPhase`` ``CalibrationProgress`` ``CalPhase``
+* Ports: ``present_ports`` ``PortInfo`` ``find_devices`` ``discover_port`` ``DiscoveryResult``
+* Errors: ``ServomexError`` and its kinds, drawn as a tree in ``help("servomex.errors")``; ``ErrorContext``
+* The parts of an analyser: ``SerialLink`` ``ContinuousReader`` ``ModbusClient``, and ``telegram``, the parser of
+  broadcasts
+
+``servomex.registers``, ``servomex.simulator``, ``servomex.sinks`` and ``servomex.testing`` are public as well. All
+other modules are not, and may change with any version. Durations are in seconds, and times of day in UTC.
 """
 
 import importlib
@@ -81,6 +99,7 @@ if TYPE_CHECKING:
     )
     from servomex.opening import open_continuous, open_device
     from servomex.portnames import PortInfo, present_ports
+    from servomex.queues import Closed
     from servomex.recorder import Recorder, pipe
     from servomex.recording import Recording, record
     from servomex.settings import SerialSettings
@@ -107,6 +126,7 @@ __all__ = [
     "ChannelInfo",
     "ChannelKind",
     "ChannelStatus",
+    "Closed",
     "ContinuousReader",
     "DeviceInfo",
     "DeviceResult",
@@ -198,6 +218,7 @@ _NAMES = {
     ),
     "servomex.opening": "open_continuous open_device",
     "servomex.portnames": "PortInfo present_ports",
+    "servomex.queues": "Closed",
     "servomex.recorder": "Recorder pipe",
     "servomex.recording": "Recording record",
     "servomex.settings": "SerialSettings",
@@ -227,4 +248,4 @@ if not TYPE_CHECKING:  # which would take any name for one that there is
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -11,8 +11,10 @@ from typing import Generic, Self, TypeVar
 import attrs
 
 from servomex.continuous import ContinuousReader
-from servomex.enums import OverflowPolicy
+from servomex.durations import MS, counted
+from servomex.enums import OverflowPolicy, ProtocolKind
 from servomex.errors import (
+    ErrorContext,
     ServomexConfigurationError,
     ServomexConnectionError,
     ServomexError,
@@ -49,7 +51,7 @@ class AcquisitionSummary:
         dropped: Readings that were given up because nobody took them in time.
         unwritten: Samples that were handed on and that a sink could not write, counted for each sink.
         disconnects: How often the port of an analyser was lost; those of a manager's show as errors only.
-        max_drift_s: The longest that a reading began after its moment.
+        max_drift_s: The longest that a reading began after its moment, in seconds.
     """
 
     started_at: datetime | None = None
@@ -64,6 +66,24 @@ class AcquisitionSummary:
     max_drift_s: float = 0.0
     _ticks: deque[float] = attrs.field(factory=lambda: deque(maxlen=TICKS_KEPT), repr=False, eq=False)
 
+    def __str__(self) -> str:
+        """Say it on one line for people, as ``servomex record`` does at its end."""
+        p50_s, p99_s = self.tick_p50_s, self.tick_p99_s
+        late = ""
+        if p50_s is not None and p99_s is not None:
+            late = f"; began late by {MS * p50_s:.1f} ms (median), {MS * p99_s:.1f} ms (p99), "
+            late += f"{MS * self.max_drift_s:.1f} ms (most)"
+        return f"{self.counts}{late}"
+
+    @property
+    def counts(self) -> str:
+        """The counts in words: the beginning of the text form."""
+        unwritten = f", {counted(self.unwritten, 'row')} not written" if self.unwritten else ""
+        return (
+            f"{counted(self.emitted, 'reading')}, {self.errors} failed, {self.late} late, {self.dropped} dropped, "
+            f"{counted(self.disconnects, 'disconnect')}{unwritten}"
+        )
+
     @property
     def slots(self) -> int:
         """How many moments and broadcasts were accounted for."""
@@ -71,12 +91,12 @@ class AcquisitionSummary:
 
     @property
     def tick_p50_s(self) -> float | None:
-        """Half of the readings began no later after their moment than this; ``None`` before the first."""
+        """Seconds after their moment by which half of the readings had begun; ``None`` before the first."""
         return self._quantile(50)
 
     @property
     def tick_p99_s(self) -> float | None:
-        """99 of 100 readings began no later after their moment than this; ``None`` before the first."""
+        """Seconds after their moment by which 99 of 100 had begun; ``None`` before the first."""
         return self._quantile(99)
 
     def note_tick(self, drift_s: float) -> None:
@@ -142,6 +162,19 @@ def broadcasts_of(reader: ContinuousReader, size: int, taken: Callable[[Frame], 
         trouble=reader.trouble,
         release=lambda: reader.unsubscribe(frames),
     )
+
+
+def check_rate_is_free(reader: ContinuousReader | None, rate_hz: float | None) -> None:
+    """Refuse a rate for frames that are taken as they are broadcast.
+
+    Raises:
+        ServomexConfigurationError: There is a rate, and an analyser in continuous mode.
+    """
+    if reader is not None and rate_hz is not None:
+        raise ServomexConfigurationError(
+            "an analyser in continuous mode sets the rate itself, on its panel: leave the rate out",
+            ErrorContext(reader.link.port, ProtocolKind.CONTINUOUS_ASCII),
+        )
 
 
 @attrs.frozen(kw_only=True)

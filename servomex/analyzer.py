@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from servomex import calibration
 from servomex.calibration_report import CalibrationProgress, CalibrationReport, OnProgress, progress_of
-from servomex.continuous import FRESH_S, ContinuousReader
+from servomex.continuous import FRESH_S, PERIODS_FRESH, ContinuousReader
 from servomex.enums import Capability, ChannelId, OverflowPolicy, ProtocolKind, StreamMode
 from servomex.errors import (
     ErrorContext,
@@ -23,8 +23,8 @@ from servomex.models import AnalyserStatus, ChannelInfo, ChannelStatus, DeviceIn
 from servomex.recording import BUFFER
 from servomex.registers import CAL_GROUPS
 from servomex.streaming import StreamingSession, session_of
-from servomex.subscription import Callback, Subscription, frames_of
-from servomex.validation import choice, seconds, whole
+from servomex.subscription import USUAL_HZ, Callback, Subscription, frames_of
+from servomex.validation import choice, rate, seconds, whole
 
 if TYPE_CHECKING:
     from servomex.modbus import ModbusClient
@@ -118,6 +118,19 @@ class Analyzer:
     def period_s(self) -> float | None:
         """Seconds between broadcasts as observed; ``None`` over Modbus and before the second broadcast."""
         return self.reader.period_s if self.reader else None
+
+    def fresh_for_s(self, rate_hz: float | None = None) -> float:
+        """Give the age in seconds at which a frame that is shown is not current any more.
+
+        In continuous mode 2.5 broadcast periods as observed, and 10 s before a period is known. Over Modbus, where
+        the program sets the pace, 2.5 times that and one :attr:`timeout_s`, which a reading on its way may take.
+
+        Args:
+            rate_hz: How often a program reads over Modbus, per second; once when left out, as :meth:`subscribe`
+                does. In continuous mode the analyser sets the pace, whatever is given here.
+        """
+        pace_hz = USUAL_HZ if rate_hz is None else rate(rate_hz)
+        return self.reader.fresh_s if self.reader else PERIODS_FRESH / pace_hz + self.timeout_s
 
     @property
     def info(self) -> DeviceInfo | None:
@@ -236,11 +249,12 @@ class Analyzer:
         Args:
             mode: ``autoprint``, each broadcast, in continuous mode; ``poll`` over Modbus.
             rate_hz: Readings per second over Modbus, up to 1000. In continuous mode the analyser sets it.
-            buffer: Readings that wait at most.
+            buffer: Readings that wait at most, 1 to 1,000,000.
             overflow: What happens then, see :class:`Recording`; what is dropped is counted.
 
         Raises:
             ServomexConfigurationError: The mode is not that of the analyser, or the rate is missing or too much.
+            ServomexValidationError: A number is out of range, or the mode or the policy is unknown.
         """
         wanted = None if mode is None else choice(StreamMode, mode, "mode")
         return session_of(self, wanted, rate_hz, buffer, overflow)
@@ -250,8 +264,13 @@ class Analyzer:
 
         Args:
             callback: Is given a :class:`Frame` or a :class:`ServomexError`. What it raises is logged and counted.
-            rate_hz: Readings per second over Modbus; 1 when left out. In continuous mode the analyser sets it.
-            buffer: Frames that wait at most; then the oldest are dropped and counted.
+            rate_hz: Readings per second over Modbus, up to 1000; 1 when left out. In continuous mode the analyser
+                sets it.
+            buffer: Frames that wait at most, 1 to 1,000,000; then the oldest are dropped and counted.
+
+        Raises:
+            ServomexConfigurationError: There is a rate, and an analyser in continuous mode.
+            ServomexValidationError: A number is out of range.
         """
         return Subscription(frames_of(self, rate_hz, buffer), callback, self.name).start()
 
@@ -307,7 +326,15 @@ class Analyzer:
         calibration.stop(client, self._slow_deadline(timeout))
 
     def calibration_status(self, group: int = 1, *, timeout: float | None = None) -> CalibrationProgress:
-        """Tell what a group is on: sample, or calibration gas 1 or 2; in continuous mode from the broadcast."""
+        """Tell what a group is on: sample, or calibration gas 1 or 2; in continuous mode from the broadcast.
+
+        Args:
+            group: 1 to 4.
+            timeout: Seconds.
+
+        Raises:
+            ServomexValidationError: There is no such group.
+        """
         whole(group, "group", 1, CAL_GROUPS)
         if self.client:
             return calibration.look(self.client, group, self._deadline(timeout))
@@ -347,7 +374,13 @@ class Analyzer:
         return calibration.Calibration(client, group, limit_s, on_progress).run()
 
     def close(self) -> None:
-        """End the thread, if there is one, and close the port, if it was opened for this analyser."""
+        """End the thread, if there is one, and close the port, if it was opened for this analyser.
+
+        May be called twice, and by any thread: calls that wait end with a :class:`ServomexConnectionError`.
+
+        Raises:
+            ServomexError: The thread did not end within 5 s.
+        """
         if self.closed:
             return
         self.closed = True

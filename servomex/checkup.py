@@ -14,6 +14,7 @@ from servomex import registers
 from servomex.analyzer import Analyzer
 from servomex.continuous import ContinuousReader
 from servomex.detect import Detection, Ear
+from servomex.durations import counted
 from servomex.enums import EXTERNAL_CHANNELS, ProtocolKind
 from servomex.errors import (
     ErrorContext,
@@ -30,7 +31,7 @@ from servomex.link import SerialLink
 from servomex.modbus import ModbusClient
 from servomex.models import AnalyserStatus, Frame, Reading
 from servomex.opening import open_device
-from servomex.pdu import counted, reading_text
+from servomex.pdu import reading_text
 from servomex.portcheck import access, port_present, versions
 from servomex.settings import SerialSettings
 from servomex.traffic import TrafficDecoder

@@ -143,7 +143,10 @@ def discover_port(
     listen: float = 2.5,
     on_progress: OnProgress | None = None,
 ) -> list[DiscoveryResult]:
-    """Search one port for analysers in the calling thread: :func:`find_devices` for a single port."""
+    """Search one port for analysers in the calling thread: :func:`find_devices` for a single port.
+
+    Arguments, results and errors are those of :func:`find_devices`. A port that cannot be opened is a result.
+    """
     request = _request(addresses, baudrates, protocols, listen)
     search = _Search(_port_name(port), request, on_progress)
     search.run()

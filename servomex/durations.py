@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: ``90s 15m 8h 2d``, ``100MB 1GB``."""
+"""Durations, sizes and counts as people write them: ``90s 15m 8h 2d``, ``100MB 1GB``, ``1 reading``."""
 
 import re
 
@@ -6,6 +6,8 @@ from servomex.errors import ServomexValidationError
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 BYTES = {"b": 1, "kb": 1_000, "mb": 1_000_000, "gb": 1_000_000_000, "tb": 1_000_000_000_000}
+MS = 1e3
+"""Milliseconds in a second."""
 LONGEST_S = 3650.0 * SECONDS["d"]
 
 _WRITTEN = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([a-zA-Z]+)")
@@ -39,3 +41,8 @@ def parse_size(text: str) -> int:
     if size < 1:
         raise ServomexValidationError(f"a size must be 1 byte or more, not {text!r}")
     return size
+
+
+def counted(number: int, what: str) -> str:
+    """Give a number with its noun, such as ``1 reading`` and ``2 readings``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

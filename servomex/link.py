@@ -41,8 +41,8 @@ class SerialLink:
     tries. All waits are bounded by deadlines on ``time.monotonic()``.
 
     Args:
-        port: Device path, ``COM11``, a pyserial URL, ``sim://``, or an open pyserial object. Such an object is
-            never closed or reopened here, and gets a read timeout of 50 ms.
+        port: Device path, ``COM11``, ``usb:SERIAL``, a pyserial URL, ``sim://``, or an open pyserial object. Such
+            an object is never closed or reopened here, and gets a read timeout of 50 ms.
         settings: Serial settings; those of the bench unit when left out.
         gap: Seconds of silence kept before each request, 0 to 10. The bench unit on a USB adapter lost 26 % of
             requests without any, 8 % with 10 to 20 ms and none with 50 ms.

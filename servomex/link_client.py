@@ -26,7 +26,6 @@ SILENCE_S = 0.1
 MAX_REPLY = 600
 """More bytes than this are no reply; the longest, 70 registers in ASCII, has 291."""
 
-
 READ_COILS = 1
 READ_INPUTS = 2
 READ_REGISTERS = 4
@@ -281,12 +280,3 @@ class LinkClient(ModbusSerialClient):
 
     def close(self) -> None:
         """Leave the port open: it belongs to the link."""
-
-    @property
-    def connected(self) -> bool:
-        """Whether the link's port is open."""
-        return self._link.is_open
-
-    def is_socket_open(self) -> bool:
-        """Whether the link's port is open."""
-        return self._link.is_open

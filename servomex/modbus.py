@@ -31,11 +31,10 @@ T = TypeVar("T")
 
 REDISCOVER_S = 60.0
 """How often blocks that are not read in every sweep are looked at, for a channel that was added."""
-
-
 LATENESS_NS = 100_000_000
 """A reading that is complete this much after its deadline is refused: the values may be older than they look."""
 SWEEP_REQUESTS = 3
+"""Of a sweep that reads everything: values, states, and the analyser's own."""
 PROMPT_S = 0.2
 """Replies that take longer to begin make every sweep longer."""
 

@@ -39,9 +39,9 @@ def open_device(
     """Open an analyser and make sure that it is there.
 
     Args:
-        port: A device path, ``COM11``, a pyserial URL (``socket://``, ``rfc2217://``, ``hwgrep://``), ``sim://``,
-            an open :class:`SerialLink` or a pyserial object. A link or object that is passed in stays open when
-            the analyser is closed.
+        port: A device path, ``COM11``, ``usb:SERIAL``, a pyserial URL (``socket://``, ``rfc2217://``,
+            ``hwgrep://``), ``sim://``, an open :class:`SerialLink` or a pyserial object. A link or object that is
+            passed in stays open when the analyser is closed.
         protocol: The communication mode set on the analyser's panel; ``auto`` finds it.
         address: Modbus slave address, 1 to 247.
         serial_settings: Must equal those on the panel; 19200 8N1 when left out. Not together with a link.
@@ -106,7 +106,11 @@ def open_continuous(
     reconnect: bool = True,
     trace: str | os.PathLike[str] | None = None,
 ) -> Analyzer:
-    """Open an analyser in continuous mode: :func:`open_device` without the arguments that only Modbus has."""
+    """Open an analyser in continuous mode: :func:`open_device` without the arguments that only Modbus has.
+
+    ``listen`` is how many seconds the first broadcast is waited for. Arguments and errors are those of
+    :func:`open_device`.
+    """
     return open_device(
         port,
         protocol=ProtocolKind.CONTINUOUS_ASCII,

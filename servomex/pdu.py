@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from servomex import registers
+from servomex.durations import counted
 from servomex.enums import EXTERNAL_CHANNELS, ProtocolKind
 from servomex.models import Reading
 from servomex.registers import Span
@@ -201,8 +202,3 @@ def _bits(data: bytes, count: int) -> list[bool]:
 
 def _digits(bits: Iterable[bool]) -> str:
     return " ".join("1" if bit else "0" for bit in bits)
-
-
-def counted(number: int, what: str) -> str:
-    """Give a number with its noun."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

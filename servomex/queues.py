@@ -19,7 +19,10 @@ LOOK_S = 0.1
 
 
 class Closed(Exception):  # noqa: N818 (it is the end, and no error)
-    """The queue is closed, and nothing is left in it."""
+    """The end: nothing is left to be taken, and nothing will come any more. That is no :class:`ServomexError`.
+
+    :meth:`Recording.get` raises it; a loop over a recording simply ends.
+    """
 
 
 class BoundedQueue(Generic[T]):

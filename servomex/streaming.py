@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self
 
+from servomex.acquisition import check_rate_is_free
 from servomex.enums import OverflowPolicy, StreamMode
 from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexConnectionError
 from servomex.models import Sample
@@ -37,8 +38,9 @@ class StreamingSession:
         """Take the oldest sample, waiting for one ``timeout`` seconds at most; without end when ``None``.
 
         Raises:
+            ServomexConfigurationError: It is not used with ``with``.
             ServomexTimeoutError: None came in time.
-            ServomexConnectionError: The session was closed.
+            ServomexConnectionError: The session was closed, or the analyser was.
         """
         try:
             while not self._samples:
@@ -48,7 +50,11 @@ class StreamingSession:
         return self._samples.popleft()
 
     def close(self) -> None:
-        """End it. Whoever waits for a sample goes on. May be called twice, and by any thread."""
+        """End it. Whoever waits for a sample goes on. May be called twice, and by any thread.
+
+        Raises:
+            ServomexError: The reading that goes on did not end within 30 s.
+        """
         self._recording.close()
 
     def __iter__(self) -> Iterator[Sample]:
@@ -87,9 +93,5 @@ def session_of(
             + ("it sends by itself" if analyzer.reader else "it sends only what it is asked for"),
             ErrorContext(analyzer.link.port, analyzer.protocol),
         )
-    if analyzer.reader and rate_hz is not None:
-        raise ServomexConfigurationError(
-            "an analyser in continuous mode sets the rate itself, on its panel: leave rate_hz out",
-            ErrorContext(analyzer.link.port, analyzer.protocol),
-        )
+    check_rate_is_free(analyzer.reader, rate_hz)
     return StreamingSession(Recording(analyzer, rate_hz=rate_hz, buffer=buffer, overflow=overflow))

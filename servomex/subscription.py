@@ -7,14 +7,9 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from servomex.acquisition import Acquisition, Feed, Pace, broadcasts_of
+from servomex.acquisition import Acquisition, Feed, Pace, broadcasts_of, check_rate_is_free
 from servomex.enums import OverflowPolicy
-from servomex.errors import (
-    ErrorContext,
-    ServomexConfigurationError,
-    ServomexError,
-    ServomexTimeoutError,
-)
+from servomex.errors import ServomexError, ServomexTimeoutError
 from servomex.models import Frame
 from servomex.queues import LARGEST, Closed
 from servomex.validation import rate, whole
@@ -73,13 +68,23 @@ class Subscription:
         return self._acquisition.summary.dropped
 
     def start(self) -> Self:
-        """Begin."""
+        """Begin.
+
+        Raises:
+            ServomexConfigurationError: It was started before.
+        """
         self._acquisition.start()
         self._worker.start()
         return self
 
     def close(self) -> None:
-        """End it. The callback is not called any more once this returns, unless it calls this itself."""
+        """End it. The callback is not called any more once this returns, unless it calls this itself.
+
+        May be called twice, and by any thread. A reading and a callback that go on are waited for.
+
+        Raises:
+            ServomexError: The callback did not return within 5 s, or the reading within 30 s.
+        """
         self._acquisition.close()
         self._worker.stop()
 
@@ -109,7 +114,7 @@ class Subscription:
         except Exception as error:  # noqa: BLE001 (it is the caller's own, and reported)
             self.failures += 1
             self.last_failure = error
-            _log.exception("a callback raised")
+            _log.exception("%s: a callback raised", self._acquisition.name)
 
 
 def frames_of(analyzer: "Analyzer", rate_hz: float | None, buffer: int) -> Acquisition[Frame | ServomexError]:
@@ -125,11 +130,7 @@ def frames_of(analyzer: "Analyzer", rate_hz: float | None, buffer: int) -> Acqui
         ServomexValidationError: A number is out of range.
     """
     whole(buffer, "buffer", 1, LARGEST)
-    if analyzer.reader and rate_hz is not None:
-        raise ServomexConfigurationError(
-            "an analyser in continuous mode sets the rate itself, on its panel: leave it out",
-            ErrorContext(analyzer.link.port, analyzer.protocol),
-        )
+    check_rate_is_free(analyzer.reader, rate_hz)
     pace = Pace(rate_hz=None if analyzer.reader else rate(USUAL_HZ if rate_hz is None else rate_hz))
     return Acquisition(_feed(analyzer, buffer), pace, size=buffer, policy=OverflowPolicy.DROP_OLDEST)
 

@@ -29,7 +29,6 @@ VALUE_SIZE = 6
 HEADER_SIZE = 34
 BLOCK_SIZE = 33
 TAIL_SIZE = 5
-MAX_FRAME_SIZE = HEADER_SIZE + MAX_CHANNELS * BLOCK_SIZE + TAIL_SIZE
 MAX_JUNK = 1024
 """Bytes that a :class:`FrameSplitter` holds back at most while it looks for a frame."""
 
@@ -302,9 +301,6 @@ class FrameSplitter:
     damaged CR LF nor noise glued to a frame costs a good frame. Whatever lies between is handed out as well,
     in pieces that end at a line end, so that :func:`parse_frame` can say what is wrong with it. At most
     :data:`MAX_JUNK` bytes are held back.
-
-    Attributes:
-        pending: The number of bytes held back, for a frame that may still become complete.
     """
 
     def __init__(self) -> None:

@@ -6,9 +6,10 @@ from typing import Literal
 
 import attrs
 
+from servomex.durations import counted
 from servomex.errors import ServomexParseError
 from servomex.models import Frame
-from servomex.pdu import FUNCTIONS, NO_TIME, Dialogue, body_sizes, counted, reading_text
+from servomex.pdu import FUNCTIONS, NO_TIME, Dialogue, body_sizes, reading_text
 from servomex.telegram import HEADER, HEADER_SIZE, frame_size, parse_frame
 
 Kind = Literal["broadcast", "rtu", "ascii", "noise"]
@@ -53,9 +54,6 @@ class TrafficDecoder:
 
     How the bytes are chunked makes no difference. Up to about a thousand bytes are held back, for a message that
     may still become complete: call :meth:`flush` when the line falls silent.
-
-    Attributes:
-        pending: The number of bytes held back.
     """
 
     def __init__(self) -> None:

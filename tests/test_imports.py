@@ -24,7 +24,7 @@ def run(code: str) -> str:
 
 def loaded_by(code: str) -> set[str]:
     """Give the modules, and the packages, that a program has loaded at its end."""
-    names = run(f"import sys\n{code}\nprint(*sys.modules)").split()
+    names = run(f"import sys\n{code}\nprint(*sys.modules)").splitlines()[-1].split()
     return {*names, *(name.partition(".")[0] for name in names)}
 
 
@@ -72,6 +72,22 @@ def test_a_type_checker_sees_the_names_that_there_are_at_run_time() -> None:
 def test_every_public_name_is_listed_before_it_is_used() -> None:
     assert run("import servomex; print(sorted({*servomex.__all__} - {*dir(servomex)}))") == "[]"
     assert run("import servomex\nfor name in dir(servomex): getattr(servomex, name)\nprint('all')") == "all"
+
+
+def test_dir_shows_what_is_public_and_nothing_that_the_package_needs_for_itself() -> None:
+    code = "import servomex; print(*(name for name in dir(servomex) if not name.startswith('__')))"
+    assert {*run(code).split(), "__version__"} == {*servomex.__all__}
+
+
+def test_the_help_begins_with_every_public_name_by_what_it_is_for() -> None:
+    shown = run("import servomex; help(servomex)")
+    page = shown[: shown.index("PACKAGE CONTENTS")]
+    named = {name for name in servomex.__all__ if name == "__version__" or f"``{name}``" in page}
+    assert {*servomex.__all__} - named == {
+        name for name in servomex.__all__ if name.endswith("Error") and name != "ServomexError"
+    }
+    assert "class Analyzer(" in shown
+    assert "ServomexStaleError" in run("help('servomex.errors')")
 
 
 def test_the_modules_of_public_names_are_there_without_an_import_of_their_own() -> None:

@@ -10,6 +10,7 @@ import pytest
 from servomex import (
     AcquisitionSummary,
     Analyzer,
+    Closed,
     OverflowPolicy,
     ProtocolKind,
     Sample,
@@ -22,7 +23,6 @@ from servomex import (
     record,
 )
 from servomex import link as link_module
-from servomex.queues import Closed
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from tests.recorded import OwnSource, sample
 

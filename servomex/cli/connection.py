@@ -20,8 +20,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _LINE = SerialSettings()
 
-port_argument = click.argument("port", envvar="SERVOMEX_PORT", type=click.Path(readable=False))
-"""The port that a command works on."""
+PORT = click.Path(readable=False)
+"""The name of a port on the command line."""
 
 _OPTIONS = (
     option(
@@ -33,7 +33,11 @@ _OPTIONS = (
     ),
     option("--address", type=click.IntRange(1, 247), default=1, show_default=True, help="Modbus slave address."),
     option(
-        "--baudrate", type=click.IntRange(300, 115200), default=_LINE.baudrate, show_default=True, help="Baud."
+        "--baudrate",
+        type=click.IntRange(300, 115200),
+        default=_LINE.baudrate,
+        show_default=True,
+        help="Bits per second.",
     ),
     option("--bytesize", type=click.IntRange(7, 8), default=_LINE.bytesize, show_default=True, help="Data bits."),
     option(
@@ -42,14 +46,20 @@ _OPTIONS = (
         metavar="[N|E|O]",
         default=_LINE.parity,
         show_default=True,
-        help="None, even or odd.",
+        help="Parity: none, even or odd.",
     ),
     option("--stopbits", type=click.IntRange(1, 2), default=_LINE.stopbits, show_default=True, help="Stop bits."),
     seconds_option(
         "--gap", zero=True, longest=10, default=0.05, show_default=True, help="Silence before each Modbus request."
     ),
-    option("--retries", type=click.IntRange(0, 10), default=2, show_default=True, help="Of a Modbus request."),
-    seconds_option("--timeout", show_default="one that suits the line", help="What a reading may take."),
+    option(
+        "--retries",
+        type=click.IntRange(0, 10),
+        default=2,
+        show_default=True,
+        help="How often a Modbus request is repeated.",
+    ),
+    seconds_option("--timeout", show_default="one that suits the line", help="How long a reading may take."),
     seconds_option(
         "--listen",
         default=10.0,
@@ -58,13 +68,13 @@ _OPTIONS = (
     ),
     option("--trace", type=click.Path(readable=False), help="Append every byte of both directions to this file."),
     option("-v", "--verbose", count=True, help="Tell on stderr what is being done; -vv shows every byte as well."),
-    option("-q", "--quiet", is_flag=True, help="Nothing on stderr but the error that ends it."),
+    option("-q", "--quiet", is_flag=True, help="Write nothing to stderr but the error that ends the command."),
 )
 
 
 def connection_options(command: F) -> F:
     """Give a command the options of a :class:`Connection`, and the port."""
-    return port_argument(line_options(command))
+    return click.argument("port", envvar="SERVOMEX_PORT", type=PORT)(line_options(command))
 
 
 def line_options(command: F) -> F:
@@ -85,7 +95,11 @@ def _check_channels(_ctx: click.Context, _option: click.Parameter, value: str | 
 
 
 channels_option = option(
-    "--channels", metavar="I1,I2,...", callback=_check_channels, show_default="all", help="Read only these."
+    "--channels",
+    metavar="I1,I2,...",
+    callback=_check_channels,
+    show_default="all",
+    help="Read only these channels.",
 )
 """Which channels are wanted."""
 

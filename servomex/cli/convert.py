@@ -10,6 +10,7 @@ import click
 import servomex
 from servomex.cli.common import EXIT_CODES, Program, RequestError, check_files, interrupts_wait, note, stop_code
 from servomex.cli.logs import warnings_on_stderr
+from servomex.durations import counted
 from servomex.errors import ServomexSinkError
 from servomex.models import Sample
 
@@ -66,7 +67,7 @@ def _run(sources: tuple[str, ...], target: str, options: dict[str, Any]) -> None
             for frame in _shown(_frames(samples)):
                 sink.write(frame)
     finally:
-        note(f"{sink.rows} row{'s' * (sink.rows != 1)} written to {target}")
+        note(f"{counted(sink.rows, 'row')} written to {target}")
 
 
 def _opened(sources: tuple[str, ...], target: str) -> tuple[Iterator[Sample], dict[str, str]]:
@@ -116,14 +117,14 @@ def _shown(frames: Iterable[list[Sample]]) -> Iterator[list[Sample]]:
         return
     rows = 0
 
-    def counted() -> Iterator[list[Sample]]:
+    def counting() -> Iterator[list[Sample]]:
         nonlocal rows
         for frame in frames:
             rows += len(frame)
             yield frame
 
     with click.progressbar(
-        counted(),
+        counting(),
         label="Converting",
         item_show_func=lambda _: f"{rows} rows",
         update_min_steps=STEPS,

@@ -10,6 +10,7 @@ import click
 import servomex
 from servomex.cli import formats
 from servomex.cli.common import EXIT_CODES, Program, colour_wanted, note, write_data, write_text
+from servomex.durations import counted
 from servomex.errors import ServomexParseError
 from servomex.models import Frame
 from servomex.telegram import FrameSplitter, parse_frame
@@ -73,7 +74,7 @@ def decode(file: IO[bytes], is_hex: bool, output_format: str) -> None:
         else:
             frames += 1
             show_frame(item)
-    note(f"{frames} frame{'s' * (frames != 1)}, {damaged} damaged piece{'s' * (damaged != 1)}")
+    note(f"{counted(frames, 'frame')}, {counted(damaged, 'damaged piece')}")
     raise click.exceptions.Exit(NO_FRAME if damaged or not frames else 0)
 
 

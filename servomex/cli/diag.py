@@ -81,7 +81,11 @@ def _diagnosis(command: F) -> F:
 
 
 _count = click.option(
-    "--count", type=click.IntRange(1, 1_000_000), default=20, show_default=True, help="How many."
+    "--count",
+    type=click.IntRange(1, 1_000_000),
+    default=20,
+    show_default=True,
+    help="How many readings or requests.",
 )
 
 

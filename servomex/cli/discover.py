@@ -27,6 +27,7 @@ from servomex.cli.common import (
     write_data,
     write_text,
 )
+from servomex.cli.connection import PORT
 from servomex.cli.logs import log_on_stderr
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConfigurationError, ServomexConnectionError
@@ -81,7 +82,7 @@ def _check_protocols(_ctx: click.Context, _option: click.Parameter, value: str) 
 
 
 @click.command(cls=Program, epilog=f"{_MORE}\n{EXIT_CODES}")
-@click.argument("ports", metavar="[PORT]...", nargs=-1, type=click.Path(readable=False))
+@click.argument("ports", metavar="[PORT]...", nargs=-1, type=PORT)
 @option(
     "--address",
     "addresses",
@@ -124,7 +125,7 @@ def _check_protocols(_ctx: click.Context, _option: click.Parameter, value: str) 
     help="How analysers are written to stdout; json tells of the other ports as well.",
 )
 @option("-v", "--verbose", count=True, help="Tell on stderr what is being done; -vv shows every byte as well.")
-@option("-q", "--quiet", is_flag=True, help="Nothing on stderr but the error that ends it.")
+@option("-q", "--quiet", is_flag=True, help="Write nothing to stderr but the error that ends the command.")
 @click.version_option(servomex.__version__, prog_name="servomex")
 def discover(ports: tuple[str, ...], output_format: str, verbose: int, quiet: bool, **wanted: Any) -> None:
     """Search the ports for analysers: the PORTs given, or all of this computer, at the same time.

@@ -20,7 +20,7 @@ from servomex.cli.common import (
     write_data,
     write_text,
 )
-from servomex.cli.connection import Connection, line_options, load
+from servomex.cli.connection import PORT, Connection, line_options, load
 from servomex.enums import ProtocolKind
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ Examples:
 
 
 @click.command(cls=Program, epilog=f"{_MORE}\n{EXIT_CODES}")
-@click.argument("port", required=False, envvar="SERVOMEX_PORT", type=click.Path(readable=False))
+@click.argument("port", required=False, envvar="SERVOMEX_PORT", type=PORT)
 @line_options
 @click.option(
     "--format",

@@ -21,6 +21,7 @@ from servomex.cli.common import (
 )
 from servomex.cli.connection import Connection, channels_option, connection_options
 from servomex.cli.showing import FORMATS, writer_for
+from servomex.durations import counted
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConfigurationError, ServomexError
 from servomex.models import Frame
@@ -90,8 +91,8 @@ class Tally:
 
     def __str__(self) -> str:
         return (
-            f"{_counted(self.readings, 'reading')}, {_counted(self.failures, 'failure')} in "
-            f"{time.monotonic() - self.started:.1f} s, {_counted(self.dropped, 'dropped frame')}"
+            f"{counted(self.readings, 'reading')}, {counted(self.failures, 'failure')} in "
+            f"{time.monotonic() - self.started:.1f} s, {counted(self.dropped, 'dropped frame')}"
         )
 
 
@@ -120,8 +121,8 @@ class Tally:
 def read(**given: Any) -> None:
     """Read the analyser on PORT: all channels with their states.
 
-    PORT is a device such as /dev/ttyUSB0 or COM11, a URL such as socket://HOST:PORT or rfc2217://HOST:PORT, or
-    sim://4100 for a virtual analyser.
+    PORT is a device such as /dev/ttyUSB0 or COM11, usb:SERIAL for the USB adapter with this serial number, a URL
+    such as socket://HOST:PORT or rfc2217://HOST:PORT, or sim://4100 for a virtual analyser.
     """
     request = _Request(**given)
     tally = Tally()
@@ -191,7 +192,3 @@ def _complaints(frame: Frame) -> Iterator[str]:
     if frame.analyser.fault:
         yield "analyser fault"
     yield from (f"{item.channel} {formats.state_text(item)}" for item in frame if not item.ok)
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -20,7 +20,7 @@ from servomex.cli.common import (
     one_line,
     stop_code,
 )
-from servomex.cli.connection import Connection, channels_option, connection_options
+from servomex.cli.connection import PORT, Connection, channels_option, line_options
 from servomex.cli.logs import warnings_on_stderr
 from servomex.durations import parse_duration
 from servomex.errors import ServomexError, ServomexValidationError
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 TICK_S = 0.5
 """How often what is shown on a terminal is brought up to date."""
-USUAL_HZ = 1.0
 
 _MORE = """\b
 Examples:
@@ -53,7 +52,8 @@ def _check_duration(_ctx: click.Context, _option: click.Parameter, value: str | 
 
 
 @click.command(cls=Program, epilog=f"{_MORE}\n{EXIT_CODES}")
-@connection_options
+@click.argument("port", type=PORT)
+@line_options
 @click.argument("targets", metavar="OUT...", nargs=-1, required=True)
 @channels_option
 @click.option(
@@ -75,7 +75,7 @@ def _check_duration(_ctx: click.Context, _option: click.Parameter, value: str | 
     callback=check_seconds(zero=True),
     default=1.0,
     show_default=True,
-    help="What is lost at most when this computer kills the program.",
+    help="What is lost at most when the program is killed; 0 for nothing.",
 )
 @click.version_option(servomex.__version__, prog_name="servomex")
 def record(
@@ -92,7 +92,8 @@ def record(
 ) -> None:
     """Record the analyser on PORT to the files OUT.
 
-    A reading that fails is a row with its error, so that the gap shows; a port that is lost is opened again.
+    A reading that fails is a row with its error, so that the gap shows; a port that is lost is opened again. PORT
+    must be named here, whatever SERVOMEX_PORT says: an OUT could be taken for it.
     """
     request, code = Connection(**given), 0
     options: dict[str, Any] = {"append": append, "overwrite": overwrite, "flush_s": flush}
@@ -100,6 +101,7 @@ def record(
         options["rotate"] = rotate
     with interrupts_wait():
         from servomex.recorder import Recorder
+        from servomex.subscription import USUAL_HZ
     check_files(targets, options)
     with request.logs(), request.open(channels) as analyzer, _warnings(request):
         recorder = Recorder(
@@ -118,7 +120,7 @@ def record(
                     code = stop_code(stop)
         finally:
             if not request.quiet:
-                note(_summary(recorder))
+                note(str(recorder.summary))
     raise click.exceptions.Exit(code)
 
 
@@ -151,7 +153,7 @@ def _show_line(recorder: "Recorder", analyzer: "servomex.Analyzer") -> None:
     width = 0
     try:
         for _ in _ticks(recorder):
-            line = one_line(f"{_counts(recorder)}{_values(analyzer, recorder)}")
+            line = one_line(f"{recorder.summary.counts}{_values(analyzer, recorder)}")
             click.echo(f"\r{line:<{width}}", err=True, nl=False)
             width = len(line)
     finally:
@@ -172,24 +174,6 @@ def _values(analyzer: "servomex.Analyzer", recorder: "Recorder") -> str:
         frame = analyzer.snapshot()
     except ServomexError:
         return ""
-    rate_hz = recorder.recording.rate_hz
-    usual_s = analyzer.reader.fresh_s if analyzer.reader else 2.5 / (rate_hz or USUAL_HZ) + analyzer.timeout_s
-    if frame.age_s > usual_s:
+    if frame.age_s > analyzer.fresh_for_s(recorder.recording.rate_hz):
         return f"; no reading for {frame.age_s:.0f} s"
     return "".join(f"; {item.channel} {item.value} {item.unit_text}" for item in frame)
-
-
-def _counts(recorder: "Recorder") -> str:
-    summary = recorder.summary
-    return (
-        f"{summary.emitted} readings, {summary.errors} failed, {summary.late} late, {summary.dropped} dropped, "
-        f"{summary.disconnects} disconnects" + f", {summary.unwritten} rows not written" * bool(summary.unwritten)
-    )
-
-
-def _summary(recorder: "Recorder") -> str:
-    summary = recorder.summary
-    p50_s, p99_s = summary.tick_p50_s, summary.tick_p99_s
-    drift = "" if p50_s is None or p99_s is None else f"; began late by {p50_s * 1e3:.1f} ms (median), "
-    drift += "" if p99_s is None else f"{p99_s * 1e3:.1f} ms (p99), {summary.max_drift_s * 1e3:.1f} ms (most)"
-    return f"{_counts(recorder)}{drift}"

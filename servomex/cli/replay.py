@@ -20,7 +20,7 @@ from servomex.cli.common import (
 )
 from servomex.cli.connection import load
 from servomex.cli.read import Tally
-from servomex.cli.showing import writer_for
+from servomex.cli.showing import FORMATS, writer_for
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import ServomexConnectionError, ServomexError, ServomexTimeoutError
 from servomex.models import Frame
@@ -83,7 +83,7 @@ class _Reads:
 @click.option(
     "--format",
     "output_format",
-    type=click.Choice(["table", "csv", "json", "influx"]),
+    type=click.Choice(FORMATS),
     default="table",
     show_default=True,
     help="How readings are written to stdout.",

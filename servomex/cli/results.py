@@ -10,9 +10,8 @@ import attrs
 from servomex.cli.common import one_line
 from servomex.cli.hearing import Echo
 from servomex.cli.tallies import Cadence, Summary, Tally, smallest_safe_gap, summary
+from servomex.durations import MS
 from servomex.traffic import Message
-
-MS = 1000
 
 
 @attrs.frozen

@@ -68,9 +68,14 @@ def _check_tcp(_ctx: click.Context, _option: click.Parameter, value: str | None)
     help="Serve on a TCP port, 0 for a free one; without HOST only this computer can reach it.",
 )
 @click.option(
-    "--fault", "faults", multiple=True, metavar="SPEC", help="What goes wrong, such as late:0.3; may be repeated."
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="SPEC",
+    help="What goes wrong, such as late:0.3; may be repeated. "
+    "There are silent, late, drop, corrupt, garbage, chunked, foreign, duplicate, gap, echo and unplug.",
 )
-@click.option("--seed", type=int, default=0, help="Makes the faults repeatable.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Makes the faults repeatable.")
 @click.version_option(servomex.__version__, prog_name="servomex")
 def simulate(pty: bool, tcp: tuple[str, int] | None, faults: tuple[str, ...], **options: Any) -> None:
     """Serve a virtual analyser until Ctrl-C."""

@@ -8,6 +8,7 @@ import servomex
 from servomex.cli.common import EXIT_CODES, Program, check_rate, interrupts_wait, note, option, stop_code
 from servomex.cli.connection import Connection, channels_option, connection_options
 from servomex.cli.showing import FORMATS, writer_for
+from servomex.durations import counted
 from servomex.models import Frame
 
 _MORE = """\b
@@ -64,5 +65,5 @@ def stream(
             except KeyboardInterrupt as stop:
                 code = stop_code(stop)
     if not request.quiet:
-        note(f"{taken} readings, {frames.summary.errors} failed, {frames.summary.dropped} dropped")
+        note(f"{counted(taken, 'reading')}, {frames.summary.errors} failed, {frames.summary.dropped} dropped")
     raise click.exceptions.Exit(code)
