@@ -49,8 +49,8 @@ class DeviceResult(Generic[T]):
     Attributes:
         name: The analyser's name in its manager.
         value: What it gave; ``None`` after an error.
-        error: Why there is no value; ``None`` when all went well. Of a reading it is a :class:`ServomexError`, whose
-            text names the port and the address; of :meth:`ServomexManager.execute_each` whatever the operation
+        error: Why there is no value; ``None`` when all went well. Of a reading it is a :class:`ServomexError`,
+            whose text names the port and the address; of :meth:`ServomexManager.execute_each` what the operation
             raised.
     """
 

@@ -57,7 +57,7 @@ class Place:
 
 
 @attrs.frozen
-class Finding:
+class Found:
     """What was found at an address (``None`` for a broadcast): an analyser, or what answers there instead."""
 
     address: int | None
@@ -91,7 +91,7 @@ class Survey:
     def __init__(
         self, link: SerialLink, places: Sequence[Place], listen: float | None, step: Callable[[], None]
     ) -> None:
-        self.findings: list[Finding] = []
+        self.findings: list[Found] = []
         self.ear = Ear()
         self.echo: bool | None = None
         self._link = link
@@ -146,7 +146,7 @@ class Survey:
         if self.ear.frame is not None:  # whatever looked like an answer was part of a broadcast
             reader = ContinuousReader(self._link, first=self.ear.frame)
             with Analyzer(self._link, reader, owns_link=False) as analyzer:
-                self.findings = [Finding(None, info=analyzer.identify())]
+                self.findings = [Found(None, info=analyzer.identify())]
 
     def _look_at(self, place: Place) -> None:
         """Find out who is at a place, then see to those that have answered late meanwhile."""
@@ -212,9 +212,9 @@ class Survey:
         line = registers.LineTiming(self._link.settings.char_time_s, 0.0, ascii_framing, turnaround_s=wait_s)
         return line.bits(PROBE.span)
 
-    def _identified(self, place: Place) -> Finding:
+    def _identified(self, place: Place) -> Found:
         try:
-            return Finding(place.address, self._identity(place))
+            return Found(place.address, self._identity(place))
         except (ServomexProtocolError, ServomexTimeoutError) as error:
             self._silence(LATE_WAIT_S)  # what it still sends must not be taken for the answers of others
             return self._misfit(place, error)
@@ -231,7 +231,7 @@ class Survey:
             )
         return info
 
-    def _misfit(self, place: Place, error: ServomexProtocolError | ServomexTimeoutError) -> Finding:
+    def _misfit(self, place: Place, error: ServomexProtocolError | ServomexTimeoutError) -> Found:
         """Say that who answers at a place is no analyser, or is not alone there."""
         who = f"a Modbus device answers at address {place.address}"
         if isinstance(error, ServomexFrameError):
@@ -243,7 +243,7 @@ class Survey:
             text = f"{who}, but cannot be identified: {error.message}"
         else:
             text = f"{who}, but not like a SERVOPRO 4000: {error.message.replace('the analyser', 'it', 1)}"
-        return Finding(place.address, error=type(error)(text, error.context))
+        return Found(place.address, error=type(error)(text, error.context))
 
     def _context(self, place: Place) -> ErrorContext:
         return ErrorContext(self._link.port, place.framing, place.address)

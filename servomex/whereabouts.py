@@ -16,7 +16,7 @@ from servomex.errors import (
     ServomexTimeoutError,
 )
 from servomex.link import SerialLink
-from servomex.survey import Finding, Place, Survey
+from servomex.survey import Found, Place, Survey
 
 ADDRESSES = range(1, 11)
 """Where an analyser is looked for that does not answer at its address."""
@@ -108,7 +108,7 @@ def _at_other_rates(link: SerialLink, address: int, listen_s: float | None, say:
     return None
 
 
-def _survey_at(link: SerialLink, rate: int, address: int, listen_s: float | None, say: Say) -> list[Finding]:
+def _survey_at(link: SerialLink, rate: int, address: int, listen_s: float | None, say: Say) -> list[Found]:
     """Ask an address at another baud rate; an adapter may not have it."""
     say(f"trying {rate} baud")
     settings = attrs.evolve(link.settings, baudrate=rate)
@@ -121,7 +121,7 @@ def _survey_at(link: SerialLink, rate: int, address: int, listen_s: float | None
     return []
 
 
-def _survey(link: SerialLink, places: Iterable[Place], listen_s: float | None = None) -> list[Finding]:
+def _survey(link: SerialLink, places: Iterable[Place], listen_s: float | None = None) -> list[Found]:
     survey = Survey(link, list(places), listen_s, lambda: None)
     survey.run()
     return survey.findings

@@ -57,6 +57,15 @@ def seen(frame: servomex.Frame) -> list[tuple[object, ...]]:
     return [(r.channel, r.kind, r.value, r.unit, r.unit_text, r.status, r.quality, r.ok) for r in frame]
 
 
+def test_how_long_a_value_may_be_shown_goes_by_how_often_it_is_read() -> None:
+    with open_device("sim://4100", protocol="modbus_rtu", timeout=0.5) as analyzer:
+        assert analyzer.fresh_for_s() == 3.0
+        assert analyzer.fresh_for_s(10) == 0.75
+        for rate_hz in (0, -1.0, 1001, float("nan")):
+            with pytest.raises(ServomexValidationError, match="rate_hz"):
+                analyzer.fresh_for_s(rate_hz)
+
+
 def test_the_same_analyser_reads_the_same_in_every_mode() -> None:
     frames = {}
     for mode in MODES:

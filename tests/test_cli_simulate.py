@@ -12,6 +12,7 @@ import pytest
 
 from servomex.cli import servomex_group
 from servomex.cli.simulate import simulate
+from servomex.simulator.faults import FAULT_NAMES
 from tests.conftest import needs_pty
 from tests.test_cli_read import VALUES, finish, invoke, program, start
 
@@ -33,6 +34,11 @@ def values_at(port: str, *args: str) -> dict[str, float]:
     result = invoke(port, "--format", "json", *args)
     assert (result.exit_code, result.stderr) == (0, "")
     return {row["channel"]: row["value"] for row in json.loads(result.stdout)["readings"]}
+
+
+def test_the_help_names_every_fault() -> None:
+    text = " ".join(invoke("--help", command=simulate).stdout.split())
+    assert f"There are {', '.join(FAULT_NAMES[:-1])} and {FAULT_NAMES[-1]}." in text
 
 
 @needs_pty

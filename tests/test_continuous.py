@@ -116,6 +116,8 @@ def test_the_period_is_the_median_of_the_last_three_intervals() -> None:
             assert reader.period_s == 2.0
     assert reader.period_s == 60.0
     assert reader.fresh_s == 150.0
+    with Analyzer(reader.link, reader) as analyzer:
+        assert analyzer.fresh_for_s() == analyzer.fresh_for_s(5) == 150.0
 
 
 def test_a_damaged_frame_is_dropped_counted_and_costs_no_other(

@@ -55,7 +55,7 @@ def test_where_an_analyser_is_found_what_other_baud_rates_brought_is_forgotten(
     def run(self: survey.Survey) -> None:
         if not line.opened_before:
             line.opened_before = True
-            self.findings.append(survey.Finding(5, error=ServomexFrameError("noise")))
+            self.findings.append(survey.Found(5, error=ServomexFrameError("noise")))
         else:
             usual(self)
 

@@ -246,7 +246,7 @@ def test_the_tutorial_runs_from_its_first_block_to_its_last(
     monkeypatch.chdir(tmp_path)
     known: dict[str, Any] = {}
     install, *blocks = blocks_of(TUTORIAL)
-    assert install.text == '$ python -m pip install ".[pandas]" matplotlib'
+    assert install.text == '$ python -m pip install ".[pandas,plot]"'
     for block in blocks:
         if "matplotlib" in block.text:
             pytest.importorskip("matplotlib").use("agg")

@@ -369,3 +369,14 @@ class TestOwnSources:
         with record(Two(), rate_hz=100, count=5) as rec:
             assert [[item.monotonic_ns for item in batch] for batch in rec] == [[1, 100], [2], [101], [3, 102]]
         assert rec.summary.repeated == 1
+
+
+def test_a_summary_says_in_words_what_became_of_a_recording() -> None:
+    summary = AcquisitionSummary(emitted=1, errors=2, late=3, dropped=4, disconnects=1)
+    assert str(summary) == "1 reading, 2 failed, 3 late, 4 dropped, 1 disconnect"
+    summary = AcquisitionSummary(unwritten=1, max_drift_s=0.0049)
+    summary.note_tick(0.0021)
+    assert str(summary) == (
+        "0 readings, 0 failed, 0 late, 0 dropped, 0 disconnects, 1 row not written; "
+        "began late by 2.1 ms (median), 2.1 ms (p99), 4.9 ms (most)"
+    )

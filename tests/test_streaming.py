@@ -155,7 +155,7 @@ class TestSubscription:
             wait_for(lambda: len(calls) >= 3 and len(others) >= 3)
         assert subscription.failures == len(calls)
         assert isinstance(subscription.last_failure, ZeroDivisionError)
-        assert "a callback raised" in caplog.text
+        assert f"{analyzer.name}: a callback raised" in caplog.text
 
     def test_a_slow_callback_delays_nobody_else(self, analyzer: Analyzer) -> None:
         slow: list[object] = []

@@ -87,7 +87,7 @@ _format = click.option(
 )
 
 
-@calibrate.command(epilog=EXIT_CODES)
+@calibrate.command(short_help="Tell what the groups are on.", epilog=EXIT_CODES)
 @_command(writes=False)
 @click.argument("group", type=_group, required=False)
 @_format
@@ -103,7 +103,7 @@ def status(group: int | None, output_format: str, **given: Any) -> None:
         write_text("".join(f"group {item.group}: {_WORDS[item.phase]}\n" for item in wanted))
 
 
-@calibrate.command(epilog=f"{_MORE}\n{EXIT_CODES}")
+@calibrate.command(short_help="Start the autocalibration of a group.", epilog=f"{_MORE}\n{EXIT_CODES}")
 @_command(writes=True)
 @click.argument("group", type=_group)
 @click.option("--wait", is_flag=True, help="Watch it to its end and report.")
@@ -133,7 +133,7 @@ def start(group: int, yes: bool, wait: bool, within: float, output_format: str, 
             raise click.exceptions.Exit(stop_code(stopped)) from stopped
 
 
-@calibrate.command(epilog=f"{_MORE}\n{EXIT_CODES}")
+@calibrate.command(short_help="Stop all autocalibrations.", epilog=f"{_MORE}\n{EXIT_CODES}")
 @_command(writes=True)
 def stop(yes: bool, **given: Any) -> None:
     """Stop all autocalibrations, however they were started, and see that every group is on sample."""

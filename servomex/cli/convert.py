@@ -30,7 +30,7 @@ Formats, by suffix:
 """
 
 
-@click.command(cls=Program, epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.command(cls=Program, short_help="Write recordings in another format.", epilog=f"{_MORE}\n{EXIT_CODES}")
 @click.argument("sources", metavar="IN...", nargs=-1, required=True)
 @click.argument("target", metavar="OUT")
 @click.option("--append", is_flag=True, help="Go on with OUT if it exists.")

@@ -47,7 +47,7 @@ class _Damage:
     raw: bytes
 
 
-@click.command(cls=Program, epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.command(cls=Program, short_help="Decode captured broadcasts.", epilog=f"{_MORE}\n{EXIT_CODES}")
 @click.argument("file", type=click.File("rb"), default="-")
 @click.option("--hex", "is_hex", is_flag=True, help="FILE holds hexadecimal text; white space in it is ignored.")
 @click.option(

@@ -81,7 +81,7 @@ def _check_protocols(_ctx: click.Context, _option: click.Parameter, value: str) 
     return names
 
 
-@click.command(cls=Program, epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.command(cls=Program, short_help="Search the ports for analysers.", epilog=f"{_MORE}\n{EXIT_CODES}")
 @click.argument("ports", metavar="[PORT]...", nargs=-1, type=PORT)
 @option(
     "--address",

@@ -41,7 +41,7 @@ Examples:
 """
 
 
-@click.command(cls=Program, epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.command(cls=Program, short_help="Check a port, its line and its analyser.", epilog=f"{_MORE}\n{EXIT_CODES}")
 @click.argument("port", required=False, envvar="SERVOMEX_PORT", type=PORT)
 @line_options
 @click.option(

@@ -96,7 +96,7 @@ class Tally:
         )
 
 
-@click.command(cls=Program, epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.command(cls=Program, short_help="Read an analyser.", epilog=f"{_MORE}\n{EXIT_CODES}")
 @connection_options
 @channels_option
 @option(

@@ -51,7 +51,7 @@ def _check_duration(_ctx: click.Context, _option: click.Parameter, value: str | 
         raise click.BadParameter(error.message) from error
 
 
-@click.command(cls=Program, epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.command(cls=Program, short_help="Record an analyser to files.", epilog=f"{_MORE}\n{EXIT_CODES}")
 @click.argument("port", type=PORT)
 @line_options
 @click.argument("targets", metavar="OUT...", nargs=-1, required=True)

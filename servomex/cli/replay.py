@@ -28,7 +28,7 @@ from servomex.registers import REGISTERS, Span
 
 if TYPE_CHECKING:
     from servomex.queues import FrameQueue
-    from servomex.simulator.recording import Recording, Section
+    from servomex.simulator.recording import Playback, Section
     from servomex.simulator.replay import ReplayLine
 
 TICK_S = 0.05
@@ -64,7 +64,7 @@ class _Reads:
     sections: "list[tuple[int, Section]]"
 
 
-@click.command(cls=Program, epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.command(cls=Program, short_help="Play a trace or a capture again.", epilog=f"{_MORE}\n{EXIT_CODES}")
 @click.argument("file", type=click.Path(readable=False))
 @click.option(
     "--speed",
@@ -198,7 +198,7 @@ def _polls(line: "ReplayLine", reads: _Reads, analyzer: "servomex.Analyzer", tal
                 ) from error
 
 
-def _reads(recording: "Recording", file: str, protocol: str) -> _Reads:
+def _reads(recording: "Playback", file: str, protocol: str) -> _Reads:
     """Find out whose values were read most often, and which.
 
     Raises:
@@ -222,7 +222,7 @@ def _reads(recording: "Recording", file: str, protocol: str) -> _Reads:
     return _Reads(framing, address, channels if 0 < len(channels) < len(REGISTERS) else None, sections)
 
 
-def _contents(recording: "Recording") -> str:
+def _contents(recording: "Playback") -> str:
     if recording.timed:
         return "broadcasts"
     count = len(recording.asked)

@@ -18,7 +18,7 @@ Examples:
 """
 
 
-@click.command(cls=Program, epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.command(cls=Program, short_help="Write readings as they come.", epilog=f"{_MORE}\n{EXIT_CODES}")
 @connection_options
 @channels_option
 @click.option(

@@ -54,7 +54,7 @@ class Section:
 
 
 @attrs.frozen
-class Recording:
+class Playback:
     """Something to be played again.
 
     Attributes:
@@ -97,7 +97,7 @@ def same_request(one: bytes, other: bytes) -> bool:
     return len(head) == 4 and head[1] == _LOOPBACK and head == body_of(other)[:4]
 
 
-def load_recording(path: str | Path, period: float | None = None) -> Recording:
+def load_recording(path: str | Path, period: float | None = None) -> Playback:
     """Read a trace, or a capture: the bytes of broadcasts and nothing else.
 
     Args:
@@ -123,12 +123,12 @@ def load_recording(path: str | Path, period: float | None = None) -> Recording:
     return _of_capture(path, None if period is None else seconds(period, "period"))
 
 
-def _of_trace(lines: list[TraceLine]) -> Recording:
+def _of_trace(lines: list[TraceLine]) -> Playback:
     came = b"".join(line.data for line in lines if line.kind == "came")
     timed = HEADER.search(came) is not None or all(line.kind != "sent" for line in lines)
     if not lines:
-        return Recording((), timed)
-    return Recording(tuple(_parts(lines, timed)), timed, lines[0].session.settings, lines[0].session.gap_s)
+        return Playback((), timed)
+    return Playback(tuple(_parts(lines, timed)), timed, lines[0].session.settings, lines[0].session.gap_s)
 
 
 def _parts(lines: Iterable[TraceLine], timed: bool) -> Iterator[tuple[Section, ...]]:
@@ -165,7 +165,7 @@ def _on_one_clock(lines: Iterable[TraceLine]) -> Iterator[tuple[float, TraceLine
                 yield at_s, line
 
 
-def _of_capture(path: str | Path, period_s: float | None) -> Recording:
+def _of_capture(path: str | Path, period_s: float | None) -> Playback:
     data = Path(path).read_bytes()
     frames = [*_frames(data)]
     if not frames:
@@ -177,7 +177,7 @@ def _of_capture(path: str | Path, period_s: float | None) -> Recording:
     pieces = [
         Piece(at_s, data[start:end]) for at_s, (start, end) in zip(times, itertools.pairwise(starts), strict=True)
     ]
-    return Recording(((Section(b"", 0.0, tuple(pieces)),),), timed=True)
+    return Playback(((Section(b"", 0.0, tuple(pieces)),),), timed=True)
 
 
 def _frames(data: bytes) -> Iterator[tuple[int, datetime | None]]:

@@ -19,7 +19,7 @@ import attrs
 import serial
 
 from servomex.errors import ServomexValidationError
-from servomex.simulator.recording import Piece, Recording, Section, same_request
+from servomex.simulator.recording import Piece, Playback, Section, same_request
 from servomex.validation import seconds
 
 FASTEST = 1e6
@@ -74,7 +74,7 @@ class ReplayLine:
 
     def __init__(
         self,
-        recording: Recording,
+        recording: Playback,
         *,
         speed: float = 1.0,
         loop: bool = False,
