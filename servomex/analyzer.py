@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 from servomex import calibration
 from servomex.calibration_report import CalibrationProgress, CalibrationReport, OnProgress, progress_of
 from servomex.continuous import FRESH_S, PERIODS_FRESH, ContinuousReader
-from servomex.enums import Capability, ChannelId, OverflowPolicy, ProtocolKind, StreamMode
+from servomex.enums import Capability, ChannelId, OverflowPolicy, ProtocolKind, StreamMode, channel_set
 from servomex.errors import (
     ErrorContext,
     ServomexConfirmationRequiredError,
@@ -165,6 +165,10 @@ class Analyzer:
 
     def read_channel(self, channel: ChannelId | str, *, timeout: float | None = None) -> Reading:
         """Give one channel with its state; over Modbus only this channel is read.
+
+        Args:
+            channel: Its id, such as ``I1``.
+            timeout: Seconds.
 
         Raises:
             ServomexValidationError: The channel is unknown or not populated.
@@ -444,17 +448,3 @@ class Analyzer:
 
     def _context(self) -> ErrorContext:
         return ErrorContext(self.link.port, self.protocol)
-
-
-def channel_set(names: Iterable[ChannelId | str]) -> frozenset[ChannelId]:
-    """Check a list of channels.
-
-    Raises:
-        ServomexValidationError: It is a text or empty, or names an unknown channel.
-    """
-    if isinstance(names, str):
-        raise ServomexValidationError(f"channels are a list such as ['I1', 'I2'], not the text {names!r}")
-    wanted = frozenset(choice(ChannelId, name, "channel") for name in names)
-    if not wanted:
-        raise ServomexValidationError("an empty list of channels reads nothing: leave it out to read all")
-    return wanted

@@ -1,6 +1,10 @@
 """The closed vocabularies: communication modes, channels, quality."""
 
+from collections.abc import Iterable
 from enum import Flag, StrEnum, auto
+
+from servomex.errors import ServomexValidationError
+from servomex.validation import choice
 
 
 class ProtocolKind(StrEnum):
@@ -13,7 +17,7 @@ class ProtocolKind(StrEnum):
 
 
 class Capability(Flag):
-    """What can be done with an analyser in its communication mode."""
+    """What can be done with an analyser in its communication mode; the last two over Modbus only."""
 
     READ_CHANNELS = auto()
     READ_STATUS = auto()
@@ -59,7 +63,10 @@ EXTERNAL_CHANNELS = frozenset({ChannelId.E1, ChannelId.E2})
 
 
 class Quality(StrEnum):
-    """How far a value may be trusted, from the state that came with it."""
+    """How far a value may be trusted, from the state that came with it.
+
+    ``BAD``: it is missing, or comes with a fault. ``UNCERTAIN``: maintenance, calibration or warm-up.
+    """
 
     GOOD = "good"
     UNCERTAIN = "uncertain"
@@ -75,14 +82,18 @@ class CalPhase(StrEnum):
 
 
 class ErrorPolicy(StrEnum):
-    """What a manager of several analysers does with their errors."""
+    """What a manager of several analysers does with their errors: raise them in a group, or return them."""
 
     RAISE = "raise"
     RETURN = "return"
 
 
 class OverflowPolicy(StrEnum):
-    """What happens with readings that are not taken as fast as they come, once there is no more room for them."""
+    """What happens with readings that are not taken as fast as they come, once there is no more room for them.
+
+    ``BLOCK`` waits with the next reading, ``DROP_NEWEST`` gives up the one that has just come, ``DROP_OLDEST`` the
+    one that has waited longest.
+    """
 
     BLOCK = "block"
     DROP_NEWEST = "drop_newest"
@@ -94,3 +105,17 @@ class StreamMode(StrEnum):
 
     POLL = "poll"
     AUTOPRINT = "autoprint"
+
+
+def channel_set(names: Iterable[ChannelId | str]) -> frozenset[ChannelId]:
+    """Check a list of channels.
+
+    Raises:
+        ServomexValidationError: It is a text or empty, or names an unknown channel.
+    """
+    if isinstance(names, str):
+        raise ServomexValidationError(f"channels are a list such as ['I1', 'I2'], not the text {names!r}")
+    wanted = frozenset(choice(ChannelId, name, "channel") for name in names)
+    if not wanted:
+        raise ServomexValidationError("an empty list of channels reads nothing: leave it out to read all")
+    return wanted

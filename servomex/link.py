@@ -271,7 +271,11 @@ class SerialLink:
         return bytes(data)
 
     def settle(self, silence_s: float, deadline: float) -> tuple[bytes, bool]:
-        """Read and drop until the line has been silent for ``silence_s``, counted from the last byte either way.
+        """Read and drop until the line has been silent for a while, counted from the last byte either way.
+
+        Args:
+            silence_s: For how many seconds.
+            deadline: When to give up, on ``time.monotonic()``.
 
         Returns:
             What was dropped, and whether the line fell silent before ``deadline``.

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Self, TypeVar
 
-from servomex.analyzer import Analyzer, channel_set
-from servomex.enums import ChannelId, ErrorPolicy, ProtocolKind
+from servomex.analyzer import Analyzer
+from servomex.enums import ChannelId, ErrorPolicy, ProtocolKind, channel_set
 from servomex.errors import ServomexConfigurationError, ServomexConnectionError, ServomexValidationError
 from servomex.joining import Options, Source, link_for, mode_for
 from servomex.link import SerialLink

@@ -5,9 +5,9 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from servomex.analyzer import Analyzer, channel_set
+from servomex.analyzer import Analyzer
 from servomex.continuous import ContinuousReader
-from servomex.enums import ChannelId, ProtocolKind
+from servomex.enums import ChannelId, ProtocolKind, channel_set
 from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexValidationError
 from servomex.link import SerialLink
 from servomex.models import Frame

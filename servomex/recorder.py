@@ -232,6 +232,10 @@ def pipe(recording: Recording, *sinks: Sink | str | os.PathLike[str]) -> Acquisi
     They are written by a thread of their own while the caller waits, so that Ctrl-C ends the recording with all
     that was read so far in them.
 
+    Args:
+        recording: What comes; it must have been started, as ``with record(...) as recording`` does.
+        sinks: Where to write, as for :class:`Recorder`; all of them are closed at the end.
+
     Raises:
         ServomexSinkError: A sink failed, or cannot be opened.
         BaseException: What ended the recording.

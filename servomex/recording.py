@@ -53,6 +53,8 @@ class Recording(Acquisition[list[Sample]]):
         source: What is read.
         rate_hz: Readings per second; ``None`` for each broadcast.
         expected: After how many moments it ends; ``None`` when that is not known.
+        summary: What became of it so far, an :class:`AcquisitionSummary`; live.
+        error: What ended it, if that was an error.
 
     Raises:
         ServomexConfigurationError: The source needs a rate, or a manager raises errors instead of giving them.

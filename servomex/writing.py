@@ -145,7 +145,7 @@ class _Outlet:
         try:
             self._write_first(1)
         except ServomexSinkSchemaError as error:
-            _log.warning("a sample is not written: %s", error)
+            _log.warning("%s: a sample is not written: %s", self._sink.name, error.message)
             self._lose(1, error)
             del self._waiting[0]
 

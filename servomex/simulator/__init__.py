@@ -6,7 +6,7 @@ serves one on a pseudo-terminal or a TCP port; in a program, build a :class:`Vir
 """
 
 from servomex.simulator.channels import VirtualChannel, constant, noise, ramp, sine
-from servomex.simulator.device import VirtualAnalyzer
+from servomex.simulator.device import IllegalAddressError, VirtualAnalyzer
 from servomex.simulator.faults import Faults
 from servomex.simulator.line import VirtualLine
 from servomex.simulator.recording import load_recording
@@ -15,6 +15,7 @@ from servomex.simulator.serve import PtyServer, TcpServer
 
 __all__ = [
     "Faults",
+    "IllegalAddressError",
     "PtyServer",
     "ReplayLine",
     "TcpServer",

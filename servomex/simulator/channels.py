@@ -19,17 +19,17 @@ def constant(value: float | None) -> Signal:
 
 
 def sine(mean: float, amplitude: float, period_s: float) -> Signal:
-    """A value that swings around its mean."""
+    """A value that swings by ``amplitude`` around ``mean``, once in ``period_s`` seconds."""
     return lambda seconds: mean + amplitude * math.sin(2 * math.pi * seconds / period_s)
 
 
 def ramp(low: float, high: float, period_s: float) -> Signal:
-    """A value that rises from ``low`` to ``high`` again and again."""
+    """A value that rises from ``low`` to ``high`` in ``period_s`` seconds, again and again."""
     return lambda seconds: low + (high - low) * (seconds % period_s) / period_s
 
 
 def noise(mean: float, deviation: float, seed: int = 0) -> Signal:
-    """A value with normal noise that changes ten times a second; the same seed gives the same course."""
+    """A value with normal noise around ``mean``, new ten times a second; the same seed gives the same course."""
     return lambda seconds: random.Random(f"{seed}:{int(seconds * 10)}").gauss(mean, deviation)  # noqa: S311
 
 

@@ -185,13 +185,21 @@ class VirtualAnalyzer:
         return bits[address - first : address - first + count]
 
     def coils(self, address: int, count: int) -> list[bool]:
-        """Coils as FC01 reads them."""
+        """Coils as FC01 reads them.
+
+        Raises:
+            IllegalAddressError: The device does not have these.
+        """
         if address + count > STOP_COIL + 1:
             raise IllegalAddressError
         return [self._coils.get(place, False) for place in range(address, address + count)]
 
     def write_coils(self, address: int, values: list[bool]) -> None:
-        """Write coils; a start or stop happens on the change from 0 to 1."""
+        """Write coils; a start or stop happens on the change from 0 to 1.
+
+        Raises:
+            IllegalAddressError: The device does not have these. None of them is written.
+        """
         with self._lock:
             if any(place not in self._coils for place in range(address, address + len(values))):
                 raise IllegalAddressError

@@ -85,7 +85,7 @@ class RotatingSink(Sink):
         self.closed = False
 
     def write(self, samples: Sequence[Sample]) -> None:
-        """Take one batch, into a new file if that is due."""
+        """Take one batch, into a new file if that is due; the errors are those of :meth:`Sink.write`."""
         if self.closed:
             raise ServomexSinkError(f"{self.name} is closed: nothing more can be written to it")
         if samples:
