@@ -318,14 +318,10 @@ def state(frame: Frame) -> Iterator[Finding]:
 def _analyser(status: AnalyserStatus) -> Finding:
     flags = ((status.fault, "fault"), (status.maintenance, "maintenance"))
     words = [word for raised, word in flags if raised]
-    groups = [
-        f"group {group.group} on calibration gas {group.cal_gas}"
-        for group in status.cal_groups
-        if group.calibrating
-    ]
-    if not words and not groups:
+    told = ", ".join([*words, *status.cal_words])
+    if not told:
         return Finding("analyser", Verdict.OK, "no fault, no maintenance, all groups on sample")
-    return Finding("analyser", Verdict.WARNING, ", ".join(words + groups), _CURES[[*words, "calibrating"][0]])
+    return Finding("analyser", Verdict.WARNING, told, _CURES[[*words, "calibrating"][0]])
 
 
 def _channel(reading: Reading) -> Finding:

@@ -228,6 +228,13 @@ class AnalyserStatus:
         """The calibration groups as the instrument writes them, such as ``S1S1C2S1``."""
         return "".join(map(str, self.cal_groups))
 
+    @property
+    def cal_words(self) -> tuple[str, ...]:
+        """The groups that are on calibration gas, in words, such as ``("group 3 on calibration gas 2",)``."""
+        return tuple(
+            f"group {item.group} on calibration gas {item.cal_gas}" for item in self.cal_groups if item.calibrating
+        )
+
 
 @attrs.frozen
 class Frame:

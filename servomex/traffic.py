@@ -197,12 +197,7 @@ def _frame_text(frame: Frame) -> str:
     texts = [reading_text(reading) for reading in frame]
     analyser = frame.analyser
     texts += ["analyser fault"] * analyser.fault + ["analyser maintenance required"] * analyser.maintenance
-    texts += [
-        f"group {group.group} on calibration gas {group.cal_gas}"
-        for group in analyser.cal_groups
-        if group.calibrating
-    ]
-    return ", ".join(texts)
+    return ", ".join([*texts, *analyser.cal_words])
 
 
 def _noise_text(raw: bytes) -> str:

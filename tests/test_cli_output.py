@@ -73,6 +73,12 @@ class TestStdout:
         assert b"20.376" in shown
 
 
+@pytest.mark.parametrize("name", ["read", "record", "decode", "diag gap", "calibrate start", "simulate"])
+def test_version_and_help_are_the_last_options_of_a_command(name: str) -> None:
+    text = invoke(*name.split(), "--help", command=servomex_group).stdout
+    assert re.findall(r"^  (?:-\w, )?--(\w+)", text, re.MULTILINE)[-2:] == ["version", "help"]
+
+
 class TestEnvironment:
     def test_every_option_has_its_variable(self) -> None:
         given = [item for item in read.params if item.name not in ("version", "help")]

@@ -351,4 +351,6 @@ def test_what_is_known_of_a_channel_has_its_kind(channel: ChannelId) -> None:
 def test_calibration_groups_are_written_as_the_instrument_writes_them() -> None:
     groups = (CalGroupState(1, False, 1), CalGroupState(2, True, 2), CalGroupState(3, True, 1))
     assert list(map(str, groups)) == ["S1", "C2", "C1"]
-    assert AnalyserStatus(False, False, groups).cal_text == "S1C2C1"
+    status = AnalyserStatus(False, False, groups)
+    assert status.cal_text == "S1C2C1"
+    assert status.cal_words == ("group 2 on calibration gas 2", "group 3 on calibration gas 1")

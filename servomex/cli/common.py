@@ -101,6 +101,12 @@ _KINDS: tuple[tuple[type[ServomexError], type[CommandError]], ...] = (
 class Program(click.Command):
     """A command that ends with this package's exit codes, and never with a traceback."""
 
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Give the arguments and options; what all commands have comes last."""
+        return sorted(
+            super().get_params(ctx), key=lambda item: ("--version" in item.opts) + 2 * ("--help" in item.opts)
+        )
+
     def main(
         self,
         args: Sequence[str] | None = None,

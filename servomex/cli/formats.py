@@ -155,11 +155,7 @@ def _analyser_line(analyser: AnalyserStatus, title: str, colour: bool) -> str:
         for raised, word in ((analyser.fault, "analyser fault"), (analyser.maintenance, "maintenance required"))
         if raised
     ]
-    words += [
-        f"group {group.group} on calibration gas {group.cal_gas}"
-        for group in analyser.cal_groups
-        if group.calibrating
-    ]
+    words += analyser.cal_words
     state = ", ".join(words) or "analyser ok"
     if colour and words:
         state = click.style(state, fg="red" if analyser.fault else "yellow")
