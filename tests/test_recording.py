@@ -212,7 +212,7 @@ class TestOverflow:
             assert numbers(batches) == list(range(1, len(batches) + 1))
         else:
             assert summary.dropped > 10
-            assert summary.late == 0
+            assert summary.late < 10
         if policy is OverflowPolicy.DROP_OLDEST:
             assert numbers(batches)[-1] == source.readings
             assert numbers(batches)[0] > 10

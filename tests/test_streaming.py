@@ -198,12 +198,15 @@ class TestSubscription:
 
     def test_a_callback_may_end_it(self, analyzer: Analyzer) -> None:
         got: list[object] = []
+        begun = threading.Event()
 
         def once(item: object) -> None:
+            begun.wait(5)
             got.append(item)
             subscription.close()
 
         subscription = analyzer.subscribe(once, rate_hz=rate(analyzer))
+        begun.set()
         wait_for(lambda: bool(got))
         time.sleep(0.2)
         assert len(got) == 1
