@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 import threading
 import time
@@ -17,6 +18,9 @@ pytest_plugins = ["servomex.testing.plugin"]
 
 hypothesis.settings.register_profile("suite", deadline=None)  # a busy computer is no failure of the code
 hypothesis.settings.load_profile("suite")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job of the background, and so in what tests start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CAPTURE = Path(__file__).parent / "captures" / "continuous_4100_idle_5ch.bin"
 
