@@ -1,5 +1,6 @@
 """Short runs of the fuzzing, and proofs that it finds what it is for. ``python -m tests.fuzz`` runs it longer."""
 
+import re
 from typing import Any
 
 import pytest
@@ -78,7 +79,7 @@ def test_a_change_that_is_not_confirmed_is_found(monkeypatch: pytest.MonkeyPatch
 
 def test_a_crc_that_is_not_looked_at_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FramerRTU, "check_CRC", classmethod(lambda cls, data, check: True))
-    assert "a reply was believed that never came" in found("exchange", 4000)
+    assert re.search("a reply was (believed that never came|misread)", found("exchange", 4000))
 
 
 def test_a_message_that_is_taken_for_the_one_before_it_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
