@@ -355,10 +355,9 @@ except KeyboardInterrupt:
 class TestPipe:
     def test_it_writes_until_the_recording_ends(self, tmp_path: Path) -> None:
         path = tmp_path / "run.csv"
-        with record(OwnSource(), rate_hz=50, count=5) as rec:
+        with record(OwnSource(), rate_hz=5, count=5) as rec:
             summary = pipe(rec, path)
-        assert summary.slots == 5
-        assert summary.emitted == len(list(load(path))) > 0
+        assert (summary.emitted, len(list(load(path)))) == (5, 5)
 
     def test_a_recording_that_was_not_started_is_told(self) -> None:
         with pytest.raises(ServomexConfigurationError, match="use 'with'"):

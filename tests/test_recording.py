@@ -95,17 +95,17 @@ class TestGaps:
     ) -> None:
         monkeypatch.setattr(link_module, "BACK_OFF_S", (0.05, 0.1))
         with open_device(line.url, protocol="modbus_rtu", gap=0.002) as analyzer:
-            timers = [threading.Timer(0.3, line.unplug), threading.Timer(0.8, line.plug)]
+            timers = [threading.Timer(0.5, line.unplug), threading.Timer(2.0, line.plug)]
             for timer in timers:
                 timer.start()
-            with record(analyzer, rate_hz=20, duration=1.5) as rec:
+            with record(analyzer, rate_hz=10, duration=3.0) as rec:
                 batches = list(rec)
             for timer in timers:
                 timer.join()
         errors = [batch[0].error is not None for batch in batches]
         assert (errors[0], errors[-1]) == (False, False)
         assert rec.summary.disconnects == 1
-        assert sum(errors) == rec.summary.errors > 1
+        assert sum(errors) == rec.summary.errors > 5
         assert rec.summary.slots == 30
 
     def test_without_reconnection_the_loss_ends_it(self, line: VirtualLine) -> None:
@@ -199,9 +199,9 @@ class TestOverflow:
     @pytest.mark.parametrize("policy", list(OverflowPolicy))
     def test_nothing_is_lost_without_being_counted(self, policy: OverflowPolicy) -> None:
         source = OwnSource()
-        rec = record(source, rate_hz=100, duration=0.4, overflow=policy, buffer=5)
+        rec = record(source, rate_hz=20, duration=2.0, overflow=policy, buffer=5)
         with rec:
-            time.sleep(0.3)
+            time.sleep(1.5)
             batches = list(rec)
         summary = rec.summary
         assert summary.slots == 40
@@ -212,7 +212,7 @@ class TestOverflow:
             assert numbers(batches) == list(range(1, len(batches) + 1))
         else:
             assert summary.dropped > 10
-            assert summary.late < 10
+            assert summary.late == 0
         if policy is OverflowPolicy.DROP_OLDEST:
             assert numbers(batches)[-1] == source.readings
             assert numbers(batches)[0] > 10
