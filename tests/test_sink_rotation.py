@@ -185,6 +185,23 @@ class TestTheSink:
             sink.close()
         assert (sink.rows, sink.closed) == (5, True)
 
+    def test_a_file_that_cannot_be_finished_holds_up_none_and_is_told_at_the_end(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(_self: object) -> None:
+            raise ServomexSinkWriteError("the disk is full")
+
+        sink = open_sink(tmp_path / "run.csv", rotate="15m")
+        with monkeypatch.context() as patch:
+            patch.setattr("servomex.sinks.text.TextSink._finish", fail)
+            writer = Writer([sink])
+            for part in at(START, START + timedelta(minutes=15)):
+                writer.write(part)
+        with pytest.raises(ServomexSinkWriteError, match="the disk is full"):
+            writer.close()
+        assert sink.closed
+        assert [len(list(load(tmp_path / name))) for name in names(tmp_path)] == [5, 5]
+
     @pytest.mark.parametrize("options", [{"append": True}, {"overwrite": True}])
     def test_rotated_files_are_new_ones(self, options: dict[str, bool], tmp_path: Path) -> None:
         with pytest.raises(ServomexValidationError, match="always new ones: leave out append and overwrite"):

@@ -1,5 +1,6 @@
 """A recording in several files, each with the time of its start in its name."""
 
+import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,8 @@ from servomex.errors import ServomexSinkError, ServomexValidationError
 from servomex.models import Sample
 from servomex.sinks.base import Sink
 from servomex.sinks.files import FileSink, check_folder, explained
+
+_log = logging.getLogger("servomex")
 
 ROW_BYTES = 1000
 """More than a row takes in any format; the true size is looked at when so much per row might have been enough."""
@@ -78,6 +81,7 @@ class RotatingSink(Sink):
         self._limit = parse_rotation(rotate)
         self._options = options
         self._current: FileSink | None = None
+        self._failure: ServomexSinkError | None = None
         self._period = 0
         kind.check_installed()
         with explained(self.name):
@@ -112,10 +116,18 @@ class RotatingSink(Sink):
             self._current.flush_if_due()
 
     def close(self) -> None:
-        """Close the current file."""
+        """Close the current file.
+
+        Raises:
+            ServomexSinkError: It, or one before it, could not be finished.
+        """
+        if self.closed:
+            return
         self.closed = True
         if self._current:
             self._close(self._current)
+        if self._failure:
+            raise self._failure
 
     def _current_for(self, moment: datetime) -> FileSink:
         period = int(moment.timestamp() // self._limit.period_s) if self._limit.period_s else 0
@@ -128,8 +140,16 @@ class RotatingSink(Sink):
         following = self._kind(self._unused(moment), **self._options)
         self._current, self._period = following, period
         if current:
-            self._close(current)
+            self._finish(current)
         return following
+
+    def _finish(self, file: FileSink) -> None:
+        """Close a file that another one follows, which must not wait for it; a failure is told at the end."""
+        try:
+            self._close(file)
+        except ServomexSinkError as error:
+            _log.warning("%s", error)
+            self._failure = self._failure or error
 
     def _close(self, file: FileSink) -> None:
         rows = file.rows
