@@ -14,7 +14,7 @@ from servomex.errors import (
     ServomexParseError,
     ServomexTimeoutError,
 )
-from servomex.exchange import PATIENCE, Exchange
+from servomex.exchange import Exchange
 from servomex.link import SerialLink
 from servomex.link_client import READ_INPUTS, Query
 from servomex.models import Frame
@@ -133,9 +133,8 @@ def _search(link: SerialLink, address: int, ear: Ear, deadline: float) -> Detect
 
 
 def _answers(exchange: Exchange, wait_s: float, deadline: float) -> bool:
-    exchange.slowest_s = wait_s / PATIENCE
     try:
-        exchange.ask(PROBE, min(deadline, time.monotonic() + PROBE_WAITS * wait_s))
+        exchange.probe(PROBE, min(deadline, time.monotonic() + PROBE_WAITS * wait_s), wait_s)
     except ServomexModbusError:
         return True  # it refused, in this framing
     except (ServomexTimeoutError, ServomexFrameError):

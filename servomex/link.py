@@ -17,6 +17,7 @@ from servomex.errors import (
     ServomexValidationError,
 )
 from servomex.lock import PortLock, Signal
+from servomex.others import Others
 from servomex.ports import IO_ERRORS, READ_TICK_S, Opening, close_port, open_port
 from servomex.settings import SerialSettings
 from servomex.trace import TraceWriter
@@ -48,6 +49,9 @@ class SerialLink:
             requests without any, 8 % with 10 to 20 ms and none with 50 ms.
         reconnect: Reopen the port after it was lost.
         trace: A file to which every byte of both directions is appended, see :mod:`servomex.trace`.
+        shared_line: Whether another master, or another program on the same serial server, asks on this line, so
+            that replies must be proven to be one's own. When ``None``, that is assumed of ports on a network, and
+            of a line on which others were noticed.
 
     Attributes:
         port: The name it was opened by.
@@ -56,6 +60,7 @@ class SerialLink:
         reconnect: Whether the port is reopened after it was lost.
         trace: The file of the wire trace; ``None`` for none.
         lock: The lock of the port.
+        others: What was heard of other masters and programs on the line.
         echo: Whether the adapter sends back what is written; ``None`` until a reply has shown it.
         proven: Modbus addresses from which no late reply can come, since the last answer was to the last
             request.
@@ -74,6 +79,7 @@ class SerialLink:
         gap: float = 0.05,
         reconnect: bool = True,
         trace: "str | os.PathLike[str] | None" = None,
+        shared_line: bool | None = None,
     ) -> None:
         self._closed = Signal()
         self._closed.set()
@@ -93,6 +99,7 @@ class SerialLink:
         if self.gap_s > 10:
             raise ServomexValidationError(f"gap must be at most 10 seconds, not {gap!r}")
         self.lock = PortLock()
+        self.others = Others(self.port, shared_line)
         self.echo: bool | None = None
         self.proven: set[int] = set()
         self.starting: dict[int, object] = {}

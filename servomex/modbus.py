@@ -1,8 +1,8 @@
 """ModbusClient: what one analyser in a Modbus mode holds, read in as few seconds as its line allows."""
 
 import time
-from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from servomex import registers
 from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
@@ -12,7 +12,7 @@ from servomex.errors import (
     ServomexTimeoutError,
     ServomexValidationError,
 )
-from servomex.exchange import Exchange, Reply
+from servomex.exchange import Exchange
 from servomex.link import SerialLink
 from servomex.link_client import (
     COIL_VALUES,
@@ -25,9 +25,8 @@ from servomex.link_client import (
 )
 from servomex.models import AnalyserStatus, ChannelStatus, Frame, Reading
 from servomex.registers import Merging, Span
+from servomex.sweep import Sweep, analyser_of
 from servomex.validation import whole
-
-T = TypeVar("T")
 
 REDISCOVER_S = 60.0
 """How often blocks that are not read in every sweep are looked at, for a channel that was added."""
@@ -100,27 +99,23 @@ class ModbusClient:
         with self.link.conversation(deadline):
             while True:
                 channels = self._channels_to_read()
-                replies: list[tuple[Query, Reply]] = []
-                todo, states_asked = self._value_queries(channels), False
-                while todo:
-                    query, *todo = todo
-                    attempts = self.exchange.attempts
-                    try:
-                        reply = self.exchange.ask(query, deadline)
-                    except ServomexIllegalDataAddressError:
-                        if not self._read_less_at_once(query):
-                            raise
-                        break
-                    if self.exchange.attempts > attempts + 1:  # what came before the repetition may be outdated
-                        todo += [earlier for earlier, _ in replies]
-                        replies = []
-                    replies.append((query, reply))
-                    if not todo and not states_asked:
-                        todo = self._state_queries(channels, _words(replies)) + self._analyser_queries()
-                        states_asked = True
-                else:
-                    if self._complete(channels, replies):
-                        return self._frame(channels, replies, deadline)
+                sweep = Sweep(channels, self._value_queries(channels), self.exchange.repeats)
+                try:
+                    while (query := self._next_query(sweep)) is not None:
+                        sweep.add(query, self.exchange.ask(query, deadline), self.exchange.repeats)
+                except ServomexIllegalDataAddressError:
+                    if query is None or not self._read_less_at_once(query):
+                        raise
+                    continue
+                if sweep.is_complete and self.exchange.conclude(deadline):
+                    return self._frame(sweep, deadline)
+
+    def _next_query(self, sweep: Sweep) -> Query | None:
+        """Take what is to be asked next: all values, then the states of what they show to be there."""
+        if not sweep.todo and not sweep.states_planned:
+            sweep.todo = self._state_queries(sweep) + self._analyser_queries()
+            sweep.states_planned = True
+        return sweep.todo.pop(0) if sweep.todo else None
 
     def look_at_all_channels(self) -> None:
         """Let the next sweep read every block, also those that were not populated so far."""
@@ -133,9 +128,16 @@ class ModbusClient:
             ServomexValidationError: The channel is not populated.
         """
         with self.link.conversation(deadline):
-            words = self.exchange.ask(Query(READ_REGISTERS, registers.REGISTERS[channel]), deadline).words
-            bits = self.exchange.ask(Query(READ_INPUTS, registers.STATES[channel]), deadline).bits
+            block = self._block_to_read(channel)
+            while True:
+                words = self.exchange.ask(Query(READ_REGISTERS, block), deadline).words
+                states = self._states_to_read(channel)
+                bits = self.exchange.ask(Query(READ_INPUTS, states), deadline).bits
+                if self.exchange.conclude(deadline):
+                    break
             received_at, monotonic_ns = datetime.now(UTC), time.monotonic_ns()
+        words = registers.part_of(block, words, registers.REGISTERS[channel])
+        bits = registers.part_of(states, bits, registers.STATES[channel])
         if channel not in EXTERNAL_CHANNELS and not registers.is_named(words):
             raise ServomexValidationError(
                 f"channel {channel} is not populated: it has no name",
@@ -146,8 +148,12 @@ class ModbusClient:
     def read_status(self, channel: ChannelId, deadline: float) -> ChannelStatus:
         """Read one channel's state only."""
         with self.link.conversation(deadline):
-            reply = self.exchange.ask(Query(READ_INPUTS, registers.STATES[channel]), deadline)
-        return registers.decode_state(channel, reply.bits)
+            span = self._states_to_read(channel)
+            while True:
+                bits = self.exchange.ask(Query(READ_INPUTS, span), deadline).bits
+                if self.exchange.conclude(deadline):
+                    break
+        return registers.decode_state(channel, registers.part_of(span, bits, registers.STATES[channel]))
 
     def read_analyser(self, deadline: float) -> AnalyserStatus:
         """Read the analyser's state only."""
@@ -156,13 +162,15 @@ class ModbusClient:
                 bits: dict[int, bool] = {}
                 for query in self._analyser_queries():
                     try:
-                        bits |= _numbered(query, self.exchange.ask(query, deadline).bits)
+                        reply = self.exchange.ask(query, deadline)
                     except ServomexIllegalDataAddressError:
                         if not self._read_less_at_once(query):
                             raise
                         break
+                    bits.update(zip(query.span.addresses, reply.bits, strict=False))
                 else:
-                    return _analyser(bits)
+                    if self.exchange.conclude(deadline):
+                        return analyser_of(bits)
 
     def loopback(self, payload: bytes, deadline: float) -> bytes:
         """Send two bytes to the analyser and give what came back (FC08, sub-function 00)."""
@@ -172,7 +180,10 @@ class ModbusClient:
     def read_coil(self, coil: Span, deadline: float) -> bool:
         """Read one coil (FC01)."""
         with self.link.conversation(deadline):
-            return self.exchange.ask(Query(READ_COILS, coil), deadline).bits[0]
+            while True:
+                bit = self.exchange.ask(Query(READ_COILS, coil), deadline).bits[0]
+                if self.exchange.conclude(deadline):
+                    return bit
 
     def write_coil(self, coil: Span, value: bool, deadline: float) -> None:
         """Write one coil (FC05), once. After an error nobody knows whether it was heard: read it back."""
@@ -192,17 +203,32 @@ class ModbusClient:
             wanted = self._populated | EXTERNAL_CHANNELS
         return [channel for channel in ChannelId if channel in wanted and channel not in self._absent]
 
-    def _value_queries(self, channels: list[ChannelId]) -> list[Query]:
+    def _value_queries(self, channels: Sequence[ChannelId]) -> list[Query]:
         """Choose the requests that read the values, names and units of these channels in the least time."""
         spans = [registers.REGISTERS[channel] for channel in channels]
         reads = registers.plan_reads(spans, self._timing.registers, self._merging[READ_REGISTERS])
         return [Query(READ_REGISTERS, span) for span in reads]
 
-    def _state_queries(self, channels: list[ChannelId], words: dict[int, int]) -> list[Query]:
+    def _state_queries(self, sweep: Sweep) -> list[Query]:
         """Choose the requests that read the states of the channels whose values show that they are populated."""
-        spans = [registers.STATES[channel] for channel in channels if channel in _present(words)]
-        reads = registers.plan_reads(spans, self._timing.bits, self._merging[READ_INPUTS])
-        return [Query(READ_INPUTS, span) for span in reads]
+        present = sweep.present
+        spans = [registers.STATES[channel] for channel in sweep.channels if channel in present]
+        merging = self._merging[READ_INPUTS]
+        if spans and merging is Merging.ACROSS_GAPS and self.link.others.shared:
+            return [Query(READ_INPUTS, registers.ALL_STATES)]
+        return [Query(READ_INPUTS, span) for span in registers.plan_reads(spans, self._timing.bits, merging)]
+
+    def _states_to_read(self, channel: ChannelId) -> Span:
+        """Choose what is read for one channel's state: all of them where others ask, since no other read does."""
+        whole_read = self._merging[READ_INPUTS] is Merging.ACROSS_GAPS and self.link.others.shared
+        return registers.ALL_STATES if whole_read else registers.STATES[channel]
+
+    def _block_to_read(self, channel: ChannelId) -> Span:
+        """Choose what is read for one channel's value: all, where its name and unit do not tell it from others."""
+        span = registers.REGISTERS[channel]
+        may_be_another = self.link.others.shared and not self.exchange.known.tells_apart(span)
+        whole_read = may_be_another and self._merging[READ_REGISTERS] is Merging.ACROSS_GAPS
+        return registers.ALL_REGISTERS if whole_read else span
 
     def _analyser_queries(self) -> list[Query]:
         spans = [registers.ANALYSER_FLAGS, registers.ANALYSER_GROUPS]
@@ -227,52 +253,17 @@ class ModbusClient:
         self._merging[refused.function] = Merging(self._merging[refused.function] + 1)
         return True
 
-    def _complete(self, channels: list[ChannelId], replies: list[tuple[Query, Reply]]) -> bool:
-        """Tell whether every populated channel has its state: one may have got its name in mid-sweep."""
-        read = {
-            address for query, _ in replies if query.function == READ_INPUTS for address in query.span.addresses
-        }
-        present = _present(_words(replies))
-        return all(registers.STATES[item].address in read for item in channels if item in present)
-
-    def _frame(self, channels: list[ChannelId], replies: list[tuple[Query, Reply]], deadline: float) -> Frame:
+    def _frame(self, sweep: Sweep, deadline: float) -> Frame:
         received_at, received_ns = datetime.now(UTC), time.monotonic_ns()
         if received_ns >= deadline * 1e9 + LATENESS_NS:
             raise ServomexTimeoutError(
                 "the reading was complete only after its deadline: this computer was too busy, or stood still",
                 self._context(),
             )
-        latency_s = (received_ns - replies[0][1].sent_ns) / 1e9
-        words = _words(replies)
-        bits: dict[int, bool] = {}
-        for query, reply in replies:
-            bits |= _numbered(query, reply.bits)
-        present = _present(words)
-        self._note_present(channels, present)
-        readings = tuple(
-            registers.decode_channel(
-                channel,
-                _block(words, channel),
-                [bits[address] for address in registers.STATES[channel].addresses],
-                self.protocol,
-                received_at,
-                received_ns,
-            )
-            for channel in channels
-            if channel in present
-        )
-        return Frame(
-            self.protocol,
-            readings,
-            _analyser(bits),
-            received_at,
-            received_ns,
-            received_at - timedelta(seconds=latency_s),
-            latency_s,
-            b"".join(reply.raw for _, reply in replies),
-        )
+        self._note_present(sweep.channels, sweep.present)
+        return sweep.frame(self.protocol, received_at, received_ns)
 
-    def _note_present(self, channels: list[ChannelId], present: frozenset[ChannelId]) -> None:
+    def _note_present(self, channels: Sequence[ChannelId], present: frozenset[ChannelId]) -> None:
         """Remember which channels are populated; look at all of them again soon when that has changed."""
         if len(channels) + len(self._absent) >= len(ChannelId):
             self._populated = present
@@ -280,34 +271,3 @@ class ModbusClient:
             self._absent = self._absent[1:]  # one is tried again next time: each costs a refused request
         elif self._selected is None and present - EXTERNAL_CHANNELS != self._populated - EXTERNAL_CHANNELS:
             self._next_discovery = 0.0
-
-
-def _words(replies: list[tuple[Query, Reply]]) -> dict[int, int]:
-    words: dict[int, int] = {}
-    for query, reply in replies:
-        words |= _numbered(query, reply.words)
-    return words
-
-
-def _block(words: dict[int, int], channel: ChannelId) -> list[int]:
-    return [words[address] for address in registers.REGISTERS[channel].addresses]
-
-
-def _present(words: dict[int, int]) -> frozenset[ChannelId]:
-    """The populated channels among those that were read: E1 and E2, and what has a name."""
-    return frozenset(
-        channel
-        for channel, span in registers.REGISTERS.items()
-        if span.address in words and (channel in EXTERNAL_CHANNELS or registers.is_named(_block(words, channel)))
-    )
-
-
-def _numbered(query: Query, values: tuple[T, ...]) -> dict[int, T]:
-    return dict(zip(query.span.addresses, values, strict=False))
-
-
-def _analyser(bits: dict[int, bool]) -> AnalyserStatus:
-    return registers.decode_analyser(
-        [bits[address] for address in registers.ANALYSER_FLAGS.addresses],
-        [bits[address] for address in registers.ANALYSER_GROUPS.addresses],
-    )

@@ -35,6 +35,7 @@ def open_device(
     listen: float = 10.0,
     reconnect: bool = True,
     trace: str | os.PathLike[str] | None = None,
+    shared_line: bool | None = None,
 ) -> Analyzer:
     """Open an analyser and make sure that it is there.
 
@@ -56,6 +57,8 @@ def open_device(
         reconnect: Reopen a port that was unplugged.
         trace: A file to which every byte of both directions is appended, see :mod:`servomex.trace`. Not together
             with a link.
+        shared_line: Whether another master, or another program on the same serial server, asks on this line; see
+            :class:`SerialLink`. Each Modbus call then takes one exchange more. Not together with a link.
 
     Raises:
         ServomexValidationError: An argument is out of range, or a channel of ``channels`` is not populated.
@@ -75,9 +78,13 @@ def open_device(
                 raise ServomexConfigurationError("serial_settings belong to the SerialLink: give them there")
             if trace is not None:
                 raise ServomexConfigurationError("the trace belongs to the SerialLink: give it there")
+            if shared_line is not None:
+                raise ServomexConfigurationError("shared_line belongs to the SerialLink: give it there")
             link = port
         else:
-            link = SerialLink(port, serial_settings, gap=gap, reconnect=reconnect, trace=trace)
+            link = SerialLink(
+                port, serial_settings, gap=gap, reconnect=reconnect, trace=trace, shared_line=shared_line
+            )
             undo.callback(link.close)
             link.open()
         first: Frame | None = None

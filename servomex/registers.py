@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from enum import IntEnum
 from itertools import pairwise
+from typing import TypeVar
 
 import attrs
 
 from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
 from servomex.models import AnalyserStatus, CalGroupState, ChannelStatus, Reading, make_reading
 from servomex.units import channel_name
+
+T = TypeVar("T")
 
 REGISTER_NUMBER = 30001
 """The maker's number of input register address 0."""
@@ -165,6 +168,12 @@ def decode_analyser(flags: Sequence[bool], groups: Sequence[bool]) -> AnalyserSt
             for number in range(CAL_GROUPS)
         ),
     )
+
+
+def part_of(span: Span, read: tuple[T, ...], part: Span) -> tuple[T, ...]:
+    """Cut the values of a part out of those that were read of a span."""
+    first = part.address - span.address
+    return read[first : first + part.count]
 
 
 def encode_channel(value: float | None, name: bytes, unit: bytes) -> list[int]:

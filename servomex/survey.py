@@ -195,7 +195,7 @@ class Survey:
         self._link.proven.add(place.address)
         try:
             exchange = Exchange(self._link, place.address, place.framing, retries=0)
-            exchange.ask(PROBE, time.monotonic() + self._answer_s(place, wait_s))
+            exchange.probe(PROBE, time.monotonic() + self._answer_s(place, wait_s))
             self._silence(QUIET_S)
         finally:
             self._link.proven.discard(place.address)

@@ -281,7 +281,7 @@ def test_a_loopback_takes_two_bytes(mode: str, payload: bytes) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_between_poll_and_the_port_are_three_frames_of_ours(mode: str) -> None:
+def test_between_poll_and_the_port_are_four_frames_of_ours_at_most(mode: str) -> None:
     line = VirtualLine(VirtualAnalyzer(mode=mode, period=0.1))
     package = str(Path(servomex.__file__).parent)
     depths = []
@@ -311,7 +311,7 @@ def test_between_poll_and_the_port_are_three_frames_of_ours(mode: str) -> None:
                 patch.setattr(Changes, "wait", wait)
             analyzer.poll(wait_fresh=True)
     assert depths
-    assert max(map(len, depths)) <= 3, depths
+    assert max(map(len, depths)) <= 4, depths
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -107,10 +107,11 @@ class TestLoss:
         assert left_at_one(analyser) == []
 
     def test_an_echo_that_may_be_one_is_not_taken_for_the_reply_to_a_write(self) -> None:
-        """Noise before every reply hides whether the adapter echoes."""
+        """Noise before every reply that is nearly as long as the request hides whether the adapter echoes."""
         analyser = VirtualAnalyzer()
         answer = answering(analyser)
-        port = HookPort(lambda port, data: port.at(0.001, data if data[1] == 5 else b"\0" + answer(data)))
+        noise = b"\0" * 6
+        port = HookPort(lambda port, data: port.at(0.001, data if data[1] == 5 else noise + answer(data)))
         with open_device(port, protocol="modbus_rtu", gap=0.002) as analyzer:
             client = ModbusClient(analyzer.link, 1, analyzer.protocol)
             with pytest.raises(ServomexError):

@@ -159,7 +159,7 @@ def test_late_replies_are_counted_and_named_in_the_error() -> None:
         with pytest.raises(ServomexError):
             analyzer.read_channel("I1", timeout=0.2)
         threading.Event().wait(0.4)
-        with pytest.raises(ServomexTimeoutError, match="late replies were refused: allow a longer timeout"):
+        with pytest.raises(ServomexTimeoutError, match="1 late reply was refused: allow a longer timeout"):
             analyzer.read_channel("I1", timeout=0.2)
 
 

@@ -154,18 +154,24 @@ def test_noise_before_and_bytes_after_a_reply_are_not_part_of_it() -> None:
 
 
 def test_surplus_bytes_behind_a_reply_are_followed_by_a_fence() -> None:
-    """A second reply right behind the first may be followed by more: nothing is believed until that is settled."""
+    """A second reply right behind the first may be followed by more: nothing is believed until that is settled.
+
+    From then on the line counts as one that doubles replies: what is new is asked for twice, the states are read
+    in one piece that is like no other, and the last reply is followed by a fence as well.
+    """
     good = rtu("01 04 0E" + block("41A3020C", b"Oxygen", b"%"))
     port = Fence(
         [
             (rtu(PROBE[0]), rtu(PROBE[1])),
             (rtu("01 04 0000 0007"), good + good),
-            (rtu("01 02 0000 0008"), rtu("01 02 01 00")),
+            (rtu("01 04 0000 0007"), good),
+            (rtu(STATES[0]), rtu(STATES[1])),
         ]
     )
     with opened(port) as analyzer:
         assert analyzer.read_channel("I1").value == 20.376
-    assert [sent[1] for sent in port.written] == [2, 8, 4, 8, 2]
+    port.check()
+    assert [sent[1] for sent in port.written] == [2, 8, 4, 8, 4, 2, 8]
 
 
 def test_every_byte_is_traced_once_in_both_directions(caplog: pytest.LogCaptureFixture) -> None:
