@@ -58,6 +58,8 @@ SHORTEST_GAP_CHARS = 3.5
 """The silence that ends a message by the Modbus specification: no gap may be shorter."""
 QUIET_S = 0.25
 """Silence that is waited for after a failure, before the fence."""
+RESTLESS_S = 1.0
+"""How long such a silence is waited for: another master may leave none."""
 LINGER_S = 0.5
 """How long a second answer to a fence is waited for, when it is to be found out who doubles the replies."""
 USUAL_WAIT_S = (0.15, 0.5)
@@ -69,10 +71,14 @@ LONGEST_S = 10.0
 """What comes later than this after a request is noise, and no late reply to it."""
 LONGEST_PAUSE_S = 2.0
 """The longest pause within a reply that is waited for, where replies were cut short before."""
-MOST_TRIES = 6
+MOST_TRIES = 10
 """How often a request is repeated whose replies differ from one to the next."""
 BUSY_S = 0.1
 """Pause before a request that the analyser was too busy for (exception 06) is repeated."""
+REPEATS_AMONG_OTHERS = 8
+"""How often a request is repeated on a line with another master, unless its deadline comes first."""
+MOST_PENDING = 10
+"""So many requests are remembered whose replies may still come."""
 LATENCIES_KEPT = 32
 EARLY = 0.9
 """A reply that takes less than this share of the fastest of so many replies may be somebody else's."""
@@ -118,6 +124,14 @@ class _Pending:
         )
 
 
+@attrs.frozen
+class _Answer:
+    """The last reply of one size, and whether it shows by itself what it answers."""
+
+    raw: bytes
+    tells_itself: bool
+
+
 class Exchange:
     """Asks one address of a link, and believes only what is proven to be the answer.
 
@@ -156,12 +170,13 @@ class Exchange:
         self._surplus = False
         self._stray = b""
         self._fence = b""
-        self._answers: dict[bytes, bytes] = {}
+        self._answers: dict[bytes, _Answer] = {}
         self._mirrored: deque[bytes] = deque(maxlen=8)
         self._gap_s = max(link.gap_s, SHORTEST_GAP_CHARS * link.settings.char_time_s)
         self._pause_s = SILENCE_S
         self._latencies: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self._gateway = False
+        self._generation = -1
         self._odd_count = 0
         self._glitches = 0
         self._doubtful = self._contested = False
@@ -182,7 +197,6 @@ class Exchange:
             ServomexModbusError: The analyser refused the request.
             ServomexConnectionError: The port is closed or lost.
         """
-        self._contested = False
         reply = self._answer(query, deadline)
         needed = self._further_proofs(query, reply)
         for _ in range(MOST_TRIES):
@@ -228,14 +242,17 @@ class Exchange:
             self._prove(deadline)
         except (ReplyFault, *CODEC_ERRORS) as error:
             raise self._failure(Query(LOOPBACK), self._fault(error), deadline) from error
-        self._doubtful = False
-        return not self._contested
+        mine, self._contested, self._doubtful = not self._contested, False, False
+        if self._others.heard:  # what comes between two calls answers others
+            self._answers.clear()
+        return mine
 
     def _answer(self, query: Query, deadline: float) -> Reply:
         """Ask until there is an answer that is not older than the request."""
         self._cause = None
         self._unanswered_fences = 0
-        for left in range(self._retries, -1, -1):
+        refused = False
+        for left in range(self._most_repeats, -1, -1):
             sent, self._last_try = False, not left
             try:
                 if not self._ready_for(query):
@@ -248,7 +265,9 @@ class Exchange:
                 reply = self._checked(query, self._client.execute(False, query.request(self._address)))
             except ServomexModbusError:
                 self._trust()
-                raise
+                if refused or query.writes or not left or not self._others.shared:
+                    raise
+                refused = True  # it may have been another program's request that was refused
             except (ReplyFault, *CODEC_ERRORS) as error:
                 fault = self._fault(error)
                 if isinstance(fault, DoubleFault) and not self._two_answer(deadline):
@@ -266,6 +285,11 @@ class Exchange:
     def _ready_for(self, query: Query) -> bool:
         """Whether the next answer can be believed: a write's only once it is known if the adapter echoes."""
         return self._address in self._link.proven and not (query.writes and self._link.echo is None)
+
+    @property
+    def _most_repeats(self) -> int:
+        """How often a request is repeated: with another master about, collisions are the usual case."""
+        return max(self._retries, REPEATS_AMONG_OTHERS) if self._others.heard and self._retries else self._retries
 
     @property
     def _silence_s(self) -> float:
@@ -301,8 +325,9 @@ class Exchange:
         repeated as often as any request.
         """
         while True:
-            waiting = bool(self._pending) and not self._others.heard  # others may leave no such silence
-            self._settle(QUIET_S if waiting else self._silence_s, deadline)
+            if self._pending and not self._others.heard:
+                self._drop(QUIET_S, min(deadline, time.monotonic() + RESTLESS_S))
+            self._settle(self._silence_s, deadline)
             outstanding = self._pending
             if self._link.echo is None:
                 self._once(Query(READ_INPUTS, registers.ANALYSER_FLAGS), deadline)
@@ -369,18 +394,36 @@ class Exchange:
         self.attempts += 1
         self._others.asked.add(self._address)
         self._link.proven.discard(self._address)
-        self._pending = [*self._pending[-9:], _Pending(query, time.monotonic())]
+        self._pending = [*self._pending[1 - MOST_PENDING :], _Pending(query, time.monotonic())]
         self._surplus = False
         self._client.begin(query, wait_s, self._pause_s, deadline)
 
     def _trust(self) -> None:
         """Note that the last request was answered, and that nothing else came with the answer."""
         if not self._surplus:
+            self._generation = self._link.generation
             self._link.proven.add(self._address)
             self._pending = []
             self._stray = b""
 
     def _settle(self, silence_s: float, deadline: float) -> None:
+        """Wait for silence.
+
+        Raises:
+            ReplyFault: There was none until ``deadline``, or see :meth:`_weigh`.
+        """
+        dropped, silent, late = self._drop(silence_s, deadline)
+        if not silent and dropped and not late:
+            raise UnquietFault("the line never fell silent")
+        if not silent:
+            raise TimeUpFault
+
+    def _drop(self, silence_s: float, deadline: float) -> tuple[bytes, bool, bool]:
+        """Drop what comes, and find out what it was.
+
+        Returns:
+            What was dropped; whether the line fell silent; whether late replies were among it.
+        """
         dropped, silent = self._link.settle(silence_s, deadline)
         self._stray = (self._stray + dropped)[-MAX_RECEIVED:]
         late = bool(dropped) and self._weigh(messages_in(dropped, self._client.ascii), self._pending)
@@ -389,10 +432,7 @@ class Exchange:
             self._link.echo = None
             self._link.proven.discard(self._address)
         self._fence = b""
-        if not silent and dropped and not late:
-            raise UnquietFault("the line never fell silent")
-        if not silent:
-            raise TimeUpFault
+        return dropped, silent, late
 
     def _weigh(self, messages: Iterable[Message], pending: list[_Pending]) -> bool:
         """Find out what messages are that answer nothing; tell whether a late reply to ``pending`` is among them.
@@ -406,7 +446,7 @@ class Exchange:
             answer = self._answers.get(self._shape_of(message.raw)) if mine else None
             if mine and self._note_late(message, pending):
                 late = True
-            elif message.raw in self._mirrored or message.raw == answer:
+            elif message.raw in self._mirrored or (answer and message.raw == answer.raw):
                 self._others.duplicates += message.raw != self._client.sent
             elif answer is not None:
                 self._dispute(message)
@@ -423,7 +463,8 @@ class Exchange:
         if message.is_request:
             return self._link.echo is False and message.raw != self._client.sent
         if message.address == self._address:
-            return not pending and not message.body[1] & 0x80
+            known = self._generation == self._link.generation and len(pending) < MOST_PENDING
+            return known and not message.body[1] & 0x80
         return message.address in self._link.proven or message.address not in self._others.asked
 
     def _dispute(self, message: Message) -> None:
@@ -434,12 +475,7 @@ class Exchange:
             self._link.proven.discard(self._address)
             raise DoubleFault
         self._others.note(message)
-        self._contested = self._contested or not self._is_telling(message)
-
-    def _is_telling(self, message: Message) -> bool:
-        """Whether the size of a reply shows what it answers: only one read has it."""
-        function, size = message.shape
-        return (function, size - 3) in _TELLING
+        self._contested = self._contested or not self._answers.pop(self._shape_of(message.raw)).tells_itself
 
     def _note_late(self, message: Message, pending: list[_Pending]) -> bool:
         """Tell whether a message is the late reply to a request; if so, count it and become more patient.
@@ -455,6 +491,8 @@ class Exchange:
         newest = late[-1]
         self.late_replies += 1
         self.slowest_s = max(self.slowest_s, now - newest.sent_at)
+        if newest not in self._pending:  # a fence that was answered since has settled it
+            return True
         later = self._pending[self._pending.index(newest) + 1 :]
         fences = newest.query.function == LOOPBACK and all(item.query.function == LOOPBACK for item in later)
         if fences and self._link.echo is False:
@@ -494,7 +532,7 @@ class Exchange:
             self._note_echo()
         self._weigh(client.others, self._pending[:-1])
         if not query.mirrored and not refused:
-            self._answers[self._shape_of(raw)] = raw
+            self._answers[self._shape_of(raw)] = _Answer(raw, self._tells_itself(query, tuple(pdu.registers)))
         self._weigh(messages_in(bytes(surplus), client.ascii), [])
         if refused and pdu.exception_code not in PROVING:
             self._gateway = True
@@ -535,22 +573,25 @@ class Exchange:
         The size of a reply shows what it answers if only one read has it; names and units show it where they are
         known and tell the channels apart. Bits show nothing, but those that have not changed do no harm.
         """
-        if query.mirrored:
+        if query.mirrored or self._tells_itself(query, reply.words):
             return 0
         shared = self._others.shared
-        contested = self._others.ask_for((query.function, 3 + query.data_size))
-        telling = (query.function, query.data_size) in _TELLING
-        if telling and not (contested and query.function == READ_INPUTS):
-            return 0
         if query.function == READ_REGISTERS:
-            fits = self.known.fits_words(query.span, reply.words)
-            safe = bool(fits) and self.known.tells_apart(query.span)
-            return 0 if safe or (fits is not False and not shared) else 1
+            return int(shared or self.known.fits_words(query.span, reply.words) is False)
+        contested = self._others.ask_for((query.function, 3 + query.data_size))
         fits = self.known.fits_bits(query.function, query.span, reply.bits)
         if fits:
             return int(contested)
         changed = fits is False and query.function == READ_INPUTS
         return 3 if contested else int(shared or changed)
+
+    def _tells_itself(self, query: Query, words: tuple[int, ...]) -> bool:
+        """Whether a reply shows what it answers: by a size that only one read has, or by its names and units."""
+        if (query.function, query.data_size) in _TELLING:
+            return not self._others.ask_for((query.function, 3 + query.data_size)) or bool(words)
+        if query.function != READ_REGISTERS:
+            return False
+        return bool(self.known.fits_words(query.span, words)) and self.known.tells_apart(query.span)
 
     def _note_known(self, query: Query, reply: Reply) -> None:
         if query.function == READ_REGISTERS:
@@ -565,12 +606,12 @@ class Exchange:
             Exception: It has nothing to do with the line: a signal handler of the caller's raised it.
         """
         fault = error if isinstance(error, ReplyFault) else damage_of(error)
-        if isinstance(fault, DamagedFault):
+        if isinstance(fault, DamagedFault | NoReplyFault):
             self._stray = (self._stray + bytes(self._client.received))[-MAX_RECEIVED:]
             if self._were_late(self._client.others):
                 fault = LateFault("only late replies came")
             else:
-                self.damaged_replies += 1
+                self.damaged_replies += isinstance(fault, DamagedFault)
         if isinstance(fault, CutFault):
             self._pause_s = min(LONGEST_PAUSE_S, 4 * self._pause_s)
         if not isinstance(fault, TimeUpFault):
@@ -578,9 +619,13 @@ class Exchange:
         return fault
 
     def _were_late(self, messages: Iterable[Message]) -> bool:
-        late = False
+        """Find out what came in the place of a reply; tell whether late replies were among it."""
+        late, pending = False, self._pending[:-1]
         for message in messages:
-            late |= message.address == self._address and self._note_late(message, self._pending[:-1])
+            if message.address == self._address and self._note_late(message, pending):
+                late = True
+            elif message.body[1] != self._client.function and self._is_foreign(message, pending):
+                self._others.note(message)
         return late
 
     def _failure(self, query: Query, fault: ReplyFault, deadline: float) -> ServomexError:

@@ -280,8 +280,12 @@ class LinkClient(ModbusSerialClient):
         """Whether what came last is likely damage in the place of a reply; any is until an echo is ruled out."""
         if self.received.find(self._head, self._looked) >= 0:
             return True
-        explained = (self.echo_size or 0) + sum(len(message.raw) for message in self.others)
-        return self._link.echo is None and not self.echo_size and len(self.received) > explained
+        return self._link.echo is None and not self.echo_size and len(self.received) > self._explained
+
+    @property
+    def _explained(self) -> int:
+        """How many bytes the echo and whole messages that answer something else have."""
+        return (self.echo_size or 0) + sum(len(message.raw) for message in self.others)
 
     def _look(self, *, at_end: bool) -> bool:
         """Look for the reply in what came, behind the echo and behind whole messages of others.
@@ -354,6 +358,8 @@ class LinkClient(ModbusSerialClient):
         if similar and not self.query.mirrored:
             count = len(similar[0].body) - 3
             raise DamagedFault(f"a reply with {count} instead of {self.query.data_size} bytes of data came")
+        if len(self.received) == self._explained:
+            raise NoReplyFault
         raise DamagedFault("bytes came that are no complete reply")
 
     def _measure_echo(self) -> int | None:
@@ -371,8 +377,7 @@ class LinkClient(ModbusSerialClient):
     @property
     def front(self) -> int:
         """How many bytes came in front of the reply, the echo and the messages of others not counted."""
-        passed = sum(len(message.raw) for message in self.others)
-        return (self.start or 0) - (self.echo_size or 0) - passed
+        return (self.start or 0) - self._explained
 
     @property
     def _head(self) -> bytes:

@@ -231,9 +231,13 @@ class ModbusClient:
         return registers.ALL_REGISTERS if whole_read else span
 
     def _analyser_queries(self) -> list[Query]:
+        """Choose the requests that read the analyser's state; where others read as many bits, other sizes."""
         spans = [registers.ANALYSER_FLAGS, registers.ANALYSER_GROUPS]
-        reads = registers.plan_reads(spans, self._timing.bits, self._merging[READ_INPUTS])
-        return [Query(READ_INPUTS, span) for span in reads]
+        whole, parts = ((READ_INPUTS, 3 + size) for size in (2, 1))
+        others = self.link.others
+        apart = others.ask_for(whole) and not others.ask_for(parts)
+        merging = Merging.NEVER if apart else self._merging[READ_INPUTS]
+        return [Query(READ_INPUTS, span) for span in registers.plan_reads(spans, self._timing.bits, merging)]
 
     def _read_less_at_once(self, refused: Query) -> bool:
         """Adapt to a device that refused to read so much; tell whether there is a point in trying again.
