@@ -1,8 +1,8 @@
 """Drives all of the driver through faults, and compares what it reads with the truth: ``python -m tests.faults``.
 
 Exit code 1 when anything happened that must not: a value or a state was wrong, or stale and passed as fresh, an
-alarm was lost, gas flowed while the driver said that it did not, a call came back long after its deadline, crashed,
-or did not end.
+alarm was lost, gas flowed while the driver said that it did not, a call came back long after its deadline,
+crashed, or did not end.
 """
 
 import argparse
@@ -16,7 +16,11 @@ import click
 from tests.faults.campaign import MOST_FINDINGS, draw, run_campaign
 from tests.faults.scenes import KINDS
 from tests.faults.sleeping import compiler
+from tests.faults.tally import KINDS as KINDS_OF_FINDINGS
 from tests.faults.tally import Tally
+
+SHOWN = 3
+"""Findings of one kind, in one kind of episode, that are written at most; all are counted."""
 
 
 def main() -> int:
@@ -54,8 +58,10 @@ def main() -> int:
     click.echo(
         f"took {time.monotonic() - begun:.0f} s, {time.process_time() - cpu:.0f} s of CPU; seed {options.seed}"
     )
-    for finding in tally.findings:
-        click.echo(f"\n{finding.text}")
+    for kind, of_kind in tally.kinds.items():
+        for sort in KINDS_OF_FINDINGS:
+            for text in [item.text for item in of_kind.findings if item.kind == sort][:SHOWN]:
+                click.echo(f"\n{kind}: {text}")
     return 1 if tally.failed else 0
 
 

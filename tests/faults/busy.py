@@ -17,6 +17,7 @@ class Busy:
 
     def __init__(self) -> None:
         self._late: deque[tuple[float, float]] = deque(maxlen=KEPT)
+        self._due = float("inf")
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
@@ -32,15 +33,17 @@ class Busy:
 
     def late_s(self, since: float, until: float) -> float:
         """By how much sleeps of this time were late, all together."""
-        return sum(max(0.0, min(until, woke) - max(since, due)) for due, woke in list(self._late) if woke >= since)
+        late = [*self._late, (self._due, until)]  # the last one: a sleep that goes on, and should have ended
+        return sum(max(0.0, min(until, woke) - max(since, due)) for due, woke in late if woke >= since)
 
     def _watch(self, ending: threading.Event) -> None:
         while not ending.is_set():
-            due = time.monotonic() + SLEEP_S
+            due = self._due = time.monotonic() + SLEEP_S
             time.sleep(SLEEP_S)
             woke = time.monotonic()
             if woke - due > NOTED_S:
                 self._late.append((due, woke))
+        self._due = float("inf")
 
 
 BUSY = Busy()

@@ -134,6 +134,10 @@ class Checker:
         self._tally.note_values(where, given.readings[0].protocol.value, len(given.readings))
         self._note_good(given.stamp)
 
+    def nothing(self, where: str, since: float) -> None:
+        """Blame a call that gave no channel at all, and no error."""
+        self.blame("wrong", where, "no channel", since, self._now())
+
     def state(self, where: str, channel: ChannelId, status: ChannelStatus, since: float) -> None:
         """Check a channel's state that was read alone."""
         self._alone(where, since, (channel, status), lambda said: covers(said, 2, 8, channel) and (

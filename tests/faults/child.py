@@ -31,7 +31,7 @@ from tests.faults.mixture import MixedReaders
 from tests.faults.strict import StrictChecker
 from tests.faults.tally import Tally
 
-FORK_EVERY_S = 1.5
+FORK_EVERY_S = 0.7
 FORK_S = 8.0
 """A forked child that goes on for longer hangs: each of its calls has half a second."""
 Message = tuple[str, tuple[Any, ...]]
@@ -125,17 +125,24 @@ def _fork(analyzer: Analyzer, settings: dict[str, Any], reporter: Reporter) -> N
                     _read_forked(analyzer, settings, Reporter(file))
             finally:
                 os._exit(0)
-        until = time.monotonic() + FORK_S
-        while not os.waitpid(child, os.WNOHANG)[0]:
-            if time.monotonic() > until:
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-                reporter.send("hang", f"a forked child did not end in {FORK_S:g} s")
-                break
-            time.sleep(0.02)
+        ended = _ends(child)
         with open(report.name, "rb") as file:  # noqa: PTH123
             for what, parts in messages(file):
                 reporter.send(what, *parts)
+        if not ended:
+            reporter.send("hang", f"a forked child did not end in {FORK_S:g} s")
+
+
+def _ends(child: int) -> bool:
+    """Whether a child ends by itself in time; else it is killed."""
+    until = time.monotonic() + FORK_S
+    while not os.waitpid(child, os.WNOHANG)[0]:
+        if time.monotonic() > until:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def _read_forked(analyzer: Analyzer, settings: dict[str, Any], reporter: Reporter) -> None:

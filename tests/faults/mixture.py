@@ -52,6 +52,13 @@ class MixedReaders(Readers):
                 part, channel = dice.choice(parts), dice.choice(self._channels_asked)
                 self._call(lambda part=part, c=channel, t=timeout: part(c, t), timeout)  # type: ignore[misc]
 
+    def _parts(self, dice: Random) -> None:
+        """Read small things: the answer to each is one short reply, with nothing behind it, or two."""
+        parts = (self._channel, self._status, self._status, self._whole, self._group)
+        while not self._stopping.is_set():
+            part, channel = dice.choice(parts), dice.choice(self._channels_asked)
+            self._call(lambda part=part, c=channel: part(c, None), None)  # type: ignore[misc]
+
     @property
     def _channels_asked(self) -> list[ChannelId]:
         wanted = self._strict.wanted
@@ -133,11 +140,10 @@ class MixedReaders(Readers):
         if flows is not False or (flowed and where != "stop_calibration"):
             return
         until = time.monotonic() + WATCH_S
-        while time.monotonic() < until and not self._stopping.is_set():
-            if any(gases := truth.gases()):
-                self._strict.blame("gas", where, f"gas {gases} flows after {outcome}", begun, time.monotonic())
+        while not any(gases := truth.gases()):
+            if time.monotonic() > until or self._stopping.wait(LOOK_S):
                 return
-            time.sleep(LOOK_S)
+        self._strict.blame("gas", where, f"gas {gases} flows after {outcome}", begun, time.monotonic())
 
 
 def _said(flows: bool | None) -> str:

@@ -135,11 +135,18 @@ class Readers(Users):
     def _read_all(self, timeout: float | None) -> None:
         begun, before = time.monotonic(), self._fresh_s
         readings = tuple(self._analyzer.read_all(timeout=timeout).values())
+        if not readings:
+            self._checker.nothing("read_all", begun)
+            return
         given = Given(readings, None, readings[0].monotonic_ns / 1e9, None, readings[0].received_at)
         self._checker.good("read_all", given, begun, limit_s=self._limit(before))
 
     def _samples(self, timeout: float | None) -> None:
-        self._fresh("poll_samples", lambda: Given.samples(self._analyzer.poll_samples(timeout=timeout)))
+        begun, before = time.monotonic(), self._fresh_s
+        if samples := self._analyzer.poll_samples(timeout=timeout):
+            self._checker.good("poll_samples", Given.samples(samples), begun, limit_s=self._limit(before))
+        else:
+            self._checker.nothing("poll_samples", begun)
 
     def _poll_fresh(self, timeout: float | None) -> None:
         begun = time.monotonic()

@@ -23,6 +23,32 @@ from tests.faults.sleeping import Slept
 END_S = 30.0
 
 
+class Clocks:
+    """Says when something happened in another process, whose monotonic clock does not see its sleeps.
+
+    Args:
+        boot_offset_s: How far the clock that goes on in sleep is before the monotonic clock, here.
+    """
+
+    def __init__(self, boot_offset_s: float) -> None:
+        self._boot_offset_s = boot_offset_s
+        self._sleeps: list[tuple[float, float]] = []
+
+    def sleep(self, since: float, until: float) -> float:
+        """Note that the process sleeps between two moments of the clock here; the seconds."""
+        stood_at = since - sum(seconds for _, seconds in self._sleeps)
+        self._sleeps.append((stood_at, until - since))
+        return until - since
+
+    def moment(self, at: float) -> float:
+        """What the clock here showed at a moment of the process's."""
+        return at + sum(seconds for stood_at, seconds in self._sleeps if at > stood_at)
+
+    def seen(self, given: Given) -> Given:
+        """Stamp a reading with the time that its age says: what somebody sees who looks at it."""
+        return attrs.evolve(given, stamp=given.looked_at - self._boot_offset_s - given.age_s)
+
+
 class Remote:
     """A process that reads what a rig has.
 
@@ -34,8 +60,7 @@ class Remote:
 
     def __init__(self, rig: Rig, folder: Path, shim: Path | None) -> None:
         self._rig = rig
-        self._sleeps: list[tuple[float, float]] = []
-        self._boot_offset_s = awake_and_asleep() - time.monotonic()
+        self._clocks = Clocks(awake_and_asleep() - time.monotonic())
         scene = rig.scene
         file = folder / f"slept-{scene.seed}-{scene.number}"
         self._slept = Slept(file, shim) if shim and scene.process == "sleep" else None
@@ -102,19 +127,9 @@ class Remote:
             stopped = time.monotonic()
             time.sleep(seconds)
             if self._slept:
-                slept_s = time.monotonic() - stopped
-                self._sleeps.append((stopped - sum(item for _, item in self._sleeps), slept_s))
-                self._slept.add(slept_s)
+                self._slept.add(self._clocks.sleep(stopped, time.monotonic()))
             os.kill(self._process.pid, signal.SIGCONT)
             self._rig.tally.note("times that the process stood still")
-
-    def _moment(self, at: float) -> float:
-        """What our clock showed at a moment of the process's."""
-        return at + sum(slept_s for frozen, slept_s in self._sleeps if at > frozen)
-
-    def _seen(self, given: Given) -> Given:
-        """Stamp a reading with the time that its age says: what somebody sees who looks at it."""
-        return attrs.evolve(given, stamp=given.looked_at - self._boot_offset_s - given.age_s)
 
     def _judge(self) -> None:
         assert self._process.stdout is not None
@@ -127,28 +142,28 @@ class Remote:
 
     def _on_good(self, at: float, where: str, given: Given, since: float, limit_s: float | None) -> None:
         checker = self._rig.checker
-        checker.at, seen = self._moment(at), self._seen(given)
+        checker.at, seen = self._clocks.moment(at), self._clocks.seen(given)
         now_s, wall_s = time.monotonic(), datetime.now(UTC).timestamp()
         if abs(given.received_at.timestamp() - (wall_s - (now_s - seen.stamp))) > WALL_SLACK_S:
-            checker.blame("stale", f"{where}, by its UTC time", seen, self._moment(since), checker.at)
+            checker.blame("stale", f"{where}, by its UTC time", seen, self._clocks.moment(since), checker.at)
             return
         # A frame of a call is judged by its age; how a limit meets a time in which nothing ran is not its matter.
-        checker.good(where, seen, self._moment(since) if since else 0.0, limit_s=None)
+        checker.good(where, seen, self._clocks.moment(since) if since else 0.0, limit_s=None)
 
     def _on_state(self, at: float, where: str, channel: Any, status: Any, since: float) -> None:
-        self._rig.checker.at = self._moment(at)
-        self._rig.checker.state(where, channel, status, self._moment(since))
+        self._rig.checker.at = self._clocks.moment(at)
+        self._rig.checker.state(where, channel, status, self._clocks.moment(since))
 
     def _on_analyser(self, at: float, where: str, status: Any, since: float) -> None:
-        self._rig.checker.at = self._moment(at)
-        self._rig.checker.analyser(where, status, self._moment(since))
+        self._rig.checker.at = self._clocks.moment(at)
+        self._rig.checker.analyser(where, status, self._clocks.moment(since))
 
     def _on_progress(self, at: float, where: str, progress: Any, since: float) -> None:
-        self._rig.checker.at = self._moment(at)
-        self._rig.checker.progress(where, progress, self._moment(since))
+        self._rig.checker.at = self._clocks.moment(at)
+        self._rig.checker.progress(where, progress, self._clocks.moment(since))
 
     def _on_blame(self, until: float, kind: str, where: str, given: str, since: float) -> None:
-        self._rig.checker.blame(kind, where, given, self._moment(since), self._moment(until))
+        self._rig.checker.blame(kind, where, given, self._clocks.moment(since), self._clocks.moment(until))
 
     def _on_hang(self, text: str) -> None:
         self._rig.tally.report("hang", f"{text}, in {self._last}\n  {self._rig.scenery()}")

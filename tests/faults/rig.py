@@ -21,6 +21,7 @@ ADDRESS = 3
 ZEROS_S = 0.05
 ALARM = ChannelStatus(alarms=(True, False, True, False))
 OTHER_CLOCK_S = 3600.0
+FLOOD_S = 0.01
 
 
 class Rig:
@@ -48,6 +49,7 @@ class Rig:
         self._truths = truths
         checkers = [StrictChecker(truth, self.line, tally, scene.number, self.scenery) for truth in truths]
         self.checker = checkers[0]
+        self.checker.crowded = bool(scene.master_s or scene.clients > 1)
         if len(checkers) > 1:
             self.checker.other = checkers[1]
         if scene.wanted:
@@ -116,7 +118,7 @@ class Rig:
 
     def _act(self) -> None:
         acts: dict[str, Callable[..., None]] = {
-            name: getattr(self, f"_{name}") for name in "stall stop alarm name unit other freeze".split()
+            name: getattr(self, f"_{name}") for name in "stall stop flood alarm name unit other freeze".split()
         }
         for event in self.scene.events:
             if self._ended.wait(max(0.0, self.begun + event.at - time.monotonic())):
@@ -131,6 +133,12 @@ class Rig:
     def _stop(self, seconds: float) -> None:
         if self.stop_process is not None:
             self.stop_process(seconds)
+
+    def _flood(self, seconds: float) -> None:
+        """Stop the process of the driver, and let as many broadcasts wait for it as come in a much longer time."""
+        self.truth.period = FLOOD_S
+        self._stop(seconds)
+        self.truth.period = self.scene.period
 
     def _alarm(self, channel: str) -> None:
         with self.truth.panel():

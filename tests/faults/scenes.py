@@ -16,8 +16,13 @@ MIXTURES = (
     ("single", "mixed"),
     ("frames", "channels", "follows"),
 )
+OTHERS = (("parts",), ("parts",), ("parts", "parts"), ("parts", "follows"), *MIXTURES)
+"""Where a reply may be another's: mostly calls whose last reply has nothing behind it that could show that."""
 LASTS_S = 8.0
 QUICK_S = 2.5
+BEGINS_S = 1.5
+"""What a process needs to begin."""
+FROZEN_S = 7.0
 MODBUS = ("modbus_rtu", "modbus_ascii")
 
 
@@ -136,7 +141,8 @@ def _second_master(scene: Scene, dice: Random) -> Scene:
     """Let another master ask the same analyser; it queues requests, or is deaf while it is busy."""
     return attrs.evolve(
         scene,
-        between=Between(turnaround=dice.choice((0.01, 0.03, 0.08)), deaf=dice.random() < 0.4),
+        users=dice.choice(OTHERS),
+        between=Between(turnaround=dice.choice((0.005, 0.02, 0.05)), deaf=dice.random() < 0.4),
         master_s=dice.choice((0.25, 0.25, 1.0)),
         asks=dice.choice(("block", "all", "state", "analyser", "states", "coils", "mixed", "mixed")),
         heard=dice.random() < 0.4,
@@ -146,7 +152,7 @@ def _second_master(scene: Scene, dice: Random) -> Scene:
 def _second_client(scene: Scene, dice: Random) -> Scene:
     """Let two copies of this driver read by one serial server, which gives every reply to both."""
     between = Between(turnaround=dice.choice((0.01, 0.03)))
-    return attrs.evolve(scene, port="tcp", clients=2, between=between, users=dice.choice(MIXTURES[2:]))
+    return attrs.evolve(scene, port="tcp", clients=2, between=between, users=dice.choice(OTHERS[:4]))
 
 
 def _coil_writer(scene: Scene, dice: Random) -> Scene:
@@ -168,25 +174,29 @@ def _coil_writer(scene: Scene, dice: Random) -> Scene:
 def _late_duplicates(scene: Scene, dice: Random) -> Scene:
     """Let replies come twice, the second time much later."""
     chance, again_s = dice.choice((0.05, 0.2, 0.5)), dice.choice(((0.05, 0.3), (0.05, 3.0)))
-    return attrs.evolve(scene, between=Between(turnaround=0.005, again=chance, again_s=again_s))
+    between = Between(turnaround=0.005, again=chance, again_s=again_s)
+    return attrs.evolve(scene, between=between, users=dice.choice(OTHERS))
 
 
 def _gateway_exceptions(scene: Scene, dice: Random) -> Scene:
     """Let a gateway answer with exception 0A or 0B, and pass the reply on when it comes at last."""
     late_s = dice.choice(((0.02, 0.3), (0.1, 1.5)))
-    return attrs.evolve(scene, between=Between(turnaround=0.01, gives_up=dice.choice((0.1, 0.3)), late_s=late_s))
+    between = Between(turnaround=0.01, gives_up=dice.choice((0.1, 0.3)), late_s=late_s)
+    return attrs.evolve(scene, between=between, users=dice.choice(OTHERS))
 
 
 def _caching_gateway(scene: Scene, dice: Random) -> Scene:
     """Let a gateway answer from its memory: to another request, or to an equal one."""
     replay, cache = dice.choice(((0.1, 0.0), (0.3, 0.0), (0.0, 0.2)))
-    return attrs.evolve(scene, between=Between(turnaround=0.005, replay=replay, cache=cache))
+    between = Between(turnaround=0.005, replay=replay, cache=cache)
+    return attrs.evolve(scene, between=between, users=dice.choice(OTHERS))
 
 
 def _gateway_loopback(scene: Scene, dice: Random) -> Scene:
     """Let a gateway answer function 08 itself, at once, whatever of the analyser's is still on its way."""
     late_s = dice.choice(((0.05, 0.5), (0.2, 1.5)))
-    return attrs.evolve(scene, between=Between(turnaround=0.01, loopback=dice.choice((0.05, 0.2)), late_s=late_s))
+    between = Between(turnaround=0.01, loopback=dice.choice((0.05, 0.2)), late_s=late_s)
+    return attrs.evolve(scene, between=between, users=dice.choice(OTHERS))
 
 
 def _stall(scene: Scene, dice: Random) -> Scene:
@@ -198,7 +208,8 @@ def _stall(scene: Scene, dice: Random) -> Scene:
 def _stopped_process(scene: Scene, dice: Random) -> Scene:
     """Let the process of the driver be stopped and go on."""
     scene = attrs.evolve(_in_process(scene, dice, "stop"), mode=dice.choice(("continuous", "continuous", *MODBUS)))
-    return attrs.evolve(scene, events=_times(scene, dice, "stop", (0.5, 1.5, 5.0)))
+    flood = dice.random() < 0.5
+    return attrs.evolve(scene, events=_times(scene, dice, "flood" if flood else "stop", (0.5, 1.5, 5.0)))
 
 
 def _system_sleep(scene: Scene, dice: Random) -> Scene:
@@ -213,15 +224,20 @@ def _fork(scene: Scene, dice: Random) -> Scene:
 
 
 def _in_process(scene: Scene, dice: Random, process: str) -> Scene:
-    port = "tcp" if scene.port == "sim" else scene.port
-    users = dice.choice(MIXTURES)
-    return attrs.evolve(scene, port=port, process=process, users=users, between=Between(turnaround=0.02))
+    return attrs.evolve(
+        scene,
+        port="tcp" if scene.port == "sim" else scene.port,
+        process=process,
+        users=dice.choice(MIXTURES),
+        between=Between(turnaround=0.02),
+        lasts=scene.lasts + BEGINS_S,
+    )
 
 
 def _times(scene: Scene, dice: Random, what: str, lengths: tuple[float, ...]) -> tuple[Event, ...]:
     """Let something happen again and again, each time for a while."""
     events: list[Event] = []
-    at = dice.uniform(0.8, 1.5)
+    at = dice.uniform(0.5, 1.0) + (BEGINS_S if scene.process else 0.0)
     while at < scene.lasts - 1.0:
         lasts_s = min(dice.choice(lengths), scene.lasts - 1.0)
         events.append(Event(at, what, (lasts_s,)))
@@ -264,9 +280,9 @@ def _two_broadcasters(scene: Scene, dice: Random) -> Scene:
 
 def _frozen_broadcast(scene: Scene, dice: Random) -> Scene:
     """Let the same broadcast come again and again, its clock included."""
-    scene = attrs.evolve(scene, mode="continuous", lasts=2 * scene.lasts)
-    events = (Event(1.5, "freeze", (True,)), Event(scene.lasts - 2.0, "freeze", (False,)))
-    return attrs.evolve(scene, events=events)
+    at = scene.lasts / 2
+    events = (Event(at, "freeze", (True,)), Event(at + FROZEN_S, "freeze", (False,)))
+    return attrs.evolve(scene, mode="continuous", events=events, lasts=scene.lasts + FROZEN_S)
 
 
 KINDS: dict[str, Callable[[Scene, Random], Scene]] = {

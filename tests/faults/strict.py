@@ -34,6 +34,7 @@ BUSY_S = 0.05
 FRESH_PERIODS = 2.5
 FROZEN_S = 3.0
 """A clock of whole seconds must stand still for so long before it can be seen that it does."""
+SHOWN_S = 0.5
 MIXED = 3
 """Broadcasts of another analyser that may be taken before it can be known that there are two."""
 
@@ -46,11 +47,14 @@ class StrictChecker(Checker):
     Attributes:
         wanted: The channels that the user asked for; ``None`` for all.
         at: When the thing that is checked was given, if that was not now.
+        crowded: Whether others read the same analyser. What was said to an equal request of theirs is true, and
+            may have been said just before the driver's own.
         other: The checker of another analyser whose broadcasts come in turn with those of this one.
     """
 
     wanted: frozenset[ChannelId] | None = None
     at: float | None = None
+    crowded: bool = False
     other: "StrictChecker | None" = None
     taken = 0
 
@@ -62,8 +66,10 @@ class StrictChecker(Checker):
             self._judge_mixture(where, given, since)
         else:
             self.taken += 1
-        if not given.readings or (kind := self._vanished(given, since)):
-            kind = kind if given.readings else "wrong"
+        if not given.readings:
+            self.nothing(where, since)
+            return
+        if given.whole and (kind := self._vanished(given, since)):
             self.blame(kind, f"{where}, a channel is missing", given, since, self._now())
             return
         if self.wanted is not None:
@@ -96,6 +102,9 @@ class StrictChecker(Checker):
             said.moment.groups[place : place + 2] in letters
         ))  # fmt: skip
 
+    def _alone(self, where: str, since: float, given: object, fits: Callable[[Said], bool]) -> None:
+        super()._alone(where, since - (SEND_SLACK_S if self.crowded else 0.0), given, fits)
+
     def late(self, where: str, begun: float, allowed_s: float, outcome: str) -> None:
         """Judge when a call returned, unless this computer was too busy to do anything in time."""
         until, due = self._now(), begun + allowed_s
@@ -108,7 +117,10 @@ class StrictChecker(Checker):
         self.blame("overrun", where, text, begun, until)
 
     def blame(self, kind: str, where: str, given: object, since: float, until: float) -> None:
-        super().blame(self._refined(kind, given, since, until), where, given, since, until)
+        refined = self._refined(kind, given, since, until)
+        if isinstance(given, Given):  # of a recording, what was on the line when it came is of interest
+            until = min(until, given.stamp + SHOWN_S)
+        super().blame(refined, where, given, since, until)
 
     def _now(self) -> float:
         return super()._now() if self.at is None else self.at
@@ -135,12 +147,7 @@ class StrictChecker(Checker):
     def _vanished(self, given: Given, since: float) -> str:
         """Whether a channel is missing that the user asked for, or that has an alarm all the time."""
         here = {item.channel for item in given.readings}
-        if self.wanted is not None and not self.wanted <= here:
-            gone = self.wanted - here
-        elif given.whole and self.wanted is None:
-            gone = frozenset(self.truth.channels) - here
-        else:
-            return ""
+        gone = (frozenset(self.truth.channels) if self.wanted is None else self.wanted) - here
         said = self._window(given, since)
         if said and any(all(any(item.moment.blocks[name].status.alarms) for item in said) for name in gone):
             return "lost alarm"
@@ -179,15 +186,19 @@ class StrictChecker(Checker):
         return CACHED_EQUAL if again and self._fits(given, said) else ""
 
     def _excuse_alone(self, fits: Callable[[Said], bool], since: float, until: float) -> str:
+        if self.other and any(map(fits, self.other.truth.between(since, until))):
+            return "states of the other one of two analysers"
         truth = self.truth
         replayed = truth.replayed if isinstance(truth, LivelyTruth) else []
         return CACHED_EQUAL if any(fits(item) for item in replayed if since <= item.at <= until) else ""
 
     def _is_mine(self, given: Given) -> bool:
         """Whether a broadcast is of the analyser that was there first, where there are two."""
-        values = [item.value for item in given.readings if item.channel == ChannelId.I2]
-        mine = [item.moment.blocks[ChannelId.I2].value for item in self.truth.said if item.function == BROADCAST]
-        return not values or values[0] in mine
+        mine = [item.moment.blocks for item in self.truth.said if item.function == BROADCAST]
+        values = [(item.channel, item.value) for item in given.readings if item.value is not None]
+        return not values or any(
+            channel in blocks and blocks[channel].value == value for channel, value in values for blocks in mine
+        )
 
     def _judge_mixture(self, where: str, given: Given, since: float) -> None:
         """Find broadcasts of two analysers that are given as those of one."""
