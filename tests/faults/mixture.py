@@ -15,6 +15,9 @@ from tests.faults.tally import Tally
 WATCH_S = 1.2
 """How long it is looked for gas after a call that said that there is none."""
 LOOK_S = 0.02
+CALL_S = 3.0
+STOPPING_S = 13.0
+"""What stopping may take behind the end of a calibration: 10 s and a reading, as the manual says."""
 
 
 class MixedReaders(Readers):
@@ -100,11 +103,12 @@ class MixedReaders(Readers):
             group = dice.randint(1, 4)
             if dice.random() < 0.5:
                 limit_s = dice.choice((1.5, 3.0, 5.0))
-                self._judged("calibrate", lambda g=group, t=limit_s: self._calibrate(g, t))  # type: ignore[misc]
+                allowed_s = limit_s + STOPPING_S
+                self._judged("calibrate", allowed_s, lambda g=group, t=limit_s: self._calibrate(g, t))  # type: ignore[misc]
             else:
-                self._judged("start_calibration", lambda g=group: self._start(g))  # type: ignore[misc]
+                self._judged("start_calibration", CALL_S, lambda g=group: self._start(g))  # type: ignore[misc]
                 if dice.random() < 0.7:
-                    self._judged("stop_calibration", self._stop_gas)
+                    self._judged("stop_calibration", CALL_S, self._stop_gas)
             truth.halt()
 
     def _calibrate(self, group: int, limit_s: float) -> bool:
@@ -112,13 +116,13 @@ class MixedReaders(Readers):
         return False
 
     def _start(self, group: int) -> bool:
-        return self._analyzer.start_calibration(group, confirm=True, timeout=3.0).active
+        return self._analyzer.start_calibration(group, confirm=True, timeout=CALL_S).active
 
     def _stop_gas(self) -> bool:
-        self._analyzer.stop_calibration(confirm=True, timeout=3.0)
+        self._analyzer.stop_calibration(confirm=True, timeout=CALL_S)
         return False
 
-    def _judged(self, where: str, do: Callable[[], bool]) -> None:
+    def _judged(self, where: str, allowed_s: float, do: Callable[[], bool]) -> None:
         """Make a call, and see whether gas flows when its value, or its error, says that none does."""
         truth = self._strict.truth
         assert isinstance(truth, LivelyTruth)
@@ -134,6 +138,7 @@ class MixedReaders(Readers):
             flows, outcome = False, f"{where}: {error!r}"
             self._tally.note_error(error)
         self._strict.calls.append((time.monotonic(), outcome))
+        self._strict.late(where, begun, allowed_s, outcome)
         self._tally.note(f"{where}, {_said(flows)}")
         if where == "stop_calibration" and flows is not False and not any(truth.gases()):
             self._tally.note("stop_calibration failed though no gas flowed")

@@ -21,6 +21,8 @@ from tests.faults.rig import Rig, settings_of
 from tests.faults.sleeping import Slept
 
 END_S = 30.0
+ROUNDING_S = 0.005
+"""What two clocks, read one after the other, may differ by."""
 
 
 class Clocks:
@@ -147,8 +149,8 @@ class Remote:
         if abs(given.received_at.timestamp() - (wall_s - (now_s - seen.stamp))) > WALL_SLACK_S:
             checker.blame("stale", f"{where}, by its UTC time", seen, self._clocks.moment(since), checker.at)
             return
-        # A frame of a call is judged by its age; how a limit meets a time in which nothing ran is not its matter.
-        checker.good(where, seen, self._clocks.moment(since) if since else 0.0, limit_s=None)
+        limit_s = None if limit_s is None else limit_s + ROUNDING_S
+        checker.good(where, seen, self._clocks.moment(since) if since else 0.0, limit_s=limit_s)
 
     def _on_state(self, at: float, where: str, channel: Any, status: Any, since: float) -> None:
         self._rig.checker.at = self._clocks.moment(at)
