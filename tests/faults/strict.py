@@ -158,8 +158,8 @@ class StrictChecker(Checker):
         return "wrong" if self.wanted is not None and gone else ""
 
     def _refined(self, kind: str, given: object, since: float, until: float) -> str:
-        """Say what is wrong more precisely: an alarm that is not shown, or gas."""
-        if kind not in ("wrong", "stale"):
+        """Say what is wrong more precisely: an alarm that is not shown, or gas. An old frame is just old."""
+        if kind not in ("wrong", "stale") or (kind == "stale" and isinstance(given, Given)):
             return kind
         said = self.truth.between(since, until)
         statuses: list[tuple[ChannelId, ChannelStatus]] = []
