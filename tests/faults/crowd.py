@@ -148,7 +148,8 @@ class CrowdedLine(WorstLine):
             assert isinstance(analyser, LivelyTruth)
             analyser.replayed.append(attrs.evolve(kept[2], at=now))
             return True
-        if self._last_reply and body[1] in (1, 2, 4) and dice.random() < between.replay:
+        another = self._last_reply and self._asked != body  # else it is the answer, from the gateway's memory
+        if another and body[1] in (1, 2, 4) and dice.random() < between.replay:
             self._send(self._ghost, now + 0.005, self._last_reply)
             return True
         return False

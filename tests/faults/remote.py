@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -75,11 +76,12 @@ class Remote:
             "seed": f"{scene.seed}:{scene.number}",
             "process": scene.process,
         }
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (it is closed at the end)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.child", json.dumps(settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._errors,
             env=self._slept.environment if self._slept else None,
             cwd=Path(__file__).parents[2],
         )
@@ -99,23 +101,20 @@ class Remote:
     def _end(self) -> None:
         tally, scenery = self._rig.tally, self._rig.scenery()
         assert self._process.stdin is not None
-        assert self._process.stderr is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
-        said = b""
         try:
-            said = self._process.stderr.read() if self._process.poll() is not None else b""
-            self._process.wait(END_S)
+            if code := self._process.wait(END_S):
+                self._errors.seek(0)
+                said = self._errors.read().decode()
+                tally.report("crash", f"the process of the driver ended with {code}:\n{said}\n  {scenery}")
         except subprocess.TimeoutExpired:
             tally.report("hang", f"the process of the driver did not end\n  {scenery}")
             self._process.kill()
             self._process.wait()
-        said += self._process.stderr.read()
-        if self._process.returncode > 0:
-            tally.report("crash", f"the process of the driver ended with:\n{said.decode()}\n  {scenery}")
         self._thread.join(END_S)
-        self._process.stderr.close()
-        if self._process.stdout:
-            self._process.stdout.close()
+        self._process.stdout.close()
+        self._errors.close()
         if self._slept:
             self._slept.close()
 
@@ -139,8 +138,11 @@ class Remote:
             name: getattr(self, f"_on_{name}")
             for name in "good state analyser progress blame hang begins forked tally".split()
         }
-        for what, parts in messages(cast(BinaryIO, self._process.stdout)):
-            acts[what](*parts)
+        try:
+            for what, parts in messages(cast(BinaryIO, self._process.stdout)):
+                acts[what](*parts)
+        except Exception as error:
+            self._rig.tally.report("crash", f"the campaign itself: {error!r}\n  {self._rig.scenery()}")
 
     def _on_good(self, at: float, where: str, given: Given, since: float, limit_s: float | None) -> None:
         checker = self._rig.checker

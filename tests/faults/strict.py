@@ -125,6 +125,10 @@ class StrictChecker(Checker):
     def _now(self) -> float:
         return super()._now() if self.at is None else self.at
 
+    def _wall_fits(self, given: Given) -> bool:
+        """Of another process, whoever hands its readings on looks at that: the clock there is not set by us."""
+        return self.at is not None or super()._wall_fits(given)
+
     @property
     def _old_s(self) -> float:
         """How old a broadcast may be that passes for current."""
