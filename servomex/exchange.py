@@ -447,7 +447,8 @@ class Exchange:
             if mine and self._note_late(message, pending):
                 late = True
             elif message.raw in self._mirrored or (answer and message.raw == answer.raw):
-                self._others.duplicates += message.raw != self._client.sent
+                again = not self._others.ask_for(message.shape) and message.raw != self._client.sent
+                self._others.duplicates += again
             elif answer is not None:
                 self._dispute(message)
             elif self._is_foreign(message, pending):
@@ -475,7 +476,10 @@ class Exchange:
             self._link.proven.discard(self._address)
             raise DoubleFault
         self._others.note(message)
-        self._contested = self._contested or not self._answers.pop(self._shape_of(message.raw)).tells_itself
+        safe = self._answers.pop(self._shape_of(message.raw)).tells_itself and not self._others.duplicates
+        self._contested = (
+            self._contested or not safe
+        )  # of two replies, the first may be an old one that came again
 
     def _note_late(self, message: Message, pending: list[_Pending]) -> bool:
         """Tell whether a message is the late reply to a request; if so, count it and become more patient.
@@ -577,13 +581,11 @@ class Exchange:
             return 0
         shared = self._others.shared
         if query.function == READ_REGISTERS:
-            return int(shared or self.known.fits_words(query.span, reply.words) is False)
+            return int(shared or not self.known.fits_words(query.span, reply.words))
         contested = self._others.ask_for((query.function, 3 + query.data_size))
-        fits = self.known.fits_bits(query.function, query.span, reply.bits)
-        if fits:
+        if self.known.fits_bits(query.function, query.span, reply.bits):
             return int(contested)
-        changed = fits is False and query.function == READ_INPUTS
-        return 3 if contested else int(shared or changed)
+        return 3 if contested else int(shared or query.function == READ_INPUTS)
 
     def _tells_itself(self, query: Query, words: tuple[int, ...]) -> bool:
         """Whether a reply shows what it answers: by a size that only one read has, or by its names and units."""
