@@ -1,10 +1,13 @@
 """ModbusClient: what one analyser in a Modbus mode holds, read in as few seconds as its line allows."""
 
+import contextlib
+import math
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from servomex import registers
+from servomex import identity, registers
+from servomex.channelset import ChannelSet
 from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
 from servomex.errors import (
     ErrorContext,
@@ -23,7 +26,7 @@ from servomex.link_client import (
     WRITE_COIL,
     Query,
 )
-from servomex.models import AnalyserStatus, ChannelStatus, Frame, Reading
+from servomex.models import AnalyserStatus, ChannelStatus, Frame, Reading, is_populated
 from servomex.registers import Merging, Span
 from servomex.validation import whole
 
@@ -77,6 +80,9 @@ class ModbusClient:
         ascii_framing = protocol is ProtocolKind.MODBUS_ASCII
         self._timing = registers.LineTiming(link.settings.char_time_s, link.gap_s, ascii_framing)
         self._selected = channels
+        self._known = ChannelSet(channels)
+        self._recognised = False
+        self._looked_at: dict[ChannelId, float] = {}
         self._populated: frozenset[ChannelId] = frozenset()
         self._next_discovery = 0.0
         self._merging = {READ_INPUTS: Merging.ACROSS_GAPS, READ_REGISTERS: Merging.ACROSS_GAPS}
@@ -109,6 +115,8 @@ class ModbusClient:
                         reply = self.exchange.ask(query, deadline)
                     except ServomexIllegalDataAddressError:
                         if not self._read_less_at_once(query):
+                            if query.function == READ_REGISTERS:
+                                self._recognise(_words(replies), deadline)
                             raise
                         break
                     if self.exchange.attempts > attempts + 1:  # what came before the repetition may be outdated
@@ -116,10 +124,11 @@ class ModbusClient:
                         replies = []
                     replies.append((query, reply))
                     if not todo and not states_asked:
-                        todo = self._state_queries(channels, _words(replies)) + self._analyser_queries()
+                        self._recognise(_words(replies), deadline)
+                        todo = self._state_queries(channels) + self._analyser_queries()
                         states_asked = True
                 else:
-                    if self._complete(channels, replies):
+                    if self._complete(replies):
                         return self._frame(channels, replies, deadline)
 
     def look_at_all_channels(self) -> None:
@@ -132,19 +141,33 @@ class ModbusClient:
         Raises:
             ServomexValidationError: The channel is not populated.
         """
+        query = Query(READ_REGISTERS, registers.REGISTERS[channel])
         with self.link.conversation(deadline):
-            words = self.exchange.ask(Query(READ_REGISTERS, registers.REGISTERS[channel]), deadline).words
+            try:
+                words = self.exchange.ask(query, deadline).words
+            except ServomexIllegalDataAddressError:
+                self._recognise({}, deadline)
+                raise
+            self._recognise(_numbered(query, words), deadline)
             bits = self.exchange.ask(Query(READ_INPUTS, registers.STATES[channel]), deadline).bits
             received_at, monotonic_ns = datetime.now(UTC), time.monotonic_ns()
-        if channel not in EXTERNAL_CHANNELS and not registers.is_named(words):
+        reading = registers.decode_channel(channel, words, bits, self.protocol, received_at, monotonic_ns)
+        if not is_populated(reading):
             raise ServomexValidationError(
-                f"channel {channel} is not populated: it has no name",
+                f"channel {channel} is not populated: it has no name, no state and no value",
                 self._context(channel),
             )
-        return registers.decode_channel(channel, words, bits, self.protocol, received_at, monotonic_ns)
+        self._looked_at[channel] = time.monotonic()
+        return reading
 
     def read_status(self, channel: ChannelId, deadline: float) -> ChannelStatus:
-        """Read one channel's state only."""
+        """Read one channel's state; its registers as well, unless they showed it to be there within a minute.
+
+        Raises:
+            ServomexValidationError: The channel is not populated.
+        """
+        if time.monotonic() - self._looked_at.get(channel, -math.inf) > REDISCOVER_S:
+            return self.read_channel(channel, deadline).status
         with self.link.conversation(deadline):
             reply = self.exchange.ask(Query(READ_INPUTS, registers.STATES[channel]), deadline)
         return registers.decode_state(channel, reply.bits)
@@ -164,6 +187,15 @@ class ModbusClient:
                 else:
                     return _analyser(bits)
 
+    def recognise(self, deadline: float) -> None:
+        """Read all channels, unless that was done before: they show whether this is an analyser of the series.
+
+        Raises:
+            ServomexForeignDeviceError: It is another instrument.
+        """
+        if not self._recognised:
+            self.read_frame(deadline)
+
     def loopback(self, payload: bytes, deadline: float) -> bytes:
         """Send two bytes to the analyser and give what came back (FC08, sub-function 00)."""
         with self.link.conversation(deadline):
@@ -177,6 +209,7 @@ class ModbusClient:
     def write_coil(self, coil: Span, value: bool, deadline: float) -> None:
         """Write one coil (FC05), once. After an error nobody knows whether it was heard: read it back."""
         with self.link.conversation(deadline):
+            self.recognise(deadline)  # gas is not to be moved by a device of which nothing is known
             self.exchange.ask(Query(WRITE_COIL, coil, COIL_VALUES[value]), deadline)
 
     def _context(self, channel: ChannelId | None = None) -> ErrorContext:
@@ -198,9 +231,28 @@ class ModbusClient:
         reads = registers.plan_reads(spans, self._timing.registers, self._merging[READ_REGISTERS])
         return [Query(READ_REGISTERS, span) for span in reads]
 
-    def _state_queries(self, channels: list[ChannelId], words: dict[int, int]) -> list[Query]:
-        """Choose the requests that read the states of the channels whose values show that they are populated."""
-        spans = [registers.STATES[channel] for channel in channels if channel in _present(words)]
+    def _recognise(self, words: dict[int, int], deadline: float) -> None:
+        """Make sure that registers are those of the series; read the other blocks if these do not show it.
+
+        Raises:
+            ServomexForeignDeviceError: They are not.
+        """
+        for span in reversed(registers.REGISTERS.values()):  # E1 and E2 come first: every analyser has them
+            if identity.is_ours(words):
+                break
+            if span.address not in words:
+                query = Query(READ_REGISTERS, span)
+                with contextlib.suppress(ServomexIllegalDataAddressError):
+                    words = words | _numbered(query, self.exchange.ask(query, deadline).words)
+        if not identity.is_ours(words, complete=True):
+            raise identity.foreign_device(words, self._context())
+        self._recognised = True
+
+    def _state_queries(self, channels: list[ChannelId]) -> list[Query]:
+        """Choose the requests that read the states, also of channels that were not populated so far."""
+        fussy = self._merging[READ_INPUTS] is not Merging.ACROSS_GAPS or self._absent
+        wanted = channels if fussy or self._selected is not None else list(ChannelId)
+        spans = [registers.STATES[channel] for channel in wanted]
         reads = registers.plan_reads(spans, self._timing.bits, self._merging[READ_INPUTS])
         return [Query(READ_INPUTS, span) for span in reads]
 
@@ -227,13 +279,17 @@ class ModbusClient:
         self._merging[refused.function] = Merging(self._merging[refused.function] + 1)
         return True
 
-    def _complete(self, channels: list[ChannelId], replies: list[tuple[Query, Reply]]) -> bool:
-        """Tell whether every populated channel has its state: one may have got its name in mid-sweep."""
-        read = {
-            address for query, _ in replies if query.function == READ_INPUTS for address in query.span.addresses
-        }
-        present = _present(_words(replies))
-        return all(registers.STATES[item].address in read for item in channels if item in present)
+    def _complete(self, replies: list[tuple[Query, Reply]]) -> bool:
+        """Return whether there is a value for each raised state and a state for each name; else read all next."""
+        words, bits = _words(replies), _bits(replies)
+        for channel in (self._selected or frozenset(ChannelId)) - set(self._absent):
+            block = [words.get(address) for address in registers.REGISTERS[channel].addresses]
+            states = [bits.get(address) for address in registers.STATES[channel].addresses]
+            named = None not in block and registers.is_named([word or 0 for word in block])
+            if (any(states) and None in block) or (named and None in states):
+                self.look_at_all_channels()
+                return False
+        return True
 
     def _frame(self, channels: list[ChannelId], replies: list[tuple[Query, Reply]], deadline: float) -> Frame:
         received_at, received_ns = datetime.now(UTC), time.monotonic_ns()
@@ -244,23 +300,23 @@ class ModbusClient:
             )
         latency_s = (received_ns - replies[0][1].sent_ns) / 1e9
         words = _words(replies)
-        bits: dict[int, bool] = {}
-        for query, reply in replies:
-            bits |= _numbered(query, reply.bits)
-        present = _present(words)
-        self._note_present(channels, present)
-        readings = tuple(
+        bits = _bits(replies)
+        seen = [channel for channel in self._selected or ChannelId if _is_whole(channel, words, bits)]
+        decoded = (
             registers.decode_channel(
                 channel,
-                _block(words, channel),
+                [words[address] for address in registers.REGISTERS[channel].addresses],
                 [bits[address] for address in registers.STATES[channel].addresses],
                 self.protocol,
                 received_at,
                 received_ns,
             )
-            for channel in channels
-            if channel in present
+            for channel in ChannelId
+            if channel in seen
         )
+        readings = tuple(filter(is_populated, decoded))
+        self._note_present(channels, frozenset(item.channel for item in readings))
+        self._known.check(readings, self._context(), looked_at=frozenset((*seen, *self._absent)))
         return Frame(
             self.protocol,
             readings,
@@ -274,6 +330,7 @@ class ModbusClient:
 
     def _note_present(self, channels: list[ChannelId], present: frozenset[ChannelId]) -> None:
         """Remember which channels are populated; look at all of them again soon when that has changed."""
+        self._looked_at = dict.fromkeys(present, time.monotonic())
         if len(channels) + len(self._absent) >= len(ChannelId):
             self._populated = present
             self._next_discovery = time.monotonic() + REDISCOVER_S
@@ -289,17 +346,18 @@ def _words(replies: list[tuple[Query, Reply]]) -> dict[int, int]:
     return words
 
 
-def _block(words: dict[int, int], channel: ChannelId) -> list[int]:
-    return [words[address] for address in registers.REGISTERS[channel].addresses]
-
-
-def _present(words: dict[int, int]) -> frozenset[ChannelId]:
-    """The populated channels among those that were read: E1 and E2, and what has a name."""
-    return frozenset(
-        channel
-        for channel, span in registers.REGISTERS.items()
-        if span.address in words and (channel in EXTERNAL_CHANNELS or registers.is_named(_block(words, channel)))
+def _is_whole(channel: ChannelId, words: dict[int, int], bits: dict[int, bool]) -> bool:
+    """Return whether everything of a channel was read: it may lie in a gap that was read over."""
+    return words.keys() >= set(registers.REGISTERS[channel].addresses) and bits.keys() >= set(
+        registers.STATES[channel].addresses
     )
+
+
+def _bits(replies: list[tuple[Query, Reply]]) -> dict[int, bool]:
+    bits: dict[int, bool] = {}
+    for query, reply in replies:
+        bits |= _numbered(query, reply.bits)
+    return bits
 
 
 def _numbered(query: Query, values: tuple[T, ...]) -> dict[int, T]:

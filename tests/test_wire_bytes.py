@@ -98,7 +98,10 @@ def test_exceptions_are_errors_of_their_own_and_are_not_repeated(
     protocol: str, frame: Framing, code: int, error: type[ServomexModbusError]
 ) -> None:
     refusal = frame(f"01 84 {code:02X}")
-    port = Fence([(frame(PROBE[0]), frame(PROBE[1])), (frame("01 04 0007 0007"), refusal)])
+    dialogue = [(frame(PROBE[0]), frame(PROBE[1])), (frame("01 04 0007 0007"), refusal)]
+    if code == 2:  # it may be another instrument: E2 shows whether it is
+        dialogue.append((frame("01 04 003F 0007"), frame("01 04 0E 00000000 202020202020 206D4100")))
+    port = Fence(dialogue)
     with opened(port, protocol) as analyzer, pytest.raises(error) as caught:
         analyzer.read_channel("I2")
     port.check()
