@@ -323,7 +323,9 @@ class Analyzer:
         """
         client = self._confirmed(confirm, _STARTING)
         whole(group, "group", 1, CAL_GROUPS)
-        return calibration.start(client, group, self._slow_deadline(timeout), verify=verify)
+        deadline = self._slow_deadline(timeout)
+        client.recognise(deadline)
+        return calibration.start(client, group, deadline, verify=verify)
 
     def stop_calibration(self, *, confirm: bool = False, timeout: float | None = None) -> None:
         """Stop all autocalibrations, however they were started, and watch until every group is on sample.
@@ -336,7 +338,9 @@ class Analyzer:
             ServomexCalibrationError: A group is still on calibration gas, or nobody knows; see its ``running``.
         """
         client = self._confirmed(confirm, _STOPPING)
-        calibration.stop(client, self._slow_deadline(timeout))
+        deadline = self._slow_deadline(timeout)
+        client.recognise(deadline)
+        calibration.stop(client, deadline)
 
     def calibration_status(self, group: int = 1, *, timeout: float | None = None) -> CalibrationProgress:
         """Tell what a group is on: sample, or calibration gas 1 or 2; in continuous mode from the broadcast.
@@ -385,7 +389,7 @@ class Analyzer:
         limit_s = seconds(timeout, "timeout")
         if on_progress is not None and not callable(on_progress):
             raise ServomexValidationError(f"on_progress must be something to call, not {on_progress!r}")
-        self._deadline(limit_s)
+        client.recognise(self._deadline(limit_s))
         return calibration.Calibration(client, group, limit_s, on_progress).run()
 
     def close(self) -> None:

@@ -52,8 +52,8 @@ class ChannelSet:
         missing = (self._known.keys() | self._selected) & looked_at - present.keys()
         if asked := missing & self._selected:
             raise ServomexChannelError(
-                f"not populated: {', '.join(sorted(asked))} (no name, no state and no value). Check the setup of the "
-                "analyser, or read other channels",
+                f"not populated: {', '.join(sorted(asked))} (no name, no state and no value). Check the setup of "
+                "the analyser, or read other channels",
                 context,
             )
         if missing and not confirmed and missing != self._missed:

@@ -23,12 +23,10 @@ from servomex.errors import (
     ErrorContext,
     ServomexError,
     ServomexFrameError,
-    ServomexIllegalDataAddressError,
-    ServomexIllegalDataValueError,
-    ServomexIllegalFunctionError,
     ServomexModbusError,
     ServomexTimeoutError,
 )
+from servomex.linesigns import line_sign
 from servomex.link import SerialLink
 from servomex.link_client import (
     CODEC_ERRORS,
@@ -46,6 +44,7 @@ from servomex.link_client import (
     TimeUpFault,
     UnquietFault,
 )
+from servomex.pdu import refusal
 from servomex.registers import message_size
 from servomex.telegram import HEADER
 
@@ -62,12 +61,6 @@ PATIENCE = 1.5
 FIRST_GUESS_S = 0.12
 LONGEST_S = 10.0
 """What comes later than this after a request is noise, and no late reply to it."""
-
-_REFUSALS: dict[int, tuple[type[ServomexModbusError], str]] = {
-    1: (ServomexIllegalFunctionError, "it does not support this function"),
-    2: (ServomexIllegalDataAddressError, "the address is outside its range"),
-    3: (ServomexIllegalDataValueError, "the data is invalid"),
-}
 
 
 @attrs.frozen
@@ -316,7 +309,7 @@ class Exchange:
         self._note_latency(client.first_at - self._pending[-1].sent_at)
         self._surplus = len(surplus) >= SHORTEST_MESSAGE
         if refused:
-            raise self._refusal(query, pdu.exception_code)
+            raise refusal(pdu.exception_code, self._context(query))
         return Reply(
             tuple(pdu.registers),
             tuple(map(bool, pdu.bits[: query.span.count])),
@@ -338,10 +331,6 @@ class Exchange:
             self._link.echo = True
         elif client.start == 0:
             self._link.echo = False  # with a glitch in front it stays open: the echo itself may be damaged
-
-    def _refusal(self, query: Query, code: int) -> ServomexError:
-        kind, why = _REFUSALS.get(code, (ServomexModbusError, "the code is not one that the manual lists"))
-        return kind(f"the analyser refused the request with exception {code:02d}: {why}", self._context(query))
 
     def _note_latency(self, latency_s: float) -> None:
         """Learn from a reply that came in time how long to wait for the next."""
@@ -371,6 +360,8 @@ class Exchange:
                 "Open it with protocol='continuous'",
                 context,
             )
+        if sign := line_sign(bytes(self._client.received)) or line_sign(self._stray):
+            return ServomexFrameError(sign, context)
         if isinstance(fault, DoubleFault):
             return ServomexFrameError(
                 f"two different replies came to one request: another device has the address {self._address} too. "

@@ -6,6 +6,8 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+import attrs
+
 from servomex import identity, registers
 from servomex.channelset import ChannelSet
 from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
@@ -115,8 +117,8 @@ class ModbusClient:
                         reply = self.exchange.ask(query, deadline)
                     except ServomexIllegalDataAddressError:
                         if not self._read_less_at_once(query):
-                            if query.function == READ_REGISTERS:
-                                self._recognise(_words(replies), deadline)
+                            if query.function == READ_REGISTERS and (replies or not self._recognised):
+                                self._recognise(replies, deadline)
                             raise
                         break
                     if self.exchange.attempts > attempts + 1:  # what came before the repetition may be outdated
@@ -124,7 +126,7 @@ class ModbusClient:
                         replies = []
                     replies.append((query, reply))
                     if not todo and not states_asked:
-                        self._recognise(_words(replies), deadline)
+                        self._recognise(replies, deadline)
                         todo = self._state_queries(channels) + self._analyser_queries()
                         states_asked = True
                 else:
@@ -144,14 +146,14 @@ class ModbusClient:
         query = Query(READ_REGISTERS, registers.REGISTERS[channel])
         with self.link.conversation(deadline):
             try:
-                words = self.exchange.ask(query, deadline).words
+                reply = self.exchange.ask(query, deadline)
             except ServomexIllegalDataAddressError:
-                self._recognise({}, deadline)
+                self._recognise([], deadline)
                 raise
-            self._recognise(_numbered(query, words), deadline)
+            self._recognise([(query, reply)], deadline)
             bits = self.exchange.ask(Query(READ_INPUTS, registers.STATES[channel]), deadline).bits
             received_at, monotonic_ns = datetime.now(UTC), time.monotonic_ns()
-        reading = registers.decode_channel(channel, words, bits, self.protocol, received_at, monotonic_ns)
+        reading = registers.decode_channel(channel, reply.words, bits, self.protocol, received_at, monotonic_ns)
         if not is_populated(reading):
             raise ServomexValidationError(
                 f"channel {channel} is not populated: it has no name, no state and no value",
@@ -188,13 +190,14 @@ class ModbusClient:
                     return _analyser(bits)
 
     def recognise(self, deadline: float) -> None:
-        """Read all channels, unless that was done before: they show whether this is an analyser of the series.
+        """Make sure that this is an analyser of the series, unless what was read before has shown it.
 
         Raises:
             ServomexForeignDeviceError: It is another instrument.
         """
         if not self._recognised:
-            self.read_frame(deadline)
+            with self.link.conversation(deadline):
+                self._recognise([], deadline)
 
     def loopback(self, payload: bytes, deadline: float) -> bytes:
         """Send two bytes to the analyser and give what came back (FC08, sub-function 00)."""
@@ -209,7 +212,6 @@ class ModbusClient:
     def write_coil(self, coil: Span, value: bool, deadline: float) -> None:
         """Write one coil (FC05), once. After an error nobody knows whether it was heard: read it back."""
         with self.link.conversation(deadline):
-            self.recognise(deadline)  # gas is not to be moved by a device of which nothing is known
             self.exchange.ask(Query(WRITE_COIL, coil, COIL_VALUES[value]), deadline)
 
     def _context(self, channel: ChannelId | None = None) -> ErrorContext:
@@ -231,21 +233,23 @@ class ModbusClient:
         reads = registers.plan_reads(spans, self._timing.registers, self._merging[READ_REGISTERS])
         return [Query(READ_REGISTERS, span) for span in reads]
 
-    def _recognise(self, words: dict[int, int], deadline: float) -> None:
-        """Make sure that registers are those of the series; read the other blocks if these do not show it.
+    def _recognise(self, replies: list[tuple[Query, Reply]], deadline: float) -> None:
+        """Make sure that registers are those of the series; read other blocks while these do not show it.
 
         Raises:
             ServomexForeignDeviceError: They are not.
         """
+        words, raw = _words(replies), b"".join(reply.raw for _, reply in replies)
         for span in reversed(registers.REGISTERS.values()):  # E1 and E2 come first: every analyser has them
             if identity.is_ours(words):
                 break
             if span.address not in words:
                 query = Query(READ_REGISTERS, span)
                 with contextlib.suppress(ServomexIllegalDataAddressError):
-                    words = words | _numbered(query, self.exchange.ask(query, deadline).words)
+                    reply = self.exchange.ask(query, deadline)
+                    words, raw = words | _numbered(query, reply.words), raw + reply.raw
         if not identity.is_ours(words, complete=True):
-            raise identity.foreign_device(words, self._context())
+            raise identity.foreign_device(words, attrs.evolve(self._context(), response=raw))
         self._recognised = True
 
     def _state_queries(self, channels: list[ChannelId]) -> list[Query]:

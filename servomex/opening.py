@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 from servomex.analyzer import Analyzer
 from servomex.continuous import ContinuousReader
 from servomex.enums import ChannelId, ProtocolKind, channel_set
-from servomex.errors import ServomexChannelError, ServomexConfigurationError, ServomexValidationError
+from servomex.errors import (
+    ServomexChannelError,
+    ServomexConfigurationError,
+    ServomexTimeoutError,
+    ServomexValidationError,
+)
+from servomex.linesigns import MODBUS_TCP
 from servomex.link import SerialLink
 from servomex.models import Frame
 from servomex.settings import SerialSettings
@@ -153,3 +159,13 @@ def _meet(analyzer: Analyzer, listen_s: float) -> None:
         analyzer.identify(timeout=listen_s if continuous else max(analyzer.timeout_s, OPENING_S))
     except ServomexChannelError as error:
         raise ServomexValidationError(error.message, error.context) from error
+    except ServomexTimeoutError as error:
+        if analyzer.client and _is_modbus_tcp(analyzer.client):
+            raise ServomexTimeoutError(MODBUS_TCP, error.context) from error
+        raise
+
+
+def _is_modbus_tcp(client: "ModbusClient") -> bool:
+    from servomex.detect import answers_modbus_tcp
+
+    return answers_modbus_tcp(client.link, client.address)
