@@ -81,6 +81,11 @@ class Ear:
         while self.frame is None and time.monotonic() < until:
             link.read(until)
 
+    @property
+    def sign(self) -> str:
+        """What the last bytes show of settings or a server that do not fit; empty when nothing."""
+        return line_sign(self._recent)
+
     def verdict(self, echo: bool | None) -> str:
         """Say what was heard, and what to check, when no analyser was found.
 
@@ -89,7 +94,7 @@ class Ear:
         """
         if self.broadcast:
             return "A broadcast was heard, but no frame came undamaged: check the cable and the serial settings"
-        if sign := line_sign(self._recent):
+        if sign := self.sign:
             return f"{sign[0].upper()}{sign[1:]}"
         if self.gateway:
             return f"{self.gateway[0].upper()}{self.gateway[1:]}"

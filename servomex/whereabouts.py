@@ -52,7 +52,7 @@ def find(link: SerialLink, address: int, ear: Ear, listen_s: float, say: Say) ->
         with link.tap(ear.hear):
             found = detect(link, address, listen=listen_s)
     except ServomexTimeoutError as error:
-        if ear.broadcast:
+        if ear.broadcast or ear.sign:
             raise
         raise _elsewhere(link, address, ear, say) or _nowhere(link, error) from error
     if found.frame is None:
