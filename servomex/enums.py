@@ -55,7 +55,7 @@ class ChannelId(StrEnum):
     @classmethod
     def _missing_(cls, value: object) -> "ChannelId | None":
         """Find a channel by its id in any case, such as ``i1``."""
-        return cls.__members__.get(value.upper()) if isinstance(value, str) else None
+        return cls.__members__.get(value.upper()) if isinstance(value, str) and value.isascii() else None
 
     @property
     def kind(self) -> ChannelKind:

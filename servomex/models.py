@@ -319,7 +319,8 @@ class Frame:
         return len(self.readings)
 
     def __contains__(self, channel: object) -> bool:
-        return isinstance(channel, str) and any(item.channel == channel.upper() for item in self.readings)
+        wanted = channel.upper() if isinstance(channel, str) and channel.isascii() else None
+        return any(item.channel == wanted for item in self.readings)
 
     def only(self, channels: Iterable[ChannelId | str]) -> "Frame":
         """Return the same frame with these channels only.
