@@ -59,12 +59,15 @@ if TYPE_CHECKING:
     from servomex.errors import (
         ErrorContext,
         ServomexCalibrationError,
+        ServomexChannelError,
         ServomexChecksumError,
         ServomexConfigurationError,
         ServomexConfirmationRequiredError,
         ServomexConnectionError,
         ServomexError,
+        ServomexForeignDeviceError,
         ServomexFrameError,
+        ServomexGatewayError,
         ServomexIllegalDataAddressError,
         ServomexIllegalDataValueError,
         ServomexIllegalFunctionError,
@@ -147,12 +150,15 @@ __all__ = [
     "SerialLink",
     "SerialSettings",
     "ServomexCalibrationError",
+    "ServomexChannelError",
     "ServomexChecksumError",
     "ServomexConfigurationError",
     "ServomexConfirmationRequiredError",
     "ServomexConnectionError",
     "ServomexError",
+    "ServomexForeignDeviceError",
     "ServomexFrameError",
+    "ServomexGatewayError",
     "ServomexIllegalDataAddressError",
     "ServomexIllegalDataValueError",
     "ServomexIllegalFunctionError",
@@ -202,8 +208,9 @@ _NAMES = {
         "CalPhase Capability ChannelId ChannelKind ErrorPolicy OverflowPolicy ProtocolKind Quality StreamMode"
     ),
     "servomex.errors": (
-        "ErrorContext ServomexCalibrationError ServomexChecksumError ServomexConfigurationError "
-        "ServomexConfirmationRequiredError ServomexConnectionError ServomexError ServomexFrameError "
+        "ErrorContext ServomexCalibrationError ServomexChannelError ServomexChecksumError "
+        "ServomexConfigurationError ServomexConfirmationRequiredError ServomexConnectionError ServomexError "
+        "ServomexForeignDeviceError ServomexFrameError ServomexGatewayError "
         "ServomexIllegalDataAddressError ServomexIllegalDataValueError ServomexIllegalFunctionError "
         "ServomexModbusError ServomexParseError ServomexProtocolError ServomexProtocolUnsupportedError "
         "ServomexSinkDependencyError ServomexSinkError ServomexSinkReadError ServomexSinkSchemaError "

@@ -15,6 +15,7 @@ from servomex.durations import MS, counted
 from servomex.enums import OverflowPolicy, ProtocolKind
 from servomex.errors import (
     ErrorContext,
+    ServomexChannelError,
     ServomexConfigurationError,
     ServomexConnectionError,
     ServomexError,
@@ -377,6 +378,9 @@ class Acquisition(Generic[T]):
             except ServomexConnectionError as error:
                 if source.frames.ended:
                     raise
+                heard = time.monotonic()
+                self._hand_on_failure(error, stopping)
+            except ServomexChannelError as error:
                 heard = time.monotonic()
                 self._hand_on_failure(error, stopping)
             else:

@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Self
 
+import attrs
+
 from servomex import calibration
 from servomex.calibration_report import CalibrationProgress, CalibrationReport, OnProgress, progress_of
 from servomex.continuous import FRESH_S, PERIODS_FRESH, ContinuousReader
@@ -134,7 +136,12 @@ class Analyzer:
 
     @property
     def info(self) -> DeviceInfo | None:
-        """What :meth:`identify` found last; ``None`` before it ran."""
+        """What :meth:`identify` found, with the channels of the newest frame; ``None`` before it ran."""
+        frame = self.reader.latest if self.reader else self._last
+        if self._info is not None and frame is not None:
+            channels = _channels_of(frame)
+            if channels != self._info.channels:
+                self._info = attrs.evolve(self._info, channels=channels)
         return self._info
 
     def poll(
@@ -183,10 +190,10 @@ class Analyzer:
         return {reading.channel: reading for reading in self.poll(timeout=timeout)}
 
     def status(self, channel: ChannelId | str, *, timeout: float | None = None) -> ChannelStatus:
-        """Give one channel's state; over Modbus only that is read.
+        """Give one channel's state; over Modbus only that is read, and once a minute whether the channel is there.
 
         Raises:
-            ServomexValidationError: The channel is unknown, or in continuous mode not populated.
+            ServomexValidationError: The channel is unknown or not populated.
         """
         wanted = choice(ChannelId, channel, "channel")
         if self.client:
@@ -196,7 +203,9 @@ class Analyzer:
     def analyser_status(self, *, timeout: float | None = None) -> AnalyserStatus:
         """Give the state of the analyser as a whole; over Modbus only that is read."""
         if self.client:
-            return self.client.read_analyser(self._deadline(timeout))
+            deadline = self._deadline(timeout)
+            self.client.recognise(deadline)
+            return self.client.read_analyser(deadline)
         return self.poll(timeout=timeout).analyser
 
     def identify(self, *, timeout: float | None = None) -> DeviceInfo:
@@ -209,7 +218,7 @@ class Analyzer:
             self.protocol,
             self.client.address if self.client else None,
             self.link.settings,
-            tuple(ChannelInfo(item.channel, item.name, item.unit, item.unit_text) for item in frame),
+            _channels_of(frame),
         )
         return self._info
 
@@ -234,7 +243,7 @@ class Analyzer:
             timeout: Seconds.
 
         Raises:
-            ServomexValidationError: A channel is unknown.
+            ServomexValidationError: A channel is unknown or not populated.
         """
         wanted = None if names is None else channel_set(names)
         frame = self.poll(timeout=timeout)
@@ -314,7 +323,9 @@ class Analyzer:
         """
         client = self._confirmed(confirm, _STARTING)
         whole(group, "group", 1, CAL_GROUPS)
-        return calibration.start(client, group, self._slow_deadline(timeout), verify=verify)
+        deadline = self._slow_deadline(timeout)
+        client.recognise(deadline)
+        return calibration.start(client, group, deadline, verify=verify)
 
     def stop_calibration(self, *, confirm: bool = False, timeout: float | None = None) -> None:
         """Stop all autocalibrations, however they were started, and watch until every group is on sample.
@@ -327,7 +338,9 @@ class Analyzer:
             ServomexCalibrationError: A group is still on calibration gas, or nobody knows; see its ``running``.
         """
         client = self._confirmed(confirm, _STOPPING)
-        calibration.stop(client, self._slow_deadline(timeout))
+        deadline = self._slow_deadline(timeout)
+        client.recognise(deadline)
+        calibration.stop(client, deadline)
 
     def calibration_status(self, group: int = 1, *, timeout: float | None = None) -> CalibrationProgress:
         """Tell what a group is on: sample, or calibration gas 1 or 2; in continuous mode from the broadcast.
@@ -341,7 +354,9 @@ class Analyzer:
         """
         whole(group, "group", 1, CAL_GROUPS)
         if self.client:
-            return calibration.look(self.client, group, self._deadline(timeout))
+            deadline = self._deadline(timeout)
+            self.client.recognise(deadline)
+            return calibration.look(self.client, group, deadline)
         frame = self.poll(timeout=timeout)
         return progress_of(frame.analyser, group, frame.received_at, frame=frame)
 
@@ -374,7 +389,7 @@ class Analyzer:
         limit_s = seconds(timeout, "timeout")
         if on_progress is not None and not callable(on_progress):
             raise ServomexValidationError(f"on_progress must be something to call, not {on_progress!r}")
-        self._deadline(limit_s)
+        client.recognise(self._deadline(limit_s))
         return calibration.Calibration(client, group, limit_s, on_progress).run()
 
     def close(self) -> None:
@@ -448,3 +463,7 @@ class Analyzer:
 
     def _context(self) -> ErrorContext:
         return ErrorContext(self.link.port, self.protocol)
+
+
+def _channels_of(frame: Frame) -> tuple[ChannelInfo, ...]:
+    return tuple(ChannelInfo(item.channel, item.name, item.unit, item.unit_text) for item in frame)

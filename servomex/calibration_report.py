@@ -79,12 +79,12 @@ class CalibrationReport:
     @property
     def readings_before(self) -> tuple[Reading, ...]:
         """What the calibrated channels read before."""
-        return self.before.only(frozenset(self.channels)).readings
+        return tuple(item for item in self.before if item.channel in self.channels)
 
     @property
     def readings_after(self) -> tuple[Reading, ...]:
         """What the calibrated channels read after."""
-        return self.after.only(frozenset(self.channels)).readings
+        return tuple(item for item in self.after if item.channel in self.channels)
 
 
 OnProgress = Callable[[CalibrationProgress], object]

@@ -27,6 +27,7 @@ from servomex.errors import (
 )
 from servomex.exchange import PATIENCE, QUIET_S
 from servomex.finding import Finding, Verdict, problem
+from servomex.linesigns import line_sign
 from servomex.link import SerialLink
 from servomex.modbus import ModbusClient
 from servomex.models import AnalyserStatus, Frame, Reading
@@ -150,6 +151,9 @@ def line(link: SerialLink, ear: Ear, listen_s: float) -> Finding:
         return Finding("line", Verdict.OK, f"silent for {listen_s:.1f} s, before anything was sent")
     if ear.broadcast or heard.endswith(_END_OF_BROADCAST):
         return Finding("line", Verdict.OK, "part of a broadcast came")
+    if sign := line_sign(bytes(heard)):
+        seen, _, cure = sign.rpartition(". ")
+        return Finding("line", Verdict.WARNING, seen, cure)
     decoder = TrafficDecoder()
     messages = [item for item in (*decoder.feed(bytes(heard)), *decoder.flush()) if item.kind != "noise"]
     if messages:

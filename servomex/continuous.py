@@ -6,9 +6,11 @@ import time
 from collections import deque
 from datetime import UTC, datetime
 
+from servomex.channelset import ChannelSet
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import (
     ErrorContext,
+    ServomexChannelError,
     ServomexConfigurationError,
     ServomexConnectionError,
     ServomexError,
@@ -90,6 +92,7 @@ class ContinuousReader:
         self.discarded_bytes = 0
         self.last_reason = ""
         self._selected = channels
+        self._known = ChannelSet(channels)
         self._splitter = FrameSplitter()
         self._joined = False
         self._configuration: _Configuration | None = None
@@ -105,7 +108,7 @@ class ContinuousReader:
         self._fresh_from = 0
         self._worker = Worker(f"servomex-continuous {link.port}", self._run, self._die)
         if first is not None:
-            self._accept(first)
+            self._accept(first.populated())
 
     def start(self) -> None:
         """Start the thread.
@@ -254,7 +257,7 @@ class ContinuousReader:
         received_at, received_ns = datetime.now(UTC), time.monotonic_ns()
         for piece in self._splitter.feed(data):
             try:
-                frame = parse_frame(piece, received_at=received_at, monotonic_ns=received_ns)
+                frame = parse_frame(piece, received_at=received_at, monotonic_ns=received_ns).populated()
             except ServomexParseError as error:
                 self._drop(piece, error.message)
             else:
@@ -284,6 +287,11 @@ class ContinuousReader:
             self._count_dropped("names, units or channels changed, and no second frame has confirmed it yet")
 
     def _accept(self, frame: Frame) -> None:
+        try:
+            self._known.check(frame, self._context(), confirmed=True)
+        except ServomexChannelError as error:
+            self._refuse(error)
+            return
         if self._selected is not None:
             frame = frame.only(self._selected)
         with self._changes.mutex:
@@ -298,6 +306,17 @@ class ContinuousReader:
             queues = list(self._queues)
         for queue in queues:
             queue.put(frame)
+
+    def _refuse(self, error: ServomexError) -> None:
+        """Hand on an error in the place of a frame."""
+        with self._changes.mutex:
+            first, self._error = self._error is None, error
+            self._changes.announce()
+            queues = list(self._queues)
+        if first:
+            _log.warning("%s", error)
+        for queue in queues:
+            queue.put(error)
 
     def _restart(self) -> None:
         """Begin anew on a port that was reopened: what was half received is gone."""

@@ -49,8 +49,9 @@ from servomex.link_client import (
     damage_of,
 )
 from servomex.messages import Message, messages_in
+from servomex.pdu import refusal
 from servomex.registers import Span
-from servomex.reply_errors import PROVING, Circumstances, failure_of, refusal_of
+from servomex.reply_errors import Circumstances, failure_of
 
 SHORTEST_MESSAGE = 5
 """Fewer bytes than this are no reply, but a glitch."""
@@ -84,6 +85,8 @@ EARLY = 0.9
 """A reply that takes less than this share of the fastest of so many replies may be somebody else's."""
 JITTER_S = 0.005
 """Latencies that are shorter say nothing: a virtual line has them."""
+PROVING = (1, 2, 3)
+"""The exceptions that the analyser itself sends (manual, Appendix B): each answers a request for certain."""
 ODD_COUNTS = 6
 """So many registers, or fewer, are read by nobody: a reply of that size answers the read that is the fence."""
 
@@ -542,7 +545,7 @@ class Exchange:
             self._gateway = True
             raise GatewayFault(pdu.exception_code)
         if refused:
-            raise refusal_of(pdu.exception_code, self._circumstances(query))
+            raise refusal(pdu.exception_code, self._circumstances(query).context)
         self._pause_s = max(SILENCE_S, 0.9 * self._pause_s)
         return Reply(
             tuple(pdu.registers),

@@ -1,10 +1,15 @@
 """ModbusClient: what one analyser in a Modbus mode holds, read in as few seconds as its line allows."""
 
+import contextlib
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from servomex import registers
+import attrs
+
+from servomex import identity, registers
+from servomex.channelset import ChannelSet
 from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
 from servomex.errors import (
     ErrorContext,
@@ -23,7 +28,7 @@ from servomex.link_client import (
     WRITE_COIL,
     Query,
 )
-from servomex.models import AnalyserStatus, ChannelStatus, Frame, Reading
+from servomex.models import AnalyserStatus, ChannelStatus, Frame, Reading, is_populated
 from servomex.registers import Merging, Span
 from servomex.sweep import Sweep, analyser_of
 from servomex.validation import whole
@@ -76,6 +81,9 @@ class ModbusClient:
         ascii_framing = protocol is ProtocolKind.MODBUS_ASCII
         self._timing = registers.LineTiming(link.settings.char_time_s, link.gap_s, ascii_framing)
         self._selected = channels
+        self._known = ChannelSet(channels)
+        self._recognised = False
+        self._looked_at: dict[ChannelId, float] = {}
         self._populated: frozenset[ChannelId] = frozenset()
         self._next_discovery = 0.0
         self._merging = {READ_INPUTS: Merging.ACROSS_GAPS, READ_REGISTERS: Merging.ACROSS_GAPS}
@@ -101,19 +109,21 @@ class ModbusClient:
                 channels = self._channels_to_read()
                 sweep = Sweep(channels, self._value_queries(channels), self.exchange.repeats)
                 try:
-                    while (query := self._next_query(sweep)) is not None:
+                    while (query := self._next_query(sweep, deadline)) is not None:
                         sweep.add(query, self.exchange.ask(query, deadline), self.exchange.repeats)
                 except ServomexIllegalDataAddressError:
                     if query is None or not self._read_less_at_once(query):
+                        self._recognise_refusing(sweep, deadline)
                         raise
                     continue
-                if sweep.is_complete and self.exchange.conclude(deadline):
+                if self._is_complete(sweep) and self.exchange.conclude(deadline):
                     return self._frame(sweep, deadline)
 
-    def _next_query(self, sweep: Sweep) -> Query | None:
-        """Take what is to be asked next: all values, then the states of what they show to be there."""
+    def _next_query(self, sweep: Sweep, deadline: float) -> Query | None:
+        """Take what is to be asked next: all values, then the states."""
         if not sweep.todo and not sweep.states_planned:
-            sweep.todo = self._state_queries(sweep) + self._analyser_queries()
+            self._recognise(sweep.words, sweep.raw, deadline)
+            sweep.todo = self._state_queries(sweep.channels) + self._analyser_queries()
             sweep.states_planned = True
         return sweep.todo.pop(0) if sweep.todo else None
 
@@ -130,23 +140,36 @@ class ModbusClient:
         with self.link.conversation(deadline):
             block = self._block_to_read(channel)
             while True:
-                words = self.exchange.ask(Query(READ_REGISTERS, block), deadline).words
+                values = self._registers_of(block, deadline)
                 states = self._states_to_read(channel)
                 bits = self.exchange.ask(Query(READ_INPUTS, states), deadline).bits
                 if self.exchange.conclude(deadline):
                     break
             received_at, monotonic_ns = datetime.now(UTC), time.monotonic_ns()
-        words = registers.part_of(block, words, registers.REGISTERS[channel])
-        bits = registers.part_of(states, bits, registers.STATES[channel])
-        if channel not in EXTERNAL_CHANNELS and not registers.is_named(words):
+        reading = registers.decode_channel(
+            channel,
+            registers.part_of(block, values, registers.REGISTERS[channel]),
+            registers.part_of(states, bits, registers.STATES[channel]),
+            self.protocol,
+            received_at,
+            monotonic_ns,
+        )
+        if not is_populated(reading):
             raise ServomexValidationError(
-                f"channel {channel} is not populated: it has no name",
+                f"channel {channel} is not populated: it has no name, no state and no value",
                 self._context(channel),
             )
-        return registers.decode_channel(channel, words, bits, self.protocol, received_at, monotonic_ns)
+        self._looked_at[channel] = time.monotonic()
+        return reading
 
     def read_status(self, channel: ChannelId, deadline: float) -> ChannelStatus:
-        """Read one channel's state only."""
+        """Read one channel's state; its registers as well, unless they showed it to be there within a minute.
+
+        Raises:
+            ServomexValidationError: The channel is not populated.
+        """
+        if time.monotonic() - self._looked_at.get(channel, -math.inf) > REDISCOVER_S:
+            return self.read_channel(channel, deadline).status
         with self.link.conversation(deadline):
             span = self._states_to_read(channel)
             while True:
@@ -171,6 +194,16 @@ class ModbusClient:
                 else:
                     if self.exchange.conclude(deadline):
                         return analyser_of(bits)
+
+    def recognise(self, deadline: float) -> None:
+        """Make sure that this is an analyser of the series, unless what was read before has shown it.
+
+        Raises:
+            ServomexForeignDeviceError: It is another instrument.
+        """
+        if not self._recognised:
+            with self.link.conversation(deadline):
+                self._recognise({}, b"", deadline)
 
     def loopback(self, payload: bytes, deadline: float) -> bytes:
         """Send two bytes to the analyser and give what came back (FC08, sub-function 00)."""
@@ -209,13 +242,53 @@ class ModbusClient:
         reads = registers.plan_reads(spans, self._timing.registers, self._merging[READ_REGISTERS])
         return [Query(READ_REGISTERS, span) for span in reads]
 
-    def _state_queries(self, sweep: Sweep) -> list[Query]:
-        """Choose the requests that read the states of the channels whose values show that they are populated."""
-        present = sweep.present
-        spans = [registers.STATES[channel] for channel in sweep.channels if channel in present]
-        merging = self._merging[READ_INPUTS]
-        if spans and merging is Merging.ACROSS_GAPS and self.link.others.shared:
+    def _recognise(self, words: Mapping[int, int], raw: bytes, deadline: float) -> None:
+        """Make sure that registers are those of the series; read other blocks while these do not show it.
+
+        Args:
+            words: What was read, by address.
+            raw: The replies that they came with.
+            deadline: When to give up, on ``time.monotonic()``.
+
+        Raises:
+            ServomexForeignDeviceError: They are not.
+        """
+        found = dict(words)
+        for span in reversed(registers.REGISTERS.values()):  # E1 and E2 come first: every analyser has them
+            if identity.is_ours(found):
+                break
+            if span.address not in found:
+                with contextlib.suppress(ServomexIllegalDataAddressError):
+                    reply = self.exchange.ask(Query(READ_REGISTERS, span), deadline)
+                    found.update(zip(span.addresses, reply.words, strict=True))
+                    raw += reply.raw
+        if not identity.is_ours(found, complete=True):
+            raise identity.foreign_device(found, attrs.evolve(self._context(), response=raw))
+        self._recognised = True
+
+    def _recognise_refusing(self, sweep: Sweep, deadline: float) -> None:
+        """Look whether a device that refuses a read in mid-sweep is an analyser at all."""
+        if not sweep.states_planned and (sweep.words or not self._recognised):
+            self._recognise(sweep.words, sweep.raw, deadline)
+
+    def _registers_of(self, block: Span, deadline: float) -> tuple[int, ...]:
+        """Read the registers of one channel, or of all."""
+        try:
+            reply = self.exchange.ask(Query(READ_REGISTERS, block), deadline)
+        except ServomexIllegalDataAddressError:
+            self._recognise({}, b"", deadline)
+            raise
+        self._recognise(dict(zip(block.addresses, reply.words, strict=True)), reply.raw, deadline)
+        return reply.words
+
+    def _state_queries(self, channels: Sequence[ChannelId]) -> list[Query]:
+        """Choose the requests that read the states, also of channels that were not populated so far."""
+        merging, others = self._merging[READ_INPUTS], self.link.others
+        if merging is Merging.ACROSS_GAPS and others.shared:
             return [Query(READ_INPUTS, registers.ALL_STATES)]
+        fussy = merging is not Merging.ACROSS_GAPS or self._absent
+        wanted = channels if fussy or self._selected is not None else list(ChannelId)
+        spans = [registers.STATES[channel] for channel in wanted]
         return [Query(READ_INPUTS, span) for span in registers.plan_reads(spans, self._timing.bits, merging)]
 
     def _states_to_read(self, channel: ChannelId) -> Span:
@@ -257,6 +330,13 @@ class ModbusClient:
         self._merging[refused.function] = Merging(self._merging[refused.function] + 1)
         return True
 
+    def _is_complete(self, sweep: Sweep) -> bool:
+        """Return whether there is a value for each raised state and a state for each name; else read all next."""
+        if sweep.is_complete((self._selected or frozenset(ChannelId)) - set(self._absent)):
+            return True
+        self.look_at_all_channels()
+        return False
+
     def _frame(self, sweep: Sweep, deadline: float) -> Frame:
         received_at, received_ns = datetime.now(UTC), time.monotonic_ns()
         if received_ns >= deadline * 1e9 + LATENESS_NS:
@@ -264,11 +344,16 @@ class ModbusClient:
                 "the reading was complete only after its deadline: this computer was too busy, or stood still",
                 self._context(),
             )
-        self._note_present(sweep.channels, sweep.present)
-        return sweep.frame(self.protocol, received_at, received_ns)
+        wanted = self._selected or frozenset(ChannelId)
+        frame = sweep.frame(self.protocol, wanted, received_at, received_ns)
+        self._note_present(sweep.channels, frozenset(frame.channels))
+        looked_at = frozenset((*sweep.whole_channels(wanted), *self._absent))
+        self._known.check(frame, self._context(), looked_at=looked_at)
+        return frame
 
     def _note_present(self, channels: Sequence[ChannelId], present: frozenset[ChannelId]) -> None:
         """Remember which channels are populated; look at all of them again soon when that has changed."""
+        self._looked_at = dict.fromkeys(present, time.monotonic())
         if len(channels) + len(self._absent) >= len(ChannelId):
             self._populated = present
             self._next_discovery = time.monotonic() + REDISCOVER_S

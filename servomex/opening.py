@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 from servomex.analyzer import Analyzer
 from servomex.continuous import ContinuousReader
 from servomex.enums import ChannelId, ProtocolKind, channel_set
-from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexValidationError
+from servomex.errors import (
+    ServomexChannelError,
+    ServomexConfigurationError,
+    ServomexTimeoutError,
+    ServomexValidationError,
+)
+from servomex.linesigns import MODBUS_TCP
 from servomex.link import SerialLink
 from servomex.models import Frame
 from servomex.settings import SerialSettings
@@ -65,6 +71,7 @@ def open_device(
         ServomexConnectionError: The port is missing, busy or forbidden.
         ServomexTimeoutError: No analyser was found.
         ServomexFrameError: What came is damaged.
+        ServomexForeignDeviceError: What answers is not an analyser of the 4000 series.
     """
     kind = choice(ProtocolKind, protocol, "protocol")
     whole(address, "address", 1, 247)
@@ -97,7 +104,7 @@ def open_device(
         analyzer = Analyzer(link, source, timeout=timeout_s, owns_link=link is not port)
         undo.callback(analyzer.close)
         if identify:
-            _meet(analyzer, selected, listen_s)
+            _meet(analyzer, listen_s)
         undo.pop_all()
     return analyzer
 
@@ -148,12 +155,24 @@ def _source(
     return ModbusClient(link, address, protocol, retries=retries, channels=channels)
 
 
-def _meet(analyzer: Analyzer, selected: frozenset[ChannelId] | None, listen_s: float) -> None:
-    """Read the channels of an analyser for the first time, and see that those selected are there."""
+def _meet(analyzer: Analyzer, listen_s: float) -> None:
+    """Read the channels of an analyser for the first time.
+
+    Raises:
+        ServomexValidationError: One of those selected is not populated.
+    """
     continuous = analyzer.protocol is ProtocolKind.CONTINUOUS_ASCII
-    info = analyzer.identify(timeout=listen_s if continuous else max(analyzer.timeout_s, OPENING_S))
-    missing = (selected or frozenset()) - {item.channel for item in info.channels}
-    if missing:
-        raise ServomexValidationError(
-            f"not populated: {', '.join(sorted(missing))}", ErrorContext(analyzer.link.port, analyzer.protocol)
-        )
+    try:
+        analyzer.identify(timeout=listen_s if continuous else max(analyzer.timeout_s, OPENING_S))
+    except ServomexChannelError as error:
+        raise ServomexValidationError(error.message, error.context) from error
+    except ServomexTimeoutError as error:
+        if analyzer.client and _is_modbus_tcp(analyzer.client):
+            raise ServomexTimeoutError(MODBUS_TCP, error.context) from error
+        raise
+
+
+def _is_modbus_tcp(client: "ModbusClient") -> bool:
+    from servomex.detect import answers_modbus_tcp
+
+    return answers_modbus_tcp(client.link, client.address)

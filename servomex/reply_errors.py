@@ -10,12 +10,9 @@ from servomex.errors import (
     ErrorContext,
     ServomexError,
     ServomexFrameError,
-    ServomexIllegalDataAddressError,
-    ServomexIllegalDataValueError,
-    ServomexIllegalFunctionError,
-    ServomexModbusError,
     ServomexTimeoutError,
 )
+from servomex.linesigns import line_sign
 from servomex.link import SerialLink
 from servomex.link_client import (
     DamagedFault,
@@ -29,23 +26,8 @@ from servomex.link_client import (
     TimeUpFault,
     UnquietFault,
 )
+from servomex.pdu import refusal
 from servomex.telegram import HEADER
-
-PROVING: dict[int, tuple[type[ServomexModbusError], str]] = {
-    1: (ServomexIllegalFunctionError, "it does not support this function"),
-    2: (ServomexIllegalDataAddressError, "the address is outside its range"),
-    3: (ServomexIllegalDataValueError, "the data is invalid"),
-}
-"""The exceptions that the analyser itself sends (manual, Appendix B): each answers a request for certain."""
-GATEWAY = {
-    4: "the device failed",
-    5: "it has begun, and will take long",
-    6: "it is busy: ask again, or less often",
-    8: "its memory is damaged",
-    10: "the gateway has no path to the line: check its settings",
-    11: "nothing answered the gateway: check the line behind it, and that the analyser is on",
-}
-"""Exceptions of the Modbus specification that the manual does not list: they come from a gateway."""
 
 
 @attrs.frozen
@@ -99,12 +81,6 @@ class Circumstances:
         return "".join(f". {text}" for text in texts)
 
 
-def refusal_of(code: int, about: Circumstances) -> ServomexModbusError:
-    """Make the error of an exception that the analyser sent itself."""
-    kind, why = PROVING[code]
-    return kind(f"the analyser refused the request with exception {code:02d}: {why}", about.context)
-
-
 def failure_of(fault: ReplyFault, about: Circumstances) -> ServomexError:
     """Make the error of a request that stayed without a reply: what went wrong, who is at fault and what to do."""
     context, hints = about.context, about.hints
@@ -114,11 +90,10 @@ def failure_of(fault: ReplyFault, about: Circumstances) -> ServomexError:
             "Open it with protocol='continuous'",
             context,
         )
+    if sign := line_sign(bytes(about.client.received) if about.client else b"") or line_sign(about.stray):
+        return ServomexFrameError(sign, context)
     if isinstance(fault, GatewayFault):
-        why = GATEWAY.get(fault.code, "the code is not one that the manual lists")
-        return ServomexModbusError(
-            f"exception {fault.code:02d} came, not from the analyser: {why}{hints}", context
-        )
+        return refusal(fault.code, context)
     if isinstance(fault, TimeUpFault):
         return ServomexTimeoutError(f"the time was up before the reading was complete{hints}", context)
     if isinstance(fault, EchoOnlyFault):

@@ -143,9 +143,9 @@ class Member:
     def _ask(self, timeout: float | None) -> Frame:
         if self._missing and self._client is None:
             return self.analyzer.poll(timeout=LOOK_S)
-        if self._missing:
+        if self._missing and self._client:
             with contextlib.suppress(ServomexModbusError):  # a refusal is an answer
-                self.analyzer.analyser_status(timeout=self._probe_s)
+                self._client.read_analyser(time.monotonic() + self._probe_s)
             self._failures = 0
         return self.analyzer.poll(timeout=timeout)
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from servomex import registers
-from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
+from servomex.enums import ChannelId, ProtocolKind
 from servomex.exchange import Reply
 from servomex.link_client import READ_INPUTS, Query
-from servomex.models import AnalyserStatus, Frame
+from servomex.models import AnalyserStatus, Frame, is_populated
 
 
 class Sweep:
@@ -21,6 +21,7 @@ class Sweep:
     Attributes:
         todo: The requests that are still to be sent.
         states_planned: Whether those for the states have been among them.
+        words: Registers by address.
     """
 
     def __init__(self, channels: Sequence[ChannelId], todo: list[Query], repeats: int) -> None:
@@ -28,9 +29,9 @@ class Sweep:
         self.todo = todo
         self.states_planned = False
         self._repeats = repeats
-        self._replies: list[tuple[Query, Reply]] = []
-        self._words: dict[int, int] = {}
+        self.words: dict[int, int] = {}
         self._bits: dict[int, bool] = {}
+        self._replies: list[tuple[Query, Reply]] = []
 
     def add(self, query: Query, reply: Reply, repeats: int) -> None:
         """Take a reply. If its request had to be repeated, what came before may be outdated, and is asked again.
@@ -48,59 +49,65 @@ class Sweep:
         if query.function == READ_INPUTS:
             self._bits.update(zip(query.span.addresses, reply.bits, strict=False))
         else:
-            self._words.update(zip(query.span.addresses, reply.words, strict=True))
+            self.words.update(zip(query.span.addresses, reply.words, strict=True))
 
     @property
-    def present(self) -> frozenset[ChannelId]:
-        """The populated channels among those that were read: E1 and E2, and what has a name."""
-        return frozenset(
+    def raw(self) -> bytes:
+        """The replies as they came."""
+        return b"".join(reply.raw for _, reply in self._replies)
+
+    def is_complete(self, wanted: Iterable[ChannelId]) -> bool:
+        """Return whether there is a value for each raised state and a state for each name."""
+        for channel in wanted:
+            block = [self.words.get(address) for address in registers.REGISTERS[channel].addresses]
+            states = [self._bits.get(address) for address in registers.STATES[channel].addresses]
+            named = None not in block and registers.is_named([word or 0 for word in block])
+            if (any(states) and None in block) or (named and None in states):
+                return False
+        return True
+
+    def whole_channels(self, wanted: Iterable[ChannelId]) -> list[ChannelId]:
+        """Return the channels of which everything was read: some lie in a gap that was read over."""
+        return [
             channel
-            for channel, span in registers.REGISTERS.items()
-            if span.address in self._words
-            and (channel in EXTERNAL_CHANNELS or registers.is_named(self._block(channel)))
-        )
+            for channel in wanted
+            if self.words.keys() >= set(registers.REGISTERS[channel].addresses)
+            and self._bits.keys() >= set(registers.STATES[channel].addresses)
+        ]
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether every populated channel has its state: one may have got its name in mid-sweep."""
-        present = self.present
-        return all(registers.STATES[item].address in self._bits for item in self.channels if item in present)
-
-    def frame(self, protocol: ProtocolKind, received_at: datetime, received_ns: int) -> Frame:
+    def frame(
+        self, protocol: ProtocolKind, wanted: frozenset[ChannelId], received_at: datetime, received_ns: int
+    ) -> Frame:
         """Return what was read.
 
         Args:
             protocol: The communication mode.
+            wanted: The channels that it is to hold, as far as they are populated.
             received_at: When the last byte came, UTC.
             received_ns: The same on the monotonic clock.
         """
         latency_s = (received_ns - self._replies[0][1].sent_ns) / 1e9
-        present = self.present
-        readings = tuple(
+        decoded = (
             registers.decode_channel(
                 channel,
-                self._block(channel),
+                [self.words[address] for address in registers.REGISTERS[channel].addresses],
                 [self._bits[address] for address in registers.STATES[channel].addresses],
                 protocol,
                 received_at,
                 received_ns,
             )
-            for channel in self.channels
-            if channel in present
+            for channel in self.whole_channels(channel for channel in ChannelId if channel in wanted)
         )
         return Frame(
             protocol,
-            readings,
+            tuple(filter(is_populated, decoded)),
             analyser_of(self._bits),
             received_at,
             received_ns,
             received_at - timedelta(seconds=latency_s),
             latency_s,
-            b"".join(reply.raw for _, reply in self._replies),
+            self.raw,
         )
-
-    def _block(self, channel: ChannelId) -> list[int]:
-        return [self._words[address] for address in registers.REGISTERS[channel].addresses]
 
 
 def analyser_of(bits: dict[int, bool]) -> AnalyserStatus:

@@ -77,13 +77,18 @@ class Manners:
 
 
 class SharedLine:
-    """A port of that line, for a :class:`SerialLink`."""
+    """A port of that line, for a :class:`SerialLink`.
+
+    Attributes:
+        steady: The states never change.
+    """
 
     def __init__(self, manners: Manners, mode: str, seed: int) -> None:
         self.port = "shared"
         self.timeout: float | None = 0.05
         self.clock = Clock()
         self.random = random.Random(seed)
+        self.steady = False
         self._manners = manners
         self._begun = self.clock.now
         self._frame = ascii_ if mode == "modbus_ascii" else rtu
@@ -103,7 +108,7 @@ class SharedLine:
 
     def states(self, moment: float) -> dict[str, tuple[bool, bool]]:
         """Alarm 1 and maintenance of each channel, fault and maintenance of the analyser, at a moment."""
-        drawn = random.Random(int((moment - self._begun) / STATE_S))
+        drawn = random.Random(0 if self.steady else int((moment - self._begun) / STATE_S))
         return {name: (drawn.random() < 0.3, drawn.random() < 0.3) for name in (*NAMES, "analyser")}
 
     def write(self, data: bytes) -> int:

@@ -18,6 +18,7 @@ from servomex import (
     Quality,
     SerialLink,
     SerialSettings,
+    ServomexChannelError,
     ServomexConfigurationError,
     ServomexConnectionError,
     ServomexError,
@@ -176,6 +177,9 @@ def test_what_changes_on_the_panel_shows(mode: str) -> None:
         del analyser.channels[ChannelId.I3]
         if mode == "continuous":
             threading.Event().wait(0.4)
+        else:
+            with pytest.raises(ServomexChannelError, match=r"channel I3 \(CO2\) is missing"):
+                analyzer.poll()
         assert "I3" not in analyzer.poll()
 
 

@@ -104,6 +104,7 @@ class TestBytes:
     """From the manual: coils 00001 to 00004 start, 00009 stops; discrete inputs 11009 to 11016 tell the state."""
 
     PROBE = ("01 02 03E8 0002", "01 02 01 00")
+    E2 = ("01 04 003F 0007", "01 04 0E 00000000 202020202020 206D4100")
     IDLE = ("01 02 03E8 0010", "01 02 02 00 00")
 
     def dialogue(self, coil: int, *middle: tuple[str, str]) -> list[tuple[str, str]]:
@@ -115,8 +116,9 @@ class TestBytes:
     def test_a_start_byte_by_byte(self, mode: str, frame: Framing, group: int) -> None:
         state = 1 << (2 * group - 2)
         shown = ("01 02 03E8 0010", f"01 02 02 00 {state:02X}")
-        # A state that has changed is read twice before it is believed.
-        script = [self.PROBE, self.IDLE, *self.dialogue(group - 1, self.IDLE, shown, shown)]
+        # A state that is new or has changed is read twice before it is believed.
+        script = [self.PROBE, self.E2, self.E2, self.IDLE, self.IDLE]
+        script += self.dialogue(group - 1, self.IDLE, shown, shown)
         port = Fence([(frame(request), frame(reply)) for request, reply in script])
         with opened(port, mode) as analyzer:
             progress = analyzer.start_calibration(group, confirm=True)
@@ -126,7 +128,7 @@ class TestBytes:
     @pytest.mark.parametrize(("mode", "frame"), FRAMINGS)
     def test_a_stop_byte_by_byte(self, mode: str, frame: Framing) -> None:
         running = ("01 02 03E8 0010", "01 02 02 00 C0")
-        script = [self.PROBE, *self.dialogue(8, running, self.IDLE, self.IDLE)]
+        script = [self.PROBE, self.E2, self.E2, *self.dialogue(8, running, running, self.IDLE, self.IDLE)]
         port = Fence([(frame(request), frame(reply)) for request, reply in script])
         with opened(port, mode) as analyzer:
             analyzer.stop_calibration(confirm=True)

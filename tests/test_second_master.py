@@ -84,7 +84,6 @@ def requests_of_a_sweep(client: ModbusClient, line: SharedLine) -> int:
 def test_a_quiet_private_line_costs_nothing_and_a_shared_one_a_fence() -> None:
     for shared_line, requests in ((None, 3), (False, 3), (True, 4)):
         line = SharedLine(Manners(every_s=NEVER), "modbus_rtu", 1)
-        line._analyser.clock = lambda: 0.0
-        line.states = lambda _moment: dict.fromkeys(("I1", "I2", "D1", "analyser"), (False, False))  # type: ignore[method-assign]
+        line.steady = True
         with client_on(line, "modbus_rtu", shared_line=shared_line) as client:
             assert requests_of_a_sweep(client, line) == requests
