@@ -57,9 +57,7 @@ class Pulse:
         """
         middle = (time.monotonic() + deadline) / 2
         lock = self._client.link.pulse_lock(self._client.address)
-        if not lock.acquire(max(0.0, middle - time.monotonic())):
-            raise ServomexTimeoutError("another start or stop is under way at this address", self._context)
-        try:
+        with lock.turn(max(0.0, middle - time.monotonic()), self._under_way):
             if self._read(middle):  # as long as it is 1, there is no change from 0 to 1
                 self._release(middle)
             if time.monotonic() >= middle:
@@ -68,8 +66,9 @@ class Pulse:
                 self._write_one(middle)
             finally:
                 self._release(deadline)
-        finally:
-            lock.release()
+
+    def _under_way(self) -> ServomexTimeoutError:
+        return ServomexTimeoutError("another start or stop is under way at this address", self._context)
 
     @property
     def why_not(self) -> str:
