@@ -63,6 +63,9 @@ FIRST_GUESS_S = 0.12
 LONGEST_S = 10.0
 """What comes later than this after a request is noise, and no late reply to it."""
 
+LONGEST_GLITCH = 3
+"""As many stray bytes come before a reply where an RS485 driver switches; an echo has at least 8."""
+
 _REFUSALS: dict[int, tuple[type[ServomexModbusError], str]] = {
     1: (ServomexIllegalFunctionError, "it does not support this function"),
     2: (ServomexIllegalDataAddressError, "the address is outside its range"),
@@ -336,8 +339,8 @@ class Exchange:
             raise DamagedFault(f"a reply with {count} instead of {query.data_size} bytes of data came")
         if client.echo_size:
             self._link.echo = True
-        elif client.start == 0:
-            self._link.echo = False  # with a glitch in front it stays open: the echo itself may be damaged
+        elif is_glitch(bytes(client.received[: client.start]), client.sent):
+            self._link.echo = False  # with more in front it stays open: that may be the echo, damaged
 
     def _refusal(self, query: Query, code: int) -> ServomexError:
         kind, why = _REFUSALS.get(code, (ServomexModbusError, "the code is not one that the manual lists"))
@@ -410,3 +413,8 @@ class Exchange:
             response=bytes(self._client.received) if mine else None,
             elapsed_s=time.monotonic() - self._link.talking_since,
         )
+
+
+def is_glitch(front: bytes, sent: bytes) -> bool:
+    """Whether the bytes before a reply, if any, are too few for an echo of the request, and no end of it."""
+    return not front or (len(front) <= LONGEST_GLITCH and not sent.endswith(front) and not sent.startswith(front))

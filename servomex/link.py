@@ -59,7 +59,6 @@ class SerialLink:
         echo: Whether the adapter sends back what is written; ``None`` until a reply has shown it.
         proven: Modbus addresses from which no late reply can come, since the last answer was to the last
             request.
-        starting: Modbus addresses at which an autocalibration is being started or watched, and by whom.
         stops: How often autocalibrations were stopped here, by Modbus address.
         has_reader: Whether the thread of a ContinuousReader reads from it.
         generation: Counts how often the port was opened.
@@ -95,9 +94,9 @@ class SerialLink:
         self.lock = PortLock()
         self.echo: bool | None = None
         self.proven: set[int] = set()
-        self.starting: dict[int, object] = {}
         self.stops: Counter[int] = Counter()
         self._pulse_locks: dict[int, PortLock] = {}
+        self._start_locks: dict[int, PortLock] = {}
         self.generation = 0
         self.has_reader = False
         self.talking_since = 0.0
@@ -296,6 +295,10 @@ class SerialLink:
     def pulse_lock(self, address: int) -> PortLock:
         """Give the lock of those who pulse a coil at an address. The port is not theirs meanwhile."""
         return self._pulse_locks.setdefault(address, PortLock())
+
+    def start_lock(self, address: int) -> PortLock:
+        """Return the lock of who starts or watches an autocalibration at an address."""
+        return self._start_locks.setdefault(address, PortLock())
 
     def pause(self, seconds_s: float) -> None:
         """Wait, but no longer than until the port is closed."""
