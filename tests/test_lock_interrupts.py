@@ -1,5 +1,6 @@
 """A KeyboardInterrupt at any moment leaves the lock of a port, a signal and a queue usable for every thread."""
 
+import inspect
 import itertools
 import subprocess
 import sys
@@ -15,30 +16,37 @@ import pytest
 
 import servomex
 from servomex import lock as lock_module
+from servomex import queues
 from servomex.enums import OverflowPolicy
 from servomex.lock import Changes, PortLock, Signal
 from servomex.queues import BoundedQueue
 from tests.test_lock import GENEROUS_S, in_thread, until, waiting
 
-INSIDE = {lock_module.__file__, sys.modules[BoundedQueue.__module__].__file__}
+INSIDE = frozenset({lock_module.__file__, queues.__file__})
 
 
 class Injector:
     """Raises KeyboardInterrupt at the n-th moment in which CPython could deliver one, in the modules under test.
 
     These are the entry of a function, a call of the interpreter's own that blocks, and the return from any call of
-    its own. A tracer that raises at each line would also do so where CPython never does: at the end of a ``with``
+    its own. What a generator raises as it is thrown away is lost, so none is interrupted. A tracer that raises at each line would also do so where CPython never does: at the end of a ``with``
     block, before its ``__exit__``.
     """
 
-    def __init__(self, moment: int) -> None:
+    def __init__(self, moment: int, inside: frozenset[str] = INSIDE) -> None:
         self.left = moment
+        self.inside = inside
         self.hit = ""
 
     def __call__(self, frame: FrameType, event: str, arg: Any) -> None:
         code: CodeType = frame.f_code
         blocks = event == "c_call" and arg.__name__ == "acquire"
-        if self.left < 0 or not (blocks or event in ("call", "c_return")) or code.co_filename not in INSIDE:
+        if (
+            self.left < 0
+            or code.co_flags & inspect.CO_GENERATOR
+            or not (blocks or event in ("call", "c_return"))
+            or code.co_filename not in self.inside
+        ):
             return
         self.left -= 1
         if self.left < 0:
