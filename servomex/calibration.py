@@ -30,7 +30,8 @@ from servomex.calibration_stop import (
 from servomex.coils import Pulse, start_coils
 from servomex.enums import CalPhase, ChannelId
 from servomex.errors import ServomexCalibrationError, ServomexError
-from servomex.lock import Turn
+from servomex.exits import at_exit
+from servomex.lock import Signal, Turn
 from servomex.models import AnalyserStatus, ChannelStatus, Frame
 
 if TYPE_CHECKING:
@@ -108,6 +109,9 @@ class Calibration:
         self._states: dict[ChannelId, list[ChannelStatus]] = {}
         self._failed_looks = 0
         self._sample = _Sample(2 * (FOLLOW_S + client.patience_s))
+        self._outcome = ""
+        self._ending = Signal()
+        self._over = Signal()
 
     def run(self) -> CalibrationReport:
         """Start, watch to the end, and report. Whatever ends it before, the calibration is stopped.
@@ -116,6 +120,23 @@ class Calibration:
             ServomexCalibrationError: It did not start, or did not end in time; the error says what state it
                 left the analyser in.
         """
+        at_exit(self._end_with_program)
+        try:
+            return self._run()
+        finally:
+            self._over.set()
+
+    def _end_with_program(self) -> None:
+        """Have it stopped when the program ends, and wait for that: a daemon thread would be gone before."""
+        if self._over.is_set():
+            return
+        self._ending.set()
+        ended = self._over.wait(2 * (calibration_stop.WATCH_S + self._client.patience_s))
+        outcome = self._outcome if ended else "look at the analyser's panel"
+        text = "%s: the program ended during the autocalibration of group %d: %s"
+        _log.warning(text, self._client.link.port, self._group, outcome)
+
+    def _run(self) -> CalibrationReport:
         deadline = self._began + self._timeout_s
         before = self._client.read_frame(min(deadline, self._began + self._client.patience_s))
         with _admission(self._client, deadline):
@@ -158,6 +179,8 @@ class Calibration:
                 self._sample.note(on_sample=not self._note(frame).active)
                 if self._sample.looks >= SAMPLE_LOOKS and self._sample.seconds >= self._settle_s:
                     return frame
+            if self._ending.is_set():
+                raise calibration_error(self._client, "the program ended", running=None)
             if time.monotonic() >= deadline:
                 raise self._unfinished()
             self._client.link.pause(max(0.0, min(turn + FOLLOW_S, deadline) - time.monotonic()))
@@ -201,10 +224,11 @@ class Calibration:
         """Stop what may be running, also what may still begin, and say in ``error`` what became of it."""
         if not pulse.may_act:
             return
-        outcome, running = stop_surely(self._client, pulse, shown=bool(self._seen))
+        self._outcome, running = stop_surely(self._client, pulse, shown=bool(self._seen))
         if isinstance(error, ServomexCalibrationError):
-            raise calibration_error(self._client, f"{error.message}: {outcome}", running=running) from error
-        error.add_note(f"autocalibration of group {self._group}: {outcome}")
+            text = f"{error.message}: {self._outcome}"
+            raise calibration_error(self._client, text, running=running) from error
+        error.add_note(f"autocalibration of group {self._group}: {self._outcome}")
 
 
 class _Sample:

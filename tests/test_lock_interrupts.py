@@ -29,8 +29,8 @@ class Injector:
     """Raises KeyboardInterrupt at the n-th moment in which CPython could deliver one, in the modules under test.
 
     These are the entry of a function, a call of the interpreter's own that blocks, and the return from any call of
-    its own. What a generator raises as it is thrown away is lost, so none is interrupted. A tracer that raises at each line would also do so where CPython never does: at the end of a ``with``
-    block, before its ``__exit__``.
+    its own. What a generator raises as it is thrown away is lost, so none is interrupted. A tracer that raises at
+    each line would also do so where CPython never does: at the end of a ``with`` block, before its ``__exit__``.
     """
 
     def __init__(self, moment: int, inside: frozenset[str] = INSIDE) -> None:

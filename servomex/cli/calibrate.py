@@ -182,11 +182,15 @@ def _need(yes: bool, why: str) -> None:
 def _launch(analyzer: "servomex.Analyzer", group: int, output_format: str, *, quiet: bool) -> None:
     """Start without waiting for the end."""
     progress = analyzer.start_calibration(group, confirm=True)
-    _write_progress([progress], output_format)
+    try:
+        _write_progress([progress], output_format)
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(f"the calibration of group {group} has started and runs on")
+        raise
     for text in progress.notes:
         note(text)
     if not quiet:
-        note("it runs on by itself; 'servomex calibrate status' tells how far it is")
+        note("it runs on by itself; 'servomex calibrate status' shows how far it is")
 
 
 def _watch(
