@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from servomex import calibration
+from servomex import calibration, calibration_stop
 from servomex.calibration_report import CalibrationProgress, CalibrationReport, OnProgress, progress_of
 from servomex.continuous import FRESH_S, PERIODS_FRESH, ContinuousReader
 from servomex.enums import Capability, ChannelId, OverflowPolicy, ProtocolKind, StreamMode, channel_set
@@ -307,7 +307,8 @@ class Analyzer:
         """Start the autocalibration of a group. It moves calibration gas and takes the group off its sample.
 
         The start coil is brought to 0 if it was left at 1, set to 1, read back, and set back to 0 whatever
-        happens. With ``verify`` the group's state is then watched until it shows that the calibration runs.
+        happens. With ``verify`` the group's state is then watched until it shows that the calibration runs: this
+        decides, whatever the coil reads back.
 
         Args:
             group: 1 to 4.
@@ -318,8 +319,8 @@ class Analyzer:
         Raises:
             ServomexConfirmationRequiredError: ``confirm`` is not ``True``.
             ServomexProtocolUnsupportedError: The analyser is in continuous mode.
-            ServomexCalibrationError: It did not start, one runs already or is being started, or nobody knows; see
-                its ``running``.
+            ServomexCalibrationError: It did not start, one runs already or is being started, or that is unknown;
+                see its ``running``.
         """
         client = self._confirmed(confirm, _STARTING)
         whole(group, "group", 1, CAL_GROUPS)
@@ -327,23 +328,30 @@ class Analyzer:
         client.recognise(deadline)
         return calibration.start(client, group, deadline, verify=verify)
 
-    def stop_calibration(self, *, confirm: bool = False, timeout: float | None = None) -> None:
+    def stop_calibration(self, *, confirm: bool = False, timeout: float | None = None) -> tuple[int, ...]:
         """Stop all autocalibrations, however they were started, and watch until every group is on sample.
 
-        ``confirm`` and ``timeout`` are as for :meth:`start_calibration`.
+        Start coils that were left at 1, as by a program that was killed, are then set back to 0. ``confirm`` and
+        ``timeout`` are as for :meth:`start_calibration`.
+
+        Returns:
+            The groups whose start coil had been left at 1.
 
         Raises:
             ServomexConfirmationRequiredError: ``confirm`` is not ``True``.
             ServomexProtocolUnsupportedError: The analyser is in continuous mode.
-            ServomexCalibrationError: A group is still on calibration gas, or nobody knows; see its ``running``.
+            ServomexCalibrationError: A group is still on calibration gas, that is unknown, or a coil stays at 1;
+                see its ``running``.
         """
         client = self._confirmed(confirm, _STOPPING)
         deadline = self._slow_deadline(timeout)
         client.recognise(deadline)
-        calibration.stop(client, deadline)
+        return calibration_stop.stop(client, deadline)
 
     def calibration_status(self, group: int = 1, *, timeout: float | None = None) -> CalibrationProgress:
-        """Tell what a group is on: sample, or calibration gas 1 or 2; in continuous mode from the broadcast.
+        """Read what a group is on: sample, or calibration gas 1 or 2; in continuous mode from the broadcast.
+
+        In the Modbus modes the group's start coil is read as well.
 
         Args:
             group: 1 to 4.
@@ -366,6 +374,7 @@ class Analyzer:
         *,
         confirm: bool = False,
         timeout: float,
+        settle: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> CalibrationReport:
         """Start the autocalibration of a group, watch it to its end, and report.
@@ -377,20 +386,26 @@ class Analyzer:
             group: 1 to 4.
             confirm: Must be ``True``.
             timeout: Seconds that the whole may take. Stopping then takes up to 10 s and one reading more.
+            settle: Seconds for which the group must be on sample before the calibration counts as ended, less than
+                ``timeout``; 10 when ``None``. A group may show sample for a while between its gases.
             on_progress: Called in this thread about once a second with a :class:`CalibrationProgress`.
 
         Raises:
             ServomexConfirmationRequiredError: ``confirm`` is not ``True``.
             ServomexProtocolUnsupportedError: The analyser is in continuous mode.
-            ServomexCalibrationError: It did not start, did not end in time, or nobody knows; see its ``running``.
+            ServomexCalibrationError: It did not start, did not end in time, or that is unknown; see its
+                ``running``.
         """
         client = self._confirmed(confirm, _STARTING)
         whole(group, "group", 1, CAL_GROUPS)
         limit_s = seconds(timeout, "timeout")
+        settle_s = calibration.SETTLE_S if settle is None else seconds(settle, "settle", zero=True)
+        if settle is not None and settle_s >= limit_s:
+            raise ServomexValidationError(f"settle must be shorter than timeout, {limit_s:g} s, not {settle_s:g}")
         if on_progress is not None and not callable(on_progress):
             raise ServomexValidationError(f"on_progress must be something to call, not {on_progress!r}")
         client.recognise(self._deadline(limit_s))
-        return calibration.Calibration(client, group, limit_s, on_progress).run()
+        return calibration.Calibration(client, group, limit_s, settle_s, on_progress).run()
 
     def close(self) -> None:
         """End the thread, if there is one, and close the port, if it was opened for this analyser.
@@ -453,7 +468,7 @@ class Analyzer:
 
     def _slow_deadline(self, timeout: float | None) -> float:
         """The deadline of what the analyser may take its time to show."""
-        return self._deadline(self.timeout_s + calibration.WATCH_S if timeout is None else timeout)
+        return self._deadline(self.timeout_s + calibration_stop.WATCH_S if timeout is None else timeout)
 
     def _deadline(self, timeout: float | None) -> float:
         limit_s = self.timeout_s if timeout is None else seconds(timeout, "timeout")

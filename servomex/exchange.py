@@ -70,6 +70,8 @@ PATIENCE = 1.5
 FIRST_GUESS_S = 0.12
 LONGEST_S = 10.0
 """What comes later than this after a request is noise, and no late reply to it."""
+LONGEST_GLITCH = 3
+"""As many stray bytes come before a reply where an RS485 driver switches; an echo has at least 8."""
 LONGEST_PAUSE_S = 2.0
 """The longest pause within a reply that is waited for, where replies were cut short before."""
 MOST_TRIES = 10
@@ -82,13 +84,13 @@ MOST_PENDING = 10
 """So many requests are remembered whose replies may still come."""
 LATENCIES_KEPT = 32
 EARLY = 0.9
-"""A reply that takes less than this share of the fastest of so many replies may be somebody else's."""
+"""A reply that takes less than this share of the fastest of so many replies may be another master's."""
 JITTER_S = 0.005
 """Latencies that are shorter say nothing: a virtual line has them."""
 PROVING = (1, 2, 3)
 """The exceptions that the analyser itself sends (manual, Appendix B): each answers a request for certain."""
 ODD_COUNTS = 6
-"""So many registers, or fewer, are read by nobody: a reply of that size answers the read that is the fence."""
+"""So many registers, or fewer, are read by no master: a reply of that size answers the read that is the fence."""
 
 
 @attrs.frozen
@@ -181,7 +183,6 @@ class Exchange:
         self._gateway = False
         self._generation = -1
         self._odd_count = 0
-        self._glitches = 0
         self._doubtful = self._contested = False
         self._cause: ReplyFault | None = None
         self._unanswered_fences = 0
@@ -556,16 +557,12 @@ class Exchange:
         )
 
     def _note_echo(self) -> None:
-        """See from the reply to a read whether the adapter echoes. A glitch in front of it is no echo.
-
-        What came in front may be a damaged echo if it is long enough.
-        """
-        if self._client.echo_size:
+        """See from the reply to a read whether the adapter echoes; a glitch in front of it is no echo."""
+        client = self._client
+        if client.echo_size:
             self._link.echo = True
-        elif self._link.echo is None and 2 * self._client.front < len(self._client.sent):
-            self._glitches = self._glitches + 1 if self._client.front else 2
-            if self._glitches >= 2:
-                self._link.echo, self._glitches = False, 0
+        elif not client.others and is_glitch(bytes(client.received[: client.start]), client.sent):
+            self._link.echo = False  # with more in front it stays open: that may be the echo, damaged
 
     def _note_latency(self, latency_s: float) -> None:
         """Learn from a reply how long to wait for the next, and whether it came sooner than this analyser can."""
@@ -655,3 +652,8 @@ _TELLING = {
     (READ_INPUTS, (registers.ALL_STATES.count + 7) // 8),
 }
 """Function code and bytes of data of the reads that cover everything: no other read gives as much."""
+
+
+def is_glitch(front: bytes, sent: bytes) -> bool:
+    """Return whether bytes before a reply, if any, are too few for an echo of the request, and no end of it."""
+    return not front or (len(front) <= LONGEST_GLITCH and not sent.endswith(front) and not sent.startswith(front))

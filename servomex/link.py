@@ -16,7 +16,7 @@ from servomex.errors import (
     ServomexTimeoutError,
     ServomexValidationError,
 )
-from servomex.lock import PortLock, Signal
+from servomex.lock import PortLock, Signal, Turn
 from servomex.others import Others
 from servomex.ports import IO_ERRORS, READ_TICK_S, Opening, close_port, open_port
 from servomex.settings import SerialSettings
@@ -64,7 +64,6 @@ class SerialLink:
         echo: Whether the adapter sends back what is written; ``None`` until a reply has shown it.
         proven: Modbus addresses from which no late reply can come, since the last answer was to the last
             request.
-        starting: Modbus addresses at which an autocalibration is being started or watched, and by whom.
         stops: How often autocalibrations were stopped here, by Modbus address.
         has_reader: Whether the thread of a ContinuousReader reads from it.
         generation: Counts how often the port was opened.
@@ -102,9 +101,9 @@ class SerialLink:
         self.others = Others(self.port, shared_line)
         self.echo: bool | None = None
         self.proven: set[int] = set()
-        self.starting: dict[int, object] = {}
         self.stops: Counter[int] = Counter()
         self._pulse_locks: dict[int, PortLock] = {}
+        self._start_locks: dict[int, PortLock] = {}
         self.generation = 0
         self.has_reader = False
         self.talking_since = 0.0
@@ -182,37 +181,36 @@ class SerialLink:
     def __repr__(self) -> str:
         return f"<SerialLink {self.port} {self.settings} {'open' if self.is_open else 'closed'}>"
 
-    @contextlib.contextmanager
-    def lock_held(self, deadline: float | None = None) -> Iterator[None]:
-        """Hold the port's lock, waiting for it until ``deadline`` at most.
+    def lock_held(self, deadline: float | None = None) -> Turn:
+        """Hold the port's lock in a ``with`` statement, waiting for it until ``deadline`` at most.
 
         Raises:
             ServomexTimeoutError: Other callers kept the port busy until the deadline.
         """
-        depth = self.lock.depth
-        try:
-            if not self.lock.acquire(None if deadline is None else max(0.0, deadline - time.monotonic())):
-                raise ServomexTimeoutError(
-                    "other callers kept the port busy until the deadline: poll less often, or allow more time",
-                    self._context(),
-                )
-            yield
-        finally:
-            if self.lock.depth > depth:  # also when an interrupt came just after it was taken
-                self.lock.release()
+        return self.lock.turn(self._remaining(deadline), self._kept_busy)
 
-    @contextlib.contextmanager
-    def conversation(self, deadline: float) -> Iterator[None]:
-        """Hold the lock of an open port; a lost one is reopened first, if its pause is over.
+    def conversation(self, deadline: float) -> Turn:
+        """Hold the lock of an open port in a ``with`` statement. A lost one is reopened if its pause is over.
 
         Raises:
             ServomexTimeoutError: Other callers kept the port busy until the deadline.
             ServomexConnectionError: The port is closed or lost.
         """
-        with self.lock_held(deadline):
-            self.talking_since = time.monotonic()
-            self.ensure_open(deadline)
-            yield
+        return self.lock.turn(self._remaining(deadline), self._kept_busy, lambda: self._begin_talking(deadline))
+
+    @staticmethod
+    def _remaining(deadline: float | None) -> float | None:
+        return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+    def _kept_busy(self) -> ServomexTimeoutError:
+        return ServomexTimeoutError(
+            "other callers kept the port busy until the deadline: poll less often, or allow more time",
+            self._context(),
+        )
+
+    def _begin_talking(self, deadline: float) -> None:
+        self.talking_since = time.monotonic()
+        self.ensure_open(deadline)
 
     def ensure_open(self, deadline: float) -> None:
         """Reopen a lost port if its pause is over, by ``deadline`` or later. The caller holds the lock.
@@ -304,6 +302,10 @@ class SerialLink:
     def pulse_lock(self, address: int) -> PortLock:
         """Give the lock of those who pulse a coil at an address. The port is not theirs meanwhile."""
         return self._pulse_locks.setdefault(address, PortLock())
+
+    def start_lock(self, address: int) -> PortLock:
+        """Return the lock of who starts or watches an autocalibration at an address."""
+        return self._start_locks.setdefault(address, PortLock())
 
     def pause(self, seconds_s: float) -> None:
         """Wait, but no longer than until the port is closed."""

@@ -212,11 +212,15 @@ class ModbusClient:
 
     def read_coil(self, coil: Span, deadline: float) -> bool:
         """Read one coil (FC01)."""
+        return self.read_coils(coil, deadline)[0]
+
+    def read_coils(self, coils: Span, deadline: float) -> tuple[bool, ...]:
+        """Read coils (FC01)."""
         with self.link.conversation(deadline):
             while True:
-                bit = self.exchange.ask(Query(READ_COILS, coil), deadline).bits[0]
+                bits = self.exchange.ask(Query(READ_COILS, coils), deadline).bits
                 if self.exchange.conclude(deadline):
-                    return bit
+                    return bits
 
     def write_coil(self, coil: Span, value: bool, deadline: float) -> None:
         """Write one coil (FC05), once. After an error nobody knows whether it was heard: read it back."""

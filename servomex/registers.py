@@ -78,6 +78,7 @@ ANALYSER_GROUPS = Span(1008, 2 * CAL_GROUPS)
 
 START_COILS = {group: Span(group - 1, 1) for group in range(1, CAL_GROUPS + 1)}
 """Coils 00001 to 00004: a change from 0 to 1 starts an autocalibration of the group."""
+ALL_START_COILS = Span(0, CAL_GROUPS)
 STOP_COIL = Span(8, 1)
 """Coil 00009: a change from 0 to 1 stops all autocalibrations, however they were started."""
 
