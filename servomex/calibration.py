@@ -6,7 +6,6 @@ the coil is not documented.
 """
 
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -24,12 +23,13 @@ from servomex.calibration_report import (
 from servomex.coils import Pulse
 from servomex.enums import CalPhase, ChannelId
 from servomex.errors import ErrorContext, ServomexCalibrationError, ServomexError
+from servomex.logs import package_log
 from servomex.models import AnalyserStatus, ChannelStatus, Frame
 
 if TYPE_CHECKING:
     from servomex.modbus import ModbusClient
 
-_log = logging.getLogger("servomex")
+_log = package_log("servomex")
 
 WATCH_S = 10.0
 """How long an analyser may take to show that a calibration has started or stopped."""

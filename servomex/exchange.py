@@ -21,6 +21,7 @@ from servomex import registers
 from servomex.enums import ProtocolKind
 from servomex.errors import (
     ErrorContext,
+    ServomexConnectionError,
     ServomexError,
     ServomexFrameError,
     ServomexIllegalDataAddressError,
@@ -29,6 +30,7 @@ from servomex.errors import (
     ServomexModbusError,
     ServomexTimeoutError,
 )
+from servomex.interruption import pass_on_interruption
 from servomex.link import SerialLink
 from servomex.link_client import (
     CODEC_ERRORS,
@@ -146,7 +148,8 @@ class Exchange:
             ServomexTimeoutError: No reply came.
             ServomexFrameError: Only damaged or foreign bytes came.
             ServomexModbusError: The analyser refused the request.
-            ServomexConnectionError: The port is closed or lost.
+            ServomexConnectionError: The port is closed or lost. A connection that its server closed is reopened
+                once, and a read is sent again.
         """
         self._cause = None
         self._unanswered_fences = 0
@@ -161,9 +164,13 @@ class Exchange:
                 self._begin(query, self._first_wait(left or query.writes, deadline), deadline)
                 sent = True
                 reply = self._checked(query, self._client.execute(False, query.request(self._address)))
-            except ServomexModbusError:
+            except ServomexModbusError as error:
+                pass_on_interruption(error)
                 self._trust()
                 raise
+            except ServomexConnectionError:
+                if not left or (sent and query.writes) or not self._link.resume(deadline):
+                    raise
             except (ReplyFault, *CODEC_ERRORS) as error:
                 fault = self._fault(error)
                 last = not left or (sent and query.writes) or isinstance(fault, DoubleFault)
@@ -349,6 +356,7 @@ class Exchange:
 
     def _fault(self, error: Exception) -> ReplyFault:
         """Count what ended an attempt, and give it as a fault."""
+        pass_on_interruption(error)
         fault = error if isinstance(error, ReplyFault) else DamagedFault(str(error))
         if isinstance(fault, DamagedFault):
             if self._note_late(bytes(self._client.received), self._pending[:-1]):

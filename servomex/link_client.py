@@ -1,8 +1,10 @@
 """One Modbus request on a link, framed by pymodbus. The only module that imports pymodbus's client."""
 
+import contextlib
 import logging
 import struct
 import time
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import attrs
@@ -16,6 +18,7 @@ from pymodbus.pdu.register_message import ReadInputRegistersRequest
 
 from servomex import registers
 from servomex.enums import ProtocolKind
+from servomex.interruption import pass_on_interruption
 from servomex.link import SerialLink
 from servomex.registers import Span
 
@@ -66,6 +69,22 @@ class UnquietFault(ReplyFault):
 
 class TimeUpFault(ReplyFault):
     """The deadline of the call passed before the request could be sent, or in the middle of the reply."""
+
+
+class _Carried(BaseException):
+    """Carries a TimeoutError that a signal handler raised past pymodbus, which takes those for its own."""
+
+    def __init__(self, error: TimeoutError) -> None:
+        super().__init__()
+        self.error = error
+
+
+@contextlib.contextmanager
+def _carried() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise _Carried(error) from error
 
 
 # What pymodbus lets out when a reply is damaged in a way that its framers do not expect.
@@ -165,7 +184,8 @@ class LinkClient(ModbusSerialClient):
     def send(self, request: bytes, addr: tuple[Any, ...] | None = None) -> int:  # noqa: ARG002 (pymodbus's)
         """Send a request that pymodbus has framed."""
         self.sent = request
-        self._link.write(request)
+        with _carried():
+            self._link.write(request, self._deadline)
         self.sent_ns = time.monotonic_ns()
         wait_s = len(request) * self._link.settings.char_time_s + self._wait_s
         self._limit = min(self._deadline, time.monotonic() + wait_s)
@@ -173,6 +193,17 @@ class LinkClient(ModbusSerialClient):
 
     def recv(self, size: int | None) -> bytes:  # noqa: ARG002 (pymodbus's)
         """Wait for more of the reply: what came from its start on and was not handed out yet."""
+        with _carried():
+            return self._receive()
+
+    def execute(self, no_response_expected: bool, request: ModbusPDU) -> ModbusPDU:
+        """Send a request and return its reply; what a signal handler raises meanwhile leaves it as it is."""
+        try:
+            return super().execute(no_response_expected, request)
+        except _Carried as carried:
+            raise carried.error from carried.error.__cause__
+
+    def _receive(self) -> bytes:
         while True:
             data = self._link.read(self._limit)
             if data:
@@ -270,7 +301,8 @@ class LinkClient(ModbusSerialClient):
         """Whether these bytes are a whole message with a fitting checksum."""
         try:
             used, _, _, body = self.framer.decode(data)
-        except CODEC_ERRORS:
+        except CODEC_ERRORS as error:
+            pass_on_interruption(error)
             return False
         return used == len(data) and bool(body)
 

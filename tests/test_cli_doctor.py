@@ -118,7 +118,7 @@ def test_a_missing_port_is_named_with_those_that_are_there(monkeypatch: pytest.M
 def test_a_forbidden_port_comes_with_its_group() -> None:
     with PtyServer(VirtualLine()) as server:
         port = Path(server.port)
-        port.chmod(0)
+        port.chmod(0o660)
         group = port.group()
         code, stdout, _ = finish(
             start("doctor", server.port, "--format", "json", main="main", before=unprivileged())
