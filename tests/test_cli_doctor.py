@@ -118,12 +118,15 @@ def test_a_missing_port_is_named_with_those_that_are_there(monkeypatch: pytest.M
 def test_a_forbidden_port_comes_with_its_group() -> None:
     with PtyServer(VirtualLine()) as server:
         port = Path(server.port)
-        port.chmod(0o660)
+        port.chmod(0)
         group = port.group()
         code, stdout, _ = finish(
             start("doctor", server.port, "--format", "json", main="main", before=unprivileged())
         )
-    cure = f"It belongs to the group {group}: sudo usermod -aG {group} $USER, then log in again"
+    cure = (
+        f"Its mode is 0000 and its group {group}, so joining a group does not help. Until it is plugged in again: "
+        f"sudo chmod a+rw {port}; permanently: a udev rule that sets its GROUP and MODE"
+    )
     check_problem(Page(json.loads(stdout), code), "access", f"{port} may not be opened by this user", cure, code=3)
 
 
