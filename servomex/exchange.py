@@ -168,7 +168,8 @@ class Exchange:
                 pass_on_interruption(error)
                 self._trust()
                 raise
-            except ServomexConnectionError:
+            except ServomexConnectionError as error:
+                pass_on_interruption(error)
                 if not left or (sent and query.writes) or not self._link.resume(deadline):
                     raise
             except (ReplyFault, *CODEC_ERRORS) as error:

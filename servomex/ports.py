@@ -329,8 +329,8 @@ def _way_in(port: str, group: str | None) -> str:
     if group != "root" and mode & _GROUP_MAY == _GROUP_MAY:
         return f"It belongs to the group {group}: sudo usermod -aG {group} $USER, then log in again"
     return (
-        f"Its mode is {mode:04o} and its group {group}, so joining a group does not help. Until it is plugged in "
-        f"again: sudo chmod a+rw {port}; permanently: a udev rule that sets its GROUP and MODE"
+        f"Its mode is {mode:04o} and its group {group}, so joining a group does not help: sudo chmod a+rw {port}, "
+        "which lasts until it is plugged in again, or a udev rule that sets its GROUP and MODE"
     )
 
 

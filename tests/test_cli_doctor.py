@@ -124,8 +124,8 @@ def test_a_forbidden_port_comes_with_its_group() -> None:
             start("doctor", server.port, "--format", "json", main="main", before=unprivileged())
         )
     cure = (
-        f"Its mode is 0000 and its group {group}, so joining a group does not help. Until it is plugged in again: "
-        f"sudo chmod a+rw {port}; permanently: a udev rule that sets its GROUP and MODE"
+        f"Its mode is 0000 and its group {group}, so joining a group does not help: sudo chmod a+rw {port}, "
+        "which lasts until it is plugged in again, or a udev rule that sets its GROUP and MODE"
     )
     check_problem(Page(json.loads(stdout), code), "access", f"{port} may not be opened by this user", cure, code=3)
 

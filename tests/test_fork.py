@@ -166,19 +166,22 @@ def test_the_port_is_free_as_soon_as_the_parent_has_closed_it() -> None:
     """The lock of a port lives as long as any process has it open."""
     with PtyServer(VirtualLine()) as server:
         analyzer = servomex.open_device(server.port, protocol="modbus_rtu")
-        ready, go = os.pipe()
-        pid = os.fork()
-        if not pid:
-            os.close(go)
-            os.read(ready, 1)
-            os._exit(0)
+        begun, end = multiprocessing.Event(), multiprocessing.Event()
+
+        def act() -> None:
+            begun.set()
+            end.wait(GENEROUS_S)
+
+        child = multiprocessing.get_context("fork").Process(target=act)
+        child.start()
         try:
+            assert begun.wait(GENEROUS_S)
             analyzer.close()
             servomex.open_device(server.port, protocol="modbus_rtu").close()
         finally:
-            os.close(go)
-            os.close(ready)
-            os.waitpid(pid, 0)
+            end.set()
+            child.join(GENEROUS_S)
+        assert child.exitcode == 0
 
 
 @pytest.mark.parametrize("ending", FORMATS)
