@@ -456,6 +456,7 @@ class SerialLink(ProcessBound):
 
     def _blocked(self, port: Any, waited_s: float) -> ServomexConnectionError:
         """Close a port that takes no bytes; the error to raise. What it holds must not be sent much later."""
+        self._resumed = True  # a new connection to a server that hangs would hang as well
         if self._foreign is None:
             try:
                 port.reset_output_buffer()

@@ -43,6 +43,8 @@ LONGEST_WRITE = 32
 """More bytes than any request has."""
 MOST_FILES = 1024
 """pyserial waits with ``select``, which on POSIX cannot look at a descriptor with this number or a higher one."""
+FILES_OF_A_PORT = 6
+"""How many files a port needs at most: pyserial has two pipes beside it."""
 KEEP_ALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPALIVE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 """After so many seconds of silence a network server is asked if it is there, and how often: 30 s in all."""
 
@@ -84,8 +86,9 @@ def open_port(port: str, settings: SerialSettings) -> Any:
     if _is_device_name(device):
         options["exclusive"] = True
     _check_network_address(port)
+    _check_open_files(port)
     try:
-        opened = _kept_alive(serial.serial_for_url(device, **options))
+        return _kept_alive(serial.serial_for_url(device, **options))
     except (ValueError, NotImplementedError) as error:
         pass_on_interruption(error)
         raise ServomexConfigurationError(
@@ -94,8 +97,6 @@ def open_port(port: str, settings: SerialSettings) -> Any:
     except _OPEN_ERRORS as error:
         pass_on_interruption(error)
         raise ServomexConnectionError(explain(device, error), ErrorContext(port=port)) from error
-    _check_descriptors(opened, port)
-    return opened
 
 
 def write_timeout_s(settings: SerialSettings) -> float:
@@ -162,26 +163,33 @@ def _is_ready(file: "socket.socket | int", *, to_write: bool, timeout: float) ->
     return bool(poll.poll(timeout * 1000))
 
 
-def _check_descriptors(port: Any, name: str) -> None:
-    """Refuse a port that was opened where so many files are open that pyserial can wait for nothing on it.
+def _check_open_files(port: str) -> None:
+    """Refuse to open a port where so many files are open that pyserial could wait for nothing on it.
 
     Raises:
-        ServomexConnectionError: It was; it is closed again.
+        ServomexConnectionError: They are.
     """
-    if os.name == "nt":
+    if os.name == "nt" or port.lower().startswith("sim://"):
         return
-    found = [getattr(port, key, None) for key in ("fd", "pipe_abort_read_r", "pipe_abort_write_r")]
-    connection = getattr(port, "_socket", None)
-    if isinstance(connection, socket.socket):
-        found.append(connection.fileno())
-    if max((number for number in found if isinstance(number, int)), default=0) < MOST_FILES:
-        return
-    close_port(port)
-    raise ServomexConnectionError(
-        f"{name} cannot be used: this program has more than {MOST_FILES - 8:,} files or connections open, and "
-        "pyserial cannot wait for one more. Open the port before the others, or close some of them",
-        ErrorContext(port=name),
-    )
+    found: list[int] = []
+    try:
+        while len(found) < FILES_OF_A_PORT:
+            found.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        pass_on_interruption(error)
+        raise ServomexConnectionError(
+            f"{port} cannot be opened: {error.strerror}. Close some files or connections of this program",
+            ErrorContext(port=port),
+        ) from error
+    finally:
+        for descriptor in found:
+            os.close(descriptor)
+    if max(found) >= MOST_FILES:
+        raise ServomexConnectionError(
+            f"{port} cannot be opened: this program has about {MOST_FILES:,} files or connections open, and "
+            "pyserial can wait for no more. Open the port before the others, or close some of them",
+            ErrorContext(port=port),
+        )
 
 
 def _kept_alive(port: Any) -> Any:

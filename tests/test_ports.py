@@ -174,7 +174,8 @@ def test_a_forbidden_port_says_how_this_user_may_open_it(terminal: Terminal, mod
     joining = f"It belongs to the group {group}: sudo usermod -aG {group} $USER, then log in again"
     changing = (
         f"Its mode is {mode:04o} and its group {group}, so joining a group does not help: "
-        f"sudo chmod a+rw {device}, which lasts until it is plugged in again, or a udev rule that sets its GROUP and MODE"
+        f"sudo chmod a+rw {device}, which lasts until it is plugged in again, or a udev rule that sets its GROUP "
+        "and MODE"
     )
     cure = joining if mode == 0o660 and group != "root" else changing
     assert child.stdout == f"{device} may not be opened by this user. {cure}\n"
