@@ -20,7 +20,7 @@ def many_files() -> Iterator[None]:
     if hard != resource.RLIM_INFINITY and hard < 2048:
         pytest.skip("this user may not have so many files open")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
-    opened = []
+    opened: list[int] = []
     try:
         while not opened or opened[-1] < 1030:
             opened.append(os.open(os.devnull, os.O_RDONLY))
@@ -37,7 +37,8 @@ def test_opening_says_so(
     kind: type[PtyServer] | type[TcpServer], mode: str, request: pytest.FixtureRequest
 ) -> None:
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(kind(VirtualLine(VirtualAnalyzer(mode=mode, period=0.1))))
+        server = kind(VirtualLine(VirtualAnalyzer(mode=mode, period=0.1)))
+        stack.enter_context(server)
         request.getfixturevalue("many_files")
         with pytest.raises(ServomexConnectionError, match="about 1,024 files or connections open"):
             servomex.open_device(server.port, protocol=mode, listen=1)
