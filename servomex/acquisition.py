@@ -2,7 +2,6 @@
 
 import contextlib
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from typing import Generic, Self, TypeVar
 
 import attrs
 
+from servomex.clock import time
 from servomex.continuous import ContinuousReader
 from servomex.durations import MS, counted
 from servomex.enums import OverflowPolicy, ProtocolKind

@@ -1,12 +1,12 @@
 """Analyzer: one analyser, whatever its communication mode."""
 
-import time
 import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Self
 
 from servomex import calibration
 from servomex.calibration_report import CalibrationProgress, CalibrationReport, OnProgress, progress_of
+from servomex.clock import time
 from servomex.continuous import FRESH_S, PERIODS_FRESH, ContinuousReader
 from servomex.enums import Capability, ChannelId, OverflowPolicy, ProtocolKind, StreamMode, channel_set
 from servomex.errors import (

@@ -6,7 +6,6 @@ the coil is not documented.
 """
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -20,6 +19,7 @@ from servomex.calibration_report import (
     OnProgress,
     progress_of,
 )
+from servomex.clock import time
 from servomex.coils import Pulse
 from servomex.enums import CalPhase, ChannelId
 from servomex.errors import ErrorContext, ServomexCalibrationError, ServomexError

@@ -6,10 +6,10 @@ itself: whether it was heard, the coil tells when it is read back.
 """
 
 import contextlib
-import time
 from typing import TYPE_CHECKING
 
 from servomex import registers
+from servomex.clock import time
 from servomex.errors import (
     ErrorContext,
     ServomexCalibrationError,

@@ -1,10 +1,10 @@
 """ContinuousReader: the thread that turns broadcasts into frames, and the newest of them for everybody."""
 
 import threading
-import time
 from collections import deque
 from datetime import UTC, datetime
 
+from servomex.clock import time
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import (
     ErrorContext,

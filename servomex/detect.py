@@ -1,11 +1,11 @@
 """AUTO: find out in which communication mode an analyser is, by reads only."""
 
-import time
 from datetime import UTC, datetime
 
 import attrs
 
 from servomex import registers
+from servomex.clock import time
 from servomex.enums import ProtocolKind
 from servomex.errors import (
     ErrorContext,

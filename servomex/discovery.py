@@ -2,13 +2,13 @@
 
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import attrs
 
+from servomex.clock import time
 from servomex.detect import FRAMINGS
 from servomex.enums import ProtocolKind
 from servomex.errors import (

@@ -12,12 +12,12 @@ same shape. What keeps another channel's value, or an older one, from being take
 
 import contextlib
 import secrets
-import time
 from typing import Any
 
 import attrs
 
 from servomex import registers
+from servomex.clock import time
 from servomex.enums import ProtocolKind
 from servomex.errors import (
     ErrorContext,

@@ -3,12 +3,12 @@
 import contextlib
 import logging
 import os
-import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
+from servomex.clock import time
 from servomex.errors import (
     ErrorContext,
     ServomexConnectionError,

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import struct
-import time
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -17,6 +16,7 @@ from pymodbus.pdu.diag_message import ReturnQueryDataRequest
 from pymodbus.pdu.register_message import ReadInputRegistersRequest
 
 from servomex import registers
+from servomex.clock import time
 from servomex.enums import ProtocolKind
 from servomex.interruption import pass_on_interruption
 from servomex.link import SerialLink

@@ -3,13 +3,13 @@
 import contextlib
 import os
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Self, TypeVar
 
 from servomex.analyzer import Analyzer
+from servomex.clock import time
 from servomex.enums import ChannelId, ErrorPolicy, ProtocolKind, channel_set
 from servomex.errors import ServomexConfigurationError, ServomexConnectionError, ServomexValidationError
 from servomex.joining import Options, Source, link_for, mode_for

@@ -1,10 +1,10 @@
 """ModbusClient: what one analyser in a Modbus mode holds, read in as few seconds as its line allows."""
 
-import time
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from servomex import registers
+from servomex.clock import time
 from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
 from servomex.errors import (
     ErrorContext,

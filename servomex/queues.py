@@ -1,10 +1,10 @@
 """Bounded queues between a thread that produces and those who take what it has made."""
 
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from servomex.clock import time
 from servomex.enums import OverflowPolicy
 from servomex.errors import ErrorContext, ServomexConnectionError, ServomexError, ServomexTimeoutError
 from servomex.lock import Changes

@@ -22,7 +22,6 @@ import io
 import os
 import re
 import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +29,7 @@ from typing import Literal, get_args
 
 import attrs
 
+from servomex.clock import time
 from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexError
 from servomex.logs import package_log
 from servomex.process import ProcessBound, let_go_after_fork

@@ -1,9 +1,9 @@
 """Writing: batches of samples into several sinks, of which one that fails does not take the others with it."""
 
 import contextlib
-import time
 from collections.abc import Callable, Iterable, Sequence
 
+from servomex.clock import time
 from servomex.errors import (
     ServomexSinkError,
     ServomexSinkSchemaError,

@@ -3,13 +3,13 @@
 import errno
 import itertools
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import attrs
 
+from servomex.clock import time
 from servomex.enums import ProtocolKind
 from servomex.process import let_go_after_fork
 from servomex.pyserial import serial

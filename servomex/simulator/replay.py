@@ -10,13 +10,13 @@ import errno
 import itertools
 import re
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable
 
 import attrs
 
+from servomex.clock import time
 from servomex.errors import ServomexValidationError
 from servomex.process import let_go_after_fork
 from servomex.pyserial import serial

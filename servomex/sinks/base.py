@@ -2,11 +2,11 @@
 
 import abc
 import contextlib
-import time
 import warnings
 from collections.abc import Sequence
 from typing import Any, Self
 
+from servomex.clock import time
 from servomex.errors import (
     ServomexSinkError,
     ServomexSinkSchemaError,
