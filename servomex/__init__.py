@@ -37,6 +37,8 @@ import importlib
 import logging
 from typing import TYPE_CHECKING
 
+import servomex.clock  # noqa: F401 (with the package: a test may stop the clocks before the first use)
+
 if TYPE_CHECKING:
     from servomex import telegram
     from servomex.acquisition import AcquisitionSummary

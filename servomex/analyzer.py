@@ -1,6 +1,5 @@
 """Analyzer: one analyser, whatever its communication mode."""
 
-import time
 import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Self
@@ -9,6 +8,7 @@ import attrs
 
 from servomex import calibration, calibration_stop
 from servomex.calibration_report import CalibrationProgress, CalibrationReport, OnProgress, progress_of
+from servomex.clock import time
 from servomex.continuous import FRESH_S, PERIODS_FRESH, ContinuousReader
 from servomex.enums import Capability, ChannelId, OverflowPolicy, ProtocolKind, StreamMode, channel_set
 from servomex.errors import (
@@ -22,6 +22,7 @@ from servomex.errors import (
 from servomex.exits import at_exit
 from servomex.link import SerialLink
 from servomex.models import AnalyserStatus, ChannelInfo, ChannelStatus, DeviceInfo, Frame, Reading, Sample
+from servomex.process import ProcessBound
 from servomex.recording import BUFFER
 from servomex.registers import CAL_GROUPS
 from servomex.streaming import StreamingSession, session_of
@@ -36,11 +37,13 @@ _STOPPING = "this stops every autocalibration, also one that was started at the 
 _READING = Capability.READ_CHANNELS | Capability.READ_STATUS | Capability.IDENTIFY
 
 
-class Analyzer:
+class Analyzer(ProcessBound):
     """One gas analyser: its channels, its state, its identity. A context manager; :func:`open_device` makes one.
 
-    Any thread may call any method. Every ``timeout`` is in seconds and is a deadline for the whole call, repeated
-    requests and waiting for other callers included; left out, it is the one given to :func:`open_device`.
+    Any thread may call any method, but no other process: in a forked child every call raises
+    :class:`ServomexConfigurationError`, and a child opens the analyser itself. Every ``timeout`` is in seconds and
+    is a deadline for the whole call, repeated requests and waiting for other callers included; left out, it is the
+    one given to :func:`open_device`.
 
     All reading methods raise :class:`ServomexTimeoutError` when nothing usable came in time,
     :class:`ServomexConnectionError` when the port is closed or lost, and in the Modbus modes
@@ -228,6 +231,7 @@ class Analyzer:
         Raises:
             ServomexTimeoutError: There is none yet.
         """
+        self.check_process()
         frame = self.reader.latest if self.reader else self._last
         if frame is None:
             raise ServomexTimeoutError("no frame has been received yet: call poll() first", self._context())
@@ -269,6 +273,7 @@ class Analyzer:
             ServomexConfigurationError: The mode is not that of the analyser, or the rate is missing or too much.
             ServomexValidationError: A number is out of range, or the mode or the policy is unknown.
         """
+        self.check_process()
         wanted = None if mode is None else choice(StreamMode, mode, "mode")
         return session_of(self, wanted, rate_hz, buffer, overflow)
 
@@ -285,6 +290,7 @@ class Analyzer:
             ServomexConfigurationError: There is a rate, and an analyser in continuous mode.
             ServomexValidationError: A number is out of range.
         """
+        self.check_process()
         return Subscription(frames_of(self, rate_hz, buffer), callback, self.name).start()
 
     def loopback(self, payload: bytes, *, timeout: float | None = None) -> bytes:
@@ -415,7 +421,7 @@ class Analyzer:
         Raises:
             ServomexError: The thread did not end within 5 s.
         """
-        if self.closed:
+        if self.closed or not self.made_here:
             return
         self.closed = True
         try:
@@ -436,7 +442,7 @@ class Analyzer:
             self._close_forgotten()
 
     def _close_forgotten(self) -> None:
-        if self.closed:
+        if self.closed or not self.made_here:
             return
         warnings.warn(
             f"the analyser on {self.link.port} was never closed: use 'with', or call close()",
@@ -468,9 +474,11 @@ class Analyzer:
 
     def _slow_deadline(self, timeout: float | None) -> float:
         """The deadline of what the analyser may take its time to show."""
+        self.check_process()
         return self._deadline(self.timeout_s + calibration_stop.WATCH_S if timeout is None else timeout)
 
     def _deadline(self, timeout: float | None) -> float:
+        self.check_process()
         limit_s = self.timeout_s if timeout is None else seconds(timeout, "timeout")
         if self.closed:
             raise ServomexConnectionError("the analyser was closed", self._context())

@@ -5,8 +5,6 @@ it by the same rules, without an error in the reply: only the state of the group
 the coil, and what a group shows between its gases, is not documented.
 """
 
-import logging
-import time
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -27,17 +25,19 @@ from servomex.calibration_stop import (
     stop_surely,
     watch,
 )
+from servomex.clock import time
 from servomex.coils import Pulse, start_coils
 from servomex.enums import CalPhase, ChannelId
 from servomex.errors import ServomexCalibrationError, ServomexError
 from servomex.exits import at_exit
 from servomex.lock import Signal, Turn
+from servomex.logs import package_log
 from servomex.models import AnalyserStatus, ChannelStatus, Frame
 
 if TYPE_CHECKING:
     from servomex.modbus import ModbusClient
 
-_log = logging.getLogger("servomex")
+_log = package_log("servomex")
 
 FOLLOW_S = 1.0
 """Time from one reading to the next while a calibration runs."""

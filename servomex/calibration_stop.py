@@ -1,22 +1,22 @@
 """The end of autocalibrations: a pulse of one coil stops all, and the state of the groups shows that it did."""
 
 import contextlib
-import logging
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import attrs
 
 from servomex import registers
+from servomex.clock import time
 from servomex.coils import Pulse, clear_start_coils
 from servomex.errors import ErrorContext, ServomexCalibrationError, ServomexError
+from servomex.logs import package_log
 from servomex.models import AnalyserStatus
 
 if TYPE_CHECKING:
     from servomex.modbus import ModbusClient
 
-_log = logging.getLogger("servomex")
+_log = package_log("servomex")
 
 WATCH_S = 10.0
 """How long an analyser may take to show that a calibration has started or stopped."""

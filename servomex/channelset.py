@@ -1,13 +1,13 @@
 """Which channels an analyser has, and what is made of one that vanishes. No I/O."""
 
-import logging
 from collections.abc import Iterable
 
 from servomex.enums import ChannelId
 from servomex.errors import ErrorContext, ServomexChannelError
+from servomex.logs import package_log
 from servomex.models import Reading
 
-_log = logging.getLogger("servomex")
+_log = package_log("servomex")
 
 ALL_CHANNELS = frozenset(ChannelId)
 

@@ -4,7 +4,6 @@ Each check gives findings. It raises a :class:`ServomexError` where nothing behi
 """
 
 import contextlib
-import time
 from collections.abc import Generator, Iterator
 from datetime import timedelta
 
@@ -12,6 +11,7 @@ import attrs
 
 from servomex import registers
 from servomex.analyzer import Analyzer
+from servomex.clock import time
 from servomex.coils import left_at_one
 from servomex.continuous import ContinuousReader
 from servomex.detect import Detection, Ear

@@ -7,11 +7,11 @@ writes its own image of the coils may have cleared it, or the analyser itself. O
 """
 
 import contextlib
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from servomex import registers
+from servomex.clock import time
 from servomex.errors import (
     ErrorContext,
     ServomexCalibrationError,

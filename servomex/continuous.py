@@ -1,12 +1,11 @@
 """ContinuousReader: the thread that turns broadcasts into frames, and the newest of them for everybody."""
 
-import logging
 import threading
-import time
 from collections import deque
 from datetime import UTC, datetime
 
 from servomex.channelset import ChannelSet
+from servomex.clock import time
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import (
     ErrorContext,
@@ -21,13 +20,15 @@ from servomex.errors import (
 )
 from servomex.link import SerialLink
 from servomex.lock import Changes
+from servomex.logs import package_log
 from servomex.models import Frame
 from servomex.ports import READ_TICK_S
+from servomex.process import ProcessBound, let_go_after_fork
 from servomex.queues import FrameQueue
 from servomex.telegram import HEADER_SIZE, FrameSplitter, parse_frame
 from servomex.worker import Worker
 
-_log = logging.getLogger("servomex")
+_log = package_log("servomex")
 
 PERIODS_FRESH = 2.5
 """A frame is current for this many broadcast periods."""
@@ -66,7 +67,7 @@ def _wall_s() -> float:
     return time.time()
 
 
-class ContinuousReader:
+class ContinuousReader(ProcessBound):
     """Receives the broadcasts of one analyser in continuous mode, in a thread of its own.
 
     The thread holds the link's lock from :meth:`start` to :meth:`stop`. It reopens a lost port by itself. A
@@ -109,6 +110,7 @@ class ContinuousReader:
         self._worker = Worker(f"servomex-continuous {link.port}", self._run, self._die)
         if first is not None:
             self._accept(first.populated())
+        let_go_after_fork(self)
 
     def start(self) -> None:
         """Start the thread.
@@ -116,6 +118,7 @@ class ContinuousReader:
         Raises:
             ServomexConfigurationError: The link has a reader already.
         """
+        self.check_process()
         if self.link.has_reader:
             raise ServomexConfigurationError("this port has a reader already: share it", self._context())
         self.link.has_reader = True
@@ -127,6 +130,8 @@ class ContinuousReader:
         Raises:
             ServomexError: The thread did not end.
         """
+        if not self.made_here:
+            return
         try:
             self._worker.stop()
         finally:
@@ -165,6 +170,7 @@ class ContinuousReader:
             ServomexTimeoutError: No frame ever came.
             ServomexConnectionError: The port is closed or lost.
         """
+        self.check_process()
         started = time.monotonic()
         limit_s = self.fresh_s if max_age is None else max_age
         seen: int | None = None
@@ -185,6 +191,7 @@ class ContinuousReader:
 
     def subscribe(self, size: int = 100) -> FrameQueue:
         """Give a queue of ``size`` frames that gets every frame from now on, and every loss of the port."""
+        self.check_process()
         queue = FrameQueue(size)
         with self._changes.mutex:
             if self._ended:
@@ -199,6 +206,9 @@ class ContinuousReader:
             if queue in self._queues:
                 self._queues.remove(queue)
         queue.close()
+
+    def _let_go(self) -> None:
+        self._changes, self._queues = Changes(), []  # a thread of the parent may have held the old lock
 
     def _run(self, stopping: threading.Event) -> None:
         try:
@@ -334,10 +344,10 @@ class ContinuousReader:
             self._error = error
             self._changes.announce()
             queues = list(self._queues) if first else []
-        if first:
-            _log.warning("%s", error)
         for queue in queues:
             queue.put(error)
+        if first:
+            _log.warning("%s", error)
 
     def _die(self, error: BaseException) -> None:
         self._fail(ServomexTransportError(f"the thread that receives broadcasts died: {error!r}", self._context()))

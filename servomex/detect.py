@@ -1,12 +1,12 @@
 """AUTO: find out in which communication mode an analyser is, by reads only."""
 
 import contextlib
-import time
 from datetime import UTC, datetime
 
 import attrs
 
 from servomex import registers
+from servomex.clock import time
 from servomex.enums import ProtocolKind
 from servomex.errors import (
     ErrorContext,

@@ -15,7 +15,6 @@ taken for the answer:
 import contextlib
 import random
 import secrets
-import time
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
@@ -23,8 +22,10 @@ from typing import Any
 import attrs
 
 from servomex import registers
+from servomex.clock import time
 from servomex.enums import ProtocolKind
-from servomex.errors import ServomexError, ServomexModbusError
+from servomex.errors import ServomexConnectionError, ServomexError, ServomexModbusError
+from servomex.interruption import pass_on_interruption
 from servomex.known import Known, same_labels
 from servomex.link import SerialLink
 from servomex.link_client import (
@@ -199,7 +200,8 @@ class Exchange:
             ServomexTimeoutError: No reply came.
             ServomexFrameError: Only damaged or foreign bytes came, or replies that differ each time.
             ServomexModbusError: The analyser refused the request.
-            ServomexConnectionError: The port is closed or lost.
+            ServomexConnectionError: The port is closed or lost. A connection that its server closed is reopened
+                once, and a read is sent again.
         """
         reply = self._answer(query, deadline)
         needed = self._further_proofs(query, reply)
@@ -267,11 +269,17 @@ class Exchange:
                 self._begin(query, self._first_wait(left or query.writes, deadline), deadline)
                 sent = True
                 reply = self._checked(query, self._client.execute(False, query.request(self._address)))
-            except ServomexModbusError:
+            except ServomexModbusError as error:
+                pass_on_interruption(error)
                 self._trust()
                 if refused or query.writes or not left or not self._others.shared:
                     raise
                 refused = True  # it may have been another program's request that was refused
+            except ServomexConnectionError as error:
+                pass_on_interruption(error)
+                if not left or (sent and query.writes) or not self._link.resume(deadline):
+                    raise
+                self.repeats += 1
             except (ReplyFault, *CODEC_ERRORS) as error:
                 fault = self._fault(error)
                 if isinstance(fault, DoubleFault) and not self._two_answer(deadline):
@@ -607,6 +615,7 @@ class Exchange:
         Raises:
             Exception: It has nothing to do with the line: a signal handler of the caller's raised it.
         """
+        pass_on_interruption(error)
         fault = error if isinstance(error, ReplyFault) else damage_of(error)
         if isinstance(fault, DamagedFault | NoReplyFault):
             self._stray = (self._stray + bytes(self._client.received))[-MAX_RECEIVED:]

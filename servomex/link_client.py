@@ -1,8 +1,9 @@
 """One Modbus request on a link, framed by pymodbus. The only module that imports pymodbus's client."""
 
+import contextlib
 import logging
 import struct
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,6 +17,7 @@ from pymodbus.pdu.diag_message import ReturnQueryDataRequest
 from pymodbus.pdu.register_message import ReadInputRegistersRequest
 
 from servomex import registers
+from servomex.clock import time
 from servomex.enums import ProtocolKind
 from servomex.link import SerialLink
 from servomex.messages import WAIT, Message, is_whole, message_at
@@ -103,6 +105,22 @@ class UnquietFault(ReplyFault):
 
 class TimeUpFault(ReplyFault):
     """The deadline of the call passed before the request could be sent, or in the middle of the reply."""
+
+
+class _Carried(BaseException):
+    """Carries a TimeoutError that a signal handler raised past pymodbus, which takes those for its own."""
+
+    def __init__(self, error: TimeoutError) -> None:
+        super().__init__()
+        self.error = error
+
+
+@contextlib.contextmanager
+def _carried() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise _Carried(error) from error
 
 
 CODEC_ERRORS = (ModbusException, ValueError, IndexError, struct.error)
@@ -237,7 +255,8 @@ class LinkClient(ModbusSerialClient):
     def send(self, request: bytes, addr: tuple[Any, ...] | None = None) -> int:  # noqa: ARG002 (pymodbus's)
         """Send a request that pymodbus has framed."""
         self.sent = request
-        self._link.write(request)
+        with _carried():
+            self._link.write(request, self._deadline)
         self.sent_ns = time.monotonic_ns()
         wait_s = len(request) * self._link.settings.char_time_s + self._wait_s
         self._limit = min(self._deadline, time.monotonic() + wait_s)
@@ -249,6 +268,17 @@ class LinkClient(ModbusSerialClient):
         Raises:
             ReplyFault: It did not come, or not whole; the fault says what came instead.
         """
+        with _carried():
+            return self._receive()
+
+    def execute(self, no_response_expected: bool, request: ModbusPDU) -> ModbusPDU:
+        """Send a request and return its reply; what a signal handler raises meanwhile leaves it as it is."""
+        try:
+            return super().execute(no_response_expected, request)
+        except _Carried as carried:
+            raise carried.error from carried.error.__cause__
+
+    def _receive(self) -> bytes:
         if self.start is not None:
             raise DamagedFault("it cannot be decoded")
         while True:

@@ -11,10 +11,11 @@ interrupt at the entry of that method leaves it taken. So here
 
 import contextlib
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Self
+
+from servomex.clock import time
 
 WAKE_S = 0.2
 """Longest wait in one piece. On Windows a Ctrl-C is seen only between two pieces."""

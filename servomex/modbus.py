@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -10,6 +9,7 @@ import attrs
 
 from servomex import identity, registers
 from servomex.channelset import ChannelSet
+from servomex.clock import time
 from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
 from servomex.errors import (
     ErrorContext,

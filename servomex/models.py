@@ -6,13 +6,13 @@ none. The analyser's own clock is kept apart, in :attr:`AnalyserStatus.clock`.
 """
 
 import math
-import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
 import attrs
 
+from servomex.clock import time
 from servomex.enums import EXTERNAL_CHANNELS, CalPhase, ChannelId, ChannelKind, ProtocolKind, Quality, channel_set
 from servomex.errors import ServomexValidationError
 from servomex.settings import SerialSettings

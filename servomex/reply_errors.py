@@ -1,9 +1,8 @@
 """What is said when a Modbus request stays without a reply that can be believed: what happened, and what to do."""
 
-import time
-
 import attrs
 
+from servomex.clock import time
 from servomex.durations import counted
 from servomex.enums import ProtocolKind
 from servomex.errors import (

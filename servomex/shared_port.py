@@ -3,7 +3,6 @@
 import contextlib
 import queue
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -11,6 +10,7 @@ import attrs
 
 from servomex import registers
 from servomex.analyzer import Analyzer
+from servomex.clock import time
 from servomex.enums import ProtocolKind
 from servomex.errors import (
     ErrorContext,

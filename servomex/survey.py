@@ -1,12 +1,12 @@
 """Survey: who is on a line at one baud rate, found by listening and by reads only."""
 
-import time
 from collections.abc import Callable, Sequence
 
 import attrs
 
 from servomex import registers
 from servomex.analyzer import Analyzer
+from servomex.clock import time
 from servomex.continuous import ContinuousReader
 from servomex.detect import PROBE, Ear
 from servomex.enums import ProtocolKind

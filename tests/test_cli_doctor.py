@@ -124,7 +124,10 @@ def test_a_forbidden_port_comes_with_its_group() -> None:
         code, stdout, _ = finish(
             start("doctor", server.port, "--format", "json", main="main", before=unprivileged())
         )
-    cure = f"It belongs to the group {group}: sudo usermod -aG {group} $USER, then log in again"
+    cure = (
+        f"Its mode is 0000 and its group {group}, so joining a group does not help: sudo chmod a+rw {port}, "
+        "which lasts until it is plugged in again, or a udev rule that sets its GROUP and MODE"
+    )
     check_problem(Page(json.loads(stdout), code), "access", f"{port} may not be opened by this user", cure, code=3)
 
 

@@ -139,8 +139,8 @@ def test_a_call_that_was_interrupted_leaves_nothing_to_be_believed(mode: str) ->
         analyser.faults.late = 0.1
         wrote = analyzer.link.write
 
-        def interrupted(data: bytes) -> None:
-            wrote(data)
+        def interrupted(data: bytes, deadline: float | None = None) -> None:
+            wrote(data, deadline)
             raise KeyboardInterrupt
 
         analyzer.link.write = interrupted  # type: ignore[method-assign]
