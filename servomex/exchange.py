@@ -37,6 +37,7 @@ from servomex.link_client import (
     LOOPBACK,
     MAX_REPLY,
     READ_INPUTS,
+    CarriedError,
     DamagedFault,
     DoubleFault,
     EchoOnlyFault,
@@ -164,6 +165,8 @@ class Exchange:
                 self._begin(query, self._first_wait(left or query.writes, deadline), deadline)
                 sent = True
                 reply = self._checked(query, self._client.execute(False, query.request(self._address)))
+            except CarriedError as carried:
+                raise carried.error from carried.error.__cause__
             except ServomexModbusError as error:
                 pass_on_interruption(error)
                 self._trust()

@@ -71,7 +71,7 @@ class TimeUpFault(ReplyFault):
     """The deadline of the call passed before the request could be sent, or in the middle of the reply."""
 
 
-class _Carried(BaseException):
+class CarriedError(BaseException):
     """Carries a TimeoutError that a signal handler raised past pymodbus, which takes those for its own."""
 
     def __init__(self, error: TimeoutError) -> None:
@@ -84,7 +84,7 @@ def _carried() -> Iterator[None]:
     try:
         yield
     except TimeoutError as error:
-        raise _Carried(error) from error
+        raise CarriedError(error) from error
 
 
 # What pymodbus lets out when a reply is damaged in a way that its framers do not expect.
@@ -181,29 +181,19 @@ class LinkClient(ModbusSerialClient):
         self.echo_size = self.start = None
         self._handed = 0
 
+    @_carried()
     def send(self, request: bytes, addr: tuple[Any, ...] | None = None) -> int:  # noqa: ARG002 (pymodbus's)
         """Send a request that pymodbus has framed."""
         self.sent = request
-        with _carried():
-            self._link.write(request, self._deadline)
+        self._link.write(request, self._deadline)
         self.sent_ns = time.monotonic_ns()
         wait_s = len(request) * self._link.settings.char_time_s + self._wait_s
         self._limit = min(self._deadline, time.monotonic() + wait_s)
         return len(request)
 
+    @_carried()
     def recv(self, size: int | None) -> bytes:  # noqa: ARG002 (pymodbus's)
         """Wait for more of the reply: what came from its start on and was not handed out yet."""
-        with _carried():
-            return self._receive()
-
-    def execute(self, no_response_expected: bool, request: ModbusPDU) -> ModbusPDU:
-        """Send a request and return its reply; what a signal handler raises meanwhile leaves it as it is."""
-        try:
-            return super().execute(no_response_expected, request)
-        except _Carried as carried:
-            raise carried.error from carried.error.__cause__
-
-    def _receive(self) -> bytes:
         while True:
             data = self._link.read(self._limit)
             if data:

@@ -297,9 +297,9 @@ def test_between_poll_and_the_port_are_three_frames_of_ours(mode: str) -> None:
             if frame is not None:
                 depths.append(ours)
 
-        def write(data: bytes) -> None:
+        def write(data: bytes, deadline: float | None = None) -> None:
             measure()
-            wrote(data)
+            wrote(data, deadline)
 
         def wait(self: Changes, ticket: threading.Lock, timeout: float | None = None) -> None:
             measure()
