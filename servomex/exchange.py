@@ -35,6 +35,7 @@ from servomex.link_client import (
     READ_INPUTS,
     READ_REGISTERS,
     SILENCE_S,
+    CarriedError,
     CutFault,
     DamagedFault,
     DisputeFault,
@@ -246,6 +247,13 @@ class Exchange:
         self._link.proven.discard(self._address)
         try:
             self._prove(deadline)
+        except ServomexConnectionError as error:
+            pass_on_interruption(error)
+            if not self._link.resume(deadline):
+                raise
+            return False
+        except CarriedError as carried:
+            raise carried.error from carried.error.__cause__
         except (ReplyFault, *CODEC_ERRORS) as error:
             raise self._failure(Query(LOOPBACK), self._fault(error), deadline) from error
         mine, self._contested, self._doubtful = not self._contested, False, False
@@ -269,6 +277,8 @@ class Exchange:
                 self._begin(query, self._first_wait(left or query.writes, deadline), deadline)
                 sent = True
                 reply = self._checked(query, self._client.execute(False, query.request(self._address)))
+            except CarriedError as carried:
+                raise carried.error from carried.error.__cause__
             except ServomexModbusError as error:
                 pass_on_interruption(error)
                 self._trust()

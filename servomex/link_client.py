@@ -107,7 +107,7 @@ class TimeUpFault(ReplyFault):
     """The deadline of the call passed before the request could be sent, or in the middle of the reply."""
 
 
-class _Carried(BaseException):
+class CarriedError(BaseException):
     """Carries a TimeoutError that a signal handler raised past pymodbus, which takes those for its own."""
 
     def __init__(self, error: TimeoutError) -> None:
@@ -120,7 +120,7 @@ def _carried() -> Iterator[None]:
     try:
         yield
     except TimeoutError as error:
-        raise _Carried(error) from error
+        raise CarriedError(error) from error
 
 
 CODEC_ERRORS = (ModbusException, ValueError, IndexError, struct.error)
@@ -252,33 +252,23 @@ class LinkClient(ModbusSerialClient):
         self.echo_size = self.start = None
         self.size = self._looked = 0
 
+    @_carried()
     def send(self, request: bytes, addr: tuple[Any, ...] | None = None) -> int:  # noqa: ARG002 (pymodbus's)
         """Send a request that pymodbus has framed."""
         self.sent = request
-        with _carried():
-            self._link.write(request, self._deadline)
+        self._link.write(request, self._deadline)
         self.sent_ns = time.monotonic_ns()
         wait_s = len(request) * self._link.settings.char_time_s + self._wait_s
         self._limit = min(self._deadline, time.monotonic() + wait_s)
         return len(request)
 
+    @_carried()
     def recv(self, size: int | None) -> bytes:  # noqa: ARG002 (pymodbus's)
         """Wait for the reply, and return it once it is whole and its checksum fits.
 
         Raises:
             ReplyFault: It did not come, or not whole; the fault says what came instead.
         """
-        with _carried():
-            return self._receive()
-
-    def execute(self, no_response_expected: bool, request: ModbusPDU) -> ModbusPDU:
-        """Send a request and return its reply; what a signal handler raises meanwhile leaves it as it is."""
-        try:
-            return super().execute(no_response_expected, request)
-        except _Carried as carried:
-            raise carried.error from carried.error.__cause__
-
-    def _receive(self) -> bytes:
         if self.start is not None:
             raise DamagedFault("it cannot be decoded")
         while True:

@@ -301,9 +301,9 @@ def test_between_poll_and_the_port_are_four_frames_of_ours_at_most(mode: str) ->
             if frame is not None:
                 depths.append(ours)
 
-        def write(data: bytes) -> None:
+        def write(data: bytes, deadline: float | None = None) -> None:
             measure()
-            wrote(data)
+            wrote(data, deadline)
 
         def wait(self: Changes, ticket: threading.Lock, timeout: float | None = None) -> None:
             measure()
