@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from servomex import calibration
 from servomex.calibration_report import CalibrationProgress, CalibrationReport, OnProgress, progress_of
-from servomex.continuous import FRESH_S, PERIODS_FRESH, ContinuousReader
+from servomex.continuous import ContinuousReader
 from servomex.enums import Capability, ChannelId, OverflowPolicy, ProtocolKind, StreamMode, channel_set
 from servomex.errors import (
     ErrorContext,
@@ -18,6 +18,7 @@ from servomex.errors import (
     ServomexValidationError,
 )
 from servomex.exits import at_exit
+from servomex.intake import FRESH_S, PERIODS_FRESH
 from servomex.link import SerialLink
 from servomex.models import AnalyserStatus, ChannelInfo, ChannelStatus, DeviceInfo, Frame, Reading, Sample
 from servomex.recording import BUFFER

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from servomex import registers
+from servomex.clock import Awake
 from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
 from servomex.errors import (
     ErrorContext,
@@ -99,6 +100,7 @@ class ModbusClient:
         """Read all channels and their states, and the analyser's: one sweep."""
         with self.link.conversation(deadline):
             while True:
+                awake = Awake()
                 channels = self._channels_to_read()
                 replies: list[tuple[Query, Reply]] = []
                 todo, states_asked = self._value_queries(channels), False
@@ -120,7 +122,9 @@ class ModbusClient:
                         states_asked = True
                 else:
                     if self._complete(channels, replies):
-                        return self._frame(channels, replies, deadline)
+                        frame = self._frame(channels, replies, deadline)
+                        if self._is_of_one_moment(awake, deadline):
+                            return frame
 
     def look_at_all_channels(self) -> None:
         """Let the next sweep read every block, also those that were not populated so far."""
@@ -133,9 +137,13 @@ class ModbusClient:
             ServomexValidationError: The channel is not populated.
         """
         with self.link.conversation(deadline):
-            words = self.exchange.ask(Query(READ_REGISTERS, registers.REGISTERS[channel]), deadline).words
-            bits = self.exchange.ask(Query(READ_INPUTS, registers.STATES[channel]), deadline).bits
-            received_at, monotonic_ns = datetime.now(UTC), time.monotonic_ns()
+            while True:
+                awake = Awake()
+                words = self.exchange.ask(Query(READ_REGISTERS, registers.REGISTERS[channel]), deadline).words
+                bits = self.exchange.ask(Query(READ_INPUTS, registers.STATES[channel]), deadline).bits
+                received_at, monotonic_ns = datetime.now(UTC), time.monotonic_ns()
+                if self._is_of_one_moment(awake, deadline):
+                    break
         if channel not in EXTERNAL_CHANNELS and not registers.is_named(words):
             raise ServomexValidationError(
                 f"channel {channel} is not populated: it has no name",
@@ -146,14 +154,17 @@ class ModbusClient:
     def read_status(self, channel: ChannelId, deadline: float) -> ChannelStatus:
         """Read one channel's state only."""
         with self.link.conversation(deadline):
-            reply = self.exchange.ask(Query(READ_INPUTS, registers.STATES[channel]), deadline)
-        return registers.decode_state(channel, reply.bits)
+            while True:
+                awake = Awake()
+                reply = self.exchange.ask(Query(READ_INPUTS, registers.STATES[channel]), deadline)
+                if self._is_of_one_moment(awake, deadline):
+                    return registers.decode_state(channel, reply.bits)
 
     def read_analyser(self, deadline: float) -> AnalyserStatus:
         """Read the analyser's state only."""
         with self.link.conversation(deadline):
             while True:
-                bits: dict[int, bool] = {}
+                awake, bits = Awake(), dict[int, bool]()
                 for query in self._analyser_queries():
                     try:
                         bits |= _numbered(query, self.exchange.ask(query, deadline).bits)
@@ -162,7 +173,8 @@ class ModbusClient:
                             raise
                         break
                 else:
-                    return _analyser(bits)
+                    if self._is_of_one_moment(awake, deadline):
+                        return _analyser(bits)
 
     def loopback(self, payload: bytes, deadline: float) -> bytes:
         """Send two bytes to the analyser and give what came back (FC08, sub-function 00)."""
@@ -178,6 +190,21 @@ class ModbusClient:
         """Write one coil (FC05), once. After an error nobody knows whether it was heard: read it back."""
         with self.link.conversation(deadline):
             self.exchange.ask(Query(WRITE_COIL, coil, COIL_VALUES[value]), deadline)
+
+    def _is_of_one_moment(self, awake: Awake, deadline: float) -> bool:
+        """Whether the computer did not sleep during a reading. If it did, it is to be read again.
+
+        Raises:
+            ServomexTimeoutError: There is no time left for that.
+        """
+        slept_s = awake.slept_s
+        if slept_s and time.monotonic() >= deadline:
+            raise ServomexTimeoutError(
+                f"this computer slept for {slept_s:.1f} s during the reading, and no time is left to repeat it: "
+                "read again",
+                self._context(),
+            )
+        return not slept_s
 
     def _context(self, channel: ChannelId | None = None) -> ErrorContext:
         return ErrorContext(self.link.port, self.protocol, self.address, channel)

@@ -29,6 +29,8 @@ VALUE_SIZE = 6
 HEADER_SIZE = 34
 BLOCK_SIZE = 33
 TAIL_SIZE = 5
+LINE_ENDS = b"\r\n\0"
+"""What may stand between frames: telnet servers make CR NUL of a CR."""
 MAX_JUNK = 1024
 """Bytes that a :class:`FrameSplitter` holds back at most while it looks for a frame."""
 
@@ -104,7 +106,7 @@ def parse_frame(raw: bytes, *, received_at: datetime | None = None, monotonic_ns
         ServomexChecksumError: The frame is complete and its checksum does not fit.
         ServomexParseError: The frame breaks the format.
     """
-    frame = raw.rstrip(b"\r\n")
+    frame = raw.rstrip(LINE_ENDS)
     header = HEADER.match(frame)
     if header is None:
         raise _refuse("no frame header", raw)
@@ -338,7 +340,7 @@ class FrameSplitter:
         piece = bytes(self._buffer[:size])
         del self._buffer[:size]
         self._searched = 0
-        return [piece] if piece.strip(b"\r\n") else []
+        return [piece] if piece.strip(LINE_ENDS) else []
 
     def _next_piece(self) -> int:
         """Measure the piece at the start of the buffer; 0 when it is not complete yet."""

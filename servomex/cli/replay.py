@@ -120,7 +120,7 @@ def _hear(line: "ReplayLine", tally: Tally, output_format: str) -> None:
     recording = line.recording
     load(line.url, ProtocolKind.CONTINUOUS_ASCII)
     with servomex.SerialLink(line.url, recording.settings, gap=recording.gap_s) as link:
-        reader = servomex.ContinuousReader(link)
+        reader = servomex.ContinuousReader(link, live=False)
         queue = reader.subscribe(QUEUE)
         reader.start()
         with servomex.Analyzer(link, reader, owns_link=False) as analyzer:
