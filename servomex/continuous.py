@@ -36,7 +36,7 @@ _log = logging.getLogger("servomex")
 STALL_S = 1.0
 """When the thread did not run for so long, what waited in the port is of unknown age and is dropped."""
 LISTEN_S = 0.1
-"""While nothing comes, the thread looks this often whether it is to end. So long a silence ends a backlog."""
+"""While nothing comes, the thread looks this often whether it is to end."""
 LOCK_WAIT_S = 5.0
 """How long the thread waits for others who talk on the port when it starts."""
 REPORT_S = 1.0
@@ -204,37 +204,39 @@ class ContinuousReader:
             self._end_queues()
 
     def _receive(self, stopping: threading.Event) -> None:
-        generation, turn = self.link.generation, clock.now()
-        holding, backlog = False, Backlog(self.link.settings.char_time_s)
+        generation, backlog = self.link.generation, Backlog(self.link.settings.char_time_s)
+        turn_s = heard_s = clock.now().lasting_s
         while not stopping.is_set():
             try:
                 self.link.ensure_open(time.monotonic() + READ_TICK_S)
                 if self.link.generation != generation:
                     generation = self.link.generation
                     self._restart()
-                called = time.monotonic()
-                data = self.link.read(called + (READ_TICK_S if holding else LISTEN_S))
+                data = self.link.read(time.monotonic() + (READ_TICK_S if self._intake.waiting else LISTEN_S))
             except ServomexError as error:
                 self._release()
                 self._fail(error)
                 if self.link.is_closed or not self._wait_to_retry(stopping):
                     return  # whoever closes the port waits for its lock
-                turn = clock.now()
+                turn_s = clock.now().lasting_s
                 continue
             received_at, now = datetime.now(UTC), clock.now()
-            stalled, turn = now.lasting_s - turn.lasting_s > STALL_S, now
+            stalled, turn_s = now.lasting_s - turn_s > STALL_S, now.lasting_s
+            silence_s, heard_s = now.lasting_s - heard_s, now.lasting_s if data else heard_s
             if stalled:
                 self._release()
                 backlog.begin(now.lasting_s)
-            elif backlog.is_over(data, now.lasting_s, silence_s=time.monotonic() - called, period_s=self.period_s):
+                heard_s = now.lasting_s
+            elif backlog.is_over(now.lasting_s, silence_s, self.period_s):
                 self._end_backlog(backlog)
+            elif silence_s >= self._intake.hold_silence_s:
+                self._release()
             if backlog.lasts:
                 backlog.drop(data)
             elif data:
                 self._take(data, received_at, now)
-            holding = bool(data) and self._intake.holds(now.lasting_s)
-            if not holding:
-                self._release()
+                if not self._intake.holds(now.lasting_s):
+                    self._release()
         self._release()
 
     def _wait_to_retry(self, stopping: threading.Event) -> bool:

@@ -15,6 +15,7 @@ _log = logging.getLogger("servomex")
 HOLD_S = 1.0
 HOLD_FRAMES = 4096
 """After a gap broadcasts wait until no more come at once, but no longer: a burst shows only at its end."""
+HOLD_SILENCE_S = (0.01, 0.25)
 PERIODS_GAP = 1.5
 GAP_S = 0.1
 """There was a gap when a broadcast comes so many periods and seconds after the one before."""
@@ -80,6 +81,17 @@ class Intake:
         """Take a broadcast that came at ``at_s``, on a clock that sleep does not stop, or damage in its place."""
         self._held_since_s = self._held_since_s if self._batch else at_s
         self._batch.append(Arrived(item, at_s) if isinstance(item, Frame) else item)
+
+    @property
+    def waiting(self) -> int:
+        """How many broadcasts were taken and not yet released."""
+        return len(self._batch)
+
+    @property
+    def hold_silence_s(self) -> float:
+        """After so long a silence no more of a burst is expected."""
+        least_s, most_s = HOLD_SILENCE_S
+        return least_s if self.period_s is None else min(most_s, max(least_s, self.period_s / 4))
 
     def holds(self, at_s: float) -> bool:
         """Whether what came waits for more that comes at once: a burst follows a gap, or the opening."""

@@ -66,7 +66,7 @@ class SourceGuard:
         self._former: deque[_Source] = deque(maxlen=4)
         self._strangers: deque[_Source] = deque(maxlen=4 * STRANGE)
         self._number = 0
-        self._mixed_until = 0
+        self._mixed_until = -1
 
     @property
     def mixed(self) -> bool:

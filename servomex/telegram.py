@@ -29,8 +29,6 @@ VALUE_SIZE = 6
 HEADER_SIZE = 34
 BLOCK_SIZE = 33
 TAIL_SIZE = 5
-LINE_ENDS = b"\r\n\0"
-"""What may stand between frames: telnet servers make CR NUL of a CR."""
 MAX_JUNK = 1024
 """Bytes that a :class:`FrameSplitter` holds back at most while it looks for a frame."""
 
@@ -98,7 +96,7 @@ def parse_frame(raw: bytes, *, received_at: datetime | None = None, monotonic_ns
     such as ``2..376`` or ``02.376``, is damage.
 
     Args:
-        raw: The frame from its start space to its last ``;``; a line end behind it is ignored.
+        raw: The frame from its start space to its last ``;``; a line end after it is ignored.
         received_at: When its last byte arrived, UTC; now, when left out.
         monotonic_ns: The same on the monotonic clock; now, when left out.
 
@@ -106,7 +104,7 @@ def parse_frame(raw: bytes, *, received_at: datetime | None = None, monotonic_ns
         ServomexChecksumError: The frame is complete and its checksum does not fit.
         ServomexParseError: The frame breaks the format.
     """
-    frame = raw.rstrip(LINE_ENDS)
+    frame = raw.rstrip(b"\r\n\0")
     header = HEADER.match(frame)
     if header is None:
         raise _refuse("no frame header", raw)
@@ -340,7 +338,7 @@ class FrameSplitter:
         piece = bytes(self._buffer[:size])
         del self._buffer[:size]
         self._searched = 0
-        return [piece] if piece.strip(LINE_ENDS) else []
+        return [piece] if piece.replace(b"\r\0", b"").strip(b"\r\n") else []  # telnet sends CR NUL for CR
 
     def _next_piece(self) -> int:
         """Measure the piece at the start of the buffer; 0 when it is not complete yet."""

@@ -22,7 +22,7 @@ from servomex.cli.connection import load
 from servomex.cli.read import Tally
 from servomex.cli.showing import FORMATS, writer_for
 from servomex.enums import ChannelId, ProtocolKind
-from servomex.errors import ServomexConnectionError, ServomexError, ServomexTimeoutError
+from servomex.errors import ServomexConnectionError, ServomexError, ServomexProtocolError, ServomexTimeoutError
 from servomex.models import Frame
 from servomex.registers import REGISTERS, Span
 
@@ -145,6 +145,8 @@ def _broadcasts(
             if line.ended:
                 reader.stop()  # what it has read is in the queue then
                 ended = True
+        except ServomexProtocolError as error:  # counted as a dropped frame
+            note(f"Dropped: {error}")
         except ServomexError as error:
             _failed(tally, error)
 
