@@ -54,7 +54,7 @@ class Intake:
         self._guard = SourceGuard(self._lateness)
         self._batch: list[Arrived | ServomexParseError] = []
         self._held_since_s = 0.0
-        self._newest_ns = 0
+        self._newest_ns = -1
         self._warned_repeated = self._warned_standing = False
 
     @property

@@ -141,7 +141,7 @@ class Lateness:
     def _held_up(self, batch: Sequence[Arrived]) -> list[float]:
         """By the number of broadcasts: those of a burst follow the last one at intervals of a period at least."""
         last, period_s = self._last, self.cadence.shortest_s
-        if last is None or not period_s:
+        if last is None or not period_s or not batch:
             return [0.0] * len(batch)
         since_s = last.at_s - self._last_delay_s
         still = self._last_delay_s > 0 and batch[0].at_s - last.at_s < period_s / 2
