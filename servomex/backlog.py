@@ -2,8 +2,8 @@
 
 from servomex.telegram import HEADER_SIZE, FrameSplitter
 
-SILENCE_S = 0.1
-"""So long a silence ends it, or a third of a period that is shorter."""
+FAST_S = 0.2
+"""Broadcasts that come faster than this leave no time in which nothing comes: a third of a period must do."""
 PACE_S = 2.0
 PACE = 1.05
 """A line that is never silent has no backlog any more when in so long no more came than the line can carry."""
@@ -36,11 +36,11 @@ class Backlog:
             self.lasts, self.size, self._frames, self._splitter = True, 0, 0, FrameSplitter()
         self._window = (now_s, self.size)
 
-    def is_over(self, now_s: float, silence_s: float, period_s: float | None) -> bool:
+    def is_over(self, data: bytes, now_s: float, silence_s: float, period_s: float | None) -> bool:
         """Whether the line was silent for a moment, or is never silent and no faster than it can be."""
         if not self.lasts:
             return False
-        if silence_s >= min(SILENCE_S, SILENCE_S if period_s is None else period_s / 3):
+        if not data or (period_s is not None and period_s < FAST_S and silence_s >= period_s / 3):
             return True
         since_s, size = self._window
         if now_s - since_s < PACE_S:

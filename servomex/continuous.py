@@ -39,6 +39,8 @@ LISTEN_S = 0.1
 """While nothing comes, the thread looks this often whether it is to end."""
 LOCK_WAIT_S = 5.0
 """How long the thread waits for others who talk on the port when it starts."""
+AT_ONCE = 1024
+"""More bytes than this in one read were there already when it began."""
 REPORT_S = 1.0
 """Refused broadcasts are handed on once in half a period at most; once in so long when no period is known."""
 
@@ -222,12 +224,13 @@ class ContinuousReader:
                 continue
             received_at, now = datetime.now(UTC), clock.now()
             stalled, turn_s = now.lasting_s - turn_s > STALL_S, now.lasting_s
-            silence_s, heard_s = now.lasting_s - heard_s, now.lasting_s if data else heard_s
+            silence_s = now.lasting_s - heard_s if len(data) < AT_ONCE else 0.0  # taking more took that time
+            heard_s = now.lasting_s if data else heard_s
             if stalled:
                 self._release()
                 backlog.begin(now.lasting_s)
                 heard_s = now.lasting_s
-            elif backlog.is_over(now.lasting_s, silence_s, self.period_s):
+            elif backlog.is_over(data, now.lasting_s, silence_s, self.period_s):
                 self._end_backlog(backlog)
             elif silence_s >= self._intake.hold_silence_s:
                 self._release()
