@@ -9,6 +9,7 @@ import attrs
 
 from servomex import clock
 from servomex.backlog import Backlog
+from servomex.durations import counted
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import (
     ErrorContext,
@@ -377,12 +378,14 @@ class ContinuousReader:
         return ServomexTimeoutError(self._silence(), context)
 
     def _why_none(self, frame: Frame) -> str:
-        count = self._intake.refused_in_a_row
+        refused, damaged = self._intake.refused_since, self._intake.damaged_since
         if self._intake.is_repeated:
             return REPEATED[0].upper() + REPEATED[1:]
-        if count:
-            came = "1 damaged broadcast came" if count == 1 else f"{count} damaged broadcasts came"
-            return f"{came} since (last: {self.last_reason}): check the cable and the settings"
+        if damaged:
+            came = counted(damaged, "damaged broadcast")
+            return f"{came} came since (last: {self.last_reason}): check the cable and the settings"
+        if refused:
+            return f"{counted(refused, 'broadcast')} came since and had to be refused (last: {self.last_reason})"
         if frame.delayed_s:
             late = f"It came up to {frame.delayed_s:.1f} s late"
             return f"{late}: check the network and the serial server, which hold up broadcasts"

@@ -41,13 +41,14 @@ class Intake:
     Attributes:
         dropped: Broadcasts that were damaged or refused.
         last_reason: Why the last one was; empty when none was.
-        refused_in_a_row: How many there were since the last good one.
+        refused_since: How many there were since the last good one.
+        damaged_since: How many of those were damaged.
     """
 
     def __init__(self, port: str, *, live: bool = True) -> None:
         self.dropped = 0
         self.last_reason = ""
-        self.refused_in_a_row = 0
+        self.refused_since = self.damaged_since = 0
         self._port = port
         self._live = live
         self._lateness = Lateness()
@@ -116,6 +117,7 @@ class Intake:
 
     def _checked(self, item: Arrived | ServomexError, *, alone: bool) -> Arrived | ServomexError:
         if not isinstance(item, Arrived):
+            self.damaged_since += 1
             return item
         why = self._guard.refusal(item, alone=alone and self._live)
         if not why:
@@ -124,7 +126,7 @@ class Intake:
 
     def _refused(self, error: ServomexError) -> ServomexError:
         self.dropped += 1
-        self.refused_in_a_row += 1
+        self.refused_since += 1
         self.last_reason = error.message
         return error
 
@@ -132,7 +134,7 @@ class Intake:
         self._warn()
         if self.is_repeated:
             return self._refused(ServomexProtocolError(REPEATED))
-        self.refused_in_a_row = 0
+        self.refused_since = self.damaged_since = 0
         delay_ns = round(1e9 * delay_s)
         if self._newest_ns >= item.frame.monotonic_ns - delay_ns:  # it was sent after the one before
             delay_ns = item.frame.monotonic_ns - self._newest_ns - 1
