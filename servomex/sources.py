@@ -31,7 +31,7 @@ class _Source:
 
     Attributes:
         configuration: Its channels.
-        ahead_s: How far this computer's clock is ahead of the analyser's; ``None`` when it shows no time.
+        ahead_s: How far this computer's clock is ahead of the analyser's; ``None`` when that does not matter.
         number: Of the broadcast.
     """
 
@@ -124,9 +124,10 @@ class SourceGuard:
         if len(like) == STRANGE and number - like[0] <= FRAMES:
             self._mixed_until = self._number + max(QUIET_FRAMES, number - like[0])
 
-    @staticmethod
-    def _source(item: Arrived, number: int) -> _Source:
-        return _Source(configuration_of(item), item.ahead_s, number)
+    def _source(self, item: Arrived, number: int) -> _Source:
+        """Return what shows the source: its clock only where its configuration is the one that is believed."""
+        configuration = configuration_of(item)
+        return _Source(configuration, item.ahead_s if configuration == self._believed else None, number)
 
 
 def configuration_of(item: Arrived) -> Configuration:

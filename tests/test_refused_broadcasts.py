@@ -140,12 +140,12 @@ def test_two_analysers_on_a_line_are_an_error_for_every_call(
 ) -> None:
     given: list[Frame | ServomexError] = []
     with analyzer.subscribe(given.append):
-        port.emit(*((Sender(), other)[second % 2].at(second) for second in range(16)), every=0.1)
+        port.emit(*((Sender(), other)[number % 2].at(0.1 * number) for number in range(24)), every=0.1)
         wait_until(lambda: any("two analysers broadcast" in str(item) for item in given))
         for call in (analyzer.poll, analyzer.read_all, analyzer.analyser_status):
             with pytest.raises(ServomexProtocolError, match="connect one analyser to a port"):
                 call()
-        port.emit(*(Sender().at(second) for second in range(20, 45)), every=0.05)
+        port.emit(*(Sender().at(5 + 0.1 * number) for number in range(40)), every=0.1)
         before = len(given)
         wait_until(lambda: any(isinstance(item, Frame) for item in given[before:]))
         assert analyzer.poll(max_age=60)["I1"].name == "Oxygen"
