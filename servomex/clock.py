@@ -42,6 +42,14 @@ class _Sleep(NamedTuple):
     before_ns: int
 
 
+class _Sleeps(NamedTuple):
+    """All that is remembered: replaced as a whole, so that it can be read without a lock."""
+
+    slept_ns: int
+    latest: tuple[_Sleep, ...] = ()
+    forgotten: bool = False
+
+
 class SleepLog:
     """Notices sleeps, and remembers the latest of them. Any thread may use it.
 
@@ -52,21 +60,20 @@ class SleepLog:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._lock = threading.Lock()
-        self._first_ns = self._slept_ns = max(source()[1] for _ in range(5))  # a pause between two clocks is none
-        self._sleeps: tuple[_Sleep, ...] = ()
-        self._forgotten = False
+        self._first_ns = max(source()[1] for _ in range(5))  # a pause between reading two clocks makes it less
+        self._sleeps = _Sleeps(self._first_ns)
 
     def now(self) -> Moment:
         """Return the present moment, and note the sleep since the last look, if there was one."""
         monotonic_ns, slept_ns = self._source()
-        if slept_ns - self._slept_ns > NOTICED_NS:
+        if slept_ns - self._sleeps.slept_ns > NOTICED_NS:
             self._note(monotonic_ns, slept_ns)
-        return Moment(monotonic_ns, (monotonic_ns + self._slept_ns) / 1e9)
+        return Moment(monotonic_ns, (monotonic_ns + self._sleeps.slept_ns) / 1e9)
 
     def slept_s(self) -> float:
         """Return the seconds of sleep since the program began."""
         self.now()
-        return (self._slept_ns - self._first_ns) / 1e9
+        return (self._sleeps.slept_ns - self._first_ns) / 1e9
 
     def age_s(self, monotonic_ns: int) -> float:
         """Return the seconds since a moment of ``time.monotonic_ns()``, sleep included.
@@ -74,10 +81,9 @@ class SleepLog:
         When it is not certain that a sleep came before that moment, it counts.
         """
         now_ns = self.now().monotonic_ns
-        with self._lock:
-            slept_ns, sleeps, forgotten = self._slept_ns, self._sleeps, self._forgotten
+        slept_ns, latest, forgotten = self._sleeps
         before_ns = slept_ns
-        for sleep in reversed(sleeps):
+        for sleep in reversed(latest):
             if monotonic_ns >= sleep.noticed_ns:
                 break
             before_ns = sleep.before_ns
@@ -87,11 +93,10 @@ class SleepLog:
 
     def _note(self, monotonic_ns: int, slept_ns: int) -> None:
         with self._lock:
-            if slept_ns - self._slept_ns > NOTICED_NS:  # else another thread has noted it
-                self._sleeps = (*self._sleeps, _Sleep(monotonic_ns, self._slept_ns))
-                self._forgotten = self._forgotten or len(self._sleeps) > KEPT
-                self._sleeps = self._sleeps[-KEPT:]
-                self._slept_ns = slept_ns
+            before_ns, latest, forgotten = self._sleeps
+            if slept_ns - before_ns > NOTICED_NS:  # else another thread has noted it
+                latest = (*latest, _Sleep(monotonic_ns, before_ns))
+                self._sleeps = _Sleeps(slept_ns, latest[-KEPT:], forgotten or len(latest) > KEPT)
 
 
 class Awake:
