@@ -3,7 +3,7 @@
 from servomex.telegram import HEADER_SIZE, FrameSplitter
 
 FAST_S = 0.2
-"""Broadcasts that come faster than this leave no time in which nothing comes: a third of a period must do."""
+"""Faster broadcasts leave no time in which nothing comes: a third of the period must do, or of this if unknown."""
 PACE_S = 2.0
 PACE = 1.05
 """A line that is never silent has no backlog any more when in so long no more came than the line can carry."""
@@ -40,7 +40,8 @@ class Backlog:
         """Whether the line was silent for a moment, or is never silent and no faster than it can be."""
         if not self.lasts:
             return False
-        if not data or (period_s is not None and period_s < FAST_S and silence_s >= period_s / 3):
+        fast = period_s is None or period_s < FAST_S
+        if not data or (fast and silence_s >= (period_s or FAST_S) / 3):
             return True
         since_s, size = self._window
         if now_s - since_s < PACE_S:

@@ -215,7 +215,7 @@ class ContinuousReader:
                 if self.link.generation != generation:
                     generation = self.link.generation
                     self._restart()
-                data = self.link.read(time.monotonic() + (READ_TICK_S if self._intake.waiting else LISTEN_S))
+                data = self._next_data(stopping)
             except ServomexError as error:
                 self._release()
                 self._fail(error)
@@ -233,8 +233,6 @@ class ContinuousReader:
                 heard_s = now.lasting_s
             elif backlog.is_over(data, now.lasting_s, silence_s, self.period_s):
                 self._end_backlog(backlog)
-            elif silence_s >= self._intake.hold_silence_s:
-                self._release()
             if backlog.lasts:
                 backlog.drop(data)
             elif data:
@@ -242,6 +240,18 @@ class ContinuousReader:
                 if not self._intake.holds(now.lasting_s):
                     self._release()
         self._release()
+
+    def _next_data(self, stopping: threading.Event) -> bytes:
+        """Wait for data; while a broadcast is held only as long as the rest of its burst may take."""
+        if not self._intake.waiting:
+            return self.link.read(time.monotonic() + LISTEN_S)
+        data = self.link.read_waiting()
+        if not data:
+            stopping.wait(self._intake.hold_silence_s)
+            data = self.link.read_waiting()
+        if not data:
+            self._release()
+        return data
 
     def _wait_to_retry(self, stopping: threading.Event) -> bool:
         """Wait for the end of the pause between two tries; ``False`` when the port was closed meanwhile."""

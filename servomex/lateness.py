@@ -117,9 +117,14 @@ class Lateness:
     def is_ahead(self, item: Arrived) -> bool:
         """Whether the analyser's clock is further than it can be, had it run on as before."""
         ahead_s, gap_s = item.ahead_s, self.gap_s(item.at_s)
-        if ahead_s is None or gap_s is None or self._line is None or not self._line.trusted:
+        if ahead_s is None or gap_s is None or self._line is None or not self.clock_is_trusted:
             return False
         return ahead_s < self._line.base_s() - RESOLUTION_S - DRIFT * gap_s
+
+    @property
+    def clock_is_trusted(self) -> bool:
+        """Whether the analyser's clock has run like this computer's for a while."""
+        return self._line is not None and self._line.trusted
 
     def restart_clock(self) -> None:
         """Forget how the analyser's clock ran: it was set, or cannot be relied on."""

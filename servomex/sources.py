@@ -111,7 +111,8 @@ class SourceGuard:
 
     def _switch(self, item: Arrived) -> None:
         """Believe another source. One that was believed before is a stranger that is back."""
-        if self._last is not None:
+        changed = self._believed != configuration_of(item)
+        if self._last is not None and (changed or self._lateness.clock_is_trusted):
             self._former.append(self._source(self._last, self._number))
         if any(self._source(item, self._number).is_like(former) for former in self._former):
             self._note_stranger(item, self._number)

@@ -104,7 +104,7 @@ def parse_frame(raw: bytes, *, received_at: datetime | None = None, monotonic_ns
         ServomexChecksumError: The frame is complete and its checksum does not fit.
         ServomexParseError: The frame breaks the format.
     """
-    frame = raw.rstrip(b"\r\n\0")
+    frame = raw.rstrip(b"\r\n")
     header = HEADER.match(frame)
     if header is None:
         raise _refuse("no frame header", raw)

@@ -47,7 +47,7 @@ class _Refused(Exception):  # noqa: N818 (it never leaves this module)
 def broadcast(raw: bytes) -> Broadcast | None:
     """Read one frame, its line end aside; ``None`` when it breaks the format in any place."""
     try:
-        return _broadcast(raw.rstrip(b"\r\n\0"))
+        return _broadcast(raw.rstrip(b"\r\n"))
     except _Refused:
         return None
 
