@@ -1,6 +1,5 @@
 """Acquisition: the thread that takes readings at fixed moments, or each broadcast, and hands them on in order."""
 
-import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -15,7 +14,6 @@ from servomex.durations import MS, counted
 from servomex.enums import OverflowPolicy, ProtocolKind
 from servomex.errors import (
     ErrorContext,
-    ServomexChannelError,
     ServomexConfigurationError,
     ServomexConnectionError,
     ServomexError,
@@ -49,6 +47,7 @@ class AcquisitionSummary:
         emitted: Readings that were handed on.
         errors: Readings that failed, of several analysers at least one; each was handed on with its error.
         late: Moments that passed while the reading before them still went on; there is no reading of them.
+        delayed: Broadcasts among the readings that came late: their times are moved back by the delay.
         repeated: Moments at which there was nothing newer than at the one before.
         dropped: Readings that were given up because nobody took them in time.
         unwritten: Samples that were handed on and that a sink could not write, counted for each sink.
@@ -61,6 +60,7 @@ class AcquisitionSummary:
     emitted: int = 0
     errors: int = 0
     late: int = 0
+    delayed: int = 0
     repeated: int = 0
     dropped: int = 0
     unwritten: int = 0
@@ -80,10 +80,11 @@ class AcquisitionSummary:
     @property
     def counts(self) -> str:
         """The counts in words: the beginning of the text form."""
+        delayed = f", {self.delayed} delayed on the way" if self.delayed else ""
         unwritten = f", {counted(self.unwritten, 'row')} not written" if self.unwritten else ""
         return (
             f"{counted(self.emitted, 'reading')}, {self.errors} failed, {self.late} late, {self.dropped} dropped, "
-            f"{counted(self.disconnects, 'disconnect')}{unwritten}"
+            f"{counted(self.disconnects, 'disconnect')}{delayed}{unwritten}"
         )
 
     @property
@@ -368,8 +369,18 @@ class Acquisition(ProcessBound, Generic[T]):
             source.release()
             self._count_missed(source.frames)
             while len(source.frames) and not self._is_enough():  # what has come is part of it
-                with contextlib.suppress(ServomexError):
-                    self._hand_on(source.taken(source.frames.get(0)), stopping, failed=False)
+                self._hand_on_last(stopping, source)
+
+    def _hand_on_last(self, stopping: threading.Event, source: Broadcasts[T]) -> None:
+        try:
+            frame = source.frames.get(0)
+        except (ServomexConnectionError, ServomexTimeoutError):
+            return  # it ends anyhow
+        except ServomexError as error:
+            self._hand_on(self._feed.failed(error), stopping, failed=True)
+        else:
+            self.summary.delayed += frame.delayed_s > 0
+            self._hand_on(source.taken(frame), stopping, failed=False)
 
     def _take_broadcasts(self, stopping: threading.Event, source: Broadcasts[T]) -> None:
         begun = heard = time.monotonic()
@@ -385,11 +396,12 @@ class Acquisition(ProcessBound, Generic[T]):
                     raise
                 heard = time.monotonic()
                 self._hand_on_failure(error, stopping)
-            except ServomexChannelError as error:
+            except ServomexError as error:  # a broadcast that was refused, or a channel that is missing
                 heard = time.monotonic()
                 self._hand_on_failure(error, stopping)
             else:
                 heard, self._lost = time.monotonic(), False
+                self.summary.delayed += frame.delayed_s > 0
                 self._hand_on(source.taken(frame), stopping, failed=False)
             self._count_missed(source.frames)
 

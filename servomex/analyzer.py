@@ -9,7 +9,7 @@ import attrs
 from servomex import calibration, calibration_stop
 from servomex.calibration_report import CalibrationProgress, CalibrationReport, OnProgress, progress_of
 from servomex.clock import time
-from servomex.continuous import FRESH_S, PERIODS_FRESH, ContinuousReader
+from servomex.continuous import ContinuousReader
 from servomex.enums import Capability, ChannelId, OverflowPolicy, ProtocolKind, StreamMode, channel_set
 from servomex.errors import (
     ErrorContext,
@@ -20,6 +20,7 @@ from servomex.errors import (
     ServomexValidationError,
 )
 from servomex.exits import at_exit
+from servomex.intake import FRESH_S, PERIODS_FRESH
 from servomex.link import SerialLink
 from servomex.models import AnalyserStatus, ChannelInfo, ChannelStatus, DeviceInfo, Frame, Reading, Sample
 from servomex.process import ProcessBound

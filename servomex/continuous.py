@@ -1,11 +1,15 @@
 """ContinuousReader: the thread that turns broadcasts into frames, and the newest of them for everybody."""
 
 import threading
-from collections import deque
 from datetime import UTC, datetime
 
+import attrs
+
+from servomex import awake
+from servomex.backlog import Backlog
 from servomex.channelset import ChannelSet
 from servomex.clock import time
+from servomex.durations import counted
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import (
     ErrorContext,
@@ -14,10 +18,12 @@ from servomex.errors import (
     ServomexConnectionError,
     ServomexError,
     ServomexParseError,
+    ServomexProtocolError,
     ServomexStaleError,
     ServomexTimeoutError,
     ServomexTransportError,
 )
+from servomex.intake import REPEATED, Intake
 from servomex.link import SerialLink
 from servomex.lock import Changes
 from servomex.logs import package_log
@@ -25,46 +31,22 @@ from servomex.models import Frame
 from servomex.ports import READ_TICK_S
 from servomex.process import ProcessBound, let_go_after_fork
 from servomex.queues import FrameQueue
+from servomex.sources import TWO_SOURCES
 from servomex.telegram import HEADER_SIZE, FrameSplitter, parse_frame
 from servomex.worker import Worker
 
 _log = package_log("servomex")
 
-PERIODS_FRESH = 2.5
-"""A frame is current for this many broadcast periods."""
-FRESH_S = 10.0
-"""How long a frame is current as long as the period is not known."""
-PERIOD_WINDOW = 3
-BURST_S = 0.02
-"""Frames closer than this came out of a buffer together and tell nothing about the period."""
 STALL_S = 1.0
 """When the thread did not run for so long, what waited in the port is of unknown age and is dropped."""
-BACKLOG_S = 1.0
-"""After such a stall, input is dropped for so long, or until the line has been silent for a moment."""
 LISTEN_S = 0.1
 """While nothing comes, the thread looks this often whether it is to end."""
 LOCK_WAIT_S = 5.0
 """How long the thread waits for others who talk on the port when it starts."""
-
-_Configuration = tuple[tuple[tuple[ChannelId, str | None, str], ...], bool]
-"""Channels with their names and units, and whether the clock shows no time."""
-
-
-class _Turn:
-    """How long ago the loop came by last. While a computer sleeps, its monotonic clock may stand still."""
-
-    def __init__(self) -> None:
-        self._monotonic, self._wall = time.monotonic(), _wall_s()
-
-    def next_after(self) -> float:
-        """Give the seconds since the last turn, by whichever clock saw more of them, and begin the next."""
-        monotonic, wall = self._monotonic, self._wall
-        self._monotonic, self._wall = time.monotonic(), _wall_s()
-        return max(self._monotonic - monotonic, self._wall - wall)
-
-
-def _wall_s() -> float:
-    return time.time()
+AT_ONCE = 1024
+"""More bytes than this in one read were there already when it began."""
+REPORT_S = 1.0
+"""Refused broadcasts are handed on once in half a period at most; once in so long when no period is known."""
 
 
 class ContinuousReader(ProcessBound):
@@ -72,44 +54,48 @@ class ContinuousReader(ProcessBound):
 
     The thread holds the link's lock from :meth:`start` to :meth:`stop`. It reopens a lost port by itself. A
     damaged frame is dropped and counted. Since the frame's checksum is weak, a change of names, units or channels
-    is believed only when two frames in a row agree on it; the first of them is dropped.
+    is believed only when two frames in a row agree on it; the first of them is dropped. A frame that was held up
+    on its way is dated back by as much as it may be late, see :attr:`Frame.delayed_s`.
 
     Args:
         link: The port. It is opened and closed by its owner, not here.
         channels: Channels to keep; all when ``None``.
         first: A frame that was received before the thread started.
+        live: Whether the analyser sends now. What is played again from a recording is not judged by its times.
 
     Attributes:
-        dropped_frames: Frames that were damaged, or held back because their configuration was not confirmed.
         discarded_bytes: Bytes that were part of no good frame.
-        last_reason: Why the last one was dropped; empty when none was.
     """
 
     def __init__(
-        self, link: SerialLink, *, channels: frozenset[ChannelId] | None = None, first: Frame | None = None
+        self,
+        link: SerialLink,
+        *,
+        channels: frozenset[ChannelId] | None = None,
+        first: Frame | None = None,
+        live: bool = True,
     ) -> None:
         self.link = link
-        self.dropped_frames = 0
         self.discarded_bytes = 0
-        self.last_reason = ""
         self._selected = channels
         self._known = ChannelSet(channels)
         self._splitter = FrameSplitter()
         self._joined = False
-        self._configuration: _Configuration | None = None
-        self._unconfirmed: _Configuration | None = None
+        self._intake = Intake(link.port, live=live)
         self._changes = Changes()
         self._latest: Frame | None = None
         self._count = 0
         self._error: ServomexError | None = None
-        self._previous_ns: int | None = None
-        self._intervals: deque[float] = deque(maxlen=PERIOD_WINDOW)
         self._queues: list[FrameQueue] = []
         self._ended = False
         self._fresh_from = 0
+        self._waited = 0
+        self._unreported = 0
+        self._next_report = 0.0
         self._worker = Worker(f"servomex-continuous {link.port}", self._run, self._die)
         if first is not None:
-            self._accept(first.populated())
+            self._intake.add(first.populated(), awake.now().lasting_s - first.age_s)
+            self._release()
         let_go_after_fork(self)
 
     def start(self) -> None:
@@ -146,42 +132,53 @@ class ContinuousReader(ProcessBound):
         return self._latest
 
     @property
+    def dropped_frames(self) -> int:
+        """Frames that were damaged, refused, or held back because what they changed was not confirmed."""
+        return self._intake.dropped + self._waited
+
+    @property
+    def last_reason(self) -> str:
+        """Why the last one was dropped; empty when none was."""
+        return self._intake.last_reason
+
+    @property
     def period_s(self) -> float | None:
-        """Seconds between broadcasts, as observed: the median of the last three; ``None`` before the second."""
-        with self._changes.mutex:
-            return sorted(self._intervals)[(len(self._intervals) - 1) // 2] if self._intervals else None
+        """Seconds between broadcasts, as observed, see :class:`Cadence`; ``None`` before the second."""
+        return self._intake.period_s
 
     @property
     def fresh_s(self) -> float:
         """How long a frame is taken for current: 2.5 periods, or 10 s before a period is known."""
-        period_s = self.period_s
-        return FRESH_S if period_s is None else PERIODS_FRESH * period_s
+        return self._intake.fresh_s
 
     def read_frame(self, deadline: float, *, max_age: float | None = None, wait_fresh: bool = False) -> Frame:
-        """Give the newest frame while it is younger than ``max_age``, else wait for a new one.
+        """Return the newest frame while it is younger than ``max_age``, else wait for a new one.
 
         Args:
             deadline: When to give up, on ``time.monotonic()``.
             max_age: Seconds; 2.5 observed periods, or 10 s before a period is known, when ``None``.
-            wait_fresh: Give only a frame that arrives after the call.
+            wait_fresh: Return only a frame that was sent after the call.
 
         Raises:
             ServomexStaleError: No new frame came; it carries the last one and its age.
             ServomexTimeoutError: No frame ever came.
+            ServomexProtocolError: Two analysers broadcast on the line.
             ServomexConnectionError: The port is closed or lost.
         """
         self.check_process()
         started = time.monotonic()
         limit_s = self.fresh_s if max_age is None else max_age
-        seen: int | None = None
+        called = awake.now().monotonic_ns
         while True:
             with self._changes.mutex:
                 if self._error is not None:
                     raise type(self._error)(self._error.message, self._error.context)
-                frame = self._latest
-                seen = self._count if seen is None else seen
-                current = not wait_fresh and self._count > self._fresh_from and frame and frame.age_s <= limit_s
-                if frame is not None and (self._count > seen or current):
+                frame, usable = self._latest, self._count > self._fresh_from
+                if (
+                    frame is not None
+                    and usable
+                    and (_came_since(called, frame) or (not wait_fresh and frame.age_s <= limit_s))
+                ):
                     return frame
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
@@ -216,37 +213,58 @@ class ContinuousReader(ProcessBound):
                 self.link.discard_input()
                 self._receive(stopping)
         except ServomexError as error:
+            self._release()
             self._fail(error)
         finally:
             self.link.has_reader = False
             self._end_queues()
 
     def _receive(self, stopping: threading.Event) -> None:
-        generation = self.link.generation
-        turn, dropping_until = _Turn(), 0.0
+        generation, backlog = self.link.generation, Backlog(self.link.settings.char_time_s)
+        turn_s = heard_s = awake.now().lasting_s
         while not stopping.is_set():
             try:
                 self.link.ensure_open(time.monotonic() + READ_TICK_S)
                 if self.link.generation != generation:
                     generation = self.link.generation
                     self._restart()
-                data = self.link.read(time.monotonic() + LISTEN_S)
+                data = self._next_data(stopping)
             except ServomexError as error:
+                self._release()
                 self._fail(error)
                 if self.link.is_closed or not self._wait_to_retry(stopping):
                     return  # whoever closes the port waits for its lock
-                turn = _Turn()
+                turn_s = awake.now().lasting_s
                 continue
-            if turn.next_after() > STALL_S:
-                dropping_until = time.monotonic() + BACKLOG_S
-                self._fresh_from = self._count
-            if not data:
-                dropping_until = 0.0
-            elif time.monotonic() < dropping_until:
-                self._splitter.flush()
-                self._drop(data, f"it waited while this program did not run for more than {STALL_S:g} s")
-            else:
-                self._take(data)
+            received_at, now = datetime.now(UTC), awake.now()
+            stalled, turn_s = now.lasting_s - turn_s > STALL_S, now.lasting_s
+            silence_s = now.lasting_s - heard_s if len(data) < AT_ONCE else 0.0  # taking more took that time
+            heard_s = now.lasting_s if data else heard_s
+            if stalled:
+                self._release()
+                backlog.begin(now.lasting_s)
+                heard_s = now.lasting_s
+            elif backlog.is_over(data, now.lasting_s, silence_s, self.period_s):
+                self._end_backlog(backlog)
+            if backlog.lasts:
+                backlog.drop(data)
+            elif data:
+                self._take(data, received_at, now)
+                if not self._intake.holds(now.lasting_s):
+                    self._release()
+        self._release()
+
+    def _next_data(self, stopping: threading.Event) -> bytes:
+        """Wait for data; while a broadcast is held only as long as the rest of its burst may take."""
+        if not self._intake.waiting:
+            return self.link.read(time.monotonic() + LISTEN_S)
+        data = self.link.read_waiting()
+        if not data:
+            stopping.wait(self._intake.hold_silence_s)
+            data = self.link.read_waiting()
+        if not data:
+            self._release()
+        return data
 
     def _wait_to_retry(self, stopping: threading.Event) -> bool:
         """Wait for the end of the pause between two tries; ``False`` when the port was closed meanwhile."""
@@ -263,52 +281,55 @@ class ContinuousReader(ProcessBound):
         for queue in queues:
             queue.close()
 
-    def _take(self, data: bytes) -> None:
-        received_at, received_ns = datetime.now(UTC), time.monotonic_ns()
+    def _take(self, data: bytes, received_at: datetime, now: awake.Moment) -> None:
         for piece in self._splitter.feed(data):
             try:
-                frame = parse_frame(piece, received_at=received_at, monotonic_ns=received_ns).populated()
+                frame = parse_frame(piece, received_at=received_at, monotonic_ns=now.monotonic_ns).populated()
             except ServomexParseError as error:
-                self._drop(piece, error.message)
+                self._note_damage(piece, error, now.lasting_s)
             else:
-                self._confirm(frame)
+                self._intake.add(frame, now.lasting_s)
             self._joined = True
 
-    def _drop(self, piece: bytes, reason: str) -> None:
+    def _note_damage(self, piece: bytes, error: ServomexParseError, at_s: float) -> None:
         """Count damage. What was cut off by joining in the middle of a frame is not the line's fault."""
         self.discarded_bytes += len(piece)
         if self._joined and (len(piece) >= HEADER_SIZE or piece.endswith(b"\n")):
-            self._count_dropped(reason)
+            self._intake.add(error, at_s)
 
-    def _count_dropped(self, reason: str) -> None:
-        self.dropped_frames += 1
-        self.last_reason = reason
-        _log.info("%s: frame dropped: %s", self.link.port, reason)
+    def _end_backlog(self, backlog: Backlog) -> None:
+        """Report what was dropped of what waited while this program stood still."""
+        frames, self._joined = backlog.end(), False
+        self._splitter.flush()
+        self.discarded_bytes += backlog.size
+        if not backlog.size:
+            return
+        self._waited += frames
+        error = ServomexTransportError(
+            f"this program did not run for more than {STALL_S:g} s: {frames} broadcasts that waited meanwhile "
+            "were dropped, since their age is not known",
+            self._context(),
+        )
+        _log.warning("%s", error)
+        self._hand_on(error, frames)
 
-    def _confirm(self, frame: Frame) -> None:
-        """Accept a frame, unless it changes the configuration and the one before did not say the same."""
-        channels = tuple((item.channel, item.name, item.unit_text) for item in frame)
-        configuration = (channels, frame.analyser.clock is None)
-        if self._configuration in (None, configuration) or self._unconfirmed == configuration:
-            self._configuration, self._unconfirmed = configuration, None
-            self._accept(frame)
-        else:
-            self._unconfirmed = configuration
-            self._count_dropped("names, units or channels changed, and no second frame has confirmed it yet")
+    def _release(self) -> None:
+        """Hand on what was taken in."""
+        for item in self._intake.release():
+            if isinstance(item, Frame):
+                self._accept(item)
+            else:
+                self._refuse(item)
 
     def _accept(self, frame: Frame) -> None:
         try:
             self._known.check(frame, self._context(), confirmed=True)
         except ServomexChannelError as error:
-            self._refuse(error)
+            self._withhold(error)
             return
         if self._selected is not None:
             frame = frame.only(self._selected)
         with self._changes.mutex:
-            interval_s = (frame.monotonic_ns - self._previous_ns) / 1e9 if self._previous_ns else 0.0
-            if interval_s > BURST_S:
-                self._intervals.append(interval_s)
-            self._previous_ns = frame.monotonic_ns
             self._latest = frame
             self._count += 1
             self._error = None
@@ -318,15 +339,45 @@ class ContinuousReader(ProcessBound):
             queue.put(frame)
 
     def _refuse(self, error: ServomexError) -> None:
-        """Hand on an error in the place of a frame."""
+        """Hand on that a broadcast was refused, but not more often than broadcasts come: noise is no flood."""
+        _log.info("%s: frame dropped: %s", self.link.port, error.message)
+        if self._intake.is_mixed:
+            self._note_mixture()
+        now = time.monotonic()
+        if now < self._next_report:
+            self._unreported += 1
+            return
+        period_s = self.period_s
+        self._next_report = now + (REPORT_S if period_s is None else period_s / 2)
+        more = f" ({self._unreported} more were refused since the last report)" if self._unreported else ""
+        self._unreported = 0
+        context = attrs.evolve(self._context(), response=error.context.response)
+        self._hand_on(type(error)(error.message + more, context))
+
+    def _withhold(self, error: ServomexError) -> None:
+        """Let every call fail until a frame comes that holds the channels it should."""
         with self._changes.mutex:
             first, self._error = self._error is None, error
             self._changes.announce()
-            queues = list(self._queues)
+        self._hand_on(error)
         if first:
             _log.warning("%s", error)
+
+    def _note_mixture(self) -> None:
+        """Let every call fail as long as two analysers broadcast in turn."""
+        with self._changes.mutex:
+            first = self._error is None
+            self._error = self._error or ServomexProtocolError(TWO_SOURCES, self._context())
+            self._changes.announce()
+        if first:
+            _log.warning("%s", self._error)
+
+    def _hand_on(self, error: ServomexError, dropped: int = 0) -> None:
+        with self._changes.mutex:
+            queues = list(self._queues)
         for queue in queues:
             queue.put(error)
+            queue.count_dropped(dropped)
 
     def _restart(self) -> None:
         """Begin anew on a port that was reopened: what was half received is gone."""
@@ -335,12 +386,11 @@ class ContinuousReader(ProcessBound):
         self._joined = False
         with self._changes.mutex:
             self._error = None
-            self._previous_ns = None
             self._fresh_from = self._count  # what came before the loss may be old, however young it looks
 
     def _fail(self, error: ServomexError) -> None:
         with self._changes.mutex:
-            first = self._error is None
+            first = self._error is None or isinstance(self._error, ServomexProtocolError)
             self._error = error
             self._changes.announce()
             queues = list(self._queues) if first else []
@@ -359,14 +409,24 @@ class ContinuousReader(ProcessBound):
     def _missing(self, frame: Frame | None, elapsed_s: float) -> ServomexTimeoutError:
         context = self._context(elapsed_s)
         if frame is not None:
-            return ServomexStaleError(
-                f"no new broadcast: the last frame is {frame.age_s:.1f} s old. Check that the analyser is on, "
-                "its frame frequency, and the cable",
-                context,
-                frame=frame,
-                age_s=frame.age_s,
-            )
+            age_s = frame.age_s
+            message = f"no new broadcast: the last frame is {age_s:.1f} s old. {self._why_none(frame)}"
+            return ServomexStaleError(message, context, frame=frame, age_s=age_s)
         return ServomexTimeoutError(self._silence(), context)
+
+    def _why_none(self, frame: Frame) -> str:
+        refused, damaged = self._intake.refused_since, self._intake.damaged_since
+        if self._intake.is_repeated:
+            return REPEATED[0].upper() + REPEATED[1:]
+        if damaged:
+            came = counted(damaged, "damaged broadcast")
+            return f"{came} came since (last: {self.last_reason}): check the cable and the settings"
+        if refused:
+            return f"{counted(refused, 'broadcast')} came since and had to be refused (last: {self.last_reason})"
+        if frame.delayed_s:
+            late = f"It came up to {frame.delayed_s:.1f} s late"
+            return f"{late}: check the network and the serial server, which hold up broadcasts"
+        return "Check that the analyser is on, its frame frequency, and the cable"
 
     def _silence(self) -> str:
         if self.discarded_bytes or self._splitter.pending:
@@ -383,3 +443,9 @@ class ContinuousReader(ProcessBound):
 
     def _context(self, elapsed_s: float | None = None) -> ErrorContext:
         return ErrorContext(self.link.port, ProtocolKind.CONTINUOUS_ASCII, elapsed_s=elapsed_s)
+
+
+def _came_since(called_ns: int, frame: Frame) -> bool:
+    """Whether a frame was sent after a call began, and the computer has not slept since."""
+    age_s = frame.age_s
+    return frame.monotonic_ns >= called_ns and age_s <= (time.monotonic_ns() - frame.monotonic_ns) / 1e9

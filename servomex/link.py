@@ -345,6 +345,14 @@ class SerialLink(ProcessBound):
             raise ServomexConnectionError("the port was closed", self._context())
         return bytes(data)
 
+    def read_waiting(self) -> bytes:
+        """Return the bytes that are there, without waiting for any.
+
+        Raises:
+            ServomexConnectionError: The port is closed or was unplugged.
+        """
+        return self._drain()
+
     def settle(self, silence_s: float, deadline: float) -> tuple[bytes, bool]:
         """Read and drop until the line has been silent for a while, counted from the last byte either way.
 

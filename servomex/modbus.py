@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import attrs
 
 from servomex import identity, registers
+from servomex.awake import Awake
 from servomex.channelset import ChannelSet
 from servomex.clock import time
 from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
@@ -106,6 +107,7 @@ class ModbusClient:
         """Read all channels and their states, and the analyser's: one sweep."""
         with self.link.conversation(deadline):
             while True:
+                awake = Awake()
                 channels = self._channels_to_read()
                 sweep = Sweep(channels, self._value_queries(channels), self.exchange.repeats)
                 try:
@@ -116,7 +118,7 @@ class ModbusClient:
                         self._recognise_refusing(sweep, deadline)
                         raise
                     continue
-                if self._is_complete(sweep) and self.exchange.conclude(deadline):
+                if self._is_complete(sweep) and self._concluded(awake, deadline):
                     return self._frame(sweep, deadline)
 
     def _next_query(self, sweep: Sweep, deadline: float) -> Query | None:
@@ -140,10 +142,11 @@ class ModbusClient:
         with self.link.conversation(deadline):
             block = self._block_to_read(channel)
             while True:
+                awake = Awake()
                 values = self._registers_of(block, deadline)
                 states = self._states_to_read(channel)
                 bits = self.exchange.ask(Query(READ_INPUTS, states), deadline).bits
-                if self.exchange.conclude(deadline):
+                if self._concluded(awake, deadline):
                     break
             received_at, monotonic_ns = datetime.now(UTC), time.monotonic_ns()
         reading = registers.decode_channel(
@@ -173,8 +176,9 @@ class ModbusClient:
         with self.link.conversation(deadline):
             span = self._states_to_read(channel)
             while True:
+                awake = Awake()
                 bits = self.exchange.ask(Query(READ_INPUTS, span), deadline).bits
-                if self.exchange.conclude(deadline):
+                if self._concluded(awake, deadline):
                     break
         return registers.decode_state(channel, registers.part_of(span, bits, registers.STATES[channel]))
 
@@ -182,7 +186,7 @@ class ModbusClient:
         """Read the analyser's state only."""
         with self.link.conversation(deadline):
             while True:
-                bits: dict[int, bool] = {}
+                awake, bits = Awake(), dict[int, bool]()
                 for query in self._analyser_queries():
                     try:
                         reply = self.exchange.ask(query, deadline)
@@ -192,7 +196,7 @@ class ModbusClient:
                         break
                     bits.update(zip(query.span.addresses, reply.bits, strict=False))
                 else:
-                    if self.exchange.conclude(deadline):
+                    if self._concluded(awake, deadline):
                         return analyser_of(bits)
 
     def recognise(self, deadline: float) -> None:
@@ -226,6 +230,25 @@ class ModbusClient:
         """Write one coil (FC05), once. After an error nobody knows whether it was heard: read it back."""
         with self.link.conversation(deadline):
             self.exchange.ask(Query(WRITE_COIL, coil, COIL_VALUES[value]), deadline)
+
+    def _concluded(self, awake: Awake, deadline: float) -> bool:
+        """Whether all that was read is proven and of one moment; otherwise it is to be read again."""
+        return self.exchange.conclude(deadline) and self._is_of_one_moment(awake, deadline)
+
+    def _is_of_one_moment(self, awake: Awake, deadline: float) -> bool:
+        """Whether the computer did not sleep during a reading. If it did, it is to be read again.
+
+        Raises:
+            ServomexTimeoutError: There is no time left for that.
+        """
+        slept_s = awake.slept_s
+        if slept_s and time.monotonic() >= deadline:
+            raise ServomexTimeoutError(
+                f"this computer slept for {slept_s:.1f} s during the reading, and no time is left to repeat it: "
+                "read again",
+                self._context(),
+            )
+        return not slept_s
 
     def _context(self, channel: ChannelId | None = None) -> ErrorContext:
         return ErrorContext(self.link.port, self.protocol, self.address, channel)

@@ -1,8 +1,9 @@
 """What the analyser says, in one set of frozen models for all three communication modes.
 
 Times: ``received_at`` (UTC) and ``monotonic_ns`` (``time.monotonic_ns``) are the arrival of the last byte of
-the data. ``requested_at`` and ``latency_s`` belong to Modbus, where the data was asked for; a broadcast has
-none. The analyser's own clock is kept apart, in :attr:`AnalyserStatus.clock`.
+the data, moved back by what is known of its delay, see :attr:`Frame.delayed_s`. ``requested_at`` and ``latency_s``
+belong to Modbus, where the data was asked for; a broadcast has none. The analyser's own clock is kept apart, in
+:attr:`AnalyserStatus.clock`.
 """
 
 import math
@@ -12,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from servomex.clock import time
+from servomex import awake
 from servomex.enums import EXTERNAL_CHANNELS, CalPhase, ChannelId, ChannelKind, ProtocolKind, Quality, channel_set
 from servomex.errors import ServomexValidationError
 from servomex.settings import SerialSettings
@@ -111,8 +112,8 @@ class Reading:
 
     @property
     def age_s(self) -> float:
-        """Seconds since the value arrived."""
-        return (time.monotonic_ns() - self.monotonic_ns) / 1e9
+        """Seconds since the value arrived, the sleep of this computer included."""
+        return awake.age_s(self.monotonic_ns)
 
     def to(self, unit: Unit | str) -> float | None:
         """Give the value in another unit of concentration; ``None`` when there is no value.
@@ -263,6 +264,8 @@ class Frame:
         requested_at: When the first byte of the first request was sent, UTC; ``None`` for a broadcast.
         latency_s: Seconds from that request to the last byte; ``None`` for a broadcast.
         raw: The bytes it was decoded from: the broadcast, or the Modbus replies one after the other.
+        delayed_s: How many seconds late a broadcast may have come, held up by a network or a serial server; 0.0
+            for one in time and over Modbus. The times of arrival, here and in the readings, are moved back by it.
     """
 
     protocol: ProtocolKind
@@ -273,11 +276,12 @@ class Frame:
     requested_at: datetime | None = None
     latency_s: float | None = None
     raw: bytes = attrs.field(default=b"", repr=False)
+    delayed_s: float = 0.0
 
     @property
     def age_s(self) -> float:
-        """Seconds since the last byte arrived."""
-        return (time.monotonic_ns() - self.monotonic_ns) / 1e9
+        """Seconds since the last byte arrived, the sleep of this computer and :attr:`delayed_s` included."""
+        return awake.age_s(self.monotonic_ns)
 
     @property
     def channels(self) -> tuple[ChannelId, ...]:

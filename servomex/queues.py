@@ -124,8 +124,9 @@ class FrameQueue:
         size: How many frames it holds at most, 1 to 1,000,000.
 
     Attributes:
-        dropped: Frames and errors that were dropped because the queue was full.
-        dropped_errors: How many of them were errors.
+        dropped: Frames and errors that were dropped because the queue was full, and broadcasts that were dropped
+            before because they had waited for an unknown time.
+        dropped_errors: How many of them said that the port was lost.
     """
 
     def __init__(self, size: int = 100) -> None:
@@ -137,7 +138,11 @@ class FrameQueue:
         """Add a frame, or an error that :meth:`get` will raise. Never blocks."""
         for dropped in self._items.put(item):
             self.dropped += 1
-            self.dropped_errors += isinstance(dropped, ServomexError)
+            self.dropped_errors += isinstance(dropped, ServomexConnectionError)
+
+    def count_dropped(self, number: int) -> None:
+        """Count broadcasts that were dropped before they could be added."""
+        self.dropped += number
 
     def get(self, timeout: float | None = None) -> Frame:
         """Take the oldest frame, waiting for one ``timeout`` seconds at most; without end when ``None``.

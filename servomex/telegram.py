@@ -96,7 +96,7 @@ def parse_frame(raw: bytes, *, received_at: datetime | None = None, monotonic_ns
     such as ``2..376`` or ``02.376``, is damage.
 
     Args:
-        raw: The frame from its start space to its last ``;``; a line end behind it is ignored.
+        raw: The frame from its start space to its last ``;``; a line end after it is ignored.
         received_at: When its last byte arrived, UTC; now, when left out.
         monotonic_ns: The same on the monotonic clock; now, when left out.
 
@@ -338,7 +338,7 @@ class FrameSplitter:
         piece = bytes(self._buffer[:size])
         del self._buffer[:size]
         self._searched = 0
-        return [piece] if piece.strip(b"\r\n") else []
+        return [piece] if piece.replace(b"\r\0", b"").strip(b"\r\n") else []  # telnet sends CR NUL for CR
 
     def _next_piece(self) -> int:
         """Measure the piece at the start of the buffer; 0 when it is not complete yet."""

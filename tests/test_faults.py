@@ -138,7 +138,7 @@ def test_an_old_broadcast_that_is_stamped_anew_is_found(monkeypatch: pytest.Monk
         return attrs.evolve(old, readings=readings, received_at=at, monotonic_ns=ns)
 
     monkeypatch.setattr("servomex.continuous.parse_frame", stamped)
-    monkeypatch.setattr("servomex.continuous.ContinuousReader._confirm", lambda self, frame: self._accept(frame))
+    monkeypatch.setattr("servomex.sources.SourceGuard.refusal", lambda self, item, alone: "")
     assert "stale" in kinds(of_mode("continuous"))
 
 

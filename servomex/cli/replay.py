@@ -22,7 +22,7 @@ from servomex.cli.read import Tally
 from servomex.cli.showing import FORMATS, writer_for
 from servomex.clock import time
 from servomex.enums import ChannelId, ProtocolKind
-from servomex.errors import ServomexConnectionError, ServomexError, ServomexTimeoutError
+from servomex.errors import ServomexConnectionError, ServomexError, ServomexProtocolError, ServomexTimeoutError
 from servomex.models import Frame
 from servomex.registers import REGISTERS, Span
 
@@ -120,7 +120,7 @@ def _hear(line: "ReplayLine", tally: Tally, output_format: str) -> None:
     recording = line.recording
     load(line.url, ProtocolKind.CONTINUOUS_ASCII)
     with servomex.SerialLink(line.url, recording.settings, gap=recording.gap_s) as link:
-        reader = servomex.ContinuousReader(link)
+        reader = servomex.ContinuousReader(link, live=False)
         queue = reader.subscribe(QUEUE)
         reader.start()
         with servomex.Analyzer(link, reader, owns_link=False) as analyzer:
@@ -145,6 +145,8 @@ def _broadcasts(
             if line.ended:
                 reader.stop()  # what it has read is in the queue then
                 ended = True
+        except ServomexProtocolError as error:  # counted as a dropped frame
+            note(f"Dropped: {error}")
         except ServomexError as error:
             _failed(tally, error)
 

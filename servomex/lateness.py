@@ -1,0 +1,204 @@
+"""Lateness: how long broadcasts were held up between the analyser and this program. No I/O, no clock of its own.
+
+A network or a serial server that stalls hands on in one burst what it collected. Two things show the age of those
+broadcasts: the analyser's own clock in each of them, and that the analyser sends no more than one per period.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import attrs
+
+from servomex.cadence import Cadence, alike
+from servomex.models import Frame
+
+BURST_S = 0.02
+"""Broadcasts closer together than this waited in a buffer; a shorter delay is not one."""
+RESOLUTION_S = 1.25
+"""The analyser's clock shows whole seconds: a difference up to this, jitter included, is not a delay."""
+DRIFT = 0.0002
+"""The analyser's clock may gain or lose this part of the time; 17 s a day."""
+TRUSTED_S = 3.0
+TRUSTED_FRAMES = 3
+"""The analyser's clock is trusted when it ran like this computer's for so long, over so many broadcasts."""
+WINDOW_FRAMES = 64
+WINDOW_S = 600.0
+"""How long the smallest difference of the two clocks is remembered, and again as long."""
+SET_FRAMES = 10
+"""After so many broadcasts that look late but come regularly, the analyser's clock was set, or runs badly."""
+LONGEST_S = 86400.0
+_EPOCH = datetime(2000, 1, 1)  # noqa: DTZ001 (the analyser's clock has no zone)
+
+
+@attrs.frozen
+class Arrived:
+    """A frame, and when it came.
+
+    Attributes:
+        frame: The frame.
+        at_s: When its last byte was read, on a clock that sleep does not stop.
+    """
+
+    frame: Frame
+    at_s: float
+
+    @property
+    def clock_s(self) -> float | None:
+        """The analyser's clock in the frame, as seconds; ``None`` when it shows no time."""
+        shown = self.frame.analyser.clock
+        return None if shown is None else (shown - _EPOCH).total_seconds()
+
+    @property
+    def ahead_s(self) -> float | None:
+        """How far this computer's clock is ahead of the analyser's in it; the origins are arbitrary."""
+        clock_s = self.clock_s
+        return None if clock_s is None else self.at_s - clock_s
+
+
+class _ClockLine:
+    """The analyser's clock against this computer's, while it runs without being set."""
+
+    def __init__(self, first: Arrived, ahead_s: float) -> None:
+        self._first = first
+        self._first_ahead_s = ahead_s
+        self._frames = 0
+        self._least_s = [ahead_s, ahead_s]  # of this window and of the one before
+        self._window = (0, first.at_s)
+        self.trusted = False
+
+    def base_s(self) -> float:
+        return min(self._least_s)
+
+    def add(self, item: Arrived, ahead_s: float) -> bool:
+        """Take a broadcast that came in time; ``False`` when the clock does not run as this computer's does."""
+        self._frames += 1
+        lasted_s = item.at_s - self._first.at_s
+        if not self.trusted:
+            if abs(ahead_s - self._first_ahead_s) > RESOLUTION_S + DRIFT * lasted_s:
+                return False
+            self.trusted = self._frames >= TRUSTED_FRAMES and lasted_s >= TRUSTED_S
+        begun, since_s = self._window
+        if self._frames - begun >= WINDOW_FRAMES or item.at_s - since_s >= WINDOW_S:
+            self._window, self._least_s = (self._frames, item.at_s), [ahead_s, self._least_s[0]]
+        self._least_s[0] = min(self._least_s[0], ahead_s)
+        return True
+
+
+class Lateness:
+    """Judges how late the broadcasts of one analyser come, and learns their cadence.
+
+    Attributes:
+        cadence: The interval between broadcasts.
+        repeated_s: For how long the same bytes, the analyser's clock included, have been coming; 0.0 when the last
+            broadcast differed from the one before.
+        stands_s: For how long the analyser's clock has shown the same time while its values changed.
+    """
+
+    def __init__(self) -> None:
+        self.cadence = Cadence()
+        self.repeated_s = 0.0
+        self.stands_s = 0.0
+        self._line: _ClockLine | None = None
+        self._last: Arrived | None = None
+        self._last_delay_s = 0.0
+        self._regular = 0
+        self._same_since_s = self._stands_since_s = 0.0
+        self._varied = False
+
+    @property
+    def last(self) -> Arrived | None:
+        """The last broadcast that was judged."""
+        return self._last
+
+    def gap_s(self, at_s: float) -> float | None:
+        """Return the seconds since the last broadcast; ``None`` when there was none."""
+        return None if self._last is None else at_s - self._last.at_s
+
+    def is_ahead(self, item: Arrived) -> bool:
+        """Whether the analyser's clock is further than it can be, had it run on as before."""
+        ahead_s, gap_s = item.ahead_s, self.gap_s(item.at_s)
+        if ahead_s is None or gap_s is None or self._line is None or not self.clock_is_trusted:
+            return False
+        return ahead_s < self._line.base_s() - RESOLUTION_S - DRIFT * gap_s
+
+    @property
+    def clock_is_trusted(self) -> bool:
+        """Whether the analyser's clock has run like this computer's for a while."""
+        return self._line is not None and self._line.trusted
+
+    def restart_clock(self) -> None:
+        """Forget how the analyser's clock ran: it was set, or cannot be relied on."""
+        self._line = None
+
+    def judge(self, batch: Sequence[Arrived]) -> list[float]:
+        """Return how late each of the broadcasts that came together may be, in seconds; 0.0 for one in time."""
+        held_s = self._held_up(batch)
+        delays: list[float] = []
+        for place, (item, backlog_s) in enumerate(zip(batch, held_s, strict=True)):
+            delay_s = max(
+                self._by_clock(item, backlog_s), self._behind(item, batch, place), self._unchanged_s(item)
+            )
+            delay_s = 0.0 if delay_s < BURST_S else min(delay_s, LONGEST_S)
+            self._learn(item, delay_s, alone=len(batch) == 1, newest=place == len(batch) - 1)
+            delays.append(self._last_delay_s)
+        return delays
+
+    def _held_up(self, batch: Sequence[Arrived]) -> list[float]:
+        """By the number of broadcasts: those of a burst follow the last one at intervals of a period at least."""
+        last, period_s = self._last, self.cadence.shortest_s
+        if last is None or not period_s or not batch:
+            return [0.0] * len(batch)
+        since_s = last.at_s - self._last_delay_s
+        still = self._last_delay_s > 0 and batch[0].at_s - last.at_s < period_s / 2
+        if len(batch) == 1 and not still:
+            return [0.0]
+        return [max(0.0, item.at_s - since_s - number * period_s) for number, item in enumerate(batch, 1)]
+
+    def _behind(self, item: Arrived, batch: Sequence[Arrived], place: int) -> float:
+        """By the newest of a burst: how much older than that one a broadcast must be."""
+        newest = batch[-1]
+        by_count_s = (len(batch) - 1 - place) * self.cadence.shortest_s
+        by_clock_s = 0.0
+        if item.clock_s is not None and newest.clock_s is not None:
+            by_clock_s = newest.clock_s - item.clock_s
+        return max(0.0, max(by_count_s, by_clock_s) - (newest.at_s - item.at_s))
+
+    def _by_clock(self, item: Arrived, backlog_s: float) -> float:
+        """By the analyser's clock, where it can be relied on, else by the backlog."""
+        ahead_s, last = item.ahead_s, self._last
+        if ahead_s is None or last is None or self._line is None or not self._line.trusted:
+            return backlog_s
+        gap_s, excess_s = item.at_s - last.at_s, ahead_s - self._line.base_s()
+        if excess_s <= RESOLUTION_S + DRIFT * gap_s:
+            return min(backlog_s, RESOLUTION_S)
+        # It was sent a period after the one before at the earliest, else the clock was set back.
+        return min(excess_s, self._last_delay_s + max(0.0, gap_s - self.cadence.shortest_s))
+
+    def _unchanged_s(self, item: Arrived) -> float:
+        """By the bytes: a broadcast that is repeated, its clock included, is as old as the first of them."""
+        last = self._last
+        if last is None or item.clock_s is None or item.clock_s != last.clock_s:
+            self._same_since_s = self._stands_since_s = item.at_s
+            self._varied = False
+        elif item.frame.raw != last.frame.raw:
+            self._same_since_s, self._varied = item.at_s, True
+        self.repeated_s = item.at_s - self._same_since_s
+        self.stands_s = item.at_s - self._stands_since_s if self._varied else 0.0
+        return self.repeated_s if self.repeated_s > RESOLUTION_S else 0.0
+
+    def _learn(self, item: Arrived, delay_s: float, *, alone: bool, newest: bool) -> None:
+        gap_s = self.gap_s(item.at_s)
+        if gap_s is not None and alone and delay_s == self._last_delay_s == 0.0 and gap_s > BURST_S:
+            self.cadence.note(gap_s)
+        period_s = self.cadence.period_s
+        regular = alone and gap_s is not None and period_s is not None and alike(gap_s, period_s)
+        self._regular = self._regular + 1 if regular and delay_s and not self.repeated_s else 0
+        if self._regular >= SET_FRAMES:
+            self._regular, delay_s = 0, 0.0
+            self.restart_clock()
+        self._last, self._last_delay_s = item, delay_s
+        ahead_s = item.ahead_s
+        if ahead_s is None or not newest or delay_s > RESOLUTION_S or self.repeated_s:
+            return
+        if self._line is None or not self._line.add(item, ahead_s):
+            self._line = _ClockLine(item, ahead_s)
