@@ -39,7 +39,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from servomex import telegram
-    from servomex.acquisition import AcquisitionSummary
     from servomex.analyzer import Analyzer
     from servomex.calibration_report import CalibrationPhase, CalibrationProgress, CalibrationReport
     from servomex.continuous import ContinuousReader
@@ -108,6 +107,7 @@ if TYPE_CHECKING:
     from servomex.sinks import open_sink
     from servomex.streaming import StreamingSession
     from servomex.subscription import Subscription
+    from servomex.summary import AcquisitionSummary
     from servomex.units import Unit, UnitKind
 
 __version__ = "0.1.0"
@@ -192,7 +192,6 @@ __all__ = [
 ]
 
 _NAMES = {
-    "servomex.acquisition": "AcquisitionSummary",
     "servomex.analyzer": "Analyzer",
     "servomex.calibration_report": "CalibrationPhase CalibrationProgress CalibrationReport",
     "servomex.continuous": "ContinuousReader",
@@ -227,6 +226,7 @@ _NAMES = {
     "servomex.sinks": "open_sink",
     "servomex.streaming": "StreamingSession",
     "servomex.subscription": "Subscription",
+    "servomex.summary": "AcquisitionSummary",
     "servomex.telegram": "",
     "servomex.units": "Unit UnitKind",
 }

@@ -316,7 +316,7 @@ class ContinuousReader:
             self._changes.announce()
             queues = list(self._queues) if first else []
         if first:
-            _log.warning("%s", error)
+            _log.info("%s", error)
         for queue in queues:
             queue.put(error)
 

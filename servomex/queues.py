@@ -118,7 +118,7 @@ class FrameQueue:
 
     Attributes:
         dropped: Frames and errors that were dropped because the queue was full.
-        dropped_errors: How many of them were errors.
+        dropped_errors: How many of them were losses of the port.
     """
 
     def __init__(self, size: int = 100) -> None:
@@ -130,7 +130,7 @@ class FrameQueue:
         """Add a frame, or an error that :meth:`get` will raise. Never blocks."""
         for dropped in self._items.put(item):
             self.dropped += 1
-            self.dropped_errors += isinstance(dropped, ServomexError)
+            self.dropped_errors += isinstance(dropped, ServomexConnectionError)
 
     def get(self, timeout: float | None = None) -> Frame:
         """Take the oldest frame, waiting for one ``timeout`` seconds at most; without end when ``None``.
@@ -138,6 +138,7 @@ class FrameQueue:
         Raises:
             ServomexTimeoutError: None came in time.
             ServomexConnectionError: The port was lost since the frame before, or the queue is closed and empty.
+            ServomexParseError: A broadcast came damaged.
         """
         try:
             item = self._items.get(timeout)

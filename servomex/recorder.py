@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
-from servomex.acquisition import AcquisitionSummary
 from servomex.errors import (
     ServomexConfigurationError,
     ServomexError,
@@ -22,6 +21,7 @@ from servomex.models import DeviceInfo
 from servomex.queues import Closed
 from servomex.recording import Recording, Source
 from servomex.sinks import Sink, check_targets, open_sink
+from servomex.summary import AcquisitionSummary
 from servomex.validation import seconds
 from servomex.worker import Worker
 from servomex.writing import Writer
