@@ -14,7 +14,15 @@ from typing import Any, ClassVar
 from servomex.errors import ServomexSinkSchemaError
 from servomex.models import Sample
 from servomex.rows import sample_of
-from servomex.sinks.files import FileSink, explained, explained_reading, open_locked, sync_folder
+from servomex.sinks.files import (
+    FileSink,
+    Place,
+    explained,
+    explained_reading,
+    open_locked,
+    place_of,
+    sync_folder,
+)
 
 _log = logging.getLogger("servomex")
 
@@ -89,14 +97,20 @@ class TextSink(FileSink):
     """How the first line of every such file begins."""
 
     def _open(self) -> None:
-        self._packer = zlib.compressobj(wbits=GZIP) if _is_packed(self.path) else None
         create = not ((self.append or self.overwrite) and self.path.exists())
         with explained(self.name):
             self._file = open_locked(self.path, create=create)
             self._held.callback(lambda: self._file.close())
             if self.overwrite:
                 self._file.truncate(0)
-            elif not create:
+        self._begin(create=create)
+
+    def _begin(self, *, create: bool) -> None:
+        """Get ready to write behind what is in the file."""
+        self._packer = zlib.compressobj(wbits=GZIP) if _is_packed(self.path) else None
+        self._lines_before = 0
+        with explained(self.name):
+            if self._file.seek(0, os.SEEK_END):
                 self._resume()
             self._size = self._file.seek(0, os.SEEK_END)
             if self._fsync_s is not None:
@@ -104,6 +118,55 @@ class TextSink(FileSink):
         if not self._size:
             with self._creating() if create else contextlib.nullcontext():
                 self._put(self._header)
+            self._lines_before = bool(self._header)
+        self._begun_at, self._rows = self._size, 0
+
+    def _check_place(self) -> None:
+        """Go on in a new file when this one was deleted or moved, and at its end when it was cut."""
+        if self._file.closed:  # since no new one could be made so far
+            self._begin_anew()
+            return
+        with explained(self.name):
+            place = place_of(self._file.fileno(), self.path)
+            if place is Place.HERE:
+                if os.fstat(self._file.fileno()).st_size < self._size:
+                    self._resume_cut()
+                return
+            if place is Place.MOVED:
+                self._finish()
+        self._note_place(place, self._rows)
+        self._file.close()
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        with self._beginning_anew():
+            with explained(self.name):
+                try:
+                    self._file = open_locked(self.path, create=True)
+                except FileExistsError:  # put there by another program, such as an empty one by logrotate
+                    self._file = open_locked(self.path, create=False)
+            try:
+                self._begin(create=False)
+            except BaseException:
+                self._file.close()
+                raise
+
+    def _resume_cut(self) -> None:
+        """Go on behind what another program has left of the file, and count what it took away."""
+        begun_at, lines_before, rows = self._begun_at, self._lines_before, self._rows
+        with self._beginning_anew():
+            self._begin(create=False)
+        if _is_packed(self.path):
+            left = sum(1 for _ in Lines(self.path)) - lines_before
+        else:
+            left = _count_lines(self._file, begun_at)
+        self._begun_at, self._lines_before, self._rows = min(begun_at, self._size), lines_before, max(0, left)
+        self._removed += rows - self._rows
+        _log.warning(
+            "%s was cut by another program while it was written: %d rows are lost, and it goes on behind the rest",
+            self.name,
+            rows - self._rows,
+        )
 
     @property
     def size(self) -> int:
@@ -112,6 +175,7 @@ class TextSink(FileSink):
 
     def _store(self, rows: list[Any]) -> None:
         self._put(self._encoded(rows))
+        self._rows += len(rows)
 
     def _put(self, text: bytes, *, last: bool = False) -> None:
         """Write text at the end of the file: all of it, or nothing and an error."""
@@ -190,6 +254,7 @@ class TextSink(FileSink):
             if not whole:
                 self._check_beginning(line, whole=True)
             whole += len(line) + 1
+        self._lines_before = lines.count
         if not whole:
             self._check_beginning(lines.rest, whole=False)
             self._file.truncate(0)
@@ -255,6 +320,12 @@ def _write_all(file: io.FileIO, data: bytes) -> None:
     left = memoryview(data)
     while left:
         left = left[file.write(left) :]
+
+
+def _count_lines(file: io.FileIO, start: int) -> int:
+    """Count the line ends from a place on."""
+    file.seek(start)
+    return sum(block.count(b"\n") for block in iter(lambda: file.read(BLOCK), b""))
 
 
 def _end_of_last_line(file: io.FileIO, size: int) -> int:
