@@ -1,6 +1,7 @@
 """The serial ports of this computer, the USB adapters behind them, and names that survive replugging."""
 
 import contextlib
+import logging
 import os
 import re
 from pathlib import Path
@@ -10,7 +11,9 @@ import attrs
 import serial
 from serial.tools import list_ports
 
-from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexConnectionError
+from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexConnectionError, ServomexError
+
+_log = logging.getLogger("servomex")
 
 BY_ID = Path("/dev/serial/by-id")
 """Where Linux keeps a link for each USB port, named after its adapter; other systems have nothing like it."""
@@ -118,6 +121,42 @@ def usb_identity(port: str) -> PortInfo | None:
     wanted = _place(device)
     on_usb = (info for info in present_ports() if info.vendor_id is not None)
     return next((info for info in on_usb if _place(info.device) == wanted), None)
+
+
+def serial_number_of(port: str) -> str | None:
+    """Find the serial number of the USB adapter behind a port; ``None`` when it has none, or is not known."""
+    with contextlib.suppress(ServomexError):
+        info = usb_identity(port)
+        return info.serial_number if info else None
+    return None
+
+
+def same_adapter(port: str, serial_number: str | None) -> str:
+    """Return the name under which the adapter is to be found now that a port was opened with.
+
+    A plain name such as ``/dev/ttyUSB0`` may belong to another adapter after replugging.
+
+    Args:
+        port: The name by which it was opened.
+        serial_number: That of its adapter; ``None`` when it has none, and any will do.
+
+    Raises:
+        ServomexConnectionError: The name belongs to another adapter now, and the right one is not present.
+    """
+    now = serial_number_of(port) if serial_number else None
+    if serial_number is None or now == serial_number:
+        return port
+    found = [info.device for info in present_ports() if info.serial_number == serial_number]
+    if len(found) == 1:
+        _log.warning("%s: its adapter %s%s is %s now", port, _USB, serial_number, found[0])
+        return found[0]
+    if now is None:
+        return port  # it is away, or cannot be looked at
+    raise ServomexConnectionError(
+        f"{port} is another adapter now: {_USB}{now} in place of {_USB}{serial_number}. Plug that one in again, "
+        f"or open {_USB}{now} if the change is meant",
+        ErrorContext(port=port),
+    )
 
 
 def present_text() -> str:

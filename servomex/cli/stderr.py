@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import io
 import os
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ _PASSING = {errno.EAGAIN, errno.EINTR, errno.ENOSPC, errno.EDQUOT}
 """Errors after which a later write may succeed. After any other, stderr is gone."""
 
 
-class Stderr(io.TextIOBase):
+class Stderr:
     """Stderr as it is at the moment. What cannot be written is given up: a command has more to do than that."""
 
     def __init__(self) -> None:

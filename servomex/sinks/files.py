@@ -21,6 +21,7 @@ from servomex.errors import (
     ServomexValidationError,
 )
 from servomex.models import Sample
+from servomex.rows import SEPARATORS
 from servomex.sinks.base import FLUSH_S, FSYNC_S, BufferedSink
 
 _log = logging.getLogger("servomex")
@@ -191,6 +192,7 @@ class FileSink(BufferedSink):
         flush_s: Seconds until a row survives the death of the process, 0 for at once.
         fsync_s: Seconds until a row survives a loss of power, 0 for at once; ``None`` leaves that to the system.
         metadata: What is said of the whole recording; formats that have no place for it leave it out.
+        decimal: Decimal sign of csv, ``.`` or ``,``; other formats have their own.
 
     Raises:
         ServomexSinkWriteError: The file exists already, or cannot be written.
@@ -208,9 +210,13 @@ class FileSink(BufferedSink):
         flush_s: float = FLUSH_S,
         fsync_s: float | None = FSYNC_S,
         metadata: Mapping[str, str] | None = None,
+        decimal: str = ".",
     ) -> None:
+        if decimal not in SEPARATORS:
+            raise ServomexValidationError(f"the decimal sign must be '.' or ',', not {decimal!r}")
         _check_choice(path, append=append, overwrite=overwrite)
         self.path = Path(path).absolute()  # a program may go to another folder meanwhile
+        self.decimal = decimal
         self.append = append
         self.overwrite = overwrite
         self.metadata = {_unicode(key): _unicode(text) for key, text in (metadata or {}).items()}

@@ -7,7 +7,7 @@ import os
 import shutil
 import zlib
 from abc import abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -92,9 +92,9 @@ class Lines:
 class TextSink(FileSink):
     """A sink whose file is lines of text in UTF-8. A subclass knows what a line looks like."""
 
-    _header: ClassVar[bytes] = b""
-    _beginning: ClassVar[bytes]
-    """How the first line of every such file begins."""
+    _header: bytes = b""
+    _beginnings: ClassVar[tuple[bytes, ...]]
+    """How the first line of such a file can begin."""
 
     def _open(self) -> None:
         create = not ((self.append or self.overwrite) and self.path.exists())
@@ -211,26 +211,17 @@ class TextSink(FileSink):
 
     @classmethod
     @abstractmethod
-    def _check_first(cls, path: Path, line: bytes) -> None:
-        """Check the first line of a file.
+    def _reader_for(cls, path: Path, line: bytes) -> Callable[[str], dict[str, Any]]:
+        """Check the first line of a file, and return what reads its rows; that raises ``ValueError`` for damage.
 
         Raises:
             ServomexSinkSchemaError: It is not as this sink writes it.
         """
 
     @classmethod
-    @abstractmethod
-    def _row(cls, line: str) -> dict[str, Any]:
-        """Read a line.
-
-        Raises:
-            ValueError: It is damaged.
-        """
-
-    @classmethod
     def _check_half(cls, path: Path, line: bytes) -> None:
         """Check the first line of a file that has only a part of it."""
-        if not cls._beginning.startswith(line[: len(cls._beginning)]):
+        if not any(beginning.startswith(line[: len(beginning)]) for beginning in cls._beginnings):
             raise ServomexSinkSchemaError(f"{path} was not written by this package: it begins with {line[:40]!r}")
 
     def _resume(self) -> None:
@@ -267,7 +258,7 @@ class TextSink(FileSink):
 
     def _check_beginning(self, line: bytes, *, whole: bool) -> None:
         if whole:
-            self._check_first(self.path, line)
+            self._reader_for(self.path, line)
         else:
             self._check_half(self.path, line)
 
@@ -278,11 +269,11 @@ class TextSink(FileSink):
         with explained_reading(path):
             for line in lines:
                 if lines.count == 1:
-                    cls._check_first(path, line.removesuffix(b"\r"))
+                    read_row = cls._reader_for(path, line.removesuffix(b"\r"))
                     if cls._header:
                         continue
                 if line.strip():
-                    yield cls._sample(path, lines.count, line)
+                    yield _sample(path, lines.count, line, read_row)
         if not lines.count:
             cls._check_half(path, lines.rest)
         if lines.rest or not lines.ended:
@@ -293,12 +284,12 @@ class TextSink(FileSink):
                 len(lines.rest),
             )
 
-    @classmethod
-    def _sample(cls, path: Path, number: int, line: bytes) -> Sample:
-        try:
-            return sample_of(cls._row(line.removesuffix(b"\r").decode("utf-8")))
-        except ValueError as error:
-            raise ServomexSinkSchemaError(f"{path}, line {number}: {error}") from error
+
+def _sample(path: Path, number: int, line: bytes, read_row: Callable[[str], dict[str, Any]]) -> Sample:
+    try:
+        return sample_of(read_row(line.removesuffix(b"\r").decode("utf-8")))
+    except ValueError as error:
+        raise ServomexSinkSchemaError(f"{path}, line {number}: {error}") from error
 
 
 def _is_packed(path: Path) -> bool:
