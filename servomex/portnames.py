@@ -134,7 +134,8 @@ def serial_number_of(port: str) -> str | None:
 def same_adapter(port: str, serial_number: str | None) -> str:
     """Return the name under which the adapter is to be found now that a port was opened with.
 
-    A plain name such as ``/dev/ttyUSB0`` may belong to another adapter after replugging.
+    A plain name such as ``/dev/ttyUSB0`` may belong to another adapter after replugging. A name by path and a
+    URL mean whatever fits them, and are given back as they are.
 
     Args:
         port: The name by which it was opened.
@@ -143,8 +144,10 @@ def same_adapter(port: str, serial_number: str | None) -> str:
     Raises:
         ServomexConnectionError: The name belongs to another adapter now, and the right one is not present.
     """
-    now = serial_number_of(port) if serial_number else None
-    if serial_number is None or now == serial_number:
+    if serial_number is None or "://" in port or "/by-path/" in port:
+        return port
+    now = serial_number_of(port)
+    if now == serial_number:
         return port
     found = [info.device for info in present_ports() if info.serial_number == serial_number]
     if len(found) == 1:

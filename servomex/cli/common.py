@@ -38,7 +38,7 @@ Exit codes:
   2    wrong usage: an option or argument cannot be
   3    the port: missing, busy, forbidden or lost
   4    no answer, or no valid one
-  5    read --check: a fault, an alarm, or no value
+  5    read --check: a fault, an alarm, no value, or a failed reading
   129  ended by SIGHUP, the end of its terminal
   130  ended by Ctrl-C
   141  the reader of the output has gone
