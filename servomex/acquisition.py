@@ -17,6 +17,7 @@ from servomex.errors import (
     ServomexConfigurationError,
     ServomexConnectionError,
     ServomexError,
+    ServomexParseError,
     ServomexProtocolError,
     ServomexStaleError,
     ServomexTimeoutError,
@@ -335,11 +336,11 @@ class Acquisition(Generic[T]):
         """Hand on the next broadcast, or the error in its place; ``False`` when none came in time."""
         try:
             frame = source.frames.get(timeout)
-        except ServomexProtocolError as error:
+        except ServomexParseError as error:
             self._lost = False  # the analyser is there, and what it sends comes damaged
             self._outages.note_damage(self.name, error)
             self._hand_on(self._feed.failed(error), stopping, failed=True)
-        except ServomexStaleError as error:
+        except (ServomexStaleError, ServomexProtocolError) as error:
             self._hand_on_failure(error, stopping)
         except ServomexTimeoutError:
             return False

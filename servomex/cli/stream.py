@@ -47,7 +47,7 @@ def stream(
     is slow, the oldest are dropped and counted.
     """
     request = Connection(**given)
-    code, taken, gap = 0, 0, Gap()
+    code, taken, failed, gap = 0, 0, 0, Gap()
     with interrupts_wait():
         from servomex.recording import BUFFER
         from servomex.subscription import frames_of
@@ -61,10 +61,12 @@ def stream(
                     gap.note(failed=not isinstance(item, Frame), quiet=request.quiet)
                     if isinstance(item, Frame):
                         show(item)
-                    elif not request.quiet:
+                        continue
+                    failed += 1
+                    if not request.quiet:
                         note(f"Failed: {item}")
             except KeyboardInterrupt as stop:
                 code = stop_code(stop)
     if not request.quiet:
-        note(f"{counted(taken, 'reading')}, {frames.summary.errors} failed, {frames.summary.dropped} dropped")
+        note(f"{counted(taken - failed, 'reading')}, {failed} failed, {frames.summary.dropped} dropped")
     raise click.exceptions.Exit(code)
