@@ -41,7 +41,6 @@ import servomex.clock  # noqa: F401 (with the package: a test may stop the clock
 
 if TYPE_CHECKING:
     from servomex import telegram
-    from servomex.acquisition import AcquisitionSummary
     from servomex.analyzer import Analyzer
     from servomex.calibration_report import CalibrationPhase, CalibrationProgress, CalibrationReport
     from servomex.continuous import ContinuousReader
@@ -113,6 +112,7 @@ if TYPE_CHECKING:
     from servomex.sinks import open_sink
     from servomex.streaming import StreamingSession
     from servomex.subscription import Subscription
+    from servomex.summary import AcquisitionSummary
     from servomex.units import Unit, UnitKind
 
 __version__ = "0.1.0"
@@ -200,7 +200,6 @@ __all__ = [
 ]
 
 _NAMES = {
-    "servomex.acquisition": "AcquisitionSummary",
     "servomex.analyzer": "Analyzer",
     "servomex.calibration_report": "CalibrationPhase CalibrationProgress CalibrationReport",
     "servomex.continuous": "ContinuousReader",
@@ -236,6 +235,7 @@ _NAMES = {
     "servomex.sinks": "open_sink",
     "servomex.streaming": "StreamingSession",
     "servomex.subscription": "Subscription",
+    "servomex.summary": "AcquisitionSummary",
     "servomex.telegram": "",
     "servomex.units": "Unit UnitKind",
 }

@@ -1,8 +1,8 @@
 """Acquisition: the thread that takes readings at fixed moments, or each broadcast, and hands them on in order."""
 
+import contextlib
 import threading
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Generic, Self, TypeVar
 
@@ -10,106 +10,32 @@ import attrs
 
 from servomex.clock import time
 from servomex.continuous import ContinuousReader
-from servomex.durations import MS, counted
 from servomex.enums import OverflowPolicy, ProtocolKind
 from servomex.errors import (
     ErrorContext,
     ServomexConfigurationError,
     ServomexConnectionError,
     ServomexError,
+    ServomexParseError,
+    ServomexStaleError,
     ServomexTimeoutError,
 )
+from servomex.logs import package_log
 from servomex.models import Frame
+from servomex.outages import Outages
 from servomex.process import ProcessBound
 from servomex.queues import BoundedQueue, Closed, FrameQueue
+from servomex.summary import AcquisitionSummary
 from servomex.worker import Worker
 
 T = TypeVar("T")
 
-TICKS_KEPT = 4096
-"""From how many of the latest moments the quantiles of lateness are taken."""
+_log = package_log("servomex")
+
 STOP_S = 30.0
 """How long the thread may take to end: as long as the reading that goes on."""
 LOOK_S = 0.1
 """How often the thread looks at its stop request while it waits for a broadcast."""
-
-
-@attrs.define
-class AcquisitionSummary:
-    """What became of an acquisition so far. It is live: the numbers grow while it runs.
-
-    Each moment at which a reading was due, and each broadcast, is counted once: as ``emitted``, ``errors``,
-    ``late``, ``repeated`` or ``dropped``.
-
-    Attributes:
-        started_at: When it began, UTC.
-        finished_at: When it ended, UTC; ``None`` while it runs.
-        emitted: Readings that were handed on.
-        errors: Readings that failed, of several analysers at least one; each was handed on with its error.
-        late: Moments that passed while the reading before them still went on; there is no reading of them.
-        delayed: Broadcasts among the readings that came late: their times are moved back by the delay.
-        repeated: Moments at which there was nothing newer than at the one before.
-        dropped: Readings that were given up because nobody took them in time.
-        unwritten: Samples that were handed on and that a sink could not write, counted for each sink.
-        disconnects: How often the port of an analyser was lost; those of a manager's show as errors only.
-        max_drift_s: The longest that a reading began after its moment, in seconds.
-    """
-
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    emitted: int = 0
-    errors: int = 0
-    late: int = 0
-    delayed: int = 0
-    repeated: int = 0
-    dropped: int = 0
-    unwritten: int = 0
-    disconnects: int = 0
-    max_drift_s: float = 0.0
-    _ticks: deque[float] = attrs.field(factory=lambda: deque(maxlen=TICKS_KEPT), repr=False, eq=False)
-
-    def __str__(self) -> str:
-        """Say it on one line for people, as ``servomex record`` does at its end."""
-        p50_s, p99_s = self.tick_p50_s, self.tick_p99_s
-        late = ""
-        if p50_s is not None and p99_s is not None:
-            late = f"; began late by {MS * p50_s:.1f} ms (median), {MS * p99_s:.1f} ms (p99), "
-            late += f"{MS * self.max_drift_s:.1f} ms (most)"
-        return f"{self.counts}{late}"
-
-    @property
-    def counts(self) -> str:
-        """The counts in words: the beginning of the text form."""
-        delayed = f", {self.delayed} delayed on the way" if self.delayed else ""
-        unwritten = f", {counted(self.unwritten, 'row')} not written" if self.unwritten else ""
-        return (
-            f"{counted(self.emitted, 'reading')}, {self.errors} failed, {self.late} late, {self.dropped} dropped, "
-            f"{counted(self.disconnects, 'disconnect')}{delayed}{unwritten}"
-        )
-
-    @property
-    def slots(self) -> int:
-        """How many moments and broadcasts were accounted for."""
-        return self.emitted + self.errors + self.late + self.repeated + self.dropped
-
-    @property
-    def tick_p50_s(self) -> float | None:
-        """Seconds after their moment by which half of the readings had begun; ``None`` before the first."""
-        return self._quantile(50)
-
-    @property
-    def tick_p99_s(self) -> float | None:
-        """Seconds after their moment by which 99 of 100 had begun; ``None`` before the first."""
-        return self._quantile(99)
-
-    def note_tick(self, drift_s: float) -> None:
-        """Count how long after its moment a reading begins."""
-        self.max_drift_s = max(self.max_drift_s, drift_s)
-        self._ticks.append(drift_s)
-
-    def _quantile(self, percent: int) -> float | None:
-        ticks = sorted(self._ticks)
-        return ticks[-(-len(ticks) * percent // 100) - 1] if ticks else None
 
 
 @attrs.frozen(kw_only=True)
@@ -118,7 +44,8 @@ class Pace:
 
     Attributes:
         rate_hz: How often; ``None`` for each broadcast, which a feed without them cannot give.
-        count: After how many moments, or broadcasts, it ends; ``None`` for never.
+        count: After how many readings that were tried, or broadcasts, it ends, failed ones included; ``None`` for
+            never.
         duration_s: After how many seconds it ends; ``None`` for never.
     """
 
@@ -128,12 +55,11 @@ class Pace:
 
     @property
     def slots(self) -> int | None:
-        """After how many moments it ends; ``None`` when that is not known."""
+        """How many moments the duration has; ``None`` when there is none, or no rate."""
         if self.rate_hz is None or self.duration_s is None:
-            return self.count
+            return None
         # The rounding keeps 60 s at 5 Hz from becoming 301 moments by the last bit of a product.
-        slots = max(1, -int(-round(self.duration_s * self.rate_hz, 6) // 1))
-        return slots if self.count is None else min(slots, self.count)
+        return max(1, -int(-round(self.duration_s * self.rate_hz, 6) // 1))
 
 
 @attrs.frozen(kw_only=True)
@@ -188,7 +114,8 @@ class Feed(Generic[T]):
         name: Names the thread.
         poll: Reads now; ``None`` when there is nothing newer than before.
         failed: Makes what is handed on in place of a reading that failed.
-        has_failed: Whether what is handed on tells of a failure, of one analyser of several as well.
+        outcomes: Which sources what is handed on is of, each with its error, or ``None`` for a good reading; when
+            there is no such function, it is good and of the feed's own.
         closed: Whether nothing will be read any more.
         follow: Begins to collect broadcasts, for an acquisition without a rate.
     """
@@ -196,7 +123,7 @@ class Feed(Generic[T]):
     name: str
     poll: Callable[[], T | None]
     failed: Callable[[ServomexError], T]
-    has_failed: Callable[[T], bool] = lambda _taken: False
+    outcomes: Callable[[T], Mapping[str, str | None]] | None = None
     closed: Callable[[], bool] = lambda: False
     follow: Callable[[], Broadcasts[T]] | None = None
 
@@ -233,7 +160,9 @@ class Acquisition(ProcessBound, Generic[T]):
         self._queue: BoundedQueue[tuple[T, bool]] = BoundedQueue(size, policy)
         self._broadcasts: Broadcasts[T] | None = None
         self._started = False
-        self._lost = False
+        self._begun: float | None = None
+        self._outages = Outages(self.summary)
+        self._lost = self._rate_told = False
         self._seen_dropped = self._seen_losses = 0
         self._worker = Worker(f"servomex-acquisition {feed.name}", self._run)
 
@@ -315,7 +244,7 @@ class Acquisition(ProcessBound, Generic[T]):
         self.close()
 
     def _run(self, stopping: threading.Event) -> None:
-        self.summary.started_at = datetime.now(UTC)
+        self.summary.started_at, self._begun = datetime.now(UTC), time.monotonic()
         try:
             if self._broadcasts is not None:
                 self._follow(stopping, self._broadcasts)
@@ -325,6 +254,7 @@ class Acquisition(ProcessBound, Generic[T]):
             self.error = error  # before the queue ends, or its end would look like a regular one
             raise
         finally:
+            self._outages.end(self.name)
             self.summary.finished_at = datetime.now(UTC)
             self._queue.close()
 
@@ -333,7 +263,7 @@ class Acquisition(ProcessBound, Generic[T]):
         begun, rate_hz, slots, slot = time.monotonic(), self._pace.rate_hz, self._pace.slots, 0
         if rate_hz is None:
             raise ServomexConfigurationError("without broadcasts a rate is needed, such as rate_hz=1")
-        while slots is None or slot < slots:
+        while (slots is None or slot < slots) and not self._is_enough():
             due = begun + slot / rate_hz
             if stopping.wait(max(0.0, due - time.monotonic())):
                 return
@@ -342,10 +272,26 @@ class Acquisition(ProcessBound, Generic[T]):
             slot += 1
             passed = int((time.monotonic() - begun) * rate_hz)  # the moment that is on now
             missed = max(0, min(passed, slots or passed) - slot)
-            self.summary.late += missed
-            slot += missed
+            if missed and not self._is_enough():
+                self.summary.late += missed
+                slot += missed
+                self._check_rate(rate_hz)
+
+    def _check_rate(self, rate_hz: float) -> None:
+        """Warn once when moments are missed since readings take longer than from one moment to the next."""
+        possible_hz = self.summary.possible_hz
+        if self._rate_told or possible_hz is None or possible_hz >= rate_hz:
+            return
+        self._rate_told = True
+        _log.warning(
+            "%s: this line allows about %.2g readings a second, and %g are asked for: lower the rate",
+            self.name,
+            possible_hz,
+            rate_hz,
+        )
 
     def _read(self, stopping: threading.Event) -> None:
+        begun = time.monotonic()
         try:
             taken = self._feed.poll()
         except ServomexConfigurationError:
@@ -358,8 +304,16 @@ class Acquisition(ProcessBound, Generic[T]):
             self._lost = False
             if taken is None:
                 self.summary.repeated += 1
-            else:
-                self._hand_on(taken, stopping, failed=self._feed.has_failed(taken))
+                return
+            outcomes = self._outcomes(taken)
+            failed = any(outcomes.values())
+            if not failed:
+                self.summary.note_poll(time.monotonic() - begun)
+            self._outages.note(outcomes)
+            self._hand_on(taken, stopping, failed=failed)
+
+    def _outcomes(self, taken: T) -> Mapping[str, str | None]:
+        return self._feed.outcomes(taken) if self._feed.outcomes else {self.name: None}
 
     def _follow(self, stopping: threading.Event, source: Broadcasts[T]) -> None:
         """Hand on each broadcast as it comes. That none comes is an error as often as one would be due."""
@@ -369,41 +323,41 @@ class Acquisition(ProcessBound, Generic[T]):
             source.release()
             self._count_missed(source.frames)
             while len(source.frames) and not self._is_enough():  # what has come is part of it
-                self._hand_on_last(stopping, source)
-
-    def _hand_on_last(self, stopping: threading.Event, source: Broadcasts[T]) -> None:
-        try:
-            frame = source.frames.get(0)
-        except (ServomexConnectionError, ServomexTimeoutError):
-            return  # it ends anyhow
-        except ServomexError as error:
-            self._hand_on(self._feed.failed(error), stopping, failed=True)
-        else:
-            self.summary.delayed += frame.delayed_s > 0
-            self._hand_on(source.taken(frame), stopping, failed=False)
+                with contextlib.suppress(ServomexConnectionError):  # it ends anyhow
+                    self._take_broadcast(stopping, source, 0)
 
     def _take_broadcasts(self, stopping: threading.Event, source: Broadcasts[T]) -> None:
         begun = heard = time.monotonic()
         while not stopping.is_set() and not self._over(begun):
-            try:
-                frame = source.frames.get(LOOK_S)
-            except ServomexTimeoutError:
-                if time.monotonic() - heard > source.patience_s():
-                    heard = time.monotonic()
-                    self._hand_on_failure(source.trouble(), stopping)
-            except ServomexConnectionError as error:
-                if source.frames.ended:
-                    raise
+            if self._take_broadcast(stopping, source, LOOK_S):
                 heard = time.monotonic()
-                self._hand_on_failure(error, stopping)
-            except ServomexError as error:  # a broadcast that was refused, or a channel that is missing
+            elif time.monotonic() - heard > source.patience_s():
                 heard = time.monotonic()
-                self._hand_on_failure(error, stopping)
-            else:
-                heard, self._lost = time.monotonic(), False
-                self.summary.delayed += frame.delayed_s > 0
-                self._hand_on(source.taken(frame), stopping, failed=False)
+                self._hand_on_failure(source.trouble(), stopping)
             self._count_missed(source.frames)
+
+    def _take_broadcast(self, stopping: threading.Event, source: Broadcasts[T], timeout: float) -> bool:
+        """Hand on the next broadcast, or the error in its place; ``False`` when none came in time."""
+        try:
+            frame = source.frames.get(timeout)
+        except ServomexParseError as error:
+            self._lost = False  # the analyser is there, and what it sends comes damaged
+            self._outages.note_damage(self.name, error)
+            self._hand_on(self._feed.failed(error), stopping, failed=True)
+        except ServomexConnectionError as error:
+            if source.frames.ended:
+                raise
+            self._hand_on_failure(error, stopping)
+        except ServomexError as error:
+            if isinstance(error, ServomexTimeoutError) and not isinstance(error, ServomexStaleError):
+                return False
+            self._hand_on_failure(error, stopping)  # a broadcast that was refused, or lacks a channel
+        else:
+            self._lost = False
+            self.summary.delayed += frame.delayed_s > 0
+            self._outages.note({self.name: None})
+            self._hand_on(source.taken(frame), stopping, failed=False)
+        return True
 
     def _count_missed(self, frames: FrameQueue) -> None:
         """Count what came while the thread waited for room, and had to make way."""
@@ -416,20 +370,25 @@ class Acquisition(ProcessBound, Generic[T]):
         return self._is_enough() or (duration_s is not None and time.monotonic() - begun >= duration_s)
 
     def _is_enough(self) -> bool:
-        return self._pace.count is not None and self.summary.slots >= self._pace.count
+        return self._pace.count is not None and self.summary.attempts >= self._pace.count
 
     def _hand_on_failure(self, error: ServomexError, stopping: threading.Event) -> None:
         if isinstance(error, ServomexConnectionError):
             self.summary.disconnects += not self._lost
             self._lost = True
+        self._outages.note({self.name: str(error)})
         self._hand_on(self._feed.failed(error), stopping, failed=True)
         if self._lost and not self._reconnect:
             raise error
 
     def _hand_on(self, taken: T, stopping: threading.Event, *, failed: bool) -> None:
         self._count(failed=failed, number=1)
-        for _, was_failed in self._queue.put((taken, failed), stopping.is_set):
+        for _, was_failed in self._queue.put((self._marked(taken), failed), stopping.is_set):
             self._count_dropped(failed=was_failed)
+
+    def _marked(self, taken: T) -> T:
+        """Add what is to be said of a reading beside itself; a subclass may."""
+        return taken
 
     def _count_dropped(self, *, failed: bool) -> None:
         self._count(failed=failed, number=-1)

@@ -397,7 +397,7 @@ class ContinuousReader(ProcessBound):
         for queue in queues:
             queue.put(error)
         if first:
-            _log.warning("%s", error)
+            _log.info("%s", error)
 
     def _die(self, error: BaseException) -> None:
         self._fail(ServomexTransportError(f"the thread that receives broadcasts died: {error!r}", self._context()))

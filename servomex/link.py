@@ -20,6 +20,7 @@ from servomex.interruption import pass_on_interruption
 from servomex.lock import PortLock, Signal, Turn
 from servomex.logs import package_log
 from servomex.others import Others
+from servomex.portnames import same_adapter, serial_number_of
 from servomex.ports import (
     IO_ERRORS,
     READ_TICK_S,
@@ -73,6 +74,8 @@ class SerialLink(ProcessBound):
 
     Attributes:
         port: The name it was opened by.
+        usb_serial: The serial number of its USB adapter, which a port that is reopened must have again; ``None``
+            when it has none, or none is known.
         settings: The serial settings in use.
         gap_s: Seconds of silence kept before each request.
         reconnect: Whether the port is reopened after it was lost.
@@ -111,6 +114,7 @@ class SerialLink(ProcessBound):
             self.port = str(getattr(port, "port", None) or port)
         else:
             raise ServomexValidationError(f"a port is a path, a URL or a pyserial object, not {port!r}")
+        self.usb_serial: str | None = None
         self.settings = settings or SerialSettings()
         self.gap_s = seconds(gap, "gap", zero=True)
         if self.gap_s > 10:
@@ -284,7 +288,7 @@ class SerialLink(ProcessBound):
         if self._loss is not None and (self.retry_in_s > 0 or not self._may_reopen):
             raise self._still_lost(self._loss)
         if self._opening is None:
-            self._opening = Opening(self.port, lambda: open_port(self.port, self.settings))
+            self._opening = Opening(self.port, self._reopen)
         try:
             port = self._opening.result(max(READ_TICK_S, deadline - time.monotonic()))
         except ServomexError as error:
@@ -442,6 +446,10 @@ class SerialLink(ProcessBound):
             self._adopt(self._foreign)
         else:
             self._adopt(open_port(self.port, self.settings))
+            self.usb_serial = serial_number_of(self.port)
+
+    def _reopen(self) -> Any:
+        return open_port(same_adapter(self.port, self.usb_serial), self.settings)
 
     def _adopt(self, port: Any) -> None:
         """Use a port that was opened; what waits in it is of unknown age."""

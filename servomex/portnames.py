@@ -8,8 +8,11 @@ from typing import Any
 
 import attrs
 
-from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexConnectionError
+from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexConnectionError, ServomexError
+from servomex.logs import package_log
 from servomex.pyserial import list_ports, serial
+
+_log = package_log("servomex")
 
 BY_ID = Path("/dev/serial/by-id")
 """Where Linux keeps a link for each USB port, named after its adapter; other systems have nothing like it."""
@@ -117,6 +120,45 @@ def usb_identity(port: str) -> PortInfo | None:
     wanted = _place(device)
     on_usb = (info for info in present_ports() if info.vendor_id is not None)
     return next((info for info in on_usb if _place(info.device) == wanted), None)
+
+
+def serial_number_of(port: str) -> str | None:
+    """Find the serial number of the USB adapter behind a port; ``None`` when it has none, or is not known."""
+    with contextlib.suppress(ServomexError):
+        info = usb_identity(port)
+        return info.serial_number if info else None
+    return None
+
+
+def same_adapter(port: str, serial_number: str | None) -> str:
+    """Return the name under which the adapter is to be found now that a port was opened with.
+
+    A plain name such as ``/dev/ttyUSB0`` may belong to another adapter after replugging. A name by path and a
+    URL mean whatever fits them, and are given back as they are.
+
+    Args:
+        port: The name by which it was opened.
+        serial_number: That of its adapter; ``None`` when it has none, and any will do.
+
+    Raises:
+        ServomexConnectionError: The name belongs to another adapter now, and the right one is not present.
+    """
+    if serial_number is None or "://" in port or "/by-path/" in port:
+        return port
+    now = serial_number_of(port)
+    if now == serial_number:
+        return port
+    found = [info.device for info in present_ports() if info.serial_number == serial_number]
+    if len(found) == 1:
+        _log.warning("%s: its adapter %s%s is %s now", port, _USB, serial_number, found[0])
+        return found[0]
+    if now is None:
+        return port  # it is away, or cannot be looked at
+    raise ServomexConnectionError(
+        f"{port} is another adapter now: {_USB}{now} in place of {_USB}{serial_number}. Plug that one in again, "
+        f"or open {_USB}{now} if the change is meant",
+        ErrorContext(port=port),
+    )
 
 
 def present_text() -> str:

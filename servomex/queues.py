@@ -150,6 +150,7 @@ class FrameQueue:
         Raises:
             ServomexTimeoutError: None came in time.
             ServomexConnectionError: The port was lost since the frame before, or the queue is closed and empty.
+            ServomexParseError: A broadcast came damaged.
         """
         try:
             item = self._items.get(timeout)

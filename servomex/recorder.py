@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
-from servomex.acquisition import AcquisitionSummary
 from servomex.errors import (
     ServomexConfigurationError,
     ServomexError,
@@ -16,6 +15,7 @@ from servomex.errors import (
     ServomexValidationError,
 )
 from servomex.exits import at_exit
+from servomex.link import SerialLink
 from servomex.lock import Signal
 from servomex.manager import ServomexManager
 from servomex.models import DeviceInfo
@@ -23,6 +23,7 @@ from servomex.process import ProcessBound
 from servomex.queues import Closed
 from servomex.recording import Recording, Source
 from servomex.sinks import Sink, check_targets, open_sink
+from servomex.summary import AcquisitionSummary
 from servomex.validation import seconds
 from servomex.worker import Worker
 from servomex.writing import Writer
@@ -268,16 +269,19 @@ def metadata_of(source: Source) -> dict[str, str]:
     }
     if isinstance(source, ServomexManager):
         for name in source.names:
-            told = _told_of(source.get(name).info)
+            told = _told_of(source.get(name))
             found |= {f"{name}.{key}": text for key, text in told.items()}
         return found
-    return found | _told_of(getattr(source, "info", None))
+    return found | _told_of(source)
 
 
-def _told_of(info: object) -> dict[str, str]:
+def _told_of(source: object) -> dict[str, str]:
+    info, link = getattr(source, "info", None), getattr(source, "link", None)
     if not isinstance(info, DeviceInfo):
         return {}
-    return {
+    usb_serial = link.usb_serial if isinstance(link, SerialLink) else None
+    told = {} if usb_serial is None else {"usb_serial": usb_serial}
+    return told | {
         "port": info.port,
         "protocol": info.protocol.value,
         "address": "" if info.address is None else str(info.address),

@@ -14,6 +14,7 @@ from servomex.continuous import ContinuousReader
 from servomex.durations import LONGEST_S
 from servomex.enums import ChannelId, ErrorPolicy, OverflowPolicy, ProtocolKind
 from servomex.errors import ServomexConfigurationError, ServomexError
+from servomex.identities import Identities
 from servomex.models import Frame, Sample
 from servomex.queues import LARGEST, Closed
 from servomex.validation import choice, rate, seconds, whole
@@ -36,13 +37,15 @@ class Recording(Acquisition[list[Sample]]):
     """An acquisition of samples that is under way. A context manager, and an iterator of batches.
 
     A batch is the list of samples of one reading. One whose samples have an ``error`` and no reading tells of a
-    reading that failed, so that the gap shows. The iterator ends with the acquisition; it raises what ended it.
+    reading that failed, so that the gap shows. Where a channel gets another name or unit, a sample in front of its
+    first reading says so in its ``error``, and the log warns of it: it may not measure the same any more. The
+    iterator ends with the acquisition; it raises what ended it.
 
     Args:
         source: What is read.
         rate_hz: Readings per second, up to 1000; ``None`` for each broadcast of an analyser in continuous mode.
         duration: Seconds until it ends, up to 10 years; never, when ``None``.
-        count: Readings until it ends, failed and missed ones included; never, when ``None``.
+        count: Readings until it ends, failed ones included; never, when ``None``.
         overflow: What happens when ``buffer`` readings wait: ``block`` waits with the next reading, so that
             moments pass and are counted as late; ``drop_newest`` and ``drop_oldest`` give readings up.
         buffer: Readings that wait to be taken at most, 1 to 1,000,000.
@@ -52,7 +55,7 @@ class Recording(Acquisition[list[Sample]]):
     Attributes:
         source: What is read.
         rate_hz: Readings per second; ``None`` for each broadcast.
-        expected: After how many moments it ends; ``None`` when that is not known.
+        expected: How many readings are taken at most; ``None`` when that is not known.
         summary: What became of it so far, an :class:`AcquisitionSummary`; live.
         error: What ended it, if that was an error.
 
@@ -88,12 +91,26 @@ class Recording(Acquisition[list[Sample]]):
             policy=policy,
             reconnect=auto_reconnect,
         )
-        self.expected = pace.slots
+        self.expected = min((limit for limit in (pace.slots, pace.count) if limit), default=None)
+        self._identities = Identities()
 
     @property
     def stream(self) -> Self:
         """The batches as they come: the recording itself, to be iterated over or handed to :func:`pipe`."""
         return self
+
+    @property
+    def progress(self) -> float | None:
+        """How much of it is done, 0 to 1; ``None`` when it is not known when it ends."""
+        passed_s = 0.0 if self._begun is None else time.monotonic() - self._begun
+        limits = ((self.summary.attempts, self._pace.count), (passed_s, self._pace.duration_s))
+        parts = [done / limit for done, limit in limits if limit is not None]
+        return min(1.0, max(parts)) if parts else None
+
+    def _marked(self, taken: list[Sample]) -> list[Sample]:
+        events = self._identities.events(taken)
+        self.summary.changes += len(events)
+        return events + taken
 
     def __iter__(self) -> Iterator[list[Sample]]:
         while True:
@@ -124,7 +141,13 @@ def feed_of(source: Source, pace: Pace, size: int, *, reconnect: bool = True) ->
     name = str(getattr(source, "name", "") or type(source).__name__)
     protocol = getattr(source, "protocol", ProtocolKind.AUTO)
     poll, failed = _Poll(source), _Failure(name, protocol)
-    feed = Feed(name=name, poll=poll, failed=failed, has_failed=_has_failed, closed=lambda: _is_closed(source))
+    feed = Feed(
+        name=name,
+        poll=poll,
+        failed=failed,
+        outcomes=lambda batch: {name: None} | _errors_by_device(batch, name),
+        closed=lambda: _is_closed(source),
+    )
     if pace.rate_hz is not None:
         return feed
     reader = getattr(source, "reader", None)
@@ -136,8 +159,9 @@ def feed_of(source: Source, pace: Pace, size: int, *, reconnect: bool = True) ->
     return attrs.evolve(feed, follow=lambda: broadcasts_of(reader, size, taken))
 
 
-def _has_failed(batch: list[Sample]) -> bool:
-    return any(item.error for item in batch)
+def _errors_by_device(batch: list[Sample], name: str) -> dict[str, str | None]:
+    worked = {item.device or name: None for item in batch}
+    return worked | {item.device or name: item.error for item in batch if item.error}
 
 
 def _is_closed(source: Source) -> bool:

@@ -52,6 +52,7 @@ _SPECIAL = {
     "monotonic_ns": ColumnKind.INTEGER,
 }
 COLUMN_KINDS = {column: _SPECIAL.get(column, ColumnKind.TEXT) for column in ROW_COLUMNS}
+_NUMBER_PLACES = tuple(ROW_COLUMNS.index(column) for column in _NUMBERS)
 
 _FORMULA = re.compile(r"\s*[=+\-@＝＋－＠']")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -100,20 +101,36 @@ def time_text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+SEPARATORS = {".": ",", ",": ";"}
+"""What is between the cells of csv, by the decimal sign."""
+
+
+def csv_text(rows: Iterable[Sequence[Any]], decimal: str = ".") -> str:
     r"""Write rows, given as values in the order of :data:`ROW_COLUMNS`, as csv: one line each, whatever is in it.
 
     Times are ISO 8601, flags 1 and 0, nothing stands for what is unknown. A text that a spreadsheet would take
     for a formula gets an apostrophe in front, and so does one that begins with an apostrophe. One with control
     characters, line ends among them, begins with ``'\`` and has these and backslashes as ``\x0a``.
+
+    With a comma as the decimal sign the cells are separated by semicolons, as spreadsheets of many countries do.
     """
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(map(_cells, rows))
+    cells = map(_cells, rows)
+    csv.writer(text, delimiter=SEPARATORS[decimal], lineterminator="\n").writerows(
+        cells if decimal == "." else map(_with_commas, cells)
+    )
     return text.getvalue()
 
 
 def _cells(row: Sequence[Any]) -> list[Any]:
     return [write(value) if write else value for write, value in zip(_CELLS, row, strict=True)]
+
+
+def _with_commas(cells: list[Any]) -> list[Any]:
+    for place in _NUMBER_PLACES:
+        if cells[place] is not None:
+            cells[place] = repr(cells[place]).replace(".", ",")
+    return cells
 
 
 def _flag_cell(value: bool | None) -> int | None:
@@ -149,18 +166,21 @@ _TEXT_WRITERS: dict[str, Callable[[Any], Any]] = {
 _CELLS = [_TEXT_WRITERS.get(column, _WRITERS.get(kind)) for column, kind in COLUMN_KINDS.items()]
 
 
-def csv_row(line: str) -> dict[str, Any]:
+def csv_row(line: str, decimal: str = ".") -> dict[str, Any]:
     """Read a line of csv: what :func:`csv_text` made of a row, undone.
 
     Raises:
         ValueError: It is no such line.
     """
     try:
-        cells = next(csv.reader([line], strict=True))
+        cells = next(csv.reader([line], delimiter=SEPARATORS[decimal], strict=True))
     except csv.Error as error:
         raise ValueError(str(error)) from error
     if len(cells) != len(ROW_COLUMNS):
         raise ValueError(f"{len(cells)} cells instead of {len(ROW_COLUMNS)}")
+    if decimal == ",":
+        for place in _NUMBER_PLACES:
+            cells[place] = cells[place].replace(",", ".")
     return _read((cell or None for cell in cells), _FROM_CELLS)
 
 

@@ -38,8 +38,8 @@ class Writer:
 
     @property
     def lost(self) -> int:
-        """Samples that were to be written and are not, counted for each sink. Certain once it is closed."""
-        return sum(outlet.lost for outlet in self._outlets)
+        """Samples that are not in a sink, counted for each. Certain once it is closed."""
+        return sum(outlet.lost + outlet.removed for outlet in self._outlets)
 
     def write(self, samples: Sequence[Sample]) -> None:
         """Write one batch to each sink.
@@ -97,6 +97,11 @@ class _Outlet:
         self._waiting: list[Sample] = []
         self._failing: ServomexSinkError | None = None
         self._failing_since = self._retry_at = 0.0
+
+    @property
+    def removed(self) -> int:
+        """Samples that were in the sink until another program removed them."""
+        return self._sink.removed
 
     def write(self, samples: Sequence[Sample]) -> None:
         """Write samples, now or when the sink can be written again."""

@@ -229,7 +229,7 @@ def test_a_terminal_gets_a_progress_bar() -> None:
 
 
 def test_there_is_no_bar_between_other_lines_and_when_it_shall_be_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("servomex.cli.discover.sys", SimpleNamespace(stderr=Terminal()))
+    monkeypatch.setattr("servomex.cli.stderr.sys", SimpleNamespace(stderr=Terminal()))
     asked = asked_for(monkeypatch)
     for args in ([], ["-q"], ["-v"]):
         run("COM3", *args)

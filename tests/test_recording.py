@@ -60,7 +60,7 @@ class TestMoments:
 
     def test_a_reading_that_takes_too_long_costs_the_moments_that_it_covers(self) -> None:
         source = OwnSource(act=lambda number: time.sleep(0.23) if number == 3 else None)
-        with record(source, rate_hz=20, count=15) as rec:
+        with record(source, rate_hz=20, duration=0.75) as rec:
             batches = list(rec)
         assert rec.summary.slots == 15
         assert rec.summary.late == 15 - len(batches)

@@ -11,9 +11,10 @@ import pytest
 import servomex
 from servomex.dataframes import to_pandas
 from servomex.enums import ProtocolKind
-from servomex.errors import ServomexSinkDependencyError, ServomexSinkReadError
+from servomex.errors import ServomexSinkDependencyError, ServomexSinkReadError, ServomexValidationError
 from servomex.loading import load
-from servomex.models import ROW_COLUMNS, Sample
+from servomex.models import ROW_COLUMNS, ChannelStatus, Sample
+from servomex.units import Unit
 from tests.frames import RECEIVED_AT
 from tests.recordings import ONE_EACH, batch, batches, joined, write
 
@@ -67,13 +68,15 @@ class TestLong:
 class TestWide:
     def test_there_is_a_column_a_channel_and_a_row_a_time(self) -> None:
         table = to_pandas(joined(batches(3)), wide=True)
-        assert list(table.columns) == ["I1", "I2", "I3", "E1", "E2"]
+        values = ["I1 [%]", "I2 [%]", "I3 [%]", "E1 [mA]", "E2 [mA]"]
+        assert list(table.columns) == [name for value in values for name in (value, f"{value} quality")]
         assert table.index.name == "received_at"
         assert str(table.index.dtype) == "datetime64[us, UTC]"
-        assert table["I1"].tolist() == [20.0, 20.001, 20.002]
-        assert set(table.dtypes.map(str)) == {"float64"}
+        assert table["I1 [%]"].tolist() == [20.0, 20.001, 20.002]
+        assert table["I1 [%] quality"].tolist() == ["good"] * 3
+        assert table.dtypes.map(str).tolist() == ["float64", "category"] * 5
         assert table.index[1] == RECEIVED_AT + timedelta(seconds=2)
-        assert table.loc["2026-03-01 12:30:47":, "E2"].tolist() == [20.001, 20.002]
+        assert table.loc["2026-03-01 12:30:47":, "E2 [mA]"].tolist() == [20.001, 20.002]
 
     def test_frames_that_came_together_are_rows_of_their_own(self) -> None:
         first, second = batch(0), batch(0)
@@ -83,7 +86,7 @@ class TestWide:
         table = to_pandas(first + second, wide=True)
         assert len(table) == 2
         assert list(table.index) == [first[0].received_at] * 2
-        assert table["I1"].tolist() == [first[0].reading and first[0].reading.value, 7.0]
+        assert table["I1 [%]"].tolist() == [first[0].reading and first[0].reading.value, 7.0]
 
     def test_rows_are_in_the_order_of_time(self) -> None:
         table = to_pandas(batch(2) + batch(0) + batch(1), wide=True)
@@ -98,10 +101,12 @@ class TestWide:
         later = RECEIVED_AT + timedelta(seconds=1)
         samples = joined([batch(0, device="B", start=later), batch(0, device="A"), batch(1, device="A")])
         table = to_pandas(samples, wide=True)
-        assert list(table.columns)[:6] == ["B I1", "B I2", "B I3", "B E1", "B E2", "A I1"]
+        assert list(table.columns)[:12:2] == [
+            "B I1 [%]", "B I2 [%]", "B I3 [%]", "B E1 [mA]", "B E2 [mA]", "A I1 [%]",
+        ]  # fmt: skip
         assert table.index.is_monotonic_increasing
-        assert table["A I1"].isna().tolist() == [False, True, False]
-        assert table["B I1"].notna().tolist() == [False, True, False]
+        assert table["A I1 [%]"].isna().tolist() == [False, True, False]
+        assert table["B I1 [%]"].notna().tolist() == [False, True, False]
 
     def test_a_channel_without_a_value_is_nan_and_a_zero_is_a_zero(self) -> None:
         samples = []
@@ -109,14 +114,81 @@ class TestWide:
             assert item.reading
             samples.append(attrs.evolve(item, reading=attrs.evolve(item.reading, value=value)))
         table = to_pandas(samples, wide=True)
-        assert table["I1"].tolist() + table["I3"].tolist() == [0.0, -1.5]
-        assert table["I2"].isna().tolist() == [True]
+        assert table["I1 [%]"].tolist() + table["I3 [%]"].tolist() == [0.0, -1.5]
+        assert table["I2 [%]"].isna().tolist() == [True]
+        assert table["I2 [%] quality"].tolist() == ["bad"]
 
     def test_nothing_is_an_empty_table_with_an_index_of_times(self) -> None:
         for samples in ([], [Sample("rig", ProtocolKind.MODBUS_RTU, RECEIVED_AT, 0, error="no reply")]):
             table = to_pandas(samples, wide=True)
             assert table.shape == (len(samples), 0)
             assert str(table.index.dtype) == "datetime64[us, UTC]"
+
+
+def changed(number: int, **fields: object) -> Sample:
+    """Give the sample of I1 at a moment, with some of its reading's fields changed."""
+    sample = batch(number)[0]
+    assert sample.reading
+    return attrs.evolve(sample, reading=attrs.evolve(sample.reading, **fields))  # type: ignore[arg-type]
+
+
+UNCERTAIN = {
+    "maintenance": ChannelStatus(maintenance=True),
+    "calibrating": ChannelStatus(calibrating=True),
+    "warming_up": ChannelStatus(warming_up=True),
+}
+
+
+class TestWideIsHonest:
+    @pytest.mark.parametrize("flag", UNCERTAIN)
+    def test_an_uncertain_value_is_kept_on_request_only(self, flag: str) -> None:
+        samples = [*batch(0), changed(1, status=UNCERTAIN[flag], value=7.5)]
+        table = to_pandas(samples, wide=True)
+        assert table["I1 [%]"].isna().tolist() == [False, True]
+        assert table["I1 [%] quality"].tolist() == ["good", "uncertain"]
+        assert to_pandas(samples, wide=True, keep="uncertain")["I1 [%]"].tolist() == [20.0, 7.5]
+
+    @pytest.mark.parametrize("keep", [None, "uncertain"])
+    def test_a_bad_value_is_never_kept(self, keep: str | None) -> None:
+        samples = [*batch(0), changed(1, status=ChannelStatus(fault=True), value=7.5)]
+        table = to_pandas(samples, wide=True, keep=keep)
+        assert table["I1 [%]"].isna().tolist() == [False, True]
+        assert table["I1 [%] quality"].tolist() == ["good", "bad"]
+
+    def test_a_value_with_an_alarm_is_good(self) -> None:
+        samples = [changed(0, status=ChannelStatus(alarms=(True, False, False, False)), value=7.5)]
+        assert to_pandas(samples, wide=True)["I1 [%]"].tolist() == [7.5]
+
+    def test_another_unit_of_concentration_is_converted(self) -> None:
+        samples = [
+            changed(0, value=0.035),
+            changed(1, value=350.0, unit=Unit.VPM, unit_text="vpm"),
+            changed(2, value=351.0, unit=Unit.PPM, unit_text="ppm"),
+        ]
+        table = to_pandas(samples, wide=True)
+        assert list(table.columns) == ["I1 [%]", "I1 [%] quality"]
+        assert table["I1 [%]"].tolist() == [0.035, 0.035, 0.0351]
+        assert list(to_pandas(samples[1:], wide=True).columns) == ["I1 [vpm]", "I1 [vpm] quality"]
+
+    def test_another_unit_begins_another_column(self) -> None:
+        samples = [changed(0, value=1.0), changed(1, value=2.0, unit=Unit.UNKNOWN, unit_text="mg/m3")]
+        table = to_pandas(samples, wide=True)
+        assert list(table.columns)[::2] == ["I1 [%]", "I1 [mg/m3]"]
+        assert table["I1 [%]"].isna().tolist() == [False, True]
+        assert table["I1 [mg/m3]"].isna().tolist() == [True, False]
+        assert table["I1 [mg/m3] quality"].isna().tolist() == [True, False]
+
+    def test_another_name_begins_another_column(self) -> None:
+        samples = [changed(0, value=1.0), changed(1, value=2.0, name="CO"), changed(2, value=3.0)]
+        table = to_pandas(samples, wide=True)
+        assert list(table.columns)[::2] == ["I1 Oxygen [%]", "I1 CO [%]"]
+        assert table["I1 Oxygen [%]"].dropna().tolist() == [1.0, 3.0]
+        assert table["I1 CO [%]"].dropna().tolist() == [2.0]
+
+    @pytest.mark.parametrize(("wide", "keep"), [(True, "bad"), (False, "uncertain")])
+    def test_what_cannot_be_kept_is_refused(self, wide: bool, keep: str) -> None:
+        with pytest.raises(ServomexValidationError, match="keep is None, or 'uncertain' for a wide table"):
+            to_pandas(batch(0), wide=wide, keep=keep)
 
 
 def test_missing_pandas_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,11 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import IO, Any, NoReturn, TypeVar
 
 import click
 
+from servomex.cli.stderr import STDERR, end_stderr, forget
 from servomex.errors import (
     ServomexConfigurationError,
     ServomexConnectionError,
@@ -38,7 +38,7 @@ Exit codes:
   2    wrong usage: an option or argument cannot be
   3    the port: missing, busy, forbidden or lost
   4    no answer, or no valid one
-  5    read --check: a fault, an alarm, or no value
+  5    read --check: a fault, an alarm, no value, or a failed reading
   129  ended by SIGHUP, the end of its terminal
   130  ended by Ctrl-C
   141  the reader of the output has gone
@@ -121,6 +121,7 @@ class Program(click.Command):
             return run()
         with _sigterm_interrupts():
             code = _exit_code(run)
+            end_stderr()
         sys.exit(code)
 
 
@@ -174,8 +175,7 @@ def _sigterm_interrupts() -> Iterator[None]:
     def terminate(number: int, _frame: object) -> NoReturn:
         raise Terminated(SIGNALLED + number)
 
-    names = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    numbers = _signals("SIGTERM", "SIGHUP")
     wanted = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # nohup
     previous = [(number, signal.signal(number, terminate)) for number in wanted]
     try:
@@ -185,14 +185,19 @@ def _sigterm_interrupts() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _signals(*names: str) -> list[signal.Signals]:
+    """Return those of the signals that the system has: Windows has no SIGHUP."""
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
+
+
 @contextlib.contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until the end of an import, in the middle of which they could get lost."""
+    """Let signals that end a command wait until the end of an import, in which they could get lost."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     came: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = _signals("SIGINT", "SIGTERM", "SIGHUP")
     previous = [(number, signal.signal(number, lambda number, _: came.append(number))) for number in numbers]
     try:
         yield
@@ -218,6 +223,24 @@ def check_files(targets: Iterable[str], options: dict[str, Any]) -> None:
         check_targets(targets, **options)
     except ServomexSinkError as error:
         raise RequestError(str(error)) from error
+
+
+decimal_option = click.option(
+    "--decimal",
+    type=click.Choice([".", ","]),
+    help="Decimal sign of csv files, '.' by default; ',' also separates the cells by semicolons.",
+)
+"""How the numbers of csv files are written."""
+
+
+def check_decimal(targets: Iterable[str], options: dict[str, Any]) -> None:
+    """Refuse a decimal sign when there is no csv file that it could be for.
+
+    Raises:
+        RequestError: None of the files has one.
+    """
+    if options.get("decimal") and not any(target.lower().endswith((".csv", ".csv.gz")) for target in targets):
+        raise RequestError("--decimal is for csv files, and none is to be written")
 
 
 def check_seconds(*, zero: bool = False, longest: float = LONGEST_S) -> Callable[..., float | None]:
@@ -261,9 +284,8 @@ def one_line(text: str) -> str:
 
 
 def note(text: str) -> None:
-    """Print a line on stderr; there is nobody to tell when that is closed."""
-    with contextlib.suppress(OSError):
-        click.echo(one_line(text), err=True)
+    """Print a line on stderr; without one it is given up."""
+    STDERR.line(one_line(text))
 
 
 def colour_wanted() -> bool:
@@ -293,13 +315,7 @@ def _output() -> Iterator[Any]:
     try:
         yield sys.stdout
     except OSError as error:
-        _forget_stdout()
+        forget(sys.stdout)
         if error.errno == errno.EPIPE or (os.name == "nt" and error.errno == errno.EINVAL):
             raise click.exceptions.Exit(PIPE_CLOSED) from error
         raise CommandError(f"cannot write to stdout: {error.strerror or error}") from error
-
-
-def _forget_stdout() -> None:
-    """Let what is in stdout's buffer go nowhere: Python would try to write it again when it ends, and fail."""
-    with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -1,6 +1,5 @@
 """``servomex convert``: write recordings in another format, or several of them as one."""
 
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,19 @@ from typing import Any
 import click
 
 import servomex
-from servomex.cli.common import EXIT_CODES, Program, RequestError, check_files, interrupts_wait, note, stop_code
+from servomex.cli.common import (
+    EXIT_CODES,
+    Program,
+    RequestError,
+    check_decimal,
+    check_files,
+    decimal_option,
+    interrupts_wait,
+    note,
+    stop_code,
+)
 from servomex.cli.logs import warnings_on_stderr
+from servomex.cli.stderr import BAR, STDERR
 from servomex.durations import counted
 from servomex.errors import ServomexSinkError
 from servomex.models import Sample
@@ -41,6 +51,7 @@ Formats, by suffix:
     help="Divide OUT by size or by the time of the data: 100MB, 1d, 1h, 15m, or both as 100MB,1d. The time of "
     "its first row is put into the name of each file.",
 )
+@decimal_option
 @click.version_option(servomex.__version__, prog_name="servomex")
 def convert(sources: tuple[str, ...], target: str, **options: Any) -> None:
     """Write the recordings IN, one after the other, to OUT; the suffixes tell the formats.
@@ -59,6 +70,7 @@ def _run(sources: tuple[str, ...], target: str, options: dict[str, Any]) -> None
     with interrupts_wait():
         from servomex.sinks import open_sink
     options = {name: value for name, value in options.items() if value}
+    check_decimal([target], options)
     samples, metadata = _opened(sources, target)
     check_files([target], options)
     sink = open_sink(target, metadata=metadata, **options)
@@ -112,7 +124,7 @@ def _frames(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
 
 def _shown(frames: Iterable[list[Sample]]) -> Iterator[list[Sample]]:
     """Show on a terminal how many rows there were so far."""
-    if sys.stderr is None or not sys.stderr.isatty():
+    if not STDERR.isatty():
         yield from frames
         return
     rows = 0
@@ -128,6 +140,6 @@ def _shown(frames: Iterable[list[Sample]]) -> Iterator[list[Sample]]:
         label="Converting",
         item_show_func=lambda _: f"{rows} rows",
         update_min_steps=STEPS,
-        file=sys.stderr,
+        file=BAR,
     ) as bar:
         yield from bar

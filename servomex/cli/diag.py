@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -23,6 +22,7 @@ from servomex.cli.common import (
 )
 from servomex.cli.connection import Connection, connection_options, load
 from servomex.cli.results import Source
+from servomex.cli.stderr import BAR, STDERR
 from servomex.cli.tallies import Cadence, Tally
 from servomex.clock import time
 from servomex.enums import ProtocolKind
@@ -289,8 +289,8 @@ def _unsupported(request: Connection, what: str) -> ServomexProtocolUnsupportedE
 
 def _advance(steps: Iterator[None], count: int, quiet: bool) -> None:
     """Go through steps, with a bar on stderr where somebody looks at it."""
-    if quiet or sys.stderr is None or not sys.stderr.isatty():
+    if quiet or not STDERR.isatty():
         collections.deque(steps, maxlen=0)
         return
-    with click.progressbar(steps, length=count, file=sys.stderr) as bar:
+    with click.progressbar(steps, length=count, file=BAR) as bar:
         collections.deque(bar, maxlen=0)

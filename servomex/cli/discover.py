@@ -4,7 +4,6 @@ import contextlib
 import importlib
 import json
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from servomex.cli.common import (
 )
 from servomex.cli.connection import PORT
 from servomex.cli.logs import log_on_stderr
+from servomex.cli.stderr import BAR, STDERR
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConfigurationError, ServomexConnectionError
 from servomex.portnames import PortInfo, present_text
@@ -146,10 +146,10 @@ def discover(ports: tuple[str, ...], output_format: str, verbose: int, quiet: bo
 @contextlib.contextmanager
 def _progress(*, hidden: bool) -> Iterator[Callable[[int, int], None] | None]:
     """Give what shows the progress as a bar on stderr; ``None`` unless that is a terminal."""
-    if hidden or sys.stderr is None or not sys.stderr.isatty():
+    if hidden or not STDERR.isatty():
         yield None
         return
-    with click.progressbar(length=1, label="searching", file=sys.stderr) as bar:
+    with click.progressbar(length=1, label="searching", file=BAR) as bar:
 
         def show(done: int, total: int) -> None:
             bar.length = total

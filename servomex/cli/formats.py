@@ -13,7 +13,7 @@ import click
 
 from servomex.enums import Quality
 from servomex.models import ROW_COLUMNS, AnalyserStatus, Frame, Reading
-from servomex.rows import FLAGS, csv_text
+from servomex.rows import FLAGS, csv_text, time_text
 
 MEASUREMENT = "servomex"
 """The measurement of every line of the influx format."""
@@ -67,7 +67,7 @@ def json_line(frame: Frame, device: str | None) -> str:
         },
         "readings": rows(frame, device),
     }
-    return json.dumps(record, ensure_ascii=False, allow_nan=False, default=datetime.isoformat) + "\n"
+    return json.dumps(record, ensure_ascii=False, allow_nan=False, default=time_text) + "\n"
 
 
 def influx_lines(frame: Frame, device: str) -> str:

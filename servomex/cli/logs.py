@@ -2,12 +2,12 @@
 
 import contextlib
 import logging
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from traceback import format_exception_only
 
 from servomex.cli.common import one_line
+from servomex.cli.stderr import STDERR
 
 _LEVELS = (("servomex.trace", logging.WARNING), ("servomex", logging.INFO), ("servomex", logging.DEBUG))
 
@@ -23,11 +23,12 @@ class _LineFormatter(logging.Formatter):
         return f"{moment} {one_line(text)}"
 
 
-class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to stderr; when that is closed there is nobody to tell."""
+class _StderrHandler(logging.Handler):
+    """Writes to stderr, as long as there is one."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Do nothing."""
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        STDERR.line(self.format(record))
 
 
 @contextlib.contextmanager
@@ -42,7 +43,7 @@ def log_on_stderr(verbosity: int | None) -> Iterator[None]:
         yield
         return
     name, level = _LEVELS[min(verbosity, len(_LEVELS) - 1)]
-    handler = _StderrHandler(sys.stderr)
+    handler = _StderrHandler()
     handler.setLevel(level)
     with _handled_by(logging.getLogger(name), handler, level):
         yield
@@ -51,7 +52,7 @@ def log_on_stderr(verbosity: int | None) -> Iterator[None]:
 @contextlib.contextmanager
 def warnings_on_stderr() -> Iterator[None]:
     """Show on stderr what the package warns of; the errors that end a command are told by the command itself."""
-    handler = _StderrHandler(sys.stderr)
+    handler = _StderrHandler()
     handler.addFilter(lambda record: record.levelno < logging.ERROR)
     with _handled_by(logging.getLogger("servomex"), handler, logging.WARNING):
         yield

@@ -19,7 +19,7 @@ from servomex.cli.common import (
     stop_code,
 )
 from servomex.cli.connection import Connection, channels_option, connection_options
-from servomex.cli.showing import FORMATS, writer_for
+from servomex.cli.showing import FORMATS, Gap, writer_for
 from servomex.clock import time
 from servomex.durations import counted
 from servomex.enums import ProtocolKind
@@ -81,13 +81,20 @@ class Tally:
         readings: How many there were.
         failures: How many failed.
         dropped: How many frames or replies were refused.
+        failed_last: Whether the last one failed.
         started: When it was begun, on ``time.monotonic()``.
     """
 
     readings: int = 0
     failures: int = 0
     dropped: int = 0
+    failed_last: bool = False
     started: float = attrs.field(factory=time.monotonic)
+
+    @property
+    def attempts(self) -> int:
+        """How many readings were tried."""
+        return self.readings + self.failures
 
     def __str__(self) -> str:
         return (
@@ -114,9 +121,15 @@ class Tally:
     "mode the last broadcast is shown as long as it is current; with 0, each broadcast once.",
 )
 @option(
-    "--count", type=click.IntRange(1), help="End after so many readings; without --watch as fast as they come."
+    "--count",
+    type=click.IntRange(1),
+    help="End after this many readings, failed ones included; without --watch as fast as they come.",
 )
-@option("--check", is_flag=True, help="Exit with 5 when the last reading shows a fault, an alarm or no value.")
+@option(
+    "--check",
+    is_flag=True,
+    help="Exit with 5 when the last reading failed, or shows a fault, an alarm or no value.",
+)
 @click.version_option(servomex.__version__, prog_name="servomex")
 def read(**given: Any) -> None:
     """Read the analyser on PORT: all channels with their states.
@@ -147,14 +160,14 @@ def _run(request: _Request, tally: Tally) -> int:
             for frame in _readings(request, analyzer, tally):
                 tally.readings += 1
                 show(frame)
-                if not request.repeats or tally.readings == request.count:
+                if not request.repeats or tally.attempts == request.count:
                     break
         finally:
             tally.dropped = analyzer.dropped_frames
-    if not request.check or frame is None or frame.ok:
+    if not request.check or frame is None or (frame.ok and not tally.failed_last):
         return 0
     if not request.quiet:
-        note(f"check failed: {'; '.join(_complaints(frame))}")
+        note(f"check failed: {'the last reading failed' if tally.failed_last else '; '.join(_complaints(frame))}")
     return ALARM
 
 
@@ -162,6 +175,7 @@ def _readings(request: _Request, analyzer: "servomex.Analyzer", tally: Tally) ->
     """Give the reading that was made on opening, then one at each deadline; failed ones are reported."""
     started = time.monotonic()
     yield analyzer.snapshot()
+    gap = Gap()
     interval = request.watch or 0.0
     interval = interval if interval >= FASTEST_S else 0.0
     turn = 0
@@ -175,10 +189,16 @@ def _readings(request: _Request, analyzer: "servomex.Analyzer", tally: Tally) ->
             raise
         except ServomexError as error:
             tally.failures += 1
+            tally.failed_last = True
+            gap.note(failed=True, quiet=request.quiet)
             if not request.quiet:
                 note(f"Failed: {error}")
+            if tally.attempts == request.count:
+                return
             time.sleep(FAILURE_PAUSE_S)
         else:
+            tally.failed_last = False
+            gap.note(failed=False, quiet=request.quiet)
             yield frame
 
 

@@ -1,8 +1,7 @@
 """``servomex record``: write the readings of an analyser to files, for seconds or for weeks."""
 
 import contextlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,9 +10,11 @@ import servomex
 from servomex.cli.common import (
     EXIT_CODES,
     Program,
+    check_decimal,
     check_files,
     check_rate,
     check_seconds,
+    decimal_option,
     interrupts_wait,
     note,
     one_line,
@@ -21,7 +22,7 @@ from servomex.cli.common import (
 )
 from servomex.cli.connection import PORT, Connection, channels_option, line_options
 from servomex.cli.logs import warnings_on_stderr
-from servomex.clock import time
+from servomex.cli.stderr import BAR, STDERR
 from servomex.durations import parse_duration
 from servomex.errors import ServomexError, ServomexValidationError
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 TICK_S = 0.5
 """How often what is shown on a terminal is brought up to date."""
+BAR_STEPS = 1000
 
 _MORE = """\b
 Examples:
@@ -64,7 +66,7 @@ def _check_duration(_ctx: click.Context, _option: click.Parameter, value: str | 
     help="Readings per second, up to 1000. Over Modbus 1 when left out; in continuous mode each broadcast.",
 )
 @click.option("--duration", metavar="TIME", callback=_check_duration, help="End after 90s, 15m, 8h or 2d.")
-@click.option("--count", type=click.IntRange(1), help="End after so many readings.")
+@click.option("--count", type=click.IntRange(1), help="End after this many readings, failed ones included.")
 @click.option("--append", is_flag=True, help="Go on with files that exist.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option("--rotate", metavar="LIMIT", help="Begin new files by size or time: 100MB, 1d, or both as 100MB,1d.")
@@ -77,6 +79,7 @@ def _check_duration(_ctx: click.Context, _option: click.Parameter, value: str | 
     show_default=True,
     help="What is lost at most when the program is killed; 0 for nothing.",
 )
+@decimal_option
 @click.version_option(servomex.__version__, prog_name="servomex")
 def record(
     targets: tuple[str, ...],
@@ -88,17 +91,22 @@ def record(
     overwrite: bool,
     rotate: str | None,
     flush: float,
+    decimal: str | None,
     **given: Any,
 ) -> None:
     """Record the analyser on PORT to the files OUT.
 
-    A reading that fails is a row with its error, so that the gap shows; a port that is lost is opened again. PORT
-    must be named here, whatever SERVOMEX_PORT says: an OUT could be taken for it.
+    A reading that fails is a row with its error, so that the gap shows; a port that is lost is opened again. A
+    line on stderr says when readings begin to fail, and one for how long they did when they are back. PORT must be
+    named here, whatever SERVOMEX_PORT says: an OUT could be taken for it.
     """
     request, code = Connection(**given), 0
     options: dict[str, Any] = {"append": append, "overwrite": overwrite, "flush_s": flush}
     if rotate is not None:
         options["rotate"] = rotate
+    if decimal is not None:
+        options["decimal"] = decimal
+    check_decimal(targets, options)
     with interrupts_wait():
         from servomex.recorder import Recorder
         from servomex.subscription import USUAL_HZ
@@ -115,12 +123,13 @@ def record(
         try:
             with recorder:
                 try:
-                    _show(recorder, analyzer, duration, quiet=request.quiet)
+                    _show(recorder, analyzer, quiet=request.quiet)
                 except KeyboardInterrupt as stop:  # the regular end: what failed is told as at any other
                     code = stop_code(stop)
         finally:
             if not request.quiet:
                 note(str(recorder.summary))
+                _note_limit(recorder)
     raise click.exceptions.Exit(code)
 
 
@@ -129,24 +138,31 @@ def _warnings(request: Connection) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext() if request.quiet or request.verbose else warnings_on_stderr()
 
 
-def _show(recorder: "Recorder", analyzer: "servomex.Analyzer", duration: float | None, *, quiet: bool) -> None:
+def _note_limit(recorder: "Recorder") -> None:
+    """Report when the line does not allow as many readings as were asked for."""
+    rate_hz, possible_hz, summary = recorder.recording.rate_hz, recorder.summary.possible_hz, recorder.summary
+    if summary.late and rate_hz is not None and possible_hz is not None and possible_hz < rate_hz:
+        note(
+            f"this line allows about {possible_hz:.2g} readings a second: lower --rate "
+            f"({summary.late} of {summary.slots} moments passed without a reading)"
+        )
+
+
+def _show(recorder: "Recorder", analyzer: "servomex.Analyzer", *, quiet: bool) -> None:
     """Wait for the end; on a terminal, show how far it is."""
-    if quiet or sys.stderr is None or not sys.stderr.isatty():
+    if quiet or not STDERR.isatty():
         while not recorder.join(TICK_S):
             pass
-    elif (expected := recorder.recording.expected) is not None:
-        _show_bar(recorder, expected, lambda: recorder.summary.slots)
-    elif duration is not None:
-        started = time.monotonic()
-        _show_bar(recorder, round(duration), lambda: min(round(time.monotonic() - started), round(duration)))
+    elif recorder.recording.progress is not None:
+        _show_bar(recorder)
     else:
         _show_line(recorder, analyzer)
 
 
-def _show_bar(recorder: "Recorder", length: int, reached: Callable[[], int]) -> None:
-    with click.progressbar(length=max(1, length), label="Recording", file=sys.stderr) as bar:
+def _show_bar(recorder: "Recorder") -> None:
+    with click.progressbar(length=BAR_STEPS, label="Recording", file=BAR) as bar:
         for _ in _ticks(recorder):
-            bar.update(reached() - bar.pos)
+            bar.update(int(BAR_STEPS * (recorder.recording.progress or 0)) - bar.pos)
 
 
 def _show_line(recorder: "Recorder", analyzer: "servomex.Analyzer") -> None:
@@ -154,10 +170,11 @@ def _show_line(recorder: "Recorder", analyzer: "servomex.Analyzer") -> None:
     try:
         for _ in _ticks(recorder):
             line = one_line(f"{recorder.summary.counts}{_values(analyzer, recorder)}")
-            click.echo(f"\r{line:<{width}}", err=True, nl=False)
+            STDERR.write(f"\r{line:<{width}}")
+            STDERR.flush()
             width = len(line)
     finally:
-        click.echo(err=True)
+        STDERR.write("\n")
 
 
 def _ticks(recorder: "Recorder") -> Iterator[None]:

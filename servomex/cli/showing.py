@@ -2,12 +2,35 @@
 
 from collections.abc import Callable
 
+import attrs
+
 import servomex
 from servomex.cli import formats
-from servomex.cli.common import colour_wanted, one_line, write_data, write_text
+from servomex.cli.common import colour_wanted, note, one_line, write_data, write_text
+from servomex.clock import time
+from servomex.durations import counted
 from servomex.models import Frame
 
 FORMATS = ("table", "csv", "json", "influx")
+
+
+@attrs.define
+class Gap:
+    """Readings that failed one after the other, and a line on stderr when they are over."""
+
+    failures: int = 0
+    _since: float = 0.0
+
+    def note(self, *, failed: bool, quiet: bool) -> None:
+        """Note what became of a reading; unless ``quiet``, report the good one that ends a gap."""
+        if failed:
+            self._since = self._since if self.failures else time.monotonic()
+            self.failures += 1
+        elif self.failures:
+            if not quiet:
+                gap_s = time.monotonic() - self._since
+                note(f"Readings are back after {gap_s:.1f} s ({counted(self.failures, 'failed reading')})")
+            self.failures = 0
 
 
 def writer_for(output_format: str, analyzer: "servomex.Analyzer") -> Callable[[Frame], None]:

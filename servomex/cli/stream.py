@@ -7,7 +7,7 @@ import click
 import servomex
 from servomex.cli.common import EXIT_CODES, Program, check_rate, interrupts_wait, note, option, stop_code
 from servomex.cli.connection import Connection, channels_option, connection_options
-from servomex.cli.showing import FORMATS, writer_for
+from servomex.cli.showing import FORMATS, Gap, writer_for
 from servomex.durations import counted
 from servomex.models import Frame
 
@@ -28,7 +28,7 @@ Examples:
     callback=check_rate,
     help="Readings per second over Modbus, up to 1000; 1 when left out. In continuous mode each broadcast.",
 )
-@click.option("--count", type=click.IntRange(1), help="End after so many readings, failed ones included.")
+@click.option("--count", type=click.IntRange(1), help="End after this many readings, failed ones included.")
 @option(
     "--format",
     "output_format",
@@ -43,11 +43,11 @@ def stream(
 ) -> None:
     """Write the readings of the analyser on PORT as they come, until Ctrl-C or --count.
 
-    A reading that fails is a line on stderr. When the reader of the output is slow, the oldest are dropped and
-    counted.
+    A reading that fails is a line on stderr, and so is the first good one after it. When the reader of the output
+    is slow, the oldest are dropped and counted.
     """
     request = Connection(**given)
-    code = taken = 0
+    code, taken, failed, gap = 0, 0, 0, Gap()
     with interrupts_wait():
         from servomex.recording import BUFFER
         from servomex.subscription import frames_of
@@ -58,12 +58,15 @@ def stream(
                 while taken != count:
                     item = frames.get()
                     taken += 1
+                    gap.note(failed=not isinstance(item, Frame), quiet=request.quiet)
                     if isinstance(item, Frame):
                         show(item)
-                    elif not request.quiet:
+                        continue
+                    failed += 1
+                    if not request.quiet:
                         note(f"Failed: {item}")
             except KeyboardInterrupt as stop:
                 code = stop_code(stop)
     if not request.quiet:
-        note(f"{counted(taken, 'reading')}, {frames.summary.errors} failed, {frames.summary.dropped} dropped")
+        note(f"{counted(taken - failed, 'reading')}, {failed} failed, {frames.summary.dropped} dropped")
     raise click.exceptions.Exit(code)

@@ -37,8 +37,8 @@ def open_sink(target: str | os.PathLike[str], *, rotate: str | None = None, **op
     Args:
         target: A file, whose suffix tells the format, or a URL.
         rotate: Go on in a new file at a size, a time or both: ``100MB``, ``1d``, ``100MB,1d``; for files only.
-        options: Options of the sink. Those of a file are ``append``, ``overwrite``, ``flush_s``, ``fsync_s`` and
-            ``metadata``, see :class:`FileSink`.
+        options: Options of the sink. Those of a file are ``append``, ``overwrite``, ``flush_s``, ``fsync_s``,
+            ``metadata`` and ``decimal``, see :class:`FileSink`.
 
     Raises:
         ServomexValidationError: The suffix, the scheme or an option is unknown, or an option is out of range.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from servomex.clock import time
+from servomex.durations import counted
 from servomex.errors import (
     ServomexSinkError,
     ServomexSinkSchemaError,
@@ -20,6 +21,8 @@ from servomex.validation import seconds
 
 FLUSH_S = 1.0
 FSYNC_S = 60.0
+LOOK_S = 1.0
+"""How often it is looked at most whether a file is still there, while nothing is written to it."""
 MOST_PENDING = 10_000
 """Rows that wait for the flush at most; more of them are flushed at once."""
 
@@ -36,6 +39,11 @@ class Sink(ProcessBound, abc.ABC):
     name: str
     rows: int = 0
     closed: bool = True
+
+    @property
+    def removed(self) -> int:
+        """Rows that were written, and that another program has removed since."""
+        return 0
 
     @abc.abstractmethod
     def write(self, samples: Sequence[Sample]) -> None:
@@ -80,7 +88,7 @@ class Sink(ProcessBound, abc.ABC):
         """Flush, sync, and let go. May be called twice.
 
         Raises:
-            ServomexSinkWriteError: Something could not be written, and is lost.
+            ServomexSinkWriteError: Something could not be written, or was removed by another program, and is lost.
         """
 
     def __enter__(self) -> Self:
@@ -109,7 +117,8 @@ class BufferedSink(Sink):
     """A sink that collects rows and stores them at intervals.
 
     A subclass opens what it needs in :meth:`_open`, leaves it to :attr:`_held` to let it go, and stores rows in
-    :meth:`_store`: all of them, or none and an error.
+    :meth:`_store`: all of them, or none and an error. Before that, and when nothing comes, it looks in
+    :meth:`_check_place` whether what it wrote is still there.
 
     Args:
         name: What it writes to, for messages.
@@ -127,7 +136,9 @@ class BufferedSink(Sink):
         self._fsync_s = None if fsync_s is None else seconds(fsync_s, "fsync_s", zero=True)
         self._pending: list[Any] = []
         self._stored_since_sync = False
-        self._flushed_at = self._synced_at = time.monotonic()
+        self._removed = 0
+        self._is_ended = False
+        self._flushed_at = self._synced_at = self._looked_at = time.monotonic()
         self._held = contextlib.ExitStack()
         try:
             self._open()
@@ -146,6 +157,11 @@ class BufferedSink(Sink):
     def pending(self) -> int:
         """Rows that wait for the next flush."""
         return len(self._pending)
+
+    @property
+    def removed(self) -> int:
+        """Rows that were written, and that another program has removed since."""
+        return self._removed
 
     def write(self, samples: Sequence[Sample]) -> None:
         """Take one batch, see :meth:`Sink.write`."""
@@ -168,6 +184,7 @@ class BufferedSink(Sink):
     def flush(self) -> None:
         """Store all rows so far."""
         self.check_process()
+        self._look()
         rows, self._pending = self._pending, []
         try:
             if rows:
@@ -199,8 +216,15 @@ class BufferedSink(Sink):
         self.check_process()
         if self._flush_is_due():
             self.flush()
+        elif time.monotonic() - self._looked_at >= max(self._flush_s, LOOK_S):
+            self._look()
         if self._sync_is_due():
             self.sync()
+
+    def _look(self) -> None:
+        self._looked_at = time.monotonic()
+        if not self._is_ended:
+            self._check_place()
 
     def _flush_is_due(self) -> bool:
         late = time.monotonic() - self._flushed_at >= self._flush_s
@@ -223,7 +247,12 @@ class BufferedSink(Sink):
                 if self._fsync_s is not None:
                     self._sync_stored()
         finally:
-            self._stored_since_sync = False
+            self._stored_since_sync, self._is_ended = False, True
+        if self._removed:
+            raise ServomexSinkWriteError(
+                f"{self.name}: another program removed {counted(self._removed, 'row')} while it was written; "
+                "those that came later are in it"
+            )
 
     def _flush_last(self) -> None:
         try:
@@ -244,6 +273,9 @@ class BufferedSink(Sink):
 
     def _open(self) -> None:
         """Get ready to store."""
+
+    def _check_place(self) -> None:
+        """Look whether what was stored is still there; if not, count it in ``_removed`` and begin anew."""
 
     @abc.abstractmethod
     def _store(self, rows: list[Any]) -> None:

@@ -1,29 +1,66 @@
 """Comma-separated values: ``.csv`` and ``.csv.gz``."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from servomex.errors import ServomexSinkSchemaError
 from servomex.models import ROW_COLUMNS
-from servomex.rows import check_columns, csv_row, csv_text
-from servomex.sinks.text import TextSink
+from servomex.rows import SEPARATORS, check_columns, csv_row, csv_text
+from servomex.sinks.files import explained_reading
+from servomex.sinks.text import Lines, TextSink
+
+_HEADERS = {decimal: separator.join(ROW_COLUMNS).encode() for decimal, separator in SEPARATORS.items()}
 
 
 class CsvSink(TextSink):
     """Writes csv: a header, then one line a row, as :func:`servomex.rows.csv_text` describes it.
 
-    The columns are :data:`servomex.ROW_COLUMNS`. There is no place for metadata.
+    The columns are :data:`servomex.ROW_COLUMNS`. There is no place for metadata. With ``decimal=","`` the numbers
+    have a decimal comma and the cells are separated by semicolons; what reads a file sees that in its header.
     """
 
-    _beginning = ",".join(ROW_COLUMNS).encode()
-    _header = _beginning + b"\n"
+    _beginnings = tuple(_HEADERS.values())
+    _header = _HEADERS["."] + b"\n"
+
+    def _open(self) -> None:
+        self._header = _HEADERS[self.decimal] + b"\n"
+        super()._open()
 
     def _encoded(self, rows: list[Any]) -> bytes:
-        return csv_text(rows).encode("utf-8")
+        return csv_text(rows, self.decimal).encode("utf-8")
+
+    def _check_beginning(self, line: bytes, *, whole: bool) -> None:
+        super()._check_beginning(line, whole=whole)
+        if whole:
+            _check_decimal(self.path, line, self.decimal)
 
     @classmethod
-    def _check_first(cls, path: Path, line: bytes) -> None:
-        check_columns(str(path), line.decode("utf-8-sig", "replace").replace('"', "").rstrip("\r").split(","))
+    def check(cls, path: Path, *, append: bool = False, overwrite: bool = False, **others: Any) -> None:
+        """Check whether a file can be written; see :meth:`FileSink.check`."""
+        super().check(path, append=append, overwrite=overwrite, **others)
+        if append and path.exists():
+            with explained_reading(path):
+                for line in Lines(path):
+                    _check_decimal(path, line, others.get("decimal", "."))
+                    break
 
     @classmethod
-    def _row(cls, line: str) -> dict[str, Any]:
-        return csv_row(line)
+    def _reader_for(cls, path: Path, line: bytes) -> Callable[[str], dict[str, Any]]:
+        decimal = _decimal_of(line)
+        names = line.decode("utf-8-sig", "replace").replace('"', "").rstrip("\r").split(SEPARATORS[decimal])
+        check_columns(str(path), names)
+        return functools.partial(csv_row, decimal=decimal)
+
+
+def _decimal_of(header: bytes) -> str:
+    return "," if b";" in header else "."
+
+
+def _check_decimal(path: Path, header: bytes, decimal: str) -> None:
+    there = _decimal_of(header)
+    if there != decimal:
+        raise ServomexSinkSchemaError(
+            f"{path} has the decimal sign {there!r}: append to it with that one, or choose another file"
+        )

@@ -7,17 +7,24 @@ import io
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
+from servomex.durations import counted
 from servomex.errors import (
     ServomexSinkError,
     ServomexSinkReadError,
+    ServomexSinkSchemaError,
     ServomexSinkWriteError,
     ServomexValidationError,
 )
+from servomex.logs import package_log
 from servomex.models import Sample
+from servomex.rows import SEPARATORS
 from servomex.sinks.base import FLUSH_S, FSYNC_S, BufferedSink
+
+_log = package_log("servomex")
 
 _FORBIDDEN = "{path} may not be written: check the permissions of the file and its folder" + (
     ", and close other programs that have it open" if os.name == "nt" else ""
@@ -112,6 +119,39 @@ def open_locked(path: Path, *, create: bool) -> io.FileIO:
     return file
 
 
+class Place(Enum):
+    """Where a file or folder is that was opened under a name."""
+
+    HERE = auto()
+    MOVED = auto()
+    """It has another name, or was put into another folder."""
+    DELETED = auto()
+
+
+def place_of(descriptor: int, path: Path) -> Place:
+    """Find out whether a name still leads to what was opened under it. Windows keeps what is open where it is.
+
+    Raises:
+        OSError: What is open cannot be looked at.
+    """
+    if os.name == "nt":
+        return Place.HERE
+    try:
+        held = os.fstat(descriptor)
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        return Place.DELETED
+    try:
+        if os.path.samestat(held, path.stat()):
+            return Place.HERE
+    except (FileNotFoundError, NotADirectoryError):
+        return Place.MOVED if held.st_nlink else Place.DELETED
+    except OSError:
+        return Place.HERE  # the name cannot be looked at, but what is open can be written
+    return Place.MOVED if held.st_nlink else Place.DELETED
+
+
 def check_folder(path: Path) -> None:
     """Check that a file can be made where it is to be.
 
@@ -152,6 +192,7 @@ class FileSink(BufferedSink):
         flush_s: Seconds until a row survives the death of the process, 0 for at once.
         fsync_s: Seconds until a row survives a loss of power, 0 for at once; ``None`` leaves that to the system.
         metadata: What is said of the whole recording; formats that have no place for it leave it out.
+        decimal: Decimal sign of csv, ``.`` or ``,``; other formats have their own.
 
     Raises:
         ServomexSinkWriteError: The file exists already, or cannot be written.
@@ -169,14 +210,50 @@ class FileSink(BufferedSink):
         flush_s: float = FLUSH_S,
         fsync_s: float | None = FSYNC_S,
         metadata: Mapping[str, str] | None = None,
+        decimal: str = ".",
     ) -> None:
+        if decimal not in SEPARATORS:
+            raise ServomexValidationError(f"the decimal sign must be '.' or ',', not {decimal!r}")
         _check_choice(path, append=append, overwrite=overwrite)
         self.path = Path(path).absolute()  # a program may go to another folder meanwhile
+        self.decimal = decimal
         self.append = append
         self.overwrite = overwrite
         self.metadata = {_unicode(key): _unicode(text) for key, text in (metadata or {}).items()}
         self.check_installed()
         super().__init__(str(path), flush_s=flush_s, fsync_s=fsync_s)
+
+    def _note_place(self, place: Place, rows: int) -> None:
+        """Count and report that this file is not where it was, with so many rows of this run in it."""
+        if place is Place.DELETED:
+            self._removed += rows
+            _log.warning(
+                "%s was deleted while it was written, with %s: a new one is begun", self.name, counted(rows, "row")
+            )
+        else:
+            _log.warning(
+                "%s was renamed, moved or replaced while it was written: a new one is begun, and the %s so far "
+                "are in the old one",
+                self.name,
+                counted(rows, "row"),
+            )
+
+    @contextlib.contextmanager
+    def _beginning_anew(self) -> Iterator[None]:
+        """Make the folder again if need be; what is there instead of the file is not damaged.
+
+        Raises:
+            ServomexSinkWriteError: No file can be made there, or another one has taken its place.
+        """
+        with explained(self.name):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield
+        except ServomexSinkSchemaError as error:
+            raise ServomexSinkWriteError(
+                f"{self.name} was replaced by another file while it was written: move that one away "
+                f"({error.message})"
+            ) from error
 
     @contextlib.contextmanager
     def _creating(self) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """JSON lines: ``.jsonl``, ``.ndjson`` and ``.jsonl.gz``."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +17,27 @@ class JsonlSink(TextSink):
     The keys are :data:`servomex.ROW_COLUMNS`. There is no place for metadata.
     """
 
-    _beginning = f'{{"{ROW_COLUMNS[0]}": "'.encode()
+    _beginnings = (f'{{"{ROW_COLUMNS[0]}": "'.encode(),)
 
     def _encoded(self, rows: list[Any]) -> bytes:
         return "".join(map(_line, rows)).encode("utf-8")
 
     @classmethod
-    def _check_first(cls, path: Path, line: bytes) -> None:
+    def _reader_for(cls, path: Path, line: bytes) -> Callable[[str], dict[str, Any]]:
         try:
             found = _object(line.decode("utf-8"))
         except ValueError as error:
             raise ServomexSinkSchemaError(f"{path}, line 1: {error}") from error
         check_columns(str(path), found)
+        return _row
 
-    @classmethod
-    def _row(cls, line: str) -> dict[str, Any]:
-        found = _object(line)
-        missing = [column for column in ROW_COLUMNS if column not in found]
-        if missing:
-            raise ValueError(f"it lacks {missing[0]!r}")
-        return stored_row(found[column] for column in ROW_COLUMNS)
+
+def _row(line: str) -> dict[str, Any]:
+    found = _object(line)
+    missing = [column for column in ROW_COLUMNS if column not in found]
+    if missing:
+        raise ValueError(f"it lacks {missing[0]!r}")
+    return stored_row(found[column] for column in ROW_COLUMNS)
 
 
 def _line(row: tuple[Any, ...]) -> str:

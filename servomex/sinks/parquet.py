@@ -13,7 +13,7 @@ from servomex.errors import ServomexSinkDependencyError, ServomexSinkReadError, 
 from servomex.logs import package_log
 from servomex.models import Sample
 from servomex.rows import COLUMN_KINDS, TIMES, ColumnKind, check_columns, sample_of
-from servomex.sinks.files import FileSink, explained, explained_reading, lock, sync_folder
+from servomex.sinks.files import FileSink, Place, explained, explained_reading, lock, place_of, sync_folder
 
 _log = package_log("servomex")
 
@@ -42,6 +42,10 @@ class ParquetSink(FileSink):
         self._schema = _schema()
         self._parts = parts_of(self.path)
         self._unsynced: set[Path] = set()
+        self._rows_of: dict[Path, int] = {}
+        self._folder = contextlib.ExitStack()
+        self._descriptor: int | None = None
+        self._held.callback(self._folder.close)
         with explained(self.name):
             if not (self.append or self.overwrite) and self.exists(self.path):
                 raise FileExistsError(errno.EEXIST, "exists")
@@ -56,15 +60,16 @@ class ParquetSink(FileSink):
             self._notes = self._all_notes()
             if self._fsync_s is not None:
                 sync_folder(self.path.parent)
+        self._placed = True
         self._part = self._schema.empty_table()
         self._size = self._size_before_part = 0
 
     def _lock_parts(self) -> None:
         if os.name == "nt":
             return
-        descriptor = os.open(self._parts, os.O_RDONLY)
-        self._held.callback(os.close, descriptor)
-        lock(descriptor, self.path)
+        self._descriptor = os.open(self._parts, os.O_RDONLY)
+        self._folder.callback(os.close, self._descriptor)
+        lock(self._descriptor, self.path)
 
     def _take_up_parts(self, merged: int) -> None:
         """Go on behind the parts of a run that was killed; put aside what a loss of power spoilt."""
@@ -105,17 +110,61 @@ class ParquetSink(FileSink):
             for values, field in zip(zip(*rows, strict=True), self._schema, strict=True)
         ]
         new = arrow.Table.from_arrays(columns, schema=self._schema)
-        table = arrow.concat_tables([self._part, new]).unify_dictionaries().combine_chunks()
-        part = self._parts / f"{self._number:06d}.parquet"
+        self._write_part(arrow.concat_tables([self._part, new]).unify_dictionaries().combine_chunks())
+        if self._part.num_rows >= PART_ROWS:
+            self._begin_part()
+
+    @property
+    def _part_path(self) -> Path:
+        return self._parts / f"{self._number:06d}.parquet"
+
+    def _write_part(self, table: Any) -> None:
+        part = self._part_path
         with explained(self.name):
             self._replace(part, self._notes, [table])
             self._size = self._size_before_part + part.stat().st_size
         self._unsynced.add(part)
         self._part = table
-        if table.num_rows >= PART_ROWS:
-            self._begin_part()
+
+    def _check_place(self) -> None:
+        """Go on in a new folder of parts when the one so far was deleted or moved."""
+        if self._placed:
+            with explained(self.name):
+                place = self._place()
+            if place is Place.HERE:
+                return
+            if place is Place.MOVED and self._part.num_rows:
+                self._begin_part()
+            self._note_place(place, sum(self._rows_of.values()))
+            self._rows_of.clear()
+            self._unsynced.clear()
+            self._folder.close()
+            self._placed = False
+        with self._beginning_anew(), explained(self.name):
+            self._parts.mkdir(exist_ok=True)
+            self._lock_parts()
+        self._placed = True
+        if self._part.num_rows:
+            self._write_part(self._part)  # it is still in memory
+
+    def _place(self) -> Place:
+        if self._descriptor is None or os.name == "nt":
+            return Place.HERE if self._parts.exists() else Place.DELETED
+        return place_of(self._descriptor, self._parts)
+
+    def _check_parts(self) -> None:
+        """Count the parts of this run that another program has removed; write the newest one again."""
+        missing = {part: rows for part, rows in self._rows_of.items() if not part.exists()}
+        for part, rows in missing.items():
+            _log.warning("%s was deleted by another program: %d rows are lost", part, rows)
+            self._removed += rows
+            del self._rows_of[part]
+        self._unsynced.difference_update(missing)
+        if self._part.num_rows and not self._part_path.exists():
+            self._write_part(self._part)
 
     def _begin_part(self) -> None:
+        self._rows_of[self._part_path] = self._part.num_rows
         self._number += 1
         self._part = self._schema.empty_table()
         self._size_before_part = self._size
@@ -141,6 +190,7 @@ class ParquetSink(FileSink):
             raise
 
     def _sync(self) -> None:
+        self._check_parts()
         with explained(self.name):
             for part in self._unsynced:
                 with part.open("r+b") as file:
@@ -152,6 +202,7 @@ class ParquetSink(FileSink):
 
     def _finish(self) -> None:
         """Merge the parts, and what the file held before, into the file."""
+        self._check_parts()
         parts = _numbered(self._parts)
         before = [self.path] if self.path.exists() else []
         with explained(self.name):
@@ -163,6 +214,8 @@ class ParquetSink(FileSink):
             with contextlib.suppress(OSError):  # what was put aside stays
                 self._parts.rmdir()
         self._unsynced.clear()
+        self._rows_of.clear()
+        self._part = self._schema.empty_table()
 
     @classmethod
     def read(cls, path: Path) -> Iterator[Sample]:

@@ -82,11 +82,17 @@ class RotatingSink(Sink):
         self._options = options
         self._current: FileSink | None = None
         self._failure: ServomexSinkError | None = None
+        self._removed = 0
         self._period = 0
         kind.check_installed()
         with explained(self.name):
             check_folder(self._path)  # or it would be told with the first sample only
         self.closed = False
+
+    @property
+    def removed(self) -> int:
+        """Rows that were written to a file, and that another program removed while it was the current one."""
+        return self._removed + (self._current.removed if self._current else 0)
 
     def write(self, samples: Sequence[Sample]) -> None:
         """Take one batch, into a new file if that is due; the errors are those of :meth:`Sink.write`."""
@@ -128,8 +134,9 @@ class RotatingSink(Sink):
         if self.closed or not self.made_here:
             return
         self.closed = True
-        if self._current:
-            self._close(self._current)
+        current, self._current = self._current, None
+        if current:
+            self._close(current)
         if self._failure:
             raise self._failure
 
@@ -161,6 +168,7 @@ class RotatingSink(Sink):
             file.close()
         finally:
             self.rows -= rows - file.rows
+            self._removed += file.removed
 
     def _is_full(self, current: FileSink) -> bool:
         limit = self._limit.size

@@ -18,7 +18,7 @@ from servomex.errors import (
 from servomex.models import ROW_COLUMNS, Sample
 from servomex.process import keep_forever
 from servomex.rows import COLUMN_KINDS, ColumnKind, check_columns, sample_of, stored_row, time_text
-from servomex.sinks.files import BUSY, FileSink, explained, explained_reading, sync_folder
+from servomex.sinks.files import BUSY, FileSink, Place, explained, explained_reading, place_of, sync_folder
 
 BUSY_S = 5.0
 """How long opening and reading wait for another program that writes to the same database."""
@@ -69,17 +69,25 @@ class SqliteSink(FileSink):
                 self.path.open("xb").close()  # tells better than SQLite why it cannot be
             elif not os.access(self.path, os.R_OK | os.W_OK):
                 raise PermissionError(errno.EACCES, "not permitted")
+        self._link = contextlib.ExitStack()
+        self._held.callback(lambda: self._link.close())
         with self._creating() if create else contextlib.nullcontext():
             self._connect()
         if self._fsync_s is not None:
             sync_folder(self.path.parent)
 
     def _connect(self) -> None:
+        self._connected, self._rows = False, 0
+        with explained(self.name):
+            self._opened_as = self.path.stat()
+            self._descriptor = _placeholder(self.path)
+        if self._descriptor is not None:
+            self._link.callback(os.close, self._descriptor)
         with self._explained():
             self._connection = sqlite3.connect(
                 self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
             )
-            self._held.callback(self._connection.close)
+            self._link.callback(self._connection.close)
             _check_tables(self._connection, self.path)
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
@@ -87,6 +95,47 @@ class SqliteSink(FileSink):
             self._connection.executescript(_CREATE)
         with self._transaction():
             self._connection.executemany(_NOTE, self.metadata.items())
+        self._connected = True
+
+    def _check_place(self) -> None:
+        """Go on in a new database when this one was deleted or moved."""
+        if self._connected:
+            with explained(self.name):
+                place = self._place()
+            if place is Place.HERE:
+                return
+            self._leave(place)
+        self._begin_anew()
+
+    def _place(self) -> Place:
+        if self._descriptor is not None:
+            return place_of(self._descriptor, self.path)
+        if os.name == "nt":
+            return Place.HERE
+        same = self.path.exists() and os.path.samestat(self._opened_as, self.path.stat())
+        return Place.HERE if same else Place.DELETED
+
+    def _leave(self, place: Place) -> None:
+        """Complete a database that was moved, and let go of it; its log must not become that of the new one."""
+        with self._explained():
+            busy, *_ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy and place is Place.MOVED:
+            raise ServomexSinkWriteError(f"{self.name} was moved, and another program is reading it: end that one")
+        self._connected = False
+        self._link.close()
+        if not self.path.exists():
+            _unlink(self.path)
+        self._note_place(place, self._rows)
+
+    def _begin_anew(self) -> None:
+        with self._beginning_anew():
+            with explained(self.name), contextlib.suppress(FileExistsError):
+                self.path.open("xb").close()
+            try:
+                self._connect()
+            except BaseException:
+                self._link.close()
+                raise
 
     def _let_go(self) -> None:
         """Leave the connection alone in a forked child: closing it there could write a stale log over the file."""
@@ -105,6 +154,7 @@ class SqliteSink(FileSink):
                 self._connection.executemany(_INSERT, map(_values, rows))
         except ServomexSinkSchemaError as error:  # it is not these rows that are at fault
             raise ServomexSinkError(error.message) from error
+        self._rows += len(rows)
 
     def _sync(self) -> None:
         # Only a commit that changes something makes SQLite wait for the disk.
@@ -175,6 +225,15 @@ class SqliteSink(FileSink):
         with _reading(path) as connection:
             found = connection.execute("SELECT key, value FROM metadata WHERE key <> ?", (_SYNCED,))
             return {str(key): str(value) for key, value in found}
+
+
+def _placeholder(path: Path) -> int | None:
+    """Return a descriptor that shows what becomes of a file; ``None`` where the system has no harmless one.
+
+    The end of any other would end the locks of SQLite on the same file.
+    """
+    flags = getattr(os, "O_PATH", None)
+    return None if flags is None else os.open(path, flags)
 
 
 def _values(row: tuple[Any, ...]) -> list[Any]:

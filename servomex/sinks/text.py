@@ -6,7 +6,7 @@ import os
 import shutil
 import zlib
 from abc import abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +14,15 @@ from servomex.errors import ServomexSinkSchemaError
 from servomex.logs import package_log
 from servomex.models import Sample
 from servomex.rows import sample_of
-from servomex.sinks.files import FileSink, explained, explained_reading, open_locked, sync_folder
+from servomex.sinks.files import (
+    FileSink,
+    Place,
+    explained,
+    explained_reading,
+    open_locked,
+    place_of,
+    sync_folder,
+)
 
 _log = package_log("servomex")
 
@@ -84,19 +92,25 @@ class Lines:
 class TextSink(FileSink):
     """A sink whose file is lines of text in UTF-8. A subclass knows what a line looks like."""
 
-    _header: ClassVar[bytes] = b""
-    _beginning: ClassVar[bytes]
-    """How the first line of every such file begins."""
+    _header: bytes = b""
+    _beginnings: ClassVar[tuple[bytes, ...]]
+    """How the first line of such a file can begin."""
 
     def _open(self) -> None:
-        self._packer = zlib.compressobj(wbits=GZIP) if _is_packed(self.path) else None
         create = not ((self.append or self.overwrite) and self.path.exists())
         with explained(self.name):
             self._file = open_locked(self.path, create=create)
             self._held.callback(lambda: self._file.close())
             if self.overwrite:
                 self._file.truncate(0)
-            elif not create:
+        self._begin(create=create)
+
+    def _begin(self, *, create: bool) -> None:
+        """Get ready to write behind what is in the file."""
+        self._packer = zlib.compressobj(wbits=GZIP) if _is_packed(self.path) else None
+        self._lines_before = 0
+        with explained(self.name):
+            if self._file.seek(0, os.SEEK_END):
                 self._resume()
             self._size = self._file.seek(0, os.SEEK_END)
             if self._fsync_s is not None:
@@ -104,6 +118,55 @@ class TextSink(FileSink):
         if not self._size:
             with self._creating() if create else contextlib.nullcontext():
                 self._put(self._header)
+            self._lines_before = bool(self._header)
+        self._begun_at, self._rows = self._size, 0
+
+    def _check_place(self) -> None:
+        """Go on in a new file when this one was deleted or moved, and at its end when it was cut."""
+        if self._file.closed:  # since no new one could be made so far
+            self._begin_anew()
+            return
+        with explained(self.name):
+            place = place_of(self._file.fileno(), self.path)
+            if place is Place.HERE:
+                if os.fstat(self._file.fileno()).st_size < self._size:
+                    self._resume_cut()
+                return
+            if place is Place.MOVED:
+                self._finish()
+        self._note_place(place, self._rows)
+        self._file.close()
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        with self._beginning_anew():
+            with explained(self.name):
+                try:
+                    self._file = open_locked(self.path, create=True)
+                except FileExistsError:  # put there by another program, such as an empty one by logrotate
+                    self._file = open_locked(self.path, create=False)
+            try:
+                self._begin(create=False)
+            except BaseException:
+                self._file.close()
+                raise
+
+    def _resume_cut(self) -> None:
+        """Go on behind what another program has left of the file, and count what it took away."""
+        begun_at, lines_before, rows = self._begun_at, self._lines_before, self._rows
+        with self._beginning_anew():
+            self._begin(create=False)
+        if _is_packed(self.path):
+            left = sum(1 for _ in Lines(self.path)) - lines_before
+        else:
+            left = _count_lines(self._file, begun_at)
+        self._begun_at, self._lines_before, self._rows = min(begun_at, self._size), lines_before, max(0, left)
+        self._removed += rows - self._rows
+        _log.warning(
+            "%s was cut by another program while it was written: %d rows are lost, and it goes on behind the rest",
+            self.name,
+            rows - self._rows,
+        )
 
     @property
     def size(self) -> int:
@@ -112,6 +175,7 @@ class TextSink(FileSink):
 
     def _store(self, rows: list[Any]) -> None:
         self._put(self._encoded(rows))
+        self._rows += len(rows)
 
     def _put(self, text: bytes, *, last: bool = False) -> None:
         """Write text at the end of the file: all of it, or nothing and an error."""
@@ -147,26 +211,17 @@ class TextSink(FileSink):
 
     @classmethod
     @abstractmethod
-    def _check_first(cls, path: Path, line: bytes) -> None:
-        """Check the first line of a file.
+    def _reader_for(cls, path: Path, line: bytes) -> Callable[[str], dict[str, Any]]:
+        """Check the first line of a file, and return what reads its rows; that raises ``ValueError`` for damage.
 
         Raises:
             ServomexSinkSchemaError: It is not as this sink writes it.
         """
 
     @classmethod
-    @abstractmethod
-    def _row(cls, line: str) -> dict[str, Any]:
-        """Read a line.
-
-        Raises:
-            ValueError: It is damaged.
-        """
-
-    @classmethod
     def _check_half(cls, path: Path, line: bytes) -> None:
         """Check the first line of a file that has only a part of it."""
-        if not cls._beginning.startswith(line[: len(cls._beginning)]):
+        if not any(beginning.startswith(line[: len(beginning)]) for beginning in cls._beginnings):
             raise ServomexSinkSchemaError(f"{path} was not written by this package: it begins with {line[:40]!r}")
 
     def _resume(self) -> None:
@@ -190,6 +245,7 @@ class TextSink(FileSink):
             if not whole:
                 self._check_beginning(line, whole=True)
             whole += len(line) + 1
+        self._lines_before = lines.count
         if not whole:
             self._check_beginning(lines.rest, whole=False)
             self._file.truncate(0)
@@ -202,7 +258,7 @@ class TextSink(FileSink):
 
     def _check_beginning(self, line: bytes, *, whole: bool) -> None:
         if whole:
-            self._check_first(self.path, line)
+            self._reader_for(self.path, line)
         else:
             self._check_half(self.path, line)
 
@@ -213,11 +269,11 @@ class TextSink(FileSink):
         with explained_reading(path):
             for line in lines:
                 if lines.count == 1:
-                    cls._check_first(path, line.removesuffix(b"\r"))
+                    read_row = cls._reader_for(path, line.removesuffix(b"\r"))
                     if cls._header:
                         continue
                 if line.strip():
-                    yield cls._sample(path, lines.count, line)
+                    yield _sample(path, lines.count, line, read_row)
         if not lines.count:
             cls._check_half(path, lines.rest)
         if lines.rest or not lines.ended:
@@ -228,12 +284,12 @@ class TextSink(FileSink):
                 len(lines.rest),
             )
 
-    @classmethod
-    def _sample(cls, path: Path, number: int, line: bytes) -> Sample:
-        try:
-            return sample_of(cls._row(line.removesuffix(b"\r").decode("utf-8")))
-        except ValueError as error:
-            raise ServomexSinkSchemaError(f"{path}, line {number}: {error}") from error
+
+def _sample(path: Path, number: int, line: bytes, read_row: Callable[[str], dict[str, Any]]) -> Sample:
+    try:
+        return sample_of(read_row(line.removesuffix(b"\r").decode("utf-8")))
+    except ValueError as error:
+        raise ServomexSinkSchemaError(f"{path}, line {number}: {error}") from error
 
 
 def _is_packed(path: Path) -> bool:
@@ -255,6 +311,12 @@ def _write_all(file: io.FileIO, data: bytes) -> None:
     left = memoryview(data)
     while left:
         left = left[file.write(left) :]
+
+
+def _count_lines(file: io.FileIO, start: int) -> int:
+    """Count the line ends from a place on."""
+    file.seek(start)
+    return sum(block.count(b"\n") for block in iter(lambda: file.read(BLOCK), b""))
 
 
 def _end_of_last_line(file: io.FileIO, size: int) -> int:
