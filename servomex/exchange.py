@@ -215,8 +215,8 @@ class Exchange:
             needed = needed - 1 if agree else max(1, self._further_proofs(query, reply))
         raise self._failure(query, DisputeFault(), deadline)
 
-    def probe(self, query: Query, deadline: float, wait_s: float | None = None) -> None:
-        """Ask for a sign of life, and believe nothing of what it says.
+    def probe(self, query: Query, deadline: float, wait_s: float | None = None) -> Reply:
+        """Return the first reply to a request: a sign of life, and the time it took. What it says may be wrong.
 
         Args:
             query: What is asked.
@@ -228,7 +228,7 @@ class Exchange:
         """
         self._probe_wait_s = wait_s
         try:
-            self._answer(query, deadline)
+            return self._answer(query, deadline)
         finally:
             self._probe_wait_s = None
 

@@ -89,6 +89,6 @@ class Outages:
         outage.counted_until = now
 
     def _log_damage(self, source: str) -> None:
-        text = counted(self._unlogged, "damaged broadcast")
+        text = counted(self._unlogged, "broadcast")
         _log.warning("%s: %s refused (last: %s)", source, text, self._last_damage)
         self._unlogged = 0

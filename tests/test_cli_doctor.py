@@ -155,8 +155,8 @@ FLAGS, STATE = bytes.fromhex("01 02 03 e8 00 02"), bytes.fromhex("01 02 03 e8 00
         (VirtualLine(unplug_after=0.001), "line"),
         (Losing(FLAGS, 1), "mode"),
         (Losing(STATE, 1), "mode"),
-        (Losing(STATE, 2), "gap"),
-        (Losing(STATE, 5), "analyser"),
+        (Losing(STATE, 3), "gap"),  # the first reading takes two: its state is new
+        (Losing(STATE, 7), "analyser"),
     ],
     ids=["line", "mode", "identity", "gap", "analyser"],
 )

@@ -165,7 +165,7 @@ def _recover(client: ModbusClient) -> None:
     deadline = time.monotonic() + RECOVERY_S
     while client.address not in client.link.proven:
         try:
-            client.exchange.ask(_PROBE, min(deadline, time.monotonic() + TRY_PATIENCES * _patience_s(client)))
+            client.exchange.probe(_PROBE, min(deadline, time.monotonic() + TRY_PATIENCES * _patience_s(client)))
         except ServomexModbusError:
             return
         except (ServomexTimeoutError, ServomexFrameError):
@@ -179,7 +179,7 @@ def _ask_once(client: ModbusClient, query: Query, tally: Tally, timeout: float |
     tally.sent += 1
     try:
         wait_s = _patience_s(client) if timeout is None else timeout
-        reply = client.exchange.ask(query, time.monotonic() + wait_s)
+        reply = client.exchange.probe(query, time.monotonic() + wait_s)
     except ServomexModbusError:
         tally.refused += 1
     except ServomexTimeoutError:
