@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 
 from servomex.simulator import VirtualAnalyzer, VirtualLine
+from tests.virtual_time import VirtualTime, install
 
 pytest_plugins = ["servomex.testing.plugin"]
 
@@ -21,6 +22,12 @@ hypothesis.settings.load_profile("suite")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job of the background, and so in what tests start
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the markers known."""
+    config.addinivalue_line("markers", "real_time: waits for the system, or is about it: no virtual time here")
+
 
 CAPTURE = Path(__file__).parent / "captures" / "continuous_4100_idle_5ch.bin"
 
@@ -66,6 +73,18 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("SERVOMEX_") or name in ("NO_COLOR", "PYTHONUNBUFFERED", "PYTHONIOENCODING"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def virtual_time(request: pytest.FixtureRequest) -> Iterator[VirtualTime | None]:
+    """Let time pass only while all threads wait; not in a test that is marked ``real_time``."""
+    if request.node.get_closest_marker("real_time"):
+        yield None
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        clock = install(patch, sys.modules)
+        yield clock
+        clock.end()
 
 
 @pytest.fixture
