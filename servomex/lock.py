@@ -4,6 +4,7 @@
 lock taken, and the next wait never ends. Waiting on a plain lock has no such moment.
 """
 
+import contextlib
 import threading
 from collections import deque
 
@@ -23,8 +24,7 @@ class Signal:
     def set(self) -> None:
         """Set it, and end all waits."""
         self._is_set = True
-        if self._gate.locked():
-            self._gate.release()
+        self._open()
 
     def clear(self) -> None:
         """Take it back."""
@@ -34,8 +34,12 @@ class Signal:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is set, for ``timeout`` seconds at most; tell whether it is."""
         if not self._is_set and self._gate.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
-            self._gate.release()  # for the others that wait
+            self._open()  # for the others that wait
         return self._is_set
+
+    def _open(self) -> None:
+        with contextlib.suppress(RuntimeError):  # set twice while a thread wakes up: the other one has opened it
+            self._gate.release()
 
 
 class Changes:

@@ -25,6 +25,8 @@ from servomex.testing import ScriptedPort
 from tests.calibrating import PATIENCE_S, WRITE_0, WRITE_1, coils, far_end, left_at_one, losing, shorten_waits
 from tests.test_wire_bytes import opened
 
+pytestmark = pytest.mark.virtual_time
+
 START_AND_STOP = [(1, True), (1, False), (9, True), (9, False)]
 
 

@@ -27,6 +27,8 @@ from tests.calibrating import coils, shorten_waits
 from tests.modbus_bytes import Framing, ascii_, rtu
 from tests.test_wire_bytes import Fence, opened
 
+pytestmark = pytest.mark.virtual_time
+
 MODES = ["modbus_rtu", "modbus_ascii"]
 FRAMINGS: list[tuple[str, Framing]] = [("modbus_rtu", rtu), ("modbus_ascii", ascii_)]
 ON, OFF = "FF00", "0000"

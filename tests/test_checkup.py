@@ -30,6 +30,8 @@ from tests.examining import LISTEN_S, SHORT, SILENT, check_problem, examine_quic
 from tests.frames import WIRE
 from tests.modbus_bytes import rtu
 
+pytestmark = pytest.mark.virtual_time
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:

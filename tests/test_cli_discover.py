@@ -23,6 +23,8 @@ from tests.searching import wait_less
 from tests.test_cli_read import finish, invoke, program, start
 from tests.usb_ports import adapter, built_in, link_by_id, plug
 
+pytestmark = pytest.mark.virtual_time
+
 FAST = ("--address", "1,3", "--listen", "0.1")
 
 
@@ -41,6 +43,7 @@ def silent() -> VirtualLine:
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_analysers_are_a_table_on_stdout_and_other_ports_lines_on_stderr(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -63,6 +66,7 @@ def test_analysers_are_a_table_on_stdout_and_other_ports_lines_on_stderr(
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_json_has_one_object_for_each_result(monkeypatch: pytest.MonkeyPatch) -> None:
     with PtyServer(VirtualLine(VirtualAnalyzer(mode="modbus_ascii"))) as server:
         plug(monkeypatch, adapter(server.port, "A"))
@@ -209,6 +213,7 @@ def test_verbose_tells_what_is_done(line: VirtualLine) -> None:
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_a_terminal_gets_a_progress_bar() -> None:
     master, terminal = os.openpty()
     try:
@@ -243,6 +248,7 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.mark.real_time
 def test_ctrl_c_ends_it_and_closes_the_ports() -> None:
     child = start("discover", "sim://4100?fault=silent", "sim://4100?address=9", "-v", main="main")
     assert child.stderr is not None

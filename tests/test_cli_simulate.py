@@ -73,8 +73,9 @@ def test_it_stops_while_it_is_read() -> None:
 
 
 @needs_pty
+@pytest.mark.alone
 def test_faults_moving_values_and_a_new_port_after_unplugging() -> None:
-    args = ("--preset", "moving", "--pty", "--fault", "unplug:1.5", "--fault", "chunked", "--pace", "--seed", "3")
+    args = ("--preset", "moving", "--pty", "--fault", "unplug:3", "--fault", "chunked", "--pace", "--seed", "3")
     with simulated(*args) as (child, port):
         values = values_at(port, "--protocol", "modbus_rtu")
         assert values.keys() == VALUES.keys()

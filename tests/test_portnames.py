@@ -19,6 +19,8 @@ from tests.test_cli_read import FAST, invoke
 from tests.test_link import Terminal, lost, soon
 from tests.usb_ports import adapter, built_in, link_by_id, plug
 
+pytestmark = pytest.mark.virtual_time
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +52,7 @@ def test_names_of_any_make_can_be_ordered(monkeypatch: pytest.MonkeyPatch, names
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_the_name_by_id_is_the_one_that_leads_to_the_device(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -133,6 +136,7 @@ def test_a_serial_number_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_a_serial_number_opens_the_port_wherever_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with PtyServer(VirtualLine()) as server:
         plug(monkeypatch, adapter(server.port, "A50285BI"))
@@ -144,6 +148,7 @@ def test_a_serial_number_opens_the_port_wherever_one_is_named(monkeypatch: pytes
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_a_busy_port_is_named_by_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
     with PtyServer(VirtualLine()) as server, serial.Serial(server.port, exclusive=True):
         plug(monkeypatch, adapter(server.port, "A"))
@@ -156,6 +161,7 @@ def test_a_busy_port_is_named_by_its_device(monkeypatch: pytest.MonkeyPatch) -> 
 
 @needs_pty
 @pytest.mark.parametrize("name", ["usb:A", "hwgrep://SER=A"])
+@pytest.mark.real_time
 def test_an_adapter_that_comes_back_under_another_device_name_is_found_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
@@ -193,6 +199,7 @@ def _heard(link: SerialLink, terminal: Terminal) -> bytes:
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_a_search_with_hwgrep_opens_the_port(monkeypatch: pytest.MonkeyPatch) -> None:
     with PtyServer(VirtualLine()) as server:
         plug(monkeypatch, adapter("/dev/aaa", "X"), adapter(server.port, "A50285BI"))
@@ -220,6 +227,7 @@ def test_a_search_with_hwgrep_that_cannot_be_is_a_configuration_error(monkeypatc
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_the_adapter_behind_a_port_is_found_by_every_name_of_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

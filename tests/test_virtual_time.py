@@ -9,7 +9,7 @@ import pytest
 
 from tests.virtual_time import VirtualTime
 
-pytestmark = pytest.mark.usefixtures("virtual_time")
+pytestmark = pytest.mark.virtual_time
 real_monotonic = time.monotonic
 
 

@@ -1,16 +1,20 @@
 """Time for tests that stands still while any thread works, and jumps to the next moment that a thread waits for.
 
-A busy computer cannot make such a test fail: however long a step takes, no time passes meanwhile. Every wait ends at
-its exact moment, so that counts, rates and deadlines can be asked for as they should be, and an hour takes a blink.
+However busy the computer is: no time passes while a step is taken, and every wait ends at its exact moment.
+Counts, rates and deadlines can be asked for as they should be, and an hour takes a blink.
 
-It holds for threads that wait by ``time.sleep`` or for what ``threading`` and ``queue`` have. One that waits for the
-system (a socket, a terminal, another process) is taken for one that works, and stops the time of all: such tests run
-in real time.
+It holds for threads that wait by ``time.sleep`` or by what ``threading`` and ``queue`` have. One that waits for
+the system (a socket, a terminal, another process) would be taken for one that works, and would stop the time of
+all: a test that makes one of these fails at once, and is to be marked ``real_time``.
 """
 
 import _thread
 import functools
+import os
+import platform
 import queue
+import socket
+import subprocess
 import threading
 import time
 from datetime import datetime, tzinfo
@@ -19,7 +23,7 @@ from typing import Any
 import attrs
 import pytest
 
-from servomex.simulator import ReplayLine, VirtualAnalyzer, VirtualLine
+from servomex.simulator import PtyServer, ReplayLine, TcpServer, VirtualAnalyzer, VirtualLine
 
 NS = 1_000_000_000
 TICK_NS = 1_000
@@ -167,7 +171,7 @@ class VirtualTime:
         wait.gate.release()
 
     def _jump_if_all_wait(self) -> None:
-        """Go to the next moment that a thread waits for, if there is nothing else to be done. The mutex is held."""
+        """Go to the next moment that a thread waits for, if all threads wait. The mutex is held."""
         if self._blocked < self._players or not self.waits:
             return
         first = min(self.waits, key=lambda wait: wait.until_ns)
@@ -231,6 +235,10 @@ class VirtualLock:
         """Give it back."""
         self._clock.release(self)
 
+    def _at_fork_reinit(self) -> None:
+        """Be free in a child, as modules want it of the locks that they have: they may be imported meanwhile."""
+        self.held, self.queue = False, []
+
     def locked(self) -> bool:
         """Whether it is taken."""
         return self.held
@@ -265,6 +273,18 @@ def _datetime_of(clock: VirtualTime) -> type[datetime]:
     return VirtualDatetime
 
 
+def _refusing(clock: VirtualTime, make: Any) -> Any:
+    """Refuse what one can only wait for in real time."""
+
+    @functools.wraps(make)
+    def refuse(*args: Any, **options: Any) -> Any:
+        if clock.plays:
+            pytest.fail("sockets, terminals and other processes need real time: mark this test real_time")
+        return make(*args, **options)
+
+    return refuse
+
+
 def install(patch: pytest.MonkeyPatch, modules: dict[str, Any]) -> VirtualTime:
     """Let the calling thread, and all that follow from it, live in virtual time until the patch is undone.
 
@@ -272,6 +292,7 @@ def install(patch: pytest.MonkeyPatch, modules: dict[str, Any]) -> VirtualTime:
         patch: What undoes it.
         modules: The loaded modules, by name: this package, and its tests.
     """
+    platform.platform()  # it asks another program, once
     clock = VirtualTime()
     make_lock = functools.partial(VirtualLock, clock)
     for name in ("monotonic", "monotonic_ns", "time", "time_ns", "sleep"):
@@ -289,6 +310,10 @@ def install(patch: pytest.MonkeyPatch, modules: dict[str, Any]) -> VirtualTime:
     patch.setattr(threading.Thread, "join", lambda thread, timeout=None: clock.join(thread, timeout))
     for made in (VirtualAnalyzer, VirtualLine, ReplayLine):
         patch.setitem(made.__init__.__kwdefaults__, "clock", clock.monotonic)
+    for made in (PtyServer, TcpServer, socket.socket, subprocess.Popen):
+        patch.setattr(made, "__init__", _refusing(clock, made.__init__))
+    if hasattr(os, "openpty"):
+        patch.setattr(os, "openpty", _refusing(clock, os.openpty))
     virtual = _datetime_of(clock)
     for name, module in list(modules.items()):
         ours = name.startswith(("servomex.", "tests.")) and name != __name__
