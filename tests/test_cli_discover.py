@@ -22,6 +22,7 @@ from tests.conftest import needs_pty
 from tests.searching import wait_less
 from tests.test_cli_read import finish, invoke, program, start
 from tests.usb_ports import adapter, built_in, link_by_id, plug
+from tests.virtual_time import VirtualTime
 
 pytestmark = pytest.mark.virtual_time
 
@@ -29,9 +30,10 @@ FAST = ("--address", "1,3", "--listen", "0.1")
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait less: a virtual analyser that is not paced answers at once."""
-    wait_less(monkeypatch)
+def quick(monkeypatch: pytest.MonkeyPatch, virtual_time: VirtualTime | None) -> None:
+    """Wait less: a virtual analyser that is not paced answers at once, but behind a real port it may take time."""
+    if virtual_time:
+        wait_less(monkeypatch)
 
 
 def run(*args: str) -> Result:

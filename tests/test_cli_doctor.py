@@ -35,14 +35,16 @@ from tests.examining import (
 from tests.test_cli_read import finish, invoke, start
 from tests.unprivileged import unprivileged
 from tests.usb_ports import adapter, built_in, plug
+from tests.virtual_time import VirtualTime
 
 pytestmark = pytest.mark.virtual_time
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait less."""
-    examine_quickly(monkeypatch)
+def quick(monkeypatch: pytest.MonkeyPatch, virtual_time: VirtualTime | None) -> None:
+    """Wait less, but for what is behind a real port."""
+    if virtual_time:
+        examine_quickly(monkeypatch)
 
 
 def test_a_healthy_modbus_analyser(tmp_path: Path) -> None:

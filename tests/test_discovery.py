@@ -24,14 +24,16 @@ from servomex.simulator import Faults, PtyServer, VirtualAnalyzer, VirtualLine
 from tests.conftest import needs_pty
 from tests.searching import LISTEN_S, Recorder, search, wait_less
 from tests.usb_ports import adapter, plug
+from tests.virtual_time import VirtualTime
 
 pytestmark = pytest.mark.virtual_time
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait less: a virtual analyser that is not paced answers at once."""
-    wait_less(monkeypatch)
+def quick(monkeypatch: pytest.MonkeyPatch, virtual_time: VirtualTime | None) -> None:
+    """Wait less: a virtual analyser that is not paced answers at once, but behind a real port it may take time."""
+    if virtual_time:
+        wait_less(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

@@ -18,14 +18,16 @@ from tests.searching import wait_less
 from tests.test_cli_read import FAST, invoke
 from tests.test_link import Terminal, lost, soon
 from tests.usb_ports import adapter, built_in, link_by_id, plug
+from tests.virtual_time import VirtualTime
 
 pytestmark = pytest.mark.virtual_time
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait less: a virtual analyser that is not paced answers at once."""
-    wait_less(monkeypatch)
+def quick(monkeypatch: pytest.MonkeyPatch, virtual_time: VirtualTime | None) -> None:
+    """Wait less: a virtual analyser that is not paced answers at once, but behind a real port it may take time."""
+    if virtual_time:
+        wait_less(monkeypatch)
 
 
 def test_ports_are_listed_with_their_adapters_in_natural_order(monkeypatch: pytest.MonkeyPatch) -> None:
