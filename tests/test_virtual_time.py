@@ -4,6 +4,7 @@ import queue
 import threading
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,9 @@ def test_none_passes_while_a_thread_works() -> None:
 def test_waits_end_in_the_order_of_their_moments() -> None:
     ended: list[tuple[str, float]] = []
     began = time.monotonic()
-    note = lambda what: ended.append((what, round(time.monotonic() - began, 2)))  # noqa: E731
+
+    def note(what: str) -> None:
+        ended.append((what, round(time.monotonic() - began, 2)))
 
     def sleep() -> None:
         time.sleep(0.3)
@@ -61,9 +64,10 @@ def test_waits_end_in_the_order_of_their_moments() -> None:
         note("lock")
 
     def empty() -> None:
-        for kind in (queue.Queue, queue.SimpleQueue):
+        kinds: list[Any] = [queue.Queue, queue.SimpleQueue]
+        for kind in kinds:
             with pytest.raises(queue.Empty):
-                kind[int]().get(timeout=0.2)
+                kind().get(timeout=0.2)
         note("queues")
 
     threads = [threading.Thread(target=run) for run in (sleep, empty, event, lock)]

@@ -308,10 +308,12 @@ def install(patch: pytest.MonkeyPatch, modules: dict[str, Any]) -> VirtualTime:
     patch.setattr(queue, "SimpleQueue", queue._PySimpleQueue)  # type: ignore[attr-defined]
     patch.setattr(threading.Thread, "start", lambda thread: clock.start(thread))
     patch.setattr(threading.Thread, "join", lambda thread, timeout=None: clock.join(thread, timeout))
-    for made in (VirtualAnalyzer, VirtualLine, ReplayLine):
-        patch.setitem(made.__init__.__kwdefaults__, "clock", clock.monotonic)
-    for made in (PtyServer, TcpServer, socket.socket, subprocess.Popen):
-        patch.setattr(made, "__init__", _refusing(clock, made.__init__))
+    for simulated in (VirtualAnalyzer, VirtualLine, ReplayLine):
+        defaults: Any = simulated.__init__.__kwdefaults__
+        patch.setitem(defaults, "clock", clock.monotonic)
+    waited_for: list[Any] = [PtyServer, TcpServer, socket.socket, subprocess.Popen]
+    for real in waited_for:
+        patch.setattr(real, "__init__", _refusing(clock, real.__init__))
     if hasattr(os, "openpty"):
         patch.setattr(os, "openpty", _refusing(clock, os.openpty))
     virtual = _datetime_of(clock)
