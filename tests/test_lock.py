@@ -110,6 +110,7 @@ def test_waiting_ends_at_the_deadline(lock: PortLock, timeout: float) -> None:
     lock.release()
 
 
+@pytest.mark.virtual_time
 def test_a_thread_that_gave_up_is_not_handed_the_lock(lock: PortLock) -> None:
     order: list[str] = []
     lock.acquire()
