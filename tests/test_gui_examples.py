@@ -59,6 +59,7 @@ def raise_alarm(analyser: VirtualAnalyzer, number: int) -> None:
     analyser["I2"].status = servomex.ChannelStatus(alarms=alarms)
 
 
+@pytest.mark.virtual_time
 class TestLiveFeed:
     """The backend without a window."""
 
@@ -68,7 +69,6 @@ class TestLiveFeed:
 
     @pytest.mark.parametrize("mode", [RTU, "continuous"])
     @pytest.mark.parametrize("state", ["reading", "opening a dead line", "a dead line", "unplugged", "not there"])
-    @pytest.mark.alone
     def test_it_ends_soon_whatever_it_does(
         self, analyser: VirtualAnalyzer, line: VirtualLine, items: "list[Item]", mode: str, state: str
     ) -> None:
