@@ -167,7 +167,7 @@ class TestErrors:
         written = write(tmp_path / "run.csv", batches(500))
         command = program("convert", str(tmp_path / "run.csv"), str(tmp_path / "out.csv"), main="main")
         limited = ["bash", "-c", 'ulimit -f 60; exec "$@"', "bash", *command]
-        done = subprocess.run(limited, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(limited, capture_output=True, text=True, timeout=90, check=False)
         count, error = done.stderr.splitlines()
         assert done.returncode == 1
         assert "out.csv may not grow further" in error
@@ -200,7 +200,7 @@ class TestTerminal:
         master, terminal = os.openpty()
         try:
             done = subprocess.run(
-                command, stdout=subprocess.PIPE, stderr=terminal, timeout=30, env={**os.environ, "TERM": "xterm"},
+                command, stdout=subprocess.PIPE, stderr=terminal, timeout=90, env={**os.environ, "TERM": "xterm"},
                 check=False,
             )  # fmt: skip
             shown = os.read(master, 100_000).decode()

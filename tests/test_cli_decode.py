@@ -190,7 +190,7 @@ class TestInput:
         assert child.stderr is not None
         assert child.stderr.read() == b""
         child.stderr.close()
-        assert child.wait(10) == 141
+        assert child.wait(60) == 141
 
 
 class TestText:

@@ -66,7 +66,7 @@ def start(*args: str, main: str = "read_main", before: tuple[str, ...] = ()) -> 
 def run(*args: str, main: str = "read_main", env: dict[str, str] | None = None) -> tuple[int, str, str]:
     """Run a command in another process: exit code, stdout, stderr."""
     done = subprocess.run(
-        program(*args, main=main), capture_output=True, timeout=30, env={**os.environ, **(env or {})}, check=False
+        program(*args, main=main), capture_output=True, timeout=90, env={**os.environ, **(env or {})}, check=False
     )
     stderr = done.stderr.decode()
     assert not any(word in stderr for word in NEVER_SEEN), stderr
@@ -74,7 +74,7 @@ def run(*args: str, main: str = "read_main", env: dict[str, str] | None = None) 
 
 
 def finish(child: "subprocess.Popen[bytes]") -> tuple[int, str, str]:
-    stdout, stderr = child.communicate(timeout=20)
+    stdout, stderr = child.communicate(timeout=60)
     assert not any(word in stderr.decode() for word in NEVER_SEEN), stderr
     return child.returncode, stdout.decode(), stderr.decode()
 

@@ -170,7 +170,7 @@ class TestRecord:
         with TcpServer(line) as server:
             options = ("--protocol", "modbus_rtu", "--rate", "20", "--gap", "0.005")
             child = start("record", server.port, str(file), *options, main="main")
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while len(line.heard) < 30 and time.monotonic() < deadline:
                 time.sleep(0.01)
             child.send_signal(number)

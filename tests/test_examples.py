@@ -35,7 +35,7 @@ NEEDS = {
     "tk_monitor": ["tkinter"],
     "notebook_plot": ["matplotlib"],
 }
-LONG_S = 40.0
+LONG_S = 100.0
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for other programs")
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Breathe = Callable[[float], None]
 """Lets a window work for some seconds."""
 EXAMPLES = Path(__file__).parent.parent / "examples"
-WAIT_S = 20.0
+WAIT_S = 60.0
 BLOCKED_S = 2.0
 """Longer than this no window may stand still. To make the widgets takes 0.4 s, and opening a dead line 10 s."""
 DEAD_S = 3.0

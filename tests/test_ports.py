@@ -171,7 +171,7 @@ def test_a_forbidden_port_says_which_group_may_open_it(terminal: Terminal) -> No
         refused(str(device), ServomexConnectionError, "may not be opened by this user", f"group {device.group()}")
         return
     command = [sys.executable, "-c", OPEN_AS_NOBODY, str(device)]
-    child = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    child = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     if child.returncode:
         pytest.skip(f"no program can drop its rights here: {child.stderr[-200:]}")
     group = device.group()
