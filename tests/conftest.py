@@ -65,7 +65,7 @@ def no_leaks() -> Iterator[None]:
     """Fail a test that leaves a thread running, or a terminal, a socket or a file open."""
     threads, files = set(threading.enumerate()), _open_files()
     yield
-    deadline = time.monotonic() + 2.0
+    deadline = time.monotonic() + 10.0
     generation = 1  # what the test has made; looking at everything takes longer than most tests
     while time.monotonic() < deadline:
         gc.collect(generation)
