@@ -100,6 +100,24 @@ def test_a_lock_goes_to_who_waits_and_not_to_who_comes_too_late() -> None:
         threading.Lock().release()
 
 
+class Own(type(threading.RLock())):  # type: ignore[misc]
+    """A class that derives from the system's own lock."""
+
+
+def test_a_lock_of_a_class_of_its_own_is_waited_for_in_virtual_time() -> None:
+    lock, got = Own(), list[bool]()
+    with lock, lock:
+        threads = [
+            threading.Thread(target=lambda wait=wait: got.append(lock.acquire(timeout=wait))) for wait in (1, 9)
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(2)
+        assert got == [False]
+    threads[1].join()
+    assert got == [False, True]
+
+
 def test_a_loop_that_only_looks_at_the_clock_ends() -> None:
     until = time.monotonic() + 0.01
     while time.monotonic() < until:

@@ -29,6 +29,8 @@ NS = 1_000_000_000
 TICK_NS = 1_000
 """Each look at the clock takes that long: a loop that only looks at it comes to its end."""
 
+RLOCK = type(_thread.RLock())
+
 _start, _join, _sleep = threading.Thread.start, threading.Thread.join, time.sleep
 _monotonic_ns, _time_ns = time.monotonic_ns, time.time_ns
 _clock_gettime_ns = getattr(time, "clock_gettime_ns", None)
@@ -273,6 +275,20 @@ def _datetime_of(clock: VirtualTime) -> type[datetime]:
     return VirtualDatetime
 
 
+def _stand_in(lock: Any) -> Any:
+    """Return what waits in virtual time in the place of a lock whose class derives from the system's own."""
+    return vars(lock).setdefault("virtual", threading._PyRLock())  # type: ignore[attr-defined]
+
+
+_STAND_IN: dict[str, Any] = {
+    "acquire": lambda lock, blocking=True, timeout=-1: _stand_in(lock).acquire(blocking, timeout),
+    "release": lambda lock: _stand_in(lock).release(),
+    "_is_owned": lambda lock: _stand_in(lock)._is_owned(),
+    "__enter__": lambda lock: _stand_in(lock).acquire(),
+    "__exit__": lambda lock, *_exc: _stand_in(lock).release(),
+}
+
+
 def _refusing(clock: VirtualTime, make: Any) -> Any:
     """Refuse what one can only wait for in real time."""
 
@@ -317,8 +333,13 @@ def install(patch: pytest.MonkeyPatch, modules: dict[str, Any]) -> VirtualTime:
     if hasattr(os, "openpty"):
         patch.setattr(os, "openpty", _refusing(clock, os.openpty))
     virtual = _datetime_of(clock)
-    for name, module in list(modules.items()):
-        ours = name.startswith(("servomex.", "tests.")) and name != __name__
-        if ours and getattr(module, "datetime", None) is datetime:
+    ours = [
+        modules[name] for name in list(modules) if name.startswith(("servomex.", "tests.")) and name != __name__
+    ]
+    for module in ours:
+        if getattr(module, "datetime", None) is datetime:
             patch.setattr(module, "datetime", virtual)
+        for kind in [item for item in vars(module).values() if isinstance(item, type) and issubclass(item, RLOCK)]:
+            for name in _STAND_IN.keys() - vars(kind).keys():
+                patch.setattr(kind, name, _STAND_IN[name])
     return clock
