@@ -37,6 +37,8 @@ import importlib
 import logging
 from typing import TYPE_CHECKING
 
+import servomex.clock  # noqa: F401 (with the package: a test may stop the clocks before the first use)
+
 if TYPE_CHECKING:
     from servomex import telegram
     from servomex.acquisition import AcquisitionSummary
@@ -59,12 +61,15 @@ if TYPE_CHECKING:
     from servomex.errors import (
         ErrorContext,
         ServomexCalibrationError,
+        ServomexChannelError,
         ServomexChecksumError,
         ServomexConfigurationError,
         ServomexConfirmationRequiredError,
         ServomexConnectionError,
         ServomexError,
+        ServomexForeignDeviceError,
         ServomexFrameError,
+        ServomexGatewayError,
         ServomexIllegalDataAddressError,
         ServomexIllegalDataValueError,
         ServomexIllegalFunctionError,
@@ -147,12 +152,15 @@ __all__ = [
     "SerialLink",
     "SerialSettings",
     "ServomexCalibrationError",
+    "ServomexChannelError",
     "ServomexChecksumError",
     "ServomexConfigurationError",
     "ServomexConfirmationRequiredError",
     "ServomexConnectionError",
     "ServomexError",
+    "ServomexForeignDeviceError",
     "ServomexFrameError",
+    "ServomexGatewayError",
     "ServomexIllegalDataAddressError",
     "ServomexIllegalDataValueError",
     "ServomexIllegalFunctionError",
@@ -202,8 +210,9 @@ _NAMES = {
         "CalPhase Capability ChannelId ChannelKind ErrorPolicy OverflowPolicy ProtocolKind Quality StreamMode"
     ),
     "servomex.errors": (
-        "ErrorContext ServomexCalibrationError ServomexChecksumError ServomexConfigurationError "
-        "ServomexConfirmationRequiredError ServomexConnectionError ServomexError ServomexFrameError "
+        "ErrorContext ServomexCalibrationError ServomexChannelError ServomexChecksumError "
+        "ServomexConfigurationError ServomexConfirmationRequiredError ServomexConnectionError ServomexError "
+        "ServomexForeignDeviceError ServomexFrameError ServomexGatewayError "
         "ServomexIllegalDataAddressError ServomexIllegalDataValueError ServomexIllegalFunctionError "
         "ServomexModbusError ServomexParseError ServomexProtocolError ServomexProtocolUnsupportedError "
         "ServomexSinkDependencyError ServomexSinkError ServomexSinkReadError ServomexSinkSchemaError "

@@ -2,7 +2,6 @@
 
 import contextlib
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,17 +9,20 @@ from typing import Generic, Self, TypeVar
 
 import attrs
 
+from servomex.clock import time
 from servomex.continuous import ContinuousReader
 from servomex.durations import MS, counted
 from servomex.enums import OverflowPolicy, ProtocolKind
 from servomex.errors import (
     ErrorContext,
+    ServomexChannelError,
     ServomexConfigurationError,
     ServomexConnectionError,
     ServomexError,
     ServomexTimeoutError,
 )
 from servomex.models import Frame
+from servomex.process import ProcessBound
 from servomex.queues import BoundedQueue, Closed, FrameQueue
 from servomex.worker import Worker
 
@@ -198,7 +200,7 @@ class Feed(Generic[T]):
     follow: Callable[[], Broadcasts[T]] | None = None
 
 
-class Acquisition(Generic[T]):
+class Acquisition(ProcessBound, Generic[T]):
     """Takes readings in a thread of its own and puts them into a bounded queue.
 
     The moments are fixed: the nth is n/rate seconds after the start on the monotonic clock, whatever the readings
@@ -245,6 +247,7 @@ class Acquisition(Generic[T]):
         Raises:
             ServomexConfigurationError: It was started before.
         """
+        self.check_process()
         if self._started:
             raise ServomexConfigurationError("it can be started once only: make a new one")
         self._started = True
@@ -264,6 +267,8 @@ class Acquisition(Generic[T]):
         Raises:
             ServomexError: The thread did not end.
         """
+        if not self.made_here:
+            return
         try:
             self._worker.stop(STOP_S)
         finally:
@@ -286,6 +291,7 @@ class Acquisition(Generic[T]):
 
     def take(self, most: int, timeout: float | None = None) -> list[T]:
         """Take the oldest reading, and those that wait behind it up to ``most``; see :meth:`get`."""
+        self.check_process()
         if not self._started:
             raise ServomexConfigurationError("nothing is read yet: use 'with', or call start()")
         try:
@@ -377,6 +383,9 @@ class Acquisition(Generic[T]):
             except ServomexConnectionError as error:
                 if source.frames.ended:
                     raise
+                heard = time.monotonic()
+                self._hand_on_failure(error, stopping)
+            except ServomexChannelError as error:
                 heard = time.monotonic()
                 self._hand_on_failure(error, stopping)
             else:

@@ -1,12 +1,14 @@
 """Analyzer: one analyser, whatever its communication mode."""
 
-import time
 import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Self
 
-from servomex import calibration
+import attrs
+
+from servomex import calibration, calibration_stop
 from servomex.calibration_report import CalibrationProgress, CalibrationReport, OnProgress, progress_of
+from servomex.clock import time
 from servomex.continuous import FRESH_S, PERIODS_FRESH, ContinuousReader
 from servomex.enums import Capability, ChannelId, OverflowPolicy, ProtocolKind, StreamMode, channel_set
 from servomex.errors import (
@@ -20,6 +22,7 @@ from servomex.errors import (
 from servomex.exits import at_exit
 from servomex.link import SerialLink
 from servomex.models import AnalyserStatus, ChannelInfo, ChannelStatus, DeviceInfo, Frame, Reading, Sample
+from servomex.process import ProcessBound
 from servomex.recording import BUFFER
 from servomex.registers import CAL_GROUPS
 from servomex.streaming import StreamingSession, session_of
@@ -34,11 +37,13 @@ _STOPPING = "this stops every autocalibration, also one that was started at the 
 _READING = Capability.READ_CHANNELS | Capability.READ_STATUS | Capability.IDENTIFY
 
 
-class Analyzer:
+class Analyzer(ProcessBound):
     """One gas analyser: its channels, its state, its identity. A context manager; :func:`open_device` makes one.
 
-    Any thread may call any method. Every ``timeout`` is in seconds and is a deadline for the whole call, repeated
-    requests and waiting for other callers included; left out, it is the one given to :func:`open_device`.
+    Any thread may call any method, but no other process: in a forked child every call raises
+    :class:`ServomexConfigurationError`, and a child opens the analyser itself. Every ``timeout`` is in seconds and
+    is a deadline for the whole call, repeated requests and waiting for other callers included; left out, it is the
+    one given to :func:`open_device`.
 
     All reading methods raise :class:`ServomexTimeoutError` when nothing usable came in time,
     :class:`ServomexConnectionError` when the port is closed or lost, and in the Modbus modes
@@ -134,7 +139,12 @@ class Analyzer:
 
     @property
     def info(self) -> DeviceInfo | None:
-        """What :meth:`identify` found last; ``None`` before it ran."""
+        """What :meth:`identify` found, with the channels of the newest frame; ``None`` before it ran."""
+        frame = self.reader.latest if self.reader else self._last
+        if self._info is not None and frame is not None:
+            channels = _channels_of(frame)
+            if channels != self._info.channels:
+                self._info = attrs.evolve(self._info, channels=channels)
         return self._info
 
     def poll(
@@ -183,10 +193,10 @@ class Analyzer:
         return {reading.channel: reading for reading in self.poll(timeout=timeout)}
 
     def status(self, channel: ChannelId | str, *, timeout: float | None = None) -> ChannelStatus:
-        """Give one channel's state; over Modbus only that is read.
+        """Give one channel's state; over Modbus only that is read, and once a minute whether the channel is there.
 
         Raises:
-            ServomexValidationError: The channel is unknown, or in continuous mode not populated.
+            ServomexValidationError: The channel is unknown or not populated.
         """
         wanted = choice(ChannelId, channel, "channel")
         if self.client:
@@ -196,7 +206,9 @@ class Analyzer:
     def analyser_status(self, *, timeout: float | None = None) -> AnalyserStatus:
         """Give the state of the analyser as a whole; over Modbus only that is read."""
         if self.client:
-            return self.client.read_analyser(self._deadline(timeout))
+            deadline = self._deadline(timeout)
+            self.client.recognise(deadline)
+            return self.client.read_analyser(deadline)
         return self.poll(timeout=timeout).analyser
 
     def identify(self, *, timeout: float | None = None) -> DeviceInfo:
@@ -209,7 +221,7 @@ class Analyzer:
             self.protocol,
             self.client.address if self.client else None,
             self.link.settings,
-            tuple(ChannelInfo(item.channel, item.name, item.unit, item.unit_text) for item in frame),
+            _channels_of(frame),
         )
         return self._info
 
@@ -219,6 +231,7 @@ class Analyzer:
         Raises:
             ServomexTimeoutError: There is none yet.
         """
+        self.check_process()
         frame = self.reader.latest if self.reader else self._last
         if frame is None:
             raise ServomexTimeoutError("no frame has been received yet: call poll() first", self._context())
@@ -234,7 +247,7 @@ class Analyzer:
             timeout: Seconds.
 
         Raises:
-            ServomexValidationError: A channel is unknown.
+            ServomexValidationError: A channel is unknown or not populated.
         """
         wanted = None if names is None else channel_set(names)
         frame = self.poll(timeout=timeout)
@@ -260,6 +273,7 @@ class Analyzer:
             ServomexConfigurationError: The mode is not that of the analyser, or the rate is missing or too much.
             ServomexValidationError: A number is out of range, or the mode or the policy is unknown.
         """
+        self.check_process()
         wanted = None if mode is None else choice(StreamMode, mode, "mode")
         return session_of(self, wanted, rate_hz, buffer, overflow)
 
@@ -276,6 +290,7 @@ class Analyzer:
             ServomexConfigurationError: There is a rate, and an analyser in continuous mode.
             ServomexValidationError: A number is out of range.
         """
+        self.check_process()
         return Subscription(frames_of(self, rate_hz, buffer), callback, self.name).start()
 
     def loopback(self, payload: bytes, *, timeout: float | None = None) -> bytes:
@@ -298,7 +313,8 @@ class Analyzer:
         """Start the autocalibration of a group. It moves calibration gas and takes the group off its sample.
 
         The start coil is brought to 0 if it was left at 1, set to 1, read back, and set back to 0 whatever
-        happens. With ``verify`` the group's state is then watched until it shows that the calibration runs.
+        happens. With ``verify`` the group's state is then watched until it shows that the calibration runs: this
+        decides, whatever the coil reads back.
 
         Args:
             group: 1 to 4.
@@ -309,28 +325,39 @@ class Analyzer:
         Raises:
             ServomexConfirmationRequiredError: ``confirm`` is not ``True``.
             ServomexProtocolUnsupportedError: The analyser is in continuous mode.
-            ServomexCalibrationError: It did not start, one runs already or is being started, or nobody knows; see
-                its ``running``.
+            ServomexCalibrationError: It did not start, one runs already or is being started, or that is unknown;
+                see its ``running``.
         """
         client = self._confirmed(confirm, _STARTING)
         whole(group, "group", 1, CAL_GROUPS)
-        return calibration.start(client, group, self._slow_deadline(timeout), verify=verify)
+        deadline = self._slow_deadline(timeout)
+        client.recognise(deadline)
+        return calibration.start(client, group, deadline, verify=verify)
 
-    def stop_calibration(self, *, confirm: bool = False, timeout: float | None = None) -> None:
+    def stop_calibration(self, *, confirm: bool = False, timeout: float | None = None) -> tuple[int, ...]:
         """Stop all autocalibrations, however they were started, and watch until every group is on sample.
 
-        ``confirm`` and ``timeout`` are as for :meth:`start_calibration`.
+        Start coils that were left at 1, as by a program that was killed, are then set back to 0. ``confirm`` and
+        ``timeout`` are as for :meth:`start_calibration`.
+
+        Returns:
+            The groups whose start coil had been left at 1.
 
         Raises:
             ServomexConfirmationRequiredError: ``confirm`` is not ``True``.
             ServomexProtocolUnsupportedError: The analyser is in continuous mode.
-            ServomexCalibrationError: A group is still on calibration gas, or nobody knows; see its ``running``.
+            ServomexCalibrationError: A group is still on calibration gas, that is unknown, or a coil stays at 1;
+                see its ``running``.
         """
         client = self._confirmed(confirm, _STOPPING)
-        calibration.stop(client, self._slow_deadline(timeout))
+        deadline = self._slow_deadline(timeout)
+        client.recognise(deadline)
+        return calibration_stop.stop(client, deadline)
 
     def calibration_status(self, group: int = 1, *, timeout: float | None = None) -> CalibrationProgress:
-        """Tell what a group is on: sample, or calibration gas 1 or 2; in continuous mode from the broadcast.
+        """Read what a group is on: sample, or calibration gas 1 or 2; in continuous mode from the broadcast.
+
+        In the Modbus modes the group's start coil is read as well.
 
         Args:
             group: 1 to 4.
@@ -341,7 +368,9 @@ class Analyzer:
         """
         whole(group, "group", 1, CAL_GROUPS)
         if self.client:
-            return calibration.look(self.client, group, self._deadline(timeout))
+            deadline = self._deadline(timeout)
+            self.client.recognise(deadline)
+            return calibration.look(self.client, group, deadline)
         frame = self.poll(timeout=timeout)
         return progress_of(frame.analyser, group, frame.received_at, frame=frame)
 
@@ -351,6 +380,7 @@ class Analyzer:
         *,
         confirm: bool = False,
         timeout: float,
+        settle: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> CalibrationReport:
         """Start the autocalibration of a group, watch it to its end, and report.
@@ -362,20 +392,26 @@ class Analyzer:
             group: 1 to 4.
             confirm: Must be ``True``.
             timeout: Seconds that the whole may take. Stopping then takes up to 10 s and one reading more.
+            settle: Seconds for which the group must be on sample before the calibration counts as ended, less than
+                ``timeout``; 10 when ``None``. A group may show sample for a while between its gases.
             on_progress: Called in this thread about once a second with a :class:`CalibrationProgress`.
 
         Raises:
             ServomexConfirmationRequiredError: ``confirm`` is not ``True``.
             ServomexProtocolUnsupportedError: The analyser is in continuous mode.
-            ServomexCalibrationError: It did not start, did not end in time, or nobody knows; see its ``running``.
+            ServomexCalibrationError: It did not start, did not end in time, or that is unknown; see its
+                ``running``.
         """
         client = self._confirmed(confirm, _STARTING)
         whole(group, "group", 1, CAL_GROUPS)
         limit_s = seconds(timeout, "timeout")
+        settle_s = calibration.SETTLE_S if settle is None else seconds(settle, "settle", zero=True)
+        if settle is not None and settle_s >= limit_s:
+            raise ServomexValidationError(f"settle must be shorter than timeout, {limit_s:g} s, not {settle_s:g}")
         if on_progress is not None and not callable(on_progress):
             raise ServomexValidationError(f"on_progress must be something to call, not {on_progress!r}")
-        self._deadline(limit_s)
-        return calibration.Calibration(client, group, limit_s, on_progress).run()
+        client.recognise(self._deadline(limit_s))
+        return calibration.Calibration(client, group, limit_s, settle_s, on_progress).run()
 
     def close(self) -> None:
         """End the thread, if there is one, and close the port, if it was opened for this analyser.
@@ -385,7 +421,7 @@ class Analyzer:
         Raises:
             ServomexError: The thread did not end within 5 s.
         """
-        if self.closed:
+        if self.closed or not self.made_here:
             return
         self.closed = True
         try:
@@ -406,7 +442,7 @@ class Analyzer:
             self._close_forgotten()
 
     def _close_forgotten(self) -> None:
-        if self.closed:
+        if self.closed or not self.made_here:
             return
         warnings.warn(
             f"the analyser on {self.link.port} was never closed: use 'with', or call close()",
@@ -438,9 +474,11 @@ class Analyzer:
 
     def _slow_deadline(self, timeout: float | None) -> float:
         """The deadline of what the analyser may take its time to show."""
-        return self._deadline(self.timeout_s + calibration.WATCH_S if timeout is None else timeout)
+        self.check_process()
+        return self._deadline(self.timeout_s + calibration_stop.WATCH_S if timeout is None else timeout)
 
     def _deadline(self, timeout: float | None) -> float:
+        self.check_process()
         limit_s = self.timeout_s if timeout is None else seconds(timeout, "timeout")
         if self.closed:
             raise ServomexConnectionError("the analyser was closed", self._context())
@@ -448,3 +486,7 @@ class Analyzer:
 
     def _context(self) -> ErrorContext:
         return ErrorContext(self.link.port, self.protocol)
+
+
+def _channels_of(frame: Frame) -> tuple[ChannelInfo, ...]:
+    return tuple(ChannelInfo(item.channel, item.name, item.unit, item.unit_text) for item in frame)

@@ -2,18 +2,14 @@
 
 Source: installation manual, Appendix B. The analyser treats a start like a request from its keypad and may refuse
 it by the same rules, without an error in the reply: only the state of the group tells. How soon that state follows
-the coil is not documented.
+the coil, and what a group shows between its gases, is not documented.
 """
 
-import contextlib
-import logging
-import time
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from servomex import registers
+from servomex import calibration_stop, registers
 from servomex.calibration_report import (
     CalibrationPhase,
     CalibrationProgress,
@@ -21,26 +17,36 @@ from servomex.calibration_report import (
     OnProgress,
     progress_of,
 )
-from servomex.coils import Pulse
+from servomex.calibration_stop import (
+    SAMPLE_LOOKS,
+    calibration_error,
+    running_groups,
+    soon,
+    stop_surely,
+    watch,
+)
+from servomex.clock import time
+from servomex.coils import Pulse, start_coils
 from servomex.enums import CalPhase, ChannelId
-from servomex.errors import ErrorContext, ServomexCalibrationError, ServomexError
+from servomex.errors import ServomexCalibrationError, ServomexError
+from servomex.exits import at_exit
+from servomex.lock import Signal, Turn
+from servomex.logs import package_log
 from servomex.models import AnalyserStatus, ChannelStatus, Frame
 
 if TYPE_CHECKING:
     from servomex.modbus import ModbusClient
 
-_log = logging.getLogger("servomex")
+_log = package_log("servomex")
 
-WATCH_S = 10.0
-"""How long an analyser may take to show that a calibration has started or stopped."""
-LOOK_S = 0.2
-"""Pause between two looks at the groups meanwhile."""
 FOLLOW_S = 1.0
 """Time from one reading to the next while a calibration runs."""
-STATUS_S = 2.0
-"""A state that was read longer ago than this tells nothing."""
-ENDED_LOOKS = 2
-"""A calibration has ended when so many readings in a row show its group on sample."""
+SETTLE_S = 10.0
+"""How long a group must be on sample before its calibration counts as ended: it may be so between its gases."""
+_CLEARED = (
+    "the start coil of group {group} read back 0, and the calibration runs: another master on this line writes to "
+    "the coils, or the analyser clears them itself"
+)
 _REASONS = (
     "likely the group is not set up for autocalibration on the panel, the panel is in a menu, or the analyser is "
     "warming up or has a fault"
@@ -48,8 +54,9 @@ _REASONS = (
 
 
 def look(client: "ModbusClient", group: int, deadline: float) -> CalibrationProgress:
-    """Read what a group is on."""
-    return progress_of(client.read_analyser(deadline), group, datetime.now(UTC))
+    """Read what a group is on, and its start coil."""
+    status, received_at = client.read_analyser(deadline), datetime.now(UTC)
+    return progress_of(status, group, received_at, start_coil=start_coils(client, deadline).get(group))
 
 
 def start(client: "ModbusClient", group: int, deadline: float, *, verify: bool = True) -> CalibrationProgress:
@@ -58,81 +65,19 @@ def start(client: "ModbusClient", group: int, deadline: float, *, verify: bool =
     An interrupt once the start may have been sent stops it.
 
     Raises:
-        ServomexCalibrationError: One runs already or is being started, it did not start, or nobody knows.
+        ServomexCalibrationError: One runs already or is being started, it did not start, or that is unknown.
     """
-    with _admitted(client, deadline):
-        pulse = _start_pulse(client, group)
-        try:
+    pulse = _start_pulse(client, group)
+    try:
+        with _admission(client, deadline):
             return _launch(client, group, pulse, deadline, verify=verify)
-        except Exception:
-            raise
-        except BaseException as interrupt:
-            if pulse.sent and pulse.taken is not False:
-                outcome, _ = _stop_surely(client, pulse)
-                interrupt.add_note(f"autocalibration of group {group}: {outcome}")
-            raise
-
-
-def stop(client: "ModbusClient", deadline: float) -> None:
-    """Stop all autocalibrations, and watch until every group is on sample.
-
-    A pulse that did not reach the analyser is given again: to stop twice does no harm.
-
-    Raises:
-        ServomexCalibrationError: A group is still on calibration gas, or nobody knows.
-    """
-    client.link.stops[client.address] += 1
-    _pulse_until_taken(client, deadline)
-    status = _watch(client, lambda state: not _running(state), deadline)
-    if status is None:
-        raise _error(
-            client,
-            "the stop was sent, but the state could not be read: nobody knows whether a calibration runs. Look at "
-            "the panel",
-            running=None,
-        )
-    if groups := _running(status):
-        raise _error(
-            client, f"the analyser ignored the stop: {groups}. Stop it on the analyser's panel", running=True
-        )
-
-
-def _pulse_until_taken(client: "ModbusClient", deadline: float) -> None:
-    while True:
-        pulse = Pulse(client, registers.STOP_COIL, "the stop")
-        try:
-            pulse.give(deadline)
-        except ServomexCalibrationError:
-            raise
-        except ServomexError as error:  # it was not sent
-            failure = error
-        else:
-            if pulse.taken is not False:
-                return
-            failure = _error(client, f"the stop did not reach the analyser: {pulse.why_not}", running=None)
-        if time.monotonic() + LOOK_S >= deadline or client.link.is_closed:
-            raise failure
-        client.link.pause(LOOK_S)
-
-
-def _stop_surely(client: "ModbusClient", start_pulse: Pulse) -> tuple[str, bool | None]:
-    """Stop what was started, whatever interrupts that; say what came of it, and whether a calibration runs."""
-    deadline = time.monotonic() + client.patience_s + WATCH_S
-    while time.monotonic() < deadline:
-        try:
-            stop(client, deadline)
-            with contextlib.suppress(ServomexError):  # the next start clears it, and says so if it cannot
-                start_pulse.clear(deadline)
-        except ServomexError as failure:
-            running = failure.running if isinstance(failure, ServomexCalibrationError) else None
-            return f"it could not be stopped ({failure.message}): stop it on the analyser's panel", running
-        except Exception:
-            raise
-        except BaseException:  # noqa: BLE001 (whoever interrupts again waits for the stop as well)
-            _log.warning("%s: the stop goes on until it is known to have worked", client.link.port)
-            continue
-        return "it was stopped, and the analyser is on sample again", False
-    return "stopping it was interrupted: look at the analyser's panel", None
+    except ServomexError:
+        raise
+    except BaseException as interrupt:
+        if pulse.may_act:
+            outcome, _ = stop_surely(client, pulse)
+            interrupt.add_note(f"autocalibration of group {group}: {outcome}")
+        raise
 
 
 class Calibration:
@@ -142,20 +87,31 @@ class Calibration:
         client: The analyser.
         group: 1 to 4.
         timeout_s: Seconds that it may take; then it is stopped.
+        settle_s: Seconds on sample after which it counts as ended.
         on_progress: Called in this thread after each reading.
     """
 
     def __init__(
-        self, client: "ModbusClient", group: int, timeout_s: float, on_progress: OnProgress | None
+        self,
+        client: "ModbusClient",
+        group: int,
+        timeout_s: float,
+        settle_s: float,
+        on_progress: OnProgress | None,
     ) -> None:
         self._client = client
         self._group = group
         self._timeout_s = timeout_s
+        self._settle_s = settle_s
         self._on_progress = on_progress
         self._began = time.monotonic()
         self._seen: list[tuple[CalPhase, datetime, float]] = []
         self._states: dict[ChannelId, list[ChannelStatus]] = {}
         self._failed_looks = 0
+        self._sample = _Sample(2 * (FOLLOW_S + client.patience_s))
+        self._outcome = ""
+        self._ending = Signal()
+        self._over = Signal()
 
     def run(self) -> CalibrationReport:
         """Start, watch to the end, and report. Whatever ends it before, the calibration is stopped.
@@ -164,21 +120,39 @@ class Calibration:
             ServomexCalibrationError: It did not start, or did not end in time; the error says what state it
                 left the analyser in.
         """
+        at_exit(self._end_with_program)
+        try:
+            return self._run()
+        finally:
+            self._over.set()
+
+    def _end_with_program(self) -> None:
+        """Have it stopped when the program ends, and wait for that: a daemon thread would be gone before."""
+        if self._over.is_set():
+            return
+        self._ending.set()
+        ended = self._over.wait(2 * (calibration_stop.WATCH_S + self._client.patience_s))
+        outcome = self._outcome if ended else "look at the analyser's panel"
+        text = "%s: the program ended during the autocalibration of group %d: %s"
+        _log.warning(text, self._client.link.port, self._group, outcome)
+
+    def _run(self) -> CalibrationReport:
         deadline = self._began + self._timeout_s
         before = self._client.read_frame(min(deadline, self._began + self._client.patience_s))
-        with _admitted(self._client, deadline):
+        with _admission(self._client, deadline):
             started_at = datetime.now(UTC)
             stops = self._client.link.stops[self._client.address]
             pulse = _start_pulse(self._client, self._group)
-            shown_by = min(deadline, time.monotonic() + self._client.patience_s + WATCH_S)
+            shown_by = min(deadline, time.monotonic() + self._client.patience_s + calibration_stop.WATCH_S)
             try:
-                self._note_phase(_launch(self._client, self._group, pulse, shown_by, verify=True))
+                first = _launch(self._client, self._group, pulse, shown_by, verify=True)
+                self._note_phase(first)
                 after = self._follow(deadline)
             except BaseException as error:
                 self._abandon(error, pulse)
                 raise
             if self._client.link.stops[self._client.address] != stops:
-                raise _error(self._client, "another caller stopped the autocalibration", running=False)
+                raise calibration_error(self._client, "another caller stopped the autocalibration", running=False)
         return CalibrationReport(
             self._group,
             started_at,
@@ -192,25 +166,33 @@ class Calibration:
             tuple(channel for channel, states in self._states.items() if any(item.calibrating for item in states)),
             {channel: tuple(states) for channel, states in self._states.items()},
             self._failed_looks,
+            self._sample.seconds,
+            first.notes,
         )
 
     def _follow(self, deadline: float) -> Frame:
-        """Read again and again until the group is on sample; a reading that fails is not the end."""
-        idle = 0
+        """Read again and again until the group has settled on sample; a reading that fails is not the end."""
         while True:
             turn = time.monotonic()
             frame = self._read(min(deadline, turn + self._client.patience_s))
             if frame is not None:
-                idle = 0 if self._note(frame).active else idle + 1
-                if idle == ENDED_LOOKS:
+                self._sample.note(on_sample=not self._note(frame).active)
+                if self._sample.looks >= SAMPLE_LOOKS and self._sample.seconds >= self._settle_s:
                     return frame
+            if self._ending.is_set():
+                raise calibration_error(self._client, "the program ended", running=None)
             if time.monotonic() >= deadline:
-                raise _error(
-                    self._client,
-                    f"the autocalibration of group {self._group} did not end within {self._timeout_s:g} s",
-                    running=None,
-                )
+                raise self._unfinished()
             self._client.link.pause(max(0.0, min(turn + FOLLOW_S, deadline) - time.monotonic()))
+
+    def _unfinished(self) -> ServomexCalibrationError:
+        text = f"the autocalibration of group {self._group} did not end within {self._timeout_s:g} s"
+        if self._sample.looks:
+            text += (
+                f" (it was on sample for the last {self._sample.seconds:.0f} s, and counts as ended after "
+                f"{self._settle_s:g} s)"
+            )
+        return calibration_error(self._client, text, running=None)
 
     def _read(self, deadline: float) -> Frame | None:
         try:
@@ -240,29 +222,57 @@ class Calibration:
 
     def _abandon(self, error: BaseException, pulse: Pulse) -> None:
         """Stop what may be running, also what may still begin, and say in ``error`` what became of it."""
-        if not pulse.sent or pulse.taken is False:
+        if not pulse.may_act:
             return
-        outcome, running = _stop_surely(self._client, pulse)
+        self._outcome, running = stop_surely(self._client, pulse, shown=bool(self._seen))
         if isinstance(error, ServomexCalibrationError):
-            raise _error(self._client, f"{error.message}: {outcome}", running=running) from error
-        error.add_note(f"autocalibration of group {self._group}: {outcome}")
+            text = f"{error.message}: {self._outcome}"
+            raise calibration_error(self._client, text, running=running) from error
+        error.add_note(f"autocalibration of group {self._group}: {self._outcome}")
 
 
-@contextlib.contextmanager
-def _admitted(client: "ModbusClient", deadline: float) -> Iterator[None]:
+class _Sample:
+    """How long a group has been on sample without a break, as far as it was looked at.
+
+    Args:
+        longest_gap_s: After a longer time without a look it is not known that there was no break.
+    """
+
+    def __init__(self, longest_gap_s: float) -> None:
+        self.looks = 0
+        self.seconds = 0.0
+        self._longest_gap_s = longest_gap_s
+        self._since = self._last = 0.0
+
+    def note(self, *, on_sample: bool) -> None:
+        """Take one more look into account."""
+        now = time.monotonic()
+        if not on_sample:
+            self.looks, self.seconds = 0, 0.0
+            return
+        if not self.looks or now - self._last > self._longest_gap_s:
+            self.looks, self._since = 0, now
+        self.looks, self.seconds, self._last = self.looks + 1, now - self._since, now
+
+
+def _admission(client: "ModbusClient", deadline: float) -> Turn:
     """Let one caller at a time start something at this address, and only while no group is on calibration gas."""
-    mine = object()
-    starting = client.link.starting
-    if starting.setdefault(client.address, mine) is not mine:
-        raise _error(
+
+    def busy() -> ServomexCalibrationError:
+        return calibration_error(
             client, "another caller is starting or watching a calibration: wait for its outcome", running=False
         )
-    try:
-        if groups := _running(client.read_analyser(_soon(client, deadline))):
-            raise _error(client, f"{groups} already: wait until that has ended, or stop it", running=False)
-        yield
-    finally:
-        del starting[client.address]
+
+    def check() -> None:
+        if groups := running_groups(client.read_analyser(soon(client, deadline))):
+            raise calibration_error(
+                client, f"{groups} already: wait until that has ended, or stop it", running=False
+            )
+
+    lock = client.link.start_lock(client.address)
+    if lock.is_mine:  # as from a callback of the one who watches
+        raise busy()
+    return lock.turn(0, busy, check)
 
 
 def _start_pulse(client: "ModbusClient", group: int) -> Pulse:
@@ -273,57 +283,45 @@ def _launch(
     client: "ModbusClient", group: int, pulse: Pulse, deadline: float, *, verify: bool
 ) -> CalibrationProgress:
     pulse.give(deadline)
-    if pulse.taken is False:
-        raise _error(
-            client,
-            f"the start of group {group} did not reach the analyser: {pulse.why_not}. Start it again",
-            running=False,
-        )
-    status = _watch(client, lambda state: not verify or state.cal_groups[group - 1].calibrating, deadline)
+    given_at = time.monotonic()
+    if pulse.refused:
+        raise calibration_error(client, f"the start of group {group} was refused: {pulse.seen}", running=False)
+    status = watch(client, lambda state: not verify or state.cal_groups[group - 1].calibrating, deadline)
     if status is None:
-        raise _error(
+        raise calibration_error(
             client,
-            f"the start of group {group} was sent, but its state could not be read: nobody knows whether it runs. "
-            "Ask for calibration_status(), or look at the panel",
+            f"the start of group {group} was sent, but its state could not be read: it is unknown whether it "
+            "runs. Ask for calibration_status(), or look at the panel",
             running=None,
         )
-    if verify and not status.cal_groups[group - 1].calibrating:
-        fault = " (it reports a fault)" if status.fault else ""
-        raise _error(client, f"the analyser ignored the start of group {group}{fault}: {_REASONS}", running=False)
-    return progress_of(status, group, datetime.now(UTC))
+    if not status.cal_groups[group - 1].calibrating and (verify or not pulse.taken):
+        raise _not_shown(client, group, pulse, status, time.monotonic() - given_at)
+    notes: tuple[str, ...] = ()
+    if pulse.taken is False:
+        notes = (_CLEARED.format(group=group),)
+        _log.warning("%s: %s", client.link.port, notes[0])
+    return progress_of(status, group, datetime.now(UTC), notes=notes)
 
 
-def _running(status: AnalyserStatus) -> str:
-    """Say which groups are on calibration gas; empty when none is."""
-    return ", ".join(
-        f"group {group.group} is on calibration gas {group.cal_gas}"
-        for group in status.cal_groups
-        if group.calibrating
+def _not_shown(
+    client: "ModbusClient", group: int, pulse: Pulse, status: AnalyserStatus, watched_s: float
+) -> ServomexCalibrationError:
+    """Return the error of a start after which the group stayed on sample."""
+    fault = " (it reports a fault)" if status.fault else ""
+    if not pulse.taken:
+        return calibration_error(
+            client,
+            f"group {group} is on sample {watched_s:.1f} s after its start was sent{fault}: {pulse.seen}. It is "
+            "unknown whether it will begin: ask for calibration_status(), or stop it",
+            running=None,
+        )
+    if watched_s < calibration_stop.WATCH_S:
+        return calibration_error(
+            client,
+            f"group {group} is still on sample {watched_s:.1f} s after its start{fault}: it may still begin. Ask "
+            "for calibration_status(), stop it, or allow more time",
+            running=None,
+        )
+    return calibration_error(
+        client, f"the analyser ignored the start of group {group}{fault}: {_REASONS}", running=False
     )
-
-
-def _watch(
-    client: "ModbusClient", wanted: Callable[[AnalyserStatus], object], deadline: float
-) -> AnalyserStatus | None:
-    """Look at the groups until they are as wanted or the time is up; ``None`` when they could not be read."""
-    status, seen_at = None, 0.0
-    while True:
-        begun = time.monotonic()
-        with contextlib.suppress(ServomexError):  # another look may succeed; if none does, that is the answer
-            status, seen_at = client.read_analyser(_soon(client, deadline)), time.monotonic()
-            if wanted(status):
-                return status
-        now = time.monotonic()
-        if now + LOOK_S + 2 * (now - begun) >= deadline or client.link.is_closed:
-            return status if now - seen_at <= STATUS_S else None
-        client.link.pause(LOOK_S)
-
-
-def _soon(client: "ModbusClient", deadline: float) -> float:
-    """Give the deadline of one look: a dead line must leave time for another, and for other callers."""
-    return min(deadline, time.monotonic() + client.patience_s)
-
-
-def _error(client: "ModbusClient", message: str, *, running: bool | None) -> ServomexCalibrationError:
-    context = ErrorContext(client.link.port, client.protocol, client.address)
-    return ServomexCalibrationError(message, context, running=running)

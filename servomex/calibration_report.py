@@ -19,6 +19,10 @@ class CalibrationProgress:
         received_at: When the analyser said so, UTC.
         elapsed_s: Seconds since :meth:`Analyzer.calibrate` began; ``None`` when it did not start the calibration.
         frame: All channels at that moment, as far as :meth:`Analyzer.calibrate` has read them.
+        start_coil: Whether the coil that starts this group is at 1. While it is, the analyser ignores the next
+            start; :meth:`Analyzer.start_calibration` and :meth:`Analyzer.stop_calibration` set it back. ``None``
+            where :meth:`Analyzer.calibration_status` did not or could not read it, as in continuous mode.
+        notes: What was odd about the start, in words.
     """
 
     group: int
@@ -26,6 +30,8 @@ class CalibrationProgress:
     received_at: datetime
     elapsed_s: float | None = None
     frame: Frame | None = None
+    start_coil: bool | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def active(self) -> bool:
@@ -52,18 +58,20 @@ class CalibrationPhase:
 class CalibrationReport:
     """What happened in an autocalibration, from its start until its group was on sample again.
 
-    Somebody at the panel may have ended it early: look at the phases, and at how long they took.
+    It may have been ended early at the panel: look at the phases, and at how long they took.
 
     Attributes:
         group: 1 to 4.
         started_at: When the start was asked for, UTC.
-        ended_at: When the group was first seen back on sample, UTC.
+        ended_at: When the group was first seen back on sample for good, UTC.
         phases: What the group was on in between, in order.
         before: All channels before the start.
         after: All channels once the group was back on sample. Its gas may not have filled the cell again.
         channels: The channels that were seen calibrating.
         states: Every state that each channel was seen in, in order.
         failed_looks: How often the analyser could not be read meanwhile.
+        settled_s: Seconds from ``ended_at`` for which the group was seen on sample before it counted as ended.
+        notes: What was odd about the start, in words.
     """
 
     group: int
@@ -75,16 +83,23 @@ class CalibrationReport:
     channels: tuple[ChannelId, ...]
     states: Mapping[ChannelId, tuple[ChannelStatus, ...]]
     failed_looks: int
+    settled_s: float
+    notes: tuple[str, ...]
+
+    @property
+    def returns(self) -> tuple[CalibrationPhase, ...]:
+        """The times on sample from which the group returned to calibration gas."""
+        return tuple(phase for phase in self.phases if phase.phase is CalPhase.IDLE)
 
     @property
     def readings_before(self) -> tuple[Reading, ...]:
         """What the calibrated channels read before."""
-        return self.before.only(frozenset(self.channels)).readings
+        return tuple(item for item in self.before if item.channel in self.channels)
 
     @property
     def readings_after(self) -> tuple[Reading, ...]:
         """What the calibrated channels read after."""
-        return self.after.only(frozenset(self.channels)).readings
+        return tuple(item for item in self.after if item.channel in self.channels)
 
 
 OnProgress = Callable[[CalibrationProgress], object]
@@ -96,6 +111,10 @@ def progress_of(
     received_at: datetime,
     elapsed_s: float | None = None,
     frame: Frame | None = None,
+    *,
+    start_coil: bool | None = None,
+    notes: tuple[str, ...] = (),
 ) -> CalibrationProgress:
-    """Give a group's part of the analyser's state."""
-    return CalibrationProgress(group, status.cal_groups[group - 1].phase, received_at, elapsed_s, frame)
+    """Return a group's part of the analyser's state."""
+    phase = status.cal_groups[group - 1].phase
+    return CalibrationProgress(group, phase, received_at, elapsed_s, frame, start_coil, notes)

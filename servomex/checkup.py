@@ -4,7 +4,6 @@ Each check gives findings. It raises a :class:`ServomexError` where nothing behi
 """
 
 import contextlib
-import time
 from collections.abc import Generator, Iterator
 from datetime import timedelta
 
@@ -12,6 +11,8 @@ import attrs
 
 from servomex import registers
 from servomex.analyzer import Analyzer
+from servomex.clock import time
+from servomex.coils import left_at_one
 from servomex.continuous import ContinuousReader
 from servomex.detect import Detection, Ear
 from servomex.durations import counted
@@ -27,6 +28,7 @@ from servomex.errors import (
 )
 from servomex.exchange import PATIENCE, QUIET_S
 from servomex.finding import Finding, Verdict, problem
+from servomex.linesigns import line_sign
 from servomex.link import SerialLink
 from servomex.modbus import ModbusClient
 from servomex.models import AnalyserStatus, Frame, Reading
@@ -39,7 +41,8 @@ from servomex.validation import seconds, whole
 from servomex.whereabouts import Say, find
 
 CHECKS = (
-    "versions port access opening line mode settings gap echo broadcast clock analyser"  # and a line each channel
+    "versions port access opening line mode settings gap echo broadcast clock "
+    "analyser coils"  # and a line for each channel
 ).split()
 """What is checked, in this order."""
 
@@ -150,6 +153,9 @@ def line(link: SerialLink, ear: Ear, listen_s: float) -> Finding:
         return Finding("line", Verdict.OK, f"silent for {listen_s:.1f} s, before anything was sent")
     if ear.broadcast or heard.endswith(_END_OF_BROADCAST):
         return Finding("line", Verdict.OK, "part of a broadcast came")
+    if sign := line_sign(bytes(heard)):
+        seen, _, cure = sign.rpartition(". ")
+        return Finding("line", Verdict.WARNING, seen, cure)
     decoder = TrafficDecoder()
     messages = [item for item in (*decoder.feed(bytes(heard)), *decoder.flush()) if item.kind != "noise"]
     if messages:
@@ -263,7 +269,32 @@ def _modbus(order: Order, link: SerialLink, protocol: ProtocolKind) -> Iterator[
         link, protocol=protocol, address=order.address, timeout=order.timeout, retries=order.retries
     ) as analyzer:
         frame = analyzer.snapshot()
-    yield from state(frame)
+        left = coils(analyzer)
+    whole, *channels = state(frame)
+    yield from (whole, left, *channels)
+
+
+def coils(analyzer: Analyzer) -> Finding:
+    """Look for coils that were left at 1, as by a program that was killed in the middle of a start."""
+    if not (client := analyzer.client):
+        return Finding("coils", Verdict.SKIPPED, "there are none in continuous mode")
+    try:
+        values = client.read_coils(registers.ALL_START_COILS, time.monotonic() + client.patience_s)
+        stop = client.read_coil(registers.STOP_COIL, time.monotonic() + client.patience_s)
+    except ServomexModbusError as error:
+        return Finding("coils", Verdict.SKIPPED, f"they cannot be read: {error.message}")
+    except ServomexError as error:
+        return problem("coils", error)
+    left = [group for group, value in enumerate(values, 1) if value]
+    seen = [left_at_one(left)] if left else []
+    seen += ["the stop coil is at 1: the analyser ignores the next stop until it is 0"] if stop else []
+    if not seen:
+        return Finding("coils", Verdict.OK, "those that start and stop calibrations are at 0")
+    cure = (
+        "A program was killed in the middle of a start or a stop, or another master writes to the coils: "
+        "'servomex calibrate stop' sets them back to 0, and stops every calibration"
+    )
+    return Finding("coils", Verdict.WARNING, "; ".join(seen), cure)
 
 
 def _continuous(order: Order, link: SerialLink, first: Frame) -> Iterator[Finding]:
@@ -272,10 +303,9 @@ def _continuous(order: Order, link: SerialLink, first: Frame) -> Iterator[Findin
     reader.start()
     with Analyzer(link, reader, owns_link=False) as analyzer:
         found = broadcast(analyzer, order.listen)
-        frame = analyzer.snapshot()
-    yield found
-    yield clock(frame)
-    yield from state(frame)
+        frame, left = analyzer.snapshot(), coils(analyzer)
+    whole, *channels = state(frame)
+    yield from (found, clock(frame), whole, left, *channels)
 
 
 def broadcast(analyzer: Analyzer, listen_s: float) -> Finding:

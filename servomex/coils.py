@@ -1,19 +1,25 @@
-"""The pulse of a coil, with which an autocalibration is started or stopped.
+"""The pulse of a coil, with which an autocalibration is started or stopped, and coils that were left at 1.
 
 Source: installation manual, Appendix B. Coils 00001 to 00004 start the autocalibration of group 1 to 4, coil 00009
 stops all of them. The change from 0 to 1 acts; the 1 stays until the master writes the 0. A 1 is never repeated by
-itself: whether it was heard, the coil tells when it is read back.
+itself. A coil that reads back 1 shows that it was heard. One that reads back 0 shows nothing: another master that
+writes its own image of the coils may have cleared it, or the analyser itself. Only the state of the groups tells.
 """
 
 import contextlib
-import time
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from servomex import registers
+from servomex.clock import time
 from servomex.errors import (
     ErrorContext,
     ServomexCalibrationError,
     ServomexError,
+    ServomexIllegalDataAddressError,
+    ServomexIllegalDataValueError,
+    ServomexIllegalFunctionError,
+    ServomexModbusError,
     ServomexTimeoutError,
 )
 
@@ -22,6 +28,9 @@ if TYPE_CHECKING:
 
 RETRY_S = 0.1
 """Pause before a coil is asked or written again after the line failed."""
+
+_REFUSALS = (ServomexIllegalFunctionError, ServomexIllegalDataAddressError, ServomexIllegalDataValueError)
+"""Exceptions 01 to 03 are the analyser's own; the other codes may come from a gateway, and prove nothing."""
 
 
 class Pulse:
@@ -36,11 +45,13 @@ class Pulse:
 
     Attributes:
         sent: Whether the 1 may have been sent.
+        acknowledged: Whether the analyser answered the 1.
         taken: Whether the coil was seen at 1; ``None`` when it could not be read in time.
     """
 
     def __init__(self, client: "ModbusClient", coil: registers.Span, what: str) -> None:
         self.sent = False
+        self.acknowledged = False
         self.taken: bool | None = None
         self._lost: ServomexError | None = None
         self._client = client
@@ -57,9 +68,7 @@ class Pulse:
         """
         middle = (time.monotonic() + deadline) / 2
         lock = self._client.link.pulse_lock(self._client.address)
-        if not lock.acquire(max(0.0, middle - time.monotonic())):
-            raise ServomexTimeoutError("another start or stop is under way at this address", self._context)
-        try:
+        with lock.turn(max(0.0, middle - time.monotonic()), self._under_way):
             if self._read(middle):  # as long as it is 1, there is no change from 0 to 1
                 self._release(middle)
             if time.monotonic() >= middle:
@@ -68,22 +77,43 @@ class Pulse:
                 self._write_one(middle)
             finally:
                 self._release(deadline)
-        finally:
-            lock.release()
+
+    def _under_way(self) -> ServomexTimeoutError:
+        return ServomexTimeoutError("another start or stop is under way at this address", self._context)
 
     @property
-    def why_not(self) -> str:
-        """Why the 1 was not taken."""
-        return self._lost.message if self._lost else "its coil did not take the 1"
+    def refused(self) -> bool:
+        """Whether the analyser refused the 1."""
+        return isinstance(self._lost, _REFUSALS) and self.taken is False
+
+    @property
+    def may_act(self) -> bool:
+        """Whether the analyser may do what the pulse asks for."""
+        return self.sent and not self.refused
+
+    @property
+    def reached(self) -> bool:
+        """Whether it is known that the analyser has heard the 1."""
+        return self.acknowledged or self.taken is True
+
+    @property
+    def seen(self) -> str:
+        """What was seen of the 1."""
+        answer = self._lost.message if self._lost else "the analyser acknowledged it"
+        coil = {None: "its coil could not be read back", True: "its coil took the 1", False: "its coil reads 0"}
+        return f"{answer}; {coil[self.taken]}"
 
     def clear(self, deadline: float) -> None:
-        """Bring the coil to 0 if it is at 1.
+        """Bring the coil to 0 if it is at 1. No other pulse is given at this address meanwhile.
 
         Raises:
+            ServomexTimeoutError: Another pulse is under way.
             ServomexError: It could not be read, or not be set back.
         """
-        if self._read(deadline):
-            self._release(deadline)
+        lock = self._client.link.pulse_lock(self._client.address)
+        with lock.turn(max(0.0, deadline - time.monotonic()), self._under_way):
+            if self._read(deadline):
+                self._release(deadline)
 
     def _read(self, deadline: float) -> bool:
         return self._client.read_coil(self._coil, self._soon(deadline))
@@ -93,7 +123,8 @@ class Pulse:
         self.sent = True
         try:
             self._client.write_coil(self._coil, True, self._soon(deadline))
-        except ServomexError as error:  # whether it was heard, the coil tells
+            self.acknowledged = True
+        except ServomexError as error:  # it may have been heard all the same
             self._lost = error
         while True:
             with contextlib.suppress(ServomexError):  # the next try may succeed; if none does, nobody knows
@@ -115,9 +146,7 @@ class Pulse:
                 self._client.link.pause(RETRY_S)
             except ServomexError as error:
                 failure = error
-            except Exception:
-                raise
-            except BaseException as error:  # noqa: BLE001 (it is raised below)
+            except BaseException as error:  # noqa: BLE001 (it is raised below; a signal's handler may raise any)
                 interrupt = error
             if time.monotonic() >= deadline or self._client.link.is_closed:
                 stuck = self._stuck(failure)
@@ -151,10 +180,53 @@ class Pulse:
             return ServomexCalibrationError(text, self._context, running=False)
         text = (
             f"the coil could not be set back to 0 after {self._what}{reason}. While it is 1 the analyser ignores "
-            "the next one, and nobody knows whether this one was heard: look at the panel"
+            "the next one, and it is unknown whether this one was heard: look at the panel"
         )
         return ServomexCalibrationError(text, self._context, running=None)
 
     @property
     def _context(self) -> ErrorContext:
         return ErrorContext(self._client.link.port, self._client.protocol, self._client.address)
+
+
+def start_coils(client: "ModbusClient", deadline: float) -> Mapping[int, bool]:
+    """Read the start coil of each group; empty while a pulse is under way here, and where it cannot be read.
+
+    Raises:
+        ServomexError: No answer came, or the port is lost.
+    """
+    busy = _BusyError()
+    try:
+        with client.link.pulse_lock(client.address).turn(0, lambda: busy):
+            return dict(enumerate(client.read_coils(registers.ALL_START_COILS, deadline), 1))
+    except (_BusyError, ServomexModbusError):
+        return {}
+
+
+class _BusyError(Exception):
+    """A pulse is under way."""
+
+
+def clear_start_coils(client: "ModbusClient", deadline: float) -> tuple[int, ...]:
+    """Bring the start coils that were left at 1 to 0, and return their groups.
+
+    Raises:
+        ServomexError: They could not be read, or not be set back.
+    """
+    left = [group for group, value in start_coils(client, deadline).items() if value]
+    for group in left:
+        Pulse(client, registers.START_COILS[group], f"the start of group {group}").clear(deadline)
+    return tuple(left)
+
+
+def start_coils_of(groups: Sequence[int]) -> str:
+    """Name the start coils of these groups."""
+    if len(groups) == 1:
+        return f"the start coil of group {groups[0]}"
+    return f"the start coils of groups {', '.join(map(str, groups[:-1]))} and {groups[-1]}"
+
+
+def left_at_one(groups: Sequence[int]) -> str:
+    """Return what it means that the start coils of these groups are at 1."""
+    verb, coil = ("is", "it is") if len(groups) == 1 else ("are", "they are")
+    return f"{start_coils_of(groups)} {verb} at 1: the analyser ignores the next start until {coil} 0"

@@ -1,14 +1,15 @@
 """ContinuousReader: the thread that turns broadcasts into frames, and the newest of them for everybody."""
 
-import logging
 import threading
-import time
 from collections import deque
 from datetime import UTC, datetime
 
+from servomex.channelset import ChannelSet
+from servomex.clock import time
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import (
     ErrorContext,
+    ServomexChannelError,
     ServomexConfigurationError,
     ServomexConnectionError,
     ServomexError,
@@ -19,13 +20,15 @@ from servomex.errors import (
 )
 from servomex.link import SerialLink
 from servomex.lock import Changes
+from servomex.logs import package_log
 from servomex.models import Frame
 from servomex.ports import READ_TICK_S
+from servomex.process import ProcessBound, let_go_after_fork
 from servomex.queues import FrameQueue
 from servomex.telegram import HEADER_SIZE, FrameSplitter, parse_frame
 from servomex.worker import Worker
 
-_log = logging.getLogger("servomex")
+_log = package_log("servomex")
 
 PERIODS_FRESH = 2.5
 """A frame is current for this many broadcast periods."""
@@ -64,7 +67,7 @@ def _wall_s() -> float:
     return time.time()
 
 
-class ContinuousReader:
+class ContinuousReader(ProcessBound):
     """Receives the broadcasts of one analyser in continuous mode, in a thread of its own.
 
     The thread holds the link's lock from :meth:`start` to :meth:`stop`. It reopens a lost port by itself. A
@@ -90,6 +93,7 @@ class ContinuousReader:
         self.discarded_bytes = 0
         self.last_reason = ""
         self._selected = channels
+        self._known = ChannelSet(channels)
         self._splitter = FrameSplitter()
         self._joined = False
         self._configuration: _Configuration | None = None
@@ -105,7 +109,8 @@ class ContinuousReader:
         self._fresh_from = 0
         self._worker = Worker(f"servomex-continuous {link.port}", self._run, self._die)
         if first is not None:
-            self._accept(first)
+            self._accept(first.populated())
+        let_go_after_fork(self)
 
     def start(self) -> None:
         """Start the thread.
@@ -113,6 +118,7 @@ class ContinuousReader:
         Raises:
             ServomexConfigurationError: The link has a reader already.
         """
+        self.check_process()
         if self.link.has_reader:
             raise ServomexConfigurationError("this port has a reader already: share it", self._context())
         self.link.has_reader = True
@@ -124,6 +130,8 @@ class ContinuousReader:
         Raises:
             ServomexError: The thread did not end.
         """
+        if not self.made_here:
+            return
         try:
             self._worker.stop()
         finally:
@@ -162,6 +170,7 @@ class ContinuousReader:
             ServomexTimeoutError: No frame ever came.
             ServomexConnectionError: The port is closed or lost.
         """
+        self.check_process()
         started = time.monotonic()
         limit_s = self.fresh_s if max_age is None else max_age
         seen: int | None = None
@@ -182,6 +191,7 @@ class ContinuousReader:
 
     def subscribe(self, size: int = 100) -> FrameQueue:
         """Give a queue of ``size`` frames that gets every frame from now on, and every loss of the port."""
+        self.check_process()
         queue = FrameQueue(size)
         with self._changes.mutex:
             if self._ended:
@@ -196,6 +206,9 @@ class ContinuousReader:
             if queue in self._queues:
                 self._queues.remove(queue)
         queue.close()
+
+    def _let_go(self) -> None:
+        self._changes, self._queues = Changes(), []  # a thread of the parent may have held the old lock
 
     def _run(self, stopping: threading.Event) -> None:
         try:
@@ -254,7 +267,7 @@ class ContinuousReader:
         received_at, received_ns = datetime.now(UTC), time.monotonic_ns()
         for piece in self._splitter.feed(data):
             try:
-                frame = parse_frame(piece, received_at=received_at, monotonic_ns=received_ns)
+                frame = parse_frame(piece, received_at=received_at, monotonic_ns=received_ns).populated()
             except ServomexParseError as error:
                 self._drop(piece, error.message)
             else:
@@ -284,6 +297,11 @@ class ContinuousReader:
             self._count_dropped("names, units or channels changed, and no second frame has confirmed it yet")
 
     def _accept(self, frame: Frame) -> None:
+        try:
+            self._known.check(frame, self._context(), confirmed=True)
+        except ServomexChannelError as error:
+            self._refuse(error)
+            return
         if self._selected is not None:
             frame = frame.only(self._selected)
         with self._changes.mutex:
@@ -298,6 +316,17 @@ class ContinuousReader:
             queues = list(self._queues)
         for queue in queues:
             queue.put(frame)
+
+    def _refuse(self, error: ServomexError) -> None:
+        """Hand on an error in the place of a frame."""
+        with self._changes.mutex:
+            first, self._error = self._error is None, error
+            self._changes.announce()
+            queues = list(self._queues)
+        if first:
+            _log.warning("%s", error)
+        for queue in queues:
+            queue.put(error)
 
     def _restart(self) -> None:
         """Begin anew on a port that was reopened: what was half received is gone."""
@@ -315,10 +344,10 @@ class ContinuousReader:
             self._error = error
             self._changes.announce()
             queues = list(self._queues) if first else []
-        if first:
-            _log.warning("%s", error)
         for queue in queues:
             queue.put(error)
+        if first:
+            _log.warning("%s", error)
 
     def _die(self, error: BaseException) -> None:
         self._fail(ServomexTransportError(f"the thread that receives broadcasts died: {error!r}", self._context()))

@@ -1,20 +1,24 @@
 """AUTO: find out in which communication mode an analyser is, by reads only."""
 
-import time
+import contextlib
 from datetime import UTC, datetime
 
 import attrs
 
 from servomex import registers
+from servomex.clock import time
 from servomex.enums import ProtocolKind
 from servomex.errors import (
     ErrorContext,
+    ServomexError,
     ServomexFrameError,
+    ServomexGatewayError,
     ServomexModbusError,
     ServomexParseError,
     ServomexTimeoutError,
 )
-from servomex.exchange import PATIENCE, Exchange
+from servomex.exchange import Exchange
+from servomex.linesigns import MODBUS_TCP, is_modbus_tcp, line_sign, modbus_tcp_probe
 from servomex.link import SerialLink
 from servomex.link_client import READ_INPUTS, Query
 from servomex.models import Frame
@@ -26,6 +30,9 @@ PROBE_WAITS = 5
 """A probe may take this many waits: three replies, and the silence between."""
 PAUSES_S = (0.2, 2.0)
 """Shortest and longest pause between rounds of probes: on RS485 a probe could hit a broadcast."""
+
+MODBUS_TCP_S = 0.5
+"""How long the answer of a server may take that is asked whether it speaks Modbus TCP."""
 
 PROBE = Query(READ_INPUTS, registers.ANALYSER_FLAGS)
 """What an address is asked to find out whether an analyser is there."""
@@ -47,12 +54,14 @@ class Ear:
         frame: The last broadcast that came undamaged.
         broadcast: Whether anything came that looks like one.
         bytes_heard: How many bytes came.
+        gateway: What a gateway said in the place of an analyser; empty when none did.
     """
 
     def __init__(self) -> None:
         self.frame: Frame | None = None
         self.broadcast = False
         self.bytes_heard = 0
+        self.gateway = ""
         self._splitter = FrameSplitter()
         self._recent = b""
 
@@ -72,6 +81,11 @@ class Ear:
         while self.frame is None and time.monotonic() < until:
             link.read(until)
 
+    @property
+    def sign(self) -> str:
+        """What the last bytes show of settings or a server that do not fit; empty when nothing."""
+        return line_sign(self._recent)
+
     def verdict(self, echo: bool | None) -> str:
         """Say what was heard, and what to check, when no analyser was found.
 
@@ -80,6 +94,10 @@ class Ear:
         """
         if self.broadcast:
             return "A broadcast was heard, but no frame came undamaged: check the cable and the serial settings"
+        if sign := self.sign:
+            return f"{sign[0].upper()}{sign[1:]}"
+        if self.gateway:
+            return f"{self.gateway[0].upper()}{self.gateway[1:]}"
         if echo:
             return "Only the adapter's echo came back: check the wiring, and that the analyser is on"
         if self.bytes_heard:
@@ -123,7 +141,7 @@ def _search(link: SerialLink, address: int, ear: Ear, deadline: float) -> Detect
     while time.monotonic() < deadline:
         for framing, exchange in probes:
             link.settle(link.gap_s, deadline)  # what is under way may be a broadcast: nothing is to be probed then
-            if not ear.broadcast and _answers(exchange, wait_s, deadline):
+            if not ear.broadcast and _answers(exchange, ear, wait_s, deadline):
                 return Detection(framing)
         ear.listen(link, deadline if ear.broadcast else min(deadline, time.monotonic() + pause_s))
         if ear.frame is not None:
@@ -132,10 +150,12 @@ def _search(link: SerialLink, address: int, ear: Ear, deadline: float) -> Detect
     return None
 
 
-def _answers(exchange: Exchange, wait_s: float, deadline: float) -> bool:
-    exchange.slowest_s = wait_s / PATIENCE
+def _answers(exchange: Exchange, ear: Ear, wait_s: float, deadline: float) -> bool:
     try:
-        exchange.ask(PROBE, min(deadline, time.monotonic() + PROBE_WAITS * wait_s))
+        exchange.probe(PROBE, min(deadline, time.monotonic() + PROBE_WAITS * wait_s), wait_s)
+    except ServomexGatewayError as error:
+        ear.gateway = error.message
+        return False
     except ServomexModbusError:
         return True  # it refused, in this framing
     except (ServomexTimeoutError, ServomexFrameError):
@@ -143,9 +163,29 @@ def _answers(exchange: Exchange, wait_s: float, deadline: float) -> bool:
     return True
 
 
+def answers_modbus_tcp(link: SerialLink, address: int) -> bool:
+    """Return whether the far end of a socket answers a Modbus TCP read, asked on a connection of its own.
+
+    What was sent on the link before may have left such a server in the middle of a message.
+    """
+    if not link.port.lower().startswith("socket://"):
+        return False
+    came = b""
+    with contextlib.suppress(ServomexError), SerialLink(link.port, link.settings, reconnect=False) as other:
+        until = time.monotonic() + MODBUS_TCP_S
+        with other.conversation(until):
+            other.write(modbus_tcp_probe(address))
+            while not is_modbus_tcp(came) and time.monotonic() < until:
+                came += other.read(until)
+    return is_modbus_tcp(came)
+
+
 def _nothing_found(link: SerialLink, address: int, ear: Ear, elapsed_s: float) -> ServomexTimeoutError:
+    verdict = ear.verdict(link.echo)
+    if not ear.broadcast and not ear.gateway and answers_modbus_tcp(link, address):
+        verdict = f"{MODBUS_TCP[0].upper()}{MODBUS_TCP[1:]}"
     return ServomexTimeoutError(
         f"no analyser found in {elapsed_s:.1f} s: nothing answered Modbus RTU or ASCII at address {address}, and "
-        f"no broadcast came (its frame frequency may be longer, or 0). {ear.verdict(link.echo)}",
+        f"no broadcast came (its frame frequency may be longer, or 0). {verdict}",
         ErrorContext(port=link.port),
     )

@@ -1,15 +1,14 @@
 """Discovery: which analysers are on which ports, found by listening and by reads only."""
 
-import logging
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import attrs
 
+from servomex.clock import time
 from servomex.detect import FRAMINGS
 from servomex.enums import ProtocolKind
 from servomex.errors import (
@@ -21,6 +20,7 @@ from servomex.errors import (
 )
 from servomex.link import SerialLink
 from servomex.lock import Signal
+from servomex.logs import package_log
 from servomex.models import DeviceInfo
 from servomex.portnames import PortInfo, present_ports, usb_identity
 from servomex.settings import SerialSettings
@@ -28,7 +28,7 @@ from servomex.survey import Place, Survey
 from servomex.validation import choice, seconds, whole
 from servomex.worker import Worker
 
-_log = logging.getLogger("servomex")
+_log = package_log("servomex")
 
 AT_ONCE = 16
 """How many ports are searched at the same time."""

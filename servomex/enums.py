@@ -52,6 +52,11 @@ class ChannelId(StrEnum):
     E1 = "E1"
     E2 = "E2"
 
+    @classmethod
+    def _missing_(cls, value: object) -> "ChannelId | None":
+        """Find a channel by its id in any case, such as ``i1``."""
+        return cls.__members__.get(value.upper()) if isinstance(value, str) and value.isascii() else None
+
     @property
     def kind(self) -> ChannelKind:
         """Where the channel's value comes from."""

@@ -17,7 +17,10 @@
     │   ├── ServomexModbusError                   the analyser refused: an exception reply
     │   │   ├── ServomexIllegalFunctionError      exception 01
     │   │   ├── ServomexIllegalDataAddressError   exception 02
-    │   │   └── ServomexIllegalDataValueError     exception 03
+    │   │   ├── ServomexIllegalDataValueError     exception 03
+    │   │   └── ServomexGatewayError              exceptions 0A and 0B: a gateway has no answer of the analyser
+    │   ├── ServomexForeignDeviceError            what answers is not an analyser of the 4000 series
+    │   ├── ServomexChannelError                  a channel that was there, or was asked for, is gone
     │   └── ServomexProtocolUnsupportedError      the communication mode cannot do this
     ├── ServomexCalibrationError                  an autocalibration did not start, or did not end, as asked
     └── ServomexSinkError                         the files of a recording
@@ -180,6 +183,18 @@ class ServomexIllegalDataAddressError(ServomexModbusError):
 
 class ServomexIllegalDataValueError(ServomexModbusError):
     """Modbus exception 03: the data is invalid."""
+
+
+class ServomexGatewayError(ServomexModbusError):
+    """Modbus exception 0A or 0B: a gateway answered in the place of the analyser, which did not."""
+
+
+class ServomexForeignDeviceError(ServomexProtocolError):
+    """What answers at the address is not an analyser of the 4000 series (4100, 4200, 4900)."""
+
+
+class ServomexChannelError(ServomexProtocolError):
+    """A channel that was there, or that was asked for, is not populated any more."""
 
 
 class ServomexProtocolUnsupportedError(ServomexProtocolError):

@@ -1,43 +1,45 @@
 """One Modbus request and its reply, and the proof that they belong together.
 
-Neither Modbus framing has a transaction number: a late reply looks like the reply to the next request of the
-same shape. What keeps another channel's value, or an older one, from being taken for the answer:
+Neither Modbus framing has a transaction number: a late reply, or the reply to another master's request, looks like
+the reply to the next request of the same shape. What keeps another channel's value, or an older one, from being
+taken for the answer:
 
 1. Before each request the line is read until it has been silent for the gap.
-2. Only bytes from this request's address and function code on are looked at.
-3. The reply is compared with the request: size, function, address, count.
-4. After any failure nothing is believed until the line has been silent and a loopback (FC08) with a fresh
+2. Of what comes, only a whole message of this address and function and of the right size is looked at.
+3. After any failure nothing is believed until the line has been silent and a loopback (FC08) with a fresh
    number has been answered: the analyser answers in order, so nothing older can follow that answer.
+4. A reply that changes what was known, where its size alone does not show what was asked, is asked for again.
+5. Where the line has other users, the last reply of a call is followed by such a loopback as well.
 """
 
 import contextlib
+import random
 import secrets
-import time
+from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
 
 from servomex import registers
+from servomex.clock import time
 from servomex.enums import ProtocolKind
-from servomex.errors import (
-    ErrorContext,
-    ServomexError,
-    ServomexFrameError,
-    ServomexIllegalDataAddressError,
-    ServomexIllegalDataValueError,
-    ServomexIllegalFunctionError,
-    ServomexModbusError,
-    ServomexTimeoutError,
-)
+from servomex.errors import ServomexConnectionError, ServomexError, ServomexModbusError
+from servomex.interruption import pass_on_interruption
+from servomex.known import Known, same_labels
 from servomex.link import SerialLink
 from servomex.link_client import (
     CODEC_ERRORS,
     LOOPBACK,
-    MAX_REPLY,
+    MAX_RECEIVED,
     READ_INPUTS,
+    READ_REGISTERS,
+    SILENCE_S,
+    CutFault,
     DamagedFault,
+    DisputeFault,
     DoubleFault,
-    EchoOnlyFault,
+    GatewayFault,
     LateFault,
     LinkClient,
     NoReplyFault,
@@ -45,9 +47,12 @@ from servomex.link_client import (
     ReplyFault,
     TimeUpFault,
     UnquietFault,
+    damage_of,
 )
-from servomex.registers import message_size
-from servomex.telegram import HEADER
+from servomex.messages import Message, messages_in
+from servomex.pdu import refusal
+from servomex.registers import Span
+from servomex.reply_errors import Circumstances, failure_of
 
 SHORTEST_MESSAGE = 5
 """Fewer bytes than this are no reply, but a glitch."""
@@ -55,6 +60,10 @@ SHORTEST_GAP_CHARS = 3.5
 """The silence that ends a message by the Modbus specification: no gap may be shorter."""
 QUIET_S = 0.25
 """Silence that is waited for after a failure, before the fence."""
+RESTLESS_S = 1.0
+"""How long such a silence is waited for: another master may leave none."""
+LINGER_S = 0.5
+"""How long a second answer to a fence is waited for, when it is to be found out who doubles the replies."""
 USUAL_WAIT_S = (0.15, 0.5)
 """Bounds of how long a reply may take to begin before it counts as lost: four times the latency that was seen."""
 PATIENCE = 1.5
@@ -62,12 +71,27 @@ PATIENCE = 1.5
 FIRST_GUESS_S = 0.12
 LONGEST_S = 10.0
 """What comes later than this after a request is noise, and no late reply to it."""
-
-_REFUSALS: dict[int, tuple[type[ServomexModbusError], str]] = {
-    1: (ServomexIllegalFunctionError, "it does not support this function"),
-    2: (ServomexIllegalDataAddressError, "the address is outside its range"),
-    3: (ServomexIllegalDataValueError, "the data is invalid"),
-}
+LONGEST_GLITCH = 3
+"""As many stray bytes come before a reply where an RS485 driver switches; an echo has at least 8."""
+LONGEST_PAUSE_S = 2.0
+"""The longest pause within a reply that is waited for, where replies were cut short before."""
+MOST_TRIES = 10
+"""How often a request is repeated whose replies differ from one to the next."""
+BUSY_S = 0.1
+"""Pause before a request that the analyser was too busy for (exception 06) is repeated."""
+REPEATS_AMONG_OTHERS = 8
+"""How often a request is repeated on a line with another master, unless its deadline comes first."""
+MOST_PENDING = 10
+"""So many requests are remembered whose replies may still come."""
+LATENCIES_KEPT = 32
+EARLY = 0.9
+"""A reply that takes less than this share of the fastest of so many replies may be another master's."""
+JITTER_S = 0.005
+"""Latencies that are shorter say nothing: a virtual line has them."""
+PROVING = (1, 2, 3)
+"""The exceptions that the analyser itself sends (manual, Appendix B): each answers a request for certain."""
+ODD_COUNTS = 6
+"""So many registers, or fewer, are read by no master: a reply of that size answers the read that is the fence."""
 
 
 @attrs.frozen
@@ -91,11 +115,27 @@ class Reply:
 
 @attrs.frozen
 class _Pending:
-    """A request whose reply may still come: how that begins, whether it is a fence, and when it was sent."""
+    """A request whose reply may still come, and when it was sent."""
 
-    sign: bytes
-    fence: bool
+    query: Query
     sent_at: float
+
+    def is_answered_by(self, body: bytes) -> bool:
+        """Whether a message from the same address is the reply to it, or its refusal."""
+        if body[1] == self.query.function | 0x80:
+            return True
+        mirror = self.query.mirror
+        return body[1] == self.query.function and (
+            body[2:] == mirror if mirror else len(body) == 3 + self.query.data_size
+        )
+
+
+@attrs.frozen
+class _Answer:
+    """The last reply of one size, and whether it shows by itself what it answers."""
+
+    raw: bytes
+    tells_itself: bool
 
 
 class Exchange:
@@ -111,6 +151,8 @@ class Exchange:
 
     Attributes:
         attempts: Requests that were sent, repeated ones and fences included.
+        repeats: How often a request had to be repeated, so that what was read before it may be outdated.
+        known: What the analyser was seen to show.
         late_replies: Replies that came too late and were refused.
         damaged_replies: Attempts that failed because what came was damaged or answered something else.
         slowest_s: How long replies have taken to begin, the slowest of the recent ones. Late replies raise it at
@@ -118,61 +160,137 @@ class Exchange:
     """
 
     def __init__(self, link: SerialLink, address: int, framing: ProtocolKind, retries: int) -> None:
+        self.attempts = self.repeats = 0
+        self.known = Known()
         self.late_replies = 0
         self.damaged_replies = 0
+        self.slowest_s = FIRST_GUESS_S
         self._link = link
+        self._others = link.others
         self._address = address
         self._framing = framing
         self._retries = retries
         self._client = LinkClient(link, address, framing)
-        self.slowest_s = FIRST_GUESS_S
         self._pending: list[_Pending] = []
+        self._fenced: list[_Pending] = []
         self._surplus = False
         self._stray = b""
-        self._fence_sign = b""
-        self._answers: dict[bytes, bytes] = {}
-        self._answer_before = b""
+        self._fence = b""
+        self._answers: dict[bytes, _Answer] = {}
+        self._mirrored: deque[bytes] = deque(maxlen=8)
         self._gap_s = max(link.gap_s, SHORTEST_GAP_CHARS * link.settings.char_time_s)
-        self.attempts = 0
+        self._pause_s = SILENCE_S
+        self._latencies: deque[float] = deque(maxlen=LATENCIES_KEPT)
+        self._gateway = False
+        self._generation = -1
+        self._odd_count = 0
+        self._doubtful = self._contested = False
         self._cause: ReplyFault | None = None
         self._unanswered_fences = 0
+        self._last_try = False
+        self._probe_wait_s: float | None = None
 
     def ask(self, query: Query, deadline: float) -> Reply:
-        """Send a request and give its reply, repeating it until ``deadline`` (``time.monotonic()``) at most.
+        """Send a request and return its reply, repeating it until ``deadline`` (``time.monotonic()``) at most.
 
-        A write is sent once. Whether one without a reply has been heard is for the caller to read back.
+        A reply that proves too little by itself is asked for again, until as many agree as are needed. A write is
+        sent once; whether one without a reply has been heard is for the caller to read back.
 
         Raises:
             ServomexTimeoutError: No reply came.
-            ServomexFrameError: Only damaged or foreign bytes came.
+            ServomexFrameError: Only damaged or foreign bytes came, or replies that differ each time.
             ServomexModbusError: The analyser refused the request.
-            ServomexConnectionError: The port is closed or lost.
+            ServomexConnectionError: The port is closed or lost. A connection that its server closed is reopened
+                once, and a read is sent again.
         """
+        reply = self._answer(query, deadline)
+        needed = self._further_proofs(query, reply)
+        for _ in range(MOST_TRIES):
+            if not needed:
+                self._note_known(query, reply)
+                return reply
+            before, reply = reply, self._answer(query, deadline)
+            agree = same_labels(query.span, before.words, reply.words) and before.bits == reply.bits
+            needed = needed - 1 if agree else max(1, self._further_proofs(query, reply))
+        raise self._failure(query, DisputeFault(), deadline)
+
+    def probe(self, query: Query, deadline: float, wait_s: float | None = None) -> None:
+        """Ask for a sign of life, and believe nothing of what it says.
+
+        Args:
+            query: What is asked.
+            deadline: When to give up, on ``time.monotonic()``.
+            wait_s: How long a reply may take to begin; as for any request when ``None``.
+
+        Raises:
+            ServomexError: As :meth:`ask` does.
+        """
+        self._probe_wait_s = wait_s
+        try:
+            self._answer(query, deadline)
+        finally:
+            self._probe_wait_s = None
+
+    def conclude(self, deadline: float) -> bool:
+        """Make sure that the last reply was to the last request, where others may ask; ``False`` when it was not.
+
+        A loopback is answered after everything that was asked before it. A second reply of a size that does not
+        show what it answers comes in front of that.
+
+        Raises:
+            ServomexError: As :meth:`ask` does.
+        """
+        if not (self._others.shared or self._doubtful):
+            return True
+        self._unanswered_fences, self._last_try = 0, False
+        self._link.proven.discard(self._address)
+        try:
+            self._prove(deadline)
+        except (ReplyFault, *CODEC_ERRORS) as error:
+            raise self._failure(Query(LOOPBACK), self._fault(error), deadline) from error
+        mine, self._contested, self._doubtful = not self._contested, False, False
+        if self._others.heard:  # what comes between two calls answers others
+            self._answers.clear()
+        return mine
+
+    def _answer(self, query: Query, deadline: float) -> Reply:
+        """Ask until there is an answer that is not older than the request."""
         self._cause = None
         self._unanswered_fences = 0
-        for left in range(self._retries, -1, -1):
-            sent = False
+        refused = False
+        for left in range(self._most_repeats, -1, -1):
+            sent, self._last_try = False, not left
             try:
                 if not self._ready_for(query):
                     self._prove(deadline)
-                self._settle(self._gap_s, deadline)
+                self._settle(self._silence_s, deadline)
                 if not self._ready_for(query):
                     raise DamagedFault("the adapter turned out to echo, or may do so")
                 self._begin(query, self._first_wait(left or query.writes, deadline), deadline)
                 sent = True
                 reply = self._checked(query, self._client.execute(False, query.request(self._address)))
-            except ServomexModbusError:
+            except ServomexModbusError as error:
+                pass_on_interruption(error)
                 self._trust()
-                raise
+                if refused or query.writes or not left or not self._others.shared:
+                    raise
+                refused = True  # it may have been another program's request that was refused
+            except ServomexConnectionError as error:
+                pass_on_interruption(error)
+                if not left or (sent and query.writes) or not self._link.resume(deadline):
+                    raise
+                self.repeats += 1
             except (ReplyFault, *CODEC_ERRORS) as error:
                 fault = self._fault(error)
-                last = not left or (sent and query.writes) or isinstance(fault, DoubleFault)
+                if isinstance(fault, DoubleFault) and not self._two_answer(deadline):
+                    fault = DamagedFault("the reply to another program's request came as well")
+                last = not left or (sent and query.writes) or not fault.passing
                 if last or self._unanswered_fences > self._retries or time.monotonic() >= deadline:
-                    raise self._failure(query, self._cause or fault) from fault
+                    raise self._failure(query, self._cause or fault, deadline) from fault
+                self.repeats += 1
+                self._make_way(fault)
             else:
                 self._trust()
-                if not query.mirrored:
-                    self._answers[self._client.head(query.function)] = reply.raw
                 return reply
         raise AssertionError("unreachable: the last attempt returns or raises")
 
@@ -180,14 +298,37 @@ class Exchange:
         """Whether the next answer can be believed: a write's only once it is known if the adapter echoes."""
         return self._address in self._link.proven and not (query.writes and self._link.echo is None)
 
+    @property
+    def _most_repeats(self) -> int:
+        """How often a request is repeated: with another master about, collisions are the usual case."""
+        return max(self._retries, REPEATS_AMONG_OTHERS) if self._others.heard and self._retries else self._retries
+
+    @property
+    def _silence_s(self) -> float:
+        """The silence before a request. With another master about, not all may wait equally long."""
+        return self._gap_s * (1 + random.random()) if self._others.heard else self._gap_s  # noqa: S311
+
+    def _make_way(self, fault: ReplyFault) -> None:
+        if isinstance(fault, GatewayFault):
+            self._link.pause(BUSY_S)
+
     def _first_wait(self, left: int, deadline: float) -> float:
         """Decide how long the reply may take to begin, so that ``left`` more attempts fit before the deadline."""
         remaining = deadline - time.monotonic()
+        if self._probe_wait_s is not None:
+            return min(remaining, self._probe_wait_s)
         if not left:
             return remaining
         shortest, longest = USUAL_WAIT_S
         share = max(shortest, min(longest, 4 * self.slowest_s, remaining / (left + 1)))
         return min(remaining, max(PATIENCE * self.slowest_s, share))
+
+    def _fence_wait(self, deadline: float) -> float:
+        """Decide how long a fence may take. The last one gets half of what is left: the analyser may be slow."""
+        last = self._last_try or self._unanswered_fences >= self._retries
+        if not last or self._probe_wait_s is not None:
+            return self._first_wait(1, deadline)
+        return max(self._first_wait(1, deadline), min(LONGEST_S, (deadline - time.monotonic()) / 2))
 
     def _prove(self, deadline: float) -> None:
         """Make sure that no reply to an earlier request can still come: silence, then the fence.
@@ -196,28 +337,65 @@ class Exchange:
         repeated as often as any request.
         """
         while True:
-            self._settle(QUIET_S if self._pending else self._gap_s, deadline)
+            if self._pending and not self._others.heard:
+                self._drop(QUIET_S, min(deadline, time.monotonic() + RESTLESS_S))
+            self._settle(self._silence_s, deadline)
+            outstanding = self._pending
             if self._link.echo is None:
                 self._once(Query(READ_INPUTS, registers.ANALYSER_FLAGS), deadline)
                 self._settle(self._gap_s, deadline)
             try:
                 if self._address not in self._link.proven:
-                    fence = Query(LOOPBACK, payload=secrets.token_bytes(2))
-                    self._once(fence, deadline)
-                    self._surplus = False  # whatever came behind it is dropped before the next request
-                    self._trust()
-                    self._fence_sign = self._client.sign(fence)
-                    self._settle(self._gap_s, deadline)
+                    self._pass_fence(outstanding, deadline)
             except (ReplyFault, *CODEC_ERRORS) as error:
-                self._unanswered_fences += isinstance(self._fault(error), NoReplyFault)
+                fault = self._fault(error)
+                self._unanswered_fences += isinstance(fault, NoReplyFault | GatewayFault)
+                self._make_way(fault)
                 if self._unanswered_fences > self._retries or time.monotonic() >= deadline:
                     raise
             if self._address in self._link.proven:
                 return
 
+    def _pass_fence(self, outstanding: list[_Pending], deadline: float) -> None:
+        """Have a loopback answered. A gateway may answer one by itself: it is asked for registers as well."""
+        fence = Query(LOOPBACK, payload=secrets.token_bytes(2))
+        self._once(fence, deadline)
+        if outstanding and (self._gateway or self._others.network):
+            self._settle(self._gap_s, deadline)
+            self._odd_count = self._odd_count % ODD_COUNTS + 1
+            self._once(Query(READ_REGISTERS, Span(0, self._odd_count)), deadline)
+        self._fenced = outstanding
+        self._surplus = False  # whatever came behind it is dropped before the next request
+        self._trust()
+        self._fence = self._client.head(LOOPBACK) + self._on_wire(fence.mirror)
+        self._settle(self._gap_s, deadline)
+
+    def _on_wire(self, data: bytes) -> bytes:
+        return data.hex().upper().encode() if self._client.ascii else data
+
+    def _two_answer(self, deadline: float) -> bool:
+        """Find out who doubles the replies: two devices of one address both answer a fence.
+
+        Otherwise another master, or another program on the same serial server, got the second one.
+        """
+        try:
+            self._settle(self._gap_s, deadline)
+            fence = Query(LOOPBACK, payload=secrets.token_bytes(2))
+            self._once(fence, deadline)
+            came = bytes(self._client.received[(self._client.start or 0) + self._client.size :])
+            until = time.monotonic() + LINGER_S
+            came += self._link.settle(LINGER_S, min(deadline, until + LINGER_S))[0]
+        except (ReplyFault, *CODEC_ERRORS):
+            return True  # as long as nothing shows who it is
+        sign = self._client.head(LOOPBACK) + self._on_wire(fence.mirror)
+        if sign in came or time.monotonic() < until:
+            return True
+        self._others.messages += 1
+        return False
+
     def _once(self, query: Query, deadline: float) -> None:
         """Get one answer, without repeating the request; a refusal is an answer as well."""
-        self._begin(query, self._first_wait(1, deadline), deadline)
+        self._begin(query, self._fence_wait(deadline), deadline)
         with contextlib.suppress(ServomexModbusError):
             self._checked(query, self._client.execute(False, query.request(self._address)))
 
@@ -226,187 +404,265 @@ class Exchange:
         if wait_s <= 0:
             raise TimeUpFault
         self.attempts += 1
-        self._answer_before = self._answers.pop(self._client.head(query.function), b"")
+        self._others.asked.add(self._address)
         self._link.proven.discard(self._address)
-        sign = self._client.sign(query)
-        self._pending = [*self._pending[-9:], _Pending(sign, query.function == LOOPBACK, time.monotonic())]
+        self._pending = [*self._pending[1 - MOST_PENDING :], _Pending(query, time.monotonic())]
         self._surplus = False
-        self._client.begin(query, wait_s, deadline)
+        self._client.begin(query, wait_s, self._pause_s, deadline)
 
     def _trust(self) -> None:
         """Note that the last request was answered, and that nothing else came with the answer."""
         if not self._surplus:
+            self._generation = self._link.generation
             self._link.proven.add(self._address)
             self._pending = []
             self._stray = b""
 
     def _settle(self, silence_s: float, deadline: float) -> None:
-        dropped, silent = self._link.settle(silence_s, deadline)
-        self._refuse_double(dropped, *self._answers.values())
-        late = self._note_late(dropped, self._pending)
-        if self._fence_sign and self._fence_sign in dropped:
-            # The fence was answered twice: once by the adapter's echo, taken for the analyser.
-            self._link.echo = None
-            self._link.proven.discard(self._address)
-        self._fence_sign = b""
+        """Wait for silence.
+
+        Raises:
+            ReplyFault: There was none until ``deadline``, or see :meth:`_weigh`.
+        """
+        dropped, silent, late = self._drop(silence_s, deadline)
         if not silent and dropped and not late:
             raise UnquietFault("the line never fell silent")
         if not silent:
             raise TimeUpFault
 
-    def _refuse_double(self, stray: bytes, *answers: bytes) -> None:
-        """Look for second answers to requests that were answered, in bytes that answer nothing.
+    def _drop(self, silence_s: float, deadline: float) -> tuple[bytes, bool, bool]:
+        """Drop what comes, and find out what it was.
+
+        Returns:
+            What was dropped; whether the line fell silent; whether late replies were among it.
+        """
+        dropped, silent = self._link.settle(silence_s, deadline)
+        self._stray = (self._stray + dropped)[-MAX_RECEIVED:]
+        late = bool(dropped) and self._weigh(messages_in(dropped, self._client.ascii), self._pending)
+        if self._fence and self._fence in dropped:
+            # The fence was answered twice: once by the adapter's echo, taken for the analyser.
+            self._link.echo = None
+            self._link.proven.discard(self._address)
+        self._fence = b""
+        return dropped, silent, late
+
+    def _weigh(self, messages: Iterable[Message], pending: list[_Pending]) -> bool:
+        """Find out what messages are that answer nothing; tell whether a late reply to ``pending`` is among them.
 
         Raises:
-            DoubleFault: There is one, and it differs, so that nobody knows whose the first one was.
+            DoubleFault: A second, different reply to a request that was answered is among them.
         """
-        for answer in filter(None, answers):
-            place = stray.find(answer[: self._client.head_size])
-            other = stray[place : place + len(answer)] if place >= 0 else answer
-            if len(other) == len(answer) and other != answer and self._client.is_message(other):
-                self._answers.clear()
-                self._link.proven.discard(self._address)
-                raise DoubleFault
+        late = False
+        for message in messages:
+            mine = message.address == self._address
+            answer = self._answers.get(self._shape_of(message.raw)) if mine else None
+            if mine and self._note_late(message, pending):
+                late = True
+            elif message.raw in self._mirrored or (answer and message.raw == answer.raw):
+                again = not self._others.ask_for(message.shape) and message.raw != self._client.sent
+                self._others.duplicates += again
+            elif answer is not None:
+                self._dispute(message)
+            elif self._is_foreign(message, pending):
+                self._others.note(message)
+        return late
 
-    def _note_late(self, stray: bytes, pending: "list[_Pending]") -> bool:
-        """Look for late replies to ``pending`` in bytes that answer nothing; tell whether there was one.
+    def _shape_of(self, raw: bytes) -> bytes:
+        """Return the bytes that all replies of one shape begin with: address, function and byte count."""
+        return raw[: 7 if self._client.ascii else 3]
 
-        Each is counted and makes the exchange more patient. The reply to a fence is as good late as in time, when
-        nothing but fences was sent after it: no reply to a read can follow. On a line that echoes it could be the
-        fence's own echo, and is not believed.
+    def _is_foreign(self, message: Message, pending: list[_Pending]) -> bool:
+        """Whether nothing that this program has asked on this line explains a message."""
+        if message.is_request:
+            return self._link.echo is False and message.raw != self._client.sent
+        if message.address == self._address:
+            known = self._generation == self._link.generation and len(pending) < MOST_PENDING
+            return known and not message.body[1] & 0x80
+        return message.address in self._link.proven or message.address not in self._others.asked
+
+    def _dispute(self, message: Message) -> None:
+        """Take note of a second reply of one size. Where others ask, it may be to the same request of theirs."""
+        self._others.doubles += 1
+        if not self._others.heard:
+            self._answers.clear()
+            self._link.proven.discard(self._address)
+            raise DoubleFault
+        self._others.note(message)
+        safe = self._answers.pop(self._shape_of(message.raw)).tells_itself and not self._others.duplicates
+        self._contested = (
+            self._contested or not safe
+        )  # of two replies, the first may be an old one that came again
+
+    def _note_late(self, message: Message, pending: list[_Pending]) -> bool:
+        """Tell whether a message is the late reply to a request; if so, count it and become more patient.
+
+        The reply to a fence is as good late as in time, when nothing but fences was sent after it: no reply to a
+        read can follow. On a line that echoes it could be the fence's own echo, and is not believed.
         """
-        self._stray = (self._stray + stray)[-MAX_REPLY:]
         now = time.monotonic()
-        late = [item for item in pending if item.sign in stray and now - item.sent_at <= LONGEST_S]
+        recent = [item for item in pending if now - item.sent_at <= LONGEST_S]
+        late = [item for item in recent if item.is_answered_by(message.body)]
         if not late:
-            return False
+            return self._note_overtaken(message, now)
         newest = late[-1]
         self.late_replies += 1
         self.slowest_s = max(self.slowest_s, now - newest.sent_at)
+        if newest not in self._pending:  # a fence that was answered since has settled it
+            return True
         later = self._pending[self._pending.index(newest) + 1 :]
-        if newest.fence and all(item.fence for item in later) and self._link.echo is False:
+        fences = newest.query.function == LOOPBACK and all(item.query.function == LOOPBACK for item in later)
+        if fences and self._link.echo is False:
             self._surplus = False
             self._trust()
             self._pending = later
         return True
 
+    def _note_overtaken(self, message: Message, now: float) -> bool:
+        """Tell whether a message is the reply to a request from before the last fence.
+
+        If so, it was not the analyser that answered the fence, but a gateway.
+        """
+        fenced = [item for item in self._fenced if now - item.sent_at <= LONGEST_S]
+        overtaken = any(item.is_answered_by(message.body) for item in fenced)
+        self._gateway = self._gateway or overtaken
+        self.late_replies += overtaken
+        return overtaken
+
     def _checked(self, query: Query, pdu: Any) -> Reply:
-        """Compare a reply with its request, byte count and all.
+        """Make a reply of what pymodbus has decoded, and look at what came around it.
 
         Raises:
             ServomexModbusError: It is an exception reply.
-            DamagedFault: It answers something else.
+            GatewayFault: It is one that no analyser sends.
+            DoubleFault: Two different replies came.
         """
         client = self._client
-        before = bytes(client.received[client.echo_size or 0 : client.start])
-        self._refuse_double(before, *self._answers.values(), self._answer_before)
-        refused = pdu.function_code == query.function | 0x80
-        if not refused and pdu.function_code != query.function:
-            raise DamagedFault(f"a reply to function {pdu.function_code} came")
-        size = message_size(2, 0 if refused else query.data_size, client.ascii)
-        raw = bytes(client.received[client.start or 0 :])
-        if len(raw) < size or (client.ascii and not raw[:size].endswith(b"\r\n")):
-            raise DamagedFault(f"a reply of {len(raw)} bytes came instead of {size}")
-        if not client.is_message(raw[:size]):  # pymodbus goes on behind a damaged one, and decodes what is there
-            raise DamagedFault("the reply is damaged, and another message came behind it")
-        surplus = raw[size:]
-        if not query.mirrored:
-            self._check_read(query, raw, refused)
-            self._refuse_double(surplus, raw[:size])
+        place = client.start or 0
+        raw, surplus = bytes(client.received[place : place + client.size]), client.received[place + client.size :]
         self._note_latency(client.first_at - self._pending[-1].sent_at)
         self._surplus = len(surplus) >= SHORTEST_MESSAGE
+        refused = pdu.function_code == query.function | 0x80
+        if query.mirrored:
+            self._mirrored.append(raw)
+        else:
+            self._note_echo()
+        self._weigh(client.others, self._pending[:-1])
+        if not query.mirrored and not refused:
+            self._answers[self._shape_of(raw)] = _Answer(raw, self._tells_itself(query, tuple(pdu.registers)))
+        self._weigh(messages_in(bytes(surplus), client.ascii), [])
+        if refused and pdu.exception_code not in PROVING:
+            self._gateway = True
+            raise GatewayFault(pdu.exception_code)
         if refused:
-            raise self._refusal(query, pdu.exception_code)
+            raise refusal(pdu.exception_code, self._circumstances(query).context)
+        self._pause_s = max(SILENCE_S, 0.9 * self._pause_s)
         return Reply(
             tuple(pdu.registers),
             tuple(map(bool, pdu.bits[: query.span.count])),
             getattr(pdu, "message", b""),
-            raw[:size],
+            raw,
             client.sent_ns,
         )
 
-    def _check_read(self, query: Query, raw: bytes, refused: bool) -> None:
-        """Compare the byte count of a reply with its request's, and see whether the adapter echoes."""
+    def _note_echo(self) -> None:
+        """See from the reply to a read whether the adapter echoes; a glitch in front of it is no echo."""
         client = self._client
-        if client.sent in client.received[client.echo_size or 0 :]:
-            self._link.echo = None
-            raise DamagedFault("the request itself came back")
-        count = int(raw[5:7], 16) if client.ascii else raw[2]
-        if not refused and count != query.data_size:
-            raise DamagedFault(f"a reply with {count} instead of {query.data_size} bytes of data came")
         if client.echo_size:
             self._link.echo = True
-        elif client.start == 0:
-            self._link.echo = False  # with a glitch in front it stays open: the echo itself may be damaged
-
-    def _refusal(self, query: Query, code: int) -> ServomexError:
-        kind, why = _REFUSALS.get(code, (ServomexModbusError, "the code is not one that the manual lists"))
-        return kind(f"the analyser refused the request with exception {code:02d}: {why}", self._context(query))
+        elif not client.others and is_glitch(bytes(client.received[: client.start]), client.sent):
+            self._link.echo = False  # with more in front it stays open: that may be the echo, damaged
 
     def _note_latency(self, latency_s: float) -> None:
-        """Learn from a reply that came in time how long to wait for the next."""
+        """Learn from a reply how long to wait for the next, and whether it came sooner than this analyser can."""
+        fastest_s = min(self._latencies, default=0.0) if len(self._latencies) == LATENCIES_KEPT else 0.0
+        self._doubtful = self._doubtful or (fastest_s > JITTER_S and latency_s < EARLY * fastest_s)
+        self._latencies.append(latency_s)
         self.slowest_s = max(latency_s, 0.9 * self.slowest_s)
 
+    def _further_proofs(self, query: Query, reply: Reply) -> int:
+        """Count the equal replies that are still needed before one is believed.
+
+        The size of a reply shows what it answers if only one read has it; names and units show it where they are
+        known and tell the channels apart. Bits show nothing, but those that have not changed do no harm.
+        """
+        if query.mirrored or self._tells_itself(query, reply.words):
+            return 0
+        shared = self._others.shared
+        if query.function == READ_REGISTERS:
+            return int(shared or not self.known.fits_words(query.span, reply.words))
+        contested = self._others.ask_for((query.function, 3 + query.data_size))
+        if self.known.fits_bits(query.function, query.span, reply.bits):
+            return int(contested)
+        return 3 if contested else int(shared or query.function == READ_INPUTS)
+
+    def _tells_itself(self, query: Query, words: tuple[int, ...]) -> bool:
+        """Whether a reply shows what it answers: by a size that only one read has, or by its names and units."""
+        if (query.function, query.data_size) in _TELLING:
+            return not self._others.ask_for((query.function, 3 + query.data_size)) or bool(words)
+        if query.function != READ_REGISTERS:
+            return False
+        return bool(self.known.fits_words(query.span, words)) and self.known.tells_apart(query.span)
+
+    def _note_known(self, query: Query, reply: Reply) -> None:
+        if query.function == READ_REGISTERS:
+            self.known.note_words(query.span, reply.words)
+        elif not query.mirrored:
+            self.known.note_bits(query.function, query.span, reply.bits)
+
     def _fault(self, error: Exception) -> ReplyFault:
-        """Count what ended an attempt, and give it as a fault."""
-        fault = error if isinstance(error, ReplyFault) else DamagedFault(str(error))
-        if isinstance(fault, DamagedFault):
-            if self._note_late(bytes(self._client.received), self._pending[:-1]):
+        """Count what ended an attempt, and return it as a fault.
+
+        Raises:
+            Exception: It has nothing to do with the line: a signal handler of the caller's raised it.
+        """
+        pass_on_interruption(error)
+        fault = error if isinstance(error, ReplyFault) else damage_of(error)
+        if isinstance(fault, DamagedFault | NoReplyFault):
+            self._stray = (self._stray + bytes(self._client.received))[-MAX_RECEIVED:]
+            if self._were_late(self._client.others):
                 fault = LateFault("only late replies came")
             else:
-                self.damaged_replies += 1
+                self.damaged_replies += isinstance(fault, DamagedFault)
+        if isinstance(fault, CutFault):
+            self._pause_s = min(LONGEST_PAUSE_S, 4 * self._pause_s)
         if not isinstance(fault, TimeUpFault):
             self._cause = fault
         return fault
 
-    def _failure(self, query: Query, fault: ReplyFault) -> ServomexError:
-        """Say what went wrong, who is at fault and what to do."""
-        context = self._context(query)
-        late = (
-            f". {self.late_replies} late replies were refused: allow a longer timeout" if self.late_replies else ""
-        )
-        if HEADER.search(self._stray):
-            return ServomexFrameError(
-                "the analyser is in continuous mode: it broadcasts by itself and answers nothing. "
-                "Open it with protocol='continuous'",
-                context,
-            )
-        if isinstance(fault, DoubleFault):
-            return ServomexFrameError(
-                f"two different replies came to one request: another device has the address {self._address} too. "
-                "Give each its own",
-                context,
-            )
-        if isinstance(fault, UnquietFault):
-            return ServomexFrameError(
-                f"{fault}: the rest of a late reply, another master or noise is on it", context
-            )
-        if isinstance(fault, TimeUpFault):
-            return ServomexTimeoutError(f"the time was up before the reading was complete{late}", context)
-        if isinstance(fault, DamagedFault):
-            return ServomexFrameError(
-                f"only damaged replies came ({fault}): check the wiring, the gap and the serial settings{late}",
-                context,
-            )
-        if isinstance(fault, EchoOnlyFault):
-            return ServomexTimeoutError(
-                f"only the adapter's echo came back: no analyser answers at address {self._address}{late}", context
-            )
-        return ServomexTimeoutError(
-            f"no reply from address {self._address}: check that the analyser is on, its communication mode, "
-            f"address and serial settings, and the wiring{late}",
-            context,
+    def _were_late(self, messages: Iterable[Message]) -> bool:
+        """Find out what came in the place of a reply; tell whether late replies were among it."""
+        late, pending = False, self._pending[:-1]
+        for message in messages:
+            if message.address == self._address and self._note_late(message, pending):
+                late = True
+            elif message.body[1] != self._client.function and self._is_foreign(message, pending):
+                self._others.note(message)
+        return late
+
+    def _failure(self, query: Query, fault: ReplyFault, deadline: float) -> ServomexError:
+        early = time.monotonic() < deadline and isinstance(fault, NoReplyFault)
+        return failure_of(fault, self._circumstances(query, self._retries if early else None))
+
+    def _circumstances(self, query: Query, retries: int | None = None) -> Circumstances:
+        return Circumstances(
+            self._link,
+            self._framing,
+            self._address,
+            query,
+            self._client if self._client.function == query.function else None,  # else the last was the fence
+            self._stray,
+            self.late_replies,
+            retries,
         )
 
-    def _context(self, query: Query) -> ErrorContext:
-        mine = self._client.function == query.function  # else the last request was the fence
-        return ErrorContext(
-            port=self._link.port,
-            protocol=self._framing.value,
-            address=self._address,
-            register=query.number,
-            function_code=query.function,
-            request=self._client.sent if mine else None,
-            response=bytes(self._client.received) if mine else None,
-            elapsed_s=time.monotonic() - self._link.talking_since,
-        )
+
+_TELLING = {
+    (READ_REGISTERS, 2 * registers.ALL_REGISTERS.count),
+    (READ_INPUTS, (registers.ALL_STATES.count + 7) // 8),
+}
+"""Function code and bytes of data of the reads that cover everything: no other read gives as much."""
+
+
+def is_glitch(front: bytes, sent: bytes) -> bool:
+    """Return whether bytes before a reply, if any, are too few for an echo of the request, and no end of it."""
+    return not front or (len(front) <= LONGEST_GLITCH and not sent.endswith(front) and not sent.startswith(front))

@@ -4,33 +4,31 @@ Later, in ``__del__``, the interpreter has stopped the threads already: one that
 back, and the program would not end.
 """
 
-import atexit
-import itertools
-import logging
 import os
 import weakref
 from collections.abc import Callable
 from typing import Any
 
-_log = logging.getLogger("servomex")
+from servomex.logs import package_log
 
-_numbers = itertools.count()
-_ends: dict[int, tuple[int, weakref.WeakMethod[Callable[[], Any]]]] = {}
+_log = package_log("servomex")
 
 
 def at_exit(method: Callable[[], Any]) -> None:
-    """Call a method when the program ends, unless its object is gone by then; that of the newest object first."""
-    number = next(_numbers)
-    _ends[number] = (os.getpid(), weakref.WeakMethod(method, lambda _gone: _ends.pop(number, None)))
+    """Call a method when the program ends, unless its object is gone by then; that of the newest object first.
+
+    A child that was forked does not call it: it has none of the threads of its parent.
+    """
+    owner = method.__self__  # type: ignore[attr-defined]  # it is a method
+    function = method.__func__  # type: ignore[attr-defined]
+    weakref.finalize(owner, _end, weakref.ref(owner), function, os.getpid())
 
 
-@atexit.register
-def _end() -> None:
-    for process, reference in reversed(list(_ends.values())):
-        method = reference()
-        if method is None or process != os.getpid():  # a child has none of the threads of its parent
-            continue
-        try:
-            method()
-        except Exception:  # noqa: BLE001 (the others are to be ended as well)
-            _log.exception("what was left open could not be closed")
+def _end(reference: "weakref.ref[Any]", function: Callable[[Any], Any], process: int) -> None:
+    owner = reference()
+    if owner is None or process != os.getpid():
+        return
+    try:
+        function(owner)
+    except Exception:  # noqa: BLE001 (the others are to be ended as well)
+        _log.exception("what was left open could not be closed")

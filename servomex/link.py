@@ -3,12 +3,12 @@
 import contextlib
 import logging
 import os
-import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
+from servomex.clock import time
 from servomex.errors import (
     ErrorContext,
     ServomexConnectionError,
@@ -16,29 +16,48 @@ from servomex.errors import (
     ServomexTimeoutError,
     ServomexValidationError,
 )
-from servomex.lock import PortLock, Signal
-from servomex.ports import IO_ERRORS, READ_TICK_S, Opening, close_port, open_port
+from servomex.interruption import pass_on_interruption
+from servomex.lock import PortLock, Signal, Turn
+from servomex.logs import package_log
+from servomex.others import Others
+from servomex.ports import (
+    IO_ERRORS,
+    READ_TICK_S,
+    WRITE_TIMEOUT_S,
+    Opening,
+    abandon_port,
+    close_port,
+    has_hung_up,
+    open_port,
+    takes_bytes,
+    write_timeout_s,
+)
+from servomex.process import ProcessBound, let_go_after_fork
+from servomex.pyserial import serial
 from servomex.settings import SerialSettings
 from servomex.trace import TraceWriter
 from servomex.validation import seconds
 
-wire = logging.getLogger("servomex.wire")
+wire = package_log("servomex.wire")
 """Every byte, once, in both directions: ``PORT > hex`` was sent, ``PORT < hex`` came."""
 
 BACK_OFF_S = (0.5, 30.0)
 """First and longest pause between two tries to reopen a lost port; it doubles from one to the other."""
 
 MAX_CHUNK = 4096
+NETWORK = ("socket://", "rfc2217://")
+"""URLs of connections that a server may close when nothing passes on them."""
 
 Tap = Callable[[bytes, int], None]
 
 
-class SerialLink:
-    """A serial port that several analysers, and any thread, may share.
+class SerialLink(ProcessBound):
+    """A serial port that several analysers, and any thread, may share, but no other process.
 
     Whoever talks on the port holds :attr:`lock` for the whole conversation, see :meth:`conversation`. A port
     that fails while in use is closed and reopened by the next conversation, with a growing pause between
-    tries. All waits are bounded by deadlines on ``time.monotonic()``.
+    tries; a network connection that its server closed between two conversations is reopened at once. All waits
+    are bounded by deadlines on ``time.monotonic()``.
 
     Args:
         port: Device path, ``COM11``, ``usb:SERIAL``, a pyserial URL, ``sim://``, or an open pyserial object. Such
@@ -48,6 +67,9 @@ class SerialLink:
             requests without any, 8 % with 10 to 20 ms and none with 50 ms.
         reconnect: Reopen the port after it was lost.
         trace: A file to which every byte of both directions is appended, see :mod:`servomex.trace`.
+        shared_line: Whether another master, or another program on the same serial server, asks on this line, so
+            that replies must be proven to be one's own. When ``None``, that is assumed of ports on a network, and
+            of a line on which others were noticed.
 
     Attributes:
         port: The name it was opened by.
@@ -56,10 +78,10 @@ class SerialLink:
         reconnect: Whether the port is reopened after it was lost.
         trace: The file of the wire trace; ``None`` for none.
         lock: The lock of the port.
+        others: What was heard of other masters and programs on the line.
         echo: Whether the adapter sends back what is written; ``None`` until a reply has shown it.
         proven: Modbus addresses from which no late reply can come, since the last answer was to the last
             request.
-        starting: Modbus addresses at which an autocalibration is being started or watched, and by whom.
         stops: How often autocalibrations were stopped here, by Modbus address.
         has_reader: Whether the thread of a ContinuousReader reads from it.
         generation: Counts how often the port was opened.
@@ -74,6 +96,7 @@ class SerialLink:
         gap: float = 0.05,
         reconnect: bool = True,
         trace: "str | os.PathLike[str] | None" = None,
+        shared_line: bool | None = None,
     ) -> None:
         self._closed = Signal()
         self._closed.set()
@@ -93,11 +116,12 @@ class SerialLink:
         if self.gap_s > 10:
             raise ServomexValidationError(f"gap must be at most 10 seconds, not {gap!r}")
         self.lock = PortLock()
+        self.others = Others(self.port, shared_line)
         self.echo: bool | None = None
         self.proven: set[int] = set()
-        self.starting: dict[int, object] = {}
         self.stops: Counter[int] = Counter()
         self._pulse_locks: dict[int, PortLock] = {}
+        self._start_locks: dict[int, PortLock] = {}
         self.generation = 0
         self.has_reader = False
         self.talking_since = 0.0
@@ -109,7 +133,9 @@ class SerialLink:
         self._opening: Opening | None = None
         self._failures = 0
         self._retry_at = 0.0
+        self._resumed = False
         self._last_traffic = 0.0
+        let_go_after_fork(self)
 
     @property
     def is_open(self) -> bool:
@@ -146,6 +172,8 @@ class SerialLink:
 
     def close(self) -> None:
         """Close the port. Calls that wait on it end with an error. May be called twice."""
+        if not self.made_here:
+            return
         self._closed.set()
         with self.lock_held():
             self._closed.set()  # again: open() may have been under way in another thread
@@ -172,40 +200,75 @@ class SerialLink:
         if getattr(self, "_trace", None) is not None:
             self._end_trace()
 
+    def _let_go(self) -> None:
+        """Forget the port in a forked child. Locks may be held there by threads that do not exist."""
+        port, self._serial, self._opening, self._trace = self._serial, None, None, None
+        self.lock, self._closed, self._pulse_locks = PortLock(), Signal(), {}
+        self._closed.set()
+        if port is not None and self._foreign is None:
+            abandon_port(port)
+
     def __repr__(self) -> str:
         return f"<SerialLink {self.port} {self.settings} {'open' if self.is_open else 'closed'}>"
 
-    @contextlib.contextmanager
-    def lock_held(self, deadline: float | None = None) -> Iterator[None]:
-        """Hold the port's lock, waiting for it until ``deadline`` at most.
+    def lock_held(self, deadline: float | None = None) -> Turn:
+        """Hold the port's lock in a ``with`` statement, waiting for it until ``deadline`` at most.
 
         Raises:
             ServomexTimeoutError: Other callers kept the port busy until the deadline.
+            ServomexConfigurationError: The link was made in another process.
         """
-        depth = self.lock.depth
-        try:
-            if not self.lock.acquire(None if deadline is None else max(0.0, deadline - time.monotonic())):
-                raise ServomexTimeoutError(
-                    "other callers kept the port busy until the deadline: poll less often, or allow more time",
-                    self._context(),
-                )
-            yield
-        finally:
-            if self.lock.depth > depth:  # also when an interrupt came just after it was taken
-                self.lock.release()
+        self.check_process()
+        return self.lock.turn(self._remaining(deadline), self._kept_busy)
 
-    @contextlib.contextmanager
-    def conversation(self, deadline: float) -> Iterator[None]:
-        """Hold the lock of an open port; a lost one is reopened first, if its pause is over.
+    def conversation(self, deadline: float) -> Turn:
+        """Hold the lock of an open port in a ``with`` statement. A lost one is reopened if its pause is over.
 
         Raises:
             ServomexTimeoutError: Other callers kept the port busy until the deadline.
             ServomexConnectionError: The port is closed or lost.
         """
-        with self.lock_held(deadline):
-            self.talking_since = time.monotonic()
-            self.ensure_open(deadline)
-            yield
+        self.check_process()
+        return self.lock.turn(self._remaining(deadline), self._kept_busy, lambda: self._begin_talking(deadline))
+
+    @staticmethod
+    def _remaining(deadline: float | None) -> float | None:
+        return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+    def _kept_busy(self) -> ServomexTimeoutError:
+        return ServomexTimeoutError(
+            "other callers kept the port busy until the deadline: poll less often, or allow more time",
+            self._context(),
+        )
+
+    def _begin_talking(self, deadline: float) -> None:
+        self.talking_since = time.monotonic()
+        self._resumed = False
+        if self._serial is not None and has_hung_up(self._serial):
+            self.resume(deadline)
+        self.ensure_open(deadline)
+
+    def resume(self, deadline: float) -> bool:
+        """Reopen a network connection that its server has closed, without a pause, once in a conversation.
+
+        The caller holds the lock. What was sent before may still be answered: nothing is proven afterwards.
+
+        Returns:
+            Whether it is open again; ``False`` as well for a port that is not a network connection.
+
+        Raises:
+            ServomexConnectionError: It cannot be reopened.
+            ServomexConfigurationError: As for :meth:`open`.
+        """
+        network = self.port.lower().startswith(NETWORK)
+        if self._resumed or not network or not self._may_reopen or self._closed.is_set():
+            return False
+        self._resumed = True
+        if self._serial is not None:
+            self._lose(ConnectionResetError("the server closed the connection"))
+        self._retry_at, self._failures = 0.0, 0
+        self.ensure_open(deadline)
+        return True
 
     def ensure_open(self, deadline: float) -> None:
         """Reopen a lost port if its pause is over, by ``deadline`` or later. The caller holds the lock.
@@ -213,6 +276,7 @@ class SerialLink:
         Raises:
             ServomexConnectionError: The port is closed, still lost, or lost and not to be reopened.
         """
+        self.check_process()
         if self._closed.is_set():
             raise ServomexConnectionError("the port is closed", self._context())
         if self._serial is not None:
@@ -232,20 +296,30 @@ class SerialLink:
         self._opening = None
         self._adopt(port)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, deadline: float | None = None) -> None:
         """Send bytes.
+
+        Args:
+            data: The bytes.
+            deadline: Until when the port may take to accept them, on ``time.monotonic()``; 2 s when omitted.
 
         Raises:
             ServomexConnectionError: The port is closed, lost, or takes no bytes.
         """
         port = self._port_in_use()
+        wait_s = WRITE_TIMEOUT_S if deadline is None else max(0.0, deadline - time.monotonic())
+        if not takes_bytes(port, wait_s):
+            raise self._blocked(port, wait_s)
         if wire.isEnabledFor(logging.DEBUG):
             wire.debug("%s > %s", self.port, data.hex(" "))
         if self._trace:
             self._trace.sent(data)
         try:
             port.write(data)
+        except serial.SerialTimeoutException as error:
+            raise self._blocked(port, write_timeout_s(self.settings)) from error
         except IO_ERRORS as error:
+            pass_on_interruption(error)
             raise self._lose(error) from error
         self._last_traffic = time.monotonic()
 
@@ -263,6 +337,7 @@ class SerialLink:
             if data:
                 data += _waiting_in(port)
         except IO_ERRORS as error:
+            pass_on_interruption(error)
             raise self._lose(error) from error
         if data:
             self._note_arrival(data)
@@ -298,6 +373,10 @@ class SerialLink:
         """Give the lock of those who pulse a coil at an address. The port is not theirs meanwhile."""
         return self._pulse_locks.setdefault(address, PortLock())
 
+    def start_lock(self, address: int) -> PortLock:
+        """Return the lock of who starts or watches an autocalibration at an address."""
+        return self._start_locks.setdefault(address, PortLock())
+
     def pause(self, seconds_s: float) -> None:
         """Wait, but no longer than until the port is closed."""
         self._closed.wait(seconds_s)
@@ -312,6 +391,7 @@ class SerialLink:
         try:
             data = _waiting_in(port)
         except IO_ERRORS as error:
+            pass_on_interruption(error)
             raise self._lose(error) from error
         if data:
             self._note_arrival(data)
@@ -341,6 +421,7 @@ class SerialLink:
         return self.reconnect and self._foreign is None
 
     def _port_in_use(self) -> Any:
+        self.check_process()
         if self._closed.is_set():
             raise ServomexConnectionError("the port was closed", self._context())
         if self._serial is None:
@@ -360,6 +441,7 @@ class SerialLink:
         try:
             self._serial.reset_input_buffer()
         except IO_ERRORS as error:
+            pass_on_interruption(error)
             raise self._lose(error) from error
         if self._trace:
             self._trace.opened()
@@ -369,7 +451,7 @@ class SerialLink:
         self.proven.clear()
         self.generation += 1
 
-    def _lose(self, error: Exception) -> ServomexConnectionError:
+    def _lose(self, error: Exception, what: str = "") -> ServomexConnectionError:
         """Close a port that failed; the error to raise. It is also raised until the port is back."""
         if self._closed.is_set() and self._serial is None:
             return ServomexConnectionError("the port was closed", self._context())
@@ -377,12 +459,22 @@ class SerialLink:
         if self._trace:
             self._trace.lost(str(error) or type(error).__name__)
         cure = "it is reopened by itself" if self._may_reopen else "open it again"
-        lost = ServomexConnectionError(
-            f"the port was lost ({error or type(error).__name__}): check the cable and the adapter; {cure}",
-            self._context(),
-        )
+        what = what or f"the port was lost ({error or type(error).__name__}): check the cable and the adapter"
+        lost = ServomexConnectionError(f"{what}; {cure}", self._context())
         self._note_failure(lost)
         return lost
+
+    def _blocked(self, port: Any, waited_s: float) -> ServomexConnectionError:
+        """Close a port that takes no bytes; the error to raise. What it holds must not be sent much later."""
+        self._resumed = True  # a new connection to a server that hangs would hang as well
+        if self._foreign is None:
+            try:
+                port.reset_output_buffer()
+            except IO_ERRORS as error:  # it is closed anyway
+                pass_on_interruption(error)
+        seen = f"it took no bytes for {waited_s:.1f} s"
+        flow = "check the flow control (rtscts, xonxoff), and whether the adapter or the server hangs"
+        return self._lose(TimeoutError(seen), f"nothing can be sent on the line ({seen}): {flow}")
 
     def _note_failure(self, error: ServomexConnectionError) -> None:
         first, longest = BACK_OFF_S
@@ -400,8 +492,10 @@ class SerialLink:
         port, self._serial = self._serial, None
         if port is None or self._foreign is not None:
             return
-        with contextlib.suppress(*IO_ERRORS):  # the port is gone already; there is nothing left to close
+        try:
             close_port(port)
+        except IO_ERRORS as error:  # the port is gone already; there is nothing left to close
+            pass_on_interruption(error)
 
     def _end_trace(self) -> None:
         trace, self._trace = self._trace, None

@@ -1,8 +1,10 @@
 """One Modbus request on a link, framed by pymodbus. The only module that imports pymodbus's client."""
 
+import contextlib
 import logging
 import struct
-import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import attrs
@@ -15,16 +17,18 @@ from pymodbus.pdu.diag_message import ReturnQueryDataRequest
 from pymodbus.pdu.register_message import ReadInputRegistersRequest
 
 from servomex import registers
+from servomex.clock import time
 from servomex.enums import ProtocolKind
 from servomex.link import SerialLink
-from servomex.registers import Span
+from servomex.messages import WAIT, Message, is_whole, message_at
+from servomex.registers import Span, message_size
 
 logging.getLogger("pymodbus").addHandler(logging.NullHandler())  # its errors would reach stderr otherwise
 
 SILENCE_S = 0.1
-"""Silence that ends a reply once it has begun."""
-MAX_REPLY = 600
-"""More bytes than this are no reply; the longest, 70 registers in ASCII, has 291."""
+"""Silence that ends a reply once it has begun, unless replies were seen to pause for longer."""
+MAX_RECEIVED = 1200
+"""More bytes than this are no reply, nor a few of others in front of it; the longest, in ASCII, has 291."""
 
 READ_COILS = 1
 READ_INPUTS = 2
@@ -38,6 +42,11 @@ COIL_VALUES = {False: b"\x00\x00", True: b"\xff\x00"}
 
 class ReplyFault(Exception):  # noqa: N818 (it never leaves the package; errors do)
     """An attempt failed. Not a TimeoutError: pymodbus takes those for its own and swallows them."""
+
+    @property
+    def passing(self) -> bool:
+        """Whether another attempt may succeed."""
+        return True
 
 
 class NoReplyFault(ReplyFault):
@@ -56,8 +65,38 @@ class DamagedFault(ReplyFault):
     """Bytes came that are no reply to the request."""
 
 
+class CutFault(DamagedFault):
+    """A reply began and did not go on."""
+
+
+class GatewayFault(ReplyFault):
+    """An exception came that no analyser sends: from a gateway, which may still get the reply.
+
+    Args:
+        code: The exception code.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"exception {code:02d}")
+        self.code = code
+
+    @property
+    def passing(self) -> bool:
+        """Whether the code says that the request may succeed later: busy, or no answer behind a gateway."""
+        return self.code in (5, 6, 10, 11)
+
+
 class DoubleFault(ReplyFault):
     """Two different replies came to one request."""
+
+    @property
+    def passing(self) -> bool:
+        """Never: the other device is still there."""
+        return False
+
+
+class DisputeFault(ReplyFault):
+    """The replies to the same request differ from one to the next."""
 
 
 class UnquietFault(ReplyFault):
@@ -68,8 +107,38 @@ class TimeUpFault(ReplyFault):
     """The deadline of the call passed before the request could be sent, or in the middle of the reply."""
 
 
-# What pymodbus lets out when a reply is damaged in a way that its framers do not expect.
+class _Carried(BaseException):
+    """Carries a TimeoutError that a signal handler raised past pymodbus, which takes those for its own."""
+
+    def __init__(self, error: TimeoutError) -> None:
+        super().__init__()
+        self.error = error
+
+
+@contextlib.contextmanager
+def _carried() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise _Carried(error) from error
+
+
 CODEC_ERRORS = (ModbusException, ValueError, IndexError, struct.error)
+"""What pymodbus lets out when a reply is damaged in a way that it does not expect."""
+
+
+def damage_of(error: Exception) -> DamagedFault:
+    """Return what pymodbus could not decode as damage.
+
+    Raises:
+        Exception: ``error`` itself, when it did not arise in pymodbus: a signal handler of the caller's raised it.
+    """
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    if place is None or "pymodbus" not in Path(place.tb_frame.f_code.co_filename).parts:
+        raise error
+    return DamagedFault(str(error))
 
 
 @attrs.frozen
@@ -133,7 +202,18 @@ _READS: dict[int, type[ModbusPDU]] = {
 
 
 class LinkClient(ModbusSerialClient):
-    """pymodbus's client with a link under it: pymodbus does the framing; sending, receiving and time are ours."""
+    """pymodbus's client with a link under it: pymodbus does the coding; sending, receiving and time are ours.
+
+    Attributes:
+        sent: The last request.
+        sent_ns: When it was sent, ``time.monotonic_ns()``.
+        first_at: When its reply began, on ``time.monotonic()``.
+        received: Everything that came since it was sent.
+        echo_size: How many bytes of that are the adapter's echo; ``None`` while that cannot be told.
+        start: Where in it the reply begins; ``None`` before it is there.
+        size: How many bytes the reply has.
+        others: Whole messages in front of the reply that do not answer the request.
+    """
 
     def __init__(self, link: SerialLink, address: int, framing: ProtocolKind) -> None:
         self.ascii = framing is ProtocolKind.MODBUS_ASCII
@@ -146,49 +226,148 @@ class LinkClient(ModbusSerialClient):
         self.received = bytearray()
         self.echo_size: int | None = None
         self.start: int | None = None
+        self.size = 0
+        self.others: list[Message] = []
         self._link = link
         self._address = address
         self.query = Query(READ_INPUTS)
-        self._wait_s = 0.0
+        self._wait_s = self._pause_s = 0.0
         self._deadline = 0.0
         self._limit = 0.0
-        self._handed = 0
+        self._looked = 0
 
-    def begin(self, query: Query, wait_s: float, deadline: float) -> None:
-        """Prepare for one request: how long its reply may take to begin, and the call's deadline."""
-        self.query, self._wait_s, self._deadline = query, wait_s, deadline
+    def begin(self, query: Query, wait_s: float, pause_s: float, deadline: float) -> None:
+        """Prepare for one request.
+
+        Args:
+            query: What will be asked.
+            wait_s: How long the reply may take to begin.
+            pause_s: How long it may pause once it has begun.
+            deadline: The call's deadline, on ``time.monotonic()``.
+        """
+        self.query, self._wait_s, self._pause_s, self._deadline = query, wait_s, pause_s, deadline
         self.first_at = 0.0
         self.received.clear()
+        self.others.clear()
         self.echo_size = self.start = None
-        self._handed = 0
+        self.size = self._looked = 0
 
     def send(self, request: bytes, addr: tuple[Any, ...] | None = None) -> int:  # noqa: ARG002 (pymodbus's)
         """Send a request that pymodbus has framed."""
         self.sent = request
-        self._link.write(request)
+        with _carried():
+            self._link.write(request, self._deadline)
         self.sent_ns = time.monotonic_ns()
         wait_s = len(request) * self._link.settings.char_time_s + self._wait_s
         self._limit = min(self._deadline, time.monotonic() + wait_s)
         return len(request)
 
     def recv(self, size: int | None) -> bytes:  # noqa: ARG002 (pymodbus's)
-        """Wait for more of the reply: what came from its start on and was not handed out yet."""
+        """Wait for the reply, and return it once it is whole and its checksum fits.
+
+        Raises:
+            ReplyFault: It did not come, or not whole; the fault says what came instead.
+        """
+        with _carried():
+            return self._receive()
+
+    def execute(self, no_response_expected: bool, request: ModbusPDU) -> ModbusPDU:
+        """Send a request and return its reply; what a signal handler raises meanwhile leaves it as it is."""
+        try:
+            return super().execute(no_response_expected, request)
+        except _Carried as carried:
+            raise carried.error from carried.error.__cause__
+
+    def _receive(self) -> bytes:
+        if self.start is not None:
+            raise DamagedFault("it cannot be decoded")
         while True:
             data = self._link.read(self._limit)
-            if data:
-                self.received += data
-            elif not self._decide_no_echo():
-                self._give_up()
-            if len(self.received) > MAX_REPLY:
-                raise DamagedFault(f"more than {MAX_REPLY} bytes came")
-            fresh = self._fresh()
+            self.received += data
+            if len(self.received) > MAX_RECEIVED:
+                raise DamagedFault(f"more than {MAX_RECEIVED} bytes came")
+            if self._look(at_end=False):
+                break
             now = time.monotonic()
-            if self.start is not None or self._undecided:
-                self._limit = min(self._deadline, now + SILENCE_S)
-            if now >= (self._deadline if fresh else self._limit):
+            if data:
+                self._extend(now)
+            if now >= self._limit:
+                if self._look(at_end=True):
+                    break
                 self._give_up()
-            if fresh:
-                return fresh
+        return bytes(self.received[self.start : (self.start or 0) + self.size])
+
+    def _extend(self, now: float) -> None:
+        """Allow for the rest of what has begun to come."""
+        if self.size:
+            missing = self.size - (len(self.received) - self._looked)
+            self._limit = min(self._deadline, now + self._pause_s + missing * self._link.settings.char_time_s)
+        elif self._is_noise:
+            self._limit = min(self._deadline, now + self._pause_s)
+
+    @property
+    def _is_noise(self) -> bool:
+        """Whether what came last is likely damage in the place of a reply; any is until an echo is ruled out."""
+        if self.received.find(self._head, self._looked) >= 0:
+            return True
+        return self._link.echo is None and not self.echo_size and len(self.received) > self._explained
+
+    @property
+    def _explained(self) -> int:
+        """How many bytes the echo and whole messages that answer something else have."""
+        return (self.echo_size or 0) + sum(len(message.raw) for message in self.others)
+
+    def _look(self, *, at_end: bool) -> bool:
+        """Look for the reply in what came, behind the echo and behind whole messages of others.
+
+        Raises:
+            DamagedFault: It is there, and its checksum does not fit; or the request itself came back.
+        """
+        if self.echo_size is None:
+            self.echo_size = self._measure_echo()
+            self._looked = max(self._looked, self.echo_size or 0)
+            if self.echo_size is None and self._link.echo:
+                return False
+        data = bytes(self.received)
+        while self._looked < len(data):
+            self.size = self._reply_size(data)
+            if self.size:
+                return self._take(data)
+            found = message_at(data, self._looked, self.ascii)
+            if isinstance(found, Message):
+                self._pass(found)
+            elif found == WAIT and not at_end:
+                return False
+            else:
+                self._looked += 1
+        return False
+
+    def _reply_size(self, data: bytes) -> int:
+        """Return the size of the reply if it begins at the place that is looked at; 0 if it does not."""
+        if data.startswith(self._refusal, self._looked):
+            return message_size(2, 0, self.ascii)
+        return (
+            message_size(2, self.query.data_size, self.ascii) if data.startswith(self._sign, self._looked) else 0
+        )
+
+    def _take(self, data: bytes) -> bool:
+        """Take the reply if it is complete."""
+        self.first_at = self.first_at or time.monotonic()
+        raw = data[self._looked : self._looked + self.size]
+        if len(raw) < self.size:
+            return False
+        if not is_whole(raw, self.ascii):
+            raise DamagedFault("its checksum does not fit")
+        self.start = self._looked
+        return True
+
+    def _pass(self, message: Message) -> None:
+        """Pass a message that answers something else."""
+        if message.raw == self.sent:
+            self._link.echo = None
+            raise DamagedFault("the request itself came back")
+        self.others.append(message)
+        self._looked += len(message.raw)
 
     def _give_up(self) -> NoReturn:
         """Say what the bytes that came, if any, amount to."""
@@ -201,51 +380,48 @@ class LinkClient(ModbusSerialClient):
         if self._link.echo and not self.echo_size:
             self._link.echo = None
             raise DamagedFault("the adapter's echo is missing")
-        if self.start is not None and time.monotonic() >= self._deadline:
+        if self.size and time.monotonic() >= self._deadline:
             raise TimeUpFault
+        if self.size:
+            raise CutFault(f"a reply of {len(self.received) - self._looked} bytes came instead of {self.size}")
+        similar = [other for other in self.others if other.body[:2] == bytes((self._address, self.query.function))]
+        if similar and not self.query.mirrored:
+            count = len(similar[0].body) - 3
+            raise DamagedFault(f"a reply with {count} instead of {self.query.data_size} bytes of data came")
+        if len(self.received) == self._explained:
+            raise NoReplyFault
         raise DamagedFault("bytes came that are no complete reply")
-
-    def _fresh(self) -> bytes:
-        if self.echo_size is None:
-            self.echo_size = self._measure_echo()
-        if self.start is None and self.echo_size is not None:
-            self.start = self._find_start(self.echo_size)
-            self._handed = self.start or 0
-        if self.start is None:
-            return b""
-        self.first_at = self.first_at or time.monotonic()
-        fresh = bytes(self.received[self._handed :])
-        self._handed = len(self.received)
-        return fresh
-
-    @property
-    def _undecided(self) -> bool:
-        """Whether bytes came of which it is not known yet if they are an echo."""
-        return bool(self.received) and self.echo_size is None and self._link.echo is None
 
     def _measure_echo(self) -> int | None:
         """Count the bytes up to the end of the adapter's echo; ``None`` while that cannot be told.
 
         The reply to a read never equals its request, so an echo shows itself there, also behind a glitch. The
         reply to a write or a loopback does equal it: that is taken for an echo only where reads have shown that
-        the line has one. On a line of which nothing is known yet, silence decides.
+        the line has one.
         """
         if self._link.echo is False or (self.query.mirrored and not self._link.echo):
             return 0
         place = self.received.find(self.sent)
         return place + len(self.sent) if place >= 0 else None
 
-    def _decide_no_echo(self) -> bool:
-        """Take it, at the end of what came, that there is no echo in it; tell whether that was still open."""
-        if not self._undecided:
-            return False
-        self.echo_size = 0
-        return True
+    @property
+    def front(self) -> int:
+        """How many bytes came in front of the reply, the echo and the messages of others not counted."""
+        return (self.start or 0) - self._explained
 
-    def _find_start(self, begin: int) -> int | None:
-        signs = (self.sign(self.query), self.head(self.function | 0x80))
-        places = [self.received.find(sign, begin) for sign in signs]
-        return min((place for place in places if place >= 0), default=None)
+    @property
+    def _head(self) -> bytes:
+        return self.head(self.query.function)
+
+    @property
+    def _refusal(self) -> bytes:
+        return self.head(self.query.function | 0x80)
+
+    @property
+    def _sign(self) -> bytes:
+        """The bytes with which the reply begins: byte count or, of a mirrored one, all its data included."""
+        data = self.query.mirror or bytes((self.query.data_size,))
+        return self._head + (data.hex().upper().encode() if self.ascii else data)
 
     @property
     def function(self) -> int:
@@ -253,26 +429,8 @@ class LinkClient(ModbusSerialClient):
         return self.query.function
 
     def head(self, function: int) -> bytes:
-        """The bytes with which a reply to this function begins."""
+        """Return the bytes with which a message of this address and function begins."""
         return b":%02X%02X" % (self._address, function) if self.ascii else bytes((self._address, function))
-
-    @property
-    def head_size(self) -> int:
-        """Bytes of address, function and byte count, with which every reply to a read begins."""
-        return 7 if self.ascii else 3
-
-    def sign(self, query: Query) -> bytes:
-        """The bytes by which a reply to this query is known; a mirrored one's hold all its data."""
-        data = query.mirror
-        return self.head(query.function) + (data.hex().upper().encode() if self.ascii else data)
-
-    def is_message(self, data: bytes) -> bool:
-        """Whether these bytes are a whole message with a fitting checksum."""
-        try:
-            used, _, _, body = self.framer.decode(data)
-        except CODEC_ERRORS:
-            return False
-        return used == len(data) and bool(body)
 
     def connect(self) -> bool:
         """Say that the port is open: the link sees to that."""

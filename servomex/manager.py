@@ -3,18 +3,19 @@
 import contextlib
 import os
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Self, TypeVar
 
 from servomex.analyzer import Analyzer
+from servomex.clock import time
 from servomex.enums import ChannelId, ErrorPolicy, ProtocolKind, channel_set
 from servomex.errors import ServomexConfigurationError, ServomexConnectionError, ServomexValidationError
 from servomex.joining import Options, Source, link_for, mode_for
 from servomex.link import SerialLink
 from servomex.models import Frame, Sample
+from servomex.process import ProcessBound
 from servomex.settings import SerialSettings
 from servomex.shared_port import DeviceResult, Member, Round, SharedPort
 from servomex.validation import choice, seconds, whole
@@ -22,7 +23,7 @@ from servomex.validation import choice, seconds, whole
 T = TypeVar("T")
 
 
-class ServomexManager:
+class ServomexManager(ProcessBound):
     """Several analysers, on one line or on many ports, asked with one call. A context manager.
 
     The analysers on one port are asked one after the other, by a thread that belongs to the port; the ports are
@@ -243,6 +244,8 @@ class ServomexManager:
         Raises:
             ServomexError: The thread of a port did not end within 5 s, as for :meth:`remove`. The rest is closed.
         """
+        if not self.made_here:
+            return
         self._check_caller()
         self._closed = True
         if (link := self._opening) is not None:
@@ -260,7 +263,7 @@ class ServomexManager:
         self.close()
 
     def __del__(self) -> None:
-        if not getattr(self, "_closed", True) and self._members:
+        if self.made_here and not getattr(self, "_closed", True) and self._members:
             warnings.warn(
                 f"the manager of {', '.join(self._members)} was never closed: use 'with', or call close()",
                 ResourceWarning,
@@ -272,6 +275,7 @@ class ServomexManager:
         return f"<ServomexManager {'closed' if self._closed else ', '.join(self._members) or 'empty'}>"
 
     def _check_usable(self) -> None:
+        self.check_process()
         self._check_caller()
         if self._closed:
             raise ServomexConnectionError("the manager was closed")
@@ -289,6 +293,7 @@ class ServomexManager:
             raise ServomexValidationError(f"there is an analyser {name!r} already: remove it first")
 
     def _member(self, name: str) -> Member:
+        self.check_process()
         if self._closed:
             raise ServomexConnectionError("the manager was closed")
         member = self._members.get(name) if isinstance(name, str) else None

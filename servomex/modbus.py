@@ -1,10 +1,15 @@
 """ModbusClient: what one analyser in a Modbus mode holds, read in as few seconds as its line allows."""
 
-import time
-from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
-from servomex import registers
+import attrs
+
+from servomex import identity, registers
+from servomex.channelset import ChannelSet
+from servomex.clock import time
 from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
 from servomex.errors import (
     ErrorContext,
@@ -12,7 +17,7 @@ from servomex.errors import (
     ServomexTimeoutError,
     ServomexValidationError,
 )
-from servomex.exchange import Exchange, Reply
+from servomex.exchange import Exchange
 from servomex.link import SerialLink
 from servomex.link_client import (
     COIL_VALUES,
@@ -23,11 +28,10 @@ from servomex.link_client import (
     WRITE_COIL,
     Query,
 )
-from servomex.models import AnalyserStatus, ChannelStatus, Frame, Reading
+from servomex.models import AnalyserStatus, ChannelStatus, Frame, Reading, is_populated
 from servomex.registers import Merging, Span
+from servomex.sweep import Sweep, analyser_of
 from servomex.validation import whole
-
-T = TypeVar("T")
 
 REDISCOVER_S = 60.0
 """How often blocks that are not read in every sweep are looked at, for a channel that was added."""
@@ -77,6 +81,9 @@ class ModbusClient:
         ascii_framing = protocol is ProtocolKind.MODBUS_ASCII
         self._timing = registers.LineTiming(link.settings.char_time_s, link.gap_s, ascii_framing)
         self._selected = channels
+        self._known = ChannelSet(channels)
+        self._recognised = False
+        self._looked_at: dict[ChannelId, float] = {}
         self._populated: frozenset[ChannelId] = frozenset()
         self._next_discovery = 0.0
         self._merging = {READ_INPUTS: Merging.ACROSS_GAPS, READ_REGISTERS: Merging.ACROSS_GAPS}
@@ -100,27 +107,25 @@ class ModbusClient:
         with self.link.conversation(deadline):
             while True:
                 channels = self._channels_to_read()
-                replies: list[tuple[Query, Reply]] = []
-                todo, states_asked = self._value_queries(channels), False
-                while todo:
-                    query, *todo = todo
-                    attempts = self.exchange.attempts
-                    try:
-                        reply = self.exchange.ask(query, deadline)
-                    except ServomexIllegalDataAddressError:
-                        if not self._read_less_at_once(query):
-                            raise
-                        break
-                    if self.exchange.attempts > attempts + 1:  # what came before the repetition may be outdated
-                        todo += [earlier for earlier, _ in replies]
-                        replies = []
-                    replies.append((query, reply))
-                    if not todo and not states_asked:
-                        todo = self._state_queries(channels, _words(replies)) + self._analyser_queries()
-                        states_asked = True
-                else:
-                    if self._complete(channels, replies):
-                        return self._frame(channels, replies, deadline)
+                sweep = Sweep(channels, self._value_queries(channels), self.exchange.repeats)
+                try:
+                    while (query := self._next_query(sweep, deadline)) is not None:
+                        sweep.add(query, self.exchange.ask(query, deadline), self.exchange.repeats)
+                except ServomexIllegalDataAddressError:
+                    if query is None or not self._read_less_at_once(query):
+                        self._recognise_refusing(sweep, deadline)
+                        raise
+                    continue
+                if self._is_complete(sweep) and self.exchange.conclude(deadline):
+                    return self._frame(sweep, deadline)
+
+    def _next_query(self, sweep: Sweep, deadline: float) -> Query | None:
+        """Take what is to be asked next: all values, then the states."""
+        if not sweep.todo and not sweep.states_planned:
+            self._recognise(sweep.words, sweep.raw, deadline)
+            sweep.todo = self._state_queries(sweep.channels) + self._analyser_queries()
+            sweep.states_planned = True
+        return sweep.todo.pop(0) if sweep.todo else None
 
     def look_at_all_channels(self) -> None:
         """Let the next sweep read every block, also those that were not populated so far."""
@@ -133,21 +138,45 @@ class ModbusClient:
             ServomexValidationError: The channel is not populated.
         """
         with self.link.conversation(deadline):
-            words = self.exchange.ask(Query(READ_REGISTERS, registers.REGISTERS[channel]), deadline).words
-            bits = self.exchange.ask(Query(READ_INPUTS, registers.STATES[channel]), deadline).bits
+            block = self._block_to_read(channel)
+            while True:
+                values = self._registers_of(block, deadline)
+                states = self._states_to_read(channel)
+                bits = self.exchange.ask(Query(READ_INPUTS, states), deadline).bits
+                if self.exchange.conclude(deadline):
+                    break
             received_at, monotonic_ns = datetime.now(UTC), time.monotonic_ns()
-        if channel not in EXTERNAL_CHANNELS and not registers.is_named(words):
+        reading = registers.decode_channel(
+            channel,
+            registers.part_of(block, values, registers.REGISTERS[channel]),
+            registers.part_of(states, bits, registers.STATES[channel]),
+            self.protocol,
+            received_at,
+            monotonic_ns,
+        )
+        if not is_populated(reading):
             raise ServomexValidationError(
-                f"channel {channel} is not populated: it has no name",
+                f"channel {channel} is not populated: it has no name, no state and no value",
                 self._context(channel),
             )
-        return registers.decode_channel(channel, words, bits, self.protocol, received_at, monotonic_ns)
+        self._looked_at[channel] = time.monotonic()
+        return reading
 
     def read_status(self, channel: ChannelId, deadline: float) -> ChannelStatus:
-        """Read one channel's state only."""
+        """Read one channel's state; its registers as well, unless they showed it to be there within a minute.
+
+        Raises:
+            ServomexValidationError: The channel is not populated.
+        """
+        if time.monotonic() - self._looked_at.get(channel, -math.inf) > REDISCOVER_S:
+            return self.read_channel(channel, deadline).status
         with self.link.conversation(deadline):
-            reply = self.exchange.ask(Query(READ_INPUTS, registers.STATES[channel]), deadline)
-        return registers.decode_state(channel, reply.bits)
+            span = self._states_to_read(channel)
+            while True:
+                bits = self.exchange.ask(Query(READ_INPUTS, span), deadline).bits
+                if self.exchange.conclude(deadline):
+                    break
+        return registers.decode_state(channel, registers.part_of(span, bits, registers.STATES[channel]))
 
     def read_analyser(self, deadline: float) -> AnalyserStatus:
         """Read the analyser's state only."""
@@ -156,13 +185,25 @@ class ModbusClient:
                 bits: dict[int, bool] = {}
                 for query in self._analyser_queries():
                     try:
-                        bits |= _numbered(query, self.exchange.ask(query, deadline).bits)
+                        reply = self.exchange.ask(query, deadline)
                     except ServomexIllegalDataAddressError:
                         if not self._read_less_at_once(query):
                             raise
                         break
+                    bits.update(zip(query.span.addresses, reply.bits, strict=False))
                 else:
-                    return _analyser(bits)
+                    if self.exchange.conclude(deadline):
+                        return analyser_of(bits)
+
+    def recognise(self, deadline: float) -> None:
+        """Make sure that this is an analyser of the series, unless what was read before has shown it.
+
+        Raises:
+            ServomexForeignDeviceError: It is another instrument.
+        """
+        if not self._recognised:
+            with self.link.conversation(deadline):
+                self._recognise({}, b"", deadline)
 
     def loopback(self, payload: bytes, deadline: float) -> bytes:
         """Send two bytes to the analyser and give what came back (FC08, sub-function 00)."""
@@ -171,8 +212,15 @@ class ModbusClient:
 
     def read_coil(self, coil: Span, deadline: float) -> bool:
         """Read one coil (FC01)."""
+        return self.read_coils(coil, deadline)[0]
+
+    def read_coils(self, coils: Span, deadline: float) -> tuple[bool, ...]:
+        """Read coils (FC01)."""
         with self.link.conversation(deadline):
-            return self.exchange.ask(Query(READ_COILS, coil), deadline).bits[0]
+            while True:
+                bits = self.exchange.ask(Query(READ_COILS, coils), deadline).bits
+                if self.exchange.conclude(deadline):
+                    return bits
 
     def write_coil(self, coil: Span, value: bool, deadline: float) -> None:
         """Write one coil (FC05), once. After an error nobody knows whether it was heard: read it back."""
@@ -192,22 +240,81 @@ class ModbusClient:
             wanted = self._populated | EXTERNAL_CHANNELS
         return [channel for channel in ChannelId if channel in wanted and channel not in self._absent]
 
-    def _value_queries(self, channels: list[ChannelId]) -> list[Query]:
+    def _value_queries(self, channels: Sequence[ChannelId]) -> list[Query]:
         """Choose the requests that read the values, names and units of these channels in the least time."""
         spans = [registers.REGISTERS[channel] for channel in channels]
         reads = registers.plan_reads(spans, self._timing.registers, self._merging[READ_REGISTERS])
         return [Query(READ_REGISTERS, span) for span in reads]
 
-    def _state_queries(self, channels: list[ChannelId], words: dict[int, int]) -> list[Query]:
-        """Choose the requests that read the states of the channels whose values show that they are populated."""
-        spans = [registers.STATES[channel] for channel in channels if channel in _present(words)]
-        reads = registers.plan_reads(spans, self._timing.bits, self._merging[READ_INPUTS])
-        return [Query(READ_INPUTS, span) for span in reads]
+    def _recognise(self, words: Mapping[int, int], raw: bytes, deadline: float) -> None:
+        """Make sure that registers are those of the series; read other blocks while these do not show it.
+
+        Args:
+            words: What was read, by address.
+            raw: The replies that they came with.
+            deadline: When to give up, on ``time.monotonic()``.
+
+        Raises:
+            ServomexForeignDeviceError: They are not.
+        """
+        found = dict(words)
+        for span in reversed(registers.REGISTERS.values()):  # E1 and E2 come first: every analyser has them
+            if identity.is_ours(found):
+                break
+            if span.address not in found:
+                with contextlib.suppress(ServomexIllegalDataAddressError):
+                    reply = self.exchange.ask(Query(READ_REGISTERS, span), deadline)
+                    found.update(zip(span.addresses, reply.words, strict=True))
+                    raw += reply.raw
+        if not identity.is_ours(found, complete=True):
+            raise identity.foreign_device(found, attrs.evolve(self._context(), response=raw))
+        self._recognised = True
+
+    def _recognise_refusing(self, sweep: Sweep, deadline: float) -> None:
+        """Look whether a device that refuses a read in mid-sweep is an analyser at all."""
+        if not sweep.states_planned and (sweep.words or not self._recognised):
+            self._recognise(sweep.words, sweep.raw, deadline)
+
+    def _registers_of(self, block: Span, deadline: float) -> tuple[int, ...]:
+        """Read the registers of one channel, or of all."""
+        try:
+            reply = self.exchange.ask(Query(READ_REGISTERS, block), deadline)
+        except ServomexIllegalDataAddressError:
+            self._recognise({}, b"", deadline)
+            raise
+        self._recognise(dict(zip(block.addresses, reply.words, strict=True)), reply.raw, deadline)
+        return reply.words
+
+    def _state_queries(self, channels: Sequence[ChannelId]) -> list[Query]:
+        """Choose the requests that read the states, also of channels that were not populated so far."""
+        merging, others = self._merging[READ_INPUTS], self.link.others
+        if merging is Merging.ACROSS_GAPS and others.shared:
+            return [Query(READ_INPUTS, registers.ALL_STATES)]
+        fussy = merging is not Merging.ACROSS_GAPS or self._absent
+        wanted = channels if fussy or self._selected is not None else list(ChannelId)
+        spans = [registers.STATES[channel] for channel in wanted]
+        return [Query(READ_INPUTS, span) for span in registers.plan_reads(spans, self._timing.bits, merging)]
+
+    def _states_to_read(self, channel: ChannelId) -> Span:
+        """Choose what is read for one channel's state: all of them where others ask, since no other read does."""
+        whole_read = self._merging[READ_INPUTS] is Merging.ACROSS_GAPS and self.link.others.shared
+        return registers.ALL_STATES if whole_read else registers.STATES[channel]
+
+    def _block_to_read(self, channel: ChannelId) -> Span:
+        """Choose what is read for one channel's value: all, where its name and unit do not tell it from others."""
+        span = registers.REGISTERS[channel]
+        may_be_another = self.link.others.shared and not self.exchange.known.tells_apart(span)
+        whole_read = may_be_another and self._merging[READ_REGISTERS] is Merging.ACROSS_GAPS
+        return registers.ALL_REGISTERS if whole_read else span
 
     def _analyser_queries(self) -> list[Query]:
+        """Choose the requests that read the analyser's state; where others read as many bits, other sizes."""
         spans = [registers.ANALYSER_FLAGS, registers.ANALYSER_GROUPS]
-        reads = registers.plan_reads(spans, self._timing.bits, self._merging[READ_INPUTS])
-        return [Query(READ_INPUTS, span) for span in reads]
+        whole, parts = ((READ_INPUTS, 3 + size) for size in (2, 1))
+        others = self.link.others
+        apart = others.ask_for(whole) and not others.ask_for(parts)
+        merging = Merging.NEVER if apart else self._merging[READ_INPUTS]
+        return [Query(READ_INPUTS, span) for span in registers.plan_reads(spans, self._timing.bits, merging)]
 
     def _read_less_at_once(self, refused: Query) -> bool:
         """Adapt to a device that refused to read so much; tell whether there is a point in trying again.
@@ -227,87 +334,33 @@ class ModbusClient:
         self._merging[refused.function] = Merging(self._merging[refused.function] + 1)
         return True
 
-    def _complete(self, channels: list[ChannelId], replies: list[tuple[Query, Reply]]) -> bool:
-        """Tell whether every populated channel has its state: one may have got its name in mid-sweep."""
-        read = {
-            address for query, _ in replies if query.function == READ_INPUTS for address in query.span.addresses
-        }
-        present = _present(_words(replies))
-        return all(registers.STATES[item].address in read for item in channels if item in present)
+    def _is_complete(self, sweep: Sweep) -> bool:
+        """Return whether there is a value for each raised state and a state for each name; else read all next."""
+        if sweep.is_complete((self._selected or frozenset(ChannelId)) - set(self._absent)):
+            return True
+        self.look_at_all_channels()
+        return False
 
-    def _frame(self, channels: list[ChannelId], replies: list[tuple[Query, Reply]], deadline: float) -> Frame:
+    def _frame(self, sweep: Sweep, deadline: float) -> Frame:
         received_at, received_ns = datetime.now(UTC), time.monotonic_ns()
         if received_ns >= deadline * 1e9 + LATENESS_NS:
             raise ServomexTimeoutError(
                 "the reading was complete only after its deadline: this computer was too busy, or stood still",
                 self._context(),
             )
-        latency_s = (received_ns - replies[0][1].sent_ns) / 1e9
-        words = _words(replies)
-        bits: dict[int, bool] = {}
-        for query, reply in replies:
-            bits |= _numbered(query, reply.bits)
-        present = _present(words)
-        self._note_present(channels, present)
-        readings = tuple(
-            registers.decode_channel(
-                channel,
-                _block(words, channel),
-                [bits[address] for address in registers.STATES[channel].addresses],
-                self.protocol,
-                received_at,
-                received_ns,
-            )
-            for channel in channels
-            if channel in present
-        )
-        return Frame(
-            self.protocol,
-            readings,
-            _analyser(bits),
-            received_at,
-            received_ns,
-            received_at - timedelta(seconds=latency_s),
-            latency_s,
-            b"".join(reply.raw for _, reply in replies),
-        )
+        wanted = self._selected or frozenset(ChannelId)
+        frame = sweep.frame(self.protocol, wanted, received_at, received_ns)
+        self._note_present(sweep.channels, frozenset(frame.channels))
+        looked_at = frozenset((*sweep.whole_channels(wanted), *self._absent))
+        self._known.check(frame, self._context(), looked_at=looked_at)
+        return frame
 
-    def _note_present(self, channels: list[ChannelId], present: frozenset[ChannelId]) -> None:
+    def _note_present(self, channels: Sequence[ChannelId], present: frozenset[ChannelId]) -> None:
         """Remember which channels are populated; look at all of them again soon when that has changed."""
+        self._looked_at = dict.fromkeys(present, time.monotonic())
         if len(channels) + len(self._absent) >= len(ChannelId):
             self._populated = present
             self._next_discovery = time.monotonic() + REDISCOVER_S
             self._absent = self._absent[1:]  # one is tried again next time: each costs a refused request
         elif self._selected is None and present - EXTERNAL_CHANNELS != self._populated - EXTERNAL_CHANNELS:
             self._next_discovery = 0.0
-
-
-def _words(replies: list[tuple[Query, Reply]]) -> dict[int, int]:
-    words: dict[int, int] = {}
-    for query, reply in replies:
-        words |= _numbered(query, reply.words)
-    return words
-
-
-def _block(words: dict[int, int], channel: ChannelId) -> list[int]:
-    return [words[address] for address in registers.REGISTERS[channel].addresses]
-
-
-def _present(words: dict[int, int]) -> frozenset[ChannelId]:
-    """The populated channels among those that were read: E1 and E2, and what has a name."""
-    return frozenset(
-        channel
-        for channel, span in registers.REGISTERS.items()
-        if span.address in words and (channel in EXTERNAL_CHANNELS or registers.is_named(_block(words, channel)))
-    )
-
-
-def _numbered(query: Query, values: tuple[T, ...]) -> dict[int, T]:
-    return dict(zip(query.span.addresses, values, strict=False))
-
-
-def _analyser(bits: dict[int, bool]) -> AnalyserStatus:
-    return registers.decode_analyser(
-        [bits[address] for address in registers.ANALYSER_FLAGS.addresses],
-        [bits[address] for address in registers.ANALYSER_GROUPS.addresses],
-    )

@@ -6,14 +6,14 @@ none. The analyser's own clock is kept apart, in :attr:`AnalyserStatus.clock`.
 """
 
 import math
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
 import attrs
 
-from servomex.enums import EXTERNAL_CHANNELS, CalPhase, ChannelId, ChannelKind, ProtocolKind, Quality
+from servomex.clock import time
+from servomex.enums import EXTERNAL_CHANNELS, CalPhase, ChannelId, ChannelKind, ProtocolKind, Quality, channel_set
 from servomex.errors import ServomexValidationError
 from servomex.settings import SerialSettings
 from servomex.units import Unit, channel_name, convert, unit_and_text
@@ -159,6 +159,17 @@ def has_value(channel: ChannelId, status: ChannelStatus) -> bool:
     return not (status.fault and channel in EXTERNAL_CHANNELS)
 
 
+def is_populated(reading: Reading) -> bool:
+    """Return whether a reading belongs to a channel that the analyser has.
+
+    E1 and E2 always do. Any other channel does when it has a name, a raised state, or a value other than 0: an
+    alarm must not vanish because a label was cleared.
+    """
+    return bool(
+        reading.channel in EXTERNAL_CHANNELS or reading.name is not None or reading.status.words or reading.value
+    )
+
+
 def make_reading(
     channel: ChannelId,
     raw_name: bytes,
@@ -244,7 +255,8 @@ class Frame:
 
     Attributes:
         protocol: The communication mode it came by.
-        readings: The populated I and D channels, and E1 and E2.
+        readings: The populated I and D channels, and E1 and E2. A channel is populated when it has a name, a
+            raised state, or a value other than 0.
         analyser: The state of the analyser.
         received_at: Arrival of the last byte, UTC.
         monotonic_ns: Arrival of the last byte on the monotonic clock, in nanoseconds.
@@ -274,8 +286,8 @@ class Frame:
 
     @property
     def ok(self) -> bool:
-        """Whether the analyser has no fault and every reading is ok."""
-        return not self.analyser.fault and all(reading.ok for reading in self.readings)
+        """Whether the analyser has no fault and every reading is ok; a frame without any reading is not."""
+        return bool(self.readings) and not self.analyser.fault and all(reading.ok for reading in self.readings)
 
     def get(self, channel: ChannelId | str) -> Reading | None:
         """Give the reading of a channel, ``None`` when the frame does not hold it.
@@ -307,11 +319,22 @@ class Frame:
         return len(self.readings)
 
     def __contains__(self, channel: object) -> bool:
-        return any(reading.channel == channel for reading in self.readings)
+        wanted = channel.upper() if isinstance(channel, str) and channel.isascii() else None
+        return any(item.channel == wanted for item in self.readings)
 
-    def only(self, channels: frozenset[ChannelId]) -> "Frame":
-        """Give the same frame with these channels only."""
-        return attrs.evolve(self, readings=tuple(item for item in self.readings if item.channel in channels))
+    def only(self, channels: Iterable[ChannelId | str]) -> "Frame":
+        """Return the same frame with these channels only.
+
+        Raises:
+            ServomexValidationError: A channel is unknown, or the frame does not hold it.
+        """
+        wanted = {self[channel].channel for channel in channel_set(channels)}
+        return attrs.evolve(self, readings=tuple(item for item in self.readings if item.channel in wanted))
+
+    def populated(self) -> "Frame":
+        """Return the same frame without the blocks of channels that are not there, see :func:`is_populated`."""
+        readings = tuple(item for item in self.readings if is_populated(item))
+        return self if len(readings) == len(self.readings) else attrs.evolve(self, readings=readings)
 
     def as_samples(self, *, device: str = "") -> "list[Sample]":
         """Give one :class:`Sample` a reading, for rows and recordings."""

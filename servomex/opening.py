@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 from servomex.analyzer import Analyzer
 from servomex.continuous import ContinuousReader
 from servomex.enums import ChannelId, ProtocolKind, channel_set
-from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexValidationError
+from servomex.errors import (
+    ServomexChannelError,
+    ServomexConfigurationError,
+    ServomexTimeoutError,
+    ServomexValidationError,
+)
+from servomex.linesigns import MODBUS_TCP
 from servomex.link import SerialLink
 from servomex.models import Frame
 from servomex.settings import SerialSettings
@@ -35,6 +41,7 @@ def open_device(
     listen: float = 10.0,
     reconnect: bool = True,
     trace: str | os.PathLike[str] | None = None,
+    shared_line: bool | None = None,
 ) -> Analyzer:
     """Open an analyser and make sure that it is there.
 
@@ -56,12 +63,15 @@ def open_device(
         reconnect: Reopen a port that was unplugged.
         trace: A file to which every byte of both directions is appended, see :mod:`servomex.trace`. Not together
             with a link.
+        shared_line: Whether another master, or another program on the same serial server, asks on this line; see
+            :class:`SerialLink`. Each Modbus call then takes one exchange more. Not together with a link.
 
     Raises:
         ServomexValidationError: An argument is out of range, or a channel of ``channels`` is not populated.
         ServomexConnectionError: The port is missing, busy or forbidden.
         ServomexTimeoutError: No analyser was found.
         ServomexFrameError: What came is damaged.
+        ServomexForeignDeviceError: What answers is not an analyser of the 4000 series.
     """
     kind = choice(ProtocolKind, protocol, "protocol")
     whole(address, "address", 1, 247)
@@ -75,9 +85,13 @@ def open_device(
                 raise ServomexConfigurationError("serial_settings belong to the SerialLink: give them there")
             if trace is not None:
                 raise ServomexConfigurationError("the trace belongs to the SerialLink: give it there")
+            if shared_line is not None:
+                raise ServomexConfigurationError("shared_line belongs to the SerialLink: give it there")
             link = port
         else:
-            link = SerialLink(port, serial_settings, gap=gap, reconnect=reconnect, trace=trace)
+            link = SerialLink(
+                port, serial_settings, gap=gap, reconnect=reconnect, trace=trace, shared_line=shared_line
+            )
             undo.callback(link.close)
             link.open()
         first: Frame | None = None
@@ -90,7 +104,7 @@ def open_device(
         analyzer = Analyzer(link, source, timeout=timeout_s, owns_link=link is not port)
         undo.callback(analyzer.close)
         if identify:
-            _meet(analyzer, selected, listen_s)
+            _meet(analyzer, listen_s)
         undo.pop_all()
     return analyzer
 
@@ -141,12 +155,24 @@ def _source(
     return ModbusClient(link, address, protocol, retries=retries, channels=channels)
 
 
-def _meet(analyzer: Analyzer, selected: frozenset[ChannelId] | None, listen_s: float) -> None:
-    """Read the channels of an analyser for the first time, and see that those selected are there."""
+def _meet(analyzer: Analyzer, listen_s: float) -> None:
+    """Read the channels of an analyser for the first time.
+
+    Raises:
+        ServomexValidationError: One of those selected is not populated.
+    """
     continuous = analyzer.protocol is ProtocolKind.CONTINUOUS_ASCII
-    info = analyzer.identify(timeout=listen_s if continuous else max(analyzer.timeout_s, OPENING_S))
-    missing = (selected or frozenset()) - {item.channel for item in info.channels}
-    if missing:
-        raise ServomexValidationError(
-            f"not populated: {', '.join(sorted(missing))}", ErrorContext(analyzer.link.port, analyzer.protocol)
-        )
+    try:
+        analyzer.identify(timeout=listen_s if continuous else max(analyzer.timeout_s, OPENING_S))
+    except ServomexChannelError as error:
+        raise ServomexValidationError(error.message, error.context) from error
+    except ServomexTimeoutError as error:
+        if analyzer.client and _is_modbus_tcp(analyzer.client):
+            raise ServomexTimeoutError(MODBUS_TCP, error.context) from error
+        raise
+
+
+def _is_modbus_tcp(client: "ModbusClient") -> bool:
+    from servomex.detect import answers_modbus_tcp
+
+    return answers_modbus_tcp(client.link, client.address)

@@ -10,6 +10,14 @@ from datetime import UTC, datetime
 from servomex import registers
 from servomex.durations import counted
 from servomex.enums import EXTERNAL_CHANNELS, ProtocolKind
+from servomex.errors import (
+    ErrorContext,
+    ServomexGatewayError,
+    ServomexIllegalDataAddressError,
+    ServomexIllegalDataValueError,
+    ServomexIllegalFunctionError,
+    ServomexModbusError,
+)
 from servomex.models import Reading
 from servomex.registers import Span
 
@@ -23,10 +31,50 @@ FUNCTIONS = (*_READS, _WRITE_COIL, _LOOPBACK, _WRITE_COILS)
 """What the instrument knows (manual, Appendix B). An exception has the highest bit set."""
 _MAX_READ = 250
 _MAX_WRITE = 246
-_REASONS = {1: "function not supported", 2: "address out of range", 3: "invalid data"}
+_ANALYSER, _GATEWAY = "the analyser refused the request", "a gateway answered in the place of the analyser"
+_EXCEPTIONS: dict[int, tuple[type[ServomexModbusError], str, str, str]] = {
+    1: (ServomexIllegalFunctionError, "function not supported", _ANALYSER, "it does not support this function"),
+    2: (ServomexIllegalDataAddressError, "address out of range", _ANALYSER, "the address is outside its range"),
+    3: (ServomexIllegalDataValueError, "invalid data", _ANALYSER, "the data is invalid"),
+    4: (
+        ServomexModbusError,
+        "device failure",
+        _ANALYSER,
+        "it failed while it worked on it. Look at the messages on its panel",
+    ),
+    5: (ServomexModbusError, "accepted, needs more time", _ANALYSER, "it needs more time. Try again"),
+    6: (ServomexModbusError, "busy", _ANALYSER, "it is busy with another request. Try again"),
+    10: (
+        ServomexGatewayError,
+        "gateway path unavailable",
+        _GATEWAY,
+        "it has no path to the serial line. Check the ports and addresses in the settings of the gateway",
+    ),
+    11: (
+        ServomexGatewayError,
+        "gateway target did not respond",
+        _GATEWAY,
+        "the analyser did not respond to it. Check that the analyser is on, its communication mode, its address, "
+        "its serial settings against those of the gateway, and the wiring between them",
+    ),
+}
+"""Exception codes: 01 to 03 from the manual, Appendix B; the others, which gateways send, from the Modbus
+specification, section 7. Each with its error, what it means, who sends it, and that as a sentence."""
+_UNKNOWN_EXCEPTION = (
+    ServomexModbusError,
+    "a code that neither the manual nor the Modbus specification lists",
+    _ANALYSER,
+    "neither the manual nor the Modbus specification lists this code",
+)
 _COIL_VALUES = {b"\xff\x00": 1, b"\x00\x00": 0}
 NO_TIME = datetime.fromtimestamp(0, UTC)
 """Nothing here knows when something came."""
+
+
+def refusal(code: int, context: ErrorContext) -> ServomexModbusError:
+    """Build the error for an exception reply: who refused, why, and what to do."""
+    kind, _, who, why = _EXCEPTIONS.get(code, _UNKNOWN_EXCEPTION)
+    return kind(f"{who} with exception {code:02X}: {why}", context)
 
 
 class Dialogue:
@@ -51,8 +99,8 @@ class Dialogue:
             return f"message of an unknown form: {who}, {counted(len(body) - 2, 'byte')}"
         asked = self._asked.pop((address, function & 0x7F), b"")
         if function & 0x80:
-            reason = _REASONS.get(body[2], "a code that the manual does not list")
-            return f"exception {body[2]:02d} ({reason}): {who}"
+            _, reason, _, _ = _EXCEPTIONS.get(body[2], _UNKNOWN_EXCEPTION)
+            return f"exception {body[2]:02X} ({reason}): {who}"
         if _is_reply(body, asked):
             return f"reply: {who}{_reply_text(body, asked)}"
         self._asked[address, function] = body

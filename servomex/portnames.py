@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import serial
-from serial.tools import list_ports
 
 from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexConnectionError
+from servomex.pyserial import list_ports, serial
 
 BY_ID = Path("/dev/serial/by-id")
 """Where Linux keeps a link for each USB port, named after its adapter; other systems have nothing like it."""

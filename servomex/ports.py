@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import select
 import socket
 import stat
 import threading
@@ -11,12 +12,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import serial
-
 from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexConnectionError, ServomexError
 from servomex.holders import holders
+from servomex.interruption import pass_on_interruption
 from servomex.lock import Signal
 from servomex.portnames import device_of, present_text
+from servomex.process import ProcessBound, let_go_after_fork
+from servomex.pyserial import serial
 from servomex.settings import SerialSettings
 from servomex.worker import Worker
 
@@ -34,6 +36,15 @@ IO_ERRORS: tuple[type[Exception], ...] = (OSError, TypeError, AttributeError, *_
 READ_TICK_S = 0.05
 """A blocking read returns after this long, so that deadlines and stop requests are seen."""
 WRITE_TIMEOUT_S = 2.0
+"""How long a port may take no bytes before that is an error, unless the call ends sooner."""
+PROMPT_WRITE_S = 0.2
+"""How long writing may take once a port takes bytes, beside the time on the line."""
+LONGEST_WRITE = 32
+"""More bytes than any request has."""
+MOST_FILES = 1024
+"""pyserial waits with ``select``, which on POSIX cannot look at a descriptor with this number or a higher one."""
+FILES_OF_A_PORT = 6
+"""How many files a port needs at most: pyserial has two pipes beside it."""
 KEEP_ALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPALIVE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 """After so many seconds of silence a network server is asked if it is there, and how often: 30 s in all."""
 
@@ -41,6 +52,7 @@ _HANDLERS = "servomex.simulator"
 if _HANDLERS not in serial.protocol_handler_packages:
     serial.protocol_handler_packages.append(_HANDLERS)
 
+_GROUP_MAY = stat.S_IRGRP | stat.S_IWGRP
 _BUSY = {errno.EBUSY, errno.EAGAIN, errno.EWOULDBLOCK}
 _FORBIDDEN = {errno.EACCES, errno.EPERM}
 _MISSING = {errno.ENOENT, errno.ENODEV, errno.ENXIO}
@@ -69,29 +81,115 @@ def open_port(port: str, settings: SerialSettings) -> Any:
         "timeout": READ_TICK_S,
     }
     if not port.lower().startswith("rfc2217://"):  # which refuses a write timeout
-        options["write_timeout"] = WRITE_TIMEOUT_S
+        options["write_timeout"] = write_timeout_s(settings)
     device = device_of(port)
     if _is_device_name(device):
         options["exclusive"] = True
     _check_network_address(port)
+    _check_open_files(port)
     try:
         return _kept_alive(serial.serial_for_url(device, **options))
     except (ValueError, NotImplementedError) as error:
+        pass_on_interruption(error)
         raise ServomexConfigurationError(
             f"{port} cannot be opened with these settings ({settings}): {error}", ErrorContext(port=port)
         ) from error
     except _OPEN_ERRORS as error:
+        pass_on_interruption(error)
         raise ServomexConnectionError(explain(device, error), ErrorContext(port=port)) from error
+
+
+def write_timeout_s(settings: SerialSettings) -> float:
+    """Return how long a port that takes bytes may need for a request; it cannot be set for each call."""
+    return PROMPT_WRITE_S + LONGEST_WRITE * settings.char_time_s
 
 
 def close_port(port: Any) -> None:
     """Close a port, and its connection for certain: pyserial leaves one open that the other side has reset."""
+    if has_hung_up(port):  # pyserial would wait 0.3 s for a connection that has ended
+        abandon_port(port)
+        return
     connection = getattr(port, "_socket", None)
     try:
         port.close()
     finally:
         if isinstance(connection, socket.socket):
             connection.close()
+
+
+def abandon_port(port: Any) -> None:
+    """Close the descriptors of a port, and do nothing else: it is a parent's in a forked child, or has hung up.
+
+    pyserial's own ``close`` would end the network connection of a parent, and wait for its thread.
+    """
+    connection = getattr(port, "_socket", None)
+    if isinstance(connection, socket.socket):
+        connection.close()
+        port._thread = None  # rfc2217:// has one
+    elif isinstance(port, serial.Serial):
+        port.close()
+    port.is_open = False
+
+
+def has_hung_up(port: Any) -> bool:
+    """Whether the server of a network connection has closed it; nothing is waited for or taken."""
+    connection = getattr(port, "_socket", None)
+    if not isinstance(connection, socket.socket):
+        return False
+    try:
+        return _is_ready(connection, to_write=False, timeout=0.0) and not connection.recv(1, socket.MSG_PEEK)
+    except IO_ERRORS as error:
+        pass_on_interruption(error)
+        return True
+
+
+def takes_bytes(port: Any, timeout: float) -> bool:
+    """Wait ``timeout`` seconds at most until a port can take bytes; ``True`` where that cannot be seen."""
+    found = getattr(port, "_socket", None)
+    if found is None and os.name == "posix":
+        found = getattr(port, "fd", None)
+    if isinstance(found, socket.socket | int):
+        return _is_ready(found, to_write=True, timeout=timeout)
+    return True
+
+
+def _is_ready(file: "socket.socket | int", *, to_write: bool, timeout: float) -> bool:
+    """Wait until a descriptor can be read from, or written to, or has failed."""
+    if not hasattr(select, "poll"):  # Windows, where a descriptor may have any number
+        lists = ([], [file]) if to_write else ([file], [])
+        return any(select.select(*lists, [], timeout))
+    poll = select.poll()
+    poll.register(file, select.POLLOUT if to_write else select.POLLIN)
+    return bool(poll.poll(timeout * 1000))
+
+
+def _check_open_files(port: str) -> None:
+    """Refuse to open a port where so many files are open that pyserial could wait for nothing on it.
+
+    Raises:
+        ServomexConnectionError: They are.
+    """
+    if os.name == "nt" or port.lower().startswith("sim://"):
+        return
+    found: list[int] = []
+    try:
+        while len(found) < FILES_OF_A_PORT:
+            found.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        pass_on_interruption(error)
+        raise ServomexConnectionError(
+            f"{port} cannot be opened: {error.strerror}. Close some files or connections of this program",
+            ErrorContext(port=port),
+        ) from error
+    finally:
+        for descriptor in found:
+            os.close(descriptor)
+    if max(found) >= MOST_FILES:
+        raise ServomexConnectionError(
+            f"{port} cannot be opened: this program has about {MOST_FILES:,} files or connections open, and "
+            "pyserial can wait for no more. Open the port before the others, or close some of them",
+            ErrorContext(port=port),
+        )
 
 
 def _kept_alive(port: Any) -> Any:
@@ -109,7 +207,7 @@ def _kept_alive(port: Any) -> Any:
     return port
 
 
-class Opening:
+class Opening(ProcessBound):
     """Opens a port in a thread of its own: a network address may take seconds to fail, and callers have deadlines.
 
     Args:
@@ -124,6 +222,7 @@ class Opening:
         self._abandoned = False
         self._port: Any = None
         self._error: ServomexError = ServomexConnectionError(f"{name} cannot be opened", ErrorContext(port=name))
+        let_go_after_fork(self)
         self._worker = Worker(f"servomex-open {name}", self._run)
         self._worker.start()
 
@@ -145,6 +244,11 @@ class Opening:
             self._abandoned = True
             if self._port is not None:
                 close_port(self._port)
+
+    def _let_go(self) -> None:
+        port, self._port = self._port, None
+        if port is not None:
+            abandon_port(port)
 
     def _run(self, _stopping: threading.Event) -> None:
         try:
@@ -222,13 +326,27 @@ def _in_use(port: str) -> str:
 
 def forbidden(port: str) -> str:
     """Say that this user may not open a port, and what to do about it."""
-    group = owning_group(port)
-    cure = (
-        "Ask the administrator for access to it"
-        if group is None
-        else f"It belongs to the group {group}: sudo usermod -aG {group} $USER, then log in again"
+    return f"{port} may not be opened by this user. {_way_in(port, owning_group(port))}"
+
+
+def _way_in(port: str, group: str | None) -> str:
+    """Say how a user gets the right to open a port."""
+    mode = _mode(port)
+    if group is None or mode is None:
+        return "Ask the administrator for access to it"
+    if group != "root" and mode & _GROUP_MAY == _GROUP_MAY:
+        return f"It belongs to the group {group}: sudo usermod -aG {group} $USER, then log in again"
+    return (
+        f"Its mode is {mode:04o} and its group {group}, so joining a group does not help: sudo chmod a+rw {port}, "
+        "which lasts until it is plugged in again, or a udev rule that sets its GROUP and MODE"
     )
-    return f"{port} may not be opened by this user. {cure}"
+
+
+def _mode(port: str) -> int | None:
+    try:
+        return stat.S_IMODE(Path(port).stat().st_mode)
+    except OSError:
+        return None
 
 
 def owning_group(port: str) -> str | None:

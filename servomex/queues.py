@@ -1,14 +1,15 @@
 """Bounded queues between a thread that produces and those who take what it has made."""
 
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from servomex.clock import time
 from servomex.enums import OverflowPolicy
 from servomex.errors import ErrorContext, ServomexConnectionError, ServomexError, ServomexTimeoutError
 from servomex.lock import Changes
 from servomex.models import Frame
+from servomex.process import ProcessBound, let_go_after_fork
 from servomex.validation import whole
 
 T = TypeVar("T")
@@ -25,7 +26,7 @@ class Closed(Exception):  # noqa: N818 (it is the end, and no error)
     """
 
 
-class BoundedQueue(Generic[T]):
+class BoundedQueue(ProcessBound, Generic[T]):
     """What is put in comes out in the same order, unless there is no room for it.
 
     Args:
@@ -39,6 +40,11 @@ class BoundedQueue(Generic[T]):
         self._policy = policy
         self._changes = Changes()
         self._closed = False
+        let_go_after_fork(self)
+
+    def _let_go(self) -> None:
+        self._changes, self._closed = Changes(), True
+        self._items.clear()
 
     def put(self, item: T, give_up: Callable[[], bool] = lambda: False) -> list[T]:
         """Add something, and give what was dropped for it: nothing, the oldest, or the item itself.
@@ -77,6 +83,7 @@ class BoundedQueue(Generic[T]):
 
     def take(self, most: int, timeout: float | None = None) -> list[T]:
         """Take the oldest, and what waits behind it up to ``most``; see :meth:`get`."""
+        self.check_process()
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             with self._changes.mutex:

@@ -19,6 +19,7 @@ from servomex.exits import at_exit
 from servomex.lock import Signal
 from servomex.manager import ServomexManager
 from servomex.models import DeviceInfo
+from servomex.process import ProcessBound
 from servomex.queues import Closed
 from servomex.recording import Recording, Source
 from servomex.sinks import Sink, check_targets, open_sink
@@ -36,7 +37,7 @@ CLOSE_S = 3600.0
 """How long it waits for the sinks to be closed after that: merging the parts of weeks takes minutes."""
 
 
-class Recorder:
+class Recorder(ProcessBound):
     """Records a source to sinks in the background: one thread reads, another one writes. A context manager.
 
     A slow disk therefore moves no reading; what happens when it stays slow is ``overflow``. A sink that cannot be
@@ -84,6 +85,7 @@ class Recorder:
         Raises:
             ServomexConfigurationError: It was started before.
         """
+        self.check_process()
         if self._started:
             raise ServomexConfigurationError("a recorder can be started once only: make a new one")
         self._started = True
@@ -105,6 +107,7 @@ class Recorder:
         Raises:
             ServomexConfigurationError: It was not started.
         """
+        self.check_process()
         if not self._started:
             raise ServomexConfigurationError("the recorder was not started: use 'with', or call start()")
         return self._pouring.join(None if timeout is None else seconds(timeout, "timeout", zero=True))
@@ -119,6 +122,8 @@ class Recorder:
             ServomexError: What ended the source, or writing did not end within 60 s.
             BaseException: What the source raised that is no ``ServomexError``.
         """
+        if not self.made_here:
+            return
         try:
             self.recording.close()
         finally:
@@ -240,6 +245,7 @@ def pipe(recording: Recording, *sinks: Sink | str | os.PathLike[str]) -> Acquisi
         ServomexSinkError: A sink failed, or cannot be opened.
         BaseException: What ended the recording.
     """
+    recording.check_process()
     pouring = Pouring(recording, open_sinks(sinks, metadata=metadata_of(recording.source)))
     try:
         pouring.start()

@@ -1,7 +1,6 @@
 """Recording: samples of a source at a rate, or of each broadcast, as batches or one by one."""
 
 import functools
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from typing import Protocol, Self
 import attrs
 
 from servomex.acquisition import Acquisition, Feed, Pace, broadcasts_of
+from servomex.clock import time
 from servomex.continuous import ContinuousReader
 from servomex.durations import LONGEST_S
 from servomex.enums import ChannelId, ErrorPolicy, OverflowPolicy, ProtocolKind

@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from enum import IntEnum
 from itertools import pairwise
+from typing import TypeVar
 
 import attrs
 
 from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
 from servomex.models import AnalyserStatus, CalGroupState, ChannelStatus, Reading, make_reading
 from servomex.units import channel_name
+
+T = TypeVar("T")
 
 REGISTER_NUMBER = 30001
 """The maker's number of input register address 0."""
@@ -75,6 +78,7 @@ ANALYSER_GROUPS = Span(1008, 2 * CAL_GROUPS)
 
 START_COILS = {group: Span(group - 1, 1) for group in range(1, CAL_GROUPS + 1)}
 """Coils 00001 to 00004: a change from 0 to 1 starts an autocalibration of the group."""
+ALL_START_COILS = Span(0, CAL_GROUPS)
 STOP_COIL = Span(8, 1)
 """Coil 00009: a change from 0 to 1 stops all autocalibrations, however they were started."""
 
@@ -165,6 +169,12 @@ def decode_analyser(flags: Sequence[bool], groups: Sequence[bool]) -> AnalyserSt
             for number in range(CAL_GROUPS)
         ),
     )
+
+
+def part_of(span: Span, read: tuple[T, ...], part: Span) -> tuple[T, ...]:
+    """Cut the values of a part out of those that were read of a span."""
+    first = part.address - span.address
+    return read[first : first + part.count]
 
 
 def encode_channel(value: float | None, name: bytes, unit: bytes) -> list[int]:

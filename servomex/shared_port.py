@@ -3,7 +3,6 @@
 import contextlib
 import queue
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -11,6 +10,7 @@ import attrs
 
 from servomex import registers
 from servomex.analyzer import Analyzer
+from servomex.clock import time
 from servomex.enums import ProtocolKind
 from servomex.errors import (
     ErrorContext,
@@ -143,9 +143,9 @@ class Member:
     def _ask(self, timeout: float | None) -> Frame:
         if self._missing and self._client is None:
             return self.analyzer.poll(timeout=LOOK_S)
-        if self._missing:
+        if self._missing and self._client:
             with contextlib.suppress(ServomexModbusError):  # a refusal is an answer
-                self.analyzer.analyser_status(timeout=self._probe_s)
+                self._client.read_analyser(time.monotonic() + self._probe_s)
             self._failures = 0
         return self.analyzer.poll(timeout=timeout)
 

@@ -8,6 +8,7 @@ from servomex.acquisition import check_rate_is_free
 from servomex.enums import OverflowPolicy, StreamMode
 from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexConnectionError
 from servomex.models import Sample
+from servomex.process import ProcessBound
 from servomex.queues import Closed
 from servomex.recording import Recording
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from servomex.analyzer import Analyzer
 
 
-class StreamingSession:
+class StreamingSession(ProcessBound):
     """Samples of an analyser as they come. A context manager and an iterator; :meth:`Analyzer.stream` makes one.
 
     A sample with an ``error`` and no reading tells of a reading that failed. What is dropped when nobody takes
@@ -42,6 +43,7 @@ class StreamingSession:
             ServomexTimeoutError: None came in time.
             ServomexConnectionError: The session was closed, or the analyser was.
         """
+        self.check_process()
         try:
             while not self._samples:
                 self._samples.extend(self._recording.get(timeout))
@@ -58,6 +60,7 @@ class StreamingSession:
         self._recording.close()
 
     def __iter__(self) -> Iterator[Sample]:
+        self.check_process()
         while True:
             while self._samples:
                 yield self._samples.popleft()

@@ -1,6 +1,5 @@
 """Subscription: frames and errors delivered to a callback, in order, by a thread of its own."""
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
@@ -10,7 +9,9 @@ import attrs
 from servomex.acquisition import Acquisition, Feed, Pace, broadcasts_of, check_rate_is_free
 from servomex.enums import OverflowPolicy
 from servomex.errors import ServomexError, ServomexTimeoutError
+from servomex.logs import package_log
 from servomex.models import Frame
+from servomex.process import ProcessBound
 from servomex.queues import LARGEST, Closed
 from servomex.validation import rate, whole
 from servomex.worker import Worker
@@ -18,7 +19,7 @@ from servomex.worker import Worker
 if TYPE_CHECKING:
     from servomex.analyzer import Analyzer
 
-_log = logging.getLogger("servomex")
+_log = package_log("servomex")
 
 Callback = Callable[[Frame | ServomexError], object]
 TICK_S = 0.1
@@ -26,12 +27,13 @@ USUAL_HZ = 1.0
 """How often a Modbus analyser is read for a callback, unless told otherwise."""
 
 
-class Subscription:
+class Subscription(ProcessBound):
     """Delivers what an acquisition takes to a callback. :meth:`Analyzer.subscribe` makes one.
 
     The callback runs in one thread that belongs to this subscription, so that a slow one delays nobody else; when
-    it stays slow, the oldest readings are dropped and counted. What it raises is logged, counted, and does not end
-    the subscription.
+    it stays slow, the oldest readings are dropped and counted. An exception that it raises is logged, counted, and
+    does not end the subscription. What is not an ``Exception``, such as the ``SystemExit`` of ``sys.exit``,
+    ends it, and is logged and kept in :attr:`error`.
 
     Args:
         acquisition: Where readings come from.
@@ -55,12 +57,12 @@ class Subscription:
         self.last_failure: Exception | None = None
         self._acquisition = acquisition
         self._callback = callback
-        self._worker = Worker(f"servomex-subscription {name}", self._deliver)
+        self._worker = Worker(f"servomex-subscription {name}", self._run)
 
     @property
     def error(self) -> BaseException | None:
         """What ended it, such as that the analyser was closed; ``None`` while it goes on, or was closed itself."""
-        return self._acquisition.error
+        return self._acquisition.error or self._worker.error
 
     @property
     def dropped(self) -> int:
@@ -93,6 +95,13 @@ class Subscription:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
+
+    def _run(self, stopping: threading.Event) -> None:
+        try:
+            self._deliver(stopping)
+        except BaseException:
+            self._acquisition.close()  # nobody takes anything any more
+            raise
 
     def _deliver(self, stopping: threading.Event) -> None:
         while not stopping.is_set():

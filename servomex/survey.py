@@ -1,27 +1,30 @@
 """Survey: who is on a line at one baud rate, found by listening and by reads only."""
 
-import time
 from collections.abc import Callable, Sequence
 
 import attrs
 
 from servomex import registers
 from servomex.analyzer import Analyzer
+from servomex.clock import time
 from servomex.continuous import ContinuousReader
 from servomex.detect import PROBE, Ear
 from servomex.enums import ProtocolKind
 from servomex.errors import (
     ErrorContext,
     ServomexError,
+    ServomexForeignDeviceError,
     ServomexFrameError,
+    ServomexGatewayError,
+    ServomexModbusError,
     ServomexProtocolError,
     ServomexTimeoutError,
 )
 from servomex.exchange import Exchange
+from servomex.linesigns import line_sign
 from servomex.link import SerialLink
 from servomex.models import DeviceInfo
 from servomex.opening import OPENING_S, open_device
-from servomex.units import Unit
 
 WAIT_S = 0.25
 """How long the answer of an address may take to begin."""
@@ -58,11 +61,15 @@ class Place:
 
 @attrs.frozen
 class Found:
-    """What was found at an address (``None`` for a broadcast): an analyser, or what answers there instead."""
+    """What was found at an address (``None`` for a broadcast): an analyser, or what answers there instead.
+
+    The error may be ``advised``: its last sentence is the cure.
+    """
 
     address: int | None
     info: DeviceInfo | None = None
     error: ServomexError | None = None
+    advised: bool = False
 
 
 class _RestlessError(ServomexTimeoutError):
@@ -163,8 +170,13 @@ class Survey:
         except ServomexTimeoutError as error:
             self._silent[place] = None
             self._restless = self._restless + 1 if isinstance(error, _RestlessError) else 0
-        except ServomexProtocolError as error:
+        except ServomexGatewayError as error:
+            self.ear.gateway = error.message
+            self._restless = 0
+        except ServomexFrameError as error:
             self.findings.append(self._misfit(place, error))
+        except ServomexModbusError:
+            self.findings.append(self._identified(place))  # its registers show which instrument refuses that
         else:
             self.findings.append(self._identified(place))
 
@@ -195,7 +207,7 @@ class Survey:
         self._link.proven.add(place.address)
         try:
             exchange = Exchange(self._link, place.address, place.framing, retries=0)
-            exchange.ask(PROBE, time.monotonic() + self._answer_s(place, wait_s))
+            exchange.probe(PROBE, time.monotonic() + self._answer_s(place, wait_s))
             self._silence(QUIET_S)
         finally:
             self._link.proven.discard(place.address)
@@ -220,30 +232,29 @@ class Survey:
             return self._misfit(place, error)
 
     def _identity(self, place: Place) -> DeviceInfo:
-        """Read the channels at a place, and make sure that they are those of an analyser."""
+        """Read the channels at a place; those of another instrument are refused."""
         with open_device(self._link, protocol=place.framing, address=place.address, identify=False) as analyzer:
-            info = analyzer.identify(timeout=max(OPENING_S, analyzer.timeout_s))
-            raw = analyzer.snapshot().raw
-        if all(item.unit is Unit.UNKNOWN for item in info.channels):
-            raise ServomexProtocolError(
-                "none of the channels in its registers has a known unit",
-                attrs.evolve(self._context(place), response=raw),
-            )
-        return info
+            return analyzer.identify(timeout=max(OPENING_S, analyzer.timeout_s))
 
     def _misfit(self, place: Place, error: ServomexProtocolError | ServomexTimeoutError) -> Found:
         """Say that who answers at a place is no analyser, or is not alone there."""
         who = f"a Modbus device answers at address {place.address}"
-        if isinstance(error, ServomexFrameError):
+        sign = line_sign(bytes(self._heard))
+        if isinstance(error, ServomexForeignDeviceError):
+            text = f"{who}, but {error.message.replace('this is not', 'it is not', 1)}"
+        elif isinstance(error, ServomexFrameError) and sign:
+            text = f"only damaged replies come from address {place.address}: {sign}"
+        elif isinstance(error, ServomexFrameError):
             text = (
                 f"only damaged or doubled replies come from address {place.address}: two devices there have the "
                 "same address, most likely; else check the wiring"
             )
-        elif isinstance(error, ServomexTimeoutError):
+        elif isinstance(error, ServomexTimeoutError | ServomexGatewayError):
             text = f"{who}, but cannot be identified: {error.message}"
         else:
             text = f"{who}, but not like a SERVOPRO 4000: {error.message.replace('the analyser', 'it', 1)}"
-        return Found(place.address, error=type(error)(text, error.context))
+        advised = bool(sign) or isinstance(error, ServomexForeignDeviceError | ServomexGatewayError)
+        return Found(place.address, error=type(error)(text, error.context), advised=advised)
 
     def _context(self, place: Place) -> ErrorContext:
         return ErrorContext(self._link.port, place.framing, place.address)

@@ -12,13 +12,13 @@ small alphabets; whatever is outside them is refused as well.
 import math
 import re
 import struct
-import time
 import zlib
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
+from servomex.clock import time
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import ErrorContext, ServomexChecksumError, ServomexParseError, ServomexValidationError
 from servomex.models import AnalyserStatus, CalGroupState, ChannelStatus, Frame, Reading, has_value

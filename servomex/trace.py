@@ -18,22 +18,24 @@ session may be cut short: the program was killed.
 """
 
 import contextlib
-import logging
+import io
 import os
 import re
 import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Literal, get_args
+from typing import Literal, get_args
 
 import attrs
 
+from servomex.clock import time
 from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexError
+from servomex.logs import package_log
+from servomex.process import ProcessBound, let_go_after_fork
 from servomex.settings import SerialSettings
 
-_log = logging.getLogger("servomex.trace")
+_log = package_log("servomex.trace")
 
 MAGIC = "# servomex trace "
 """What every trace begins with."""
@@ -108,7 +110,7 @@ class TraceLine:
     text: str = ""
 
 
-class TraceWriter:
+class TraceWriter(ProcessBound):
     """Appends a session to a trace. Any thread may call any method.
 
     Every line is in the file when the call returns. A file that cannot be written any more, as on a full disk, is
@@ -128,7 +130,7 @@ class TraceWriter:
         self._path = os.fspath(path)
         self._mutex = threading.Lock()
         self._opened = False
-        self._file: BinaryIO | None = None
+        self._file: io.BufferedWriter | None = None
         try:
             _check_own(self._path)
             before = f" {_CUT}\n" if _is_cut(self._path) else ""
@@ -137,6 +139,7 @@ class TraceWriter:
             raise ServomexError(
                 f"cannot write the trace {self._path}: {error.strerror or error}", ErrorContext(port=port)
             ) from error
+        let_go_after_fork(self)
         self._put(before + Session(port, settings, gap_s, _version(), datetime.now(UTC)).header())
 
     def sent(self, data: bytes) -> None:
@@ -162,6 +165,11 @@ class TraceWriter:
             self._note("! closed")
         with self._mutex:
             self._end()
+
+    def _let_go(self) -> None:
+        file, self._file, self._mutex, self._opened = self._file, None, threading.Lock(), False
+        if file is not None:
+            file.raw.close()  # without a flush of what another thread was writing
 
     def _note(self, what: str) -> None:
         with self._mutex:  # the times of a file are in order

@@ -52,14 +52,14 @@ def find(link: SerialLink, address: int, ear: Ear, listen_s: float, say: Say) ->
         with link.tap(ear.hear):
             found = detect(link, address, listen=listen_s)
     except ServomexTimeoutError as error:
-        if ear.broadcast:
+        if ear.broadcast or ear.sign:
             raise
         raise _elsewhere(link, address, ear, say) or _nowhere(link, error) from error
     if found.frame is None:
         say(f"looking at what answers at address {address}")
         for item in _survey(link, [Place(address, found.protocol)]):
             if isinstance(item.error, ServomexProtocolError):
-                raise _with_cure(item.error)
+                raise _with_cure(item)
     return found
 
 
@@ -86,7 +86,7 @@ def _at_other_addresses(link: SerialLink, address: int, ear: Ear, say: Say) -> S
         return _misplaced(link, f"who is at address {address} answers only now and then. {longer}")
     there = [item.address for item in found if item.info]
     if not there:
-        return next((_with_cure(item.error) for item in (*here, *found) if item.error), None)
+        return next((_with_cure(item) for item in (*here, *found) if item.error), None)
     if len(there) == 1:
         cure = f"Use --address {there[0]}, or set address {address} on its panel"
         return _misplaced(link, f"an analyser answers at address {there[0]}, not {address}. {cure}")
@@ -140,8 +140,12 @@ def _has_rates(link: SerialLink) -> bool:
     return not link.port.lower().startswith("socket://")
 
 
-def _with_cure(error: ServomexError) -> ServomexError:
+def _with_cure(found: Found) -> ServomexError:
     """Say what to do about a device that is no analyser, or is not alone at its address."""
+    error = found.error
+    assert error is not None  # noqa: S101 (only such a finding comes here)
+    if found.advised:
+        return error
     cure = "Look which instrument this cable leads to"
     if isinstance(error, ServomexFrameError):
         cure = "Switch one of them off, and give each an address of its own on its panel"

@@ -1,28 +1,33 @@
 """One policy for every thread of this package: named, owned, stoppable, joined, and never silent when it dies."""
 
-import logging
 import threading
 from collections.abc import Callable
 
-from servomex.errors import ServomexError
+from servomex.errors import ServomexConfigurationError, ServomexError
 from servomex.lock import Signal
+from servomex.logs import package_log
+from servomex.process import ProcessBound
 
-_log = logging.getLogger("servomex")
+_log = package_log("servomex")
 
 JOIN_S = 5.0
 """How long :meth:`Worker.stop` waits for the thread; every loop looks at its stop event far more often."""
 
 
-class Worker:
+class Worker(ProcessBound):
     """A thread that runs one function until it is told to stop.
 
     The function takes an event, looks at it often and returns soon after it is set. An exception that leaves
-    it ends the thread, is logged, kept in :attr:`error`, and reported to ``on_death``.
+    it ends the thread, is kept in :attr:`error`, reported to ``on_death``, and logged. In a forked child, which
+    has no copy of the thread, it counts as ended.
 
     Args:
         name: Name of the thread: what it does, and the port it does it on.
         run: The function.
         on_death: Called in the thread with the exception that ended it.
+
+    Raises:
+        ServomexConfigurationError: This interpreter has no such threads.
     """
 
     def __init__(
@@ -32,20 +37,36 @@ class Worker:
         on_death: Callable[[BaseException], None] | None = None,
     ) -> None:
         self.error: BaseException | None = None
+        self.name = name
         self._stopping = threading.Event()
         self._ended = Signal()  # after Ctrl-C, Thread.join() takes a thread that still runs for one that ended
         self._run = run
         self._on_death = on_death
-        self._thread = threading.Thread(target=self._guard, name=name, daemon=True)
+        try:
+            self._thread = threading.Thread(target=self._guard, name=name, daemon=True)
+        except RuntimeError as error:
+            raise ServomexConfigurationError(
+                f"this interpreter may not have the thread {name!r} ({error}): use the main interpreter"
+            ) from error
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the thread.
+
+        Raises:
+            ServomexError: The system has no thread left, or this interpreter may not have any.
+        """
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise ServomexError(
+                f"the thread {self.name!r} cannot be started ({error}): this program has as many threads as the "
+                "system allows, or runs in a subinterpreter that may have none"
+            ) from error
 
     @property
     def alive(self) -> bool:
         """Whether the thread runs."""
-        return self._thread.ident is not None and not self._ended.is_set()
+        return self.made_here and self._thread.ident is not None and not self._ended.is_set()
 
     @property
     def is_current(self) -> bool:
@@ -54,6 +75,8 @@ class Worker:
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait ``timeout`` seconds at most for it to end by itself; tell whether it has."""
+        if not self.made_here:
+            return True
         if not self._ended.wait(timeout):
             return False
         self._thread.join()
@@ -65,6 +88,8 @@ class Worker:
         Raises:
             ServomexError: The thread is still alive after ``timeout`` seconds.
         """
+        if not self.made_here:
+            return
         self._stopping.set()
         if self._thread.ident is None or self.is_current:
             return
@@ -76,9 +101,13 @@ class Worker:
             self._run(self._stopping)
         except BaseException as error:  # noqa: BLE001 (whatever it is, its owner must hear of it)
             self.error = error
-            known = isinstance(error, ServomexError)  # its words say enough
-            _log.error("the thread %r died%s", self._thread.name, f": {error}" * known, exc_info=not known)
-            if self._on_death is not None:
-                self._on_death(error)
+            try:
+                if self._on_death is not None:
+                    self._on_death(error)  # before the log, whose handlers are the program's
+            finally:
+                known = isinstance(error, ServomexError)  # its words say enough
+                _log.error(
+                    "the thread %r died%s", self.name, f": {error}" * known, exc_info=error if not known else None
+                )
         finally:
             self._ended.set()

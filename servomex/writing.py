@@ -1,20 +1,20 @@
 """Writing: batches of samples into several sinks, of which one that fails does not take the others with it."""
 
 import contextlib
-import logging
-import time
 from collections.abc import Callable, Iterable, Sequence
 
+from servomex.clock import time
 from servomex.errors import (
     ServomexSinkError,
     ServomexSinkSchemaError,
     ServomexSinkSyncError,
     ServomexSinkWriteError,
 )
+from servomex.logs import package_log
 from servomex.models import Sample
 from servomex.sinks import Sink
 
-_log = logging.getLogger("servomex")
+_log = package_log("servomex")
 
 PATIENCE_S = 30.0
 """How long a sink that cannot be written is tried again before it is left out."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from servomex import calibration, exchange
+from servomex import calibration, calibration_stop, exchange
 from servomex import link as link_module
 from servomex.modbus import ModbusClient
 from servomex.simulator import VirtualAnalyzer
@@ -19,9 +19,11 @@ def shorten_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "USUAL_WAIT_S", (0.03, 0.1))
     monkeypatch.setattr(exchange, "FIRST_GUESS_S", 0.01)
     monkeypatch.setattr(ModbusClient, "patience_s", PATIENCE_S)
-    monkeypatch.setattr(calibration, "WATCH_S", 0.6)
-    monkeypatch.setattr(calibration, "LOOK_S", 0.02)
+    monkeypatch.setattr(calibration_stop, "WATCH_S", 0.6)
+    monkeypatch.setattr(calibration_stop, "LOOK_S", 0.02)
     monkeypatch.setattr(calibration, "FOLLOW_S", 0.05)
+    monkeypatch.setattr(calibration, "SETTLE_S", 0.0)
+    monkeypatch.setattr(calibration_stop, "LATE_START_S", 0.2)
     monkeypatch.setattr(link_module, "BACK_OFF_S", (0.05, 0.2))
 
 

@@ -17,12 +17,14 @@ from servomex import (
     ServomexConnectionError,
     ServomexTimeoutError,
     ServomexValidationError,
-    calibration,
+    calibration_stop,
     open_device,
 )
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.testing import ScriptedPort
 from tests.calibrating import PATIENCE_S, WRITE_0, WRITE_1, coils, far_end, left_at_one, losing, shorten_waits
+from tests.hook_port import HookPort, answering
+from tests.modbus_bytes import rtu
 from tests.test_wire_bytes import opened
 
 pytestmark = pytest.mark.virtual_time
@@ -145,16 +147,29 @@ class TestEarlyEnd:
         assert caught.value.running is False
         assert coils(analyser) == START_AND_STOP
 
-    def test_a_start_that_did_not_reach_the_analyser_stops_nothing(self) -> None:
-        """A stop would end what somebody has started at the panel."""
+    def test_a_start_that_may_not_have_reached_the_analyser_is_stopped_since_it_could_begin(self) -> None:
+        """A coil at 0 does not show that the 1 was lost: the analyser or another master may have cleared it."""
         analyser = VirtualAnalyzer()
         port = far_end(analyser, losing("request lost", WRITE_1))
         with (
             open_device(port, protocol="modbus_rtu", gap=0.002) as analyzer,
-            pytest.raises(ServomexCalibrationError, match="did not reach the analyser"),
+            pytest.raises(ServomexCalibrationError, match=r"its coil reads 0.*: it was stopped") as caught,
         ):
             analyzer.calibrate(1, confirm=True, timeout=10)
-        assert coils(analyser) == [(1, False)]
+        assert caught.value.running is False
+        assert coils(analyser) == [(1, False), (9, True), (9, False)]
+
+    def test_a_start_that_was_refused_stops_nothing(self) -> None:
+        """A stop would end what was started at the panel."""
+        analyser = VirtualAnalyzer()
+        answer = answering(analyser)
+        port = HookPort(lambda port, data: port.at(0.001, rtu("01 85 03") if data[1] == 5 else answer(data)))
+        with (
+            open_device(port, protocol="modbus_rtu", gap=0.002) as analyzer,
+            pytest.raises(ServomexCalibrationError, match="exception 03"),
+        ):
+            analyzer.calibrate(1, confirm=True, timeout=10)
+        assert all(data[1:4] != b"\x05\0\x08" for data in port.written)
 
     def test_whoever_interrupts_again_waits_for_the_stop(self) -> None:
         """People press Ctrl-C twice. Here each of the next requests is interrupted."""
@@ -239,7 +254,7 @@ class TestEarlyEnd:
 
         def meddle(data: bytes) -> str:
             if data[1:6] == WRITE_1:
-                lost_until[0] = time.monotonic() + calibration.WATCH_S + PATIENCE_S + 0.1
+                lost_until[0] = time.monotonic() + calibration_stop.WATCH_S + PATIENCE_S + 0.1
             return "reply lost" if time.monotonic() < lost_until[0] else ""
 
         with open_device(far_end(analyser, meddle), protocol="modbus_rtu", gap=0.002) as analyzer:

@@ -23,7 +23,8 @@ from servomex import (
 )
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.testing import ScriptedPort
-from tests.calibrating import coils, shorten_waits
+from tests.calibrating import WRITE_0, coils, far_end, losing, shorten_waits
+from tests.hook_port import HookPort, answering
 from tests.modbus_bytes import Framing, ascii_, rtu
 from tests.test_wire_bytes import Fence, opened
 
@@ -106,6 +107,7 @@ class TestBytes:
     """From the manual: coils 00001 to 00004 start, 00009 stops; discrete inputs 11009 to 11016 tell the state."""
 
     PROBE = ("01 02 03E8 0002", "01 02 01 00")
+    E2 = ("01 04 003F 0007", "01 04 0E 00000000 202020202020 206D4100")
     IDLE = ("01 02 03E8 0010", "01 02 02 00 00")
 
     def dialogue(self, coil: int, *middle: tuple[str, str]) -> list[tuple[str, str]]:
@@ -117,7 +119,9 @@ class TestBytes:
     def test_a_start_byte_by_byte(self, mode: str, frame: Framing, group: int) -> None:
         state = 1 << (2 * group - 2)
         shown = ("01 02 03E8 0010", f"01 02 02 00 {state:02X}")
-        script = [self.PROBE, self.IDLE, *self.dialogue(group - 1, self.IDLE, shown)]
+        # A state that is new or has changed is read twice before it is believed.
+        script = [self.PROBE, self.E2, self.E2, self.IDLE, self.IDLE]
+        script += self.dialogue(group - 1, self.IDLE, shown, shown)
         port = Fence([(frame(request), frame(reply)) for request, reply in script])
         with opened(port, mode) as analyzer:
             progress = analyzer.start_calibration(group, confirm=True)
@@ -127,7 +131,9 @@ class TestBytes:
     @pytest.mark.parametrize(("mode", "frame"), FRAMINGS)
     def test_a_stop_byte_by_byte(self, mode: str, frame: Framing) -> None:
         running = ("01 02 03E8 0010", "01 02 02 00 C0")
-        script = [self.PROBE, *self.dialogue(8, running, self.IDLE)]
+        start_coils = ("01 01 0000 0004", "01 01 01 00")
+        looks = (running, running, *[self.IDLE] * 3)  # each change is read twice
+        script = [self.PROBE, self.E2, self.E2, *self.dialogue(8, *looks, start_coils)]
         port = Fence([(frame(request), frame(reply)) for request, reply in script])
         with opened(port, mode) as analyzer:
             analyzer.stop_calibration(confirm=True)
@@ -241,10 +247,33 @@ class TestStart:
 class TestStop:
     def test_it_stops_every_group(self, analyser: VirtualAnalyzer, analyzer: Analyzer) -> None:
         analyser.write_coils(0, [True, False, True])
+        analyser.write_coils(0, [False, False, False])
         analyser.coil_log.clear()
-        analyzer.stop_calibration(confirm=True)
+        assert analyzer.stop_calibration(confirm=True) == ()
         assert [analyser.cal_gas(group) for group in (1, 2, 3, 4)] == [0, 0, 0, 0]
         assert coils(analyser) == [(9, True), (9, False)]
+
+    def test_start_coils_that_were_left_at_one_are_set_back(
+        self, analyser: VirtualAnalyzer, analyzer: Analyzer
+    ) -> None:
+        """As a program that was killed in the middle of its start leaves them."""
+        analyser.write_coils(0, [True, False, True])
+        analyser.coil_log.clear()
+        assert analyzer.stop_calibration(confirm=True) == (1, 3)
+        assert coils(analyser) == [(9, True), (9, False), (1, False), (3, False)]
+        assert analyzer.start_calibration(3, confirm=True).active
+
+    def test_a_start_coil_that_stays_at_one_is_an_error_though_the_groups_are_on_sample(self) -> None:
+        analyser = VirtualAnalyzer()
+        analyser.write_coils(0, [True])
+        port = far_end(analyser, losing("request lost", WRITE_0, times=1000))
+        with (
+            open_device(port, protocol="modbus_rtu", gap=0.002) as analyzer,
+            pytest.raises(ServomexCalibrationError, match=r"on sample, but.*left at 1") as caught,
+        ):
+            analyzer.stop_calibration(confirm=True, timeout=1.5)
+        assert caught.value.running is False
+        assert analyser.cal_gas(1) == 0
 
     def test_one_that_is_ignored_is_an_error(
         self, analyser: VirtualAnalyzer, analyzer: Analyzer, monkeypatch: pytest.MonkeyPatch
@@ -293,6 +322,32 @@ class TestStatus:
                     analyzer.poll(wait_fresh=True)
                 seen.append((analyzer.calibration_status().phase, analyzer.calibration_status(2).phase))
         assert seen == [("idle", "cal_gas_1"), ("idle", "cal_gas_2"), ("idle", "idle")]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_status_shows_a_start_coil_that_was_left_at_one(mode: str) -> None:
+    analyser = VirtualAnalyzer(mode=mode)
+    analyser.refuses_calibration = True
+    analyser.write_coils(1, [True])
+    analyser.coil_log.clear()
+    line = VirtualLine(analyser)
+    with open_device(line.url, protocol=mode, gap=0.002) as analyzer:
+        assert [analyzer.calibration_status(group).start_coil for group in (1, 2)] == [False, True]
+    assert coils(analyser) == [], "looking writes nothing"
+
+
+def test_the_status_does_without_the_coils_of_a_device_that_does_not_show_them() -> None:
+    answer = answering(VirtualAnalyzer())
+    port = HookPort(lambda port, data: port.at(0.001, rtu("01 81 01") if data[1] == 1 else answer(data)))
+    with open_device(port, protocol="modbus_rtu", gap=0.002) as analyzer:
+        progress = analyzer.calibration_status(1)
+    assert (progress.phase, progress.start_coil) == (CalPhase.IDLE, None)
+
+
+def test_in_continuous_mode_the_status_knows_no_coils() -> None:
+    line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.05))
+    with open_device(line.url, protocol="continuous") as analyzer:
+        assert analyzer.calibration_status(1).start_coil is None
 
 
 def test_its_error_can_be_pickled() -> None:

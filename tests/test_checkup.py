@@ -22,12 +22,14 @@ from servomex.finding import Finding, Verdict, problem
 from servomex.link import SerialLink
 from servomex.modbus import ModbusClient
 from servomex.models import ChannelStatus, Frame
+from servomex.opening import open_device
 from servomex.settings import SerialSettings
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualLine, constant
 from servomex.testing import ScriptedPort
 from tests.conftest import needs_pty
 from tests.examining import LISTEN_S, SHORT, SILENT, check_problem, examine_quickly, page
 from tests.frames import WIRE
+from tests.hook_port import HookPort, answering
 from tests.modbus_bytes import rtu
 
 pytestmark = pytest.mark.virtual_time
@@ -185,7 +187,7 @@ def with_late_replies(number: int) -> Callable[..., None]:
 
 
 def test_a_gap_with_which_nothing_is_answered_is_the_problem() -> None:
-    found = page(Moody(SILENT, *range(2, 5)))
+    found = page(Moody(SILENT, *range(3, 6)))  # the first reading takes two: its state is new
     cure = "Try a longer gap, such as --gap 0.1; servomex diag gap finds what it needs"
     check_problem(found, "gap", "of 3 small reads with a gap of 0.005 s not one was answered", cure)
     assert found.verdicts("echo", "analyser") == {"skipped"}
@@ -309,7 +311,7 @@ def test_a_broadcast_that_stays_alone_is_a_warning() -> None:
         found = list(checkup._continuous(order, link, VirtualAnalyzer().frame()))
     cure = "If the frame frequency on its panel is longer, use a longer --listen; else check the cable"
     assert found[0] == Finding("broadcast", Verdict.WARNING, "no second one came in 0.05 s", cure)
-    assert [item.check for item in found] == ["broadcast", "clock", "analyser", *["channel"] * 5]
+    assert [item.check for item in found] == ["broadcast", "clock", "analyser", "coils", *["channel"] * 5]
 
 
 @pytest.mark.parametrize(
@@ -381,3 +383,28 @@ def test_each_step_is_told(faults: Faults, more: list[str]) -> None:
         "looking for an analyser at address 1, for 0 s at most",
         *more,
     ]
+
+
+@pytest.mark.parametrize("mode", ["modbus_rtu", "modbus_ascii"])
+def test_coils_that_were_left_at_one_are_a_warning_with_the_cure(mode: str) -> None:
+    analyser = VirtualAnalyzer(mode=mode)
+    analyser.refuses_calibration = True
+    analyser.write_coils(0, [False, True])
+    analyser.write_coils(8, [True])
+    found = page(VirtualLine(analyser))
+    verdict, seen, cure = found["coils"]
+    assert verdict == "WARNING"
+    assert seen == (
+        "the start coil of group 2 is at 1: the analyser ignores the next start until it is 0; the stop coil is "
+        "at 1: the analyser ignores the next stop until it is 0"
+    )
+    assert "'servomex calibrate stop' sets them back to 0" in cure
+
+
+def test_a_device_that_does_not_show_its_coils_is_examined_all_the_same() -> None:
+    answer = answering(VirtualAnalyzer())
+    port = HookPort(lambda port, data: port.at(0.001, rtu("01 81 01") if data[1] == 1 else answer(data)))
+    with open_device(port, protocol="modbus_rtu", gap=0.002) as analyzer:
+        found = checkup.coils(analyzer)
+    assert found.verdict is Verdict.SKIPPED
+    assert "exception 01" in found.seen

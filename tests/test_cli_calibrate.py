@@ -8,11 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from servomex import ServomexError, calibration
 from servomex.cli import calibrate as module
 from servomex.cli.calibrate import calibrate
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
-from tests.calibrating import coils, shorten_waits
+from tests.calibrating import coils, left_at_one, shorten_waits
 from tests.test_cli_read import FAST, finish, invoke, start
 
 pytestmark = pytest.mark.virtual_time
@@ -32,6 +31,7 @@ class TestStatus:
         analyser = VirtualAnalyzer(mode=mode, period=0.1)
         line = VirtualLine(analyser)
         analyser.write_coils(2, [True])
+        analyser.write_coils(2, [False])
         result = invoke("status", line.url, "--protocol", mode, command=calibrate)
         assert (result.exit_code, result.stderr) == (0, "")
         assert result.stdout.splitlines() == [
@@ -41,9 +41,32 @@ class TestStatus:
             "group 4: sample",
         ]
 
-    def test_one_group_as_json(self, line: VirtualLine) -> None:
-        result = invoke("status", line.url, "2", *FAST, "--format", "json", command=calibrate)
-        assert json.loads(result.stdout) == {"2": "idle"}
+    @pytest.mark.parametrize(("mode", "coil"), [("modbus_rtu", False), ("continuous", None)])
+    def test_one_group_as_json(self, mode: str, coil: bool | None) -> None:
+        line = VirtualLine(VirtualAnalyzer(mode=mode, period=0.1))
+        options = ("--protocol", mode, "--format", "json")
+        result = invoke("status", line.url, "2", *options, command=calibrate)
+        assert json.loads(result.stdout) == {"2": {"phase": "idle", "start_coil": coil}}
+
+    @pytest.mark.parametrize("mode", ["modbus_rtu", "modbus_ascii"])
+    def test_start_coils_that_were_left_at_one_are_shown_with_the_cure(self, mode: str) -> None:
+        """As a program leaves them that was killed in the middle of its start."""
+        analyser = VirtualAnalyzer(mode=mode)
+        line = VirtualLine(analyser)
+        analyser.refuses_calibration = True
+        analyser.write_coils(0, [False, True, False, True])
+        analyser.coil_log.clear()
+        result = invoke("status", line.url, "--protocol", mode, command=calibrate)
+        assert result.stdout.splitlines()[:2] == ["group 1: sample", "group 2: sample; its start coil is at 1"]
+        assert result.stderr == (
+            "the start coils of groups 2 and 4 are at 1: the analyser ignores the next start until they are 0. "
+            "'servomex calibrate stop' sets them back to 0\n"
+        )
+        assert (result.exit_code, coils(analyser)) == (0, [])
+        result = invoke("stop", line.url, "--yes", "--protocol", mode, command=calibrate)
+        assert result.stderr == "the start coils of groups 2 and 4 had been left at 1: set back to 0\n"
+        assert left_at_one(analyser) == []
+        assert invoke("status", line.url, "--protocol", mode, command=calibrate).stderr == ""
 
 
 class TestGates:
@@ -82,7 +105,11 @@ class TestStart:
 
     def test_quiet_and_as_json(self, line: VirtualLine) -> None:
         result = invoke(*START, line.url, "1", "--yes", "-q", "--format", "json", command=calibrate)
-        assert (result.exit_code, result.stdout, result.stderr) == (0, '{"1": "cal_gas_1"}\n', "")
+        assert (result.exit_code, result.stdout, result.stderr) == (
+            0,
+            '{"1": {"phase": "cal_gas_1", "start_coil": null}}\n',
+            "",
+        )
 
     def test_a_refused_start_is_one_line(self, line: VirtualLine, analyser: VirtualAnalyzer) -> None:
         analyser.refuses_calibration = True
@@ -98,12 +125,13 @@ class TestStart:
         assert result.exit_code == 0
         shown = [text.split(",")[0] for text in result.stderr.splitlines()]
         assert shown == [f"group 1: {what}" for what in ("calibration gas 1", "calibration gas 2", "sample")]
-        head, first, second, values, states = result.stdout.splitlines()
+        head, first, second, settled, values, states = result.stdout.splitlines()
         assert head.startswith("autocalibration of group 1: ")
         assert [text.partition(" UTC ")[2].split(",")[0] for text in (first, second)] == [
             "calibration gas 1",
             "calibration gas 2",
         ]
+        assert settled.endswith(" UTC sample, seen for 0 s")
         assert values == "I1 Oxygen: 20.376 % before, 20.376 % after"
         assert states == "I1 states seen: calibrating; ok"
 
@@ -116,6 +144,20 @@ class TestStart:
         assert (report["group"], report["channels"], report["failed_looks"]) == (1, ["I1"], 0)
         assert [row["value"] for row in report["before"] + report["after"]] == [20.376] * 2
         assert report["states"]["I1"] == [["calibrating"], []]
+
+    def test_it_has_ended_when_its_group_was_on_sample_for_long_enough(
+        self, line: VirtualLine, analyser: VirtualAnalyzer
+    ) -> None:
+        args = ("--yes", "--wait", "-q", "--settle", "0.3", "--format", "json")
+        report = json.loads(invoke(*START, line.url, "1", *args, command=calibrate).stdout)
+        assert 0.3 <= report["settled_s"] < 5
+        assert report["notes"] == []
+
+    def test_a_time_on_sample_longer_than_all_is_wrong_usage(self, line: VirtualLine) -> None:
+        args = ("--yes", "--wait", "--settle", "60", "--within", "60")
+        result = invoke(*START, line.url, "1", *args, command=calibrate)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "--settle must be shorter than --within" in result.stderr
 
     def test_one_that_takes_too_long_is_stopped(self, line: VirtualLine, analyser: VirtualAnalyzer) -> None:
         analyser.cal_phase_s = float("inf")
@@ -139,6 +181,7 @@ class TestStart:
 class TestStop:
     def test_it_stops_all(self, line: VirtualLine, analyser: VirtualAnalyzer) -> None:
         analyser.write_coils(0, [True, True])
+        analyser.write_coils(0, [False, False])
         result = invoke("stop", line.url, "--yes", *FAST, command=calibrate)
         assert (result.exit_code, result.stdout, result.stderr) == (0, "all groups are on sample\n", "")
         assert [analyser.cal_gas(group) for group in (1, 2)] == [0, 0]
@@ -194,15 +237,17 @@ class TestInterrupt:
         assert coils(analyser) == [(1, True), (1, False), (9, True), (9, False)]
 
 
-def test_a_stop_that_fails_after_an_interrupt_is_told(line: VirtualLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_args: object) -> None:
-        raise KeyboardInterrupt
+def test_a_stop_that_fails_after_an_interrupt_is_reported(
+    line: VirtualLine, analyser: VirtualAnalyzer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_group: int) -> int:
+        if analyser.coil_log:
+            line.unplug()
+            raise KeyboardInterrupt
+        return 0
 
-    def failing(*_args: object, **_options: object) -> None:
-        raise ServomexError("the line is dead")
-
-    monkeypatch.setattr(calibration, "_watch", interrupted)
-    monkeypatch.setattr(calibration, "stop", failing)
+    monkeypatch.setattr(analyser, "cal_gas", interrupted)
     result = invoke(*START, line.url, "1", "--yes", command=calibrate)
     assert result.exit_code == 130
-    assert "it could not be stopped (the line is dead)" in result.stderr
+    assert "it could not be stopped (" in result.stderr
+    assert "stop it on the analyser's panel" in result.stderr

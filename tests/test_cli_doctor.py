@@ -62,6 +62,7 @@ def test_a_healthy_modbus_analyser(tmp_path: Path) -> None:
     assert found["broadcast"] == ("skipped", "there are none in the Modbus modes", "")
     assert found["clock"] == ("skipped", "Modbus does not tell it", "")
     assert found["analyser"] == ("ok", "no fault, no maintenance, all groups on sample", "")
+    assert found["coils"] == ("ok", "those that start and stop calibrations are at 0", "")
     channels = ["I1 Oxygen 20.376 %", "I2 CO 0.084 %", "I3 CO₂ 0.25 %", "E1 0.0 mA", "E2 0.0 mA"]
     assert found.all("channel") == [("ok", channel, "") for channel in channels]
 
@@ -128,7 +129,10 @@ def test_a_forbidden_port_comes_with_its_group() -> None:
         code, stdout, _ = finish(
             start("doctor", server.port, "--format", "json", main="main", before=unprivileged())
         )
-    cure = f"It belongs to the group {group}: sudo usermod -aG {group} $USER, then log in again"
+    cure = (
+        f"Its mode is 0000 and its group {group}, so joining a group does not help: sudo chmod a+rw {port}, "
+        "which lasts until it is plugged in again, or a udev rule that sets its GROUP and MODE"
+    )
     check_problem(Page(json.loads(stdout), code), "access", f"{port} may not be opened by this user", cure, code=3)
 
 
@@ -182,8 +186,9 @@ def test_the_page_is_written_for_people() -> None:
         "PROBLEM  mode       an analyser answers at address 2, not 1",
     ]
     assert lines[6] == "                    cure: Use --address 2, or set address 1 on its panel"
-    assert lines[-3:] == [
+    assert lines[-4:] == [
         "skipped  analyser   because of the problem above",
+        "skipped  coils      because of the problem above",
         "",
         "verdict: 1 problem. First of all (mode): Use --address 2, or set address 1 on its panel",
     ]

@@ -287,9 +287,10 @@ def test_several_on_a_line_shows_each_and_what_is_wrong_with_one() -> None:
 
 class TestCalibrateWithProgress:
     def test_it_shows_how_far_it_is_and_reports(self) -> None:
-        code, out, err = run("calibrate_with_progress", "sim://4100?cal=1.2", "1", "--yes")
+        code, out, err = run("calibrate_with_progress", "sim://4100?cal=1.2", "1", "--yes", "--settle", "1")
         assert (code, err) == (0, "")
         assert "s  cal_gas_1  Oxygen 20.376 %" in out
+        assert " UTC on sample, seen for " in out
         assert "Oxygen: 20.376 % before, 20.376 after" in out.splitlines()[-1]
 
     def test_nothing_moves_without_yes(self, line: VirtualLine) -> None:

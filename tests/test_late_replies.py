@@ -141,8 +141,8 @@ def test_a_call_that_was_interrupted_leaves_nothing_to_be_believed(mode: str) ->
         analyser.faults.late = 0.1
         wrote = analyzer.link.write
 
-        def interrupted(data: bytes) -> None:
-            wrote(data)
+        def interrupted(data: bytes, deadline: float | None = None) -> None:
+            wrote(data, deadline)
             raise KeyboardInterrupt
 
         analyzer.link.write = interrupted  # type: ignore[method-assign]
@@ -161,7 +161,7 @@ def test_late_replies_are_counted_and_named_in_the_error() -> None:
         with pytest.raises(ServomexError):
             analyzer.read_channel("I1", timeout=0.2)
         threading.Event().wait(0.4)
-        with pytest.raises(ServomexTimeoutError, match="late replies were refused: allow a longer timeout"):
+        with pytest.raises(ServomexTimeoutError, match="1 late reply was refused: allow a longer timeout"):
             analyzer.read_channel("I1", timeout=0.2)
 
 

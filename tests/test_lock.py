@@ -9,7 +9,6 @@ from typing import ParamSpec, TypeVar
 
 import pytest
 
-from servomex import lock as lock_module
 from servomex.errors import ServomexConnectionError, ServomexTimeoutError
 from servomex.link import SerialLink
 from servomex.lock import PortLock, Signal
@@ -120,36 +119,6 @@ def test_a_thread_that_gave_up_is_not_handed_the_lock(lock: PortLock) -> None:
     lock.release()
     assert patient.result(GENEROUS_S)
     assert order == ["patient"]
-    assert lock.acquire(0)
-
-
-@pytest.mark.parametrize("handed_over", [False, True], ids=["in the queue", "at the last moment"])
-def test_an_interrupted_thread_neither_keeps_the_lock_nor_its_place(
-    lock: PortLock, monkeypatch: pytest.MonkeyPatch, handed_over: bool
-) -> None:
-    """Ctrl-C comes as an exception out of the wait, before or after the lock was handed over."""
-
-    class Interrupted(lock_module.Signal):
-        def wait(self, timeout: float | None = None) -> bool:
-            if handed_over:
-                assert super().wait(timeout)
-            raise KeyboardInterrupt
-
-    def interrupted() -> bool:
-        return lock.acquire(GENEROUS_S)
-
-    lock.acquire()
-    with monkeypatch.context() as patch:
-        patch.setattr(lock_module, "Signal", Interrupted)
-        future = in_thread(interrupted)
-        until(lambda: future.done() or waiting(lock) == 1)
-    if not handed_over:
-        assert isinstance(future.exception(GENEROUS_S), KeyboardInterrupt)
-    next_one = in_thread(turn, lock)
-    until(lambda: waiting(lock) == 1 + handed_over)
-    lock.release()
-    assert isinstance(future.exception(GENEROUS_S), KeyboardInterrupt)
-    assert next_one.result(GENEROUS_S)
     assert lock.acquire(0)
 
 

@@ -21,6 +21,7 @@ from servomex import (
     shared_port,
 )
 from servomex import link as link_module
+from servomex.modbus import ModbusClient
 from servomex.simulator import VirtualLine
 from tests.managing import RTU, filled, heard, line_of, unit, values
 from tests.test_lock import GENEROUS_S, in_thread
@@ -158,7 +159,7 @@ def test_a_refusal_is_an_answer_to_the_short_question_too(
     line = filled(manager, line_of(1))
     silence(manager, line)
     line.analysers[0].faults.silent = False
-    monkeypatch.setattr(Analyzer, "analyser_status", refusing)
+    monkeypatch.setattr(ModbusClient, "read_analyser", refusing)
     threading.Event().wait(0.03)
     assert values(manager) == {"a1": 1.0}
 

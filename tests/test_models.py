@@ -48,7 +48,7 @@ def test_a_frame_gives_a_channel_by_its_name_or_its_id(frame: Frame, channel: st
     assert frame[ChannelId(channel)] is frame.get(channel) is frame.get(ChannelId(channel)) is reading
 
 
-@pytest.mark.parametrize("channel", ["X9", "i1", "I5", "", "Oxygen", "I4", "D1", ChannelId.D4])
+@pytest.mark.parametrize("channel", ["X9", "i4", "I5", "", "Oxygen", "I4", "D1", ChannelId.D4])
 def test_a_channel_that_is_not_there_is_an_error_that_lists_those_that_are(frame: Frame, channel: str) -> None:
     with pytest.raises(ServomexValidationError) as caught:
         frame[channel]
@@ -100,11 +100,12 @@ def test_age_grows(frame: Frame) -> None:
 
 
 def test_only_keeps_the_wanted_channels_in_their_order(frame: Frame) -> None:
-    some = frame.only(frozenset({ChannelId.E1, ChannelId.I2, ChannelId.D4}))
+    some = frame.only(frozenset({ChannelId.E1, ChannelId.I2}))
     assert some.channels == ("I2", "E1")
     assert some == attrs.evolve(frame, readings=(frame["I2"], frame["E1"]))
     assert len(frame) == 5
-    assert frame.only(frozenset()).channels == ()
+    with pytest.raises(ServomexValidationError, match="empty list of channels"):
+        frame.only(frozenset())
 
 
 @pytest.mark.parametrize(("raw", "ok"), [

@@ -19,7 +19,7 @@ from pytest_mock import MockerFixture
 from servomex import ports
 from servomex.errors import ServomexConfigurationError, ServomexConnectionError, ServomexError
 from servomex.link import SerialLink
-from servomex.ports import explain, open_port
+from servomex.ports import explain, forbidden, open_port
 from servomex.settings import SerialSettings
 from servomex.simulator import VirtualLine
 from tests.conftest import needs_pty
@@ -28,6 +28,7 @@ from tests.test_link import GENEROUS_S, PROBE, STATE, Terminal, lost, reading, s
 pytestmark = pytest.mark.virtual_time
 
 SETTINGS = SerialSettings(baudrate=2400, bytesize=7, parity="E", stopbits=2, rtscts=True, xonxoff=True)
+PROMPT = 0.2 + 32 * SETTINGS.char_time_s
 PASSED_ON = {
     "baudrate": 2400,
     "bytesize": 7,
@@ -82,10 +83,10 @@ def refused(port: str, kind: type[ServomexError], *words: str) -> str:
 @pytest.mark.parametrize(
     ("port", "more"),
     [
-        ("/dev/ttyUSB0", {"write_timeout": 2.0, "exclusive": True}),
-        ("COM11", {"write_timeout": 2.0, "exclusive": True}),
-        ("socket://10.0.0.5:4001", {"write_timeout": 2.0}),
-        ("sim://4100", {"write_timeout": 2.0}),
+        ("/dev/ttyUSB0", {"write_timeout": PROMPT, "exclusive": True}),
+        ("COM11", {"write_timeout": PROMPT, "exclusive": True}),
+        ("socket://10.0.0.5:4001", {"write_timeout": PROMPT}),
+        ("sim://4100", {"write_timeout": PROMPT}),
         ("rfc2217://10.0.0.5:4001", {}),
         ("RFC2217://10.0.0.5:4001", {}),
     ],
@@ -103,7 +104,7 @@ def test_every_setting_reaches_a_real_port(terminal: Terminal) -> None:
     with contextlib.closing(open_port(str(terminal.path), settings)) as port:
         assert (port.baudrate, port.bytesize, port.parity, port.stopbits) == (9600, 8, "N", 2)
         assert (port.rtscts, port.xonxoff, port.exclusive) == (True, True, True)
-        assert (port.timeout, port.write_timeout) == (0.05, 2.0)
+        assert (port.timeout, port.write_timeout) == (0.05, pytest.approx(0.2 + 32 * settings.char_time_s))
 
 
 @needs_pty
@@ -164,9 +165,10 @@ def test_a_busy_port_is_told_from_a_missing_one_and_is_free_again_once_it_is_clo
 
 @needs_pty
 @pytest.mark.real_time
-def test_a_forbidden_port_says_which_group_may_open_it(terminal: Terminal) -> None:
+@pytest.mark.parametrize("mode", [0o660, 0o600, 0o640])
+def test_a_forbidden_port_says_how_this_user_may_open_it(terminal: Terminal, mode: int) -> None:
     device = terminal.path.readlink()
-    device.chmod(0o600 if os.geteuid() == 0 else 0)
+    device.chmod(mode if os.geteuid() == 0 else 0)
     if os.geteuid() != 0:
         refused(str(device), ServomexConnectionError, "may not be opened by this user", f"group {device.group()}")
         return
@@ -175,10 +177,24 @@ def test_a_forbidden_port_says_which_group_may_open_it(terminal: Terminal) -> No
     if child.returncode:
         pytest.skip(f"no program can drop its rights here: {child.stderr[-200:]}")
     group = device.group()
-    assert child.stdout == (
-        f"{device} may not be opened by this user. It belongs to the group {group}: "
-        f"sudo usermod -aG {group} $USER, then log in again\n"
+    joining = f"It belongs to the group {group}: sudo usermod -aG {group} $USER, then log in again"
+    changing = (
+        f"Its mode is {mode:04o} and its group {group}, so joining a group does not help: "
+        f"sudo chmod a+rw {device}, which lasts until it is plugged in again, or a udev rule that sets its GROUP "
+        "and MODE"
     )
+    cure = joining if mode == 0o660 and group != "root" else changing
+    assert child.stdout == f"{device} may not be opened by this user. {cure}\n"
+
+
+def test_nobody_is_sent_into_the_group_of_root(tmp_path: Path, mocker: MockerFixture) -> None:
+    place = tmp_path / "ttyUSB0"
+    place.touch()
+    place.chmod(0o660)
+    mocker.patch.object(Path, "group", return_value="root")
+    assert "sudo chmod a+rw" in forbidden(str(place))
+    mocker.patch.object(Path, "group", return_value="dialout")
+    assert "sudo usermod -aG dialout $USER" in forbidden(str(place))
 
 
 def test_a_forbidden_port_whose_group_is_unknown_sends_to_the_administrator() -> None:
@@ -357,12 +373,9 @@ def test_a_real_port_comes_back_by_itself(terminal: Terminal) -> None:
 
 @needs_pty
 @pytest.mark.real_time
-def test_a_port_that_takes_no_bytes_is_lost_rather_than_waited_for(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ports, "WRITE_TIMEOUT_S", 0.1)
+def test_a_port_that_takes_no_bytes_is_lost_rather_than_waited_for(terminal: Terminal) -> None:
     with SerialLink(terminal.path) as link:
-        assert "was lost" in lost(lambda: link.write(bytes(1_000_000)))
+        assert "nothing can be sent on the line" in lost(lambda: link.write(bytes(1_000_000)))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from servomex import (
     ChannelId,
     SerialSettings,
-    ServomexIllegalDataAddressError,
+    ServomexForeignDeviceError,
     ServomexTimeoutError,
     modbus,
     open_device,
@@ -80,5 +80,5 @@ def test_a_refusal_that_cannot_be_read_around_is_an_error() -> None:
     analyser = VirtualAnalyzer()
     analyser.largest_read = 0
     line = VirtualLine(analyser)
-    with pytest.raises(ServomexIllegalDataAddressError):
+    with pytest.raises(ServomexForeignDeviceError, match="with exception 02"):
         open_device(line.url, protocol="modbus_rtu", channels=["I1"], gap=0.0)

@@ -15,6 +15,7 @@ from servomex import (
     Recorder,
     Sample,
     ServomexConfigurationError,
+    ServomexError,
     ServomexManager,
     ServomexSinkError,
     ServomexSinkWriteError,
@@ -251,7 +252,7 @@ class TestOpening:
         begin = threading.Thread.start
         monkeypatch.setattr(threading.Thread, "start", start)
         sink = MemorySink()
-        with pytest.raises(RuntimeError):
+        with pytest.raises(ServomexError, match=f"'{thread} own' cannot be started .can't start new thread.: "):
             Recorder(OwnSource(), sinks=[sink], rate_hz=50).start()
         assert sink.closed
 

@@ -99,7 +99,13 @@ def test_a_plain_string_means_a_member(kind: type[StrEnum], text: str, member: S
     assert choice(kind, text, "thing") is member
 
 
-@pytest.mark.parametrize("value", ["X9", "i1", "", "I1 ", None, 1, ["I1"]])
+def test_a_channel_is_meant_in_any_case() -> None:
+    assert [choice(ChannelId, text, "channel") for text in ("i1", "d4", "E2")] == ["I1", "D4", "E2"]
+    with pytest.raises(ServomexValidationError):
+        choice(ChannelId, "\u01311", "channel")  # a dotless i, whose capital is an I
+
+
+@pytest.mark.parametrize("value", ["X9", "i9", "", "I1 ", None, 1, ["I1"]])
 def test_an_unknown_choice_lists_the_known_ones(value: Any) -> None:
     with pytest.raises(ServomexValidationError, match="I1, I2, I3, I4, D1, D2, D3, D4, E1, E2") as caught:
         choice(ChannelId, value, "channel")

@@ -8,9 +8,9 @@ import pytest
 
 from servomex import (
     ProtocolKind,
+    ServomexForeignDeviceError,
     ServomexFrameError,
     ServomexIllegalDataAddressError,
-    ServomexProtocolError,
     ServomexTimeoutError,
     survey,
 )
@@ -200,8 +200,10 @@ def test_a_foreign_modbus_device_is_reported_as_one() -> None:
     assert (refusing.address, type(refusing.error)) == (1, ServomexIllegalDataAddressError)
     words = "a Modbus device answers at address 1, but not like a SERVOPRO 4000: it refused the request with "
     assert f"{words}exception 02" in str(refusing.error)
-    assert (empty.address, type(empty.error)) == (3, ServomexProtocolError)
-    assert "at address 3, but not like a SERVOPRO 4000: none of the channels in its registers" in str(empty.error)
+    assert (empty.address, type(empty.error)) == (3, ServomexForeignDeviceError)
+    words = "a Modbus device answers at address 3, but it is not an analyser of the SERVOPRO 4000 series "
+    assert words in str(empty.error)
+    assert "none of the channels in its registers has a known unit" in str(empty.error)
     assert "got 03 04 8c 00 00" in str(empty.error)
 
 

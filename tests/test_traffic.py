@@ -134,7 +134,11 @@ def test_an_exception_says_what_was_refused(framed: Framing) -> None:
         ("01 84 02", "02 (address out of range): address 1, FC04"),
         ("07 81 01", "01 (function not supported): address 7, FC01"),
         ("01 8F 03", "03 (invalid data): address 1, FC15"),
-        ("01 85 0B", "11 (a code that the manual does not list): address 1, FC05"),
+        ("01 85 0B", "0B (gateway target did not respond): address 1, FC05"),
+        (
+            "01 85 0C",
+            "0C (a code that neither the manual nor the Modbus specification lists): address 1, FC05",
+        ),
     ):
         [message] = heard(framed(body))
         assert message.text == f"exception {reason}"

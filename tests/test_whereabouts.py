@@ -89,12 +89,18 @@ class Foreign(VirtualAnalyzer):
 
 @pytest.mark.parametrize(
     ("device", "why"),
-    [(Refusing, "it refused the request with exception 02: .*"), (Foreign, "none of the channels .* known unit")],
+    [
+        (Refusing, "it refuses to have its channels read with exception 02; .*"),
+        (Foreign, "its first input registers hold text, .*MultiExact.*"),
+    ],
 )
 @pytest.mark.parametrize("address", [1, 2])
 def test_a_foreign_modbus_device_is_named_as_one(device: type[VirtualAnalyzer], why: str, address: int) -> None:
     found = page(VirtualLine(device(address=address)), *(SHORT if address == 2 else ()))
-    seen = f"a Modbus device answers at address {address}, but not like a SERVOPRO 4000: {why}"
+    seen = (
+        f"a Modbus device answers at address {address}, but it is not an analyser of the SERVOPRO 4000 series "
+        rf"\(4100, 4200, 4900\), which this driver is for: {why}"
+    )
     check_problem(found, "mode", seen, "Look which instrument this cable leads to")
 
 

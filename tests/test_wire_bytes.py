@@ -55,7 +55,8 @@ def opened(port: ScriptedPort, protocol: str = "modbus_rtu", **options: object) 
 
 @pytest.mark.parametrize(("protocol", "frame"), [("modbus_rtu", rtu), ("modbus_ascii", ascii_)])
 def test_a_sweep_byte_by_byte(protocol: str, frame: Framing) -> None:
-    port = Fence([(frame(request), frame(reply)) for request, reply in (PROBE, VALUES, STATES, ANALYSER)])
+    script = (PROBE, VALUES, STATES, ANALYSER, ANALYSER)  # another read could bring two bytes as well: read twice
+    port = Fence([(frame(request), frame(reply)) for request, reply in script])
     with opened(port, protocol) as analyzer:
         swept = analyzer.poll()
     port.check()
@@ -100,7 +101,11 @@ def test_exceptions_are_errors_of_their_own_and_are_not_repeated(
     protocol: str, frame: Framing, code: int, error: type[ServomexModbusError]
 ) -> None:
     refusal = frame(f"01 84 {code:02X}")
-    port = Fence([(frame(PROBE[0]), frame(PROBE[1])), (frame("01 04 0007 0007"), refusal)])
+    dialogue = [(frame(PROBE[0]), frame(PROBE[1])), (frame("01 04 0007 0007"), refusal)]
+    if code == 2:  # it may be another instrument: E2 shows whether it is
+        e2 = (frame("01 04 003F 0007"), frame("01 04 0E 00000000 202020202020 206D4100"))
+        dialogue += [e2, e2]  # what is seen for the first time is read twice
+    port = Fence(dialogue)
     with opened(port, protocol) as analyzer, pytest.raises(error) as caught:
         analyzer.read_channel("I2")
     port.check()
@@ -135,7 +140,7 @@ def test_every_single_byte_error_of_a_reply_is_refused() -> None:
     state = (rtu("01 02 0000 0008"), rtu("01 02 01 00"))
     for place in range(len(good)):
         damaged = good[:place] + bytes([good[place] ^ 0x11]) + good[place + 1 :]
-        port = Fence([probe, (ask[0], damaged), (ask[0], good), state])
+        port = Fence([probe, (ask[0], damaged), (ask[0], good), (ask[0], good), state, state])
         with opened(port, retries=1) as analyzer:
             assert analyzer.read_channel("I1", timeout=2.0).value == 20.376
         port.check()
@@ -146,8 +151,8 @@ def test_noise_before_and_bytes_after_a_reply_are_not_part_of_it() -> None:
     port = Fence(
         [
             (rtu(PROBE[0]), rtu(PROBE[1])),
-            (rtu("01 04 0000 0007"), b"\x00\xff\x02" + good),
-            (rtu("01 02 0000 0008"), rtu("01 02 01 00")),
+            *[(rtu("01 04 0000 0007"), b"\x00\xff\x02" + good)] * 2,
+            *[(rtu("01 02 0000 0008"), rtu("01 02 01 00"))] * 2,
         ]
     )
     with opened(port) as analyzer:
@@ -156,18 +161,24 @@ def test_noise_before_and_bytes_after_a_reply_are_not_part_of_it() -> None:
 
 
 def test_surplus_bytes_behind_a_reply_are_followed_by_a_fence() -> None:
-    """A second reply right behind the first may be followed by more: nothing is believed until that is settled."""
+    """A second reply right behind the first may be followed by more: nothing is believed until that is settled.
+
+    From then on the line counts as one that doubles replies: what is new is asked for twice, the states are read
+    in one piece that is like no other, and the last reply is followed by a fence as well.
+    """
     good = rtu("01 04 0E" + block("41A3020C", b"Oxygen", b"%"))
     port = Fence(
         [
             (rtu(PROBE[0]), rtu(PROBE[1])),
             (rtu("01 04 0000 0007"), good + good),
-            (rtu("01 02 0000 0008"), rtu("01 02 01 00")),
+            (rtu("01 04 0000 0007"), good),
+            (rtu(STATES[0]), rtu(STATES[1])),
         ]
     )
     with opened(port) as analyzer:
         assert analyzer.read_channel("I1").value == 20.376
-    assert [sent[1] for sent in port.written] == [2, 8, 4, 8, 2]
+    port.check()
+    assert [sent[1] for sent in port.written] == [2, 8, 4, 8, 4, 2, 8]
 
 
 def test_every_byte_is_traced_once_in_both_directions(caplog: pytest.LogCaptureFixture) -> None:

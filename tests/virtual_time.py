@@ -23,6 +23,7 @@ from typing import Any
 import attrs
 import pytest
 
+from servomex import clock as clocks
 from servomex.simulator import PtyServer, ReplayLine, TcpServer, VirtualAnalyzer, VirtualLine
 
 NS = 1_000_000_000
@@ -311,11 +312,10 @@ def install(patch: pytest.MonkeyPatch, modules: dict[str, Any]) -> VirtualTime:
     platform.platform()  # it asks another program, once
     clock = VirtualTime()
     make_lock = functools.partial(VirtualLock, clock)
-    for name in ("monotonic", "monotonic_ns", "time", "time_ns", "sleep"):
-        patch.setattr(time, name, getattr(clock, name))
-    for name in ("clock_gettime", "clock_gettime_ns"):
-        if hasattr(time, name):
-            patch.setattr(time, name, getattr(clock, name))
+    for name in ("monotonic", "monotonic_ns", "time", "time_ns", "sleep", "clock_gettime", "clock_gettime_ns"):
+        for kept in (time, clocks.time):  # the tests' own, and the package's
+            if hasattr(kept, name):
+                patch.setattr(kept, name, getattr(clock, name))
     patch.setattr(threading, "_time", clock.monotonic)
     patch.setattr(queue, "time", clock.monotonic)
     patch.setattr(threading, "Lock", make_lock)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from servomex.cli.common import (
     write_text,
 )
 from servomex.cli.connection import Connection, connection_options
+from servomex.coils import left_at_one, start_coils_of
 from servomex.enums import CalPhase
 from servomex.registers import CAL_GROUPS
 
@@ -41,6 +42,8 @@ Examples:
 \b
 An autocalibration moves calibration gas and takes its group off the sample.
 Nothing is sent without --yes. Ctrl-C during 'start' asks the analyser to stop.
+A start coil that is at 1, as a program leaves it that was killed in the middle of
+a start, is shown by 'status' and 'doctor' and set back to 0 by 'stop'.
 """
 
 
@@ -92,15 +95,25 @@ _format = click.option(
 @click.argument("group", type=_group, required=False)
 @_format
 def status(group: int | None, output_format: str, **given: Any) -> None:
-    """Tell what GROUP is on, or all groups: sample, or calibration gas 1 or 2."""
+    """Show what GROUP is on, or all groups: sample, or calibration gas 1 or 2. It reads only."""
     request = Connection(**given)
     with request.logs(), request.open() as analyzer:
-        groups = analyzer.snapshot().analyser.cal_groups
-    wanted = [item for item in groups if group in (None, item.group)]
+        wanted = range(1, CAL_GROUPS + 1) if group is None else [group]
+        seen = [analyzer.calibration_status(number) for number in wanted]
+    _write_progress(seen, output_format)
+    if left := [item.group for item in seen if item.start_coil]:
+        note(f"{left_at_one(left)}. 'servomex calibrate stop' sets {'it' if len(left) == 1 else 'them'} back to 0")
+
+
+def _write_progress(seen: Sequence[CalibrationProgress], output_format: str) -> None:
     if output_format == "json":
-        write_data(json.dumps({str(item.group): item.phase for item in wanted}) + "\n")
-    else:
-        write_text("".join(f"group {item.group}: {_WORDS[item.phase]}\n" for item in wanted))
+        record = {str(item.group): {"phase": item.phase, "start_coil": item.start_coil} for item in seen}
+        write_data(json.dumps(record) + "\n")
+        return
+    coil = "; its start coil is at 1"
+    write_text(
+        "".join(f"group {item.group}: {_WORDS[item.phase]}{coil * bool(item.start_coil)}\n" for item in seen)
+    )
 
 
 @calibrate.command(short_help="Start the autocalibration of a group.", epilog=f"{_MORE}\n{EXIT_CODES}")
@@ -116,15 +129,27 @@ def status(group: int | None, output_format: str, **given: Any) -> None:
     show_default=True,
     help="With --wait: stop it when it takes longer.",
 )
+@click.option(
+    "--settle",
+    type=float,
+    metavar="SECONDS",
+    callback=check_seconds(zero=True),
+    show_default="10",
+    help="With --wait: it has ended when its group was on sample for as long.",
+)
 @_format
-def start(group: int, yes: bool, wait: bool, within: float, output_format: str, **given: Any) -> None:
+def start(
+    group: int, yes: bool, wait: bool, within: float, settle: float | None, output_format: str, **given: Any
+) -> None:
     """Start the autocalibration of GROUP, 1 to 4, and see that it runs."""
     _need(yes, "this moves calibration gas and takes the group off its sample")
+    if settle is not None and settle >= within:
+        raise RequestError(f"--settle must be shorter than --within: {settle:g} s is not less than {within:g} s")
     request = Connection(**given)
     with request.logs(), request.open() as analyzer:
         try:
             if wait:
-                _watch(analyzer, group, within, output_format, quiet=request.quiet)
+                _watch(analyzer, group, within, settle, output_format, quiet=request.quiet)
             else:
                 _launch(analyzer, group, output_format, quiet=request.quiet)
         except KeyboardInterrupt as stopped:
@@ -136,12 +161,17 @@ def start(group: int, yes: bool, wait: bool, within: float, output_format: str, 
 @calibrate.command(short_help="Stop all autocalibrations.", epilog=f"{_MORE}\n{EXIT_CODES}")
 @_command(writes=True)
 def stop(yes: bool, **given: Any) -> None:
-    """Stop all autocalibrations, however they were started, and see that every group is on sample."""
+    """Stop all autocalibrations, however they were started, and see that every group is on sample.
+
+    Start coils that were left at 1 are set back to 0.
+    """
     _need(yes, "this stops every autocalibration, also one that was started at the panel")
     request = Connection(**given)
     with request.logs(), request.open() as analyzer:
-        analyzer.stop_calibration(confirm=True)
+        cleared = analyzer.stop_calibration(confirm=True)
     write_text("all groups are on sample\n")
+    if cleared:
+        note(f"{start_coils_of(cleared)} had been left at 1: set back to 0")
 
 
 def _need(yes: bool, why: str) -> None:
@@ -152,23 +182,36 @@ def _need(yes: bool, why: str) -> None:
 def _launch(analyzer: "servomex.Analyzer", group: int, output_format: str, *, quiet: bool) -> None:
     """Start without waiting for the end."""
     progress = analyzer.start_calibration(group, confirm=True)
-    if output_format == "json":
-        write_data(json.dumps({str(group): progress.phase}) + "\n")
-    else:
-        write_text(f"group {group}: {_WORDS[progress.phase]}\n")
+    try:
+        _write_progress([progress], output_format)
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(f"the calibration of group {group} has started and runs on")
+        raise
+    for text in progress.notes:
+        note(text)
     if not quiet:
-        note("it runs on by itself; 'servomex calibrate status' tells how far it is")
+        note("it runs on by itself; 'servomex calibrate status' shows how far it is")
 
 
-def _watch(analyzer: "servomex.Analyzer", group: int, within: float, output_format: str, *, quiet: bool) -> None:
+def _watch(
+    analyzer: "servomex.Analyzer",
+    group: int,
+    within: float,
+    settle: float | None,
+    output_format: str,
+    *,
+    quiet: bool,
+) -> None:
     """Start, show the progress on stderr, and write the report."""
     show = _Progress()
     try:
         report = analyzer.calibrate(
-            group, confirm=True, timeout=within, on_progress=None if quiet else show.update
+            group, confirm=True, timeout=within, settle=settle, on_progress=None if quiet else show.update
         )
     finally:
         show.end()
+    for text in report.notes:
+        note(text)
     if output_format == "json":
         write_data(_report_json(report))
     else:
@@ -216,7 +259,9 @@ def _report_lines(report: CalibrationReport) -> Iterator[str]:
         f"{_duration(took)}"
     )
     for phase in report.phases:
-        yield f"{_clock(phase.started_at)} {_WORDS[phase.phase]}, {_duration(phase.duration_s)}"
+        back = ", then calibration gas again" if phase.phase is CalPhase.IDLE else ""
+        yield f"{_clock(phase.started_at)} {_WORDS[phase.phase]}, {_duration(phase.duration_s)}{back}"
+    yield f"{_clock(report.ended_at)} sample, seen for {_duration(report.settled_s)}"
     for before, after in zip(report.readings_before, report.readings_after, strict=False):
         yield (
             f"{before.channel} {before.name or ''}: {before.value} {before.unit_text} before, "
@@ -244,6 +289,8 @@ def _report_json(report: CalibrationReport) -> str:
         "after": [item.as_dict() for item in report.readings_after],
         "states": {channel: [state.words for state in states] for channel, states in report.states.items()},
         "failed_looks": report.failed_looks,
+        "settled_s": round(report.settled_s, 3),
+        "notes": report.notes,
     }
     return json.dumps(record, default=datetime.isoformat) + "\n"
 

@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -25,6 +24,7 @@ from servomex.cli.common import (
 from servomex.cli.connection import Connection, connection_options, load
 from servomex.cli.results import Source
 from servomex.cli.tallies import Cadence, Tally
+from servomex.clock import time
 from servomex.enums import ProtocolKind
 from servomex.errors import ErrorContext, ServomexProtocolUnsupportedError
 

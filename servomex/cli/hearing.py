@@ -1,6 +1,5 @@
 """What is heard on a line without an analyser being opened: the messages that pass, and an adapter's echo."""
 
-import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 
 from servomex import registers
+from servomex.clock import time
 from servomex.enums import ProtocolKind
 from servomex.traffic import Message, TrafficDecoder, crc16
 

@@ -6,12 +6,12 @@ measured before an interruption is there.
 
 import contextlib
 import secrets
-import time
 from collections.abc import Iterator, Mapping
 
 from servomex import registers
 from servomex.analyzer import Analyzer
 from servomex.cli.tallies import Cadence, Tally
+from servomex.clock import time
 from servomex.enums import ProtocolKind
 from servomex.errors import (
     ServomexConnectionError,

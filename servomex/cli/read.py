@@ -1,7 +1,6 @@
 """``servomex read`` and ``servomex-read``: read an analyser once, a number of times, or again and again."""
 
 import logging
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +20,7 @@ from servomex.cli.common import (
 )
 from servomex.cli.connection import Connection, channels_option, connection_options
 from servomex.cli.showing import FORMATS, writer_for
+from servomex.clock import time
 from servomex.durations import counted
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConfigurationError, ServomexError

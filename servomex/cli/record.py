@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from servomex.cli.common import (
 )
 from servomex.cli.connection import PORT, Connection, channels_option, line_options
 from servomex.cli.logs import warnings_on_stderr
+from servomex.clock import time
 from servomex.durations import parse_duration
 from servomex.errors import ServomexError, ServomexValidationError
 

@@ -1,7 +1,6 @@
 """``servomex replay``: play a wire trace or a capture again, and write the readings that it gives."""
 
 import collections
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from servomex.cli.common import (
 from servomex.cli.connection import load
 from servomex.cli.read import Tally
 from servomex.cli.showing import FORMATS, writer_for
+from servomex.clock import time
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import ServomexConnectionError, ServomexError, ServomexTimeoutError
 from servomex.models import Frame

@@ -1,12 +1,12 @@
 """``servomex simulate``: a virtual analyser on a pseudo-terminal or a TCP port, for programs that open one."""
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 import servomex
 from servomex.cli.common import EXIT_CODES, CommandError, Program, check_seconds, interrupts_wait, note, write_data
+from servomex.clock import time
 from servomex.enums import ProtocolKind
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ serves one on a pseudo-terminal or a TCP port; in a program, build a :class:`Vir
 from servomex.simulator.channels import VirtualChannel, constant, noise, ramp, sine
 from servomex.simulator.device import IllegalAddressError, VirtualAnalyzer
 from servomex.simulator.faults import Faults
+from servomex.simulator.foreign import ForeignInstrument
 from servomex.simulator.line import VirtualLine
 from servomex.simulator.recording import load_recording
 from servomex.simulator.replay import ReplayLine
@@ -15,6 +16,7 @@ from servomex.simulator.serve import PtyServer, TcpServer
 
 __all__ = [
     "Faults",
+    "ForeignInstrument",
     "IllegalAddressError",
     "PtyServer",
     "ReplayLine",

@@ -1,13 +1,13 @@
 """The virtual analyser: what it measures, what state it is in, and what its coils start. No I/O, no threads."""
 
 import threading
-import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 import attrs
 
 from servomex import registers, telegram
+from servomex.clock import time
 from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
 from servomex.errors import ServomexValidationError
 from servomex.models import AnalyserStatus, CalGroupState, ChannelStatus, Frame, make_reading

@@ -3,15 +3,16 @@
 import errno
 import itertools
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import attrs
-import serial
 
+from servomex.clock import time
 from servomex.enums import ProtocolKind
+from servomex.process import let_go_after_fork
+from servomex.pyserial import serial
 from servomex.settings import SerialSettings
 from servomex.simulator.device import VirtualAnalyzer
 from servomex.validation import whole
@@ -106,6 +107,12 @@ class VirtualLine:
         self._heard_at: dict[VirtualAnalyzer, float] = {}
         self._broadcast_at = {analyser: clock() + analyser.period for analyser in self.analysers}
         _named[self._name] = self
+        let_go_after_fork(self)
+
+    def _let_go(self) -> None:
+        """Be free in a forked child, which has a copy of this line: its reader is in the parent."""
+        self.changed = threading.Condition()
+        self._opened_at = None
 
     @property
     def url(self) -> str:

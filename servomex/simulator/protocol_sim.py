@@ -1,10 +1,10 @@
 """pyserial's handler of ``sim://`` URLs: a virtual line behind the interface of a serial port, on every system."""
 
-import time
 from typing import Any
 
 from serial.serialutil import PortNotOpenError, SerialBase
 
+from servomex.clock import time
 from servomex.simulator.line import VirtualLine
 from servomex.simulator.replay import ReplayLine
 from servomex.simulator.urls import line_from_url, replay_from_url

@@ -10,15 +10,16 @@ import errno
 import itertools
 import re
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable
 
 import attrs
-import serial
 
+from servomex.clock import time
 from servomex.errors import ServomexValidationError
+from servomex.process import let_go_after_fork
+from servomex.pyserial import serial
 from servomex.simulator.recording import Piece, Playback, Section, same_request
 from servomex.validation import seconds
 
@@ -94,6 +95,12 @@ class ReplayLine:
         self._lost_at: float | None = None
         self._rewind()
         _by_url[self.url] = self
+        let_go_after_fork(self)
+
+    def _let_go(self) -> None:
+        """Be free in a forked child, which has a copy of this line: its reader is in the parent."""
+        self.changed = threading.Condition()
+        self._is_open = False
 
     def _rewind(self) -> None:
         self._part = self._section = 0

@@ -8,9 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import Self
 
-import serial
-
 from servomex.errors import ServomexConfigurationError, ServomexConnectionError
+from servomex.pyserial import serial
 from servomex.simulator.line import RX_BUFFER, VirtualLine
 from servomex.validation import whole
 from servomex.worker import Worker

@@ -1,7 +1,9 @@
 """``sim://NAME?...``: virtual analysers, and recordings that are played again, by URL.
 
 NAME is ``4100`` (the bench 4100D, with the constant values of its capture), ``moving`` (the same with values that
-move and an alarm), or the name of a :class:`VirtualLine` of this process. Options of the first two:
+move and an alarm), ``foreign`` (another instrument, which the driver must refuse; its unassigned registers are 0)
+or ``foreign02`` (the same, which refuses them), or the name of a :class:`VirtualLine` of this process. Options of
+all but the last:
 
 * ``mode``: ``modbus_rtu`` (default), ``modbus_ascii`` or ``continuous``
 * ``address``: slave address, 1 to 247; default 1
@@ -21,19 +23,31 @@ move and an alarm), or the name of a :class:`VirtualLine` of this process. Optio
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
 
 from servomex.errors import ServomexValidationError
 from servomex.simulator.channels import VirtualChannel, capture_channels, moving_channels
 from servomex.simulator.device import VirtualAnalyzer
 from servomex.simulator.faults import LINE_FAULTS, Faults, parse_faults
+from servomex.simulator.foreign import ForeignInstrument
 from servomex.simulator.line import VirtualLine, named_line
 from servomex.simulator.recording import load_recording
 from servomex.simulator.replay import ReplayLine, replay_line
 from servomex.validation import seconds
 
+
+def _analyser(channels: Callable[[], list[VirtualChannel]], **options: Any) -> VirtualAnalyzer:
+    return VirtualAnalyzer(channels(), **options)
+
+
 PRESETS: dict[str, Callable[[], list[VirtualChannel]]] = {"4100": capture_channels, "moving": moving_channels}
+_MAKERS: dict[str, Callable[..., VirtualAnalyzer]] = {
+    **{name: partial(_analyser, channels) for name, channels in PRESETS.items()},
+    "foreign": ForeignInstrument,
+    "foreign02": partial(ForeignInstrument, refuses_unassigned=True),
+}
 N = TypeVar("N", int, float)
 REPLAY = "replay"
 _OPTIONS = ("mode", "address", "period", "baudrate", "pace", "cal", "fault", "seed")
@@ -57,12 +71,12 @@ def build_line(
     Raises:
         ServomexValidationError: An option is out of range or unknown.
     """
-    if preset not in PRESETS:
-        raise ServomexValidationError(f"there is no virtual analyser {preset!r}; there are {', '.join(PRESETS)}")
+    if preset not in _MAKERS:
+        known = ", ".join(_MAKERS)
+        raise ServomexValidationError(f"there is no virtual analyser {preset!r}; there are {known}")
     wanted = parse_faults(faults or [])
     on_line = {name: wanted.pop(name) for name in LINE_FAULTS if name in wanted}
-    analyser = VirtualAnalyzer(
-        PRESETS[preset](),
+    analyser = _MAKERS[preset](
         mode=mode,
         address=address,
         period=period,

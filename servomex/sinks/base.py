@@ -2,11 +2,11 @@
 
 import abc
 import contextlib
-import time
 import warnings
 from collections.abc import Sequence
 from typing import Any, Self
 
+from servomex.clock import time
 from servomex.errors import (
     ServomexSinkError,
     ServomexSinkSchemaError,
@@ -14,6 +14,7 @@ from servomex.errors import (
     ServomexSinkWriteError,
 )
 from servomex.models import Sample
+from servomex.process import ProcessBound, let_go_after_fork
 from servomex.rows import plain_row
 from servomex.validation import seconds
 
@@ -23,8 +24,8 @@ MOST_PENDING = 10_000
 """Rows that wait for the flush at most; more of them are flushed at once."""
 
 
-class Sink(abc.ABC):
-    """Where samples are written. A context manager; one thread at a time may use it.
+class Sink(ProcessBound, abc.ABC):
+    """Where samples are written. A context manager; one thread at a time may use it, and no other process.
 
     Attributes:
         name: What it writes to, for messages.
@@ -94,7 +95,7 @@ class Sink(abc.ABC):
             error.add_note(f"on closing {self.name}: {second}")
 
     def __del__(self) -> None:
-        if not self.closed:
+        if self.made_here and not self.closed:
             warnings.warn(
                 f"{self.name} was never closed: use 'with', or call close()", ResourceWarning, stacklevel=1
             )
@@ -134,6 +135,12 @@ class BufferedSink(Sink):
             self._held.close()
             raise
         self.closed = False
+        let_go_after_fork(self)
+
+    def _let_go(self) -> None:
+        """Close the file in a forked child; what waits for the next flush is the parent's to write."""
+        self._pending, self.closed = [], True
+        self._held.close()
 
     @property
     def pending(self) -> int:
@@ -142,6 +149,7 @@ class BufferedSink(Sink):
 
     def write(self, samples: Sequence[Sample]) -> None:
         """Take one batch, see :meth:`Sink.write`."""
+        self.check_process()
         if self.closed:
             raise ServomexSinkError(f"{self.name} is closed: nothing more can be written to it")
         rows = self._prepared(samples)
@@ -159,6 +167,7 @@ class BufferedSink(Sink):
 
     def flush(self) -> None:
         """Store all rows so far."""
+        self.check_process()
         rows, self._pending = self._pending, []
         try:
             if rows:
@@ -187,6 +196,7 @@ class BufferedSink(Sink):
 
     def flush_if_due(self) -> None:
         """Flush and sync when their intervals have passed."""
+        self.check_process()
         if self._flush_is_due():
             self.flush()
         if self._sync_is_due():
@@ -203,7 +213,7 @@ class BufferedSink(Sink):
 
     def close(self) -> None:
         """Store what is left, finish, and let go."""
-        if self.closed:
+        if self.closed or not self.made_here:
             return
         self.closed = True
         try:

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import functools
-import logging
 import os
 from collections.abc import Iterable, Iterator
 from datetime import UTC
@@ -11,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from servomex.errors import ServomexSinkDependencyError, ServomexSinkReadError, ServomexSinkSchemaError
+from servomex.logs import package_log
 from servomex.models import Sample
 from servomex.rows import COLUMN_KINDS, TIMES, ColumnKind, check_columns, sample_of
 from servomex.sinks.files import FileSink, explained, explained_reading, lock, sync_folder
 
-_log = logging.getLogger("servomex")
+_log = package_log("servomex")
 
 PART_ROWS = 5_000
 """A flush writes the newest part again until it has so many rows, or was synced: few parts, little to write."""

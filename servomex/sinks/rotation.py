@@ -1,6 +1,5 @@
 """A recording in several files, each with the time of its start in its name."""
 
-import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,11 +9,12 @@ import attrs
 
 from servomex.durations import parse_duration, parse_size
 from servomex.errors import ServomexSinkError, ServomexValidationError
+from servomex.logs import package_log
 from servomex.models import Sample
 from servomex.sinks.base import Sink
 from servomex.sinks.files import FileSink, check_folder, explained
 
-_log = logging.getLogger("servomex")
+_log = package_log("servomex")
 
 ROW_BYTES = 1000
 """More than a row takes in any format; the true size is looked at when so much per row might have been enough."""
@@ -90,6 +90,7 @@ class RotatingSink(Sink):
 
     def write(self, samples: Sequence[Sample]) -> None:
         """Take one batch, into a new file if that is due; the errors are those of :meth:`Sink.write`."""
+        self.check_process()
         if self.closed:
             raise ServomexSinkError(f"{self.name} is closed: nothing more can be written to it")
         if samples:
@@ -102,16 +103,19 @@ class RotatingSink(Sink):
 
     def flush(self) -> None:
         """Flush the current file."""
+        self.check_process()
         if self._current:
             self._current.flush()
 
     def sync(self) -> None:
         """Sync the current file."""
+        self.check_process()
         if self._current:
             self._current.sync()
 
     def flush_if_due(self) -> None:
         """Flush and sync the current file when that is due."""
+        self.check_process()
         if self._current:
             self._current.flush_if_due()
 
@@ -121,7 +125,7 @@ class RotatingSink(Sink):
         Raises:
             ServomexSinkError: It, or one before it, could not be finished.
         """
-        if self.closed:
+        if self.closed or not self.made_here:
             return
         self.closed = True
         if self._current:

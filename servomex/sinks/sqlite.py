@@ -16,6 +16,7 @@ from servomex.errors import (
     ServomexSinkWriteError,
 )
 from servomex.models import ROW_COLUMNS, Sample
+from servomex.process import keep_forever
 from servomex.rows import COLUMN_KINDS, ColumnKind, check_columns, sample_of, stored_row, time_text
 from servomex.sinks.files import BUSY, FileSink, explained, explained_reading, sync_folder
 
@@ -86,6 +87,12 @@ class SqliteSink(FileSink):
             self._connection.executescript(_CREATE)
         with self._transaction():
             self._connection.executemany(_NOTE, self.metadata.items())
+
+    def _let_go(self) -> None:
+        """Leave the connection alone in a forked child: closing it there could write a stale log over the file."""
+        keep_forever(self._connection)
+        self._held = contextlib.ExitStack()
+        self._pending, self.closed = [], True
 
     @property
     def size(self) -> int:

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import logging
 import os
 import shutil
 import zlib
@@ -12,11 +11,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from servomex.errors import ServomexSinkSchemaError
+from servomex.logs import package_log
 from servomex.models import Sample
 from servomex.rows import sample_of
 from servomex.sinks.files import FileSink, explained, explained_reading, open_locked, sync_folder
 
-_log = logging.getLogger("servomex")
+_log = package_log("servomex")
 
 BLOCK = 65_536
 LONGEST_LINE = 1_000_000

@@ -5,7 +5,6 @@ A virtual analyser for tests is in :mod:`servomex.simulator`; fixtures of pytest
 """
 
 import threading
-import time
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Self
 
 import serial
 
+from servomex.clock import time
 from servomex.telegram import FrameSplitter
 
 

@@ -6,7 +6,6 @@ Load it by name, with ``pytest_plugins = ["servomex.testing.plugin"]`` in the ou
 
 import copy
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
@@ -14,6 +13,7 @@ import pytest
 import serial
 
 from servomex.analyzer import Analyzer
+from servomex.clock import time
 from servomex.enums import ProtocolKind
 from servomex.opening import open_device
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualChannel, VirtualLine

@@ -13,9 +13,13 @@ from servomex import (
     ServomexManager,
     open_device,
 )
+from tests.faults.busy import BUSY
+from tests.faults.episodes import SceneEpisode
 from tests.faults.hostclock import HOST_CLOCK
 from tests.faults.plan import Plan, make_plan
 from tests.faults.readers import ManagerReaders, Readers
+from tests.faults.scenes import Scene, make_scene
+from tests.faults.sleeping import build_shim
 from tests.faults.stage import HAS_PTY, Stage
 from tests.faults.tally import Tally
 
@@ -134,6 +138,8 @@ def run_campaign(
     count: int | None = None,
     at_once: int = 4,
     quick: bool = False,
+    kind: str = "old",
+    most: int = MOST_FINDINGS,
 ) -> Tally:
     """Play episodes.
 
@@ -144,30 +150,57 @@ def run_campaign(
         count: How many, whatever time it takes; as many as there is time for when ``None``.
         at_once: How many are played at the same time.
         quick: Short ones.
+        kind: ``old`` for faults of the line and of the analyser, ``new`` for all scenes in turn, ``all`` for both
+            in turn, or the kind of a scene.
+        most: No episode begins once so many findings were made.
     """
     tally = Tally()
     numbers = iter(range(first, first + count)) if count is not None else iter(range(first, 10**9))
     until = float("inf") if count is not None else time.monotonic() + seconds
     taking = threading.Lock()
 
-    def play(folder: Path) -> None:
-        while time.monotonic() < until and len(tally.findings) < MOST_FINDINGS:
+    def play(folder: Path, shim: Path | None) -> None:
+        while time.monotonic() < until and len(tally.findings) < most:
             with taking:
                 number = next(numbers, None)
             if number is None:
                 return
-            plan = make_plan(seed, number, pty=HAS_PTY, quick=quick)
+            own = Tally()
+            name, episode, what = draw(seed, number, kind, own, folder, shim, quick=quick)
             try:
-                Episode(plan, tally, folder).run()
+                episode.run()
             except Exception as error:
-                tally.report("crash", f"--seed {seed} --episode {number}: {error!r}\n  {plan}")
+                own.report("crash", f"--kind '{name}' --seed {seed}, number {number}: {error!r}\n  {what}")
+            tally.absorb(name, own)
 
-    with tempfile.TemporaryDirectory() as folder, HOST_CLOCK.installed():
+    with tempfile.TemporaryDirectory() as folder, HOST_CLOCK.installed(), BUSY.watched():
+        shim = None if kind == "old" else build_shim(Path(folder))
+        if shim is None and kind != "old":
+            tally.note("no C compiler, or not Linux: no episode in which the computer sleeps", 0)
         players = [
-            threading.Thread(target=play, args=(Path(folder),), name=f"faults-player {n}") for n in range(at_once)
+            threading.Thread(target=play, args=(Path(folder), shim), name=f"faults-player {n}")
+            for n in range(at_once)
         ]
         for player in players:
             player.start()
         for player in players:
             player.join()
     return tally
+
+
+def draw(
+    seed: str, number: int, kind: str, tally: Tally, folder: Path, shim: Path | None, *, quick: bool
+) -> tuple[str, Episode | SceneEpisode, Plan | Scene]:
+    """Draw an episode: its kind, what plays it, and what it is. Of ``all``, those with even numbers are old."""
+    if kind == "old" or (kind == "all" and number % 2 == 0):
+        plan = make_plan(seed, number if kind == "old" else number // 2, pty=HAS_PTY, quick=quick)
+        return "old", Episode(plan, tally, folder), plan
+    scene = make_scene(
+        seed,
+        number // 2 if kind == "all" else number,
+        pty=HAS_PTY,
+        sleeps=shim is not None,
+        quick=quick,
+        kind=None if kind in ("new", "all") else kind,
+    )
+    return scene.kind, SceneEpisode(scene, tally, folder, shim), scene

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
@@ -25,6 +26,13 @@ MOST_PERIODS = 20
 """A broadcast that is older than this many periods passes for no current one, whatever was lost before."""
 KNOWN_UNITS = ("%", "vpm", "ppm", "mA")
 WALL_SLACK_S = 1.0
+CALLS_KEPT = 60
+
+
+def awake_and_asleep() -> float:
+    """Seconds on the clock that goes on while a computer sleeps, where there is one."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 @attrs.frozen
@@ -38,6 +46,8 @@ class Given:
         latency: Seconds from the first request; ``None`` when it is not known.
         received_at: When it arrived, UTC.
         whole: All channels are here.
+        age_s: How old the driver said that it was, at ``looked_at``.
+        looked_at: When it was looked at, on a clock that goes on while a computer sleeps.
     """
 
     readings: tuple[Reading, ...]
@@ -46,6 +56,10 @@ class Given:
     latency: float | None
     received_at: datetime
     whole: bool = True
+    age_s: float = attrs.field(
+        default=attrs.Factory(lambda self: self.readings[0].age_s if self.readings else 0.0, takes_self=True)
+    )
+    looked_at: float = attrs.field(factory=awake_and_asleep)
 
     def __str__(self) -> str:
         parts = "; ".join(
@@ -91,6 +105,7 @@ class Checker:
         self._number = number
         self._scene = scene
         self._lock = threading.Lock()
+        self.calls: deque[tuple[float, str]] = deque(maxlen=CALLS_KEPT)
         self._faults: list[tuple[float, float, str]] = []
         self._failed = False
 
@@ -103,7 +118,7 @@ class Checker:
             since: The start of the call; of a stream, its beginning.
             limit_s: How old a broadcast may have been at the start of the call; ``None`` for any age.
         """
-        until = time.monotonic()
+        until = self._now()
         continuous = given.readings[0].protocol is ProtocolKind.CONTINUOUS_ASCII
         kind = (
             self._judge_broadcast(given, since, limit_s) if continuous else self._judge_sweep(given, since, until)
@@ -111,30 +126,52 @@ class Checker:
         if not kind and not self._wall_fits(given):
             kind = "stale"
         if kind:
-            self.blame(kind, where, given, since, until)
+            if reason := self._excuse(given, since, until):
+                self._tally.note(reason)
+            else:
+                self.blame(kind, where, given, since, until)
             return
         self._tally.note_values(where, given.readings[0].protocol.value, len(given.readings))
         self._note_good(given.stamp)
 
+    def nothing(self, where: str, since: float) -> None:
+        """Blame a call that gave no channel at all, and no error."""
+        self.blame("wrong", where, "no channel", since, self._now())
+
     def state(self, where: str, channel: ChannelId, status: ChannelStatus, since: float) -> None:
         """Check a channel's state that was read alone."""
-        self._alone(where, since, status, lambda said: _covers(said, 2, 8, channel) and (
+        self._alone(where, since, (channel, status), lambda said: covers(said, 2, 8, channel) and (
             said.moment.blocks[channel].status == status
         ))  # fmt: skip
 
     def analyser(self, where: str, status: AnalyserStatus, since: float) -> None:
         """Check the analyser's state that was read alone."""
-        self._alone(where, since, status, lambda said: said.function == 2 and said.first >= 1000 and _same_whole(
+        self._alone(where, since, status, lambda said: said.function == 2 and said.first >= 1000 and same_whole(
             status, said.moment
         ))  # fmt: skip
 
     def _alone(self, where: str, since: float, given: object, fits: Callable[[Said], bool]) -> None:
-        until = time.monotonic()
+        until = self._now()
         if any(map(fits, self.truth.between(since, until))):
-            self._tally.note_values(where, self.truth.mode.value, 1)
+            self._tally.note_state(where)
+            return
+        if reason := self._excuse_alone(fits, since, until):
+            self._tally.note(reason)
             return
         earlier = any(map(fits, self.truth.between(0.0, since)))
         self.blame("stale" if earlier else "wrong", where, given, since, until)
+
+    def _now(self) -> float:
+        """The moment at which something was given: now."""
+        return time.monotonic()
+
+    def _excuse(self, given: Given, since: float, until: float) -> str:
+        """Why no driver can know that this is not right, so that it is counted apart; empty when one could."""
+        return ""
+
+    def _excuse_alone(self, fits: Callable[[Said], bool], since: float, until: float) -> str:
+        """The same for a state that was read alone."""
+        return ""
 
     def blame(self, kind: str, where: str, given: object, since: float, until: float) -> None:
         """Report something wrong, with all that is known."""
@@ -145,6 +182,7 @@ class Checker:
             f"  call from {since:.4f} to {until:.4f}, analyser {self.truth.number} at {self.truth.address}",
             f"  given: {given}",
             *(f"  said:  {item}" for item in said),
+            *(f"  call:  {item}" for at, item in list(self.calls) if since - 1.0 <= at),
             *(f"  {item}" for item in shown(self._line.log, since - 1.0, until)),
         ]
         self._tally.report(kind, "\n".join(lines))
@@ -164,25 +202,25 @@ class Checker:
         states: set[ChannelId] = set()
         for item in said:
             if item.function == 4:
-                values |= self._agreed(given, item, 7, _same_value)
+                values |= self._agreed(given, item, 7, same_value)
             elif item.function == 2 and item.first < 1000:
-                states |= self._agreed(given, item, 8, _same_state)
+                states |= self._agreed(given, item, 8, same_state)
         if not wanted <= values or not wanted <= states:
             return False
         return given.analyser is None or any(
-            item.function == 2 and item.first >= 1000 and _same_whole(given.analyser, item.moment) for item in said
+            item.function == 2 and item.first >= 1000 and same_whole(given.analyser, item.moment) for item in said
         )
 
     def _agreed(
         self, given: Given, said: Said, size: int, same: Callable[[Reading, Block], bool]
     ) -> set[ChannelId]:
         """The channels that one reply tells of, if all of them are as it tells: a reply is believed as a whole."""
-        told = [item for item in given.readings if _covers(said, said.function, size, item.channel)]
+        told = [item for item in given.readings if covers(said, said.function, size, item.channel)]
         blocks = said.moment.blocks
         if not all(item.channel in blocks and same(item, blocks[item.channel]) for item in told):
             return set()
         here = {item.channel for item in told}
-        expected = {item for item in said.moment.populated if _covers(said, said.function, size, item)}
+        expected = {item for item in said.moment.populated if covers(said, said.function, size, item)}
         missing = expected - here - self.truth.ever_absent if given.whole and said.function == 4 else set()
         return set() if missing else here
 
@@ -190,29 +228,42 @@ class Checker:
         """Find the broadcast that a frame is, and see that it is not older than it says."""
         if limit_s is not None and since - given.stamp > limit_s:
             return "stale"
-        said = [item for item in self.truth.between(0.0, given.stamp) if item.function == BROADCAST]
+        said = [item for item in self.truth.between(0.0, self._latest(given)) if item.function == BROADCAST]
         same = [item for item in said if self._same_broadcast(given, item.moment)]
         if not same:
             if any(self._is_limit(given, seen) for seen in list(self._line.limits)):
                 self._tally.note("broadcasts whose sum hides the damage, read")
                 return ""
             return "wrong"
-        lag_s = min(given.stamp - max(item.at, item.arrives) for item in same)
+        lag_s = min(given.stamp - self._current(item) for item in same)
         self._tally.note_lag(lag_s)
-        return "stale" if lag_s > HELD_S else ""
+        return "stale" if lag_s > self._held_s else ""
+
+    def _latest(self, given: Given) -> float:
+        """When a broadcast may have been said at the latest."""
+        return given.stamp
+
+    def _current(self, said: Said) -> float:
+        """Until when a broadcast was new: its last byte had not come."""
+        return max(said.at, said.arrives)
+
+    @property
+    def _held_s(self) -> float:
+        """How much later than that its stamp may be."""
+        return HELD_S
 
     def _same_broadcast(self, given: Given, moment: Moment) -> bool:
         blocks = moment.blocks
         if given.whole and [item.channel for item in given.readings] != moment.populated:
             return False
         if given.analyser is not None and not (
-            _same_whole(given.analyser, moment) and given.analyser.clock == moment.clock
+            same_whole(given.analyser, moment) and given.analyser.clock == moment.clock
         ):
             return False
         return all(
             item.channel in blocks
-            and _same_value(item, blocks[item.channel])
-            and _same_state(item, blocks[item.channel])
+            and same_value(item, blocks[item.channel])
+            and same_state(item, blocks[item.channel])
             for item in given.readings
         )
 
@@ -266,19 +317,19 @@ class Checker:
             self._tally.note_recovery(Recovery(f"episode {self._number}: {what}", None))
 
 
-def _covers(said: Said, function: int, size: int, channel: ChannelId) -> bool:
+def covers(said: Said, function: int, size: int, channel: ChannelId) -> bool:
     first = ORDER.index(channel) * size
     return said.function == function and said.first <= first and first + size <= said.end
 
 
-def _same_value(reading: Reading, block: Block) -> bool:
+def same_value(reading: Reading, block: Block) -> bool:
     unit = block.unit if block.unit in KNOWN_UNITS else "?"
     invalid = reading.status.fault and reading.channel in EXTERNAL
     given = (reading.name, reading.value, reading.unit_text, reading.unit.value)
     return given == (block.name, None if invalid else block.value, block.unit, unit)
 
 
-def _same_state(reading: Reading, block: Block) -> bool:
+def same_state(reading: Reading, block: Block) -> bool:
     return reading.status == block.status and reading.quality.value == quality(reading.value, block.status)
 
 
@@ -290,7 +341,7 @@ def quality(value: float | None, status: ChannelStatus) -> str:
     return "uncertain" if doubtful else "good"
 
 
-def _same_whole(analyser: AnalyserStatus, moment: Moment) -> bool:
+def same_whole(analyser: AnalyserStatus, moment: Moment) -> bool:
     given = (analyser.fault, analyser.maintenance, analyser.cal_text)
     return given == (moment.fault, moment.maintenance, moment.groups)
 

@@ -106,7 +106,7 @@ class WorstLine(VirtualLine):
 
     def _ask(self, analyser: VirtualAnalyzer, data: bytes, now: float) -> None:
         ascii_framing = analyser.mode is ProtocolKind.MODBUS_ASCII
-        self._request = _body_of(data, ascii_framing)
+        self._request = body_of(data, ascii_framing)
         if analyser is self.analysers[0] and self._dice.random() < self.mix.foreign and self._request:
             self._ghost.mode = analyser.mode
             framed = oracle.ascii_frame if ascii_framing else oracle.rtu_frame
@@ -161,7 +161,7 @@ class WorstLine(VirtualLine):
         return False
 
 
-def _body_of(data: bytes, ascii_framing: bool) -> bytes:
+def body_of(data: bytes, ascii_framing: bool) -> bytes:
     """A request without its check; empty when it is none of the framing."""
     if not ascii_framing:
         return data[:-2] if len(data) >= 8 and data[:1] != b":" else b""

@@ -101,15 +101,7 @@ class Readers(Users):
         self._analyzer = analyzer
         self._checker = checker
         self._folder = folder
-        works = {
-            "frames": self._frames,
-            "channels": self._channels,
-            "single": self._single,
-            "snapshots": self._snapshots,
-            "streams": self._streams,
-            "records": self._records,
-        }
-        super().__init__(tally, seed, [works[user] for user in users], checker)
+        super().__init__(tally, seed, [getattr(self, f"_{user}") for user in users], checker)
 
     def _call(self, do: Callable[[], None], timeout: float | None) -> None:
         """Make one call; an error of the driver is its right, as long as it comes in time."""
@@ -125,7 +117,11 @@ class Readers(Users):
         allowed = max(usual, self._analyzer.timeout_s) if timeout is None else timeout
         what = f"{outcome}, allowed {allowed:.2f} s, {self._seed}"
         self._tally.note_lateness(time.monotonic() - begun - allowed, what)
+        self._judge_return(begun, allowed, outcome)
         self._stopping.wait(pause_s)
+
+    def _judge_return(self, begun: float, allowed_s: float, outcome: str) -> None:
+        """Judge when a call returned."""
 
     def _frames(self, dice: Random) -> None:
         ways = (self._poll, self._poll, self._poll_fresh, self._poll_young, self._read_all, self._samples)
@@ -139,11 +135,18 @@ class Readers(Users):
     def _read_all(self, timeout: float | None) -> None:
         begun, before = time.monotonic(), self._fresh_s
         readings = tuple(self._analyzer.read_all(timeout=timeout).values())
+        if not readings:
+            self._checker.nothing("read_all", begun)
+            return
         given = Given(readings, None, readings[0].monotonic_ns / 1e9, None, readings[0].received_at)
         self._checker.good("read_all", given, begun, limit_s=self._limit(before))
 
     def _samples(self, timeout: float | None) -> None:
-        self._fresh("poll_samples", lambda: Given.samples(self._analyzer.poll_samples(timeout=timeout)))
+        begun, before = time.monotonic(), self._fresh_s
+        if samples := self._analyzer.poll_samples(timeout=timeout):
+            self._checker.good("poll_samples", Given.samples(samples), begun, limit_s=self._limit(before))
+        else:
+            self._checker.nothing("poll_samples", begun)
 
     def _poll_fresh(self, timeout: float | None) -> None:
         begun = time.monotonic()

@@ -107,7 +107,7 @@ class Stage:
         """What is needed to see this moment again."""
         at = time.monotonic() - self.begun
         return (
-            f"--seed {self.plan.seed} --episode {self.plan.number}, {at:.3f} s into it\n  {self.plan}\n"
+            f"--kind old --seed {self.plan.seed} --episode {self.plan.number}, {at:.3f} s into it\n  {self.plan}\n"
             f"  line: {self.line.mix}; last: {self._now}"
         )
 

@@ -34,18 +34,27 @@ class Block:
 
 @attrs.frozen
 class Moment:
-    """What an analyser has at one moment: all its channels, also those without a name, and its own state."""
+    """What an analyser has at one moment: all its channels, also those without a name, and its own state.
+
+    Attributes:
+        unnamed: Whether channels without a name are in what is said.
+    """
 
     blocks: dict[ChannelId, Block]
     fault: bool
     maintenance: bool
     groups: str
     clock: datetime | None
+    unnamed: bool = False
 
     @property
     def populated(self) -> list[ChannelId]:
         """The channels that a reader should see, in their order."""
-        return [item for item in ORDER if item in EXTERNAL or (item in self.blocks and self.blocks[item].name)]
+        return [
+            item
+            for item in ORDER
+            if item in EXTERNAL or (item in self.blocks and (self.unnamed or self.blocks[item].name))
+        ]
 
 
 @attrs.define

@@ -80,7 +80,7 @@ def run_exchange(data: bytes) -> bool:
             except ServomexError:
                 return False
             finally:
-                need(len(talk._client.received) <= link_client.MAX_REPLY + 4096, "the buffer grows")
+                need(len(talk._client.received) <= link_client.MAX_RECEIVED + 4096, "the buffer grows")
     found = oracle.answers(port.came, end.requests[-1], ascii_framing)
     need(bool(found), "a reply was believed that never came", reply.raw)
     need(any(_carries(reply, query, item) for item in found), "a reply was misread", reply, found)

@@ -1,0 +1,69 @@
+"""What an analyser was seen to show last, against which each reply is held. No I/O.
+
+A reply that shows the names and states that were known already can be taken at once. One that changes them is
+news, or the reply to another master's request: asked again, the analyser shows which.
+"""
+
+import attrs
+
+from servomex.registers import BLOCK_REGISTERS, REGISTERS, Span
+
+_LABEL = 2
+"""In a block of seven registers, the name and the unit follow the two of the value."""
+
+
+@attrs.define
+class Known:
+    """Names and units by register address, bits by function code and address."""
+
+    _labels: dict[int, int] = attrs.field(factory=dict)
+    _bits: dict[tuple[int, int], bool] = attrs.field(factory=dict)
+
+    def fits_words(self, span: Span, words: tuple[int, ...]) -> bool | None:
+        """Return whether registers carry the known names and units; ``None`` when one is not known yet."""
+        return _fits([(self._labels.get(address), word) for address, word in _labels(span, words)])
+
+    def fits_bits(self, function: int, span: Span, bits: tuple[bool, ...]) -> bool | None:
+        """Return whether bits are as they were; ``None`` when one is not known yet."""
+        known = (
+            (self._bits.get((function, address)), bit) for address, bit in zip(span.addresses, bits, strict=False)
+        )
+        return _fits(list(known))
+
+    def note_words(self, span: Span, words: tuple[int, ...]) -> None:
+        """Remember the names and units."""
+        self._labels.update(_labels(span, words))
+
+    def note_bits(self, function: int, span: Span, bits: tuple[bool, ...]) -> None:
+        """Remember the bits."""
+        self._bits.update(((function, address), bit) for address, bit in zip(span.addresses, bits, strict=False))
+
+    def tells_apart(self, span: Span) -> bool:
+        """Return whether names and units show that registers are those of a span, and not as many others."""
+        wanted = self._labels_of(span)
+        starts = [block.address for block in REGISTERS.values() if block.address + span.count <= _END]
+        return None not in wanted and all(
+            start == span.address or self._labels_of(Span(start, span.count)) != wanted for start in starts
+        )
+
+    def _labels_of(self, span: Span) -> list[int | None]:
+        return [self._labels.get(address) for address in span.addresses if address % BLOCK_REGISTERS >= _LABEL]
+
+
+_END = max(span.end for span in REGISTERS.values())
+
+
+def _labels(span: Span, words: tuple[int, ...]) -> list[tuple[int, int]]:
+    numbered = zip(span.addresses, words, strict=False)
+    return [(address, word) for address, word in numbered if address % BLOCK_REGISTERS >= _LABEL]
+
+
+def same_labels(span: Span, left: tuple[int, ...], right: tuple[int, ...]) -> bool:
+    """Return whether two replies to the same read carry the same names and units; the values may have moved."""
+    return _labels(span, left) == _labels(span, right)
+
+
+def _fits(pairs: "list[tuple[object, object]]") -> bool | None:
+    if any(known is None for known, _ in pairs):
+        return None
+    return all(known == seen for known, seen in pairs)

@@ -1,0 +1,20 @@
+"""pyserial, for certain: other packages, and files of programs, are called ``serial`` as well."""
+
+import importlib.util
+
+try:
+    import serial
+    from serial.tools import list_ports
+
+    serial.serial_for_url  # noqa: B018 (which no other module has)
+except (ImportError, AttributeError) as error:
+    found = importlib.util.find_spec("serial")
+    if found is None:
+        raise
+    place = found.origin or ", ".join(found.submodule_search_locations or ())
+    raise ImportError(
+        f"{place} is imported as 'serial' and is not pyserial. Rename it if it is yours; if it is the package "
+        "'serial', run: python -m pip uninstall serial, then python -m pip install --force-reinstall pyserial"
+    ) from error
+
+__all__ = ["list_ports", "serial"]

@@ -1,0 +1,94 @@
+"""A line that takes no bytes is an error within the deadline of the call, which says so."""
+
+import contextlib
+import os
+import select
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+import servomex
+from servomex.errors import ServomexConnectionError
+from servomex.simulator import PtyServer, VirtualLine
+from tests.conftest import needs_pty
+
+BLOCKED = r"nothing can be sent on the line.*flow control"
+GENEROUS_S = 1.0
+"""Far less than the 2 s that a write may take without a deadline."""
+
+
+@contextlib.contextmanager
+def full_terminal() -> Iterator[tuple[str, int]]:
+    """Give a terminal whose other end reads nothing, with its buffer filled."""
+    import pty
+    import tty
+
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    os.set_blocking(slave, False)
+    try:
+        yield os.ttyname(slave), slave
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
+def fill(descriptor: int) -> None:
+    """Write until there is no room for a while: the system moves bytes from one buffer to the next."""
+    while select.select([], [descriptor], [], 0.1)[1]:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(descriptor, bytes(4096))
+
+
+@needs_pty
+@pytest.mark.parametrize("mode", ["modbus_rtu", "modbus_ascii"])
+def test_a_full_terminal_fails_within_the_deadline(mode: str) -> None:
+    with (
+        full_terminal() as (port, descriptor),
+        servomex.open_device(port, protocol=mode, identify=False) as analyzer,
+    ):
+        fill(descriptor)
+        begun = time.monotonic()
+        with pytest.raises(
+            ServomexConnectionError, match=r"nothing can be sent on the line.*flow control"
+        ) as caught:
+            analyzer.poll(timeout=0.2)
+        assert time.monotonic() - begun < GENEROUS_S
+        assert caught.value.context.port == port
+
+
+def test_a_server_that_takes_nothing_fails_within_the_deadline() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = f"socket://127.0.0.1:{server.getsockname()[1]}"
+        with servomex.open_device(port, protocol="modbus_rtu", identify=False) as analyzer:
+            client, _ = server.accept()
+            with client:
+                connection = analyzer.link._serial._socket
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        connection.send(bytes(65536), socket.MSG_DONTWAIT)
+                begun = time.monotonic()
+                with pytest.raises(ServomexConnectionError, match="nothing can be sent on the line"):
+                    analyzer.poll(timeout=0.3)
+                assert time.monotonic() - begun < GENEROUS_S
+
+
+@needs_pty
+def test_what_was_held_back_is_not_sent_later() -> None:
+    """A request that failed must not reach the analyser once the flow control lets it through."""
+    with full_terminal() as (port, descriptor), servomex.SerialLink(port) as link:
+        fill(descriptor)
+        with pytest.raises(ServomexConnectionError, match="nothing can be sent"):
+            link.write(b"late", time.monotonic() + 0.05)
+        assert not link.is_open
+
+
+@needs_pty
+def test_a_line_that_takes_bytes_again_in_time_is_used() -> None:
+    with PtyServer(VirtualLine()) as server, servomex.SerialLink(server.port) as link:
+        link.write(b"one", time.monotonic() + 1)
+        link.write(b"two")
+        assert link.is_open

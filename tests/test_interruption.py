@@ -1,0 +1,187 @@
+"""What a signal handler raises in the middle of a call leaves the call as it is, and the port stays usable."""
+
+import contextlib
+import signal
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import pytest
+
+import servomex
+from servomex.errors import ServomexConnectionError, ServomexIllegalDataValueError, ServomexTimeoutError
+from servomex.interruption import pass_on_interruption
+from servomex.simulator import Faults, PtyServer, TcpServer, VirtualAnalyzer, VirtualLine
+from tests.rfc2217_server import Rfc2217Server
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timers"),
+    pytest.mark.filterwarnings("ignore:set(Daemon|Name):DeprecationWarning"),
+]
+
+FROM_IT = r"^from the handler$"
+ERRORS = [
+    OSError("from the handler"),
+    OSError(5, "from the handler"),
+    TimeoutError("from the handler"),
+    ConnectionResetError("from the handler"),
+    ValueError("from the handler"),
+    IndexError("from the handler"),
+    TypeError("from the handler"),
+    struct.error("from the handler"),
+    ServomexTimeoutError("from the handler"),
+    ServomexConnectionError("from the handler"),
+    ServomexIllegalDataValueError("from the handler"),
+    KeyboardInterrupt("from the handler"),
+    SystemExit("from the handler"),
+]
+
+
+@contextlib.contextmanager
+def alarm(after_s: float, handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Call a handler once after a while."""
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, after_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def raising(error: BaseException) -> Callable[[int, FrameType | None], object]:
+    def handler(_number: int, _frame: FrameType | None) -> None:
+        raise error
+
+    return handler
+
+
+def without_end(call: Callable[[], object]) -> None:
+    while True:
+        call()
+
+
+@pytest.fixture(params=["sim", "terminal", "socket", "rfc2217"], scope="module")
+def port(request: pytest.FixtureRequest) -> Iterator[tuple[VirtualAnalyzer, str]]:
+    """A slow Modbus analyser, on each kind of port."""
+    analyser = VirtualAnalyzer()
+    line = VirtualLine(analyser)
+    if request.param == "sim":
+        yield analyser, line.url
+        return
+    server = {"terminal": PtyServer, "socket": TcpServer, "rfc2217": Rfc2217Server}[request.param](line)
+    with server:
+        yield analyser, str(server.port)
+
+
+@pytest.fixture(scope="module")
+def opened(port: tuple[VirtualAnalyzer, str]) -> Iterator[tuple[VirtualAnalyzer, servomex.Analyzer]]:
+    analyser, name = port
+    analyser.mode = servomex.ProtocolKind.MODBUS_RTU
+    with servomex.open_device(name, protocol="modbus_rtu", timeout=5) as analyzer:
+        yield analyser, analyzer
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+@pytest.mark.parametrize("after_s", [0.02, 0.09, 0.13])
+def test_it_leaves_a_modbus_call_as_it_is(
+    opened: tuple[VirtualAnalyzer, servomex.Analyzer], error: BaseException, after_s: float
+) -> None:
+    """It is raised in the silence before a request, or while a reply is waited for."""
+    analyser, analyzer = opened
+    expected = analyzer.read_channel("I1")
+    generation, damaged = analyzer.link.generation, analyzer.dropped_frames
+    analyser.faults.late = 0.1
+    try:
+        with pytest.raises(type(error)) as caught, alarm(after_s, raising(error)):
+            analyzer.read_channel("I2")
+    finally:
+        analyser.faults.late = 0.0
+    assert caught.value is error
+    assert analyzer.read_channel("I1").value == expected.value
+    assert analyzer.link.generation == generation, "the port was lost"
+    assert analyzer.dropped_frames <= damaged + 1  # the reply that nobody waited for
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+@pytest.mark.parametrize("mode", ["modbus_ascii", "continuous"])
+def test_it_leaves_the_other_modes_as_it_is(mode: str, error: BaseException) -> None:
+    line = VirtualLine(VirtualAnalyzer(mode=mode, period=0.3, faults=Faults()))
+    with servomex.open_device(line.url, protocol=mode, timeout=5) as analyzer:
+        line.analysers[0].faults.late = 0.1
+        with pytest.raises(type(error)) as caught, alarm(0.08, raising(error)):
+            without_end(lambda: analyzer.poll(wait_fresh=True))
+        assert caught.value is error
+        line.analysers[0].faults.late = 0.0
+        assert analyzer.poll(wait_fresh=True).ok
+        assert analyzer.link.generation == 1
+
+
+def test_none_of_many_moments_is_lost() -> None:
+    """Whatever step of the call is interrupted."""
+    line = VirtualLine(VirtualAnalyzer())
+    with PtyServer(line) as server, servomex.open_device(server.port, protocol="modbus_rtu", gap=0) as analyzer:
+        expected = analyzer.read_channel("I1").value
+        for number in range(150):
+            error = (OSError, ValueError)[number % 2](f"number {number}")
+            with pytest.raises(type(error)) as caught, alarm(0.001 + number * 0.00013, raising(error)):
+                without_end(lambda: analyzer.read_channel("I1"))
+            assert caught.value is error
+        assert analyzer.read_channel("I1").value == expected
+        assert analyzer.link.generation == 1
+
+
+def test_a_handler_may_be_any_kind_of_callable() -> None:
+    class Handler:
+        def method(self, _number: int, _frame: FrameType | None) -> None:
+            raise OSError("from the handler")
+
+        def __call__(self, *args: object) -> None:
+            self.method(*args)  # type: ignore[arg-type]
+
+    with PtyServer(VirtualLine()) as server, servomex.SerialLink(server.port) as link:
+        for handler in (Handler(), Handler().method):
+            with pytest.raises(OSError, match=FROM_IT), alarm(0.05, handler):
+                link.read(time.monotonic() + 5)
+        assert link.is_open
+
+
+def test_an_error_that_the_caller_handles_already_is_not_raised_again() -> None:
+    line = VirtualLine()
+    with servomex.open_device(line.url, protocol="modbus_rtu") as analyzer:
+        try:
+            with alarm(0.01, raising(TimeoutError("from the handler"))):
+                time.sleep(5)
+        except TimeoutError:
+            line.unplug()
+            with pytest.raises(ServomexConnectionError, match="the port was lost"):
+                analyzer.poll()
+
+
+def test_what_is_not_a_handlers_is_left_alone() -> None:
+    pass_on_interruption(OSError("the port's"))
+    ended = threading.Event()
+
+    def elsewhere() -> None:  # where no handler ever runs
+        try:
+            raising(OSError("called"))(1, None)
+        except OSError as error:
+            pass_on_interruption(error)
+            ended.set()
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert ended.is_set()
+
+
+def test_closing_a_port_does_not_swallow_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyserial sleeps for 0.3 s in the middle of it."""
+    with TcpServer(VirtualLine()) as server:
+        link = servomex.SerialLink(server.port).open()
+        with pytest.raises(OSError, match=FROM_IT), alarm(0.1, raising(OSError("from the handler"))):
+            link.close()
+        assert link.is_closed
+        assert not link.is_open

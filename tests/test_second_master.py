@@ -1,0 +1,89 @@
+"""With another master on the line, a reply to its request is never taken for the answer to ours."""
+
+import pytest
+
+from servomex import ServomexError
+from servomex.modbus import ModbusClient
+from tests.second_master import MIXES, NEVER, Manners, Outcome, SharedLine, client_on, outcome_of
+
+MODES = ["modbus_rtu", "modbus_ascii"]
+
+
+def total(outcomes: list[Outcome]) -> tuple[int, int, int]:
+    return (
+        sum(item.values for item in outcomes),
+        sum(item.states for item in outcomes),
+        sum(item.errors.total() for item in outcomes),
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("every_s", [0.25, 1.0])
+@pytest.mark.parametrize("deaf", [False, True], ids=["queueing device", "deaf device"])
+@pytest.mark.parametrize("mix", MIXES)
+def test_no_reply_to_another_master_is_believed(mix: str, deaf: bool, every_s: float, mode: str) -> None:
+    manners = Manners(mix=MIXES[mix], every_s=every_s, deaf=deaf)
+    outcomes = [outcome_of(manners, mode, seed) for seed in range(2)]
+    assert [item for outcome in outcomes for item in outcome.wrong] == []
+    values, states, errors = total(outcomes)
+    assert values > 30
+    assert states > 50
+    if every_s == 1.0:
+        assert errors < 12, "most calls succeed"
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("deaf", [False, True], ids=["queueing device", "deaf device"])
+def test_requests_that_are_heard_change_nothing(deaf: bool, mode: str) -> None:
+    outcome = outcome_of(Manners(mix=MIXES["everything"], every_s=1.0, deaf=deaf, heard=True), mode, 3)
+    assert outcome.wrong == []
+    assert outcome.values > 20
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_errors_name_the_other_master(mode: str) -> None:
+    manners = Manners(mix=MIXES["everything"], every_s=0.1)
+    errors = outcome_of(manners, mode, 1, calls=40).errors
+    assert errors
+    last = [*errors][-1]
+    assert "another" in last.lower()
+    assert "asking on this line" in last
+    assert not any("another device has the address" in message for message in errors)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_replies_that_come_again_later_are_never_taken_for_new(mode: str) -> None:
+    outcomes = [outcome_of(Manners(double=0.2), mode, seed, calls=80) for seed in range(4)]
+    assert [item for outcome in outcomes for item in outcome.wrong] == []
+    assert total(outcomes)[0] > 100
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_private_line_raises_no_false_alarm_in_an_hour(mode: str) -> None:
+    line = SharedLine(Manners(swallow=0.02), mode, 5)
+    begun, messages = line.clock.now, list[str]()
+    with client_on(line, mode) as client:
+        while line.clock.now < begun + 3600:
+            line.clock.now += 5.0
+            try:
+                client.read_frame(line.clock.now + 3.0)
+            except ServomexError as error:
+                messages.append(error.message)
+        others = client.link.others
+    assert not any("another" in message for message in messages)
+    assert (others.heard, others.shared, others.doubles, others.duplicates) == (False, False, 0, 0)
+
+
+def requests_of_a_sweep(client: ModbusClient, line: SharedLine) -> int:
+    client.read_frame(line.clock.now + 3.0)
+    before = client.exchange.attempts
+    client.read_frame(line.clock.now + 3.0)
+    return client.exchange.attempts - before
+
+
+def test_a_quiet_private_line_costs_nothing_and_a_shared_one_a_fence() -> None:
+    for shared_line, requests in ((None, 3), (False, 3), (True, 4)):
+        line = SharedLine(Manners(every_s=NEVER), "modbus_rtu", 1)
+        line.steady = True
+        with client_on(line, "modbus_rtu", shared_line=shared_line) as client:
+            assert requests_of_a_sweep(client, line) == requests
