@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
@@ -14,6 +15,7 @@ from servomex.cli import servomex_group
 from servomex.cli.convert import convert
 from servomex.loading import load, load_metadata
 from servomex.sinks import open_sink
+from servomex.sinks.jsonl import JsonlSink
 from tests.conftest import needs_pty
 from tests.recordings import ONE_EACH, batch, batches, joined, write
 from tests.test_cli_read import finish, invoke, program, start
@@ -190,6 +192,29 @@ class TestErrors:
         assert (done, stdout, stderr) == (code, "", f"{len(found)} rows written to {tmp_path / 'out.jsonl'}\n")
         assert 0 < len(found) < len(written)
         assert found == written[: len(found)]
+
+    def test_a_ctrl_c_within_a_write_comes_after_its_rows_were_counted(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store, stored = JsonlSink._store, list[int]()
+
+        def interrupted(sink: JsonlSink, rows: list[Any]) -> None:
+            store(sink, rows)
+            stored.append(len(rows))
+            if len(stored) == 3:
+                signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr(JsonlSink, "_store", interrupted)
+        monkeypatch.setattr(JsonlSink, "_flush_is_due", lambda sink: sink.pending > 0)
+        write(tmp_path / "run.csv", batches(20))
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            result = converted(tmp_path / "run.csv", tmp_path / "out.jsonl")
+        finally:
+            signal.signal(signal.SIGINT, before)
+        found = list(load(tmp_path / "out.jsonl"))
+        assert (result.exit_code, len(found)) == (130, sum(stored))
+        assert told(result) == [f"{len(found)} rows written to {tmp_path / 'out.jsonl'}"]
 
 
 class TestTerminal:

@@ -187,7 +187,7 @@ def _sigterm_interrupts() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until the end of an import, in the middle of which they could get lost."""
+    """Let Ctrl-C and SIGTERM wait until the end of what must not be torn, such as an import or a write."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
