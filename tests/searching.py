@@ -36,6 +36,13 @@ def wait_less(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(defaults, "gap", 0.005)
 
 
+class Damaged(VirtualAnalyzer):
+    """All of its broadcasts have a wrong checksum."""
+
+    def broadcast(self) -> bytes:
+        return super().broadcast().replace(b"20.376", b"20.377")
+
+
 class Recorder(VirtualLine):
     """A line that notes what is written to it and at which baud rates it is opened."""
 

@@ -30,6 +30,8 @@ from servomex.lock import Changes
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from servomex.simulator.urls import PRESETS
 
+pytestmark = pytest.mark.virtual_time
+
 MODES = ["modbus_rtu", "modbus_ascii", "continuous"]
 MODBUS = MODES[:2]
 
@@ -184,6 +186,7 @@ def test_what_changes_on_the_panel_shows(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.real_time
 def test_ten_threads_on_one_analyser(mode: str) -> None:
     """For two seconds here; values differ by channel, so that a reply to another thread's request would show."""
     analyser = VirtualAnalyzer(mode=mode, period=0.1)
@@ -424,6 +427,7 @@ def test_a_busy_lock_ends_with_the_timeout() -> None:
         holder.join()
 
 
+@pytest.mark.real_time
 def test_importing_the_package_does_not_import_pymodbus() -> None:
     code = "import sys, servomex; sys.exit(any(name.startswith('pymodbus') for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

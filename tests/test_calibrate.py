@@ -27,6 +27,8 @@ from tests.hook_port import HookPort, answering
 from tests.modbus_bytes import rtu
 from tests.test_wire_bytes import opened
 
+pytestmark = pytest.mark.virtual_time
+
 START_AND_STOP = [(1, True), (1, False), (9, True), (9, False)]
 
 

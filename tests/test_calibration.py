@@ -28,6 +28,8 @@ from tests.hook_port import HookPort, answering
 from tests.modbus_bytes import Framing, ascii_, rtu
 from tests.test_wire_bytes import Fence, opened
 
+pytestmark = pytest.mark.virtual_time
+
 MODES = ["modbus_rtu", "modbus_ascii"]
 FRAMINGS: list[tuple[str, Framing]] = [("modbus_rtu", rtu), ("modbus_ascii", ascii_)]
 ON, OFF = "FF00", "0000"

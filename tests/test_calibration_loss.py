@@ -25,6 +25,8 @@ from tests.calibrating import READ, WRITE_0, WRITE_1, coils, far_end, left_at_on
 from tests.hook_port import HookPort, answering
 from tests.modbus_bytes import Framing, ascii_, rtu
 
+pytestmark = pytest.mark.virtual_time
+
 MODES = ["modbus_rtu", "modbus_ascii"]
 FRAMINGS: list[tuple[str, Framing]] = [("modbus_rtu", rtu), ("modbus_ascii", ascii_)]
 ON, OFF = "FF00", "0000"

@@ -32,6 +32,8 @@ from tests.frames import WIRE
 from tests.hook_port import HookPort, answering
 from tests.modbus_bytes import rtu
 
+pytestmark = pytest.mark.virtual_time
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -12,6 +13,8 @@ from servomex.cli.calibrate import calibrate
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
 from tests.calibrating import coils, left_at_one, shorten_waits
 from tests.test_cli_read import FAST, finish, invoke, start
+
+pytestmark = pytest.mark.virtual_time
 
 START = ("start", "--protocol", "modbus_rtu", "--gap", "0")
 
@@ -192,6 +195,13 @@ class TestStop:
         assert "Stop it on the analyser's panel" in result.stderr
 
 
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.01)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no signals to send to a program on Windows")
 class TestInterrupt:
     def interrupted(
@@ -199,17 +209,18 @@ class TestInterrupt:
     ) -> tuple[int, str, str]:
         """Run the command in another process, and interrupt it once its start has reached the analyser."""
         analyser.cal_phase_s = float("inf")
-        with TcpServer(VirtualLine(analyser)) as server:
+        line = VirtualLine(analyser)
+        with TcpServer(line) as server:
             options = ("--protocol", "modbus_rtu", "--yes", *args)
             child = start("calibrate", "start", server.port, "1", *options, main="main")
-            deadline = time.monotonic() + 20
-            while len(analyser.coil_log) < 2 and time.monotonic() < deadline:
-                time.sleep(0.01)
-            time.sleep(0.3)
+            until(lambda: len(analyser.coil_log) >= 2)
+            asked = len(line.heard)
+            until(lambda: len(line.heard) >= asked + 4)  # it looks at what the start has done
             child.send_signal(number)
             return finish(child)
 
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (1, 129)])
+    @pytest.mark.real_time
     def test_while_it_is_watched_it_is_stopped(self, analyser: VirtualAnalyzer, number: int, code: int) -> None:
         exit_code, stdout, stderr = self.interrupted(analyser, "--wait", number=number)
         assert (exit_code, stdout) == (code, "")
@@ -217,6 +228,7 @@ class TestInterrupt:
         assert coils(analyser) == [(1, True), (1, False), (9, True), (9, False)]
         assert analyser.cal_gas(1) == 0
 
+    @pytest.mark.real_time
     def test_before_it_is_known_to_run_it_is_stopped(self, analyser: VirtualAnalyzer) -> None:
         analyser.refuses_calibration = True
         exit_code, stdout, stderr = self.interrupted(analyser)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
@@ -14,6 +15,7 @@ from servomex.cli import servomex_group
 from servomex.cli.convert import convert
 from servomex.loading import load, load_metadata
 from servomex.sinks import open_sink
+from servomex.sinks.jsonl import JsonlSink
 from tests.conftest import needs_pty
 from tests.recordings import ONE_EACH, batch, batches, joined, write
 from tests.test_cli_read import finish, invoke, program, start
@@ -167,7 +169,7 @@ class TestErrors:
         written = write(tmp_path / "run.csv", batches(500))
         command = program("convert", str(tmp_path / "run.csv"), str(tmp_path / "out.csv"), main="main")
         limited = ["bash", "-c", 'ulimit -f 60; exec "$@"', "bash", *command]
-        done = subprocess.run(limited, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(limited, capture_output=True, text=True, timeout=90, check=False)
         count, error = done.stderr.splitlines()
         assert done.returncode == 1
         assert "out.csv may not grow further" in error
@@ -191,6 +193,29 @@ class TestErrors:
         assert 0 < len(found) < len(written)
         assert found == written[: len(found)]
 
+    def test_a_ctrl_c_within_a_write_comes_after_its_rows_were_counted(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store, stored = JsonlSink._store, list[int]()
+
+        def interrupted(sink: JsonlSink, rows: list[Any]) -> None:
+            store(sink, rows)
+            stored.append(len(rows))
+            if len(stored) == 3:
+                signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr(JsonlSink, "_store", interrupted)
+        monkeypatch.setattr(JsonlSink, "_flush_is_due", lambda sink: sink.pending > 0)
+        write(tmp_path / "run.csv", batches(20))
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            result = converted(tmp_path / "run.csv", tmp_path / "out.jsonl")
+        finally:
+            signal.signal(signal.SIGINT, before)
+        found = list(load(tmp_path / "out.jsonl"))
+        assert (result.exit_code, len(found)) == (130, sum(stored))
+        assert told(result) == [f"{len(found)} rows written to {tmp_path / 'out.jsonl'}"]
+
 
 class TestTerminal:
     @needs_pty
@@ -200,7 +225,7 @@ class TestTerminal:
         master, terminal = os.openpty()
         try:
             done = subprocess.run(
-                command, stdout=subprocess.PIPE, stderr=terminal, timeout=30, env={**os.environ, "TERM": "xterm"},
+                command, stdout=subprocess.PIPE, stderr=terminal, timeout=90, env={**os.environ, "TERM": "xterm"},
                 check=False,
             )  # fmt: skip
             shown = os.read(master, 100_000).decode()

@@ -158,6 +158,7 @@ class TestInput:
         assert (result.exit_code, result.stderr.count("\n")) == (2, 2)
         assert path in result.stderr
 
+    @pytest.mark.alone
     def test_megabytes_without_a_line_end(self) -> None:
         noise = random.Random(1).randbytes(2_000_000).replace(b"\n", b"")
         started = time.monotonic()
@@ -189,7 +190,7 @@ class TestInput:
         assert child.stderr is not None
         assert child.stderr.read() == b""
         child.stderr.close()
-        assert child.wait(10) == 141
+        assert child.wait(60) == 141
 
 
 class TestText:

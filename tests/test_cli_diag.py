@@ -27,6 +27,8 @@ from servomex.modbus import ModbusClient
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualLine, slave
 from tests.test_cli_read import finish, invoke, start
 
+pytestmark = pytest.mark.virtual_time
+
 RTU = ("--protocol", "modbus_rtu", "--gap", "0.002")
 NEEDS_A_GAP = "sim://4100?fault=gap:0.03"
 GAPS = ("gap", "--protocol", "modbus_rtu", "--gap", "0.035", "--timeout", "0.08", "--count", "2", "--gaps")
@@ -177,6 +179,7 @@ class TestLoopback:
         assert stderr.startswith("Error: the port was lost")
         assert stderr.count("\n") == 1
 
+    @pytest.mark.real_time
     def test_what_was_measured_before_it_was_terminated_is_shown(self) -> None:
         child = start("diag", "loopback", "sim://4100", *RTU, "--count", "100000", "-vv", main="main")
         assert child.stderr is not None

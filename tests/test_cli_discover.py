@@ -22,14 +22,18 @@ from tests.conftest import needs_pty
 from tests.searching import wait_less
 from tests.test_cli_read import finish, invoke, program, start
 from tests.usb_ports import adapter, built_in, link_by_id, plug
+from tests.virtual_time import VirtualTime
+
+pytestmark = pytest.mark.virtual_time
 
 FAST = ("--address", "1,3", "--listen", "0.1")
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait less: a virtual analyser that is not paced answers at once."""
-    wait_less(monkeypatch)
+def quick(monkeypatch: pytest.MonkeyPatch, virtual_time: VirtualTime | None) -> None:
+    """Wait less: a virtual analyser that is not paced answers at once, but behind a real port it may take time."""
+    if virtual_time:
+        wait_less(monkeypatch)
 
 
 def run(*args: str) -> Result:
@@ -41,6 +45,7 @@ def silent() -> VirtualLine:
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_analysers_are_a_table_on_stdout_and_other_ports_lines_on_stderr(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -63,6 +68,7 @@ def test_analysers_are_a_table_on_stdout_and_other_ports_lines_on_stderr(
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_json_has_one_object_for_each_result(monkeypatch: pytest.MonkeyPatch) -> None:
     with PtyServer(VirtualLine(VirtualAnalyzer(mode="modbus_ascii"))) as server:
         plug(monkeypatch, adapter(server.port, "A"))
@@ -209,6 +215,7 @@ def test_verbose_tells_what_is_done(line: VirtualLine) -> None:
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_a_terminal_gets_a_progress_bar() -> None:
     master, terminal = os.openpty()
     try:
@@ -243,6 +250,7 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.mark.real_time
 def test_ctrl_c_ends_it_and_closes_the_ports() -> None:
     child = start("discover", "sim://4100?fault=silent", "sim://4100?address=9", "-v", main="main")
     assert child.stderr is not None

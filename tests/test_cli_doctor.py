@@ -4,7 +4,7 @@ import json
 import re
 import signal
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -35,12 +35,16 @@ from tests.examining import (
 from tests.test_cli_read import finish, invoke, start
 from tests.unprivileged import unprivileged
 from tests.usb_ports import adapter, built_in, plug
+from tests.virtual_time import VirtualTime
+
+pytestmark = pytest.mark.virtual_time
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait less."""
-    examine_quickly(monkeypatch)
+def quick(monkeypatch: pytest.MonkeyPatch, virtual_time: VirtualTime | None) -> None:
+    """Wait less, but for what is behind a real port."""
+    if virtual_time:
+        examine_quickly(monkeypatch)
 
 
 def test_a_healthy_modbus_analyser(tmp_path: Path) -> None:
@@ -116,6 +120,7 @@ def test_a_missing_port_is_named_with_those_that_are_there(monkeypatch: pytest.M
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_a_forbidden_port_comes_with_its_group() -> None:
     with PtyServer(VirtualLine()) as server:
         port = Path(server.port)
@@ -150,18 +155,20 @@ FLAGS, STATE = bytes.fromhex("01 02 03 e8 00 02"), bytes.fromhex("01 02 03 e8 00
 
 
 @pytest.mark.parametrize(
-    ("line", "check"),
+    ("build", "check"),
     [
-        (VirtualLine(unplug_after=0.001), "line"),
-        (Losing(FLAGS, 1), "mode"),
-        (Losing(STATE, 1), "mode"),
-        (Losing(STATE, 3), "gap"),  # the first reading takes two: its state is new
-        (Losing(STATE, 7), "analyser"),
+        (lambda: VirtualLine(unplug_after=0.02), "line"),
+        (lambda: Losing(FLAGS, 1), "mode"),
+        (lambda: Losing(STATE, 1), "mode"),
+        (lambda: Losing(STATE, 3), "gap"),  # the first reading takes two: its state is new
+        (lambda: Losing(STATE, 7), "analyser"),
     ],
     ids=["line", "mode", "identity", "gap", "analyser"],
 )
-def test_a_port_that_is_lost_on_the_way_is_the_problem_where_it_happened(line: VirtualLine, check: str) -> None:
-    found = page(line)
+def test_a_port_that_is_lost_on_the_way_is_the_problem_where_it_happened(
+    build: Callable[[], VirtualLine], check: str
+) -> None:
+    found = page(build())
     cure = "Check the cable and the adapter; open it again"
     check_problem(found, check, r"the port was lost \(.*", cure, code=3)
 
@@ -241,6 +248,7 @@ def test_the_options_reach_the_check_up(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_ctrl_c_ends_it_with_its_code_and_what_was_found_so_far() -> None:
     child = start("doctor", "sim://4100?fault=silent", main="main")
     assert child.stdout is not None

@@ -30,14 +30,14 @@ class TestStdout:
         assert child.stderr is not None
         stderr = child.stderr.read()
         child.stderr.close()
-        assert (child.wait(10), stderr) == (141, b"")
+        assert (child.wait(60), stderr) == (141, b"")
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
     @pytest.mark.parametrize("output_format", ["table", "csv"])
     def test_a_full_disk_is_an_error(self, output_format: str) -> None:
         command = program("sim://4100", *FAST, "--format", output_format)
         with Path("/dev/full").open("wb") as full:
-            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=20, check=False)
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=90, check=False)
         assert (done.returncode, done.stderr) == (1, b"Error: cannot write to stdout: No space left on device\n")
 
     @pytest.mark.parametrize("locale", [
@@ -62,7 +62,7 @@ class TestStdout:
         env = {**os.environ, "TERM": "xterm"} | ({"NO_COLOR": "1"} if plain else {})
         try:
             done = subprocess.run(
-                [sys.executable, "-c", code, *FAST], stdout=terminal, timeout=20, env=env, check=False
+                [sys.executable, "-c", code, *FAST], stdout=terminal, timeout=90, env=env, check=False
             )
             shown = os.read(master, 10_000)
         finally:
@@ -179,7 +179,7 @@ class TestHelp:
             "name.startswith(('pymodbus', 'servomex.simulator', 'servomex.cli.'))]));"
             "from servomex.cli import read_main; read_main()"
         )
-        done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, check=True, timeout=20)
+        done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, check=True, timeout=90)
         loaded = done.stdout.decode().splitlines()[-1]
         assert "'servomex.cli.read'" in loaded
         assert not any(name in loaded for name in ("pymodbus", "simulator", "simulate", "decode"))

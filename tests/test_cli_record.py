@@ -17,6 +17,8 @@ from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
 from servomex.sinks.csv import CsvSink
 from tests.test_cli_read import FAST, finish, invoke, start
 
+pytestmark = pytest.mark.virtual_time
+
 
 @pytest.fixture
 def broadcasting() -> VirtualLine:
@@ -161,6 +163,7 @@ class TestRecord:
 
     @pytest.mark.skipif(sys.platform == "win32", reason="there are no signals to send to a program on Windows")
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    @pytest.mark.real_time
     def test_a_signal_ends_it_with_everything_written(
         self, line: VirtualLine, tmp_path: Path, number: int, code: int
     ) -> None:
@@ -168,7 +171,7 @@ class TestRecord:
         with TcpServer(line) as server:
             options = ("--protocol", "modbus_rtu", "--rate", "20", "--gap", "0.005")
             child = start("record", server.port, str(file), *options, main="main")
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while len(line.heard) < 30 and time.monotonic() < deadline:
                 time.sleep(0.01)
             child.send_signal(number)

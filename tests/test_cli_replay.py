@@ -21,6 +21,8 @@ from tests.frames import WIRE, capture_frames
 from tests.replaying import BROADCASTS, HEADER, REQUESTS, trace
 from tests.test_cli_read import FAST, MODES, invoke, rows_of
 
+pytestmark = pytest.mark.virtual_time
+
 TOLD = ("value", "name", "unit", "quality", "alarm1", "channel", "protocol")
 SUMMARY = re.compile(r"(\d+) readings?, (\d+) failures? in \d+\.\d s, (\d+) dropped frames?")
 

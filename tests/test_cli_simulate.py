@@ -73,8 +73,9 @@ def test_it_stops_while_it_is_read() -> None:
 
 
 @needs_pty
+@pytest.mark.alone
 def test_faults_moving_values_and_a_new_port_after_unplugging() -> None:
-    args = ("--preset", "moving", "--pty", "--fault", "unplug:1.5", "--fault", "chunked", "--pace", "--seed", "3")
+    args = ("--preset", "moving", "--pty", "--fault", "unplug:3", "--fault", "chunked", "--pace", "--seed", "3")
     with simulated(*args) as (child, port):
         values = values_at(port, "--protocol", "modbus_rtu")
         assert values.keys() == VALUES.keys()
@@ -95,7 +96,7 @@ def test_a_closed_pipe_ends_it() -> None:
     os.close(reader)
     child = subprocess.Popen(program("simulate", "--tcp", "0", main="main"), stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
-    _, stderr = child.communicate(timeout=20)
+    _, stderr = child.communicate(timeout=60)
     assert (child.returncode, stderr) == (141, b"")
 
 

@@ -25,6 +25,8 @@ from servomex.telegram import parse_frame
 from servomex.testing import ScriptedPort, load_capture
 from tests.conftest import CAPTURE, needs_pty
 
+pytestmark = pytest.mark.virtual_time
+
 PERIOD = 0.1
 
 
@@ -268,6 +270,7 @@ def test_unplugged_is_an_error_at_the_next_call_and_comes_back_by_itself(
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_a_real_terminal_that_vanishes_is_a_connection_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "BACK_OFF_S", (0.1, 0.2))
     line = VirtualLine(VirtualAnalyzer(mode="continuous", period=PERIOD))

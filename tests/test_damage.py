@@ -18,6 +18,8 @@ from servomex.telegram import parse_frame
 from servomex.units import Unit
 from tests.frames import REAL, WIRE, block, external, facts, make, names
 
+pytestmark = pytest.mark.virtual_time
+
 BODY = range(1, len(REAL) - 5)
 """The places that the checksum covers."""
 CHECK = range(len(REAL) - 5, len(REAL) - 1)

@@ -1,6 +1,7 @@
 """AUTO finds each mode by reads only, and says what it saw when it finds none."""
 
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -18,6 +19,9 @@ from servomex.simulator import Faults, VirtualAnalyzer, VirtualLine
 from servomex.testing import ScriptedPort
 from tests.frames import REAL
 from tests.hook_port import HookPort
+from tests.searching import Damaged
+
+pytestmark = pytest.mark.virtual_time
 
 MODBUS = ["modbus_rtu", "modbus_ascii"]
 
@@ -102,18 +106,21 @@ def test_only_reads_and_loopbacks_are_sent(mode: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("build", "words"),
     [
-        (VirtualLine(VirtualAnalyzer(faults=Faults(silent=True))), "Not one byte came"),
-        (VirtualLine(VirtualAnalyzer(address=9)), "Not one byte came"),
-        (VirtualLine(VirtualAnalyzer(faults=Faults(silent=True)), echo=True), "Only the adapter's echo came back"),
-        (VirtualLine(VirtualAnalyzer(), baudrate=9600, pace=True), "Not one byte came"),
+        (lambda: VirtualLine(VirtualAnalyzer(faults=Faults(silent=True))), "Not one byte came"),
+        (lambda: VirtualLine(VirtualAnalyzer(address=9)), "Not one byte came"),
         (
-            VirtualLine(VirtualAnalyzer(mode="continuous", period=0.5), baudrate=9600),
+            lambda: VirtualLine(VirtualAnalyzer(faults=Faults(silent=True)), echo=True),
+            "Only the adapter's echo came back",
+        ),
+        (lambda: VirtualLine(VirtualAnalyzer(), baudrate=9600, pace=True), "Not one byte came"),
+        (
+            lambda: VirtualLine(VirtualAnalyzer(mode="continuous", period=0.5), baudrate=9600),
             "bytes came that fit no mode",
         ),
         (
-            VirtualLine(VirtualAnalyzer(mode="continuous", period=0.5, faults=Faults(corrupt=1.0, seed=1))),
+            lambda: VirtualLine(Damaged(mode="continuous", period=0.5)),
             "a broadcast was heard|A broadcast was heard|bytes came that fit no mode",
         ),
     ],
@@ -126,7 +133,8 @@ def test_only_reads_and_loopbacks_are_sent(mode: str) -> None:
         "damaged broadcast",
     ],
 )
-def test_nothing_found_says_what_was_seen(line: VirtualLine, words: str) -> None:
+def test_nothing_found_says_what_was_seen(build: Callable[[], VirtualLine], words: str) -> None:
+    line = build()
     started = time.monotonic()
     with pytest.raises(ServomexTimeoutError, match=words) as caught:
         open_device(line.url, listen=1.5)

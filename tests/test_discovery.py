@@ -24,12 +24,16 @@ from servomex.simulator import Faults, PtyServer, VirtualAnalyzer, VirtualLine
 from tests.conftest import needs_pty
 from tests.searching import LISTEN_S, Recorder, search, wait_less
 from tests.usb_ports import adapter, plug
+from tests.virtual_time import VirtualTime
+
+pytestmark = pytest.mark.virtual_time
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait less: a virtual analyser that is not paced answers at once."""
-    wait_less(monkeypatch)
+def quick(monkeypatch: pytest.MonkeyPatch, virtual_time: VirtualTime | None) -> None:
+    """Wait less: a virtual analyser that is not paced answers at once, but behind a real port it may take time."""
+    if virtual_time:
+        wait_less(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
@@ -124,6 +128,7 @@ def test_a_port_that_cannot_be_opened_disturbs_no_other(line: VirtualLine) -> No
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_a_busy_device_is_told_from_a_missing_one() -> None:
     with PtyServer(VirtualLine()) as server, SerialLink(server.port):
         (result,) = discover_port(server.port)
@@ -152,6 +157,7 @@ def test_without_names_all_ports_that_are_present_are_searched(monkeypatch: pyte
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_a_result_carries_the_adapter_behind_its_port(monkeypatch: pytest.MonkeyPatch) -> None:
     with PtyServer(VirtualLine()) as server:
         plug(monkeypatch, adapter(server.port, "A50285BI"))

@@ -35,7 +35,7 @@ NEEDS = {
     "tk_monitor": ["tkinter"],
     "notebook_plot": ["matplotlib"],
 }
-LONG_S = 40.0
+LONG_S = 100.0
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for other programs")
 
 
@@ -212,10 +212,11 @@ def line() -> VirtualLine:
 
 class TestWatchAlarms:
     @pytest.fixture
-    def watching(self, line: VirtualLine) -> Iterator[MailServer]:
+    def watching(self, line: VirtualLine, request: pytest.FixtureRequest) -> Iterator[MailServer]:
         with MailServer() as server, TcpServer(line) as tcp:
             arguments = ["--server", server.address, "--sender", "lab@example.org", "--to", "me@example.org"]
-            process = started("watch_alarms", tcp.port, *arguments, "--every", "0.1", "--unread", "0.3")
+            unread = getattr(request, "param", "30")
+            process = started("watch_alarms", tcp.port, *arguments, "--every", "0.1", "--unread", unread)
             try:
                 yield server
             finally:
@@ -235,6 +236,7 @@ class TestWatchAlarms:
         watching.wait("I2 CO alarm 1: cleared")
         assert len(watching.mails) == 2
 
+    @pytest.mark.parametrize("watching", ["0.3"], indirect=True)
     def test_a_mail_tells_that_nothing_can_be_read(self, line: VirtualLine, watching: MailServer) -> None:
         self.alarm(line, raised=True)
         watching.wait("alarm 1: raised")
@@ -339,6 +341,7 @@ class TestOxygenConsumption:
     ) -> None:
         assert module.interpolate([module.Point(*point) for point in points], at_s, 2.5) is None
 
+    @pytest.mark.virtual_time
     def test_a_course_has_a_hole_where_a_reading_failed_or_is_not_good(self, module: ModuleType) -> None:
         line = VirtualLine(VirtualAnalyzer())
         samples: list[servomex.Sample] = []
@@ -384,6 +387,7 @@ class TestOxygenConsumption:
             assert 9.0 < up <= 10.5, gas  # between the last reading before the step and the first one behind it
             assert rows[-1][1][gas] == 0.5
 
+    @pytest.mark.virtual_time
     def test_two_analysers_give_one_table_with_the_heat(
         self, module: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -32,7 +32,7 @@ def test_it_ends_by_itself(mode: str, then: str, tmp_path: Path) -> None:
     code = FORGETTING.format(then=THEN[then])
     with TcpServer(VirtualLine(VirtualAnalyzer(mode=mode, period=0.05))) as server:
         command = [sys.executable, "-W", "always", "-c", code, server.port, mode, str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, cwd=ROOT, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     assert "the end" in done.stdout
     forgotten = f"the analyser on {server.port} was never closed"

@@ -24,6 +24,8 @@ from tests.faults.plan import Event, make_plan
 from tests.faults.tally import Tally
 from tests.faults.truth import RATE_HZ, Truth
 
+pytestmark = pytest.mark.alone  # the faults, and the readings that must be many, are spread over real seconds
+
 
 def kinds(tally: Tally) -> set[str]:
     return {finding.kind for finding in tally.findings}

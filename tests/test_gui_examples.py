@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Breathe = Callable[[float], None]
 """Lets a window work for some seconds."""
 EXAMPLES = Path(__file__).parent.parent / "examples"
-WAIT_S = 20.0
+WAIT_S = 60.0
 BLOCKED_S = 2.0
 """Longer than this no window may stand still. To make the widgets takes 0.4 s, and opening a dead line 10 s."""
 DEAD_S = 3.0
@@ -59,6 +59,7 @@ def raise_alarm(analyser: VirtualAnalyzer, number: int) -> None:
     analyser["I2"].status = servomex.ChannelStatus(alarms=alarms)
 
 
+@pytest.mark.virtual_time
 class TestLiveFeed:
     """The backend without a window."""
 
@@ -308,6 +309,7 @@ class TestQt:
         assert monitor.state.text() == "NO READINGS"
         assert "nothing has come since" in monitor.message.text()
 
+    @pytest.mark.alone
     def test_a_line_that_dies_never_stops_the_window(
         self, analyser: VirtualAnalyzer, monitor: "qt_monitor.Monitor", breathe: Breathe
     ) -> None:
@@ -322,6 +324,7 @@ class TestQt:
             until(lambda: not monitor.stale, breathe)
         assert longest(beats) < BLOCKED_S
 
+    @pytest.mark.alone
     def test_opening_a_dead_line_never_stops_the_window(
         self,
         analyser: VirtualAnalyzer,
@@ -341,6 +344,7 @@ class TestQt:
         assert longest(beats) < BLOCKED_S
 
     @pytest.mark.parametrize("state", ["reading", "opening", "dead", "unplugged"])
+    @pytest.mark.alone
     def test_it_closes_at_any_time_and_leaves_nothing(
         self,
         analyser: VirtualAnalyzer,
@@ -585,6 +589,7 @@ class TestTk:
         until(lambda: re.fullmatch(r"STALE, [1-9]\d* s old", self.shown(monitor, "I1")[1]), breathing(monitor))
         assert "nothing has come since" in monitor.state["text"]
 
+    @pytest.mark.alone
     def test_opening_a_dead_line_never_stops_the_window(
         self, analyser: VirtualAnalyzer, line: VirtualLine, open_monitor: "Callable[..., tk_monitor.Monitor]"
     ) -> None:

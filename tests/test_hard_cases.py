@@ -27,6 +27,8 @@ from servomex.testing import ScriptedPort
 from tests.hook_port import HookPort, answering
 from tests.modbus_bytes import rtu
 
+pytestmark = pytest.mark.virtual_time
+
 MODES = ["modbus_rtu", "modbus_ascii"]
 
 
@@ -231,6 +233,8 @@ def test_a_line_that_never_stops_does_not_hold_a_call() -> None:
         assert time.monotonic() - started < 0.35
 
 
+@pytest.mark.real_time
+@pytest.mark.alone
 def test_a_late_reply_over_a_socket_is_dropped_at_once() -> None:
     """A socket shows its bytes one by one: dropping 145 of them must not take 145 silences."""
     analyser = VirtualAnalyzer()

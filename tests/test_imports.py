@@ -17,7 +17,7 @@ FILE = Path(inspect.getfile(servomex))
 
 def run(code: str) -> str:
     """Run a program in a Python of its own and give what it prints."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=50)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=90)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -11,6 +11,8 @@ from servomex import ChannelId, ServomexError, ServomexTimeoutError, exchange, l
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualChannel, VirtualLine
 from servomex.simulator.channels import Signal
 
+pytestmark = pytest.mark.virtual_time
+
 MODES = ["modbus_rtu", "modbus_ascii"]
 CHANNELS = ["I1", "I2", "I3"]
 

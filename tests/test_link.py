@@ -21,6 +21,8 @@ from servomex.testing import ScriptedPort
 from tests.conftest import needs_pty
 from tests.test_lock import in_thread
 
+pytestmark = pytest.mark.virtual_time
+
 GENEROUS_S = 5.0
 PROBE = bytes.fromhex("01 02 03 E8 00 10 F9 B6")
 STATE = bytes.fromhex("01 02 02 00 00 B9 B8")
@@ -125,6 +127,7 @@ def test_input_that_waited_before_the_port_was_opened_is_dropped() -> None:
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_input_that_waited_in_a_real_port_is_dropped(terminal: Terminal) -> None:
     os.write(terminal.master, b"old")
     with SerialLink(terminal.path) as link:
@@ -153,6 +156,7 @@ def test_a_flood_is_read_in_bounded_pieces_and_nothing_of_it_is_lost() -> None:
 
 @needs_pty
 @pytest.mark.parametrize("wait", [-1.0, 0.0, 0.12])
+@pytest.mark.real_time
 def test_a_read_from_a_silent_port_ends_empty_at_its_deadline(terminal: Terminal, wait: float) -> None:
     with SerialLink(terminal.path) as link:
         deadline = soon(wait)
@@ -161,6 +165,7 @@ def test_a_read_from_a_silent_port_ends_empty_at_its_deadline(terminal: Terminal
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_a_byte_ends_the_waiting(terminal: Terminal) -> None:
     with SerialLink(terminal.path) as link:
         future = reading(link)
@@ -303,6 +308,7 @@ def test_a_closed_link_says_so_and_can_be_opened_again(line: VirtualLine) -> Non
 
 
 @pytest.mark.parametrize("kind", ["virtual", pytest.param("terminal", marks=needs_pty)])
+@pytest.mark.real_time
 def test_close_ends_a_read_of_another_thread_with_an_error(
     kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,6 +326,7 @@ def test_close_ends_a_read_of_another_thread_with_an_error(
 
 
 @pytest.mark.parametrize("kind", ["virtual", pytest.param("terminal", marks=needs_pty)])
+@pytest.mark.real_time
 def test_close_lets_no_foreign_error_out_of_a_read_without_the_lock(
     kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from servomex.errors import ServomexConnectionError, ServomexTimeoutError
 from servomex.link import SerialLink
-from servomex.lock import PortLock
+from servomex.lock import PortLock, Signal
 from servomex.simulator import VirtualLine
 
 GENEROUS_S = 5.0
@@ -109,6 +109,7 @@ def test_waiting_ends_at_the_deadline(lock: PortLock, timeout: float) -> None:
     lock.release()
 
 
+@pytest.mark.virtual_time
 def test_a_thread_that_gave_up_is_not_handed_the_lock(lock: PortLock) -> None:
     order: list[str] = []
     lock.acquire()
@@ -183,3 +184,17 @@ def test_a_conversation_with_a_lost_port_lets_the_next_one_in(line: VirtualLine)
             link.write(b"x")
         error = in_thread(converse, link, 0).exception(GENEROUS_S)
         assert isinstance(error, ServomexConnectionError), "the lock was not given back"
+
+
+@pytest.mark.virtual_time
+def test_a_signal_that_is_set_twice_while_a_thread_wakes_up_ends_its_wait() -> None:
+    """In virtual time a lock is handed over to the thread that waits for it before that thread runs."""
+    signal = Signal()
+    waits = in_thread(signal.wait, GENEROUS_S)
+    time.sleep(0.1)
+    signal.set()
+    signal.set()
+    assert waits.result(GENEROUS_S) is True
+    assert signal.wait(0) is True
+    signal.clear()
+    assert signal.wait(0.01) is False

@@ -24,6 +24,8 @@ from servomex.worker import Worker
 from tests.managing import RTU, filled, heard, is_free, line_of, unit, values, workers
 from tests.test_lock import GENEROUS_S, in_thread, until
 
+pytestmark = pytest.mark.virtual_time
+
 
 @pytest.fixture
 def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServomexManager]:
@@ -262,6 +264,7 @@ def test_sixteen_threads_get_the_right_values_only(manager: ServomexManager) -> 
     assert all(future.result(30) for future in [in_thread(rounds, number) for number in range(16)])
 
 
+@pytest.mark.real_time
 def test_analysers_may_come_and_go_while_others_are_read(manager: ServomexManager) -> None:
     line, other = filled(manager, line_of(1, 2)), line_of(3)
     going = threading.Event()

@@ -26,6 +26,8 @@ from servomex.simulator import VirtualLine
 from tests.managing import RTU, filled, heard, line_of, unit, values
 from tests.test_lock import GENEROUS_S, in_thread
 
+pytestmark = pytest.mark.virtual_time
+
 
 @pytest.fixture
 def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServomexManager]:

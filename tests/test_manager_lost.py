@@ -24,6 +24,8 @@ from tests.managing import filled, heard, is_free, line_of, unit, values
 from tests.test_lock import GENEROUS_S, in_thread, until
 from tests.test_manager_faults import failure, pause_of, silence, unanswered
 
+pytestmark = pytest.mark.virtual_time
+
 
 @pytest.fixture
 def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServomexManager]:

@@ -25,6 +25,8 @@ from tests.conftest import needs_pty
 from tests.managing import RTU, filled, is_free, line_of, unit, values, workers
 from tests.test_lock import in_thread
 
+pytestmark = pytest.mark.virtual_time
+
 
 @pytest.fixture
 def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServomexManager]:
@@ -73,6 +75,7 @@ def test_the_options_reach_the_analyser(manager: ServomexManager) -> None:
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_a_link_to_a_port_is_that_port(manager: ServomexManager, tmp_path: Path) -> None:
     with PtyServer(line_of(1, 2)) as server:
         by_id = tmp_path / "usb-FTDI"

@@ -7,6 +7,8 @@ from servomex.simulator import VirtualAnalyzer
 from tests.hook_port import HookPort, answering
 from tests.modbus_bytes import Framing, ascii_, rtu
 
+pytestmark = pytest.mark.virtual_time
+
 I2 = {"modbus_rtu": bytes.fromhex("010400070007"), "modbus_ascii": b":010400070007"}
 
 

@@ -12,16 +12,10 @@ from servomex.finding import Finding, Verdict
 from servomex.portcheck import port_present
 from servomex.simulator import PtyServer, VirtualLine
 from tests.conftest import needs_pty
-from tests.examining import PATIENT, check_problem, examine_quickly, page_of
+from tests.examining import PATIENT, check_problem, page_of
 from tests.test_cli_read import invoke
 from tests.test_holders import LOCK, OPEN, needs_proc, program
 from tests.usb_ports import adapter, built_in, link_by_id, plug
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait less."""
-    examine_quickly(monkeypatch)
 
 
 @needs_proc

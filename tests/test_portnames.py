@@ -18,12 +18,16 @@ from tests.searching import wait_less
 from tests.test_cli_read import FAST, invoke
 from tests.test_link import Terminal, lost, soon
 from tests.usb_ports import adapter, built_in, link_by_id, plug
+from tests.virtual_time import VirtualTime
+
+pytestmark = pytest.mark.virtual_time
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait less: a virtual analyser that is not paced answers at once."""
-    wait_less(monkeypatch)
+def quick(monkeypatch: pytest.MonkeyPatch, virtual_time: VirtualTime | None) -> None:
+    """Wait less: a virtual analyser that is not paced answers at once, but behind a real port it may take time."""
+    if virtual_time:
+        wait_less(monkeypatch)
 
 
 def test_ports_are_listed_with_their_adapters_in_natural_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +54,7 @@ def test_names_of_any_make_can_be_ordered(monkeypatch: pytest.MonkeyPatch, names
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_the_name_by_id_is_the_one_that_leads_to_the_device(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -133,6 +138,7 @@ def test_a_serial_number_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_a_serial_number_opens_the_port_wherever_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with PtyServer(VirtualLine()) as server:
         plug(monkeypatch, adapter(server.port, "A50285BI"))
@@ -144,6 +150,7 @@ def test_a_serial_number_opens_the_port_wherever_one_is_named(monkeypatch: pytes
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_a_busy_port_is_named_by_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
     with PtyServer(VirtualLine()) as server, serial.Serial(server.port, exclusive=True):
         plug(monkeypatch, adapter(server.port, "A"))
@@ -156,6 +163,7 @@ def test_a_busy_port_is_named_by_its_device(monkeypatch: pytest.MonkeyPatch) -> 
 
 @needs_pty
 @pytest.mark.parametrize("name", ["usb:A", "hwgrep://SER=A"])
+@pytest.mark.real_time
 def test_an_adapter_that_comes_back_under_another_device_name_is_found_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
@@ -193,6 +201,7 @@ def _heard(link: SerialLink, terminal: Terminal) -> bytes:
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_a_search_with_hwgrep_opens_the_port(monkeypatch: pytest.MonkeyPatch) -> None:
     with PtyServer(VirtualLine()) as server:
         plug(monkeypatch, adapter("/dev/aaa", "X"), adapter(server.port, "A50285BI"))
@@ -220,6 +229,7 @@ def test_a_search_with_hwgrep_that_cannot_be_is_a_configuration_error(monkeypatc
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_the_adapter_behind_a_port_is_found_by_every_name_of_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

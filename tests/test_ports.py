@@ -25,6 +25,8 @@ from servomex.simulator import VirtualLine
 from tests.conftest import needs_pty
 from tests.test_link import GENEROUS_S, PROBE, STATE, Terminal, lost, reading, soon, talk
 
+pytestmark = pytest.mark.virtual_time
+
 SETTINGS = SerialSettings(baudrate=2400, bytesize=7, parity="E", stopbits=2, rtscts=True, xonxoff=True)
 PROMPT = 0.2 + 32 * SETTINGS.char_time_s
 PASSED_ON = {
@@ -96,6 +98,7 @@ def test_every_setting_reaches_pyserial(mocker: MockerFixture, port: str, more: 
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_every_setting_reaches_a_real_port(terminal: Terminal) -> None:
     settings = SerialSettings(baudrate=9600, stopbits=2, rtscts=True, xonxoff=True)
     with contextlib.closing(open_port(str(terminal.path), settings)) as port:
@@ -105,6 +108,7 @@ def test_every_setting_reaches_a_real_port(terminal: Terminal) -> None:
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_the_defaults_are_those_of_the_bench_unit(terminal: Terminal) -> None:
     import termios
 
@@ -146,6 +150,7 @@ def test_a_device_that_is_no_terminal_keeps_the_words_of_the_system() -> None:
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_a_busy_port_is_told_from_a_missing_one_and_is_free_again_once_it_is_closed(terminal: Terminal) -> None:
     with SerialLink(terminal.path):
         refused(
@@ -159,6 +164,7 @@ def test_a_busy_port_is_told_from_a_missing_one_and_is_free_again_once_it_is_clo
 
 
 @needs_pty
+@pytest.mark.real_time
 @pytest.mark.parametrize("mode", [0o660, 0o600, 0o640])
 def test_a_forbidden_port_says_how_this_user_may_open_it(terminal: Terminal, mode: int) -> None:
     device = terminal.path.readlink()
@@ -167,7 +173,7 @@ def test_a_forbidden_port_says_how_this_user_may_open_it(terminal: Terminal, mod
         refused(str(device), ServomexConnectionError, "may not be opened by this user", f"group {device.group()}")
         return
     command = [sys.executable, "-c", OPEN_AS_NOBODY, str(device)]
-    child = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    child = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     if child.returncode:
         pytest.skip(f"no program can drop its rights here: {child.stderr[-200:]}")
     group = device.group()
@@ -197,6 +203,7 @@ def test_a_forbidden_port_whose_group_is_unknown_sends_to_the_administrator() ->
         assert "may not be opened by this user. Ask the administrator" in text
 
 
+@pytest.mark.real_time
 def test_a_refused_connection_is_a_matter_of_the_server() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         number = server.getsockname()[1]
@@ -248,6 +255,7 @@ def test_a_virtual_line_takes_no_options_by_url_and_only_one_reader(line: Virtua
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_a_port_that_fails_while_its_input_is_dropped_is_closed_again(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,6 +277,7 @@ def test_a_port_that_fails_while_its_input_is_dropped_is_closed_again(
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_a_port_that_is_pulled_while_it_is_opened_is_a_connection_error(
     terminal: Terminal, mocker: MockerFixture
 ) -> None:
@@ -290,7 +299,10 @@ def until_back(ask: Callable[[], bytes]) -> bytes:
             time.sleep(0.005)
 
 
-@pytest.mark.parametrize("kind", ["virtual", pytest.param("terminal", marks=needs_pty)])
+@pytest.mark.parametrize(
+    "kind",
+    ["virtual", pytest.param("terminal", marks=[needs_pty, pytest.mark.real_time, pytest.mark.alone])],
+)
 def test_an_unplugged_port_ends_the_read_and_is_lost_until_its_next_try(
     kind: str, request: pytest.FixtureRequest
 ) -> None:
@@ -315,6 +327,7 @@ def test_an_unplugged_port_ends_the_read_and_is_lost_until_its_next_try(
 
 @needs_pty
 @pytest.mark.parametrize("use", ["write", "read", "settle"])
+@pytest.mark.real_time
 def test_no_way_of_using_an_unplugged_port_lets_a_foreign_error_out(terminal: Terminal, use: str) -> None:
     with SerialLink(terminal.path) as link:
         calls: dict[str, Callable[[], object]] = {
@@ -340,6 +353,7 @@ def test_a_virtual_port_comes_back_by_itself(line: VirtualLine) -> None:
 
 @needs_pty
 @pytest.mark.usefixtures("quick_reconnect")
+@pytest.mark.real_time
 def test_a_real_port_comes_back_by_itself(terminal: Terminal) -> None:
     with SerialLink(terminal.path) as link:
         terminal.unplug()
@@ -358,6 +372,7 @@ def test_a_real_port_comes_back_by_itself(terminal: Terminal) -> None:
 
 
 @needs_pty
+@pytest.mark.real_time
 def test_a_port_that_takes_no_bytes_is_lost_rather_than_waited_for(terminal: Terminal) -> None:
     with SerialLink(terminal.path) as link:
         assert "nothing can be sent on the line" in lost(lambda: link.write(bytes(1_000_000)))

@@ -19,6 +19,8 @@ from servomex.telegram import parse_frame
 from tests.frames import REAL, RECEIVED_AT
 from tests.test_lock import in_thread
 
+pytestmark = pytest.mark.virtual_time
+
 GENEROUS_S = 5.0
 TEMPLATE = parse_frame(REAL, received_at=RECEIVED_AT, monotonic_ns=0)
 

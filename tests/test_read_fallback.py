@@ -15,6 +15,8 @@ from servomex import (
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from tests.test_analyzer import bench
 
+pytestmark = pytest.mark.virtual_time
+
 
 def test_a_device_that_refuses_gaps_is_read_without_them() -> None:
     analyser = bench("modbus_rtu")

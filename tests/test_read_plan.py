@@ -11,6 +11,8 @@ from servomex.enums import ChannelId
 from servomex.registers import REGISTERS, STATES, LineTiming, Merging, Span, message_size, plan_reads
 from servomex.settings import SerialSettings
 
+pytestmark = pytest.mark.virtual_time
+
 BENCH = [ChannelId(name) for name in ("I1", "I2", "I3", "E1", "E2")]
 FRAMINGS = pytest.mark.parametrize("ascii_framing", [False, True], ids=["RTU", "ASCII"])
 

@@ -32,6 +32,8 @@ from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.sinks import MemorySink
 from tests.recorded import OwnSource
 
+pytestmark = pytest.mark.virtual_time
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -313,7 +315,7 @@ from tests.recorded import OwnSource
 
 class Slow(CsvSink):
     def write(self, samples):
-        print("writing", flush=True)
+        print(len(samples), flush=True)
         time.sleep(0.3)
         super().write(samples)
 
@@ -335,12 +337,14 @@ except KeyboardInterrupt:
     @pytest.mark.skipif(sys.platform == "win32", reason="there are no signals to send to a program on Windows")
     @pytest.mark.parametrize("times", [1, 2])
     @pytest.mark.parametrize("how", ["pipe", "recorder"])
+    @pytest.mark.real_time
     def test_every_reading_is_in_every_sink_or_counted(self, how: str, times: int, tmp_path: Path) -> None:
         command = [sys.executable, "-c", self.PROGRAM, str(tmp_path), how]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as program:
             assert program.stdout
-            for _ in range(3):
-                program.stdout.readline()
+            written = 0
+            while written <= 10:
+                written += int(program.stdout.readline())
             for _ in range(times):
                 program.send_signal(signal.SIGINT)
                 time.sleep(0.1)

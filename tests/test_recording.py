@@ -26,6 +26,8 @@ from servomex import link as link_module
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from tests.recorded import OwnSource, sample
 
+pytestmark = pytest.mark.virtual_time
+
 
 @pytest.fixture
 def broadcasting() -> Iterator[tuple[VirtualLine, Analyzer]]:

@@ -189,6 +189,7 @@ def test_bytes_that_telnet_takes_for_commands_survive(kind: Kind) -> None:
 
 @both
 @pytest.mark.parametrize("mode", ["modbus_rtu", "continuous"])
+@pytest.mark.alone
 def test_a_deadline_holds_while_the_far_end_is_silent(
     kind: Kind, mode: str, analyser: VirtualAnalyzer, line: VirtualLine
 ) -> None:
@@ -204,6 +205,7 @@ def test_a_deadline_holds_while_the_far_end_is_silent(
 
 @both
 @pytest.mark.parametrize("mode", ["modbus_rtu", "continuous"])
+@pytest.mark.alone
 def test_a_connection_that_dies_is_an_error_and_comes_back_by_itself(
     kind: Kind, mode: str, analyser: VirtualAnalyzer, line: VirtualLine
 ) -> None:
@@ -225,6 +227,7 @@ def test_a_connection_that_dies_is_an_error_and_comes_back_by_itself(
 
 
 @both
+@pytest.mark.alone
 def test_a_server_that_is_not_there_is_one_clear_error_in_bounded_time(kind: Kind, line: VirtualLine) -> None:
     with kind(line) as server:
         port = server.port
@@ -244,6 +247,7 @@ def test_a_socket_that_accepts_and_says_nothing_is_no_answer(mode: str) -> None:
     assert seconds < GENEROUS_S + 1.0  # what the opening of an analyser may take
 
 
+@pytest.mark.alone
 def test_a_server_that_does_not_speak_rfc_2217_is_told_so_in_bounded_time() -> None:
     with far_end(lambda client: None) as number:
         port = f"rfc2217://127.0.0.1:{number}?timeout=0.15"

@@ -36,6 +36,8 @@ from tests.replaying import (
     trace,
 )
 
+pytestmark = pytest.mark.virtual_time
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:

@@ -8,6 +8,8 @@ from servomex import ServomexError, ServomexFrameError, open_device
 from servomex.simulator import VirtualAnalyzer, VirtualLine, constant
 from tests.hook_port import HookPort, answering
 
+pytestmark = pytest.mark.virtual_time
+
 MODES = ["modbus_rtu", "modbus_ascii"]
 
 

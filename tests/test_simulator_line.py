@@ -16,6 +16,8 @@ from servomex.simulator.urls import line_from_url
 from tests.modbus_bytes import crc, rtu
 from tests.test_simulator import LOOPBACK, OXYGEN, PROBE, STATE, VALUE_OF_I1, Bench
 
+pytestmark = pytest.mark.virtual_time
+
 CHAR_S = 10 / 19200
 TURNAROUND_S = 0.03
 GENEROUS_S = 5.0

@@ -132,7 +132,7 @@ def test_a_full_disk_costs_what_does_not_fit_and_goes_on_when_there_is_room(
 ) -> None:
     room = str(ROOM.get(name, 150_000))
     with child(FILLING, str(tmp_path), name, room, before=(*small_disk, str(tmp_path))) as program:
-        stdout, stderr = program.communicate(timeout=50)
+        stdout, stderr = program.communicate(timeout=150)
     assert (program.returncode, stderr) == (0, "")
     message, count = stdout.splitlines()
     assert message.startswith((f"the disk of {tmp_path / name} is full: free", f"{tmp_path / name} cannot "))

@@ -21,6 +21,8 @@ from servomex import (
 from servomex import link as link_module
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 
+pytestmark = pytest.mark.virtual_time
+
 MODES = ["modbus_rtu", "continuous"]
 RATES = {"modbus_rtu": 40.0, "continuous": None}
 

@@ -1,6 +1,7 @@
 """On a line every analyser is found by reads only, and what is found in place of one is told for what it is."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from servomex import (
 )
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualLine
 from servomex.simulator.device import IllegalAddressError
-from tests.searching import Recorder, failure, search, wait_less
+from tests.searching import Damaged, Recorder, failure, search, wait_less
+
+pytestmark = pytest.mark.virtual_time
 
 MODBUS = ["modbus_rtu", "modbus_ascii"]
 NAMES = ["Oxygen", "CO", "CO₂", None, None]
@@ -129,35 +132,41 @@ def test_a_late_reply_is_taken_for_nobody_elses(late: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "options", "words"),
+    ("build", "options", "words"),
     [
-        (VirtualLine(VirtualAnalyzer(faults=Faults(silent=True))), {}, "Not one byte came"),
+        (lambda: VirtualLine(VirtualAnalyzer(faults=Faults(silent=True))), {}, "Not one byte came"),
         (
-            VirtualLine(VirtualAnalyzer(address=9)),
+            lambda: VirtualLine(VirtualAnalyzer(address=9)),
             {},
             "nothing answered Modbus RTU or Modbus ASCII at address 1, ",
         ),
-        (VirtualLine(VirtualAnalyzer(address=9)), {"addresses": [3, 5]}, "at 2 addresses from 3 to 5, and no b"),
-        (VirtualLine(VirtualAnalyzer(), baudrate=9600), {"baudrates": [19200, 4800]}, "at 19200, 4800 baud: "),
         (
-            VirtualLine(VirtualAnalyzer(mode="continuous", period=0.06), baudrate=9600),
+            lambda: VirtualLine(VirtualAnalyzer(address=9)),
+            {"addresses": [3, 5]},
+            "at 2 addresses from 3 to 5, and no b",
+        ),
+        (
+            lambda: VirtualLine(VirtualAnalyzer(), baudrate=9600),
+            {"baudrates": [19200, 4800]},
+            "at 19200, 4800 baud: ",
+        ),
+        (
+            lambda: VirtualLine(VirtualAnalyzer(mode="continuous", period=0.06), baudrate=9600),
             {"baudrates": [19200, 4800]},
             "bytes came that fit no mode: check the baud rate",
         ),
         (
-            VirtualLine(VirtualAnalyzer(mode="continuous", period=0.06)),
+            lambda: VirtualLine(VirtualAnalyzer(mode="continuous", period=0.06)),
             {"protocols": MODBUS, "addresses": range(1, 9)},
             "baud. A broadcast was heard: the analyser is in continuous mode, which was not looked for",
         ),
         (
-            VirtualLine(VirtualAnalyzer(faults=Faults(silent=True)), echo=True),
+            lambda: VirtualLine(VirtualAnalyzer(faults=Faults(silent=True)), echo=True),
             {},
             "Only the adapter's echo came back",
         ),
         (
-            VirtualLine(
-                VirtualAnalyzer(mode="continuous", period=0.06, faults=Faults(corrupt=1.0, seed=5)), baudrate=9600
-            ),
+            lambda: VirtualLine(Damaged(mode="continuous", period=0.06), baudrate=9600),
             {"addresses": [1, 2, 3], "baudrates": [19200, 9600]},
             "baud. A broadcast was heard, but no frame came undamaged",
         ),
@@ -173,7 +182,10 @@ def test_a_late_reply_is_taken_for_nobody_elses(late: float) -> None:
         "damaged broadcast",
     ],
 )
-def test_nothing_found_says_what_was_seen(line: VirtualLine, options: dict[str, Any], words: str) -> None:
+def test_nothing_found_says_what_was_seen(
+    build: Callable[[], VirtualLine], options: dict[str, Any], words: str
+) -> None:
+    line = build()
     error = failure(search(line, **options))
     assert type(error) is ServomexTimeoutError
     assert error.message.startswith("no analyser found in ")

@@ -20,6 +20,8 @@ from tests.frames import GOOD_3, REAL
 from tests.test_imports import loaded_by
 from tests.test_lock import in_thread
 
+pytestmark = pytest.mark.virtual_time
+
 GENEROUS_S = 5.0
 
 
@@ -278,6 +280,7 @@ def test_broadcasts_of_a_capture_are_read_as_they_come() -> None:
     assert [clock.second for clock in clocks if clock] == [12, 14, 16]
 
 
+@pytest.mark.real_time
 def test_pytest_is_not_loaded_with_it() -> None:
     assert "pytest" not in loaded_by("import servomex, servomex.testing")
 

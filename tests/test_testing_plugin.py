@@ -28,7 +28,7 @@ class Suite:
         self._pytester.makepyfile(test_of_a_user=textwrap.dedent(source))
         arguments = ["-p", PLUGIN] if loaded else []
         return self._pytester.runpytest_subprocess(
-            *arguments, "-p", "no:cacheprovider", "-W", "error", "--strict-markers", "-v", *options, timeout=50
+            *arguments, "-p", "no:cacheprovider", "-W", "error", "--strict-markers", "-v", *options, timeout=150
         )
 
 

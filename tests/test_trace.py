@@ -23,6 +23,8 @@ from servomex.testing import ScriptedPort
 from servomex.trace import Session, TraceLine, TraceWriter, is_trace, read_trace
 from tests.test_link import PROBE, STATE, read_all, soon
 
+pytestmark = pytest.mark.virtual_time
+
 HEADER = (
     "# servomex trace 1 version=0.1.0 started=2026-03-01T12:30:45.500000+00:00"
     " settings=19200,8N1 gap=0.05 port=COM3\n"

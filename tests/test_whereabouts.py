@@ -12,6 +12,9 @@ from servomex.link import SerialLink
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
 from servomex.simulator.device import IllegalAddressError
 from tests.examining import LISTEN_S, SHORT, SILENT, check_problem, examine_quickly, page
+from tests.searching import Damaged
+
+pytestmark = pytest.mark.virtual_time
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +45,7 @@ def test_a_wrong_baud_rate_is_named_with_the_right_one(mode: str) -> None:
     check_problem(found, "mode", "an analyser is heard at 9600 baud, not 19200", cure)
 
 
+@pytest.mark.real_time
 def test_the_baud_rate_of_a_socket_is_its_servers() -> None:
     told: list[str] = []
     with TcpServer(VirtualLine(VirtualAnalyzer(faults=SILENT))) as server:
@@ -115,13 +119,6 @@ def test_what_is_at_the_address_comes_before_what_is_at_others() -> None:
     second.fault = True
     found = page(VirtualLine(Refusing(address=1), first, second), "--address", "2", *SHORT)
     assert found["mode"][1].startswith("only damaged or doubled replies come from address 2")
-
-
-class Damaged(VirtualAnalyzer):
-    """All of its broadcasts have a wrong checksum."""
-
-    def broadcast(self) -> bytes:
-        return super().broadcast().replace(b"20.376", b"20.377")
 
 
 def test_broadcasts_of_which_none_is_undamaged_are_named() -> None:

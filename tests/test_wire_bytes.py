@@ -21,6 +21,8 @@ from servomex.analyzer import Analyzer
 from servomex.testing import ScriptedPort
 from tests.modbus_bytes import Framing, ascii_, rtu
 
+pytestmark = pytest.mark.virtual_time
+
 
 def block(value: str, name: bytes, unit: bytes) -> str:
     return value + name.ljust(6).hex() + unit.ljust(4, b"\0").hex()

@@ -4,11 +4,13 @@ import logging
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
 
 from servomex.errors import ServomexError
+from servomex.lock import Signal
 from servomex.worker import Worker
 
 GENEROUS_S = 5.0
@@ -139,11 +141,18 @@ def test_a_thread_that_does_not_end_is_an_error_that_names_it() -> None:
 def test_ctrl_c_while_waiting_for_the_end_is_not_taken_for_the_end() -> None:
     worker = Worker("servomex-test", idle)
     worker.start()
-    timer = threading.Timer(0.2, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
-    timer.start()
+    me = threading.get_ident()
+
+    def interrupt() -> None:
+        while sys._current_frames()[me].f_code is not Signal.wait.__code__:
+            time.sleep(0.001)
+        signal.pthread_kill(me, signal.SIGINT)
+
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
     with pytest.raises(KeyboardInterrupt):
         worker.join()
-    timer.join()
+    interrupting.join()
     assert worker.alive
     assert not worker.join(0.05)
     worker.stop()

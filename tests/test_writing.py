@@ -16,6 +16,8 @@ from servomex.sinks import MemorySink
 from servomex.writing import Writer
 from tests.recorded import sample
 
+pytestmark = pytest.mark.virtual_time
+
 
 def nothing(_samples: Sequence[Sample]) -> None:
     """Let everything pass."""

@@ -192,7 +192,7 @@ def _signals(*names: str) -> list[signal.Signals]:
 
 @contextlib.contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Let signals that end a command wait until the end of an import, in which they could get lost."""
+    """Let Ctrl-C and SIGTERM wait until the end of what must not be torn, such as an import or a write."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
