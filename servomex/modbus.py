@@ -151,8 +151,8 @@ class ModbusClient:
             received_at, monotonic_ns = datetime.now(UTC), time.monotonic_ns()
         reading = registers.decode_channel(
             channel,
-            registers.part_of(block, values, registers.REGISTERS[channel]),
-            registers.part_of(states, bits, registers.STATES[channel]),
+            block.cut(values, registers.REGISTERS[channel]),
+            states.cut(bits, registers.STATES[channel]),
             self.protocol,
             received_at,
             monotonic_ns,
@@ -180,7 +180,7 @@ class ModbusClient:
                 bits = self.exchange.ask(Query(READ_INPUTS, span), deadline).bits
                 if self._concluded(awake, deadline):
                     break
-        return registers.decode_state(channel, registers.part_of(span, bits, registers.STATES[channel]))
+        return registers.decode_state(channel, span.cut(bits, registers.STATES[channel]))
 
     def read_analyser(self, deadline: float) -> AnalyserStatus:
         """Read the analyser's state only."""

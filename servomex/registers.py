@@ -20,7 +20,7 @@ from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
 from servomex.models import AnalyserStatus, CalGroupState, ChannelStatus, Reading, make_reading
 from servomex.units import channel_name
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 REGISTER_NUMBER = 30001
 """The maker's number of input register address 0."""
@@ -50,6 +50,11 @@ class Span:
     def addresses(self) -> range:
         """The addresses of the span."""
         return range(self.address, self.end)
+
+    def cut(self, read: tuple[_T, ...], part: "Span") -> tuple[_T, ...]:
+        """Return the values of a part out of those that were read of the span."""
+        first = part.address - self.address
+        return read[first : first + part.count]
 
 
 NOTHING = Span(0, 0)
@@ -169,12 +174,6 @@ def decode_analyser(flags: Sequence[bool], groups: Sequence[bool]) -> AnalyserSt
             for number in range(CAL_GROUPS)
         ),
     )
-
-
-def part_of(span: Span, read: tuple[T, ...], part: Span) -> tuple[T, ...]:
-    """Cut the values of a part out of those that were read of a span."""
-    first = part.address - span.address
-    return read[first : first + part.count]
 
 
 def encode_channel(value: float | None, name: bytes, unit: bytes) -> list[int]:

@@ -6,6 +6,7 @@ or not. The values tell channel and moment, the states change every 1.3 s: whate
 
 import collections
 import contextlib
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from unittest import mock
@@ -33,6 +34,8 @@ from tests.fuzz.virtual_time import Clock
 from tests.modbus_bytes import ascii_, rtu
 
 CHAR_S = 10 / 19200
+PIECE = 8
+"""So many bytes come at once, as through a USB adapter."""
 NAMES = ("I1", "I2", "D1")
 STEP_S = 0.02
 STATE_S = 1.3
@@ -136,7 +139,8 @@ class SharedLine:
             self._send(reply_at + self.random.uniform(0.05, 3.0), reply)
 
     def _send(self, moment: float, data: bytes) -> None:
-        pieces = ((moment + number * CHAR_S, bytes([byte])) for number, byte in enumerate(data, 1))
+        ends = range(PIECE, len(data) + PIECE, PIECE)
+        pieces = ((moment + min(end, len(data)) * CHAR_S, data[end - PIECE : end]) for end in ends)
         self._coming = sorted([*self._coming, *pieces], key=lambda piece: piece[0])
 
     def _let_others_ask(self, until: float) -> None:
@@ -150,7 +154,8 @@ class SharedLine:
     @property
     def in_waiting(self) -> int:
         self._let_others_ask(self.clock.now)
-        return sum(due <= self.clock.now for due, _ in self._coming)
+        now = self.clock.now
+        return sum(len(piece) for due, piece in itertools.takewhile(lambda item: item[0] <= now, self._coming))
 
     def read(self, size: int = 1) -> bytes:
         latest = self.clock.now + (self.timeout or 0.0)
@@ -159,7 +164,11 @@ class SharedLine:
             self.clock.now = min(latest, due, max(self._next, self.clock.now))
         taken = b""
         while self._coming and len(taken) < size and self._coming[0][0] <= self.clock.now:
-            taken += self._coming.pop(0)[1]
+            due, piece = self._coming.pop(0)
+            count = size - len(taken)
+            taken += piece[:count]
+            if piece[count:]:
+                self._coming.insert(0, (due, piece[count:]))
         return taken
 
     def reset_input_buffer(self) -> None:
