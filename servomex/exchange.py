@@ -255,7 +255,10 @@ class Exchange:
         except CarriedError as carried:
             raise carried.error from carried.error.__cause__
         except (ReplyFault, *CODEC_ERRORS) as error:
-            raise self._failure(Query(LOOPBACK), self._fault(error), deadline) from error
+            fault = self._fault(error)
+            if isinstance(fault, DoubleFault) and not self._two_answer(deadline):
+                return False
+            raise self._failure(Query(LOOPBACK), fault, deadline) from error
         mine, self._contested, self._doubtful = not self._contested, False, False
         if self._others.heard:  # what comes between two calls answers others
             self._answers.clear()
@@ -513,7 +516,7 @@ class Exchange:
         recent = [item for item in pending if now - item.sent_at <= LONGEST_S]
         late = [item for item in recent if item.is_answered_by(message.body)]
         if not late:
-            return self._note_overtaken(message, now)
+            return self._shape_of(message.raw) not in self._answers and self._note_overtaken(message, now)
         newest = late[-1]
         self.late_replies += 1
         self.slowest_s = max(self.slowest_s, now - newest.sent_at)

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import attrs
@@ -18,7 +18,7 @@ from servomex.errors import (
     ServomexTimeoutError,
     ServomexValidationError,
 )
-from servomex.exchange import Exchange
+from servomex.exchange import Exchange, Reply
 from servomex.link import SerialLink
 from servomex.link_client import (
     COIL_VALUES,
@@ -40,6 +40,8 @@ LATENESS_NS = 100_000_000
 """A reading that is complete this much after its deadline is refused: the values may be older than they look."""
 SWEEP_REQUESTS = 3
 """Of a sweep that reads everything: values, states, and the analyser's own."""
+LARGEST_BLOCK = max(registers.BLOCK_REGISTERS, registers.STATE_BITS)
+"""Registers or states of one channel: no read can be smaller."""
 PROMPT_S = 0.2
 """Replies that take longer to begin make every sweep longer."""
 
@@ -140,23 +142,13 @@ class ModbusClient:
             ServomexValidationError: The channel is not populated.
         """
         with self.link.conversation(deadline):
-            block = self._block_to_read(channel)
             while True:
                 awake = Awake()
-                values = self._registers_of(block, deadline)
-                states = self._states_to_read(channel)
-                bits = self.exchange.ask(Query(READ_INPUTS, states), deadline).bits
+                words, bits = self._registers_of(channel, deadline), self._states_of(channel, deadline)
                 if self._concluded(awake, deadline):
                     break
             received_at, monotonic_ns = datetime.now(UTC), time.monotonic_ns()
-        reading = registers.decode_channel(
-            channel,
-            block.cut(values, registers.REGISTERS[channel]),
-            states.cut(bits, registers.STATES[channel]),
-            self.protocol,
-            received_at,
-            monotonic_ns,
-        )
+        reading = registers.decode_channel(channel, words, bits, self.protocol, received_at, monotonic_ns)
         if not is_populated(reading):
             raise ServomexValidationError(
                 f"channel {channel} is not populated: it has no name, no state and no value",
@@ -174,13 +166,10 @@ class ModbusClient:
         if time.monotonic() - self._looked_at.get(channel, -math.inf) > REDISCOVER_S:
             return self.read_channel(channel, deadline).status
         with self.link.conversation(deadline):
-            span = self._states_to_read(channel)
             while True:
-                awake = Awake()
-                bits = self.exchange.ask(Query(READ_INPUTS, span), deadline).bits
+                awake, bits = Awake(), self._states_of(channel, deadline)
                 if self._concluded(awake, deadline):
-                    break
-        return registers.decode_state(channel, span.cut(bits, registers.STATES[channel]))
+                    return registers.decode_state(channel, bits)
 
     def read_analyser(self, deadline: float) -> AnalyserStatus:
         """Read the analyser's state only."""
@@ -298,37 +287,53 @@ class ModbusClient:
         if not sweep.states_planned and (sweep.words or not self._recognised):
             self._recognise(sweep.words, sweep.raw, deadline)
 
-    def _registers_of(self, block: Span, deadline: float) -> tuple[int, ...]:
-        """Read the registers of one channel, or of all."""
+    def _registers_of(self, channel: ChannelId, deadline: float) -> tuple[int, ...]:
+        """Read the registers of one channel, or of all, and make sure that they are those of the series."""
         try:
-            reply = self.exchange.ask(Query(READ_REGISTERS, block), deadline)
+            block, reply = self._read_around(READ_REGISTERS, self._block_to_read, channel, deadline)
         except ServomexIllegalDataAddressError:
             self._recognise({}, b"", deadline)
             raise
         self._recognise(dict(zip(block.addresses, reply.words, strict=True)), reply.raw, deadline)
-        return reply.words
+        return block.cut(reply.words, registers.REGISTERS[channel])
+
+    def _states_of(self, channel: ChannelId, deadline: float) -> tuple[bool, ...]:
+        """Read the states of one channel, or of all."""
+        span, reply = self._read_around(READ_INPUTS, self._states_to_read, channel, deadline)
+        return span.cut(reply.bits, registers.STATES[channel])
+
+    def _read_around(
+        self, function: int, choose: Callable[[ChannelId], Span], channel: ChannelId, deadline: float
+    ) -> tuple[Span, Reply]:
+        """Read what is chosen for a channel; less of it where the device refuses as much."""
+        while True:
+            query = Query(function, choose(channel))
+            try:
+                return query.span, self.exchange.ask(query, deadline)
+            except ServomexIllegalDataAddressError:
+                if not (query.span.count > LARGEST_BLOCK and self._read_less_at_once(query)):
+                    raise
 
     def _state_queries(self, channels: Sequence[ChannelId]) -> list[Query]:
         """Choose the requests that read the states, also of channels that were not populated so far."""
-        merging, others = self._merging[READ_INPUTS], self.link.others
-        if merging is Merging.ACROSS_GAPS and others.shared:
+        merging = self._merging[READ_INPUTS]
+        if merging is Merging.ACROSS_GAPS and not self._absent:
             return [Query(READ_INPUTS, registers.ALL_STATES)]
-        fussy = merging is not Merging.ACROSS_GAPS or self._absent
-        wanted = channels if fussy or self._selected is not None else list(ChannelId)
-        spans = [registers.STATES[channel] for channel in wanted]
+        spans = [registers.STATES[channel] for channel in channels]
         return [Query(READ_INPUTS, span) for span in registers.plan_reads(spans, self._timing.bits, merging)]
 
     def _states_to_read(self, channel: ChannelId) -> Span:
-        """Choose what is read for one channel's state: all of them where others ask, since no other read does."""
-        whole_read = self._merging[READ_INPUTS] is Merging.ACROSS_GAPS and self.link.others.shared
-        return registers.ALL_STATES if whole_read else registers.STATES[channel]
+        """Choose what is read for one channel's state: all of them, since no other read brings as much."""
+        return registers.ALL_STATES if self._may_read_over_gaps(READ_INPUTS) else registers.STATES[channel]
+
+    def _may_read_over_gaps(self, function: int) -> bool:
+        return self._merging[function] is Merging.ACROSS_GAPS and not self._absent
 
     def _block_to_read(self, channel: ChannelId) -> Span:
         """Choose what is read for one channel's value: all, where its name and unit do not tell it from others."""
         span = registers.REGISTERS[channel]
-        may_be_another = self.link.others.shared and not self.exchange.known.tells_apart(span)
-        whole_read = may_be_another and self._merging[READ_REGISTERS] is Merging.ACROSS_GAPS
-        return registers.ALL_REGISTERS if whole_read else span
+        may_be_another = not self.exchange.known.tells_apart(span)
+        return registers.ALL_REGISTERS if may_be_another and self._may_read_over_gaps(READ_REGISTERS) else span
 
     def _analyser_queries(self) -> list[Query]:
         """Choose the requests that read the analyser's state; where others read as many bits, other sizes."""
