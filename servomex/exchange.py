@@ -82,6 +82,8 @@ BUSY_S = 0.1
 """Pause before a request that the analyser was too busy for (exception 06) is repeated."""
 REPEATS_AMONG_OTHERS = 8
 """How often a request is repeated on a line with another master, unless its deadline comes first."""
+RECENT_KEPT = 64
+"""So many replies are remembered, to notice one that comes again."""
 MOST_PENDING = 10
 """So many requests are remembered whose replies may still come."""
 LATENCIES_KEPT = 32
@@ -179,6 +181,7 @@ class Exchange:
         self._fence = b""
         self._answers: dict[bytes, _Answer] = {}
         self._mirrored: deque[bytes] = deque(maxlen=8)
+        self._recent: deque[tuple[bytes, float]] = deque(maxlen=RECENT_KEPT)
         self._gap_s = max(link.gap_s, SHORTEST_GAP_CHARS * link.settings.char_time_s)
         self._pause_s = SILENCE_S
         self._latencies: deque[float] = deque(maxlen=LATENCIES_KEPT)
@@ -212,7 +215,10 @@ class Exchange:
                 return reply
             before, reply = reply, self._answer(query, deadline)
             agree = same_labels(query.span, before.words, reply.words) and before.bits == reply.bits
-            needed = needed - 1 if agree else max(1, self._further_proofs(query, reply))
+            if before.raw != reply.raw and self._may_be_old(reply):
+                needed = max(1, needed)
+            else:
+                needed = needed - 1 if agree else max(1, self._further_proofs(query, reply))
         raise self._failure(query, DisputeFault(), deadline)
 
     def probe(self, query: Query, deadline: float, wait_s: float | None = None) -> Reply:
@@ -471,7 +477,7 @@ class Exchange:
             answer = self._answers.get(self._shape_of(message.raw)) if mine else None
             if mine and self._note_late(message, pending):
                 late = True
-            elif message.raw in self._mirrored or (answer and message.raw == answer.raw):
+            elif self._is_own(message.raw) or (answer and answer.raw == message.raw):
                 again = not self._others.ask_for(message.shape) and message.raw != self._client.sent
                 self._others.duplicates += again
             elif answer is not None:
@@ -479,6 +485,19 @@ class Exchange:
             elif self._is_foreign(message, pending):
                 self._others.note(message)
         return late
+
+    def _is_own(self, raw: bytes) -> bool:
+        """Whether this message was taken as a reply before."""
+        return raw in self._mirrored or self._came_before(raw)
+
+    def _may_be_old(self, reply: Reply) -> bool:
+        """Whether a reply may be an earlier one come again: on a line that repeats replies, it is the same."""
+        return self._others.duplicates > 0 and self._came_before(reply.raw, 2)
+
+    def _came_before(self, raw: bytes, times: int = 1) -> bool:
+        """Whether the same reply was taken as often as that lately, byte for byte."""
+        since = time.monotonic() - LONGEST_S
+        return sum(at >= since and seen == raw for seen, at in self._recent) >= times
 
     def _shape_of(self, raw: bytes) -> bytes:
         """Return the bytes that all replies of one shape begin with: address, function and byte count."""
@@ -562,6 +581,7 @@ class Exchange:
         self._weigh(client.others, self._pending[:-1])
         if not query.mirrored and not refused:
             self._answers[self._shape_of(raw)] = _Answer(raw, self._tells_itself(query, tuple(pdu.registers)))
+            self._recent.append((raw, time.monotonic()))
         self._weigh(messages_in(bytes(surplus), client.ascii), [])
         if refused and pdu.exception_code not in PROVING:
             self._gateway = True
@@ -598,7 +618,11 @@ class Exchange:
         The size of a reply shows what it answers if only one read has it; names and units show it where they are
         known and tell the channels apart. Bits show nothing, but those that have not changed do no harm.
         """
-        if query.mirrored or self._tells_itself(query, reply.words):
+        if query.mirrored:
+            return 0
+        if self._may_be_old(reply):
+            return 1
+        if self._tells_itself(query, reply.words):
             return 0
         shared = self._others.shared
         if query.function == READ_REGISTERS:

@@ -193,10 +193,13 @@ def _caching_gateway(scene: Scene, dice: Random) -> Scene:
 
 
 def _gateway_loopback(scene: Scene, dice: Random) -> Scene:
-    """Let a gateway answer function 08 itself, at once, whatever of the analyser's is still on its way."""
+    """Let a gateway answer function 08 itself, at once, whatever of the analyser's is still on its way.
+
+    It is on the network, as gateways are: there the driver does not rely on function 08 alone.
+    """
     late_s = dice.choice(((0.05, 0.5), (0.2, 1.5)))
     between = Between(turnaround=0.01, loopback=dice.choice((0.05, 0.2)), late_s=late_s)
-    return attrs.evolve(scene, between=between, users=dice.choice(OTHERS))
+    return attrs.evolve(scene, port="tcp", between=between, users=dice.choice(OTHERS))
 
 
 def _stall(scene: Scene, dice: Random) -> Scene:
