@@ -82,7 +82,7 @@ BUSY_S = 0.1
 """Pause before a request that the analyser was too busy for (exception 06) is repeated."""
 REPEATS_AMONG_OTHERS = 8
 """How often a request is repeated on a line with another master, unless its deadline comes first."""
-RECENT_KEPT = 64
+RECENT_KEPT = 1024
 """So many replies are remembered, to notice one that comes again."""
 MOST_PENDING = 10
 """So many requests are remembered whose replies may still come."""
