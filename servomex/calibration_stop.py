@@ -81,7 +81,7 @@ class _Attempt:
     pulse: Pulse
     failure: ServomexError | None
     status: AnalyserStatus | None
-    ended_at: float = attrs.field(factory=time.monotonic)
+    ended_at: float = attrs.field(factory=lambda: time.monotonic())
 
     @property
     def surely_heard(self) -> bool:

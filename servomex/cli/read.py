@@ -89,7 +89,7 @@ class Tally:
     failures: int = 0
     dropped: int = 0
     failed_last: bool = False
-    started: float = attrs.field(factory=time.monotonic)
+    started: float = attrs.field(factory=lambda: time.monotonic())
 
     @property
     def attempts(self) -> int:
