@@ -188,6 +188,7 @@ def client_on(
     with contextlib.ExitStack() as undo:
         for module in (exchange, link, link_client, modbus):
             undo.enter_context(mock.patch.object(module, "time", line.clock))
+        undo.enter_context(mock.patch.object(exchange, "random", line.random))  # the same dice each time
         made = SerialLink(line, SerialSettings(), gap=0.05, shared_line=shared_line)
         made.open()
         undo.callback(made.close)
