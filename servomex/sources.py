@@ -87,6 +87,8 @@ class SourceGuard:
         if not changed and not self._jumped(item):
             if doubtful is not None:
                 self._note_stranger(doubtful, self._number - 1)
+            elif self.mixed and not self._is_like_last(item):  # how its clock ran is not known: nothing is judged
+                self._note_stranger(item, self._number)
             return ""
         if doubtful is not None and configuration_of(doubtful) == configuration_of(item):
             if changed or _runs_on(doubtful, item):
@@ -104,11 +106,16 @@ class SourceGuard:
         back = last_s is not None and item.clock_s is not None and item.clock_s < last_s
         return back or self._lateness.is_ahead(item)
 
+    def _is_like_last(self, item: Arrived) -> bool:
+        last = self._last or item
+        return self._source(item, self._number).is_like(self._source(last, self._number))
+
     def _switch(self, item: Arrived) -> None:
-        """Believe another source. One that was believed before is a stranger that is back."""
+        """Believe another source. One that was believed or refused before is a stranger that is back."""
         if self._last is not None:
             self._former.append(self._source(self._last, self._number))
-        if any(self._source(item, self._number).is_like(former) for former in self._former):
+        source = self._source(item, self._number)
+        if any(source.is_like(known) for known in (*self._former, *self._strangers)):
             self._note_stranger(item, self._number)
         self._lateness.restart_clock()
 

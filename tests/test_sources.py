@@ -111,6 +111,19 @@ def test_two_of_each_clock_in_turn(period: float) -> None:
     assert foreign(line) <= 3
 
 
+@pytest.mark.parametrize(
+    "other", [Sender(name=b"CO    ", adds=FOREIGN), Sender(ahead_s=3600, adds=FOREIGN)], ids=["names", "clock"]
+)
+def test_when_two_analysers_are_known_five_of_each_in_turn_do_not_hide_them(other: Sender) -> None:
+    line, one = Line(), Sender()
+    line.regular(one, range(20))
+    alternate(line, [one, other], 20, 20)
+    believed = len(line.frames)
+    alternate(line, [*[one] * 5, *[other] * 5], 40, 40)
+    assert len(line.frames) == believed
+    assert line.intake.is_mixed
+
+
 def test_a_clock_that_is_set_soon_after_the_beginning_costs_one_broadcast() -> None:
     line, sender = Line(), Sender()
     line.regular(sender, [0.0, 0.2])
