@@ -106,8 +106,7 @@ class Intake:
     def release(self) -> list[Frame | ServomexError]:
         """Return what came since the last call, in its order: frames, and errors in the place of refused ones."""
         batch, self._batch = self._batch, []
-        alone = sum(isinstance(item, Arrived) for item in batch) == 1
-        checked = [self._checked(item, alone=alone) for item in batch]
+        checked = [self._checked(item) for item in batch]
         good = [item for item in checked if isinstance(item, Arrived)]
         delays = iter(self._lateness.judge(good) if self._live else [0.0] * len(good))
         return [
@@ -115,11 +114,11 @@ class Intake:
             for item in checked
         ]
 
-    def _checked(self, item: Arrived | ServomexError, *, alone: bool) -> Arrived | ServomexError:
+    def _checked(self, item: Arrived | ServomexError) -> Arrived | ServomexError:
         if not isinstance(item, Arrived):
             self.damaged_since += 1
             return item
-        why = self._guard.refusal(item, alone=alone and self._live)
+        why = self._guard.refusal(item)
         if not why:
             return item
         return ServomexProtocolError(why) if self._guard.mixed else ServomexParseError(why)

@@ -18,6 +18,8 @@ RESOLUTION_S = 1.25
 """The analyser's clock shows whole seconds: a difference up to this, jitter included, is not a delay."""
 DRIFT = 0.0002
 """The analyser's clock may gain or lose this part of the time; 17 s a day."""
+UNSURE_S = 2.5
+"""Until the analyser's clock is trusted, no jump of up to this is doubted: the first broadcasts may be late."""
 TRUSTED_S = 3.0
 TRUSTED_FRAMES = 3
 """The analyser's clock is trusted when it ran like this computer's for so long, over so many broadcasts."""
@@ -99,6 +101,7 @@ class Lateness:
         self.repeated_s = 0.0
         self.stands_s = 0.0
         self._line: _ClockLine | None = None
+        self._erratic = False
         self._last: Arrived | None = None
         self._last_delay_s = 0.0
         self._regular = 0
@@ -117,18 +120,20 @@ class Lateness:
     def is_ahead(self, item: Arrived) -> bool:
         """Whether the analyser's clock is further than it can be, had it run on as before."""
         ahead_s, gap_s = item.ahead_s, self.gap_s(item.at_s)
-        if ahead_s is None or gap_s is None or self._line is None or not self.clock_is_trusted:
+        if ahead_s is None or gap_s is None or self._line is None:
             return False
-        return ahead_s < self._line.base_s() - RESOLUTION_S - DRIFT * gap_s
+        if self._erratic and not self._line.trusted:
+            return False
+        slack_s = RESOLUTION_S if self._line.trusted else UNSURE_S
+        return ahead_s < self._line.base_s() - slack_s - DRIFT * gap_s
 
-    @property
-    def clock_is_trusted(self) -> bool:
-        """Whether the analyser's clock has run like this computer's for a while."""
-        return self._line is not None and self._line.trusted
+    def restart_clock(self, *, erratic: bool = False) -> None:
+        """Forget how the analyser's clock ran: it was set, or cannot be relied on.
 
-    def restart_clock(self) -> None:
-        """Forget how the analyser's clock ran: it was set, or cannot be relied on."""
-        self._line = None
+        Args:
+            erratic: It runs at no known speed: until it is trusted again, no jump ahead is doubted.
+        """
+        self._line, self._erratic = None, erratic
 
     def judge(self, batch: Sequence[Arrived]) -> list[float]:
         """Return how late each of the broadcasts that came together may be, in seconds; 0.0 for one in time."""

@@ -73,48 +73,49 @@ class SourceGuard:
         """Whether two sources broadcast in turn."""
         return self._number <= self._mixed_until
 
-    def refusal(self, item: Arrived, *, alone: bool) -> str:
-        """Return why a broadcast must not be believed; empty when it may be.
-
-        Args:
-            item: The broadcast.
-            alone: It came by itself, not in a burst with others.
-        """
+    def refusal(self, item: Arrived) -> str:
+        """Return why a broadcast must not be believed; empty when it may be."""
         self._number += 1
-        why = self._doubt(item, alone=alone)
+        why = self._doubt(item)
         if not why:
             self._last, self._believed = item, configuration_of(item)
         return TWO_SOURCES if self.mixed else why
 
-    def _doubt(self, item: Arrived, *, alone: bool) -> str:
+    def _doubt(self, item: Arrived) -> str:
         doubtful, self._doubtful = self._doubtful, None
         changed = self._believed is not None and configuration_of(item) != self._believed
-        if not changed and not self._jumped(item, alone=alone):
+        if not changed and not self._jumped(item):
             if doubtful is not None:
                 self._note_stranger(doubtful, self._number - 1)
+            elif self.mixed and not self._is_like_last(item):  # how its clock ran is not known: nothing is judged
+                self._note_stranger(item, self._number)
             return ""
         if doubtful is not None and configuration_of(doubtful) == configuration_of(item):
             if changed or _runs_on(doubtful, item):
                 self._switch(item)
                 return ""
             self._note_stranger(doubtful, self._number - 1)  # this one is of neither clock: none can be relied on
-            self._lateness.restart_clock()
+            self._lateness.restart_clock(erratic=True)
             return ""
         self._doubtful = item
         return CONFIGURATION if changed else CLOCK
 
-    def _jumped(self, item: Arrived, *, alone: bool) -> bool:
+    def _jumped(self, item: Arrived) -> bool:
         """Whether the analyser's clock went back, or further than the time that has passed."""
         last_s = None if self._last is None else self._last.clock_s
         back = last_s is not None and item.clock_s is not None and item.clock_s < last_s
-        return back or (alone and self._lateness.is_ahead(item))
+        return back or self._lateness.is_ahead(item)
+
+    def _is_like_last(self, item: Arrived) -> bool:
+        last = self._last or item
+        return self._source(item, self._number).is_like(self._source(last, self._number))
 
     def _switch(self, item: Arrived) -> None:
-        """Believe another source. One that was believed before is a stranger that is back."""
-        changed = self._believed != configuration_of(item)
-        if self._last is not None and (changed or self._lateness.clock_is_trusted):
+        """Believe another source. One that was believed or refused before is a stranger that is back."""
+        if self._last is not None:
             self._former.append(self._source(self._last, self._number))
-        if any(self._source(item, self._number).is_like(former) for former in self._former):
+        source = self._source(item, self._number)
+        if any(source.is_like(known) for known in (*self._former, *self._strangers)):
             self._note_stranger(item, self._number)
         self._lateness.restart_clock()
 

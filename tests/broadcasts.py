@@ -23,17 +23,19 @@ class Sender:
         name: The name of its channel.
         ahead_s: How far its clock is ahead.
         clock: What it shows in place of the time; ``None`` for its clock.
+        adds: What its values are above the second; it tells which of several analysers a frame is of.
     """
 
     name: bytes = b"Oxygen"
     ahead_s: float = 0.0
     clock: bytes | None = None
+    adds: float = 0.0
 
     def at(self, second: float) -> bytes:
         """The broadcast of a second."""
         shown = BEGUN + timedelta(seconds=int(second + self.ahead_s))
         clock = f"{shown:%d-%m-%y;%H:%M:%S}".encode() if self.clock is None else self.clock
-        return make(block(name=self.name, value=b"%6.1f" % (second % 1000)), *EXTERNALS, clock=clock)
+        return make(block(name=self.name, value=b"%6.1f" % (self.adds + second % 1000)), *EXTERNALS, clock=clock)
 
 
 class Line:

@@ -140,7 +140,7 @@ def test_an_old_broadcast_that_is_stamped_anew_is_found(monkeypatch: pytest.Monk
         return attrs.evolve(old, readings=readings, received_at=at, monotonic_ns=ns)
 
     monkeypatch.setattr("servomex.continuous.parse_frame", stamped)
-    monkeypatch.setattr("servomex.sources.SourceGuard.refusal", lambda self, item, alone: "")
+    monkeypatch.setattr("servomex.sources.SourceGuard.refusal", lambda self, item: "")
     assert "stale" in kinds(of_mode("continuous"))
 
 

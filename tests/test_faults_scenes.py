@@ -167,6 +167,17 @@ def test_two_analysers_that_are_taken_for_one_are_found() -> None:
     assert kinds(tally) == {"wrong"}
 
 
+def test_one_broadcast_of_another_analyser_that_is_read_often_is_one() -> None:
+    first, checker, tally = judged("continuous")
+    second, checker.other, _ = judged("continuous", number=2)
+    for _ in range(strict.MIXED + 1):
+        checker.good("before", broadcast(first), 0.0)
+    given = broadcast(second)
+    for _ in range(2 * strict.MIXED):
+        checker.good("again", given, 0.0)
+    assert not tally.findings
+
+
 def test_a_frame_without_the_channel_that_was_asked_for_is_found() -> None:
     truth, checker, tally = judged("continuous")
     checker.wanted = frozenset({ChannelId.I1})

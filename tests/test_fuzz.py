@@ -71,7 +71,7 @@ def test_a_buffer_that_grows_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_change_that_is_not_confirmed_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("servomex.sources.SourceGuard.refusal", lambda self, item, alone: "")
+    monkeypatch.setattr("servomex.sources.SourceGuard.refusal", lambda self, item: "")
     assert "a change was not confirmed" in found("reader", 4000)
 
 

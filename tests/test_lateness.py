@@ -123,12 +123,13 @@ def test_a_clock_that_was_set_back_during_an_outage_is_learned_again() -> None:
     assert line.frames[-1].delayed_s == 0.0
 
 
-def test_a_clock_that_runs_at_another_speed_is_not_believed() -> None:
+def test_a_clock_that_runs_at_another_speed_is_not_believed_and_costs_one_broadcast() -> None:
     line, sender = Line(), Sender()
     for second in range(60):
         sender.ahead_s = second * 9.0
         line.regular(sender, [second])
-    assert len(line.frames) == 60
+    assert ["clock jumped" in str(error) for error in line.errors] == [True]
+    assert len(line.frames) == 59
     assert {frame.delayed_s for frame in line.frames} == {0.0}
 
 

@@ -7,6 +7,8 @@ from servomex.models import Frame
 from tests.broadcasts import UNSET, Line, Sender, measured
 
 TWO = "two analysers broadcast on this line in turn"
+FOREIGN = 5000.0
+"""What the values of another analyser are above those of the first."""
 
 
 def alternate(line: Line, senders: list[Sender], frames: int, begin: int = 0) -> None:
@@ -72,3 +74,67 @@ def test_a_change_at_the_panel_costs_one_broadcast() -> None:
         "names, units or channels changed, and no second broadcast has confirmed it yet"
     }
     assert not line.intake.is_mixed
+
+
+@pytest.mark.parametrize("ahead", [3600, 7, -7, -3600])
+@pytest.mark.parametrize("joined", [1, 2, 5, 20])
+@pytest.mark.parametrize("period", [0.1, 0.2, 1.0, 10.0])
+def test_none_of_another_clock_is_believed_however_soon_it_joins(ahead: float, joined: int, period: float) -> None:
+    line, one, other = Line(), Sender(), Sender(ahead_s=ahead, adds=FOREIGN)
+    for number in range(joined + 40):
+        at = number * period
+        line.come(at, one.at(at))
+        if number >= joined:
+            line.come(at + period / 2, other.at(at + period / 2))
+    assert foreign(line) == 0
+    assert line.intake.is_mixed
+
+
+@pytest.mark.parametrize("ahead", [3600, 7, -7, -3600])
+@pytest.mark.parametrize("joined", [1, 20])
+def test_none_of_another_clock_is_believed_when_both_come_at_once(ahead: float, joined: int) -> None:
+    line, one, other = Line(), Sender(), Sender(ahead_s=ahead, adds=FOREIGN)
+    for number in range(joined + 40):
+        at = number * 0.2
+        line.come(at, one.at(at), *([other.at(at)] if number >= joined else ()))
+    assert foreign(line) == 0
+    assert line.intake.is_mixed
+
+
+@pytest.mark.parametrize("period", [0.1, 1.0])
+def test_two_of_each_clock_in_turn(period: float) -> None:
+    line, senders = Line(), (Sender(), Sender(ahead_s=3600, adds=FOREIGN))
+    for number in range(60):
+        at = number * period
+        line.come(at, senders[number // 2 % 2].at(at))
+    assert line.intake.is_mixed
+    assert foreign(line) <= 3
+
+
+@pytest.mark.parametrize(
+    "other", [Sender(name=b"CO    ", adds=FOREIGN), Sender(ahead_s=3600, adds=FOREIGN)], ids=["names", "clock"]
+)
+def test_when_two_analysers_are_known_five_of_each_in_turn_do_not_hide_them(other: Sender) -> None:
+    line, one = Line(), Sender()
+    line.regular(one, range(20))
+    alternate(line, [one, other], 20, 20)
+    believed = len(line.frames)
+    alternate(line, [*[one] * 5, *[other] * 5], 40, 40)
+    assert len(line.frames) == believed
+    assert line.intake.is_mixed
+
+
+def test_a_clock_that_is_set_soon_after_the_beginning_costs_one_broadcast() -> None:
+    line, sender = Line(), Sender()
+    line.regular(sender, [0.0, 0.2])
+    sender.ahead_s = 3600
+    line.regular(sender, [0.2 * number for number in range(2, 40)])
+    assert len(line.errors) == 1
+    assert "clock jumped" in str(line.errors[0])
+    assert {frame.delayed_s for frame in line.frames} == {0.0}
+    assert not line.intake.is_mixed
+
+
+def foreign(line: Line) -> int:
+    """How many broadcasts of another analyser were believed."""
+    return sum(measured(frame) >= FOREIGN for frame in line.frames)

@@ -24,8 +24,10 @@ from tests.faults.checker import (
     same_whole,
 )
 from tests.faults.crowd import CACHED_EQUAL
+from tests.faults.line import WorstLine
 from tests.faults.lively import LivelyTruth
-from tests.faults.truth import BROADCAST, Moment, Said
+from tests.faults.tally import Tally
+from tests.faults.truth import BROADCAST, Moment, Said, Truth
 
 OVERRUN_S = 0.15
 """A call may return this long after its deadline."""
@@ -36,7 +38,10 @@ FROZEN_S = 3.0
 """A clock of whole seconds must stand still for so long before it can be seen that it does."""
 SHOWN_S = 0.5
 MIXED = 3
-"""Broadcasts of another analyser that may be taken before it can be known that there are two."""
+"""Broadcasts of another analyser that may be taken before it can be known that there are two.
+
+Two in a row that agree look like a change at the panel. How often each of them is read then does not matter.
+"""
 
 
 class StrictChecker(Checker):
@@ -50,13 +55,17 @@ class StrictChecker(Checker):
         crowded: Whether others read the same analyser. What was said to an equal request of theirs is true, and
             may have been said just before the driver's own.
         other: The checker of another analyser whose broadcasts come in turn with those of this one.
+        taken: When the broadcasts came that were given, to the microsecond.
     """
 
     wanted: frozenset[ChannelId] | None = None
     at: float | None = None
     crowded: bool = False
     other: "StrictChecker | None" = None
-    taken = 0
+
+    def __init__(self, truth: Truth, line: WorstLine, tally: Tally, number: int, scene: Callable[[], str]) -> None:
+        super().__init__(truth, line, tally, number, scene)
+        self.taken: set[float] = set()
 
     def good(self, where: str, given: Given, since: float, *, limit_s: float | None = None) -> None:
         if self.other and given.readings:
@@ -65,7 +74,7 @@ class StrictChecker(Checker):
                 return
             self._judge_mixture(where, given, since)
         else:
-            self.taken += 1
+            self.taken.add(round(given.stamp, 6))
         if not given.readings:
             self.nothing(where, since)
             return
@@ -211,8 +220,8 @@ class StrictChecker(Checker):
     def _judge_mixture(self, where: str, given: Given, since: float) -> None:
         """Find broadcasts of two analysers that are given as those of one."""
         assert self.other is not None
-        self.taken += 1
-        if min(self.taken, self.other.taken) > MIXED:
+        self.taken.add(round(given.stamp, 6))
+        if min(len(self.taken), len(self.other.taken)) > MIXED:
             self.blame("wrong", f"{where}, two analysers taken for one", given, since, self._now())
 
 
