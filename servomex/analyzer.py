@@ -194,7 +194,7 @@ class Analyzer(ProcessBound):
         return {reading.channel: reading for reading in self.poll(timeout=timeout)}
 
     def status(self, channel: ChannelId | str, *, timeout: float | None = None) -> ChannelStatus:
-        """Give one channel's state; over Modbus only that is read, and once a minute whether the channel is there.
+        """Give one channel's state; over Modbus only that is read, and every 10 s whether the channel is there.
 
         Raises:
             ServomexValidationError: The channel is unknown or not populated.

@@ -187,6 +187,7 @@ class Exchange:
         self._latencies: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self._gateway = False
         self._generation = -1
+        self._unanswered = 0
         self._odd_count = 0
         self._doubtful = self._contested = False
         self._cause: ReplyFault | None = None
@@ -423,6 +424,7 @@ class Exchange:
         if wait_s <= 0:
             raise TimeUpFault
         self.attempts += 1
+        self._unanswered += 1
         self._others.asked.add(self._address)
         self._link.proven.discard(self._address)
         self._pending = [*self._pending[1 - MOST_PENDING :], _Pending(query, time.monotonic())]
@@ -433,6 +435,7 @@ class Exchange:
         """Note that the last request was answered, and that nothing else came with the answer."""
         if not self._surplus:
             self._generation = self._link.generation
+            self._unanswered = 0
             self._link.proven.add(self._address)
             self._pending = []
             self._stray = b""
@@ -477,18 +480,20 @@ class Exchange:
             answer = self._answers.get(self._shape_of(message.raw)) if mine else None
             if mine and self._note_late(message, pending):
                 late = True
-            elif self._is_own(message.raw) or (answer and answer.raw == message.raw):
-                again = not self._others.ask_for(message.shape) and message.raw != self._client.sent
-                self._others.duplicates += again
+            elif message.raw in self._mirrored or (answer and answer.raw == message.raw):
+                self._note_again(message)
             elif answer is not None:
                 self._dispute(message)
+            elif self._came_before(message.raw):
+                self._note_again(message)
             elif self._is_foreign(message, pending):
                 self._others.note(message)
         return late
 
-    def _is_own(self, raw: bytes) -> bool:
-        """Whether this message was taken as a reply before."""
-        return raw in self._mirrored or self._came_before(raw)
+    def _note_again(self, message: Message) -> None:
+        """Count a reply that came again, unless another program's equal request explains it."""
+        if not self._others.ask_for(message.shape) and message.raw != self._client.sent:
+            self._others.duplicates += 1
 
     def _may_be_old(self, reply: Reply) -> bool:
         """Whether a reply may be an earlier one come again: on a line that repeats replies, it is the same."""
@@ -508,22 +513,29 @@ class Exchange:
         if message.is_request:
             return self._link.echo is False and message.raw != self._client.sent
         if message.address == self._address:
-            known = self._generation == self._link.generation and len(pending) < MOST_PENDING
-            return known and not message.body[1] & 0x80
+            return not (self._may_be_forgotten(pending) or message.body[1] & 0x80)
         return message.address in self._link.proven or message.address not in self._others.asked
+
+    def _may_be_forgotten(self, pending: list[_Pending]) -> bool:
+        """Whether a request of our own that is not remembered any more may still be answered."""
+        if self._generation != self._link.generation or self._unanswered >= MOST_PENDING:
+            return True
+        now = time.monotonic()
+        return any(now - item.sent_at > LONGEST_S for item in pending)
 
     def _dispute(self, message: Message) -> None:
         """Take note of a second reply of one size. Where others ask, it may be to the same request of theirs."""
         self._others.doubles += 1
-        if not self._others.heard:
+        again = self._others.duplicates > 0 and self._came_before(message.raw)
+        if not (self._others.heard or again):
             self._answers.clear()
             self._link.proven.discard(self._address)
             raise DoubleFault
-        self._others.note(message)
-        safe = self._answers.pop(self._shape_of(message.raw)).tells_itself and not self._others.duplicates
-        self._contested = (
-            self._contested or not safe
-        )  # of two replies, the first may be an old one that came again
+        if not again:
+            self._others.note(message)
+        tells_itself = self._answers.pop(self._shape_of(message.raw)).tells_itself
+        # Where replies come again later, the first of two may be an old one.
+        self._contested = self._contested or not tells_itself or self._others.duplicates > 0
 
     def _note_late(self, message: Message, pending: list[_Pending]) -> bool:
         """Tell whether a message is the late reply to a request; if so, count it and become more patient.

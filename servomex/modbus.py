@@ -36,6 +36,8 @@ from servomex.validation import whole
 
 REDISCOVER_S = 60.0
 """How often blocks that are not read in every sweep are looked at, for a channel that was added."""
+PRESENCE_S = 10.0
+"""For how long a channel that was seen counts as there when only its state is read."""
 LATENESS_NS = 100_000_000
 """A reading that is complete this much after its deadline is refused: the values may be older than they look."""
 SWEEP_REQUESTS = 3
@@ -158,12 +160,12 @@ class ModbusClient:
         return reading
 
     def read_status(self, channel: ChannelId, deadline: float) -> ChannelStatus:
-        """Read one channel's state; its registers as well, unless they showed it to be there within a minute.
+        """Read one channel's state; its registers as well, unless they showed it to be there within 10 s.
 
         Raises:
             ServomexValidationError: The channel is not populated.
         """
-        if time.monotonic() - self._looked_at.get(channel, -math.inf) > REDISCOVER_S:
+        if time.monotonic() - self._looked_at.get(channel, -math.inf) > PRESENCE_S:
             return self.read_channel(channel, deadline).status
         with self.link.conversation(deadline):
             while True:
@@ -279,6 +281,8 @@ class ModbusClient:
                     found.update(zip(span.addresses, reply.words, strict=True))
                     raw += reply.raw
         if not identity.is_ours(found, complete=True):
+            self._recognised = False
+            self._looked_at.clear()
             raise identity.foreign_device(found, attrs.evolve(self._context(), response=raw))
         self._recognised = True
 

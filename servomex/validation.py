@@ -33,13 +33,20 @@ def seconds(value: float, what: str, *, zero: bool = False, longest: float = LON
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ServomexValidationError(f"{what} must be a number of seconds, not {value!r}")
-    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+    if not _is_finite(value) or value < 0 or (value == 0 and not zero):
         raise ServomexValidationError(
             f"{what} must be {'0 or more' if zero else 'more than 0'} seconds, not {value!r}"
         )
     if value > longest:
         raise ServomexValidationError(f"{what} must be at most {longest:,.0f} seconds, not {value!r}")
     return float(value)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all that a float holds
+        return False
 
 
 def whole(value: int, what: str, low: int, high: int) -> int:
@@ -59,7 +66,7 @@ def rate(value: float) -> float:
     Raises:
         ServomexValidationError: It is not a number, 0 or less, or more than 1000.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
         raise ServomexValidationError(f"rate_hz must be a number of readings per second, not {value!r}")
     if not 0 < value <= FASTEST_HZ:
         raise ServomexValidationError(f"rate_hz must be more than 0 and at most {FASTEST_HZ:g}, not {value!r}")

@@ -23,10 +23,10 @@ def total(outcomes: list[Outcome]) -> tuple[int, int, int]:
 @pytest.mark.parametrize("mix", MIXES)
 def test_no_reply_to_another_master_is_believed(mix: str, deaf: bool, every_s: float, mode: str) -> None:
     manners = Manners(mix=MIXES[mix], every_s=every_s, deaf=deaf)
-    outcomes = [outcome_of(manners, mode, seed) for seed in range(2)]
+    outcomes = [outcome_of(manners, mode, 0)]
     if every_s == 1.0:
         assert total(outcomes)[2] < 12, "most calls succeed"
-    for seed in range(2, 8):  # how many succeed on a line that is so busy is a matter of dice
+    for seed in range(1, 8):  # how many succeed on a line that is so busy is a matter of dice
         if total(outcomes)[0] <= 30 or total(outcomes)[1] <= 50:
             outcomes.append(outcome_of(manners, mode, seed))
     assert [item for outcome in outcomes for item in outcome.wrong] == []

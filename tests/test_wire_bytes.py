@@ -168,17 +168,18 @@ def test_noise_before_and_bytes_after_a_reply_are_not_part_of_it() -> None:
 def test_surplus_bytes_behind_a_reply_are_followed_by_a_fence() -> None:
     """A second reply right behind the first may be followed by more: nothing is believed until that is settled.
 
-    From then on the line counts as one that doubles replies, and the last reply is followed by a fence as well.
+    From then on the line counts as one that doubles replies: one that came before is asked for again, and the last
+    is followed by a fence as well.
     """
     good = rtu("01 04 0E" + block("41A3020C", b"Oxygen", b"%"))
     doubled = (rtu("01 04 0000 0007"), good + good)
-    port = Fence([*framed(rtu, FIRST_SWEEP), doubled, *framed(rtu, [STATES])])
+    port = Fence([*framed(rtu, FIRST_SWEEP), doubled, *framed(rtu, [STATES, STATES])])
     with opened(port) as analyzer:
         analyzer.poll()
         del port.written[:]
         assert analyzer.read_channel("I1").value == 20.376
     port.check()
-    assert [sent[1] for sent in port.written] == [4, 8, 2, 8]
+    assert [sent[1] for sent in port.written] == [4, 8, 2, 2, 8]
 
 
 def test_every_byte_is_traced_once_in_both_directions(caplog: pytest.LogCaptureFixture) -> None:
