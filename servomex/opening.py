@@ -53,7 +53,8 @@ def open_device(
         address: Modbus slave address, 1 to 247.
         serial_settings: Must equal those on the panel; 19200 8N1 when left out. Not together with a link.
         timeout: Seconds that each call takes at most; when left out, one that suits mode and line, see
-            :attr:`Analyzer.timeout_s`.
+            :attr:`Analyzer.timeout_s`. Opening itself may take 5 s over Modbus, whatever this is, and ``listen``
+            in continuous mode.
         identify: Read the channels, which shows that the analyser is there. Without, nothing is sent and nothing
             is waited for, except that ``auto`` must find the mode.
         channels: Read only these; all that are populated when left out.

@@ -140,3 +140,8 @@ def test_a_whole_number(value: int) -> None:
 def test_a_bad_whole_number_is_refused_by_name_and_range(value: Any) -> None:
     with pytest.raises(ServomexValidationError, match=r"^address must be a whole number from 1 to 247, not"):
         whole(value, "address", 1, 247)
+
+
+def test_a_whole_number_beyond_all_floats_is_an_error_as_well() -> None:
+    with pytest.raises(ServomexValidationError, match="timeout must be more than 0 seconds"):
+        seconds(10**400, "timeout")
