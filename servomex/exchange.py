@@ -19,14 +19,12 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-import attrs
-
 from servomex import registers
 from servomex.clock import time
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConnectionError, ServomexError, ServomexModbusError
+from servomex.evidence import Evidence
 from servomex.interruption import pass_on_interruption
-from servomex.known import Known, same_labels
 from servomex.link import SerialLink
 from servomex.link_client import (
     CODEC_ERRORS,
@@ -53,6 +51,7 @@ from servomex.link_client import (
 from servomex.messages import Message, messages_in
 from servomex.pdu import refusal
 from servomex.registers import Span
+from servomex.replies import LONGEST_S, Answer, Pending, Reply, is_glitch
 from servomex.reply_errors import Circumstances, failure_of
 
 SHORTEST_MESSAGE = 5
@@ -70,10 +69,6 @@ USUAL_WAIT_S = (0.15, 0.5)
 PATIENCE = 1.5
 """Where replies are slower than those bounds, they may take this many times what the slowest took."""
 FIRST_GUESS_S = 0.12
-LONGEST_S = 10.0
-"""What comes later than this after a request is noise, and no late reply to it."""
-LONGEST_GLITCH = 3
-"""As many stray bytes come before a reply where an RS485 driver switches; an echo has at least 8."""
 LONGEST_PAUSE_S = 2.0
 """The longest pause within a reply that is waited for, where replies were cut short before."""
 MOST_TRIES = 10
@@ -82,8 +77,6 @@ BUSY_S = 0.1
 """Pause before a request that the analyser was too busy for (exception 06) is repeated."""
 REPEATS_AMONG_OTHERS = 8
 """How often a request is repeated on a line with another master, unless its deadline comes first."""
-RECENT_KEPT = 1024
-"""So many replies are remembered, to notice one that comes again."""
 MOST_PENDING = 10
 """So many requests are remembered whose replies may still come."""
 LATENCIES_KEPT = 32
@@ -95,50 +88,6 @@ PROVING = (1, 2, 3)
 """The exceptions that the analyser itself sends (manual, Appendix B): each answers a request for certain."""
 ODD_COUNTS = 6
 """So many registers, or fewer, are read by no master: a reply of that size answers the read that is the fence."""
-
-
-@attrs.frozen
-class Reply:
-    """A reply that was checked against its request.
-
-    Attributes:
-        words: Registers of FC04.
-        bits: Discrete inputs of FC02, without the padding of the last byte.
-        payload: What FC08 sent back.
-        raw: The bytes on the wire.
-        sent_ns: When the request was sent, ``time.monotonic_ns()``.
-    """
-
-    words: tuple[int, ...]
-    bits: tuple[bool, ...]
-    payload: bytes
-    raw: bytes
-    sent_ns: int
-
-
-@attrs.frozen
-class _Pending:
-    """A request whose reply may still come, and when it was sent."""
-
-    query: Query
-    sent_at: float
-
-    def is_answered_by(self, body: bytes) -> bool:
-        """Whether a message from the same address is the reply to it, or its refusal."""
-        if body[1] == self.query.function | 0x80:
-            return True
-        mirror = self.query.mirror
-        return body[1] == self.query.function and (
-            body[2:] == mirror if mirror else len(body) == 3 + self.query.data_size
-        )
-
-
-@attrs.frozen
-class _Answer:
-    """The last reply of one size, and whether it shows by itself what it answers."""
-
-    raw: bytes
-    tells_itself: bool
 
 
 class Exchange:
@@ -155,7 +104,7 @@ class Exchange:
     Attributes:
         attempts: Requests that were sent, repeated ones and fences included.
         repeats: How often a request had to be repeated, so that what was read before it may be outdated.
-        known: What the analyser was seen to show.
+        evidence: What the analyser was seen to show, and how much a reply proves.
         late_replies: Replies that came too late and were refused.
         damaged_replies: Attempts that failed because what came was damaged or answered something else.
         slowest_s: How long replies have taken to begin, the slowest of the recent ones. Late replies raise it at
@@ -164,7 +113,7 @@ class Exchange:
 
     def __init__(self, link: SerialLink, address: int, framing: ProtocolKind, retries: int) -> None:
         self.attempts = self.repeats = 0
-        self.known = Known()
+        self.evidence = Evidence(link.others)
         self.late_replies = 0
         self.damaged_replies = 0
         self.slowest_s = FIRST_GUESS_S
@@ -174,14 +123,12 @@ class Exchange:
         self._framing = framing
         self._retries = retries
         self._client = LinkClient(link, address, framing)
-        self._pending: list[_Pending] = []
-        self._fenced: list[_Pending] = []
+        self._pending: list[Pending] = []
+        self._fenced: list[Pending] = []
         self._surplus = False
         self._stray = b""
         self._fence = b""
-        self._answers: dict[bytes, _Answer] = {}
-        self._mirrored: deque[bytes] = deque(maxlen=8)
-        self._recent: deque[tuple[bytes, float]] = deque(maxlen=RECENT_KEPT)
+        self._answers: dict[bytes, Answer] = {}
         self._gap_s = max(link.gap_s, SHORTEST_GAP_CHARS * link.settings.char_time_s)
         self._pause_s = SILENCE_S
         self._latencies: deque[float] = deque(maxlen=LATENCIES_KEPT)
@@ -209,17 +156,17 @@ class Exchange:
                 once, and a read is sent again.
         """
         reply = self._answer(query, deadline)
-        needed = self._further_proofs(query, reply)
+        needed = self.evidence.further_proofs(query, reply)
         for _ in range(MOST_TRIES):
             if not needed:
-                self._note_known(query, reply)
+                self.evidence.note(query, reply)
                 return reply
             before, reply = reply, self._answer(query, deadline)
-            agree = same_labels(query.span, before.words, reply.words) and before.bits == reply.bits
-            if before.raw != reply.raw and self._may_be_old(reply):
+            agree = self.evidence.agree(query, before, reply)
+            if before.raw != reply.raw and self.evidence.may_be_old(reply):
                 needed = max(1, needed)
             else:
-                needed = needed - 1 if agree else max(1, self._further_proofs(query, reply))
+                needed = needed - 1 if agree else max(1, self.evidence.further_proofs(query, reply))
         raise self._failure(query, DisputeFault(), deadline)
 
     def probe(self, query: Query, deadline: float, wait_s: float | None = None) -> Reply:
@@ -376,7 +323,7 @@ class Exchange:
             if self._address in self._link.proven:
                 return
 
-    def _pass_fence(self, outstanding: list[_Pending], deadline: float) -> None:
+    def _pass_fence(self, outstanding: list[Pending], deadline: float) -> None:
         """Have a loopback answered. A gateway may answer one by itself: it is asked for registers as well."""
         fence = Query(LOOPBACK, payload=secrets.token_bytes(2))
         self._once(fence, deadline)
@@ -427,7 +374,7 @@ class Exchange:
         self._unanswered += 1
         self._others.asked.add(self._address)
         self._link.proven.discard(self._address)
-        self._pending = [*self._pending[1 - MOST_PENDING :], _Pending(query, time.monotonic())]
+        self._pending = [*self._pending[1 - MOST_PENDING :], Pending(query, time.monotonic())]
         self._surplus = False
         self._client.begin(query, wait_s, self._pause_s, deadline)
 
@@ -468,7 +415,7 @@ class Exchange:
         self._fence = b""
         return dropped, silent, late
 
-    def _weigh(self, messages: Iterable[Message], pending: list[_Pending]) -> bool:
+    def _weigh(self, messages: Iterable[Message], pending: list[Pending]) -> bool:
         """Find out what messages are that answer nothing; tell whether a late reply to ``pending`` is among them.
 
         Raises:
@@ -480,11 +427,11 @@ class Exchange:
             answer = self._answers.get(self._shape_of(message.raw)) if mine else None
             if mine and self._note_late(message, pending):
                 late = True
-            elif message.raw in self._mirrored or (answer and answer.raw == message.raw):
+            elif self.evidence.is_mirrored(message.raw) or (answer and answer.raw == message.raw):
                 self._note_again(message)
             elif answer is not None:
                 self._dispute(message)
-            elif self._came_before(message.raw):
+            elif self.evidence.came_before(message.raw):
                 self._note_again(message)
             elif self._is_foreign(message, pending):
                 self._others.note(message)
@@ -495,20 +442,11 @@ class Exchange:
         if not self._others.ask_for(message.shape) and message.raw != self._client.sent:
             self._others.duplicates += 1
 
-    def _may_be_old(self, reply: Reply) -> bool:
-        """Whether a reply may be an earlier one come again: on a line that repeats replies, it is the same."""
-        return self._others.duplicates > 0 and self._came_before(reply.raw, 2)
-
-    def _came_before(self, raw: bytes, times: int = 1) -> bool:
-        """Whether the same reply was taken as often as that lately, byte for byte."""
-        since = time.monotonic() - LONGEST_S
-        return sum(at >= since and seen == raw for seen, at in self._recent) >= times
-
     def _shape_of(self, raw: bytes) -> bytes:
         """Return the bytes that all replies of one shape begin with: address, function and byte count."""
         return raw[: 7 if self._client.ascii else 3]
 
-    def _is_foreign(self, message: Message, pending: list[_Pending]) -> bool:
+    def _is_foreign(self, message: Message, pending: list[Pending]) -> bool:
         """Whether nothing that this program has asked on this line explains a message."""
         if message.is_request:
             return self._link.echo is False and message.raw != self._client.sent
@@ -516,7 +454,7 @@ class Exchange:
             return not (self._may_be_forgotten(pending) or message.body[1] & 0x80)
         return message.address in self._link.proven or message.address not in self._others.asked
 
-    def _may_be_forgotten(self, pending: list[_Pending]) -> bool:
+    def _may_be_forgotten(self, pending: list[Pending]) -> bool:
         """Whether a request of our own that is not remembered any more may still be answered."""
         if self._generation != self._link.generation or self._unanswered >= MOST_PENDING:
             return True
@@ -526,7 +464,7 @@ class Exchange:
     def _dispute(self, message: Message) -> None:
         """Take note of a second reply of one size. Where others ask, it may be to the same request of theirs."""
         self._others.doubles += 1
-        again = self._others.duplicates > 0 and self._came_before(message.raw)
+        again = self._others.duplicates > 0 and self.evidence.came_before(message.raw)
         if not (self._others.heard or again):
             self._answers.clear()
             self._link.proven.discard(self._address)
@@ -537,7 +475,7 @@ class Exchange:
         # Where replies come again later, the first of two may be an old one.
         self._contested = self._contested or not tells_itself or self._others.duplicates > 0
 
-    def _note_late(self, message: Message, pending: list[_Pending]) -> bool:
+    def _note_late(self, message: Message, pending: list[Pending]) -> bool:
         """Tell whether a message is the late reply to a request; if so, count it and become more patient.
 
         The reply to a fence is as good late as in time, when nothing but fences was sent after it: no reply to a
@@ -586,14 +524,16 @@ class Exchange:
         self._note_latency(client.first_at - self._pending[-1].sent_at)
         self._surplus = len(surplus) >= SHORTEST_MESSAGE
         refused = pdu.function_code == query.function | 0x80
-        if query.mirrored:
-            self._mirrored.append(raw)
-        else:
+        if not query.mirrored:
             self._note_echo()
         self._weigh(client.others, self._pending[:-1])
-        if not query.mirrored and not refused:
-            self._answers[self._shape_of(raw)] = _Answer(raw, self._tells_itself(query, tuple(pdu.registers)))
-            self._recent.append((raw, time.monotonic()))
+        if query.mirrored and not refused:
+            self.evidence.take(raw, mirrored=True)
+        elif not refused:
+            self._answers[self._shape_of(raw)] = Answer(
+                raw, self.evidence.tells_itself(query, tuple(pdu.registers))
+            )
+            self.evidence.take(raw, mirrored=False)
         self._weigh(messages_in(bytes(surplus), client.ascii), [])
         if refused and pdu.exception_code not in PROVING:
             self._gateway = True
@@ -623,40 +563,6 @@ class Exchange:
         self._doubtful = self._doubtful or (fastest_s > JITTER_S and latency_s < EARLY * fastest_s)
         self._latencies.append(latency_s)
         self.slowest_s = max(latency_s, 0.9 * self.slowest_s)
-
-    def _further_proofs(self, query: Query, reply: Reply) -> int:
-        """Count the equal replies that are still needed before one is believed.
-
-        The size of a reply shows what it answers if only one read has it; names and units show it where they are
-        known and tell the channels apart. Bits show nothing, but those that have not changed do no harm.
-        """
-        if query.mirrored:
-            return 0
-        if self._may_be_old(reply):
-            return 1
-        if self._tells_itself(query, reply.words):
-            return 0
-        shared = self._others.shared
-        if query.function == READ_REGISTERS:
-            return int(shared or not self.known.fits_words(query.span, reply.words))
-        contested = self._others.ask_for((query.function, 3 + query.data_size))
-        if self.known.fits_bits(query.function, query.span, reply.bits):
-            return int(contested)
-        return 3 if contested else int(shared or query.function == READ_INPUTS)
-
-    def _tells_itself(self, query: Query, words: tuple[int, ...]) -> bool:
-        """Whether a reply shows what it answers: by a size that only one read has, or by its names and units."""
-        if (query.function, query.data_size) in _TELLING:
-            return not self._others.ask_for((query.function, 3 + query.data_size)) or bool(words)
-        if query.function != READ_REGISTERS:
-            return False
-        return bool(self.known.fits_words(query.span, words)) and self.known.tells_apart(query.span)
-
-    def _note_known(self, query: Query, reply: Reply) -> None:
-        if query.function == READ_REGISTERS:
-            self.known.note_words(query.span, reply.words)
-        elif not query.mirrored:
-            self.known.note_bits(query.function, query.span, reply.bits)
 
     def _fault(self, error: Exception) -> ReplyFault:
         """Count what ended an attempt, and return it as a fault.
@@ -703,15 +609,3 @@ class Exchange:
             self.late_replies,
             retries,
         )
-
-
-_TELLING = {
-    (READ_REGISTERS, 2 * registers.ALL_REGISTERS.count),
-    (READ_INPUTS, (registers.ALL_STATES.count + 7) // 8),
-}
-"""Function code and bytes of data of the reads that cover everything: no other read gives as much."""
-
-
-def is_glitch(front: bytes, sent: bytes) -> bool:
-    """Return whether bytes before a reply, if any, are too few for an echo of the request, and no end of it."""
-    return not front or (len(front) <= LONGEST_GLITCH and not sent.endswith(front) and not sent.startswith(front))

@@ -18,7 +18,7 @@ from servomex.errors import (
     ServomexTimeoutError,
     ServomexValidationError,
 )
-from servomex.exchange import Exchange, Reply
+from servomex.exchange import Exchange
 from servomex.link import SerialLink
 from servomex.link_client import (
     COIL_VALUES,
@@ -31,6 +31,7 @@ from servomex.link_client import (
 )
 from servomex.models import AnalyserStatus, ChannelStatus, Frame, Reading, is_populated
 from servomex.registers import Merging, Span
+from servomex.replies import Reply
 from servomex.sweep import Sweep, analyser_of
 from servomex.validation import whole
 
@@ -336,7 +337,7 @@ class ModbusClient:
     def _block_to_read(self, channel: ChannelId) -> Span:
         """Choose what is read for one channel's value: all, where its name and unit do not tell it from others."""
         span = registers.REGISTERS[channel]
-        may_be_another = not self.exchange.known.tells_apart(span)
+        may_be_another = not self.exchange.evidence.known.tells_apart(span)
         return registers.ALL_REGISTERS if may_be_another and self._may_read_over_gaps(READ_REGISTERS) else span
 
     def _analyser_queries(self) -> list[Query]:

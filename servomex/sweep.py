@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 
 from servomex import registers
 from servomex.enums import ChannelId, ProtocolKind
-from servomex.exchange import Reply
 from servomex.link_client import READ_INPUTS, Query
 from servomex.models import AnalyserStatus, Frame, is_populated
+from servomex.replies import Reply
 
 
 class Sweep:

@@ -20,6 +20,7 @@ from servomex import (
     SerialLink,
     SerialSettings,
     ServomexError,
+    evidence,
     exchange,
     link,
     link_client,
@@ -186,7 +187,7 @@ def client_on(
 ) -> Iterator[ModbusClient]:
     """A client on the line, for which waiting takes no time."""
     with contextlib.ExitStack() as undo:
-        for module in (exchange, link, link_client, modbus):
+        for module in (evidence, exchange, link, link_client, modbus):
             undo.enter_context(mock.patch.object(module, "time", line.clock))
         undo.enter_context(mock.patch.object(exchange, "random", line.random))  # the same dice each time
         made = SerialLink(line, SerialSettings(), gap=0.05, shared_line=shared_line)

@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from servomex import ServomexError, ServomexModbusError, exchange, link_client, registers
+from servomex import ServomexError, ServomexModbusError, link_client, registers
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.exchange import Exchange
 from servomex.link_client import LOOPBACK, READ_COILS, READ_INPUTS, READ_REGISTERS, Query
 from servomex.modbus import ModbusClient
 from servomex.registers import Span
+from servomex.replies import Reply
 from servomex.simulator import VirtualAnalyzer, VirtualChannel
 from servomex.simulator.slave import ModbusSlave
 from tests.fuzz import oracle
@@ -87,7 +88,7 @@ def run_exchange(data: bytes) -> bool:
     return True
 
 
-def _carries(reply: exchange.Reply, query: Query, data: bytes) -> bool:
+def _carries(reply: Reply, query: Query, data: bytes) -> bool:
     if query.function == READ_REGISTERS:
         words = [int.from_bytes(data[place : place + 2], "big") for place in range(0, len(data), 2)]
         return list(reply.words) == words

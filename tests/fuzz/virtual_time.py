@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from unittest import mock
 
-from servomex import SerialLink, SerialSettings, exchange, link, link_client, modbus
+from servomex import SerialLink, SerialSettings, evidence, exchange, link, link_client, modbus
 
 MOST_STEPS = 30_000
 """A call that looks at the port more often than this does not end."""
@@ -82,7 +82,7 @@ def timeless_link(
     clock = Clock()
     port = TimelessPort(clock, far_end)
     with contextlib.ExitStack() as undo:
-        for module in (exchange, link, link_client, modbus):
+        for module in (evidence, exchange, link, link_client, modbus):
             undo.enter_context(mock.patch.object(module, "time", clock))
         made = SerialLink(port, SerialSettings(), gap=0.005)
         made.open()
