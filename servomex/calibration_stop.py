@@ -32,14 +32,14 @@ STOP_AGAIN_S = 1.0
 """A stop that was acknowledged is repeated when a group is still on calibration gas so long after it."""
 LATE_START_S = 3.0
 """How long after a stop the groups are watched at least when the start before it has not shown yet, and how long
-beyond ``WATCH_S`` after that start: the stop does not take back a start that the analyser has still to carry out."""
+beyond ``WATCH_S`` after that start: a stop does not take back a start that is still to be carried out."""
 
 
 def stop(client: "ModbusClient", deadline: float) -> tuple[int, ...]:
     """Stop all autocalibrations, watch until every group is on sample, and bring start coils that are at 1 to 0.
 
-    The state of the groups decides, whatever the stop coil reads back. The pulse is given again if it did not reach
-    the analyser, and as long as a group stays on calibration gas: an analyser that looks at its coils now and then
+    The state of the groups decides, whatever the stop coil reads back. The pulse is given again if it did not
+    reach the analyser, and as long as a group stays on calibration gas: an analyser that looks at its coils now and then
     misses a 1 that it has acknowledged when another master clears it. To stop twice does no harm.
 
     Returns:
