@@ -39,8 +39,8 @@ def stop(client: "ModbusClient", deadline: float) -> tuple[int, ...]:
     """Stop all autocalibrations, watch until every group is on sample, and bring start coils that are at 1 to 0.
 
     The state of the groups decides, whatever the stop coil reads back. The pulse is given again if it did not
-    reach the analyser, and as long as a group stays on calibration gas: an analyser that looks at its coils now and then
-    misses a 1 that it has acknowledged when another master clears it. To stop twice does no harm.
+    reach the analyser, and as long as a group stays on calibration gas: an analyser that looks at its coils now
+    and then misses a 1 that it has acknowledged when another master clears it. To stop twice does no harm.
 
     Returns:
         The groups whose start coil had been left at 1.
