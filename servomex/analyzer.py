@@ -392,7 +392,8 @@ class Analyzer(ProcessBound):
         Args:
             group: 1 to 4.
             confirm: Must be ``True``.
-            timeout: Seconds that the whole may take. Stopping then takes up to 10 s and one reading more.
+            timeout: Seconds that the whole may take. Stopping then takes up to 10 s and one reading more, and
+                as long again when the calibration begins only then.
             settle: Seconds for which the group must be on sample before the calibration counts as ended, less than
                 ``timeout``; 10 when ``None``. A group may show sample for a while between its gases.
             on_progress: Called in this thread about once a second with a :class:`CalibrationProgress`.

@@ -28,15 +28,19 @@ SAMPLE_LOOKS = 2
 """One look may be wrong: a group counts as on sample after as many in a row."""
 STOP_TRIES = 3
 """A stop that the analyser may not have heard is repeated as often, also when every group is on sample."""
+STOP_AGAIN_S = 1.0
+"""A stop that was acknowledged is repeated when a group is still on calibration gas so long after it."""
 LATE_START_S = 3.0
-"""How long after a stop the groups are watched when the start before it had not shown yet: it may still begin."""
+"""How long after a stop the groups are watched at least when the start before it has not shown yet, and how long
+beyond ``WATCH_S`` after that start: a stop does not take back a start that is still to be carried out."""
 
 
 def stop(client: "ModbusClient", deadline: float) -> tuple[int, ...]:
     """Stop all autocalibrations, watch until every group is on sample, and bring start coils that are at 1 to 0.
 
-    The state of the groups decides, whatever the stop coil reads back. A pulse that did not reach the analyser is
-    given again: to stop twice does no harm.
+    The state of the groups decides, whatever the stop coil reads back. The pulse is given again if it did not
+    reach the analyser, and as long as a group stays on calibration gas: an analyser that looks at its coils now
+    and then misses a 1 that it has acknowledged when another master clears it. To stop twice does no harm.
 
     Returns:
         The groups whose start coil had been left at 1.
@@ -56,16 +60,15 @@ def stop(client: "ModbusClient", deadline: float) -> tuple[int, ...]:
 
 
 def _reach_sample(client: "ModbusClient", deadline: float) -> bool:
-    """Pulse the stop coil until every group is on sample; return whether the analyser surely heard it."""
+    """Pulse the stop coil until every group is on sample; return whether the analyser acknowledged that."""
     client.link.stops[client.address] += 1
     last, tries = _attempt(client, deadline), 1
-    while not (last.surely_heard or (last.on_sample and tries >= STOP_TRIES)):
-        if time.monotonic() + LOOK_S >= deadline or client.link.is_closed:
+    while not (last.is_final or (last.on_sample and (last.pulse.reached or tries >= STOP_TRIES))):
+        least_s = STOP_AGAIN_S if last.pulse.reached else LOOK_S
+        if time.monotonic() + least_s >= deadline or client.link.is_closed:
             break
         client.link.pause(LOOK_S)
-        attempt, tries = _attempt(client, deadline), tries + 1
-        if attempt.pulse.sent or time.monotonic() - last.ended_at > STATUS_S:
-            last = attempt
+        last, tries = last.followed_by(_attempt(client, deadline)), tries + 1
     if not last.on_sample:
         raise _not_stopped(client, last) from last.failure
     if isinstance(last.failure, ServomexCalibrationError):
@@ -84,15 +87,22 @@ class _Attempt:
     ended_at: float = attrs.field(factory=lambda: time.monotonic())
 
     @property
-    def surely_heard(self) -> bool:
+    def is_final(self) -> bool:
         """Whether there is no use in another one."""
-        stuck = isinstance(self.failure, ServomexCalibrationError)
-        return self.pulse.reached or self.pulse.refused or stuck
+        return self.pulse.refused or isinstance(self.failure, ServomexCalibrationError)
 
     @property
     def on_sample(self) -> bool:
         """Whether every group was on sample after it."""
         return self.pulse.sent and self.status is not None and not running_groups(self.status)
+
+    def followed_by(self, later: "_Attempt") -> "_Attempt":
+        """Return what is known after another attempt: one that sent nothing tells the state only."""
+        if later.pulse.sent or not self.pulse.sent:
+            return later
+        if later.status is None and later.ended_at - self.ended_at <= STATUS_S:
+            return self
+        return attrs.evolve(self, status=later.status, ended_at=later.ended_at)
 
 
 def _attempt(client: "ModbusClient", deadline: float) -> _Attempt:
@@ -103,8 +113,12 @@ def _attempt(client: "ModbusClient", deadline: float) -> _Attempt:
         pulse.give(now + 0.75 * max(0.0, deadline - now))
     except ServomexError as error:
         failure = error
-    heard = _Attempt(pulse, failure, None).surely_heard
-    until = deadline if heard else soon(client, deadline)
+    until = soon(client, deadline)
+    if _Attempt(pulse, failure, None).is_final:
+        until = deadline
+    elif pulse.reached:
+        again = time.monotonic() + STOP_AGAIN_S
+        until = again if again + STOP_AGAIN_S < deadline else deadline  # another one needs its time, too
     status = watch(client, lambda state: not running_groups(state), until, looks=SAMPLE_LOOKS)
     return _Attempt(pulse, failure, status)
 
@@ -120,7 +134,8 @@ def _not_stopped(client: "ModbusClient", attempt: _Attempt) -> ServomexError:
     elif pulse.refused:
         text = f"the analyser refused the stop ({pulse.seen})"
     elif pulse.reached:
-        text = "the analyser ignored the stop" if groups else "the stop was sent"
+        cleared = f" ({pulse.seen})" if pulse.taken is False else ""
+        text = f"the analyser ignored the stop{cleared}" if groups else "the stop was sent"
     else:
         text = f"the stop may not have been heard ({pulse.seen})"
     if groups:
@@ -140,13 +155,12 @@ def stop_surely(client: "ModbusClient", start_pulse: Pulse, *, shown: bool = Fal
         start_pulse: What started it.
         shown: Whether the group was seen on calibration gas. If not, it may still begin after the stop.
     """
-    deadline = time.monotonic() + client.patience_s + WATCH_S
-    interrupted = False
+    deadline, interrupted = _stop_by(client), False
     while time.monotonic() < deadline:
         try:
             heard = _reach_sample(client, deadline)
-            if not shown and _begins_late(client, deadline):
-                shown = True
+            if not shown and _begins_late(client, start_pulse, deadline):
+                shown, deadline = True, _stop_by(client)
                 continue
             with contextlib.suppress(ServomexError):  # the next start clears it, and says so if it cannot
                 start_pulse.clear(deadline)
@@ -158,19 +172,26 @@ def stop_surely(client: "ModbusClient", start_pulse: Pulse, *, shown: bool = Fal
                 _log.warning("%s: the stop goes on until it is known to have worked", client.link.port)
             interrupted = True
             continue
+        if not shown and time.monotonic() < start_pulse.given_at + WATCH_S:
+            return "every group is on sample after the stop, but it may still begin: look at the panel", None
         if not heard and not shown:
             return "every group is on sample, but the stop may not have been heard: look at the panel", None
         return "it was stopped, and the analyser is on sample again", False
     return "stopping it was interrupted: look at the analyser's panel", None
 
 
-def _begins_late(client: "ModbusClient", deadline: float) -> bool:
-    """Watch whether a group goes on calibration gas after a stop.
+def _stop_by(client: "ModbusClient") -> float:
+    return time.monotonic() + client.patience_s + WATCH_S
+
+
+def _begins_late(client: "ModbusClient", start_pulse: Pulse, deadline: float) -> bool:
+    """Watch whether a group goes on calibration gas after a stop, until the start before it cannot act any more.
 
     Raises:
         ServomexCalibrationError: The state could not be read.
     """
-    status = watch(client, running_groups, min(deadline, time.monotonic() + LATE_START_S))
+    until = max(time.monotonic(), start_pulse.given_at + WATCH_S) + LATE_START_S
+    status = watch(client, running_groups, min(deadline, until))
     if status is None:
         raise calibration_error(
             client, "every group was on sample after the stop, then the line was lost", running=None

@@ -47,12 +47,15 @@ class Pulse:
         sent: Whether the 1 may have been sent.
         acknowledged: Whether the analyser answered the 1.
         taken: Whether the coil was seen at 1; ``None`` when it could not be read in time.
+        given_at: When the 1 was sent, and once the coil is back at 0, when that was; monotonic seconds. An
+            analyser that looks at its coils now and then may have heard the 1 as late as that.
     """
 
     def __init__(self, client: "ModbusClient", coil: registers.Span, what: str) -> None:
         self.sent = False
         self.acknowledged = False
         self.taken: bool | None = None
+        self.given_at = 0.0
         self._lost: ServomexError | None = None
         self._client = client
         self._coil = coil
@@ -76,7 +79,10 @@ class Pulse:
             try:
                 self._write_one(middle)
             finally:
-                self._release(deadline)
+                try:
+                    self._release(deadline)
+                finally:
+                    self.given_at = time.monotonic()
 
     def _under_way(self) -> ServomexTimeoutError:
         return ServomexTimeoutError("another start or stop is under way at this address", self._context)
@@ -120,7 +126,7 @@ class Pulse:
 
     def _write_one(self, deadline: float) -> None:
         """Write the 1, once, and read back until the coil tells."""
-        self.sent = True
+        self.sent, self.given_at = True, time.monotonic()
         try:
             self._client.write_coil(self._coil, True, self._soon(deadline))
             self.acknowledged = True

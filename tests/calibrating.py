@@ -24,6 +24,7 @@ def shorten_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "FOLLOW_S", 0.05)
     monkeypatch.setattr(calibration, "SETTLE_S", 0.0)
     monkeypatch.setattr(calibration_stop, "LATE_START_S", 0.2)
+    monkeypatch.setattr(calibration_stop, "STOP_AGAIN_S", 0.2)
     monkeypatch.setattr(link_module, "BACK_OFF_S", (0.05, 0.2))
 
 
