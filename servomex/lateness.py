@@ -278,7 +278,7 @@ class Lateness:
             self._steady.clear()
         elif self._steady.add(item, regular=regular):
             self._steady.clear()
-            delay_s = 0.0
+            delay_s, self._backlog = 0.0, _Backlog()
             self.restart_clock()
         self._last, self._last_delay_s = item, delay_s
         ahead_s = item.ahead_s

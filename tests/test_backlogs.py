@@ -88,3 +88,11 @@ def test_a_clock_that_was_set_back_soon_after_opening_is_learned_again() -> None
     line.regular(sender, range(60, 90))
     assert line.frames[2].delayed_s == pytest.approx(30, abs=1)
     assert line.frames[-1].delayed_s == 0.0
+
+
+def test_a_shorter_period_set_in_an_outage_is_learned_when_the_gap_is_made_up() -> None:
+    line, sender = Line(), Sender(clock=UNSET)
+    line.regular(sender, range(13))
+    line.regular(sender, [20 + 0.5 * number for number in range(40)])
+    assert [frame.delayed_s for frame in line.frames[-20:]] == [0.0] * 20
+    assert line.intake.period_s == 0.5
