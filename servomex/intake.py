@@ -5,7 +5,7 @@ from datetime import timedelta
 import attrs
 
 from servomex.errors import ServomexError, ServomexParseError, ServomexProtocolError
-from servomex.lateness import Arrived, Lateness
+from servomex.lateness import Arrived, Lateness, is_gap
 from servomex.logs import package_log
 from servomex.models import Frame
 from servomex.sources import SourceGuard
@@ -16,9 +16,6 @@ HOLD_S = 1.0
 HOLD_FRAMES = 4096
 """After a gap broadcasts wait until no more come at once, but no longer: a burst shows only at its end."""
 HOLD_SILENCE_S = (0.01, 0.25)
-PERIODS_GAP = 1.5
-GAP_S = 0.1
-"""There was a gap when a broadcast comes so many periods and seconds after the one before."""
 PERIODS_FRESH = 2.5
 """A frame is current for this many broadcast periods."""
 FRESH_S = 10.0
@@ -100,7 +97,7 @@ class Intake:
         if first is None or not self._live or len(self._batch) >= HOLD_FRAMES:
             return False
         gap_s = self._lateness.gap_s(first.at_s)
-        opened = gap_s is None or self.period_s is None or gap_s > PERIODS_GAP * self.period_s + GAP_S
+        opened = gap_s is None or is_gap(gap_s, self.period_s)
         return opened and at_s - self._held_since_s < HOLD_S
 
     def release(self) -> list[Frame | ServomexError]:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import attrs
 
-from servomex.cadence import Cadence, alike
+from servomex.cadence import ALIKE, REGULAR, Cadence, alike
 from servomex.models import Frame
 
 BURST_S = 0.02
@@ -27,7 +27,11 @@ WINDOW_FRAMES = 64
 WINDOW_S = 600.0
 """How long the smallest difference of the two clocks is remembered, and again as long."""
 SET_FRAMES = 10
-"""After so many broadcasts that look late but come regularly, the analyser's clock was set, or runs badly."""
+SET_S = 10.0
+"""After so many broadcasts, over so many seconds, that look late by the same, the analyser's clock was set."""
+PERIODS_GAP = 1.5
+GAP_S = 0.1
+"""There was a gap when a broadcast comes so many periods and seconds after the one before."""
 LONGEST_S = 86400.0
 _EPOCH = datetime(2000, 1, 1)  # noqa: DTZ001 (the analyser's clock has no zone)
 
@@ -86,6 +90,58 @@ class _ClockLine:
         return True
 
 
+class _Backlog:
+    """What a gap owes: the broadcasts of its time, when those behind it come faster than the analyser sends."""
+
+    def __init__(self) -> None:
+        self._since_s: float | None = None
+        self._came = self._in_step = 0
+        self._fast = False
+
+    def late_s(self, item: Arrived, last: Arrived, last_delay_s: float, period_s: float) -> float:
+        """Take the next broadcast; return how late it may be by the number of those that came since the gap."""
+        gap_s = item.at_s - last.at_s
+        if is_gap(gap_s, period_s) and not self._fast:
+            self._since_s, self._came, self._in_step = last.at_s - last_delay_s, 1, 0
+            return 0.0
+        if self._since_s is None:
+            return 0.0
+        self._came += 1
+        faster = gap_s < period_s and not alike(gap_s, period_s)
+        self._in_step = 0 if faster else self._in_step + 1
+        self._fast = self._fast or faster
+        late_s = item.at_s - self._since_s - self._came * period_s
+        owes_s = (1 + ALIKE if self._in_step else ALIKE) * period_s  # one may have been lost
+        if late_s <= owes_s or self._in_step >= REGULAR:
+            self._since_s, self._fast = None, False
+        return late_s if self._fast else 0.0
+
+
+class _Steady:
+    """For how long broadcasts have been late by the same: a backlog shrinks, a clock that was set stays behind."""
+
+    def __init__(self) -> None:
+        self._since: Arrived | None = None
+        self._frames = 0
+
+    def clear(self) -> None:
+        self._since = None
+
+    def add(self, item: Arrived, *, regular: bool) -> bool:
+        """Take a late broadcast; ``True`` when its clock has run like this computer's for long enough."""
+        since = self._since
+        shrunk_s = 0.0
+        if since is not None and since.ahead_s is not None and item.ahead_s is not None:
+            shrunk_s = since.ahead_s - item.ahead_s
+        elif not regular:
+            since = None
+        if since is None or shrunk_s > RESOLUTION_S or (shrunk_s < -RESOLUTION_S and not regular):
+            self._since, self._frames = item, 1
+            return False
+        self._frames += 1
+        return self._frames >= SET_FRAMES and item.at_s - since.at_s >= SET_S
+
+
 class Lateness:
     """Judges how late the broadcasts of one analyser come, and learns their cadence.
 
@@ -104,7 +160,9 @@ class Lateness:
         self._erratic = False
         self._last: Arrived | None = None
         self._last_delay_s = 0.0
-        self._regular = 0
+        self._backlog = _Backlog()
+        self._steady = _Steady()
+        self._doubted: Arrived | None = None
         self._same_since_s = self._stands_since_s = 0.0
         self._varied = False
 
@@ -133,16 +191,15 @@ class Lateness:
         Args:
             erratic: It runs at no known speed: until it is trusted again, no jump ahead is doubted.
         """
-        self._line, self._erratic = None, erratic
+        self._line, self._erratic, self._doubted = None, erratic, None
 
     def judge(self, batch: Sequence[Arrived]) -> list[float]:
         """Return how late each of the broadcasts that came together may be, in seconds; 0.0 for one in time."""
         held_s = self._held_up(batch)
         delays: list[float] = []
         for place, (item, backlog_s) in enumerate(zip(batch, held_s, strict=True)):
-            delay_s = max(
-                self._by_clock(item, backlog_s), self._behind(item, batch, place), self._unchanged_s(item)
-            )
+            by_clock_s = self._by_clock(item, backlog_s, self._owed_s(item))
+            delay_s = max(by_clock_s, self._behind(item, batch, place), self._unchanged_s(item))
             delay_s = 0.0 if delay_s < BURST_S else min(delay_s, LONGEST_S)
             self._learn(item, delay_s, alone=len(batch) == 1, newest=place == len(batch) - 1)
             delays.append(self._last_delay_s)
@@ -168,16 +225,36 @@ class Lateness:
             by_clock_s = newest.clock_s - item.clock_s
         return max(0.0, max(by_count_s, by_clock_s) - (newest.at_s - item.at_s))
 
-    def _by_clock(self, item: Arrived, backlog_s: float) -> float:
+    def _owed_s(self, item: Arrived) -> float:
+        """By the number of those that came since a gap, though not at once."""
+        period_s = self.cadence.shortest_s
+        if self._last is None or not period_s:
+            return 0.0
+        return self._backlog.late_s(item, self._last, self._last_delay_s, period_s)
+
+    def _by_clock(self, item: Arrived, backlog_s: float, owed_s: float) -> float:
         """By the analyser's clock, where it can be relied on, else by the backlog."""
         ahead_s, last = item.ahead_s, self._last
-        if ahead_s is None or last is None or self._line is None or not self._line.trusted:
-            return backlog_s
+        if ahead_s is None or last is None or self._line is None:
+            return max(backlog_s, owed_s)
         gap_s, excess_s = item.at_s - last.at_s, ahead_s - self._line.base_s()
-        if excess_s <= RESOLUTION_S + DRIFT * gap_s:
+        behind = excess_s > RESOLUTION_S + DRIFT * gap_s
+        if not self._line.trusted and not (behind and self._is_doubted(item, gap_s)):
+            self._doubted = None
+            return max(backlog_s, owed_s)
+        if not behind:
             return min(backlog_s, RESOLUTION_S)
         # It was sent a period after the one before at the earliest, else the clock was set back.
         return min(excess_s, self._last_delay_s + max(0.0, gap_s - self.cadence.shortest_s))
+
+    def _is_doubted(self, item: Arrived, gap_s: float) -> bool:
+        """Whether a clock that is not trusted yet, and lags since a gap, may show what was held up in the gap."""
+        if self._doubted is None:
+            stood = self.stands_s > RESOLUTION_S
+            self._doubted = item if is_gap(gap_s, self.cadence.period_s) and not stood else None
+        elif item.clock_s == self._doubted.clock_s and item.at_s - self._doubted.at_s > RESOLUTION_S:
+            self.restart_clock()  # it stands still
+        return self._doubted is not None
 
     def _unchanged_s(self, item: Arrived) -> float:
         """By the bytes: a broadcast that is repeated, its clock included, is as old as the first of them."""
@@ -196,10 +273,12 @@ class Lateness:
         if gap_s is not None and alone and delay_s == self._last_delay_s == 0.0 and gap_s > BURST_S:
             self.cadence.note(gap_s)
         period_s = self.cadence.period_s
-        regular = alone and gap_s is not None and period_s is not None and alike(gap_s, period_s)
-        self._regular = self._regular + 1 if regular and delay_s and not self.repeated_s else 0
-        if self._regular >= SET_FRAMES:
-            self._regular, delay_s = 0, 0.0
+        regular = gap_s is not None and (period_s is None or alike(gap_s, period_s))
+        if not delay_s or not alone or self.repeated_s:
+            self._steady.clear()
+        elif self._steady.add(item, regular=regular):
+            self._steady.clear()
+            delay_s, self._backlog = 0.0, _Backlog()
             self.restart_clock()
         self._last, self._last_delay_s = item, delay_s
         ahead_s = item.ahead_s
@@ -207,3 +286,8 @@ class Lateness:
             return
         if self._line is None or not self._line.add(item, ahead_s):
             self._line = _ClockLine(item, ahead_s)
+
+
+def is_gap(interval_s: float, period_s: float | None) -> bool:
+    """Whether more than a period passed between two broadcasts, or may have as long as the period is not known."""
+    return period_s is None or interval_s > PERIODS_GAP * period_s + GAP_S

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 import attrs
 import pytest
@@ -235,6 +236,10 @@ def test_a_frame_from_before_the_computer_slept_is_not_current(
     with pytest.raises(ServomexStaleError) as caught:
         analyzer.poll(timeout=0.1, max_age=60)
     assert caught.value.age_s > 3600
+    status = analyser.analyser_status()
+    assert status.clock is not None
+    woken = attrs.evolve(status, clock=status.clock + timedelta(hours=1))  # the analyser did not sleep
+    monkeypatch.setattr(analyser, "analyser_status", lambda: woken)
     analyser.faults.silent = False
     frame = analyzer.poll(timeout=3)
     assert frame["I1"].value == 20.376
