@@ -33,6 +33,7 @@ from servomex.link import SerialLink
 from servomex.modbus import ModbusClient
 from servomex.models import AnalyserStatus, Frame, Reading
 from servomex.opening import open_device
+from servomex.others import CURE
 from servomex.pdu import reading_text
 from servomex.portcheck import access, port_present, versions
 from servomex.settings import SerialSettings
@@ -244,6 +245,8 @@ def _gap_finding(link: SerialLink, counts: dict[str, int]) -> Finding:
     if lost + damaged == sent:
         text = f"{seen} not one was answered. {longer.capitalize()}"
         raise ServomexTimeoutError(text, ErrorContext(port=link.port))
+    if link.others.heard:
+        return Finding("gap", Verdict.WARNING, link.others.seen, CURE.capitalize())
     if not (lost or damaged or late):
         return Finding("gap", Verdict.OK, f"{seen} each was answered")
     cures = ["it is slow: allow a longer --timeout"] if late else []

@@ -2,10 +2,12 @@
 
 from collections import Counter
 
+from servomex.durations import counted
 from servomex.messages import Message
 
 NETWORK = ("socket://", "rfc2217://")
 """Ports that more than one program can reach at once."""
+CURE = "let one program ask at a time, or poll less often"
 
 
 class Others:
@@ -58,10 +60,15 @@ class Others:
         """Return whether others were heard to get replies of this function code and body size."""
         return shape in self._shapes
 
-    def __str__(self) -> str:
-        """Say what was heard, and what to do; empty when nothing was."""
+    @property
+    def seen(self) -> str:
+        """What was heard, in words; empty when nothing was."""
         if not self.heard:
             return ""
-        what = f"{self.messages} message{'s' * (self.messages != 1)} that this program did not cause"
+        what = counted(self.messages, "message")
         who = "another master" if self.requests else "another master, or another program on the serial server,"
-        return f"{who} is asking on this line ({what}): let one program ask at a time, or poll less often"
+        return f"{who} is asking on this line ({what} that this program did not cause)"
+
+    def __str__(self) -> str:
+        """Say what was heard, and what to do; empty when nothing was."""
+        return f"{self.seen}: {CURE}" if self.heard else ""

@@ -132,6 +132,21 @@ class Moody(VirtualLine):
         super().write(data)
 
 
+class Shared(VirtualLine):
+    """A line on which another master reads I2 after each read of the analyser's state."""
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        if data.startswith(bytes.fromhex("01 02 03 e8 00 10")):
+            self._send(None, self.clock() + 0.01, rtu("01 04 0E 3DAC0831 434F20202020 25000000"))
+
+
+def test_another_master_is_shown_with_its_cure() -> None:
+    verdict, seen, cure = page(Shared())["gap"]
+    assert (verdict, cure) == ("WARNING", "Let one program ask at a time, or poll less often")
+    assert "is asking on this line" in seen
+
+
 @pytest.mark.parametrize(
     ("fault", "counts", "cure"),
     [
