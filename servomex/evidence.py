@@ -55,7 +55,7 @@ class Evidence:
             return 0
         if self.may_be_old(reply):
             return 1
-        if self.tells_itself(query, reply.words):
+        if query.paired or self.tells_itself(query, reply.words):
             return 0
         shared = self._others.shared
         if query.function == READ_REGISTERS:

@@ -143,11 +143,19 @@ def damage_of(error: Exception) -> DamagedFault:
 
 @attrs.frozen
 class Query:
-    """A request: to read ``span`` (01, 02, 04), to write ``payload`` to its coil (05), to send it around (08)."""
+    """A request: to read ``span`` (01, 02, 04), to write ``payload`` to its coil (05), to send it around (08).
+
+    Attributes:
+        function: Modbus function code.
+        span: What is read or written.
+        payload: What is written or sent around.
+        paired: The same is read in another size as well, and the two are compared: neither needs another proof.
+    """
 
     function: int
     span: Span = registers.NOTHING
     payload: bytes = b""
+    paired: bool = False
 
     @property
     def writes(self) -> bool:
@@ -256,8 +264,8 @@ class LinkClient(ModbusSerialClient):
     def send(self, request: bytes, addr: tuple[Any, ...] | None = None) -> int:  # noqa: ARG002 (pymodbus's)
         """Send a request that pymodbus has framed."""
         self.sent = request
+        self.sent_ns = time.monotonic_ns()  # before: a pause after it would make the reply look younger
         self._link.write(request, self._deadline)
-        self.sent_ns = time.monotonic_ns()
         wait_s = len(request) * self._link.settings.char_time_s + self._wait_s
         self._limit = min(self._deadline, time.monotonic() + wait_s)
         return len(request)

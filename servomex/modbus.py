@@ -32,7 +32,7 @@ from servomex.link_client import (
 from servomex.models import AnalyserStatus, ChannelStatus, Frame, Reading, is_populated
 from servomex.registers import Merging, Span
 from servomex.replies import Reply
-from servomex.sweep import Sweep, analyser_of
+from servomex.sweep import Sweep
 from servomex.validation import whole
 
 REDISCOVER_S = 60.0
@@ -123,7 +123,7 @@ class ModbusClient:
                         self._recognise_refusing(sweep, deadline)
                         raise
                     continue
-                if self._is_complete(sweep) and self._concluded(awake, deadline):
+                if sweep.agrees and self._is_complete(sweep) and self._concluded(awake, deadline):
                     return self._frame(sweep, deadline)
 
     def _next_query(self, sweep: Sweep, deadline: float) -> Query | None:
@@ -178,18 +178,17 @@ class ModbusClient:
         """Read the analyser's state only."""
         with self.link.conversation(deadline):
             while True:
-                awake, bits = Awake(), dict[int, bool]()
-                for query in self._analyser_queries():
-                    try:
-                        reply = self.exchange.ask(query, deadline)
-                    except ServomexIllegalDataAddressError:
-                        if not self._read_less_at_once(query):
-                            raise
-                        break
-                    bits.update(zip(query.span.addresses, reply.bits, strict=False))
-                else:
-                    if self._concluded(awake, deadline):
-                        return analyser_of(bits)
+                awake, sweep = Awake(), Sweep((), self._analyser_queries(), self.exchange.repeats)
+                try:
+                    while sweep.todo:
+                        query = sweep.todo.pop(0)
+                        sweep.add(query, self.exchange.ask(query, deadline), self.exchange.repeats)
+                except ServomexIllegalDataAddressError:
+                    if not self._read_less_at_once(query):
+                        raise
+                    continue
+                if sweep.agrees and self._concluded(awake, deadline):
+                    return sweep.analyser
 
     def recognise(self, deadline: float) -> None:
         """Make sure that this is an analyser of the series, unless what was read before has shown it.
@@ -341,13 +340,14 @@ class ModbusClient:
         return registers.ALL_REGISTERS if may_be_another and self._may_read_over_gaps(READ_REGISTERS) else span
 
     def _analyser_queries(self) -> list[Query]:
-        """Choose the requests that read the analyser's state; where others read as many bits, other sizes."""
+        """Choose the requests that read the analyser's state; where others read as many bits, of two sizes."""
         spans = [registers.ANALYSER_FLAGS, registers.ANALYSER_GROUPS]
+        reads = registers.plan_reads(spans, self._timing.bits, self._merging[READ_INPUTS])
         whole, parts = ((READ_INPUTS, 3 + size) for size in (2, 1))
-        others = self.link.others
-        apart = others.ask_for(whole) and not others.ask_for(parts)
-        merging = Merging.NEVER if apart else self._merging[READ_INPUTS]
-        return [Query(READ_INPUTS, span) for span in registers.plan_reads(spans, self._timing.bits, merging)]
+        contested = self.link.others.ask_for(whole) and not self.link.others.ask_for(parts)
+        if contested and reads != spans:
+            return [Query(READ_INPUTS, span, paired=True) for span in (*reads, *spans)]
+        return [Query(READ_INPUTS, span) for span in reads]
 
     def _read_less_at_once(self, refused: Query) -> bool:
         """Adapt to a device that refused to read so much; tell whether there is a point in trying again.

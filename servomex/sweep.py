@@ -22,6 +22,7 @@ class Sweep:
         todo: The requests that are still to be sent.
         states_planned: Whether those for the states have been among them.
         words: Registers by address.
+        agrees: Whether what was read twice, in reads of several sizes, was the same.
     """
 
     def __init__(self, channels: Sequence[ChannelId], todo: list[Query], repeats: int) -> None:
@@ -30,6 +31,7 @@ class Sweep:
         self.states_planned = False
         self._repeats = repeats
         self.words: dict[int, int] = {}
+        self.agrees = True
         self._bits: dict[int, bool] = {}
         self._replies: list[tuple[Query, Reply]] = []
 
@@ -44,10 +46,13 @@ class Sweep:
         if repeats > self._repeats:
             self.todo += [earlier for earlier, _ in self._replies]
             self._replies.clear()
+            self._bits.clear()
             self._repeats = repeats
         self._replies.append((query, reply))
         if query.function == READ_INPUTS:
-            self._bits.update(zip(query.span.addresses, reply.bits, strict=False))
+            bits = dict(zip(query.span.addresses, reply.bits, strict=False))
+            self.agrees = self.agrees and all(self._bits.get(address, bit) == bit for address, bit in bits.items())
+            self._bits.update(bits)
         else:
             self.words.update(zip(query.span.addresses, reply.words, strict=True))
 
@@ -75,6 +80,15 @@ class Sweep:
             and self._bits.keys() >= set(registers.STATES[channel].addresses)
         ]
 
+    @property
+    def analyser(self) -> AnalyserStatus:
+        """The state of the analyser."""
+        flags, groups = registers.ANALYSER_FLAGS, registers.ANALYSER_GROUPS
+        return registers.decode_analyser(
+            [self._bits[address] for address in flags.addresses],
+            [self._bits[address] for address in groups.addresses],
+        )
+
     def frame(
         self, protocol: ProtocolKind, wanted: frozenset[ChannelId], received_at: datetime, received_ns: int
     ) -> Frame:
@@ -101,20 +115,10 @@ class Sweep:
         return Frame(
             protocol,
             tuple(filter(is_populated, decoded)),
-            analyser_of(self._bits),
+            self.analyser,
             received_at,
             received_ns,
             received_at - timedelta(seconds=latency_s),
             latency_s,
             self.raw,
         )
-
-
-def analyser_of(bits: dict[int, bool]) -> AnalyserStatus:
-    """Decode the analyser's state from discrete inputs by address."""
-    flags, groups = registers.ANALYSER_FLAGS, registers.ANALYSER_GROUPS
-    return registers.decode_analyser(_at(bits, flags.addresses), _at(bits, groups.addresses))
-
-
-def _at(bits: dict[int, bool], addresses: Iterable[int]) -> list[bool]:
-    return [bits[address] for address in addresses]
