@@ -168,7 +168,7 @@ def test_a_stop_that_is_lost_again_and_again_while_gas_flows_is_an_error() -> No
         open_device(port, protocol="modbus_rtu", gap=0.002) as analyzer,
         pytest.raises(ServomexCalibrationError, match=r"may not have been heard.*group 3 is on cal") as caught,
     ):
-        analyzer.stop_calibration(confirm=True, timeout=2)
+        analyzer.stop_calibration(confirm=True, timeout=6)
     assert caught.value.running is True
 
 

@@ -155,6 +155,7 @@ def test_a_broadcast_that_is_repeated_for_long_is_found() -> None:
     assert kinds(tally) == {"stale"}
 
 
+@pytest.mark.alone
 def test_two_analysers_that_are_taken_for_one_are_found() -> None:
     first, checker, tally = judged("continuous")
     second, checker.other, _ = judged("continuous", number=2)
@@ -167,6 +168,7 @@ def test_two_analysers_that_are_taken_for_one_are_found() -> None:
     assert kinds(tally) == {"wrong"}
 
 
+@pytest.mark.alone
 def test_one_broadcast_of_another_analyser_that_is_read_often_is_one() -> None:
     first, checker, tally = judged("continuous")
     second, checker.other, _ = judged("continuous", number=2)
@@ -178,6 +180,7 @@ def test_one_broadcast_of_another_analyser_that_is_read_often_is_one() -> None:
     assert not tally.findings
 
 
+@pytest.mark.alone
 def test_a_frame_without_the_channel_that_was_asked_for_is_found() -> None:
     truth, checker, tally = judged("continuous")
     checker.wanted = frozenset({ChannelId.I1})

@@ -233,7 +233,7 @@ def test_the_files_of_a_recording_are_the_parents_when_children_come_and_go(tmp_
         for _ in range(8):
             in_child(act)
         assert recorder.join(GENEROUS_S)
-    assert recorder.summary.slots == 60
+    assert recorder.summary.attempts == 60
     assert recorder.summary.unwritten == 0
     rows = [list(servomex.load(path)) for path in paths]
     assert len(rows[0]) > 60

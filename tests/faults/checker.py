@@ -228,7 +228,7 @@ class Checker:
         """Find the broadcast that a frame is, and see that it is not older than it says."""
         if limit_s is not None and since - given.stamp > limit_s:
             return "stale"
-        said = [item for item in self.truth.between(0.0, self._latest(given)) if item.function == BROADCAST]
+        said = [item for item in self.truth.between(0.0, self._latest()) if item.function == BROADCAST]
         same = [item for item in said if self._same_broadcast(given, item.moment)]
         if not same:
             if any(self._is_limit(given, seen) for seen in list(self._line.limits)):
@@ -239,9 +239,9 @@ class Checker:
         self._tally.note_lag(lag_s)
         return "stale" if lag_s > self._held_s else ""
 
-    def _latest(self, given: Given) -> float:
-        """When a broadcast may have been said at the latest."""
-        return given.stamp
+    def _latest(self) -> float:
+        """Also later than its stamp: what was held up may be stamped as older than it is, but never as younger."""
+        return self._now()
 
     def _current(self, said: Said) -> float:
         """Until when a broadcast was new: its last byte had not come."""

@@ -143,10 +143,6 @@ class StrictChecker(Checker):
         """How old a broadcast may be that passes for current."""
         return HELD_S + max(FRESH_PERIODS, MOST_PERIODS) * self.truth.period
 
-    def _latest(self, given: Given) -> float:
-        """Also later than its stamp: what was held up may be stamped as older than it is, but never as younger."""
-        return self._now()
-
     def _current(self, said: Said) -> float:
         return said.at
 
