@@ -255,7 +255,12 @@ class ModbusClient:
         return [channel for channel in ChannelId if channel in wanted and channel not in self._absent]
 
     def _value_queries(self, channels: Sequence[ChannelId]) -> list[Query]:
-        """Choose the requests that read the values, names and units of these channels in the least time."""
+        """Choose the requests that read values, names and units in the least time; on a shared line one for all.
+
+        No other read brings as much, so its reply shows what it answers.
+        """
+        if self.link.others.shared and self._may_read_over_gaps(READ_REGISTERS):
+            return [Query(READ_REGISTERS, registers.ALL_REGISTERS)]
         spans = [registers.REGISTERS[channel] for channel in channels]
         reads = registers.plan_reads(spans, self._timing.registers, self._merging[READ_REGISTERS])
         return [Query(READ_REGISTERS, span) for span in reads]
