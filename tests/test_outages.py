@@ -153,7 +153,7 @@ class TestManagers:
         lines = [VirtualLine(VirtualAnalyzer()) for _ in range(2)]
         with ServomexManager(error_policy="return") as manager:
             for name, line in zip("ab", lines, strict=True):
-                manager.add(name, line.url, protocol="modbus_rtu", gap=0.0, timeout=0.2, retries=0)
+                manager.add(name, line.url, protocol="modbus_rtu", gap=0.0, timeout=5.0)
             with record(manager, rate_hz=10) as rec:
                 until(rec, worked)
                 lines[1].unplug()
