@@ -196,6 +196,7 @@ def test_a_deadline_holds_while_the_far_end_is_silent(
     analyser.power_cycle(mode)
     with kind(line) as server, opened(server.port, mode) as analyzer:
         analyser.faults.silent = True
+        threading.Event().wait(0.5)  # a broadcast may be on its way
         seconds, error = took(lambda: analyzer.poll(timeout=0.2, max_age=0.0), ServomexTimeoutError)
         assert 0.19 < seconds < 1.0
         assert isinstance(error, servomex.ServomexStaleError) == (mode == "continuous")
