@@ -1,6 +1,7 @@
 """What the tests of autocalibration share: short waits, the log of the coils, lines that lose messages."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
 
@@ -8,6 +9,7 @@ from servomex import calibration, calibration_stop, exchange
 from servomex import link as link_module
 from servomex.modbus import ModbusClient
 from servomex.simulator import VirtualAnalyzer
+from tests.background import repeating
 from tests.hook_port import HookPort, answering
 
 PATIENCE_S = 0.6
@@ -50,6 +52,16 @@ def far_end(analyser: VirtualAnalyzer, meddle: Callable[[bytes], str]) -> HookPo
             port.at(0.001, reply)
 
     return HookPort(end)
+
+
+def other_master(analyser: VirtualAnalyzer, every_s: float) -> AbstractContextManager[None]:
+    """Let another master write its image of the coils, all zeros, over and over."""
+
+    def write() -> None:
+        analyser.write_coils(0, [False] * 4)
+        analyser.write_coils(8, [False])
+
+    return repeating(write, every_s)
 
 
 def losing(what: str, *signs: bytes, times: int = 1) -> Callable[[bytes], str]:

@@ -31,7 +31,7 @@ from servomex.models import AnalyserStatus, Reading
 from servomex.simulator import VirtualAnalyzer, VirtualChannel
 from servomex.simulator.channels import Signal
 from servomex.simulator.slave import ModbusSlave
-from tests.fuzz.virtual_time import Clock
+from tests.fuzz.virtual_time import Clock, take
 from tests.modbus_bytes import ascii_, rtu
 
 CHAR_S = 10 / 19200
@@ -163,14 +163,7 @@ class SharedLine:
         while not self.in_waiting and self.clock.now < latest:
             due = self._coming[0][0] if self._coming else latest
             self.clock.now = min(latest, due, max(self._next, self.clock.now))
-        taken = b""
-        while self._coming and len(taken) < size and self._coming[0][0] <= self.clock.now:
-            due, piece = self._coming.pop(0)
-            count = size - len(taken)
-            taken += piece[:count]
-            if piece[count:]:
-                self._coming.insert(0, (due, piece[count:]))
-        return taken
+        return take(self._coming, self.clock.now, size)
 
     def reset_input_buffer(self) -> None:
         self._coming.clear()

@@ -3,8 +3,6 @@
 A coil at 0 proves nothing then. What the group is on decides, and no gas is on that is not reported.
 """
 
-import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -13,7 +11,7 @@ import pytest
 
 from servomex import Analyzer, CalPhase, ServomexCalibrationError, calibration_stop, open_device
 from servomex.simulator import VirtualAnalyzer, VirtualLine
-from tests.calibrating import WRITE_1, coils, far_end, losing, shorten_waits
+from tests.calibrating import WRITE_1, coils, far_end, losing, other_master, shorten_waits
 from tests.hook_port import answering
 
 MODES = ["modbus_rtu", "modbus_ascii"]
@@ -28,25 +26,6 @@ class ClearsItself(VirtualAnalyzer):
         for coil in range(address, address + count):  # the first look at a coil is for the reply to its 1
             self._coils[coil] = False
         return values
-
-
-@contextlib.contextmanager
-def other_master(analyser: VirtualAnalyzer, every_s: float) -> Iterator[None]:
-    """Let another master write its image of the coils, all zeros, over and over."""
-    stopping = threading.Event()
-
-    def write() -> None:
-        while not stopping.wait(every_s):
-            analyser.write_coils(0, [False] * 4)
-            analyser.write_coils(8, [False])
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopping.set()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ from servomex import Analyzer, ServomexCalibrationError, open_device
 from servomex.clock import time
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.simulator.device import STOP_COIL
-from tests.calibrating import coils
-from tests.test_calibration_coils import other_master
+from tests.background import repeating
+from tests.calibrating import coils, other_master
 
 pytestmark = pytest.mark.virtual_time
 
@@ -49,25 +49,17 @@ class Scanning(Slow):
         with self._lock:
             self.hold(address, values)
 
-    @contextlib.contextmanager
-    def scanning(self) -> Iterator[None]:
+    def scanning(self) -> contextlib.AbstractContextManager[None]:
         """Look at the coils until the block ends."""
-        stopping, seen = threading.Event(), dict(self._coils)
+        seen = dict(self._coils)
 
         def scan() -> None:
-            while not stopping.wait(SCAN_S):
-                with self._lock:
-                    for coil in [coil for coil, value in self._coils.items() if value and not seen[coil]]:
-                        self.act(coil)
-                    seen.update(self._coils)
+            with self._lock:
+                for coil in [coil for coil, value in self._coils.items() if value and not seen[coil]]:
+                    self.act(coil)
+                seen.update(self._coils)
 
-        thread = threading.Thread(target=scan)
-        thread.start()
-        try:
-            yield
-        finally:
-            stopping.set()
-            thread.join()
+        return repeating(scan, SCAN_S)
 
 
 class Missing(Slow):

@@ -16,6 +16,7 @@ import pytest
 
 from servomex import Analyzer, Frame, Recorder, Sample, ServomexError, ServomexStaleError, open_continuous
 from servomex.sinks import MemorySink
+from tests.background import repeating
 from tests.frames import EXTERNALS, block, make
 
 PERIOD = 0.25
@@ -95,29 +96,18 @@ class Judge:
             self.stale.append(f"{where}: {true_s:.2f} s old, says {age_s:.2f}, limit {limit_s:.2f}")
 
 
-@contextlib.contextmanager
-def polling(judge: Judge, analyzer: Analyzer) -> Iterator[None]:
-    stopping = threading.Event()
-
+def polling(judge: Judge, analyzer: Analyzer) -> contextlib.AbstractContextManager[None]:
     def poll() -> None:
-        while not stopping.is_set():
-            with contextlib.suppress(ServomexStaleError):
-                judge.frame("poll", analyzer.poll(timeout=0.05))
-            with contextlib.suppress(ServomexStaleError):
-                judge.frame("max_age", analyzer.poll(timeout=0.05, max_age=0.1), 0.1)
-            with contextlib.suppress(ServomexStaleError):
-                called = time.monotonic()
-                frame = analyzer.poll(timeout=0.3, wait_fresh=True)
-                judge.frame("wait_fresh", frame, time.monotonic() - called)
-            stopping.wait(0.02)
+        with contextlib.suppress(ServomexStaleError):
+            judge.frame("poll", analyzer.poll(timeout=0.05))
+        with contextlib.suppress(ServomexStaleError):
+            judge.frame("max_age", analyzer.poll(timeout=0.05, max_age=0.1), 0.1)
+        with contextlib.suppress(ServomexStaleError):
+            called = time.monotonic()
+            frame = analyzer.poll(timeout=0.3, wait_fresh=True)
+            judge.frame("wait_fresh", frame, time.monotonic() - called)
 
-    thread = threading.Thread(target=poll)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopping.set()
-        thread.join()
+    return repeating(poll, 0.02)
 
 
 @pytest.mark.parametrize("has_clock", [True, False], ids=["clock", "no clock"])

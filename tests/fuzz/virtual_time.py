@@ -28,6 +28,18 @@ class Clock:
         return False
 
 
+def take(coming: list[tuple[float, bytes]], now: float, size: int) -> bytes:
+    """Take what has come by now out of pieces in order of time, at most so many bytes; the rest stays."""
+    taken = b""
+    while coming and len(taken) < size and coming[0][0] <= now:
+        due, piece = coming.pop(0)
+        count = size - len(taken)
+        taken += piece[:count]
+        if piece[count:]:
+            coming.insert(0, (due, piece[count:]))
+    return taken
+
+
 class TimelessPort:
     """A port whose far end is a function: what was written leads to pieces of bytes, each with its delay."""
 
@@ -60,13 +72,7 @@ class TimelessPort:
             latest = self.clock.now + (self.timeout or 0.0)
             first = min((due for due, piece in self._coming if piece), default=latest)
             self.clock.now = max(self.clock.now, min(latest, first))
-        taken = b""
-        while self._coming and len(taken) < size and self._coming[0][0] <= self.clock.now:
-            due, piece = self._coming.pop(0)
-            count = size - len(taken)
-            taken += piece[:count]
-            if piece[count:]:
-                self._coming.insert(0, (due, piece[count:]))
+        taken = take(self._coming, self.clock.now, size)
         self.came += taken
         return taken
 
