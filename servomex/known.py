@@ -39,11 +39,14 @@ class Known:
         self._bits.update(((function, address), bit) for address, bit in zip(span.addresses, bits, strict=False))
 
     def tells_apart(self, span: Span) -> bool:
-        """Return whether names and units show that registers are those of a span, and not as many others."""
+        """Return whether names and units show that registers are those of a span, and not as many others.
+
+        Registers that were not read yet may carry the same ones.
+        """
         wanted = self._labels_of(span)
         starts = [block.address for block in REGISTERS.values() if block.address + span.count <= _END]
         return None not in wanted and all(
-            start == span.address or self._labels_of(Span(start, span.count)) != wanted for start in starts
+            start == span.address or _differ(self._labels_of(Span(start, span.count)), wanted) for start in starts
         )
 
     def _labels_of(self, span: Span) -> list[int | None]:
@@ -61,6 +64,10 @@ def _labels(span: Span, words: tuple[int, ...]) -> list[tuple[int, int]]:
 def same_labels(span: Span, left: tuple[int, ...], right: tuple[int, ...]) -> bool:
     """Return whether two replies to the same read carry the same names and units; the values may have moved."""
     return _labels(span, left) == _labels(span, right)
+
+
+def _differ(others: list[int | None], wanted: list[int | None]) -> bool:
+    return any(other not in (None, label) for other, label in zip(others, wanted, strict=True))
 
 
 def _fits(pairs: "list[tuple[object, object]]") -> bool | None:
