@@ -150,7 +150,7 @@ class ModbusClient:
                 words, bits = self._registers_of(channel, deadline), self._states_of(channel, deadline)
                 if self._concluded(awake, deadline):
                     break
-            received_at, monotonic_ns = datetime.now(UTC), time.monotonic_ns()
+            received_at, monotonic_ns = self._moment(deadline)
         reading = registers.decode_channel(channel, words, bits, self.protocol, received_at, monotonic_ns)
         if not is_populated(reading):
             raise ServomexValidationError(
@@ -172,6 +172,7 @@ class ModbusClient:
             while True:
                 awake, bits = Awake(), self._states_of(channel, deadline)
                 if self._concluded(awake, deadline):
+                    self._moment(deadline)
                     return registers.decode_state(channel, bits)
 
     def read_analyser(self, deadline: float) -> AnalyserStatus:
@@ -188,6 +189,7 @@ class ModbusClient:
                         raise
                     continue
                 if sweep.agrees and self._concluded(awake, deadline):
+                    self._moment(deadline)
                     return sweep.analyser
 
     def recognise(self, deadline: float) -> None:
@@ -215,6 +217,7 @@ class ModbusClient:
             while True:
                 bits = self.exchange.ask(Query(READ_COILS, coils), deadline).bits
                 if self.exchange.conclude(deadline):
+                    self._moment(deadline)
                     return bits
 
     def write_coil(self, coil: Span, value: bool, deadline: float) -> None:
@@ -240,6 +243,20 @@ class ModbusClient:
                 self._context(),
             )
         return not slept_s
+
+    def _moment(self, deadline: float) -> tuple[datetime, int]:
+        """Give the moment at which a reading is complete.
+
+        Raises:
+            ServomexTimeoutError: It is long after the deadline: what was read may have waited since.
+        """
+        received_at, received_ns = datetime.now(UTC), time.monotonic_ns()
+        if received_ns >= deadline * 1e9 + LATENESS_NS:
+            raise ServomexTimeoutError(
+                "the reading was complete only after its deadline: this computer was too busy, or stood still",
+                self._context(),
+            )
+        return received_at, received_ns
 
     def _context(self, channel: ChannelId | None = None) -> ErrorContext:
         return ErrorContext(self.link.port, self.protocol, self.address, channel)
@@ -380,12 +397,7 @@ class ModbusClient:
         return False
 
     def _frame(self, sweep: Sweep, deadline: float) -> Frame:
-        received_at, received_ns = datetime.now(UTC), time.monotonic_ns()
-        if received_ns >= deadline * 1e9 + LATENESS_NS:
-            raise ServomexTimeoutError(
-                "the reading was complete only after its deadline: this computer was too busy, or stood still",
-                self._context(),
-            )
+        received_at, received_ns = self._moment(deadline)
         wanted = self._selected or frozenset(ChannelId)
         frame = sweep.frame(self.protocol, wanted, received_at, received_ns)
         self._note_present(sweep.channels, frozenset(frame.channels))
