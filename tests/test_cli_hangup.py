@@ -15,12 +15,20 @@ from servomex.simulator import TcpServer, VirtualLine
 from tests.conftest import needs_pty
 
 MAIN = "from servomex.cli import main; main()"
-OF_ITS_OWN = "import fcntl, os, signal, termios; os.setsid(); fcntl.ioctl(2, termios.TIOCSCTTY, 0); "
-"""Makes its stderr the terminal that the program is in the foreground of."""
+OF_ITS_OWN = (
+    "import fcntl, os, signal, termios; os.setsid(); fcntl.ioctl(2, termios.TIOCSCTTY, 0); "
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL); "
+)
+"""Makes its stderr the terminal that the program is in the foreground of, however the tests were started."""
 NOHUP = "signal.signal(signal.SIGHUP, signal.SIG_IGN); "
 BACKGROUND = "import os; os.setsid(); "
 """Leaves the program without a terminal of its own, as a job of the background that was disowned."""
 MOMENTS = 30
+READINGS = 5
+"""Of a moment: so many channels."""
+REQUESTS = 40
+"""A recording that has sent so many has opened the analyser and read it at least twice."""
+OF_30 = ("--flush", "0", "--count", str(MOMENTS))
 
 
 @pytest.fixture
@@ -35,9 +43,11 @@ def terminal() -> Iterator[tuple[int, int]]:
             os.close(end)
 
 
-def begin(before: str, line: VirtualLine, server: TcpServer, file: Path, stderr: int) -> "subprocess.Popen[bytes]":
-    """Start a recording of 30 readings, and wait until it reads."""
-    args = ("--protocol", "modbus_rtu", "--rate", "10", "--gap", "0.005", "--flush", "0", "--count", str(MOMENTS))
+def begin(
+    before: str, line: VirtualLine, server: TcpServer, file: Path, stderr: int, *options: str
+) -> "subprocess.Popen[bytes]":
+    """Start a recording, and wait until it reads."""
+    args = ("--protocol", "modbus_rtu", "--rate", "10", "--gap", "0.005", *options)
     child = subprocess.Popen(
         [sys.executable, "-W", "error", "-c", before + MAIN, "record", server.port, str(file), *args],
         stdin=subprocess.DEVNULL,
@@ -45,10 +55,10 @@ def begin(before: str, line: VirtualLine, server: TcpServer, file: Path, stderr:
         stderr=stderr,
     )
     deadline = time.monotonic() + 20
-    while (not file.exists() or file.stat().st_size < 3000) and time.monotonic() < deadline:
+    while not (file.exists() and len(line.heard) > REQUESTS):
         assert child.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert line.heard
     return child
 
 
@@ -60,28 +70,41 @@ def read_all(terminal: int) -> None:
             pass
 
 
-@needs_pty
-@pytest.mark.parametrize(
-    ("before", "code"),
-    [(BACKGROUND, 0), (OF_ITS_OWN + NOHUP, 0), (OF_ITS_OWN, 129)],
-    ids=["background", "nohup", "foreground"],
-)
-def test_a_terminal_that_is_closed(
-    before: str, code: int, terminal: tuple[int, int], line: VirtualLine, tmp_path: Path
-) -> None:
+def hang_up(terminal: tuple[int, int]) -> None:
     master, slave = terminal
+    os.close(slave)
+    read_all(master)
+    os.close(master)
+
+
+@needs_pty
+@pytest.mark.parametrize("before", [BACKGROUND, OF_ITS_OWN + NOHUP], ids=["background", "nohup"])
+def test_it_goes_on_without_a_terminal(
+    before: str, terminal: tuple[int, int], line: VirtualLine, tmp_path: Path
+) -> None:
     file = tmp_path / "run.csv"
     with TcpServer(line) as server:
-        child = begin(before, line, server, file, slave)
-        os.close(slave)
-        read_all(master)
-        os.close(master)
-        assert child.wait(30) == code
+        child = begin(before, line, server, file, terminal[1], *OF_30)
+        hang_up(terminal)
+        assert child.wait(30) == 0
+    assert len(list(load(file))) == READINGS * MOMENTS
+
+
+@needs_pty
+def test_in_the_foreground_of_a_terminal_it_ends_with_it(
+    terminal: tuple[int, int], line: VirtualLine, tmp_path: Path
+) -> None:
+    """What it has not written yet, here all of it, is not lost."""
+    file = tmp_path / "run.csv"
+    with TcpServer(line) as server:
+        child = begin(OF_ITS_OWN, line, server, file, terminal[1], "--flush", "3600")
+        size = file.stat().st_size
+        hang_up(terminal)
+        assert child.wait(30) == 129
     rows = len(list(load(file)))
-    if code:
-        assert 0 < rows <= 5 * MOMENTS
-    else:
-        assert rows == 5 * MOMENTS
+    assert file.stat().st_size > size
+    assert rows >= 2 * READINGS
+    assert rows % READINGS == 0
 
 
 @needs_pty
@@ -89,7 +112,7 @@ def test_a_pipe_whose_reader_has_gone(line: VirtualLine, tmp_path: Path) -> None
     file = tmp_path / "run.csv"
     reader, writer = os.pipe()
     with TcpServer(line) as server:
-        child = begin("", line, server, file, writer)
+        child = begin("", line, server, file, writer, *OF_30)
         os.close(writer)
         os.close(reader)
         line.analysers[0].faults.silent = True  # so that there is something to say

@@ -1,4 +1,4 @@
-"""A process that stood still in the middle of a call: what it finds then was true once, and is not given as new."""
+"""A process that stood still in mid-call: what it finds then was true once, and is not given as new."""
 
 import time
 from collections.abc import Callable
