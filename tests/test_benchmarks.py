@@ -72,6 +72,7 @@ def test_the_json_has_each_figure_of_the_table(report: tuple[dict[str, Any], str
 
 
 @needs_pty
+@pytest.mark.alone
 @pytest.mark.parametrize("name", ["latency"])
 def test_a_benchmark_with_another_process_at_the_far_end_loses_nothing(name: str) -> None:
     results = list(BENCHMARKS[name](Settings(quick=True)))
