@@ -129,7 +129,7 @@ def send(count: int | None = None, ports: int = 1, baudrate: int | None = None, 
     pairs = [_open_pair() for _ in range(ports)]
     _say([os.ttyname(client) for _, client in pairs])
     sys.stdin.readline()
-    messages = [format_frame(frame) for frame in numbered_frames(500)]
+    messages = [format_frame(frame) for frame in numbered_frames(500, period_s=period or 2.0)]
     stamps: list[int] = []
     begun = time.monotonic()
     while count is None or len(stamps) < count:

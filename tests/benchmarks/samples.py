@@ -29,14 +29,14 @@ def analyser_with(channels: str) -> VirtualAnalyzer:
     )
 
 
-def numbered_frames(count: int, channels: str = BENCH) -> list[Frame]:
-    """Give frames of which the first channel measures their number, from 0.001 on."""
+def numbered_frames(count: int, channels: str = BENCH, *, period_s: float = 2.0) -> list[Frame]:
+    """Give frames of which the first channel measures their number, from 0.001 on, and a clock that runs on."""
     pattern = analyser_with(channels).frame()
-    return [_numbered(pattern, number) for number in range(1, count + 1)]
+    return [_numbered(pattern, number, number * period_s) for number in range(1, count + 1)]
 
 
-def _numbered(pattern: Frame, number: int) -> Frame:
-    moment = START + timedelta(seconds=2 * number)
+def _numbered(pattern: Frame, number: int, after_s: float) -> Frame:
+    moment = START + timedelta(seconds=after_s)
     first, *others = pattern.readings
     status = ChannelStatus(alarms=(number % 3 == 0, False, False, False), maintenance=number % 5 == 0)
     readings = [
@@ -44,7 +44,7 @@ def _numbered(pattern: Frame, number: int) -> Frame:
         *(attrs.evolve(item, value=round(20 + number / 1000 - place, 1)) for place, item in enumerate(others)),
     ]
     readings[1] = attrs.evolve(readings[1], status=status)
-    ns = 2_000_000_000 * number
+    ns = round(1e9 * after_s)
     return attrs.evolve(
         pattern,
         readings=tuple(attrs.evolve(item, received_at=moment, monotonic_ns=ns) for item in readings),
