@@ -44,8 +44,8 @@ class Pace:
 
     Attributes:
         rate_hz: How often; ``None`` for each broadcast, which a feed without them cannot give.
-        count: After how many readings that were tried, or broadcasts, it ends, failed ones included; ``None`` for
-            never.
+        count: After how many readings that were tried, or broadcasts that were taken, it ends, failed ones
+            included; ``None`` for never.
         duration_s: After how many seconds it ends; ``None`` for never.
     """
 
@@ -361,7 +361,9 @@ class Acquisition(ProcessBound, Generic[T]):
 
     def _count_missed(self, frames: FrameQueue) -> None:
         """Count what came while the thread waited for room, and had to make way."""
-        self.summary.dropped += frames.dropped - self._seen_dropped
+        missed = frames.dropped - self._seen_dropped
+        self.summary.missed += missed
+        self.summary.dropped += missed
         self.summary.disconnects += frames.dropped_errors - self._seen_losses
         self._seen_dropped, self._seen_losses = frames.dropped, frames.dropped_errors
 

@@ -27,11 +27,14 @@ class AcquisitionSummary:
         finished_at: When it ended, UTC; ``None`` while it runs.
         emitted: Readings that were handed on.
         errors: Readings that failed, of several analysers at least one; each was handed on with its error.
-        damaged: How many of these were broadcasts that came damaged and were refused.
+        damaged: How many of these report broadcasts that came damaged, or were refused as not to be believed. One
+            may stand for several, and says how many.
         late: Moments that passed while the reading before them still went on; there is no reading of them.
         delayed: Broadcasts among the readings that came late: their times are moved back by the delay.
         repeated: Moments at which there was nothing newer than at the one before.
-        dropped: Readings that were given up because nobody took them in time.
+        dropped: Readings and broadcasts that were given up: nobody took them in time, or they had waited for an
+            unknown time while the program stood still.
+        missed: How many of these were broadcasts that had not been taken by the acquisition.
         unwritten: Samples that were handed on and are not in a sink, counted for each sink: it could not write
             them, or another program removed them.
         disconnects: How often the port of an analyser was lost; those of a manager's show as errors only.
@@ -51,6 +54,7 @@ class AcquisitionSummary:
     delayed: int = 0
     repeated: int = 0
     dropped: int = 0
+    missed: int = 0
     unwritten: int = 0
     disconnects: int = 0
     outages: int = 0
@@ -91,12 +95,12 @@ class AcquisitionSummary:
     @property
     def slots(self) -> int:
         """How many moments and broadcasts were accounted for."""
-        return self.attempts + self.late
+        return self.attempts + self.late + self.missed
 
     @property
     def attempts(self) -> int:
         """How many readings were tried, and broadcasts taken, failed ones included. A ``count`` limits these."""
-        return self.emitted + self.errors + self.repeated + self.dropped
+        return self.emitted + self.errors + self.repeated + self.dropped - self.missed
 
     @property
     def possible_hz(self) -> float | None:

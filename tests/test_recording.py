@@ -329,13 +329,26 @@ class TestEnds:
             assert [bool(batch[0].error) for batch in batches][-2:] == [False, True]
             assert (rec.summary.errors, rec.summary.disconnects) == (1, 1)
 
-    def test_a_count_is_not_passed_by_broadcasts_that_waited(
+    def test_a_count_is_of_what_was_taken_and_not_of_broadcasts_that_made_way(
         self, broadcasting: tuple[VirtualLine, Analyzer]
     ) -> None:
         with record(broadcasting[1], count=12, buffer=3) as rec:
             time.sleep(1.5)  # nobody takes them: about 30 come, of which 3 and 3 wait
             found = list(rec)
-        assert rec.summary.emitted == len(found) <= 12
+        summary = rec.summary
+        assert summary.emitted == summary.attempts == len(found) == 12
+        assert summary.dropped == summary.missed > 10
+        assert summary.slots == 12 + summary.missed
+
+    @pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest"])
+    def test_a_count_is_also_of_readings_that_nobody_took(self, policy: str) -> None:
+        source = OwnSource()
+        with record(source, rate_hz=20, count=12, buffer=3, overflow=policy) as rec:
+            time.sleep(1.5)
+            found = list(rec)
+        summary = rec.summary
+        assert (len(found), source.readings) == (3, 12)
+        assert (summary.attempts, summary.dropped, summary.missed) == (12, 9, 0)
 
     def test_after_a_loss_it_is_the_loss_that_is_told(
         self, broadcasting: tuple[VirtualLine, Analyzer], monkeypatch: pytest.MonkeyPatch
