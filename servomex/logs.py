@@ -1,5 +1,6 @@
 """Log messages whose handlers cannot disturb the package: a thread that reports a loss must not die of it."""
 
+import contextlib
 import logging
 import sys
 import traceback
@@ -28,7 +29,8 @@ class PackageLog(_Adapter):
         except Exception as error:  # noqa: BLE001 (it is the handler's own, and reported)
             pass_on_interruption(error)
             if logging.raiseExceptions and sys.stderr is not None:
-                traceback.print_exception(error)
+                with contextlib.suppress(OSError, ValueError):  # stderr is closed, or its reader is gone
+                    traceback.print_exception(error)
 
 
 def package_log(name: str) -> PackageLog:

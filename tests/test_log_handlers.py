@@ -1,6 +1,8 @@
 """A handler of the program's that raises ends no thread of the package, and keeps no error from its owner."""
 
+import io
 import logging
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -142,6 +144,20 @@ def test_a_failure_is_shown_as_logging_does_it(
     log.warning("loud")
     assert "RuntimeError: the handler failed" in capsys.readouterr().err
     assert failing.seen == ["silent", "loud"]
+
+
+@pytest.mark.parametrize("error", [ValueError("I/O operation on closed file"), BrokenPipeError()], ids=repr)
+def test_a_failure_that_cannot_be_shown_is_none_of_the_thread(
+    error: Exception, failing: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone(io.StringIO):
+        def write(self, _text: str) -> int:
+            raise error
+
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    monkeypatch.setattr(sys, "stderr", Gone())
+    package_log("servomex").warning("unseen")
+    assert failing.seen == ["unseen"]
 
 
 def test_a_message_says_where_it_comes_from(caplog: pytest.LogCaptureFixture) -> None:
