@@ -290,6 +290,18 @@ class Exchange:
         share = max(shortest, min(longest, 4 * self.slowest_s, remaining / (left + 1)))
         return min(remaining, max(PATIENCE * self.slowest_s, share))
 
+    def _longest_pause(self, query: Query, deadline: float) -> float:
+        """Decide how long a reply that has begun may pause: for long where nothing is tried after it.
+
+        A network may hold back the rest of a reply: there the pause is a share of the time that is left.
+        """
+        if self._probe_wait_s is not None:
+            return self._pause_s
+        if self._last_try or query.writes:
+            return LONGEST_PAUSE_S
+        share = (deadline - time.monotonic()) / (2 * (self._retries + 2)) if self._others.network else 0.0
+        return max(self._pause_s, min(share, LONGEST_PAUSE_S))
+
     def _fence_wait(self, deadline: float) -> float:
         """Decide how long a fence may take. The last one gets half of what is left: the analyser may be slow."""
         last = self._last_try or self._unanswered_fences >= self._retries
@@ -376,7 +388,7 @@ class Exchange:
         self._link.proven.discard(self._address)
         self._pending = [*self._pending[1 - MOST_PENDING :], Pending(query, time.monotonic())]
         self._surplus = False
-        self._client.begin(query, wait_s, self._pause_s, deadline)
+        self._client.begin(query, wait_s, self._longest_pause(query, deadline), deadline)
 
     def _trust(self) -> None:
         """Note that the last request was answered, and that nothing else came with the answer."""
@@ -540,7 +552,7 @@ class Exchange:
             raise GatewayFault(pdu.exception_code)
         if refused:
             raise refusal(pdu.exception_code, self._circumstances(query).context)
-        self._pause_s = max(SILENCE_S, 0.9 * self._pause_s)
+        self._pause_s = max(SILENCE_S, PATIENCE * client.paused_s, 0.9 * self._pause_s)
         return Reply(
             tuple(pdu.registers),
             tuple(map(bool, pdu.bits[: query.span.count])),

@@ -221,6 +221,7 @@ class LinkClient(ModbusSerialClient):
         start: Where in it the reply begins; ``None`` before it is there.
         size: How many bytes the reply has.
         others: Whole messages in front of the reply that do not answer the request.
+        paused_s: The longest pause within the reply.
     """
 
     def __init__(self, link: SerialLink, address: int, framing: ProtocolKind) -> None:
@@ -236,12 +237,13 @@ class LinkClient(ModbusSerialClient):
         self.start: int | None = None
         self.size = 0
         self.others: list[Message] = []
+        self.paused_s = 0.0
         self._link = link
         self._address = address
         self.query = Query(READ_INPUTS)
         self._wait_s = self._pause_s = 0.0
         self._deadline = 0.0
-        self._limit = 0.0
+        self._limit = self._came_at = 0.0
         self._looked = 0
 
     def begin(self, query: Query, wait_s: float, pause_s: float, deadline: float) -> None:
@@ -254,7 +256,7 @@ class LinkClient(ModbusSerialClient):
             deadline: The call's deadline, on ``time.monotonic()``.
         """
         self.query, self._wait_s, self._pause_s, self._deadline = query, wait_s, pause_s, deadline
-        self.first_at = 0.0
+        self.first_at = self.paused_s = 0.0
         self.received.clear()
         self.others.clear()
         self.echo_size = self.start = None
@@ -281,7 +283,8 @@ class LinkClient(ModbusSerialClient):
             raise DamagedFault("it cannot be decoded")
         while True:
             data = self._link.read(self._limit)
-            self.received += data
+            if data:
+                self._take_in(data)
             if len(self.received) > MAX_RECEIVED:
                 raise DamagedFault(f"more than {MAX_RECEIVED} bytes came")
             if self._look(at_end=False):
@@ -295,11 +298,31 @@ class LinkClient(ModbusSerialClient):
                 self._give_up()
         return bytes(self.received[self.start : (self.start or 0) + self.size])
 
+    def _take_in(self, data: bytes) -> None:
+        now = time.monotonic()
+        if self._begun[0]:
+            self.paused_s = max(self.paused_s, now - self._came_at)
+        self.received += data
+        self._came_at = now
+
+    @property
+    def _begun(self) -> tuple[int, int]:
+        """How many bytes came of a reply that is not whole, and how many it will have; two zeros for none."""
+        if self.size:
+            return len(self.received) - self._looked, self.size
+        data = self.received[self.echo_size or 0 :]
+        for sign, size in ((self._sign, self.query.data_size), (self._refusal, 0)):
+            for count in range(len(sign) - 1, 0, -1):
+                if data.endswith(sign[:count]):
+                    return count, message_size(2, size, self.ascii)
+        return 0, 0
+
     def _extend(self, now: float) -> None:
         """Allow for the rest of what has begun to come."""
-        if self.size:
-            missing = self.size - (len(self.received) - self._looked)
-            self._limit = min(self._deadline, now + self._pause_s + missing * self._link.settings.char_time_s)
+        came, size = self._begun
+        if size:
+            rest_s = (size - came) * self._link.settings.char_time_s
+            self._limit = min(self._deadline, now + self._pause_s + rest_s)
         elif self._is_noise:
             self._limit = min(self._deadline, now + self._pause_s)
 
@@ -378,10 +401,11 @@ class LinkClient(ModbusSerialClient):
         if self._link.echo and not self.echo_size:
             self._link.echo = None
             raise DamagedFault("the adapter's echo is missing")
-        if self.size and time.monotonic() >= self._deadline:
+        came, size = self._begun
+        if size and time.monotonic() >= self._deadline:
             raise TimeUpFault
-        if self.size:
-            raise CutFault(f"a reply of {len(self.received) - self._looked} bytes came instead of {self.size}")
+        if size:
+            raise CutFault(f"a reply of {came} bytes came instead of {size}")
         similar = [other for other in self.others if other.body[:2] == bytes((self._address, self.query.function))]
         if similar and not self.query.mirrored:
             count = len(similar[0].body) - 3

@@ -1,7 +1,7 @@
 """When a request is repeated, how long its reply may pause, and what is said when it is given up."""
 
+import time
 from collections.abc import Callable
-from time import monotonic
 
 import pytest
 
@@ -68,7 +68,7 @@ def test_a_write_that_found_the_analyser_busy_is_not_repeated(mode: str, code: i
         analyzer.poll(timeout=5)
         assert analyzer.client is not None
         with pytest.raises(ServomexModbusError, match=f"exception {code:02X}"):
-            analyzer.client.write_coil(Span(0, 1), True, monotonic() + 5)
+            analyzer.client.write_coil(Span(0, 1), True, time.monotonic() + 5)
         assert count() == 1
         assert not analyser.coil_log
 
@@ -78,11 +78,16 @@ def test_a_write_that_found_the_analyser_busy_is_not_repeated(mode: str, code: i
 def test_a_reply_may_pause_where_there_is_time_for_it(mode: str, pause_s: float) -> None:
     """As through a radio modem or a loaded network; the second call knows of the pauses."""
     answer = answering(VirtualAnalyzer(mode=mode))
+    free_at = 0.0
 
     def end(port: HookPort, data: bytes) -> None:
+        """Answer in order: a reply begins when the one before it has ended."""
+        nonlocal free_at
         reply = answer(data)
-        port.emit(reply[:5], every=0.01)
-        port.emit(reply[5:], every=0.01 + pause_s)
+        begins_s = max(0.0, free_at - time.monotonic()) + 0.01
+        free_at = time.monotonic() + begins_s + pause_s
+        port.emit(reply[:5], every=begins_s)
+        port.emit(reply[5:], every=begins_s + pause_s)
 
     with open_device(HookPort(end), protocol=mode, identify=False) as analyzer:
         assert analyzer.poll(timeout=60).ok
