@@ -111,7 +111,7 @@ def make_scene(
         quick: A short one.
         kind: Of this kind alone; they come in turn when ``None``.
     """
-    kinds = [name for name in KINDS if _possible(name, pty, sleeps)]
+    kinds = possible_kinds(pty=pty, sleeps=sleeps)
     kind = kind or kinds[number % len(kinds)]
     dice = Random(f"new:{seed}:{number}")
     more = dice.sample(["I3", "I4", "D1", "D2", "D3", "D4"], dice.randint(0, 5))
@@ -133,8 +133,10 @@ def make_scene(
     return KINDS[kind](scene, dice)
 
 
-def _possible(kind: str, pty: bool, sleeps: bool) -> bool:
-    return sleeps if kind == "system sleep" else pty if kind in ("stopped process", "fork") else True
+def possible_kinds(*, pty: bool, sleeps: bool) -> list[str]:
+    """The kinds that can be played here, in the order in which they come."""
+    missing = {*(() if pty else ("stopped process", "fork")), *(() if sleeps else ("system sleep",))}
+    return [kind for kind in KINDS if kind not in missing]
 
 
 def _second_master(scene: Scene, dice: Random) -> Scene:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).with_name("sleepshim.c")
 ENVIRONMENT = "FAULTS_SLEPT"
+COMPILES_S = 60.0
 
 
 def compiler() -> str | None:
@@ -19,16 +20,20 @@ def compiler() -> str | None:
 
 
 def build_shim(folder: Path) -> Path | None:
-    """Build the shim in a folder; ``None`` when that is not possible here."""
+    """Build the shim in a folder; ``None`` when there is no compiler here.
+
+    Raises:
+        subprocess.CalledProcessError: There is one, and it failed.
+    """
     command, library = compiler(), folder / "sleepshim.so"
     if command is None:
         return None
-    built = subprocess.run(
+    subprocess.run(
         [command, "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl", "-lpthread"],
-        capture_output=True,
-        check=False,
+        check=True,
+        timeout=COMPILES_S,
     )
-    return library if built.returncode == 0 else None
+    return library
 
 
 class Slept:
