@@ -156,6 +156,8 @@ def stop_surely(client: "ModbusClient", start_pulse: Pulse, *, shown: bool = Fal
         shown: Whether the group was seen on calibration gas. If not, it may still begin after the stop.
     """
     deadline, interrupted = _stop_by(client), False
+    if not shown:
+        deadline = max(deadline, _acts_until(start_pulse) + client.patience_s)
     while time.monotonic() < deadline:
         try:
             heard = _reach_sample(client, deadline)
@@ -184,14 +186,18 @@ def _stop_by(client: "ModbusClient") -> float:
     return time.monotonic() + client.patience_s + WATCH_S
 
 
+def _acts_until(start_pulse: Pulse) -> float:
+    """Return until when the start may be carried out that has not shown yet."""
+    return max(time.monotonic(), start_pulse.given_at + WATCH_S) + LATE_START_S
+
+
 def _begins_late(client: "ModbusClient", start_pulse: Pulse, deadline: float) -> bool:
     """Watch whether a group goes on calibration gas after a stop, until the start before it cannot act any more.
 
     Raises:
         ServomexCalibrationError: The state could not be read.
     """
-    until = max(time.monotonic(), start_pulse.given_at + WATCH_S) + LATE_START_S
-    status = watch(client, running_groups, min(deadline, until))
+    status = watch(client, running_groups, min(deadline, _acts_until(start_pulse)))
     if status is None:
         raise calibration_error(
             client, "every group was on sample after the stop, then the line was lost", running=None

@@ -174,9 +174,13 @@ def test_a_start_that_begins_within_the_watch_is_stopped_however_short_the_time(
         assert coils(analyser)[-1] == (STOP_COIL + 1, False)
 
 
-def test_an_interrupt_waits_for_a_start_that_may_still_begin(monkeypatch: pytest.MonkeyPatch) -> None:
-    analyser = Delayed()
-    analyser.delay_s = 9.5
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("delay_s", [9.5, 11.9, 12.6])
+def test_an_interrupt_waits_for_a_start_that_may_still_begin(
+    delay_s: float, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analyser = Delayed(mode=mode)
+    analyser.delay_s = delay_s
     left = [1]
 
     def cal_gas(group: int) -> int:
