@@ -283,7 +283,6 @@ def _launch(
     client: "ModbusClient", group: int, pulse: Pulse, deadline: float, *, verify: bool
 ) -> CalibrationProgress:
     pulse.give(deadline)
-    given_at = time.monotonic()
     if pulse.refused:
         raise calibration_error(client, f"the start of group {group} was refused: {pulse.seen}", running=False)
     status = watch(client, lambda state: not verify or state.cal_groups[group - 1].calibrating, deadline)
@@ -295,7 +294,7 @@ def _launch(
             running=None,
         )
     if not status.cal_groups[group - 1].calibrating and (verify or not pulse.taken):
-        raise _not_shown(client, group, pulse, status, time.monotonic() - given_at)
+        raise _not_shown(client, group, pulse, status, time.monotonic() - pulse.given_at)
     notes: tuple[str, ...] = ()
     if pulse.taken is False:
         notes = (_CLEARED.format(group=group),)

@@ -19,7 +19,6 @@ from servomex.errors import (
     ServomexIllegalDataAddressError,
     ServomexIllegalDataValueError,
     ServomexIllegalFunctionError,
-    ServomexModbusError,
     ServomexTimeoutError,
 )
 
@@ -196,16 +195,16 @@ class Pulse:
 
 
 def start_coils(client: "ModbusClient", deadline: float) -> Mapping[int, bool]:
-    """Read the start coil of each group; empty while a pulse is under way here, and where it cannot be read.
+    """Read the start coil of each group; empty while a pulse is under way here, and where it is refused.
 
     Raises:
-        ServomexError: No answer came, or the port is lost.
+        ServomexError: No answer came, a gateway answered in its place, or the port is lost.
     """
     busy = _BusyError()
     try:
         with client.link.pulse_lock(client.address).turn(0, lambda: busy):
             return dict(enumerate(client.read_coils(registers.ALL_START_COILS, deadline), 1))
-    except (_BusyError, ServomexModbusError):
+    except (_BusyError, *_REFUSALS):
         return {}
 
 

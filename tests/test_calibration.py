@@ -275,6 +275,23 @@ class TestStop:
         assert caught.value.running is False
         assert analyser.cal_gas(1) == 0
 
+    @pytest.mark.parametrize(("mode", "frame"), FRAMINGS)
+    def test_start_coils_that_a_gateway_does_not_give_are_an_error(self, mode: str, frame: Framing) -> None:
+        analyser = VirtualAnalyzer(mode=mode)
+        analyser.write_coils(0, [True])
+        answer, looks = answering(analyser), frame("01 01 00 00 00 04")
+
+        def end(port: HookPort, data: bytes) -> None:
+            port.at(0.005, frame("01 81 0B") if data == looks else answer(data))
+
+        with (
+            open_device(HookPort(end), protocol=mode, gap=0.002, identify=False) as analyzer,
+            pytest.raises(ServomexCalibrationError, match="start coils could not be looked after") as caught,
+        ):
+            analyzer.stop_calibration(confirm=True, timeout=5)
+        assert caught.value.running is False
+        assert analyser.cal_gas(1) == 0
+
     def test_one_that_is_ignored_is_an_error(
         self, analyser: VirtualAnalyzer, analyzer: Analyzer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
