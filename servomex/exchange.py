@@ -102,7 +102,6 @@ class Exchange:
         retries: How often a request is repeated within its deadline.
 
     Attributes:
-        attempts: Requests that were sent, repeated ones and fences included.
         repeats: How often a request had to be repeated, so that what was read before it may be outdated.
         evidence: What the analyser was seen to show, and how much a reply proves.
         late_replies: Replies that came too late and were refused.
@@ -112,7 +111,7 @@ class Exchange:
     """
 
     def __init__(self, link: SerialLink, address: int, framing: ProtocolKind, retries: int) -> None:
-        self.attempts = self.repeats = 0
+        self.repeats = 0
         self.evidence = Evidence(link.others)
         self.late_replies = 0
         self.damaged_replies = 0
@@ -206,8 +205,6 @@ class Exchange:
             if not self._link.resume(deadline):
                 raise
             return False
-        except CarriedError as carried:
-            raise carried.error from carried.error.__cause__
         except (ReplyFault, *CODEC_ERRORS) as error:
             fault = self._fault(error)
             if isinstance(fault, DoubleFault) and not self._two_answer(deadline):
@@ -233,9 +230,7 @@ class Exchange:
                     raise DamagedFault("the adapter turned out to echo, or may do so")
                 self._begin(query, self._first_wait(left or query.writes, deadline), deadline)
                 sent = True
-                reply = self._checked(query, self._client.execute(False, query.request(self._address)))
-            except CarriedError as carried:
-                raise carried.error from carried.error.__cause__
+                reply = self._executed(query)
             except ServomexModbusError as error:
                 pass_on_interruption(error)
                 self._trust()
@@ -250,7 +245,7 @@ class Exchange:
             except (ReplyFault, *CODEC_ERRORS) as error:
                 fault = self._fault(error)
                 if isinstance(fault, DoubleFault) and not self._two_answer(deadline):
-                    fault = DamagedFault("the reply to another program's request came as well")
+                    fault = self._cause = DamagedFault("the reply to another program's request came as well")
                 last = not left or (sent and query.writes) or not fault.passing
                 if last or self._unanswered_fences > self._retries or time.monotonic() >= deadline:
                     raise self._failure(query, self._cause or fault, deadline) from fault
@@ -376,13 +371,25 @@ class Exchange:
         """Get one answer, without repeating the request; a refusal is an answer as well."""
         self._begin(query, self._fence_wait(deadline), deadline)
         with contextlib.suppress(ServomexModbusError):
-            self._checked(query, self._client.execute(False, query.request(self._address)))
+            self._executed(query)
+
+    def _executed(self, query: Query) -> Reply:
+        """Have pymodbus send a request that was begun, and return its reply.
+
+        Raises:
+            TimeoutError: A signal handler of the caller's raised it.
+            ReplyFault: See :meth:`LinkClient.recv` and :meth:`_checked`.
+        """
+        try:
+            pdu = self._client.execute(False, query.request(self._address))
+        except CarriedError as carried:
+            raise carried.error from carried.error.__cause__
+        return self._checked(query, pdu)
 
     def _begin(self, query: Query, wait_s: float, deadline: float) -> None:
         """Prepare for a request. Until it is answered, whatever ends the attempt, nothing is proven."""
         if wait_s <= 0:
             raise TimeUpFault
-        self.attempts += 1
         self._unanswered += 1
         self._others.asked.add(self._address)
         self._link.proven.discard(self._address)

@@ -46,8 +46,6 @@ BACK_OFF_S = (0.5, 30.0)
 """First and longest pause between two tries to reopen a lost port; it doubles from one to the other."""
 
 MAX_CHUNK = 4096
-NETWORK = ("socket://", "rfc2217://")
-"""URLs of connections that a server may close when nothing passes on them."""
 
 Tap = Callable[[bytes, int], None]
 
@@ -264,13 +262,12 @@ class SerialLink(ProcessBound):
             ServomexConnectionError: It cannot be reopened.
             ServomexConfigurationError: As for :meth:`open`.
         """
-        network = self.port.lower().startswith(NETWORK)
-        if self._resumed or not network or not self._may_reopen or self._closed.is_set():
+        if self._resumed or not self.others.network or not self._may_reopen or self._closed.is_set():
             return False
         self._resumed = True
         if self._serial is not None:
             self._lose(ConnectionResetError("the server closed the connection"))
-        self._retry_at, self._failures = 0.0, 0
+        self._retry_at = 0.0
         self.ensure_open(deadline)
         return True
 
@@ -350,12 +347,20 @@ class SerialLink(ProcessBound):
         return bytes(data)
 
     def read_waiting(self) -> bytes:
-        """Return the bytes that are there, without waiting for any.
+        """Return the bytes that are there, without waiting for any; a socket gives them one by one.
 
         Raises:
             ServomexConnectionError: The port is closed or was unplugged.
         """
-        return self._drain()
+        port = self._port_in_use()
+        try:
+            data = _waiting_in(port)
+        except IO_ERRORS as error:
+            pass_on_interruption(error)
+            raise self._lose(error) from error
+        if data:
+            self._note_arrival(data)
+        return data
 
     def settle(self, silence_s: float, deadline: float) -> tuple[bytes, bool]:
         """Read and drop until the line has been silent for a while, counted from the last byte either way.
@@ -372,7 +377,7 @@ class SerialLink(ProcessBound):
         """
         dropped = b""
         while True:
-            dropped = (dropped + self._drain())[-MAX_CHUNK:]
+            dropped = (dropped + self.read_waiting())[-MAX_CHUNK:]
             now = time.monotonic()
             remaining = self._last_traffic + silence_s - now
             if remaining <= 0:
@@ -395,19 +400,7 @@ class SerialLink(ProcessBound):
 
     def discard_input(self) -> None:
         """Drop what waits in the port: nobody knows how old it is."""
-        self._drain()
-
-    def _drain(self) -> bytes:
-        """Read what is there, without waiting; a socket gives its bytes one by one."""
-        port = self._port_in_use()
-        try:
-            data = _waiting_in(port)
-        except IO_ERRORS as error:
-            pass_on_interruption(error)
-            raise self._lose(error) from error
-        if data:
-            self._note_arrival(data)
-        return data
+        self.read_waiting()
 
     @contextlib.contextmanager
     def tap(self, listener: Tap) -> Iterator[None]:

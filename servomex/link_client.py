@@ -427,11 +427,6 @@ class LinkClient(ModbusSerialClient):
         return place + len(self.sent) if place >= 0 else None
 
     @property
-    def front(self) -> int:
-        """How many bytes came in front of the reply, the echo and the messages of others not counted."""
-        return (self.start or 0) - self._explained
-
-    @property
     def _head(self) -> bytes:
         return self.head(self.query.function)
 

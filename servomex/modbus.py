@@ -342,11 +342,11 @@ class ModbusClient:
 
     def _state_queries(self, channels: Sequence[ChannelId]) -> list[Query]:
         """Choose the requests that read the states, also of channels that were not populated so far."""
-        merging = self._merging[READ_INPUTS]
-        if merging is Merging.ACROSS_GAPS and not self._absent:
+        if self._may_read_over_gaps(READ_INPUTS):
             return [Query(READ_INPUTS, registers.ALL_STATES)]
         spans = [registers.STATES[channel] for channel in channels]
-        return [Query(READ_INPUTS, span) for span in registers.plan_reads(spans, self._timing.bits, merging)]
+        reads = registers.plan_reads(spans, self._timing.bits, self._merging[READ_INPUTS])
+        return [Query(READ_INPUTS, span) for span in reads]
 
     def _states_to_read(self, channel: ChannelId) -> Span:
         """Choose what is read for one channel's state: all of them, since no other read brings as much."""
@@ -365,8 +365,8 @@ class ModbusClient:
         """Choose the requests that read the analyser's state; where others read as many bits, of two sizes."""
         spans = [registers.ANALYSER_FLAGS, registers.ANALYSER_GROUPS]
         reads = registers.plan_reads(spans, self._timing.bits, self._merging[READ_INPUTS])
-        whole, parts = ((READ_INPUTS, 3 + size) for size in (2, 1))
-        contested = self.link.others.ask_for(whole) and not self.link.others.ask_for(parts)
+        in_one, in_two = ((READ_INPUTS, 3 + size) for size in (2, 1))
+        contested = self.link.others.ask_for(in_one) and not self.link.others.ask_for(in_two)
         if contested and reads != spans:
             return [Query(READ_INPUTS, span, paired=True) for span in (*reads, *spans)]
         return [Query(READ_INPUTS, span) for span in reads]

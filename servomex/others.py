@@ -4,9 +4,8 @@ from collections import Counter
 
 from servomex.durations import counted
 from servomex.messages import Message
+from servomex.portnames import is_network
 
-NETWORK = ("socket://", "rfc2217://")
-"""Ports that more than one program can reach at once."""
 CURE = "let one program ask at a time, or poll less often"
 
 
@@ -30,7 +29,7 @@ class Others:
     """
 
     def __init__(self, port: str, shared: bool | None = None) -> None:
-        self.network = port.lower().startswith(NETWORK)
+        self.network = is_network(port)
         self.asked: set[int] = set()
         self.messages = 0
         self.requests = 0

@@ -52,6 +52,11 @@ class PortInfo:
     by_id: str | None
 
 
+def is_network(port: str) -> bool:
+    """Return whether a port is a connection by TCP, which several programs can have at once."""
+    return port.lower().startswith(("socket://", "rfc2217://"))
+
+
 def present_ports() -> list[PortInfo]:
     """List the serial ports of this computer, ``ttyUSB2`` before ``ttyUSB10``. Nothing is opened."""
     links = _links()

@@ -16,7 +16,7 @@ from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexCo
 from servomex.holders import holders
 from servomex.interruption import pass_on_interruption
 from servomex.lock import Signal
-from servomex.portnames import device_of, present_text
+from servomex.portnames import device_of, is_network, present_text
 from servomex.process import ProcessBound, let_go_after_fork
 from servomex.pyserial import serial
 from servomex.settings import SerialSettings
@@ -271,7 +271,7 @@ def _is_device_name(port: str) -> bool:
 
 def _check_network_address(port: str) -> None:
     """Refuse a URL without host and port, which pyserial reports as if the network had failed."""
-    if not port.lower().startswith(("socket://", "rfc2217://")):
+    if not is_network(port):
         return
     try:
         parts = urlsplit(port)

@@ -85,6 +85,7 @@ class SharedLine:
 
     Attributes:
         steady: The states never change.
+        requests: How many were written to it.
     """
 
     def __init__(self, manners: Manners, mode: str, seed: int) -> None:
@@ -93,6 +94,7 @@ class SharedLine:
         self.clock = Clock()
         self.random = random.Random(seed)
         self.steady = False
+        self.requests = 0
         self._manners = manners
         self._begun = self.clock.now
         self._frame = ascii_ if mode == "modbus_ascii" else rtu
@@ -116,6 +118,7 @@ class SharedLine:
         return {name: (drawn.random() < 0.3, drawn.random() < 0.3) for name in (*NAMES, "analyser")}
 
     def write(self, data: bytes) -> int:
+        self.requests += 1
         self._let_others_ask(self.clock.now)
         self._serve(bytes(data), self.clock.now + len(data) * CHAR_S)
         return len(data)

@@ -163,6 +163,21 @@ def test_a_server_that_hangs_up_again_at_once_is_lost(server: ImpatientServer) -
                 break
 
 
+def test_a_server_that_always_hangs_up_is_tried_less_and_less_often(
+    server: ImpatientServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("servomex.link.BACK_OFF_S", (0.02, 30.0))
+    with opened(server) as analyzer:
+        server.hang_up_at, server.hang_ups = 1, 1000
+        pauses = []
+        for _ in range(3):
+            with pytest.raises(ServomexConnectionError):
+                analyzer.poll()
+            pauses.append(analyzer.link.retry_in_s)
+            time.sleep(pauses[-1])
+        assert pauses[2] > 4 * pauses[0]
+
+
 def test_a_write_is_not_sent_again(server: ImpatientServer) -> None:
     with opened(server) as analyzer:
         analyzer.poll()

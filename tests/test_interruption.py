@@ -13,7 +13,8 @@ import pytest
 import servomex
 from servomex.errors import ServomexConnectionError, ServomexIllegalDataValueError, ServomexTimeoutError
 from servomex.interruption import pass_on_interruption
-from servomex.simulator import Faults, PtyServer, TcpServer, VirtualAnalyzer, VirtualLine
+from servomex.simulator import Faults, PtyServer, TcpServer, VirtualAnalyzer, VirtualLine, constant
+from tests.hook_port import HookPort, answering
 from tests.rfc2217_server import Rfc2217Server
 
 pytestmark = [
@@ -117,6 +118,35 @@ def test_it_leaves_the_other_modes_as_it_is(mode: str, error: BaseException) -> 
         line.analysers[0].faults.late = 0.0
         assert analyzer.poll(wait_fresh=True).ok
         assert analyzer.link.generation == 1
+
+
+def test_it_leaves_a_call_that_looks_who_sent_two_replies_as_it_is() -> None:
+    """It is raised while the loopback is sent that tells two devices from another program."""
+    error = TimeoutError("from the handler")
+    mine, other = VirtualAnalyzer(), VirtualAnalyzer()
+    other["I1"].signal = constant(1.0)
+    first, second = answering(mine), answering(other)
+    asked: list[bytes] = []
+    loopbacks: list[bytes] = []
+
+    def end(port: HookPort, data: bytes) -> None:
+        if data[1:2] == b"\x08":
+            loopbacks.append(data)
+            if asked:
+                signal.raise_signal(signal.SIGALRM)
+            port.at(0.005, first(data))
+        else:
+            asked.extend([data] if data[1:2] == b"\x04" else [])
+            port.at(0.005, first(data) + (second(data) if asked else b""))
+
+    with (
+        servomex.open_device(HookPort(end), protocol="modbus_rtu", identify=False) as analyzer,
+        alarm(60, raising(error)),
+        pytest.raises(TimeoutError) as caught,
+    ):
+        analyzer.read_channel("I1")
+    assert caught.value is error
+    assert len(loopbacks) == 2
 
 
 def test_none_of_many_moments_is_lost() -> None:

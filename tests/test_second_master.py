@@ -79,9 +79,9 @@ def test_a_private_line_raises_no_false_alarm_in_an_hour(mode: str) -> None:
 
 def requests_of_a_sweep(client: ModbusClient, line: SharedLine) -> int:
     client.read_frame(line.clock.now + 3.0)
-    before = client.exchange.attempts
+    before = line.requests
     client.read_frame(line.clock.now + 3.0)
-    return client.exchange.attempts - before
+    return line.requests - before
 
 
 def test_a_quiet_private_line_costs_nothing_and_a_shared_one_a_fence() -> None:

@@ -100,3 +100,19 @@ def test_a_damaged_repetition_is_no_sign_of_another_device(mode: str) -> None:
 
     with open_device(HookPort(far_end), protocol=mode, gap=0.01, identify=False) as analyzer:
         assert analyzer.read_channel("I1", timeout=5).value == 20.376
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_second_reply_that_only_another_program_can_have_asked_for_is_told_as_such(mode: str) -> None:
+    """One device answers the loopback once, so that no other device has its address."""
+    mine, theirs = answering(VirtualAnalyzer(mode=mode)), answering(another(mode))
+
+    def far_end(port: HookPort, data: bytes) -> None:
+        loopback = data[1:2] == b"\x08" or data[3:5] == b"08"
+        port.at(0.005, mine(data) if loopback else mine(data) + theirs(data))
+
+    with (
+        open_device(HookPort(far_end), protocol=mode, gap=0.005, identify=False, retries=0) as analyzer,
+        pytest.raises(ServomexFrameError, match="the reply to another program's request came as well"),
+    ):
+        analyzer.read_channel("I1")
