@@ -31,6 +31,7 @@ from servomex.models import Frame
 from servomex.ports import READ_TICK_S
 from servomex.process import ProcessBound, let_go_after_fork
 from servomex.queues import FrameQueue
+from servomex.refusals import Refusals
 from servomex.sources import TWO_SOURCES
 from servomex.telegram import HEADER_SIZE, FrameSplitter, parse_frame
 from servomex.worker import Worker
@@ -45,8 +46,6 @@ LOCK_WAIT_S = 5.0
 """How long the thread waits for others who talk on the port when it starts."""
 AT_ONCE = 1024
 """More bytes than this in one read were there already when it began."""
-REPORT_S = 1.0
-"""Refused broadcasts are handed on once in half a period at most; once in so long when no period is known."""
 
 
 class ContinuousReader(ProcessBound):
@@ -90,9 +89,8 @@ class ContinuousReader(ProcessBound):
         self._ended = False
         self._fresh_from = 0
         self._waited = 0
-        self._unreported = 0
-        self._next_report = 0.0
-        self._worker = Worker(f"servomex-continuous {link.port}", self._run, self._die)
+        self._refusals = Refusals()
+        self._worker = Worker(f"servomex-continuous {link.port}", self._run)
         if first is not None:
             self._intake.add(first.populated(), awake.now().lasting_s - first.age_s)
             self._release()
@@ -108,7 +106,11 @@ class ContinuousReader(ProcessBound):
         if self.link.has_reader:
             raise ServomexConfigurationError("this port has a reader already: share it", self._context())
         self.link.has_reader = True
-        self._worker.start()
+        try:
+            self._worker.start()
+        except BaseException:
+            self.link.has_reader = self._worker.alive
+            raise
 
     def stop(self) -> None:
         """End the thread and every waiting call. May be called twice.
@@ -121,10 +123,7 @@ class ContinuousReader(ProcessBound):
         try:
             self._worker.stop()
         finally:
-            with self._changes.mutex:
-                self._error = self._error or ServomexConnectionError("the analyser was closed", self._context())
-                self._changes.announce()
-            self._end_queues()
+            self._end()
 
     @property
     def latest(self) -> Frame | None:
@@ -172,7 +171,7 @@ class ContinuousReader(ProcessBound):
         while True:
             with self._changes.mutex:
                 if self._error is not None:
-                    raise type(self._error)(self._error.message, self._error.context)
+                    raise _copied(self._error)
                 frame, usable = self._latest, self._count > self._fresh_from
                 if (
                     frame is not None
@@ -187,9 +186,22 @@ class ContinuousReader(ProcessBound):
             self._changes.wait(ticket, remaining)
 
     def subscribe(self, size: int = 100) -> FrameQueue:
-        """Give a queue of ``size`` frames that gets every frame from now on, and every loss of the port."""
+        """Return a queue that gets every frame from now on, and an error in the place of each that is missing.
+
+        That is one that was damaged or refused, or lacks a channel; when refused ones come faster than good ones
+        do, an error stands for several and says so. The loss of the port, and a time in which the program stood
+        still, are one error each.
+
+        Args:
+            size: How many it holds, 1 to 1,000,000; then the oldest are dropped and counted.
+
+        Raises:
+            ServomexValidationError: The size is out of range.
+            ServomexConfigurationError: The reader was made in another process.
+        """
         self.check_process()
         queue = FrameQueue(size)
+        self._report_rest()  # to those who were there
         with self._changes.mutex:
             if self._ended:
                 queue.close()
@@ -199,6 +211,7 @@ class ContinuousReader(ProcessBound):
 
     def unsubscribe(self, queue: FrameQueue) -> None:
         """Close a queue and forget it."""
+        self._report_rest()
         with self._changes.mutex:
             if queue in self._queues:
                 self._queues.remove(queue)
@@ -206,6 +219,7 @@ class ContinuousReader(ProcessBound):
 
     def _let_go(self) -> None:
         self._changes, self._queues = Changes(), []  # a thread of the parent may have held the old lock
+        self._refusals = Refusals()
 
     def _run(self, stopping: threading.Event) -> None:
         try:
@@ -215,9 +229,13 @@ class ContinuousReader(ProcessBound):
         except ServomexError as error:
             self._release()
             self._fail(error)
+        except BaseException as error:
+            died = f"the thread that receives broadcasts died: {error!r}"
+            self._fail(ServomexTransportError(died, self._context()))
+            raise
         finally:
             self.link.has_reader = False
-            self._end_queues()
+            self._end()
 
     def _receive(self, stopping: threading.Event) -> None:
         generation, backlog = self.link.generation, Backlog(self.link.settings.char_time_s)
@@ -274,8 +292,12 @@ class ContinuousReader(ProcessBound):
                 return False
         return True
 
-    def _end_queues(self) -> None:
+    def _end(self) -> None:
+        """Let every call fail, and end the queues: whoever finds one at its end finds the reason as well."""
+        self._report_rest()
         with self._changes.mutex:
+            self._error = self._error or ServomexConnectionError("the analyser was closed", self._context())
+            self._changes.announce()
             self._ended = True
             queues, self._queues = self._queues, []
         for queue in queues:
@@ -322,6 +344,7 @@ class ContinuousReader(ProcessBound):
                 self._refuse(item)
 
     def _accept(self, frame: Frame) -> None:
+        self._report_rest()
         try:
             self._known.check(frame, self._context(), confirmed=True)
         except ServomexChannelError as error:
@@ -343,16 +366,15 @@ class ContinuousReader(ProcessBound):
         _log.info("%s: frame dropped: %s", self.link.port, error.message)
         if self._intake.is_mixed:
             self._note_mixture()
-        now = time.monotonic()
-        if now < self._next_report:
-            self._unreported += 1
-            return
-        period_s = self.period_s
-        self._next_report = now + (REPORT_S if period_s is None else period_s / 2)
-        more = f" ({self._unreported} more were refused since the last report)" if self._unreported else ""
-        self._unreported = 0
         context = attrs.evolve(self._context(), response=error.context.response)
-        self._hand_on(type(error)(error.message + more, context))
+        self._report(self._refusals.add(type(error)(error.message, context), self.period_s))
+
+    def _report_rest(self) -> None:
+        self._report(self._refusals.rest())
+
+    def _report(self, refusal: ServomexError | None) -> None:
+        if refusal is not None:
+            self._hand_on(refusal)
 
     def _withhold(self, error: ServomexError) -> None:
         """Let every call fail until a frame comes that holds the channels it should."""
@@ -399,12 +421,10 @@ class ContinuousReader(ProcessBound):
         if first:
             _log.info("%s", error)
 
-    def _die(self, error: BaseException) -> None:
-        self._fail(ServomexTransportError(f"the thread that receives broadcasts died: {error!r}", self._context()))
-
     def trouble(self) -> ServomexError:
-        """Tell why no new frame comes: the port was lost, or the line is silent."""
-        return self._error or self._missing(self._latest, 0.0)
+        """Return why no new frame comes: the reader has ended, the port was lost, or the line is silent."""
+        error = self._error
+        return self._missing(self._latest, 0.0) if error is None else _copied(error)
 
     def _missing(self, frame: Frame | None, elapsed_s: float) -> ServomexTimeoutError:
         context = self._context(elapsed_s)
@@ -443,6 +463,11 @@ class ContinuousReader(ProcessBound):
 
     def _context(self, elapsed_s: float | None = None) -> ErrorContext:
         return ErrorContext(self.link.port, ProtocolKind.CONTINUOUS_ASCII, elapsed_s=elapsed_s)
+
+
+def _copied(error: ServomexError) -> ServomexError:
+    """Make an error anew, since several threads may raise it."""
+    return type(error)(error.message, error.context)
 
 
 def _came_since(called_ns: int, frame: Frame) -> bool:

@@ -1,8 +1,10 @@
 """A broadcast that is refused is seen: in its place comes an error, and poll says why there is no new one."""
 
+import contextlib
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
@@ -10,13 +12,17 @@ from servomex import (
     Analyzer,
     Frame,
     Recorder,
+    Recording,
+    Sample,
     ServomexChecksumError,
+    ServomexConnectionError,
     ServomexError,
     ServomexParseError,
     ServomexProtocolError,
     ServomexStaleError,
     ServomexTimeoutError,
     open_continuous,
+    record,
 )
 from servomex.sinks import MemorySink
 from servomex.telegram import FrameSplitter, parse_frame
@@ -87,6 +93,80 @@ def test_noise_is_no_flood_of_errors(port: ScriptedPort, analyzer: Analyzer) -> 
     errors = [item for item in given if isinstance(item, ServomexError)]
     assert 2 <= len(errors) <= 15
     assert any("more were refused since the last report" in str(error) for error in errors)
+
+
+def reported(errors: Iterable[str]) -> int:
+    """Return how many refused broadcasts errors stand for."""
+    return sum(1 + int((re.findall(r"\((\d+) more were refused", error) or ["0"])[0]) for error in errors)
+
+
+def errors_of(rec: Recording) -> list[str]:
+    """Take what is left of a recording; return its errors."""
+    batches: list[list[Sample]] = []
+    with contextlib.suppress(ServomexConnectionError):  # the end of one whose analyser was closed
+        batches.extend(rec)
+    return [item.error for batch in batches for item in batch if item.error]
+
+
+def emit(port: ScriptedPort, *messages: bytes) -> None:
+    """Let messages come one by one, faster than they are reported."""
+    for message in messages:
+        port.feed(message.rstrip() + b"\r\n")
+        time.sleep(0.01)
+
+
+class TestReports:
+    """However many broadcasts are refused, and whenever: the errors say how many there were."""
+
+    pytestmark = pytest.mark.virtual_time
+
+    def test_a_good_broadcast_comes_after_the_rest_of_those_before_it(
+        self, port: ScriptedPort, analyzer: Analyzer
+    ) -> None:
+        given: list[Frame | ServomexError] = []
+        with analyzer.subscribe(given.append):
+            port.emit(*(Sender().at(second) for second in range(5)), every=0.2)
+            wait_until(lambda: len(given) == 5)
+            emit(port, DAMAGED, DAMAGED, DAMAGED, BROKEN, Sender().at(5))
+            wait_until(lambda: sum(isinstance(item, Frame) for item in given) == 6)
+        first, rest, frame = given[5:]
+        assert (type(first), type(rest), type(frame)) == (ServomexChecksumError, ServomexParseError, Frame)
+        assert "2..376" in str(rest)
+        assert "(2 more were refused since the last report)" in str(rest)
+
+    def test_a_single_one_is_reported_as_it_is(self, port: ScriptedPort, analyzer: Analyzer) -> None:
+        given: list[Frame | ServomexError] = []
+        with analyzer.subscribe(given.append):
+            port.emit(*(Sender().at(second) for second in range(5)), every=0.2)
+            wait_until(lambda: len(given) == 5)
+            emit(port, DAMAGED, DAMAGED, Sender().at(5))
+            wait_until(lambda: len(given) == 8)
+        assert str(given[5]) == str(given[6])
+
+    @pytest.mark.parametrize("end", ["recording", "analyser"])
+    def test_the_rest_is_the_last_error(self, end: str, port: ScriptedPort, analyzer: Analyzer) -> None:
+        with record(analyzer) as rec:
+            emit(port, Sender().at(0), *[DAMAGED] * 30)
+            wait_until(lambda: analyzer.dropped_frames == 30)
+            if end == "analyser":
+                analyzer.close()
+                wait_until(lambda: rec.summary.finished_at)
+        errors = errors_of(rec)
+        assert reported(errors) == 30
+        assert rec.summary.damaged == len(errors) < 5
+
+    def test_those_from_before_are_not_reported_to_a_new_subscriber(
+        self, port: ScriptedPort, analyzer: Analyzer
+    ) -> None:
+        given: list[Frame | ServomexError] = []
+        with record(analyzer) as rec:
+            emit(port, Sender().at(0), *[DAMAGED] * 5)
+            wait_until(lambda: analyzer.dropped_frames == 5)
+            with analyzer.subscribe(given.append):
+                emit(port, Sender().at(1))
+                wait_until(lambda: given)
+        assert [type(item) for item in given] == [Frame]
+        assert reported(errors_of(rec)) == 5
 
 
 def test_what_was_cut_off_by_joining_in_the_middle_is_silent(port: ScriptedPort, analyzer: Analyzer) -> None:
