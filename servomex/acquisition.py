@@ -17,8 +17,6 @@ from servomex.errors import (
     ServomexConnectionError,
     ServomexError,
     ServomexParseError,
-    ServomexStaleError,
-    ServomexTimeoutError,
 )
 from servomex.logs import package_log
 from servomex.models import Frame
@@ -70,7 +68,7 @@ class Broadcasts(Generic[T]):
         frames: Where they are taken from.
         taken: Makes what is handed on of one.
         patience_s: After how many seconds without one that is an error.
-        trouble: Tells why none comes.
+        trouble: Makes the error that says why none comes, or will come any more.
         release: Gives them up.
     """
 
@@ -323,7 +321,7 @@ class Acquisition(ProcessBound, Generic[T]):
             source.release()
             self._count_missed(source.frames)
             while len(source.frames) and not self._is_enough():  # what has come is part of it
-                with contextlib.suppress(ServomexConnectionError):  # it ends anyhow
+                with contextlib.suppress(ServomexError):  # it ends anyhow
                     self._take_broadcast(stopping, source, 0)
 
     def _take_broadcasts(self, stopping: threading.Event, source: Broadcasts[T]) -> None:
@@ -337,26 +335,28 @@ class Acquisition(ProcessBound, Generic[T]):
             self._count_missed(source.frames)
 
     def _take_broadcast(self, stopping: threading.Event, source: Broadcasts[T], timeout: float) -> bool:
-        """Hand on the next broadcast, or the error in its place; ``False`` when none came in time."""
+        """Hand on the next broadcast, or the error in its place; ``False`` when none came in time.
+
+        Raises:
+            ServomexError: Nothing will come any more.
+        """
         try:
-            frame = source.frames.get(timeout)
-        except ServomexParseError as error:
-            self._lost = False  # the analyser is there, and what it sends comes damaged
-            self._outages.note_damage(self.name, error)
-            self._hand_on(self._feed.failed(error), stopping, failed=True)
-        except ServomexConnectionError as error:
-            if source.frames.ended:
-                raise
-            self._hand_on_failure(error, stopping)
-        except ServomexError as error:
-            if isinstance(error, ServomexTimeoutError) and not isinstance(error, ServomexStaleError):
-                return False
-            self._hand_on_failure(error, stopping)  # a broadcast that was refused, or lacks a channel
-        else:
+            item = source.frames.next_item(timeout)
+        except Closed:
+            raise source.trouble() from None
+        if item is None:
+            return False
+        if isinstance(item, Frame):
             self._lost = False
-            self.summary.delayed += frame.delayed_s > 0
+            self.summary.delayed += item.delayed_s > 0
             self._outages.note({self.name: None})
-            self._hand_on(source.taken(frame), stopping, failed=False)
+            self._hand_on(source.taken(item), stopping, failed=False)
+        elif isinstance(item, ServomexParseError):
+            self._lost = False  # the analyser is there, and what it sends comes damaged
+            self._outages.note_damage(self.name, item)
+            self._hand_on(self._feed.failed(item), stopping, failed=True)
+        else:
+            self._hand_on_failure(item, stopping)
         return True
 
     def _count_missed(self, frames: FrameQueue) -> None:

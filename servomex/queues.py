@@ -26,6 +26,11 @@ class Closed(Exception):  # noqa: N818 (it is the end, and no error)
     """
 
 
+def _no_frame(timeout: float | None) -> ServomexTimeoutError:
+    """Make the error that nothing came in time."""
+    return ServomexTimeoutError("no frame came in time", ErrorContext(elapsed_s=timeout))
+
+
 class BoundedQueue(ProcessBound, Generic[T]):
     """What is put in comes out in the same order, unless there is no room for it.
 
@@ -95,7 +100,7 @@ class BoundedQueue(ProcessBound, Generic[T]):
                     raise Closed
                 remaining = None if deadline is None else deadline - time.monotonic()
                 if remaining is not None and remaining <= 0:
-                    raise ServomexTimeoutError("no frame came in time", ErrorContext(elapsed_s=timeout))
+                    raise _no_frame(timeout)
                 ticket = self._changes.ticket()
             self._changes.wait(ticket, remaining)
 
@@ -104,11 +109,6 @@ class BoundedQueue(ProcessBound, Generic[T]):
         with self._changes.mutex:
             self._closed = True
             self._changes.announce()
-
-    @property
-    def ended(self) -> bool:
-        """Whether it is closed and nothing is left in it."""
-        return self._closed and not self._items
 
     def __len__(self) -> int:
         return len(self._items)
@@ -148,22 +148,33 @@ class FrameQueue:
         """Take the oldest frame, waiting for one ``timeout`` seconds at most; without end when ``None``.
 
         Raises:
-            ServomexTimeoutError: None came in time.
+            ServomexTimeoutError: None came in time, or others kept the port busy when the reader started.
             ServomexConnectionError: The port was lost since the frame before, or the queue is closed and empty.
-            ServomexParseError: A broadcast came damaged.
+            ServomexTransportError: Broadcasts were dropped since their age is not known, or the reader has failed.
+            ServomexParseError: A broadcast was damaged, or its clock or its names do not follow from those before.
+            ServomexChannelError: A broadcast lacks a channel.
+            ServomexProtocolError: Two analysers broadcast on the line, or the same broadcast is repeated.
         """
         try:
-            item = self._items.get(timeout)
+            item = self.next_item(timeout)
         except Closed:
             raise ServomexConnectionError("the analyser was closed") from None
+        if item is None:
+            raise _no_frame(timeout)
         if isinstance(item, ServomexError):
             raise item
         return item
 
-    @property
-    def ended(self) -> bool:
-        """Whether it is closed and nothing is left in it."""
-        return self._items.ended
+    def next_item(self, timeout: float | None = None) -> Frame | ServomexError | None:
+        """Take the oldest frame, or the error in the place of one; ``None`` when none came in time.
+
+        Raises:
+            Closed: Nothing will come any more.
+        """
+        try:
+            return self._items.get(timeout)
+        except ServomexTimeoutError:
+            return None
 
     def close(self) -> None:
         """Take no more frames, and end the waiting of :meth:`get`."""

@@ -6,7 +6,9 @@ import time
 import pytest
 
 from servomex import (
+    Analyzer,
     ChannelStatus,
+    ContinuousReader,
     SerialLink,
     SerialSettings,
     ServomexConfigurationError,
@@ -15,9 +17,11 @@ from servomex import (
     ServomexIllegalDataAddressError,
     ServomexStaleError,
     ServomexTimeoutError,
+    ServomexTransportError,
     continuous,
     open_continuous,
     open_device,
+    record,
 )
 from servomex import link as link_module
 from servomex.ports import open_port
@@ -278,6 +282,28 @@ def test_a_queue_ends_with_its_reader(end: str, monkeypatch: pytest.MonkeyPatch)
     link.close()
 
 
+def test_a_recording_ends_with_the_reason_for_which_its_reader_did() -> None:
+    line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.05))
+    with SerialLink(line.url) as link, link.lock_held():
+        reader = ContinuousReader(link)
+        reader.start()
+        with (
+            Analyzer(link, reader, owns_link=False) as analyzer,
+            record(analyzer) as rec,
+            pytest.raises(ServomexTimeoutError, match="other callers kept the port busy"),
+        ):
+            list(rec)
+
+
+def test_a_recording_whose_reader_dies_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.05))
+    with open_continuous(line.url) as analyzer, record(analyzer) as rec:
+        rec.get(2.0)
+        monkeypatch.setattr(continuous, "parse_frame", None)
+        with pytest.raises(ServomexTransportError, match="thread that receives broadcasts died"):
+            list(rec)
+
+
 def test_closing_does_not_wait_for_the_pause_between_two_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link_module, "BACK_OFF_S", (20.0, 20.0))
     line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.05))
@@ -300,6 +326,23 @@ def test_a_link_has_one_reader() -> None:
             with pytest.raises(ServomexConfigurationError, match="has a reader already"):
                 open_continuous(link)
             analyzer.poll(wait_fresh=True)
+        with open_continuous(link) as analyzer:
+            analyzer.poll(wait_fresh=True)
+
+
+def test_a_reader_that_cannot_be_started_leaves_the_link_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        if thread.name.startswith("servomex-continuous"):
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    begin = threading.Thread.start
+    line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.05))
+    with SerialLink(line.url) as link:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            with pytest.raises(ServomexError, match="cannot be started"):
+                open_continuous(link)
         with open_continuous(link) as analyzer:
             analyzer.poll(wait_fresh=True)
 
