@@ -74,9 +74,14 @@ class Subscription(ProcessBound):
 
         Raises:
             ServomexConfigurationError: It was started before.
+            ServomexError: The system has no thread left.
         """
         self._acquisition.start()
-        self._worker.start()
+        try:
+            self._worker.start()
+        except BaseException:
+            self._acquisition.close()
+            raise
         return self
 
     def close(self) -> None:

@@ -69,3 +69,18 @@ def test_an_exception_does_not_end_it() -> None:
         subscription.close()
         assert subscription.error is None
         assert subscription.failures == subscription.delivered
+
+
+def test_one_whose_thread_cannot_be_started_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        if thread.name.startswith("servomex-subscription"):
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    begin = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", start)
+    line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.02))
+    with servomex.open_device(line.url, protocol="continuous") as analyzer:
+        with pytest.raises(servomex.ServomexError, match="cannot be started"):
+            analyzer.subscribe(print)
+        assert not [thread.name for thread in threading.enumerate() if "acquisition" in thread.name]
