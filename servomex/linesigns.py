@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 
 from servomex import registers
-from servomex.traffic import crc16
+from servomex.messages import crc16
 
 _SHORTEST_TEXT = 8
 """So few characters could have one parity by chance."""

@@ -10,14 +10,12 @@ from collections.abc import Iterator
 
 import attrs
 
-from servomex.traffic import crc16
-
 _READS = (1, 2, 3, 4)
 _FIXED = (5, 6, 8)
 _WRITES = (15, 16)
 _MAX_ADDRESS = 247
 _MAX_DATA = 250
-_ASCII = re.compile(rb":((?:[0-9A-F]{2}){3,255})\r\n")
+ASCII_MESSAGE = re.compile(rb":((?:[0-9A-F]{2}){3,255})\r\n")
 WAIT = -1
 """The size of a message of which more bytes must come to tell."""
 
@@ -59,7 +57,7 @@ def body_of(raw: bytes, ascii_framing: bool) -> bytes | None:
     """Return address, function code and data of a message; ``None`` when its checksum or framing does not fit."""
     if not ascii_framing:
         return raw[:-2] if len(raw) >= 5 and crc16(raw) == 0 else None
-    found = _ASCII.fullmatch(raw)
+    found = ASCII_MESSAGE.fullmatch(raw)
     data = bytes.fromhex(found[1].decode("ascii")) if found else b""
     return data[:-1] if data and sum(data) & 0xFF == 0 else None
 
@@ -118,3 +116,20 @@ def _rtu_sizes(head: bytes) -> tuple[int, ...]:
     if function in _WRITES:
         return (8, 9 + head[6]) if len(head) > 6 and head[6] else (8,)
     return ()
+
+
+def crc16(data: bytes | bytearray) -> int:
+    """Compute the CRC of Modbus RTU; over a message with its CRC it is 0."""
+    crc = 0xFFFF
+    for byte in data:
+        crc = crc >> 8 ^ _CRC_TABLE[(crc ^ byte) & 0xFF]
+    return crc
+
+
+def _crc_of(byte: int) -> int:
+    for _ in range(8):
+        byte = byte >> 1 ^ 0xA001 if byte & 1 else byte >> 1
+    return byte
+
+
+_CRC_TABLE = tuple(map(_crc_of, range(256)))

@@ -8,6 +8,7 @@ import attrs
 
 from servomex.durations import counted
 from servomex.errors import ServomexParseError
+from servomex.messages import ASCII_MESSAGE, body_of, crc16
 from servomex.models import Frame
 from servomex.pdu import FUNCTIONS, NO_TIME, Dialogue, body_sizes, reading_text
 from servomex.telegram import HEADER, HEADER_SIZE, frame_size, parse_frame
@@ -26,7 +27,6 @@ _START = re.compile(
 )
 _HEADERS = (b" 00-00-00;00:00:00;  ;S1S1S1S1;05;", b" 00-00-00;00:00:00;  ;S1S1S1S1;10;")
 _LINE_END = re.compile(rb"\r?\n?")
-_ASCII = re.compile(rb":(?:[0-9A-F]{2}){3,255}\r\n")
 _ASCII_BEGUN = re.compile(rb":[0-9A-F]{0,510}\r?\Z")
 
 
@@ -145,25 +145,8 @@ class TrafficDecoder:
         if kind == "broadcast":
             frame = parse_frame(raw, received_at=NO_TIME, monotonic_ns=0)
             return Message(kind, raw, None, None, f"broadcast: {_frame_text(frame)}")
-        body = raw[:-2] if kind == "rtu" else bytes.fromhex(raw[1:-4].decode("ascii"))
+        body = body_of(raw, kind == "ascii") or b""
         return Message(kind, raw, body[0], body[1] & 0x7F, self._dialogue.say(body))
-
-
-def crc16(data: bytes | bytearray) -> int:
-    """Compute the CRC of Modbus RTU; over a message with its CRC it is 0."""
-    crc = 0xFFFF
-    for byte in data:
-        crc = crc >> 8 ^ _CRC_TABLE[(crc ^ byte) & 0xFF]
-    return crc
-
-
-def _crc_of(byte: int) -> int:
-    for _ in range(8):
-        byte = byte >> 1 ^ 0xA001 if byte & 1 else byte >> 1
-    return byte
-
-
-_CRC_TABLE = tuple(map(_crc_of, range(256)))
 
 
 def _broadcast_size(buffer: bytearray, start: int, at_end: bool) -> int:
@@ -186,11 +169,10 @@ def _broadcast_size(buffer: bytearray, start: int, at_end: bool) -> int:
 
 def _ascii_size(buffer: bytearray, start: int) -> int:
     """Measure a Modbus ASCII message whose LRC fits."""
-    found = _ASCII.match(buffer, start)
+    found = ASCII_MESSAGE.match(buffer, start)
     if found is None:
         return _WAIT if _ASCII_BEGUN.match(buffer, start) else 0
-    raw = found[0]
-    return len(raw) if sum(bytes.fromhex(raw[1:-2].decode("ascii"))) & 0xFF == 0 else 0
+    return len(found[0]) if body_of(found[0], True) else 0
 
 
 def _frame_text(frame: Frame) -> str:

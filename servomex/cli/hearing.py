@@ -9,7 +9,8 @@ import attrs
 from servomex import registers
 from servomex.clock import time
 from servomex.enums import ProtocolKind
-from servomex.traffic import Message, TrafficDecoder, crc16
+from servomex.messages import crc16
+from servomex.traffic import Message, TrafficDecoder
 
 if TYPE_CHECKING:
     from servomex.link import SerialLink

@@ -10,10 +10,10 @@ import attrs
 
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConfigurationError, ServomexParseError
+from servomex.messages import crc16
 from servomex.settings import SerialSettings
 from servomex.telegram import HEADER, FrameSplitter, parse_frame
 from servomex.trace import TraceLine, is_trace, read_trace
-from servomex.traffic import crc16
 from servomex.validation import seconds
 
 PERIOD_S = 2.0
