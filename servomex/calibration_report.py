@@ -70,7 +70,8 @@ class CalibrationReport:
         channels: The channels that were seen calibrating.
         states: Every state that each channel was seen in, in order.
         failed_looks: How often the analyser could not be read meanwhile.
-        settled_s: Seconds from ``ended_at`` for which the group was seen on sample before it counted as ended.
+        settled_s: Seconds for which the group was seen on sample before it counted as ended: from ``ended_at``, or
+            from the first reading after the last long time in which none succeeded.
         notes: What was odd about the start, in words.
     """
 

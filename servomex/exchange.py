@@ -74,7 +74,7 @@ LONGEST_PAUSE_S = 2.0
 MOST_TRIES = 10
 """How often a request is repeated whose replies differ from one to the next."""
 BUSY_S = 0.1
-"""Pause before a request that the analyser was too busy for (exception 06) is repeated."""
+"""Pause before a request is repeated that a gateway or a busy analyser answered with 05, 06, 0A or 0B."""
 REPEATS_AMONG_OTHERS = 8
 """How often a request is repeated on a line with another master, unless its deadline comes first."""
 MOST_PENDING = 10
@@ -152,7 +152,7 @@ class Exchange:
             ServomexFrameError: Only damaged or foreign bytes came, or replies that differ each time.
             ServomexModbusError: The analyser refused the request.
             ServomexConnectionError: The port is closed or lost. A connection that its server closed is reopened
-                once, and a read is sent again.
+                once, and a read is sent again unless there are no ``retries``.
         """
         reply = self._answer(query, deadline)
         needed = self.evidence.further_proofs(query, reply)
