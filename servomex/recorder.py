@@ -163,7 +163,7 @@ class Pouring:
     def __init__(self, recording: Recording, sinks: Iterable[Sink]) -> None:
         self._recording = recording
         self._writer = Writer(sinks)
-        self._started = False
+        self._closer: dict[str, str] = {}
         self._drained = Signal()
         self._worker = Worker(f"servomex-recorder {recording.name}", self._run)
 
@@ -175,7 +175,6 @@ class Pouring:
     def start(self) -> None:
         """Begin."""
         self._worker.start()
-        self._started = True
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait ``timeout`` seconds at most until it ends; tell whether it has."""
@@ -191,10 +190,10 @@ class Pouring:
             ServomexError: What ended the source, or writing did not end within 60 s.
             BaseException: What the source raised that is no ``ServomexError``.
         """
-        if not self._started:
-            self._writer.close()
-            return
         if self._worker.is_current:
+            return
+        if not self._worker.alive and self._closes("caller"):  # it never began, and will not
+            self._end()
             return
         try:
             drained = self._drained.wait(DRAIN_S)
@@ -207,14 +206,26 @@ class Pouring:
 
     def _run(self, stopping: threading.Event) -> None:
         """Write until nothing comes any more: the end of the recording, or a failure."""
+        if not self._closes("thread"):
+            return
+        try:
+            while not stopping.is_set() and self._pour():
+                self._count_lost()
+        finally:
+            self._end()
+
+    def _closes(self, who: str) -> bool:
+        """Whether the sinks are closed by who asks: the first that does, also when it asks again."""
+        return self._closer.setdefault("is", who) == who  # an interrupt comes before or after it
+
+    def _end(self) -> None:
+        """Close the sinks and the recording, and count what nobody takes any more."""
         with contextlib.ExitStack() as ends:
             ends.callback(self._count_lost)
             ends.callback(self._recording.drop_waiting)
             ends.callback(self._recording.close)
             ends.callback(self._writer.close)
             ends.callback(self._drained.set)
-            while not stopping.is_set() and self._pour():
-                self._count_lost()
 
     def _pour(self) -> bool:
         """Write what waits; ``False`` when nothing will come any more."""

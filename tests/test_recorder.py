@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -35,6 +35,7 @@ from tests.recorded import OwnSource
 pytestmark = pytest.mark.virtual_time
 
 ROOT = Path(__file__).parent.parent
+GENEROUS_S = 5.0
 
 
 class SlowSink(MemorySink):
@@ -272,6 +273,83 @@ class TestOpening:
             ) as recorder:
                 recorder.join(5)
         assert len(list(load(path))) == 4
+
+
+class ClosingSink(SlowSink):
+    """Remembers how often it was closed, and what was written after that."""
+
+    closings = 0
+
+    def write(self, samples: Sequence[Sample]) -> None:
+        assert not self.closings
+        super().write(samples)
+
+    def close(self) -> None:
+        self.closings += 1
+        super().close()
+
+
+class TestInterruptedStarts:
+    """Wherever a start ends: every sink is closed once, and every reading is in it or counted."""
+
+    @pytest.fixture
+    def sink(self) -> ClosingSink:
+        return ClosingSink(takes_s=0.1)
+
+    @pytest.fixture
+    def late(self) -> list[threading.Thread]:
+        """Threads that the system has not started yet."""
+        return []
+
+    @pytest.fixture
+    def start(
+        self, sink: ClosingSink, late: list[threading.Thread], monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[[str], Recorder]:
+        """Start a recorder; ``how`` is when a Ctrl-C comes while its writing thread is started."""
+
+        def start(how: str) -> Recorder:
+            def begin(thread: threading.Thread) -> None:
+                if thread.name.startswith("servomex-recorder"):
+                    time.sleep(0.2)  # some readings wait
+                    late.extend([thread] * (how == "in the middle"))
+                    if how == "after it":
+                        begin_as_usual(thread)
+                        time.sleep(0.05)
+                    raise KeyboardInterrupt
+                begin_as_usual(thread)
+
+            begin_as_usual = threading.Thread.start
+            recorder = Recorder(OwnSource(), sinks=[sink], rate_hz=50)
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", begin)
+                with pytest.raises(KeyboardInterrupt):
+                    recorder.start()
+            return recorder
+
+        return start
+
+    def test_after_the_thread_has_begun_all_is_written(
+        self, sink: ClosingSink, start: Callable[[str], Recorder]
+    ) -> None:
+        recorder = start("after it")
+        assert numbers(sink) == list(range(1, recorder.summary.emitted + 1))
+        assert (sink.closings, recorder.summary.unwritten, recorder.running) == (1, 0, False)
+
+    @pytest.mark.parametrize("how", ["before it", "in the middle"])
+    def test_before_it_has_begun_what_was_read_is_counted_as_dropped(
+        self, how: str, sink: ClosingSink, late: list[threading.Thread], start: Callable[[str], Recorder]
+    ) -> None:
+        recorder = start(how)
+        for thread in late:
+            thread.start()
+            thread.join(GENEROUS_S)
+        assert (numbers(sink), sink.closings) == ([], 1)
+        assert recorder.summary.emitted == 0
+        assert recorder.summary.dropped > 5
+        begun = time.monotonic()
+        recorder.stop()
+        assert (sink.closings, recorder.running) == (1, False)
+        assert time.monotonic() - begun < 1.0
 
 
 class TestStoppingFromWithin:
