@@ -156,6 +156,7 @@ class Acquisition(ProcessBound, Generic[T]):
         self._pace = pace
         self._reconnect = reconnect
         self._queue: BoundedQueue[tuple[T, bool]] = BoundedQueue(size, policy)
+        self._marking = threading.RLock()
         self._broadcasts: Broadcasts[T] | None = None
         self._started = False
         self._begun: float | None = None
@@ -223,11 +224,17 @@ class Acquisition(ProcessBound, Generic[T]):
         if not self._started:
             raise ServomexConfigurationError("nothing is read yet: use 'with', or call start()")
         try:
-            return [taken for taken, _ in self._queue.take(most, timeout)]
+            items = self._queue.take(most, timeout)
         except Closed:
             if self.error is not None:
                 raise self.error from None
             raise
+        with self._marking:
+            return [self._marked(taken) for taken, _ in items]
+
+    def _marked(self, taken: T) -> T:
+        """Add what is to be said of a reading beside itself; a subclass may. One that was dropped is not given."""
+        return taken
 
     def drop_waiting(self) -> None:
         """Give up what waits to be taken when it has ended, and count it as dropped."""
@@ -385,12 +392,8 @@ class Acquisition(ProcessBound, Generic[T]):
 
     def _hand_on(self, taken: T, stopping: threading.Event, *, failed: bool) -> None:
         self._count(failed=failed, number=1)
-        for _, was_failed in self._queue.put((self._marked(taken), failed), stopping.is_set):
+        for _, was_failed in self._queue.put((taken, failed), stopping.is_set):
             self._count_dropped(failed=was_failed)
-
-    def _marked(self, taken: T) -> T:
-        """Add what is to be said of a reading beside itself; a subclass may."""
-        return taken
 
     def _count_dropped(self, *, failed: bool) -> None:
         self._count(failed=failed, number=-1)

@@ -10,7 +10,7 @@ _log = package_log("servomex")
 
 
 class Identities:
-    """Remembers the name and the unit of each channel. One thread may use it."""
+    """Remembers the name and the unit of each channel. One thread at a time may use it."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, ChannelId], Reading] = {}

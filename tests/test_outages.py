@@ -325,6 +325,32 @@ class TestIdentities:
         assert (summary.emitted, summary.errors, summary.outages, summary.changes) == (4, 0, 0, 1)
         assert ", 1 changed channel" in str(summary)
 
+    @pytest.mark.virtual_time
+    @pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest"])
+    def test_it_is_marked_also_when_the_first_new_reading_was_dropped(
+        self, overflow: str, log: Callable[[], list[str]]
+    ) -> None:
+        numbers = itertools.count(1)
+
+        class Changing:
+            def poll_samples(self) -> list[Sample]:
+                number = next(numbers)
+                item = sample(number)
+                assert item.reading
+                return [attrs.evolve(item, reading=attrs.evolve(item.reading, name="O2" if number < 5 else "CO"))]
+
+        with record(Changing(), rate_hz=20, overflow=overflow, buffer=2) as rec:
+            batches = [rec.get(2)]
+            time.sleep(0.5)  # two of ten wait, and the others are dropped
+            batches += [rec.get(2) for _ in range(5)]
+        events = [item.error for batch in batches for item in batch if item.error]
+        assert events == ["I1 changed from O2 (%) to CO (%)"]
+        assert log() == [f"own: {events[0]}"]
+        names = [item.reading.name if item.reading else "mark" for batch in batches for item in batch]
+        place = names.index("mark")
+        assert (set(names[:place]), set(names[place + 1 :])) == ({"O2"}, {"CO"})
+        assert rec.summary.changes == 1
+
     @pytest.mark.parametrize("mode", ["modbus_rtu", "continuous"])
     def test_it_is_seen_on_the_line(self, mode: str) -> None:
         line = VirtualLine(VirtualAnalyzer(mode=mode, period=0.05))
