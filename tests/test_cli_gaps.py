@@ -5,19 +5,24 @@ import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import attrs
 import pytest
 
+from servomex import Analyzer, CalibrationReport, load
 from servomex import link as link_module
-from servomex import load
 from servomex.cli import record as module
+from servomex.cli.calibrate import calibrate
 from servomex.cli.convert import convert
 from servomex.cli.formats import json_line
 from servomex.cli.read import read
 from servomex.cli.record import record
+from servomex.cli.results import message_json
 from servomex.cli.stream import stream
-from servomex.simulator import VirtualLine
+from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.telegram import parse_frame
+from servomex.traffic import Message
 from tests.frames import REAL
 from tests.recordings import batches, joined, write
 from tests.test_cli_read import FAST, invoke
@@ -143,12 +148,45 @@ def test_the_end_of_a_gap_is_a_line_in_a_stream() -> None:
     assert shown + failures == 15
 
 
-def test_times_in_json_have_six_digits_always() -> None:
-    frame = parse_frame(REAL, received_at=datetime(2026, 3, 1, 12, 30, 45, tzinfo=UTC), monotonic_ns=0)
-    record = json.loads(json_line(frame, "rig"))
-    assert record["received_at"] == "2026-03-01T12:30:45.000000+00:00"
-    assert {item["received_at"] for item in record["readings"]} == {"2026-03-01T12:30:45.000000+00:00"}
-    assert record["analyser"]["clock"] == record["readings"][0]["analyser_clock"]
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+NOON_TEXT = "2026-03-01T12:00:00.000000+00:00"
+
+
+class TestTimesInJson:
+    """A moment has six digits of a second always, also when all of them are 0."""
+
+    def test_of_readings(self) -> None:
+        frame = parse_frame(REAL, received_at=NOON, monotonic_ns=0)
+        record = json.loads(json_line(frame, "rig"))
+        assert record["received_at"] == NOON_TEXT
+        assert {item["received_at"] for item in record["readings"]} == {NOON_TEXT}
+        assert record["analyser"]["clock"] == record["readings"][0]["analyser_clock"]
+
+    def test_of_messages_that_pass_on_a_line(self) -> None:
+        message = Message("broadcast", REAL, None, None, "a frame")
+        assert json.loads(message_json(NOON, message))["received_at"] == NOON_TEXT
+
+    @pytest.mark.virtual_time
+    def test_of_a_calibration(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        watched = Analyzer.calibrate
+
+        def at_noon(analyzer: Analyzer, *args: Any, **options: Any) -> CalibrationReport:
+            report = watched(analyzer, *args, **options)
+            phases = tuple(attrs.evolve(phase, started_at=NOON) for phase in report.phases)
+            frame = parse_frame(REAL, received_at=NOON, monotonic_ns=0)
+            return attrs.evolve(report, started_at=NOON, ended_at=NOON, phases=phases, before=frame, after=frame)
+
+        monkeypatch.setattr(Analyzer, "calibrate", at_noon)
+        analyser = VirtualAnalyzer()
+        analyser.cal_phase_s = 0.2
+        line = VirtualLine(analyser)
+        args = "1 --yes --wait -q --protocol modbus_rtu --settle 0.1 --format json".split()
+        report = json.loads(invoke("start", line.url, *args, command=calibrate).stdout)
+        rows = [*report["phases"], *report["before"], *report["after"]]
+        times = [report["started_at"], report["ended_at"]]
+        times += [row.get("started_at") or row["received_at"] for row in rows]
+        assert len(times) > 4
+        assert set(times) == {NOON_TEXT}
 
 
 class TestDecimalComma:

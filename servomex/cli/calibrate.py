@@ -25,6 +25,7 @@ from servomex.cli.connection import Connection, connection_options
 from servomex.coils import left_at_one, start_coils_of
 from servomex.enums import CalPhase
 from servomex.registers import CAL_GROUPS
+from servomex.rows import time_text
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -292,7 +293,7 @@ def _report_json(report: CalibrationReport) -> str:
         "settled_s": round(report.settled_s, 3),
         "notes": report.notes,
     }
-    return json.dumps(record, default=datetime.isoformat) + "\n"
+    return json.dumps(record, default=time_text) + "\n"
 
 
 def _clock(moment: datetime) -> str:

@@ -11,6 +11,7 @@ from servomex.cli.common import one_line
 from servomex.cli.hearing import Echo
 from servomex.cli.tallies import Cadence, Summary, Tally, smallest_safe_gap, summary
 from servomex.durations import MS
+from servomex.rows import time_text
 from servomex.traffic import Message
 
 
@@ -98,7 +99,7 @@ def message_line(arrived_at: datetime, message: Message, *, with_bytes: bool) ->
 
 def message_json(arrived_at: datetime, message: Message) -> str:
     """Write a message as one object on one line."""
-    return json_line({"received_at": arrived_at.isoformat(), **attrs.asdict(message), "raw": message.raw.hex()})
+    return json_line({"received_at": time_text(arrived_at), **attrs.asdict(message), "raw": message.raw.hex()})
 
 
 def json_line(record: Mapping[str, Any]) -> str:
