@@ -10,7 +10,9 @@ from servomex.errors import ServomexError
 from servomex.logs import package_log
 from servomex.summary import AcquisitionSummary
 
-_log = package_log("servomex")
+OUTAGES = "servomex.outages"
+"""The logger of these lines."""
+_log = package_log(OUTAGES)
 
 DAMAGE_S = 60.0
 """After a line about damage, further damage is counted for so long before the next one."""

@@ -131,9 +131,9 @@ class Connection:
         )
 
     @contextlib.contextmanager
-    def logs(self) -> Iterator[None]:
-        """Show the log on stderr, as far as it is wanted."""
-        with log_on_stderr(None if self.quiet else self.verbose):
+    def logs(self, omitted: str = "") -> Iterator[None]:
+        """Show the log on stderr, as far as it is wanted, except that of the logger ``omitted``."""
+        with log_on_stderr(None if self.quiet else self.verbose, omitted):
             yield
 
     def open(self, channels: Iterable[str] | None = None) -> "servomex.Analyzer":

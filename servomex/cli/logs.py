@@ -32,12 +32,13 @@ class _StderrHandler(logging.Handler):
 
 
 @contextlib.contextmanager
-def log_on_stderr(verbosity: int | None) -> Iterator[None]:
+def log_on_stderr(verbosity: int | None, omitted: str = "") -> Iterator[None]:
     """Show the package's log on stderr.
 
     Args:
         verbosity: 1 for what is being done, 2 for every byte as well; at 0 it tells only that a trace could not be
             written any more. ``None`` for nothing at all.
+        omitted: The logger whose records are not shown, since the command says the same itself.
     """
     if verbosity is None:
         yield
@@ -45,6 +46,7 @@ def log_on_stderr(verbosity: int | None) -> Iterator[None]:
     name, level = _LEVELS[min(verbosity, len(_LEVELS) - 1)]
     handler = _StderrHandler()
     handler.setLevel(level)
+    handler.addFilter(lambda record: record.name != omitted)
     with _handled_by(logging.getLogger(name), handler, level):
         yield
 

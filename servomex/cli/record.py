@@ -129,23 +129,12 @@ def record(
         finally:
             if not request.quiet:
                 note(str(recorder.summary))
-                _note_limit(recorder)
     raise click.exceptions.Exit(code)
 
 
 def _warnings(request: Connection) -> contextlib.AbstractContextManager[None]:
     """Show what the package warns of, unless the whole log is shown or nothing is to be."""
     return contextlib.nullcontext() if request.quiet or request.verbose else warnings_on_stderr()
-
-
-def _note_limit(recorder: "Recorder") -> None:
-    """Report when the line does not allow as many readings as were asked for."""
-    rate_hz, possible_hz, summary = recorder.recording.rate_hz, recorder.summary.possible_hz, recorder.summary
-    if summary.late and rate_hz is not None and possible_hz is not None and possible_hz < rate_hz:
-        note(
-            f"this line allows about {possible_hz:.2g} readings a second: lower --rate "
-            f"({summary.late} of {summary.slots} moments passed without a reading)"
-        )
 
 
 def _show(recorder: "Recorder", analyzer: "servomex.Analyzer", *, quiet: bool) -> None:

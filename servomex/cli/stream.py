@@ -49,9 +49,10 @@ def stream(
     request = Connection(**given)
     code, taken, failed, gap = 0, 0, 0, Gap()
     with interrupts_wait():
+        from servomex.outages import OUTAGES
         from servomex.recording import BUFFER
         from servomex.subscription import frames_of
-    with request.logs(), request.open(channels) as analyzer:
+    with request.logs(omitted=OUTAGES), request.open(channels) as analyzer:
         show = writer_for(output_format, analyzer)
         with frames_of(analyzer, rate, BUFFER) as frames:
             try:
