@@ -166,11 +166,6 @@ class Lateness:
         self._same_since_s = self._stands_since_s = 0.0
         self._varied = False
 
-    @property
-    def last(self) -> Arrived | None:
-        """The last broadcast that was judged."""
-        return self._last
-
     def gap_s(self, at_s: float) -> float | None:
         """Return the seconds since the last broadcast; ``None`` when there was none."""
         return None if self._last is None else at_s - self._last.at_s
