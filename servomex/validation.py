@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from servomex.errors import ServomexValidationError
+from servomex.interruption import pass_on_interruption
 
 LONGEST_S = 1_000_000.0
 FASTEST_HZ = 1000.0
@@ -20,7 +21,8 @@ def choice(kind: type[E], value: E | str, what: str) -> E:
     """
     try:
         return kind(value)
-    except ValueError:
+    except ValueError as error:
+        pass_on_interruption(error)
         known = ", ".join(kind)
         raise ServomexValidationError(f"unknown {what} {value!r}; known are {known}") from None
 
