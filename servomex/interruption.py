@@ -2,8 +2,8 @@
 
 A handler may raise whatever it likes, such as the ``TimeoutError`` of an alarm, between any two steps of a call.
 pyserial takes an ``OSError`` for its own and raises another one in its place. In the few microseconds in which
-pymodbus decodes a reply it takes a ``ValueError``, an ``IndexError`` or a ``struct.error`` for damage: the request is
-repeated then, and what the handler raised is lost.
+pymodbus decodes a reply it takes a ``ValueError``, an ``IndexError`` or a ``struct.error`` for damage: what the
+handler raised is lost then, and the request is repeated.
 """
 
 import itertools
