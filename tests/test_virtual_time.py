@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from servomex.awake import Awake
 from tests.virtual_time import VirtualTime
 
 pytestmark = pytest.mark.virtual_time
@@ -40,6 +41,14 @@ def test_none_passes_while_a_thread_works() -> None:
     assert done.wait(0.001), "however long it takes"
     worker.join()
     assert time.monotonic() - began < 0.001
+
+
+def test_a_thread_that_works_for_long_is_not_taken_for_a_computer_that_sleeps() -> None:
+    awake = Awake()
+    until = real_monotonic() + 0.1
+    while real_monotonic() < until:
+        pass
+    assert awake.slept_s == 0.0
 
 
 def test_waits_end_in_the_order_of_their_moments() -> None:

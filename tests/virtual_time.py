@@ -23,6 +23,7 @@ from typing import Any
 import attrs
 import pytest
 
+from servomex import awake
 from servomex import clock as clocks
 from servomex.simulator import PtyServer, ReplayLine, TcpServer, VirtualAnalyzer, VirtualLine
 
@@ -311,6 +312,8 @@ def install(patch: pytest.MonkeyPatch, modules: dict[str, Any]) -> VirtualTime:
     """
     platform.platform()  # it asks another program, once
     clock = VirtualTime()
+    # Beside the system's clock of sleep, a virtual one that stands looks like a computer that sleeps.
+    patch.setattr(awake, "sleeps", awake.SleepLog(lambda: (clock.monotonic_ns(), 0)))
     make_lock = functools.partial(VirtualLock, clock)
     for name in ("monotonic", "monotonic_ns", "time", "time_ns", "sleep", "clock_gettime", "clock_gettime_ns"):
         for kept in (time, clocks.time):  # the tests' own, and the package's
