@@ -47,6 +47,20 @@ def test_what_a_gateway_answers_from_its_memory_is_counted_apart() -> None:
     assert not tally.findings
 
 
+def test_a_broadcast_that_is_stamped_long_before_it_was_said_is_found() -> None:
+    """Of those behind a stall nobody can know which were lost: they may be as old as it lasted."""
+    truth, checker, tally = judged("continuous")
+    checker.good("dated by a clock of whole seconds", broadcast(truth, -1.0), 0.0)
+    assert not tally.findings
+    checker.good("too old", broadcast(truth, -2.5), 0.0)
+    assert [finding.kind for finding in tally.findings] == ["wrong"]
+    checker.held_up_s = 2.0
+    checker.good("behind a stall", broadcast(truth, -2.5), 0.0)
+    assert len(tally.findings) == 1
+    checker.good("long before the stall", broadcast(truth, -60.0), 0.0)
+    assert len(tally.findings) == 2
+
+
 def replies(line: CrowdedLine, wait_s: float = 0.0) -> bytes:
     time.sleep(wait_s)
     return line.take(4096)

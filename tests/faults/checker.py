@@ -21,6 +21,8 @@ SEND_SLACK_S = 0.25
 """The analyser may hear a request this long before the driver notes that it was sent: a busy computer."""
 HELD_S = 1.2
 """A broadcast is stamped this long after its last byte at most: what waited a second is to be dropped."""
+EARLY_S = 1.5
+"""A broadcast is stamped this long and a period before it was said at most: a clock of whole seconds dates it."""
 FRESH_S = 10.0
 MOST_PERIODS = 20
 """A broadcast that is older than this many periods passes for no current one, whatever was lost before."""
@@ -228,7 +230,7 @@ class Checker:
         """Find the broadcast that a frame is, and see that it is not older than it says."""
         if limit_s is not None and since - given.stamp > limit_s:
             return "stale"
-        said = [item for item in self.truth.between(0.0, self._latest()) if item.function == BROADCAST]
+        said = [item for item in self.truth.between(0.0, self._now()) if item.function == BROADCAST]
         same = [item for item in said if self._same_broadcast(given, item.moment)]
         if not same:
             if any(self._is_limit(given, seen) for seen in list(self._line.limits)):
@@ -237,11 +239,9 @@ class Checker:
             return "wrong"
         lag_s = min(given.stamp - self._current(item) for item in same)
         self._tally.note_lag(lag_s)
-        return "stale" if lag_s > self._held_s else ""
-
-    def _latest(self) -> float:
-        """Also later than its stamp: what was held up may be stamped as older than it is, but never as younger."""
-        return self._now()
+        if lag_s > self._held_s:
+            return "stale"
+        return "" if any(item.at - given.stamp <= self._early_s for item in same) else "wrong"
 
     def _current(self, said: Said) -> float:
         """Until when a broadcast was new: its last byte had not come."""
@@ -251,6 +251,11 @@ class Checker:
     def _held_s(self) -> float:
         """How much later than that its stamp may be."""
         return HELD_S
+
+    @property
+    def _early_s(self) -> float:
+        """How much older than it is it may be stamped, which is careful, but of no use when it is far off."""
+        return EARLY_S + self.truth.period
 
     def _same_broadcast(self, given: Given, moment: Moment) -> bool:
         blocks = moment.blocks

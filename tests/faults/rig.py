@@ -128,9 +128,11 @@ class Rig:
             acts[event.what](*event.args)
 
     def _stall(self, seconds: float) -> None:
+        self.checker.held_up_s = max(seconds, self.checker.held_up_s)
         self.line.stall(seconds)
 
     def _stop(self, seconds: float) -> None:
+        self.checker.held_up_s = max(seconds, self.checker.held_up_s)
         if self.stop_process is not None:
             self.stop_process(seconds)
 

@@ -54,6 +54,8 @@ class StrictChecker(Checker):
         at: When the thing that is checked was given, if that was not now.
         crowded: Whether others read the same analyser. What was said to an equal request of theirs is true, and
             may have been said just before the driver's own.
+        held_up_s: How long broadcasts were held up at the most. Those that come behind may be as old as those that
+            were lost meanwhile.
         other: The checker of another analyser whose broadcasts come in turn with those of this one.
         taken: When the broadcasts came that were given, to the microsecond.
     """
@@ -61,6 +63,7 @@ class StrictChecker(Checker):
     wanted: frozenset[ChannelId] | None = None
     at: float | None = None
     crowded: bool = False
+    held_up_s: float = 0.0
     other: "StrictChecker | None" = None
 
     def __init__(self, truth: Truth, line: WorstLine, tally: Tally, number: int, scene: Callable[[], str]) -> None:
@@ -151,6 +154,10 @@ class StrictChecker(Checker):
         """How far a stamp may be off: 2.5 periods, for that much passes for current anyway."""
         frozen_s = FROZEN_S if isinstance(self.truth, LivelyTruth) and self.truth.frozen else 0.0
         return HELD_S + FRESH_PERIODS * self.truth.period + frozen_s
+
+    @property
+    def _early_s(self) -> float:
+        return super()._early_s + self.held_up_s
 
     def _window(self, given: Given, since: float) -> list[Said]:
         late_s = SEND_SLACK_S if given.latency is None else given.latency + SEND_SLACK_S
