@@ -13,8 +13,10 @@ from servomex import (
     ServomexGatewayError,
     ServomexModbusError,
     ServomexTimeoutError,
+    detect,
     discover_port,
     open_device,
+    ports,
 )
 from servomex.linesigns import is_modbus_tcp, line_sign, modbus_tcp_probe
 from servomex.simulator import VirtualAnalyzer, VirtualLine
@@ -107,8 +109,10 @@ class TestModbusTcp:
 
 
 @pytest.fixture
-def serve() -> Iterator[Serve]:
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     """Start TCP servers that answer each piece that comes; one whose answer is empty says nothing."""
+    monkeypatch.setattr(ports, "PROMPT_WRITE_S", 10.0)  # in which a busy computer may not run at all
+    monkeypatch.setattr(detect, "MODBUS_TCP_S", 10.0)
     listeners: list[socket.socket] = []
     threads: list[threading.Thread] = []
     ending = threading.Event()
@@ -252,6 +256,7 @@ class OddSevenBits(SevenBits):
     ones = 1
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("kind", [SevenBits, OddSevenBits])
 @pytest.mark.parametrize("mode", ["modbus_ascii", "continuous"])
 def test_seven_data_bits_are_recognised_by_all(
