@@ -1,8 +1,8 @@
 """Which channels there are: one that vanishes is an error until that is confirmed, an alarm stays."""
 
+import contextlib
 import itertools
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +30,7 @@ from servomex.models import Reading
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from servomex.telegram import parse_frame
 from tests.frames import capture_frames
+from tests.waiting import wait_until
 
 MODBUS = ("modbus_rtu", "modbus_ascii")
 MODES = (*MODBUS, "continuous")
@@ -180,8 +181,9 @@ def opened(line: VirtualLine, mode: str, **options: Any) -> Analyzer:
 
 
 def unlabel(analyser: VirtualAnalyzer, channel: str) -> None:
-    """Take everything from a channel by which it shows."""
-    analyser[channel].name, analyser[channel].signal = "", constant(0.0)
+    """Take everything from a channel by which it shows: the name at last, so that it vanishes at one moment."""
+    analyser[channel].signal = constant(0.0)
+    analyser[channel].name = ""
 
 
 def polls(analyzer: Analyzer) -> Iterator[Frame | ServomexError]:
@@ -322,33 +324,44 @@ def test_without_a_first_look_it_is_an_error_too(mode: str) -> None:
                 analyzer.poll()
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("channels", [None, ["I1"]], ids=["all", "asked for"])
-def test_a_recording_has_error_rows_for_it(mode: str, channels: list[str] | None, tmp_path: Path) -> None:
+@contextlib.contextmanager
+def recorded(mode: str, file: Path, channels: list[str] | None) -> Iterator[Recorder]:
+    """Record an analyser that loses a channel once there are some readings of it."""
     analyser = bench(mode)
     line = VirtualLine(analyser)
-    file = tmp_path / "run.jsonl"
     pace: dict[str, Any] = {} if mode == "continuous" else {"rate_hz": 20}
     with opened(line, mode, channels=channels) as analyzer, Recorder(analyzer, [file], **pace) as recorder:
-        until = time.monotonic() + WAIT_S
-        while recorder.summary.emitted < 3 and time.monotonic() < until:
-            threading.Event().wait(0.01)
+        wait_until(lambda: recorder.summary.emitted >= 3)
         unlabel(analyser, "I1")
-        wanted = 3 if channels else 1
-        while recorder.summary.errors < wanted and time.monotonic() < until and (channels or mode != "continuous"):
-            threading.Event().wait(0.01)
-        errors = recorder.summary.errors
-    rows = [sample for sample in load(file) if sample.error]
-    assert len(rows) == recorder.summary.errors >= errors
-    if channels:
-        assert errors >= 3
-        first, *others = [str(sample.error) for sample in rows]
-        # The first broadcast of a new set of channels is refused as long as no second one confirms it.
-        assert "not populated: I1" in first or (mode == "continuous" and "confirmed" in first)
-        assert all("not populated: I1" in text for text in others)
-    elif mode != "continuous":
-        assert len(rows) == 1
-        assert "channel I1 (Oxygen) is missing" in str(rows[0].error)
+        yield recorder
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_recording_has_one_error_row_for_it_until_that_is_confirmed(mode: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.jsonl"
+    with recorded(mode, file, None) as recorder:
+        wait_until(lambda: recorder.summary.errors)
+        before = recorder.summary.emitted
+        wait_until(lambda: recorder.summary.emitted >= before + 2)
+    rows = list(load(file))
+    (place,) = [place for place, row in enumerate(rows) if row.error]
+    unconfirmed = "no second broadcast has confirmed it yet"
+    words = unconfirmed if mode == "continuous" else "channel I1 (Oxygen) is missing"
+    assert words in str(rows[place].error)
+    assert {row.channel for row in rows[:place]} == {"I1", "I2", "I3", "E1", "E2"}
+    assert {row.channel for row in rows[place + 1 :]} == {"I2", "I3", "E1", "E2"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_recording_of_one_that_was_asked_for_has_error_rows_for_as_long(mode: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.jsonl"
+    with recorded(mode, file, ["I1"]) as recorder:
+        wait_until(lambda: recorder.summary.errors >= 3)
+    first, *others = [str(row.error) for row in load(file) if row.error]
+    assert len(others) == recorder.summary.errors - 1 >= 2
+    # The first broadcast of a new set of channels is refused as long as no second one confirms it.
+    assert "not populated: I1" in first or (mode == "continuous" and "confirmed" in first)
+    assert all("not populated: I1" in text for text in others)
 
 
 @pytest.mark.parametrize("mode", MODES)
