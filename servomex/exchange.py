@@ -33,7 +33,6 @@ from servomex.link_client import (
     READ_INPUTS,
     READ_REGISTERS,
     SILENCE_S,
-    CarriedError,
     CutFault,
     DamagedFault,
     DisputeFault,
@@ -47,6 +46,7 @@ from servomex.link_client import (
     TimeUpFault,
     UnquietFault,
     damage_of,
+    uncarried,
 )
 from servomex.messages import Message, messages_in
 from servomex.pdu import refusal
@@ -230,7 +230,9 @@ class Exchange:
                     raise DamagedFault("the adapter turned out to echo, or may do so")
                 self._begin(query, self._first_wait(left or query.writes, deadline), deadline)
                 sent = True
-                reply = self._executed(query)
+                with uncarried():
+                    pdu = self._client.execute(False, query.request(self._address))
+                reply = self._checked(query, pdu)
             except ServomexModbusError as error:
                 pass_on_interruption(error)
                 self._trust()
@@ -371,20 +373,9 @@ class Exchange:
         """Get one answer, without repeating the request; a refusal is an answer as well."""
         self._begin(query, self._fence_wait(deadline), deadline)
         with contextlib.suppress(ServomexModbusError):
-            self._executed(query)
-
-    def _executed(self, query: Query) -> Reply:
-        """Have pymodbus send a request that was begun, and return its reply.
-
-        Raises:
-            TimeoutError: A signal handler of the caller's raised it.
-            ReplyFault: See :meth:`LinkClient.recv` and :meth:`_checked`.
-        """
-        try:
-            pdu = self._client.execute(False, query.request(self._address))
-        except CarriedError as carried:
-            raise carried.error from carried.error.__cause__
-        return self._checked(query, pdu)
+            with uncarried():
+                pdu = self._client.execute(False, query.request(self._address))
+            self._checked(query, pdu)
 
     def _begin(self, query: Query, wait_s: float, deadline: float) -> None:
         """Prepare for a request. Until it is answered, whatever ends the attempt, nothing is proven."""
@@ -557,6 +548,7 @@ class Exchange:
         if refused and pdu.exception_code not in PROVING:
             self._gateway = True
             raise GatewayFault(pdu.exception_code)
+        self._pending.pop()  # what else of its size comes is a second reply, and no late one
         if refused:
             raise refusal(pdu.exception_code, self._circumstances(query).context)
         self._pause_s = max(SILENCE_S, PATIENCE * client.paused_s, 0.9 * self._pause_s)

@@ -107,7 +107,7 @@ class TimeUpFault(ReplyFault):
     """The deadline of the call passed before the request could be sent, or in the middle of the reply."""
 
 
-class CarriedError(BaseException):
+class _CarriedError(BaseException):
     """Carries a TimeoutError that a signal handler raised past pymodbus, which takes those for its own."""
 
     def __init__(self, error: TimeoutError) -> None:
@@ -120,7 +120,16 @@ def _carried() -> Iterator[None]:
     try:
         yield
     except TimeoutError as error:
-        raise CarriedError(error) from error
+        raise _CarriedError(error) from error
+
+
+@contextlib.contextmanager
+def uncarried() -> Iterator[None]:
+    """Raise what a signal handler raised within pymodbus as it was."""
+    try:
+        yield
+    except _CarriedError as carried:
+        raise carried.error from carried.error.__cause__
 
 
 CODEC_ERRORS = (ModbusException, ValueError, IndexError, struct.error)

@@ -1,9 +1,13 @@
 """With another master on the line, a reply to its request is never taken for the answer to ours."""
 
+import contextlib
+
 import pytest
 
-from servomex import ServomexError
+from servomex import ChannelStatus, ServomexError, open_device
 from servomex.modbus import ModbusClient
+from servomex.simulator import VirtualAnalyzer
+from tests.hook_port import HookPort, answering
 from tests.second_master import MIXES, NEVER, Manners, Outcome, SharedLine, client_on, outcome_of
 
 MODES = ["modbus_rtu", "modbus_ascii"]
@@ -90,3 +94,32 @@ def test_a_quiet_private_line_costs_nothing_and_a_shared_one_a_fence() -> None:
         line.steady = True
         with client_on(line, "modbus_rtu", shared_line=shared_line) as client:
             assert requests_of_a_sweep(client, line) == requests
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("mode", MODES)
+def test_an_old_state_that_comes_again_in_front_of_each_answer_is_not_believed(mode: str) -> None:
+    """Another old reply comes with it, so that the answer itself arrives once the request counts as answered."""
+    analyser = VirtualAnalyzer(mode=mode)
+    answer = answering(analyser)
+    last: dict[int, bytes] = {}
+    old = b""
+
+    def far_end(port: HookPort, data: bytes) -> None:
+        reply, function = answer(data), int(data[3:5], 16) if data[:1] == b":" else data[1]
+        if old and function == 2:
+            port.at(0.002, old)
+        port.at(0.005, reply)
+        if not old:
+            last[function] = reply
+            port.at(0.04, reply)
+
+    with open_device(HookPort(far_end), protocol=mode, gap=0.01, identify=False) as analyzer:
+        for _ in range(4):
+            analyzer.status("I1")
+        assert analyzer.link.others.duplicates > 0
+        old = last[2] + last[8]
+        analyser["I1"].status = ChannelStatus(alarms=(True, False, False, False))
+        for _ in range(4):
+            with contextlib.suppress(ServomexError):
+                assert analyzer.status("I1").alarms[0]
