@@ -143,14 +143,14 @@ def has_hung_up(port: Any) -> bool:
         return True
 
 
-def takes_bytes(port: Any, timeout: float) -> bool:
-    """Wait ``timeout`` seconds at most until a port can take bytes; ``True`` where that cannot be seen."""
+def takes_bytes(port: Any, timeout: float, *, unseen: bool = True) -> bool:
+    """Wait ``timeout`` seconds at most until a port can take bytes; ``unseen`` where that cannot be seen."""
     found = getattr(port, "_socket", None)
     if found is None and os.name == "posix":
         found = getattr(port, "fd", None)
     if isinstance(found, socket.socket | int):
         return _is_ready(found, to_write=True, timeout=timeout)
-    return True
+    return unseen
 
 
 def _is_ready(file: "socket.socket | int", *, to_write: bool, timeout: float) -> bool:
