@@ -20,6 +20,7 @@ from tests.faults.hub import Hub
 from tests.faults.lively import TURN_S
 from tests.faults.remote import Clocks
 from tests.faults.sleeping import Slept, build_shim
+from tests.faults.strict import CROWD_S, EQUAL_ASKED
 from tests.fuzz import oracle
 
 
@@ -45,6 +46,20 @@ def test_what_a_gateway_answers_from_its_memory_is_counted_apart() -> None:
         checker.good("read_channel", Given.reading(again), begun)
         assert tally.counts[CACHED_EQUAL] == 1
     assert not tally.findings
+
+
+def test_what_was_said_to_another_just_before_a_call_is_counted_apart() -> None:
+    _, checker, tally = judged("modbus_rtu")
+    with open_device(checker.line.url, protocol="modbus_rtu", address=3, identify=False) as analyzer:
+        given = Given.reading(analyzer.read_channel("I2"))
+    checker.crowded = True
+    checker.good("read_channel", given, given.stamp - 0.001)
+    assert tally.counts[EQUAL_ASKED] == 1
+    assert not tally.findings
+    time.sleep(3 * CROWD_S)
+    now = time.monotonic()
+    checker.good("read_channel", attrs.evolve(given, stamp=now), now)
+    assert [finding.kind for finding in tally.findings] == ["stale"]
 
 
 def test_a_broadcast_that_is_stamped_long_before_it_was_said_is_found() -> None:

@@ -193,10 +193,13 @@ class Checker:
         """Find the moments of which a sweep is, among those between its request and its arrival."""
         if given.stamp > until or given.stamp < since:
             return "stale"
-        begun = since if given.latency is None else max(since, given.stamp - given.latency - SEND_SLACK_S)
-        if self._fits(given, self.truth.between(begun, given.stamp)):
+        if self._fits(given, self.truth.between(self._asked(given, since), given.stamp)):
             return ""
         return "stale" if self._fits(given, self.truth.between(0.0, until)) else "wrong"
+
+    def _asked(self, given: Given, since: float) -> float:
+        """The earliest moment at which a sweep can have been asked for."""
+        return since if given.latency is None else max(since, given.stamp - given.latency - SEND_SLACK_S)
 
     def _fits(self, given: Given, said: list[Said]) -> bool:
         wanted = {reading.channel for reading in given.readings}

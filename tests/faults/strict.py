@@ -4,7 +4,8 @@ What no driver can know is counted apart, under a name that says what it is:
 
 * a gateway that answers a request from its memory, when the request is equal to an earlier one in every byte: the
   reply is the right one to this request, only its moment is another (``CACHED_EQUAL``);
-* a reply to another master that asked for the same bytes at the same moment is true, and is taken for right.
+* the reply to another master, or another client, that has asked for the same bytes just before: it is true, and at
+  most as old as one exchange of theirs (``EQUAL_ASKED``).
 """
 
 from collections.abc import Callable
@@ -33,6 +34,9 @@ OVERRUN_S = 0.15
 """A call may return this long after its deadline."""
 BUSY_S = 0.05
 """A computer on which sleeps were late by this much, at the end of a call, is too busy to judge it."""
+CROWD_S = 0.1
+"""An exchange of another master, or another client, takes so long: its reply was sampled as much before a call."""
+EQUAL_ASKED = "said to an equal request of another, up to 0.1 s before the call"
 FRESH_PERIODS = 2.5
 FROZEN_S = 3.0
 """A clock of whole seconds must stand still for so long before it can be seen that it does."""
@@ -115,7 +119,7 @@ class StrictChecker(Checker):
         ))  # fmt: skip
 
     def _alone(self, where: str, since: float, given: object, fits: Callable[[Said], bool]) -> None:
-        super()._alone(where, since - (SEND_SLACK_S if self.crowded else 0.0), given, fits)
+        super()._alone(where, since - (CROWD_S if self.crowded else 0.0), given, fits)
 
     def late(self, where: str, begun: float, allowed_s: float, outcome: str) -> None:
         """Judge when a call returned, unless this computer was too busy to do anything in time."""
@@ -199,6 +203,8 @@ class StrictChecker(Checker):
 
     def _excuse(self, given: Given, since: float, until: float) -> str:
         truth = self.truth
+        if self.crowded and self._fits(given, truth.between(self._asked(given, since) - CROWD_S, given.stamp)):
+            return EQUAL_ASKED
         if not isinstance(truth, LivelyTruth) or not truth.replayed:
             return ""
         again = [item for item in truth.replayed if since - SEND_SLACK_S <= item.at <= until]
