@@ -75,6 +75,13 @@ def test_a_change_that_is_not_confirmed_is_found(monkeypatch: pytest.MonkeyPatch
     assert "a change was not confirmed" in found("reader", 4000)
 
 
+def test_frames_that_are_refused_long_after_two_analysers_sent_in_turn_are_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("servomex.sources.QUIET_FRAMES", 1000)
+    assert "a good frame was lost" in found("reader", 4000)
+
+
 def test_a_crc_that_is_not_looked_at_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FramerRTU, "check_CRC", classmethod(lambda cls, data, check: True))
     monkeypatch.setattr(messages, "crc16", lambda data: 0)

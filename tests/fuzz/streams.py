@@ -2,8 +2,11 @@
 
 import calendar
 import contextlib
+from collections import deque
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+
+import attrs
 
 from servomex import ServomexError, ServomexParseError, awake, continuous, telegram
 from servomex.models import Frame, Reading
@@ -15,10 +18,13 @@ from tests.fuzz.wrong import need
 RECEIVED_AT = datetime(2026, 3, 1, tzinfo=UTC)
 GLYPHS = {0x82: "₂"}
 UNITS = {"%", "vpm", "ppm", "mA"}
-
-
 MIXED = 3
 """After so many frames that were doubted two analysers may send in turn, and then none is believed."""
+WITHIN = 100
+"""Among so many frames."""
+QUIET = 10
+"""So many frames behind the last doubt one is alone again, or as many as were between the doubts."""
+CLOCK_ALIKE_S = 2.0
 
 
 def text(raw: bytes) -> str:
@@ -111,15 +117,16 @@ def run_reader(data: bytes) -> bool:
         reader._take(chunk, datetime.now(UTC), awake.now())
         pieces += splitter.feed(chunk)
     reader._release()
-    expected, certain = _believed(filter(None, map(oracle.broadcast, pieces)))
+    expected = _believed(filter(None, map(oracle.broadcast, pieces)))
     found = list(_frames_in(queue))
     for frame in found:
         true = oracle.broadcast(frame.raw)
         need(true is not None and same_frame(frame, true), "damage was believed", frame.raw)
         need(frame.raw in data, "a frame was put together from pieces", frame.raw)
-    need(len(found) <= len(expected), "a change was not confirmed")
-    need(all(map(same_frame, found[:certain], expected)) and len(found) >= certain, "a good frame was lost")
-    need(certain < len(expected) or len(found) == certain, "a change was not confirmed")
+    allowed = iter(expected)
+    believed_before = all(any(same_frame(frame, item.frame) for item in allowed) for frame in found)
+    need(believed_before, "a change was not confirmed")
+    need(_has_all(found, expected), "a good frame was lost")
     return bool(found)
 
 
@@ -129,30 +136,74 @@ def _frames_in(queue: FrameQueue) -> Iterator[Frame]:
             yield queue.get(0)
 
 
-def _believed(frames: Iterable[oracle.Broadcast]) -> tuple[list[oracle.Broadcast], int]:
-    """The frames that may be believed, and how many of them must be: until two sources may send in turn.
+@attrs.frozen
+class _Expected:
+    """A frame that may be believed.
+
+    Attributes:
+        frame: What it says.
+        certain: It must be: no two analysers can be taken to send in turn.
+    """
+
+    frame: oracle.Broadcast
+    certain: bool
+
+
+def _has_all(found: list[Frame], expected: list[_Expected]) -> bool:
+    """Whether what was found is what was expected, in its order, but for some that were not certain."""
+    places = {0}  # how many of those that were found may have been met so far
+    for item in expected:
+        met = {place + 1 for place in places if place < len(found) and same_frame(found[place], item.frame)}
+        places = met if item.certain else met | places
+    return len(found) in places
+
+
+class _Doubts:
+    """Knows when two sources may send in turn: after some doubts, until it has been quiet for long enough."""
+
+    def __init__(self) -> None:
+        self._places: deque[int] = deque()
+        self._until = -1
+
+    def possible(self, place: int) -> bool:
+        """Whether a frame at this place may be refused for that."""
+        return place <= self._until
+
+    def note(self, place: int) -> None:
+        """Note a frame that looks like one of another source, which the frame behind it may show."""
+        self._places.append(place)
+        while place - self._places[0] > WITHIN:
+            self._places.popleft()
+        if len(self._places) >= MIXED:
+            self._until = place + 1 + max(QUIET, place + 1 - self._places[0])
+
+
+def _believed(frames: Iterable[oracle.Broadcast]) -> list[_Expected]:
+    """The frames that may be believed.
 
     A new configuration, and a clock that went back, is believed from its second frame in a row on.
     """
     believed: object = None
     doubted: object = None
     shown = -1.0
-    found: list[oracle.Broadcast] = []
-    certain, doubts = None, 0
-    for frame in frames:
+    found: list[_Expected] = []
+    doubts = _Doubts()
+    for place, frame in enumerate(frames):
         names = [(item.id, name_of(item), text(item.unit)) for item in frame.channels]
         at = _time_shown(frame.clock)
         configuration = (names, at is None)
         changed = believed not in (None, configuration)
         back = at is not None and at < shown
+        ahead = at is not None and at - shown >= CLOCK_ALIKE_S
+        if changed or back or (ahead and doubts.possible(place)):
+            doubts.note(place)
         if (not changed and not back) or doubted == configuration:
             believed, doubted = configuration, None
             shown = -1.0 if at is None else at
-            found.append(frame)
+            found.append(_Expected(frame, certain=not doubts.possible(place)))
         else:
-            doubted, doubts = configuration, doubts + 1
-            certain = len(found) if doubts == MIXED and certain is None else certain
-    return found, len(found) if certain is None else certain
+            doubted = configuration
+    return found
 
 
 def _time_shown(clock: bytes) -> float | None:
@@ -178,8 +229,10 @@ FULL = make(
     external(b"E1", flags=b"F "), external(b"E2"), flags=b"FM", cal=b"S1C2S1S1", clock=b"00-00-00;00:00:00",
 ) + b"\r\n"  # fmt: skip
 FRAMES = (WIRE, GOOD_3, GOOD_10, FULL, make(block()), make(block(), external(b"E2")))
+IN_TURN = (make(block(b"I1")) + b"\n", make(block(b"I2")) + b"\n")
 STREAMS = (
     b"\r\n".join(capture_frames()),
+    b"".join(IN_TURN) * MIXED + IN_TURN[0] * (QUIET + 3),
     WIRE + FULL + FULL,
     b"noise" + WIRE + b";;\n" + GOOD_10 + WIRE[50:] + WIRE,
     b"~" * 1300,

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import attrs
 
-from servomex import continuous, exchange, link_client, modbus, registers, telegram
+from servomex import continuous, exchange, intake, link_client, modbus, registers, sources, telegram
 from tests.fuzz.replies import exchange_seeds, run_exchange, run_sweep, script_seeds
 from tests.fuzz.streams import FRAMES, STREAMS, run_reader, run_splitter, run_telegram
 
@@ -32,7 +32,7 @@ class Target:
 TARGETS = {
     "telegram": Target(run_telegram, FRAMES, (telegram,)),
     "splitter": Target(run_splitter, FRAMES + STREAMS, (telegram,)),
-    "reader": Target(run_reader, STREAMS, (telegram, continuous)),
+    "reader": Target(run_reader, STREAMS, (telegram, continuous, intake, sources)),
     "exchange": Target(run_exchange, tuple(exchange_seeds()), (exchange, link_client)),
     "sweep": Target(
         run_sweep, sum(map(script_seeds, (2, 3, 6, 7)), ()), (exchange, link_client, modbus, registers)
