@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
@@ -12,6 +13,7 @@ import pytest
 from servomex import open_device
 from servomex.link import SerialLink
 from servomex.models import ChannelStatus
+from tests.faults import crowd
 from tests.faults.bench import broadcast, judged
 from tests.faults.busy import Busy
 from tests.faults.checker import Given
@@ -33,19 +35,28 @@ def test_late_sleeps_are_noticed_also_while_they_go_on() -> None:
         assert busy.late_s(begun - 0.5, begun) >= 0.5
 
 
-def test_what_a_gateway_answers_from_its_memory_is_counted_apart() -> None:
+def test_what_a_gateway_answers_from_its_memory_is_counted_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """To an equal request, the reply is the answer in every byte: no driver can know that it is old."""
+    monkeypatch.setattr(crowd, "CACHED_S", 60.0)
     truth, checker, tally = judged("modbus_rtu", between=Between(cache=1.0))
-    with open_device(checker.line.url, protocol="modbus_rtu", address=3, identify=False) as analyzer:
+    line = checker.line
+    with open_device(line.url, protocol="modbus_rtu", address=3, identify=False) as analyzer:
         first = analyzer.read_channel("I2")
-        time.sleep(2 * TURN_S)
-        begun = time.monotonic()
-        again = analyzer.read_channel("I2")
-    if again.value == first.value:  # a driver that never asks twice alike gets a new one
-        assert truth.replayed
-        checker.good("read_channel", Given.reading(again), begun)
-        assert tally.counts[CACHED_EQUAL] == 1
+    line.open(19200)
+    reads = [sent for _, sent in line.heard if sent[1] in (2, 4)]
+    time.sleep(2 * TURN_S)
+    begun = time.monotonic()
+    for sent in reads:
+        line.write(sent)
+    replies(line, 0.05)
+    assert len(truth.replayed) == len(reads)
+    again = Given.reading(attrs.evolve(first, received_at=datetime.now(UTC), monotonic_ns=time.monotonic_ns()))
+    checker.good("from the memory", again, begun)
+    assert tally.counts[CACHED_EQUAL] == 1
     assert not tally.findings
+    truth.replayed.clear()
+    checker.good("old", again, begun)
+    assert [finding.kind for finding in tally.findings] == ["stale"]
 
 
 def test_what_was_said_to_another_just_before_a_call_is_counted_apart() -> None:

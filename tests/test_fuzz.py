@@ -9,12 +9,14 @@ from pymodbus.framer import FramerRTU
 from servomex import exchange, messages, modbus, telegram
 from servomex.enums import ChannelId
 from servomex.link import SerialLink
+from servomex.link_client import LinkClient
 from servomex.models import Frame
 from tests.frames import REAL, WIRE, resealed
 from tests.fuzz import limits, oracle
 from tests.fuzz.__main__ import limit_table, table
 from tests.fuzz.engine import Outcome, Search
 from tests.fuzz.targets import TARGETS
+from tests.fuzz.wrong import WrongError
 
 RUNS = {"telegram": 4000, "splitter": 700, "reader": 400, "exchange": 400, "sweep": 130}
 
@@ -90,10 +92,22 @@ def test_a_crc_that_is_not_looked_at_is_found(monkeypatch: pytest.MonkeyPatch) -
     )
 
 
-def test_a_message_behind_a_damaged_reply_is_not_taken_for_it() -> None:
+def test_a_message_that_is_decoded_in_the_place_of_a_damaged_reply_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The size and count of a damaged reply, and the values of the message behind it."""
-    data = bytes.fromhex("12050401020105040102010504010203e80010f9b60102020000b9b8")
+    recv = LinkClient.recv
+
+    def behind(self: LinkClient, size: int | None) -> bytes:
+        recv(self, size)
+        return [*messages.messages_in(bytes(self.received), self.ascii)][-1].raw
+
+    data = bytes.fromhex("2a0514 010101050401 01010203e8b942")
     assert TARGETS["exchange"].run(data) is False
+    monkeypatch.setattr("servomex.link_client.is_whole", lambda raw, ascii_framing: True)
+    monkeypatch.setattr(LinkClient, "recv", behind)
+    with pytest.raises(WrongError, match="never came"):
+        TARGETS["exchange"].run(data)
 
 
 def test_a_late_reply_that_is_believed_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
