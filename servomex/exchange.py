@@ -27,7 +27,6 @@ from servomex.evidence import Evidence
 from servomex.interruption import pass_on_interruption
 from servomex.link import SerialLink
 from servomex.link_client import (
-    CODEC_ERRORS,
     LOOPBACK,
     MAX_RECEIVED,
     READ_INPUTS,
@@ -45,8 +44,6 @@ from servomex.link_client import (
     ReplyFault,
     TimeUpFault,
     UnquietFault,
-    damage_of,
-    uncarried,
 )
 from servomex.messages import Message, messages_in
 from servomex.pdu import refusal
@@ -205,7 +202,7 @@ class Exchange:
             if not self._link.resume(deadline):
                 raise
             return False
-        except (ReplyFault, *CODEC_ERRORS) as error:
+        except ReplyFault as error:
             fault = self._fault(error)
             if isinstance(fault, DoubleFault) and not self._two_answer(deadline):
                 return False
@@ -230,9 +227,8 @@ class Exchange:
                     raise DamagedFault("the adapter turned out to echo, or may do so")
                 self._begin(query, self._first_wait(left or query.writes, deadline), deadline)
                 sent = True
-                with uncarried():
-                    pdu = self._client.execute(False, query.request(self._address))
-                reply = self._checked(query, pdu)
+                self._client.send()
+                reply = self._checked(query, self._client.receive())
             except ServomexModbusError as error:
                 pass_on_interruption(error)
                 self._trust()
@@ -244,7 +240,7 @@ class Exchange:
                 if not left or (sent and query.writes) or not self._link.resume(deadline):
                     raise
                 self.repeats += 1
-            except (ReplyFault, *CODEC_ERRORS) as error:
+            except ReplyFault as error:
                 fault = self._fault(error)
                 if isinstance(fault, DoubleFault) and not self._two_answer(deadline):
                     fault = self._cause = DamagedFault("the reply to another program's request came as well")
@@ -323,7 +319,7 @@ class Exchange:
             try:
                 if self._address not in self._link.proven:
                     self._pass_fence(outstanding, deadline)
-            except (ReplyFault, *CODEC_ERRORS) as error:
+            except ReplyFault as error:
                 fault = self._fault(error)
                 self._unanswered_fences += isinstance(fault, NoReplyFault | GatewayFault)
                 self._make_way(fault)
@@ -361,7 +357,7 @@ class Exchange:
             came = bytes(self._client.received[(self._client.start or 0) + self._client.size :])
             until = time.monotonic() + LINGER_S
             came += self._link.settle(LINGER_S, min(deadline, until + LINGER_S))[0]
-        except (ReplyFault, *CODEC_ERRORS):
+        except ReplyFault:
             return True  # as long as nothing shows who it is
         sign = self._client.head(LOOPBACK) + self._on_wire(fence.mirror)
         if sign in came or time.monotonic() < until:
@@ -373,9 +369,8 @@ class Exchange:
         """Get one answer, without repeating the request; a refusal is an answer as well."""
         self._begin(query, self._fence_wait(deadline), deadline)
         with contextlib.suppress(ServomexModbusError):
-            with uncarried():
-                pdu = self._client.execute(False, query.request(self._address))
-            self._checked(query, pdu)
+            self._client.send()
+            self._checked(query, self._client.receive())
 
     def _begin(self, query: Query, wait_s: float, deadline: float) -> None:
         """Prepare for a request. Until it is answered, whatever ends the attempt, nothing is proven."""
@@ -575,14 +570,8 @@ class Exchange:
         self._latencies.append(latency_s)
         self.slowest_s = max(latency_s, 0.9 * self.slowest_s)
 
-    def _fault(self, error: Exception) -> ReplyFault:
-        """Count what ended an attempt, and return it as a fault.
-
-        Raises:
-            Exception: It has nothing to do with the line: a signal handler of the caller's raised it.
-        """
-        pass_on_interruption(error)
-        fault = error if isinstance(error, ReplyFault) else damage_of(error)
+    def _fault(self, fault: ReplyFault) -> ReplyFault:
+        """Count what ended an attempt, and return it as the fault that it turns out to be."""
         if isinstance(fault, DamagedFault | NoReplyFault):
             self._stray = (self._stray + bytes(self._client.received))[-MAX_RECEIVED:]
             if self._were_late(self._client.others):

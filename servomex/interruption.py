@@ -1,9 +1,7 @@
 """What a signal handler raises in the middle of a call is the program's own, and not a failure of the port.
 
 A handler may raise whatever it likes, such as the ``TimeoutError`` of an alarm, between any two steps of a call.
-pyserial takes an ``OSError`` for its own and raises another one in its place. In the few microseconds in which
-pymodbus decodes a reply it takes a ``ValueError``, an ``IndexError`` or a ``struct.error`` for damage: what the
-handler raised is lost then, and the request is repeated.
+pyserial takes an ``OSError`` for its own and raises another one in its place.
 """
 
 import itertools

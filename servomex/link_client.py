@@ -1,29 +1,28 @@
-"""One Modbus request on a link, framed by pymodbus. The only module that imports pymodbus's client."""
+"""One Modbus request on a link, and its reply: pymodbus does the coding; sending, receiving and time are ours."""
 
-import contextlib
-import logging
-import struct
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import attrs
-from pymodbus import ModbusException
-from pymodbus.client import ModbusSerialClient
-from pymodbus.framer import FramerType
-from pymodbus.pdu import ModbusPDU
-from pymodbus.pdu.bit_message import ReadCoilsRequest, ReadDiscreteInputsRequest, WriteSingleCoilRequest
-from pymodbus.pdu.diag_message import ReturnQueryDataRequest
-from pymodbus.pdu.register_message import ReadInputRegistersRequest
+from pymodbus.framer import FramerAscii, FramerRTU
+from pymodbus.framer.base import FramerBase
+from pymodbus.pdu import DecodePDU, ExceptionResponse, ModbusPDU
+from pymodbus.pdu.bit_message import (
+    ReadCoilsRequest,
+    ReadCoilsResponse,
+    ReadDiscreteInputsRequest,
+    ReadDiscreteInputsResponse,
+    WriteSingleCoilRequest,
+    WriteSingleCoilResponse,
+)
+from pymodbus.pdu.diag_message import ReturnQueryDataRequest, ReturnQueryDataResponse
+from pymodbus.pdu.register_message import ReadInputRegistersRequest, ReadInputRegistersResponse
 
 from servomex import registers
 from servomex.clock import time
 from servomex.enums import ProtocolKind
 from servomex.link import SerialLink
-from servomex.messages import WAIT, Message, is_whole, message_at
+from servomex.messages import WAIT, Message, body_of, message_at
 from servomex.registers import Span, message_size
-
-logging.getLogger("pymodbus").addHandler(logging.NullHandler())  # its errors would reach stderr otherwise
 
 SILENCE_S = 0.1
 """Silence that ends a reply once it has begun, unless replies were seen to pause for longer."""
@@ -41,7 +40,7 @@ COIL_VALUES = {False: b"\x00\x00", True: b"\xff\x00"}
 
 
 class ReplyFault(Exception):  # noqa: N818 (it never leaves the package; errors do)
-    """An attempt failed. Not a TimeoutError: pymodbus takes those for its own and swallows them."""
+    """An attempt failed."""
 
     @property
     def passing(self) -> bool:
@@ -105,49 +104,6 @@ class UnquietFault(ReplyFault):
 
 class TimeUpFault(ReplyFault):
     """The deadline of the call passed before the request could be sent, or in the middle of the reply."""
-
-
-class _CarriedError(BaseException):
-    """Carries a TimeoutError that a signal handler raised past pymodbus, which takes those for its own."""
-
-    def __init__(self, error: TimeoutError) -> None:
-        super().__init__()
-        self.error = error
-
-
-@contextlib.contextmanager
-def _carried() -> Iterator[None]:
-    try:
-        yield
-    except TimeoutError as error:
-        raise _CarriedError(error) from error
-
-
-@contextlib.contextmanager
-def uncarried() -> Iterator[None]:
-    """Raise what a signal handler raised within pymodbus as it was."""
-    try:
-        yield
-    except _CarriedError as carried:
-        raise carried.error from carried.error.__cause__
-
-
-CODEC_ERRORS = (ModbusException, ValueError, IndexError, struct.error)
-"""What pymodbus lets out when a reply is damaged in a way that it does not expect."""
-
-
-def damage_of(error: Exception) -> DamagedFault:
-    """Return what pymodbus could not decode as damage.
-
-    Raises:
-        Exception: ``error`` itself, when it did not arise in pymodbus: a signal handler of the caller's raised it.
-    """
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    if place is None or "pymodbus" not in Path(place.tb_frame.f_code.co_filename).parts:
-        raise error
-    return DamagedFault(str(error))
 
 
 @attrs.frozen
@@ -216,10 +172,33 @@ _READS: dict[int, type[ModbusPDU]] = {
     READ_INPUTS: ReadDiscreteInputsRequest,
     READ_REGISTERS: ReadInputRegistersRequest,
 }
+_REPLIES: dict[int, type[ModbusPDU]] = {
+    READ_COILS: ReadCoilsResponse,
+    READ_INPUTS: ReadDiscreteInputsResponse,
+    READ_REGISTERS: ReadInputRegistersResponse,
+    WRITE_COIL: WriteSingleCoilResponse,
+    LOOPBACK: ReturnQueryDataResponse,
+}
 
 
-class LinkClient(ModbusSerialClient):
-    """pymodbus's client with a link under it: pymodbus does the coding; sending, receiving and time are ours.
+def decode(body: bytes) -> ModbusPDU:
+    """Decode a reply, without its framing, that has the size of one.
+
+    pymodbus's own client and decoder would take for damage what a signal's handler raises meanwhile.
+    """
+    function = body[1]
+    pdu = ExceptionResponse(function & 0x7F) if function & 0x80 else _REPLIES[function]()
+    pdu.decode(body[2:])
+    return pdu
+
+
+class LinkClient:
+    """Sends a request of one address, and waits for its reply.
+
+    Args:
+        link: The port.
+        address: Slave address, 1 to 247.
+        framing: ``MODBUS_RTU`` or ``MODBUS_ASCII``.
 
     Attributes:
         sent: The last request.
@@ -235,9 +214,6 @@ class LinkClient(ModbusSerialClient):
 
     def __init__(self, link: SerialLink, address: int, framing: ProtocolKind) -> None:
         self.ascii = framing is ProtocolKind.MODBUS_ASCII
-        super().__init__(
-            link.port, framer=FramerType.ASCII if self.ascii else FramerType.RTU, retries=0, timeout=3600
-        )
         self.sent = b""
         self.sent_ns = 0
         self.first_at = 0.0
@@ -249,6 +225,8 @@ class LinkClient(ModbusSerialClient):
         self.paused_s = 0.0
         self._link = link
         self._address = address
+        self._framer: FramerBase = (FramerAscii if self.ascii else FramerRTU)(DecodePDU(False))
+        self._body = b""
         self.query = Query(READ_INPUTS)
         self._wait_s = self._pause_s = 0.0
         self._deadline = 0.0
@@ -271,25 +249,25 @@ class LinkClient(ModbusSerialClient):
         self.echo_size = self.start = None
         self.size = self._looked = 0
 
-    @_carried()
-    def send(self, request: bytes, addr: tuple[Any, ...] | None = None) -> int:  # noqa: ARG002 (pymodbus's)
-        """Send a request that pymodbus has framed."""
-        self.sent = request
-        self.sent_ns = time.monotonic_ns()  # before: a pause after it would make the reply look younger
-        self._link.write(request, self._deadline)
-        wait_s = len(request) * self._link.settings.char_time_s + self._wait_s
-        self._limit = min(self._deadline, time.monotonic() + wait_s)
-        return len(request)
+    def send(self) -> None:
+        """Send the request.
 
-    @_carried()
-    def recv(self, size: int | None) -> bytes:  # noqa: ARG002 (pymodbus's)
+        Raises:
+            ServomexConnectionError: The port is closed, lost, or takes no bytes.
+        """
+        self.sent = self._framer.buildFrame(self.query.request(self._address))
+        self.sent_ns = time.monotonic_ns()  # before: a pause after it would make the reply look younger
+        self._link.write(self.sent, self._deadline)
+        wait_s = len(self.sent) * self._link.settings.char_time_s + self._wait_s
+        self._limit = min(self._deadline, time.monotonic() + wait_s)
+
+    def receive(self) -> ModbusPDU:
         """Wait for the reply, and return it once it is whole and its checksum fits.
 
         Raises:
             ReplyFault: It did not come, or not whole; the fault says what came instead.
+            ServomexConnectionError: The port is closed or lost.
         """
-        if self.start is not None:
-            raise DamagedFault("it cannot be decoded")
         while True:
             data = self._link.read(self._limit)
             if data:
@@ -305,7 +283,7 @@ class LinkClient(ModbusSerialClient):
                 if self._look(at_end=True):
                     break
                 self._give_up()
-        return bytes(self.received[self.start : (self.start or 0) + self.size])
+        return decode(self._body)
 
     def _take_in(self, data: bytes) -> None:
         now = time.monotonic()
@@ -386,8 +364,10 @@ class LinkClient(ModbusSerialClient):
         raw = data[self._looked : self._looked + self.size]
         if len(raw) < self.size:
             return False
-        if not is_whole(raw, self.ascii):
+        body = body_of(raw, self.ascii)
+        if body is None:
             raise DamagedFault("its checksum does not fit")
+        self._body = body
         self.start = self._looked
         return True
 
@@ -457,10 +437,3 @@ class LinkClient(ModbusSerialClient):
     def head(self, function: int) -> bytes:
         """Return the bytes with which a message of this address and function begins."""
         return b":%02X%02X" % (self._address, function) if self.ascii else bytes((self._address, function))
-
-    def connect(self) -> bool:
-        """Say that the port is open: the link sees to that."""
-        return True
-
-    def close(self) -> None:
-        """Leave the port open: it belongs to the link."""

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 from pymodbus.framer import FramerRTU
+from pymodbus.pdu import ModbusPDU
 
 from servomex import exchange, messages, modbus, telegram
 from servomex.enums import ChannelId
 from servomex.link import SerialLink
-from servomex.link_client import LinkClient
+from servomex.link_client import LinkClient, decode
 from servomex.models import Frame
 from tests.frames import REAL, WIRE, resealed
 from tests.fuzz import limits, oracle
@@ -96,16 +97,16 @@ def test_a_message_that_is_decoded_in_the_place_of_a_damaged_reply_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The size and count of a damaged reply, and the values of the message behind it."""
-    recv = LinkClient.recv
+    receive = LinkClient.receive
 
-    def behind(self: LinkClient, size: int | None) -> bytes:
-        recv(self, size)
-        return [*messages.messages_in(bytes(self.received), self.ascii)][-1].raw
+    def behind(self: LinkClient) -> ModbusPDU:
+        receive(self)
+        return decode([*messages.messages_in(bytes(self.received), self.ascii)][-1].body)
 
     data = bytes.fromhex("2a0514 010101050401 01010203e8b942")
     assert TARGETS["exchange"].run(data) is False
-    monkeypatch.setattr("servomex.link_client.is_whole", lambda raw, ascii_framing: True)
-    monkeypatch.setattr(LinkClient, "recv", behind)
+    monkeypatch.setattr("servomex.link_client.body_of", lambda raw, ascii_framing: raw[:-2])
+    monkeypatch.setattr(LinkClient, "receive", behind)
     with pytest.raises(WrongError, match="never came"):
         TARGETS["exchange"].run(data)
 

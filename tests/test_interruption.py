@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 import pytest
+from pymodbus.pdu.register_message import ReadInputRegistersResponse
 
 import servomex
 from servomex.errors import ServomexConnectionError, ServomexIllegalDataValueError, ServomexTimeoutError
@@ -162,7 +163,7 @@ def test_none_of_many_moments_is_lost() -> None:
     with PtyServer(line) as server, servomex.open_device(server.port, protocol="modbus_rtu", gap=0) as analyzer:
         expected = analyzer.read_channel("I1").value
         for number in range(150):
-            error = (OSError, KeyError)[number % 2](f"number {number}")
+            error = (OSError, ValueError)[number % 2](f"number {number}")
             with pytest.raises(type(error)) as caught, alarm(0.001 + number * 0.00013, raising(error)):
                 for_long(lambda: analyzer.read_channel("I1"))
             assert caught.value is error
@@ -222,6 +223,22 @@ def test_closing_a_port_does_not_swallow_it(monkeypatch: pytest.MonkeyPatch) -> 
             link.close()
         assert link.is_closed
         assert not link.is_open
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+@pytest.mark.parametrize("mode", ["modbus_rtu", "modbus_ascii"])
+def test_decoding_a_reply_does_not_swallow_it(
+    mode: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode(self: ReadInputRegistersResponse, data: bytes) -> None:
+        signal.raise_signal(signal.SIGALRM)
+
+    line = VirtualLine(VirtualAnalyzer(mode=mode))
+    with servomex.open_device(line.url, protocol=mode) as analyzer:
+        monkeypatch.setattr(ReadInputRegistersResponse, "decode", decode)
+        with alarm(60, raising(error)), pytest.raises(type(error)) as caught:
+            analyzer.read_channel("I1")
+        assert caught.value is error
 
 
 def test_looking_up_a_name_does_not_swallow_it() -> None:
