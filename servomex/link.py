@@ -318,9 +318,7 @@ class SerialLink(ProcessBound):
         try:
             port.write(data)
         except serial.SerialTimeoutException as error:
-            # pyserial raises it as well when all was sent, and this program did not run for a moment.
-            if not takes_bytes(port, 0.0, unseen=False):
-                raise self._blocked(port, write_timeout_s(self.settings)) from error
+            raise self._blocked(port, write_timeout_s(self.settings)) from error
         except IO_ERRORS as error:
             pass_on_interruption(error)
             raise self._lose(error) from error

@@ -37,8 +37,9 @@ READ_TICK_S = 0.05
 """A blocking read returns after this long, so that deadlines and stop requests are seen."""
 WRITE_TIMEOUT_S = 2.0
 """How long a port may take no bytes before that is an error, unless the call ends sooner."""
-PROMPT_WRITE_S = 0.2
-"""How long writing may take once a port takes bytes, beside the time on the line."""
+PROMPT_WRITE_S = 1.0
+"""How long writing may take once a port takes bytes, beside the time on the line. pyserial also counts the time in
+which a busy computer does not run the program."""
 LONGEST_WRITE = 32
 """More bytes than any request has."""
 MOST_FILES = 1024
@@ -143,14 +144,14 @@ def has_hung_up(port: Any) -> bool:
         return True
 
 
-def takes_bytes(port: Any, timeout: float, *, unseen: bool = True) -> bool:
-    """Wait ``timeout`` seconds at most until a port can take bytes; ``unseen`` where that cannot be seen."""
+def takes_bytes(port: Any, timeout: float) -> bool:
+    """Wait ``timeout`` seconds at most until a port can take bytes; ``True`` where that cannot be seen."""
     found = getattr(port, "_socket", None)
     if found is None and os.name == "posix":
         found = getattr(port, "fd", None)
     if isinstance(found, socket.socket | int):
         return _is_ready(found, to_write=True, timeout=timeout)
-    return unseen
+    return True
 
 
 def _is_ready(file: "socket.socket | int", *, to_write: bool, timeout: float) -> bool:

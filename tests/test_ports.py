@@ -28,7 +28,7 @@ from tests.test_link import GENEROUS_S, PROBE, STATE, Terminal, lost, reading, s
 pytestmark = pytest.mark.virtual_time
 
 SETTINGS = SerialSettings(baudrate=2400, bytesize=7, parity="E", stopbits=2, rtscts=True, xonxoff=True)
-PROMPT = 0.2 + 32 * SETTINGS.char_time_s
+PROMPT = 1.0 + 32 * SETTINGS.char_time_s
 PASSED_ON = {
     "baudrate": 2400,
     "bytesize": 7,
@@ -104,7 +104,7 @@ def test_every_setting_reaches_a_real_port(terminal: Terminal) -> None:
     with contextlib.closing(open_port(str(terminal.path), settings)) as port:
         assert (port.baudrate, port.bytesize, port.parity, port.stopbits) == (9600, 8, "N", 2)
         assert (port.rtscts, port.xonxoff, port.exclusive) == (True, True, True)
-        assert (port.timeout, port.write_timeout) == (0.05, pytest.approx(0.2 + 32 * settings.char_time_s))
+        assert (port.timeout, port.write_timeout) == (0.05, pytest.approx(1.0 + 32 * settings.char_time_s))
 
 
 @needs_pty
