@@ -15,7 +15,7 @@ import pytest
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from tests.virtual_time import VirtualTime, install
 
-pytest_plugins = ["servomex.testing.plugin"]
+pytest_plugins = ["servomex.testing.plugin", "tests.watchdog"]
 
 hypothesis.settings.register_profile("suite", deadline=None)  # a busy computer is no failure of the code
 hypothesis.settings.load_profile("suite")
