@@ -1,8 +1,10 @@
 """Something that goes on beside a test."""
 
 import contextlib
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from typing import AnyStr
 
 
 @contextlib.contextmanager
@@ -21,3 +23,13 @@ def repeating(act: Callable[[], object], every_s: float) -> Iterator[None]:
     finally:
         stopping.set()
         thread.join()
+
+
+@contextlib.contextmanager
+def ended(process: "subprocess.Popen[AnyStr]") -> Iterator["subprocess.Popen[AnyStr]"]:
+    """Give a process that is killed at the end of the block if it still runs: one that hangs is not waited for."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()

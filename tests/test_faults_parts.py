@@ -13,6 +13,7 @@ import pytest
 from servomex import open_device
 from servomex.link import SerialLink
 from servomex.models import ChannelStatus
+from tests.background import ended
 from tests.faults import crowd
 from tests.faults.bench import broadcast, judged
 from tests.faults.busy import Busy
@@ -166,13 +167,14 @@ def test_the_monotonic_clock_stands_still_while_a_computer_sleeps(shim: Path, tm
         "print(behind(), time.monotonic() - begun, time.time(), flush=True)\n"
     )
     usual = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
-    with subprocess.Popen(
+    asleep = subprocess.Popen(
         [sys.executable, "-c", program],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env=slept.environment,
-    ) as process:
+    )
+    with ended(asleep) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         assert float(process.stdout.readline()) == pytest.approx(usual + 3600, abs=0.1)

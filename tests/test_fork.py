@@ -349,7 +349,7 @@ def test_what_another_thread_holds_at_the_fork_is_not_waited_for(tmp_path: Path)
 
 
 PROGRAM = """
-import atexit, os, sys
+import atexit, os, signal, sys
 import servomex
 from servomex.errors import ServomexError
 
@@ -367,6 +367,7 @@ recorder.start()
 atexit.register(analyzer.close)
 pid = os.fork()
 if pid == 0:
+    signal.alarm(60)  # it may be left alone
     try:
         analyzer.poll()
     except ServomexError:

@@ -475,9 +475,9 @@ def hidden_display(server: str, log: Path) -> Iterator[str]:
     command = [server, "-displayfd", str(write), "-screen", "0", "1280x1024x24"]
     with log.open("w") as told, subprocess.Popen(command, pass_fds=[write], stderr=told, stdout=told) as process:
         os.close(write)
-        with os.fdopen(read) as number:
-            name = number.readline().strip()
         try:
+            with os.fdopen(read) as number:
+                name = number.readline().strip()
             assert name, log.read_text()
             yield f":{name}"
         finally:

@@ -30,6 +30,7 @@ from servomex import (
 )
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.sinks import MemorySink
+from tests.background import ended
 from tests.recorded import OwnSource
 
 pytestmark = pytest.mark.virtual_time
@@ -418,7 +419,7 @@ except KeyboardInterrupt:
     @pytest.mark.real_time
     def test_every_reading_is_in_every_sink_or_counted(self, how: str, times: int, tmp_path: Path) -> None:
         command = [sys.executable, "-c", self.PROGRAM, str(tmp_path), how]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as program:
+        with ended(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)) as program:
             assert program.stdout
             written = 0
             while written <= 10:

@@ -13,6 +13,7 @@ from servomex.errors import ServomexSinkWriteError
 from servomex.loading import load
 from servomex.models import Sample
 from servomex.sinks import Sink, open_sink
+from tests.background import ended
 from tests.recordings import ONE_EACH, batch, batches, joined, write
 
 ROOT = Path(__file__).parent.parent
@@ -84,7 +85,7 @@ def child(code: str, *args: str, before: tuple[str, ...] = ()) -> "subprocess.Po
 
 def killed(path: Path, options: str = "{}") -> tuple[int, int]:
     """Kill a program while it writes: how many batches it wrote, and how many of them a flush interval before."""
-    with child(WRITING, str(path), options) as program:
+    with ended(child(WRITING, str(path), options)) as program:
         assert program.stdout
         assert program.stderr
         lines = [program.stdout.readline() for _ in range(ENOUGH)]
@@ -131,7 +132,7 @@ def test_a_full_disk_costs_what_does_not_fit_and_goes_on_when_there_is_room(
     name: str, tmp_path: Path, small_disk: tuple[str, ...]
 ) -> None:
     room = str(ROOM.get(name, 150_000))
-    with child(FILLING, str(tmp_path), name, room, before=(*small_disk, str(tmp_path))) as program:
+    with ended(child(FILLING, str(tmp_path), name, room, before=(*small_disk, str(tmp_path)))) as program:
         stdout, stderr = program.communicate(timeout=150)
     assert (program.returncode, stderr) == (0, "")
     message, count = stdout.splitlines()

@@ -16,7 +16,7 @@ import pytest
 
 from servomex import Analyzer, Frame, Recorder, Sample, ServomexError, ServomexStaleError, open_continuous
 from servomex.sinks import MemorySink
-from tests.background import repeating
+from tests.background import ended, repeating
 from tests.frames import EXTERNALS, block, make
 
 PERIOD = 0.25
@@ -201,7 +201,7 @@ def test_what_waited_while_the_program_stood_still_is_dropped_and_counted(has_cl
         accepting = threading.Thread(target=server.accept)
         accepting.start()
         arguments = [sys.executable, "-c", CHILD, server.url, repr(server.begun)]
-        with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as child:
+        with ended(subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)) as child:
             accepting.join()
             assert child.stdout is not None
             assert child.stdout.readline() == "ready\n"

@@ -17,6 +17,19 @@ import attrs
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("servomex", "pymodbus", "pyserial", "attrs", "click", "minimalmodbus", "pandas", "pyarrow")
 
+BUSY = """
+import os, sys, threading
+
+def end():
+    sys.stdin.read()
+    os._exit(0)
+
+threading.Thread(target=end, daemon=True).start()
+while True:
+    pass
+"""
+"""A program that does nothing but work, until whoever has started it has ended."""
+
 
 @attrs.frozen
 class Settings:
@@ -133,10 +146,10 @@ def busy_cores() -> Iterator[None]:
     busy: list[subprocess.Popen[bytes]] = []
     try:
         for _ in range(os.cpu_count() or 1):
-            busy.append(subprocess.Popen([sys.executable, "-c", "while True: pass"]))  # noqa: PERF401
+            busy.append(subprocess.Popen([sys.executable, "-c", BUSY], stdin=subprocess.PIPE))  # noqa: PERF401
         time.sleep(0.2)
         yield
     finally:
         for process in busy:
             process.kill()
-            process.wait()
+            process.communicate()

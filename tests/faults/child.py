@@ -120,6 +120,7 @@ def _fork(analyzer: Analyzer, settings: dict[str, Any], reporter: Reporter) -> N
     with tempfile.NamedTemporaryFile() as report:
         child = os.fork()
         if not child:
+            signal.alarm(int(2 * FORK_S))  # if nobody is left who could kill it
             try:
                 with open(report.name, "wb") as file:  # noqa: PTH123 (nothing more than needed, behind a fork)
                     _read_forked(analyzer, settings, Reporter(file))
