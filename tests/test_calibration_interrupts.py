@@ -10,7 +10,7 @@ from servomex import Analyzer, calibration, calibration_stop, coils, open_device
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
 from tests.calibrating import coils as writes
 from tests.calibrating import left_at_one, shorten_waits
-from tests.test_lock_interrupts import Injector
+from tests.injecting import Injector
 
 INSIDE = frozenset({calibration.__file__, calibration_stop.__file__, coils.__file__})
 

@@ -3,8 +3,6 @@
 import json
 import signal
 import sys
-import time
-from collections.abc import Callable
 
 import pytest
 
@@ -13,6 +11,7 @@ from servomex.cli.calibrate import calibrate
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
 from tests.calibrating import coils, left_at_one, shorten_waits
 from tests.test_cli_read import FAST, finish, invoke, start
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.virtual_time
 
@@ -195,13 +194,6 @@ class TestStop:
         assert "Stop it on the analyser's panel" in result.stderr
 
 
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.01)
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no signals to send to a program on Windows")
 class TestInterrupt:
     def interrupted(
@@ -213,9 +205,9 @@ class TestInterrupt:
         with TcpServer(line) as server:
             options = ("--protocol", "modbus_rtu", "--yes", *args)
             child = start("calibrate", "start", server.port, "1", *options, main="main")
-            until(lambda: len(analyser.coil_log) >= 2)
+            wait_until(lambda: len(analyser.coil_log) >= 2, 60)
             asked = len(line.heard)
-            until(lambda: len(line.heard) >= asked + 4)  # it looks at what the start has done
+            wait_until(lambda: len(line.heard) >= asked + 4, 60)  # it looks at what the start has done
             child.send_signal(number)
             return finish(child)
 

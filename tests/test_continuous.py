@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 
 import attrs
@@ -25,6 +25,7 @@ from servomex.simulator import PtyServer, VirtualAnalyzer, VirtualLine, constant
 from servomex.telegram import parse_frame
 from servomex.testing import ScriptedPort, load_capture
 from tests.conftest import CAPTURE, needs_pty
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.virtual_time
 
@@ -40,13 +41,6 @@ def analyser() -> VirtualAnalyzer:
 def analyzer(line: VirtualLine) -> Iterator[Analyzer]:
     with open_continuous(line.url) as opened:
         yield opened
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        threading.Event().wait(0.01)
 
 
 def test_a_frame_carries_the_arrival_of_its_last_byte(analyzer: Analyzer) -> None:
@@ -196,7 +190,7 @@ def test_babble_without_a_line_end_is_bounded_and_harmless() -> None:
             port.feed(b"\xff" * 1_000_000)
         with pytest.raises(ServomexTimeoutError, match="bytes came that hold no good frame"):
             analyzer.poll(timeout=0.2)
-        wait_until(lambda: port.in_waiting == 0, 20.0)
+        wait_until(lambda: port.in_waiting == 0)
         assert reader._splitter.pending < 5000
         port.feed(load_capture(CAPTURE)[0])
         assert analyzer.poll(timeout=2.0)["I1"].value == 20.376

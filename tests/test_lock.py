@@ -13,6 +13,7 @@ from servomex.errors import ServomexConnectionError, ServomexTimeoutError
 from servomex.link import SerialLink
 from servomex.lock import PortLock, Signal
 from servomex.simulator import VirtualLine
+from tests.waiting import wait_until
 
 GENEROUS_S = 5.0
 
@@ -44,13 +45,6 @@ def waiting(lock: PortLock) -> int:
     return len(lock._waiting)  # nothing else tells from outside that a thread has joined the queue
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + GENEROUS_S
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.001)
-
-
 def turn(lock: PortLock, work: Callable[[], object] = lambda: None, timeout: float | None = GENEROUS_S) -> bool:
     """Take the lock, work, and give it back."""
     if not lock.acquire(timeout):
@@ -64,7 +58,7 @@ def queue_up(lock: PortLock, work: Callable[[], object], timeout: float = GENERO
     """Let a thread wait for the lock; return when it does."""
     before = waiting(lock)
     future = in_thread(turn, lock, work, timeout)
-    until(lambda: waiting(lock) == before + 1)
+    wait_until(lambda: waiting(lock) == before + 1)
     return future
 
 

@@ -1,6 +1,5 @@
 """A KeyboardInterrupt at any moment leaves the lock of a port, a signal and a queue usable for every thread."""
 
-import inspect
 import itertools
 import subprocess
 import sys
@@ -9,8 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from types import CodeType, FrameType
-from typing import Any
 
 import pytest
 
@@ -20,55 +17,17 @@ from servomex import queues
 from servomex.enums import OverflowPolicy
 from servomex.lock import Changes, PortLock, Signal
 from servomex.queues import BoundedQueue
-from tests.test_lock import GENEROUS_S, in_thread, until, waiting
+from tests.injecting import Injector
+from tests.test_lock import GENEROUS_S, in_thread, waiting
+from tests.waiting import wait_until
 
 INSIDE = frozenset({lock_module.__file__, queues.__file__})
-
-
-class Injector:
-    """Raises KeyboardInterrupt at the n-th moment in which CPython could deliver one, in the modules under test.
-
-    These are the entry of a function, a call of the interpreter's own that blocks, and the return from any call of
-    its own. What a generator raises as it is thrown away is lost, so none is interrupted. A tracer that raises at
-    each line would also do so where CPython never does: at the end of a ``with`` block, before its ``__exit__``.
-    """
-
-    def __init__(self, moment: int, inside: frozenset[str] = INSIDE) -> None:
-        self.left = moment
-        self.inside = inside
-        self.hit = ""
-
-    def __call__(self, frame: FrameType, event: str, arg: Any) -> None:
-        code: CodeType = frame.f_code
-        blocks = event == "c_call" and arg.__name__ == "acquire"
-        if (
-            self.left < 0
-            or code.co_flags & inspect.CO_GENERATOR
-            or not (blocks or event in ("call", "c_return"))
-            or code.co_filename not in self.inside
-        ):
-            return
-        self.left -= 1
-        if self.left < 0:
-            self.hit = f"{event} in {code.co_name}, line {frame.f_lineno}: {arg!r}"
-            raise KeyboardInterrupt
-
-    def run(self, call: Callable[[], object]) -> bool:
-        """Call in this thread; return whether it was interrupted."""
-        sys.setprofile(self)
-        try:
-            call()
-        except KeyboardInterrupt:
-            return True
-        finally:
-            sys.setprofile(None)
-        return False
 
 
 def moments(call: Callable[[Injector], bool]) -> Iterator[str]:
     """Call with an interrupt at the first moment, the second and so on, until it ends without one."""
     for moment in itertools.count():
-        injector = Injector(moment)
+        injector = Injector(moment, INSIDE)
         if not call(injector):
             assert moment > 3, "nothing was interrupted"
             return
@@ -169,7 +128,7 @@ def test_a_wait_that_is_interrupted_anywhere_keeps_neither_the_lock_nor_its_plac
     def wait(injector: Injector) -> bool:
         give_back, keeper = hold(lock)
         others = [in_thread(by_turn, lock)] if place.startswith("second") else []
-        until(lambda: waiting(lock) == len(others))
+        wait_until(lambda: waiting(lock) == len(others))
         timer = threading.Timer(0.015, give_back.set)
         timer.start()
         interrupted = injector.run(lambda: by_turn(lock))
@@ -181,7 +140,7 @@ def test_a_wait_that_is_interrupted_anywhere_keeps_neither_the_lock_nor_its_plac
 
     seen = 0
     for moment in range(400):
-        injector = Injector(moment)
+        injector = Injector(moment, INSIDE)
         interrupted = wait(injector)
         seen += interrupted
         assert usable(lock), injector.hit

@@ -22,7 +22,8 @@ from servomex import (
 from servomex.simulator import VirtualLine
 from servomex.worker import Worker
 from tests.managing import RTU, filled, heard, is_free, line_of, unit, values, workers
-from tests.test_lock import GENEROUS_S, in_thread, until
+from tests.test_lock import GENEROUS_S, in_thread
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.virtual_time
 
@@ -359,12 +360,12 @@ def test_an_operation_that_does_not_come_back_is_told_and_the_rest_is_closed(
         go_on.wait(GENEROUS_S)
 
     call = in_thread(manager.execute_each, stuck, ["a1", "a3"])
-    until(lambda: bool(begun))
+    wait_until(lambda: bool(begun))
     with pytest.raises(ServomexError, match="did not end"):
         manager.close()
     assert is_free(first)
     assert is_free(second)
     assert isinstance(call.exception(GENEROUS_S), ExceptionGroup)
     go_on.set()
-    until(lambda: workers() == [])
+    wait_until(lambda: workers() == [])
     assert begun == ["a1"]

@@ -21,8 +21,9 @@ from servomex import link as link_module
 from servomex.ports import open_port
 from servomex.simulator import VirtualLine
 from tests.managing import filled, heard, is_free, line_of, unit, values
-from tests.test_lock import GENEROUS_S, in_thread, until
+from tests.test_lock import GENEROUS_S, in_thread
 from tests.test_manager_faults import failure, pause_of, silence, unanswered
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.virtual_time
 
@@ -60,7 +61,7 @@ def test_the_analysers_of_a_lost_port_fail_at_once_and_are_read_as_soon_as_it_is
         assert results["a1"].error is not results["a2"].error
         assert results["a3"].ok
     line.plug()
-    until(lambda: manager.poll(["a2"])["a2"].ok)
+    wait_until(lambda: manager.poll(["a2"])["a2"].ok)
     assert values(manager) == {"a1": 1.0, "a2": 2.0, "a3": 3.0}
     assert other.heard
 
@@ -74,9 +75,9 @@ def test_an_analyser_that_was_dead_before_its_port_was_lost_is_read_when_that_is
     silence(manager, line)
     line.unplug()
     line.analysers[0].faults.silent = False
-    until(lambda: isinstance(failure(manager, "a2"), ServomexConnectionError))
+    wait_until(lambda: isinstance(failure(manager, "a2"), ServomexConnectionError))
     line.plug()
-    until(lambda: manager.poll(["a2"])["a2"].ok)
+    wait_until(lambda: manager.poll(["a2"])["a2"].ok)
     assert values(manager) == {"a1": 1.0, "a2": 2.0}
 
 
@@ -90,9 +91,9 @@ def test_the_pauses_begin_anew_on_a_port_that_is_back(
         manager.execute_each(unanswered, ["a1"])
     assert pause_of(manager) > 5
     line.unplug()
-    until(lambda: isinstance(failure(manager, "a2"), ServomexConnectionError))
+    wait_until(lambda: isinstance(failure(manager, "a2"), ServomexConnectionError))
     line.plug()
-    until(lambda: manager.poll(["a2"])["a2"].ok)
+    wait_until(lambda: manager.poll(["a2"])["a2"].ok)
     assert "no reply" in failure(manager, "a1", timeout=0.3).message
     assert pause_of(manager) <= 1.0
 
@@ -120,7 +121,7 @@ def test_a_host_that_takes_long_to_fail_holds_up_no_round(
         assert set(values(manager, timeout=GENEROUS_S).values()) == {None}
     assert time.monotonic() - started < 3 * 0.3
     go_on.set()
-    until(lambda: manager.poll(["a1"])["a1"].ok)
+    wait_until(lambda: manager.poll(["a1"])["a1"].ok)
     assert values(manager) == {"a1": 1.0, "a2": 2.0, "a3": 3.0}
 
 
@@ -147,7 +148,7 @@ def test_a_silent_continuous_analyser_costs_its_timeout_once_until_it_is_heard_a
     line = VirtualLine(unit(1, "continuous"))
     manager.add("loud", line.url, protocol="continuous", timeout=0.2)
     analyzer = manager.get("loud")
-    until(lambda: analyzer.poll(wait_fresh=True).ok and analyzer.period_s is not None)
+    wait_until(lambda: analyzer.poll(wait_fresh=True).ok and analyzer.period_s is not None)
     assert manager.poll()["loud"].ok
     line.analysers[0].faults.silent = True
     threading.Event().wait(0.15)
@@ -158,7 +159,7 @@ def test_a_silent_continuous_analyser_costs_its_timeout_once_until_it_is_heard_a
         assert isinstance(failure(manager, "loud"), ServomexStaleError)
     assert time.monotonic() - started < 0.5
     line.analysers[0].faults.silent = False
-    until(lambda: manager.poll(["loud"])["loud"].ok)
+    wait_until(lambda: manager.poll(["loud"])["loud"].ok)
     line.analysers[0].faults.silent = True
     threading.Event().wait(0.15)
     started = time.monotonic()
@@ -198,7 +199,7 @@ def test_closing_ends_the_calls_that_wait(foreign: bool) -> None:
             manager.add(f"a{address}", source, protocol="modbus_rtu", address=address, identify=False)
             line.analysers[address - 1].faults.silent = True
         calls = [in_thread(manager.poll, timeout=0.6) for _ in range(3)]
-        until(lambda: bool(line.heard))
+        wait_until(lambda: bool(line.heard))
         started = time.monotonic()
         closing = in_thread(manager.close)
         for call in calls:
@@ -222,7 +223,7 @@ def test_closing_ends_an_opening_that_waits_for_its_analyser() -> None:
     manager = ServomexManager()
     line = VirtualLine(unit(1, "continuous", period=0))
     adding = in_thread(manager.add, "a", line.url)
-    until(lambda: bool(line.heard) or not is_free(line))
+    wait_until(lambda: bool(line.heard) or not is_free(line))
     threading.Event().wait(0.1)
     started = time.monotonic()
     manager.close()

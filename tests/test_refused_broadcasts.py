@@ -4,7 +4,7 @@ import contextlib
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -29,17 +29,11 @@ from servomex.telegram import FrameSplitter, parse_frame
 from servomex.testing import ScriptedPort
 from tests.broadcasts import Sender
 from tests.frames import WIRE, resealed
+from tests.waiting import wait_until
 
 PERIOD = 0.1
 DAMAGED = WIRE.replace(b"20.376", b"20.377")
 BROKEN = resealed(WIRE.rstrip().replace(b"20.376", b"2..376")) + b"\r\n"
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        threading.Event().wait(0.01)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Self
 
 import pytest
@@ -18,6 +18,7 @@ from servomex.simulator import PtyServer, TcpServer, VirtualAnalyzer, VirtualLin
 from tests.conftest import needs_pty
 from tests.modbus_bytes import rtu
 from tests.test_simulator import LOOPBACK, PROBE, STATE
+from tests.waiting import wait_until
 
 GENEROUS_S = 5.0
 
@@ -69,13 +70,6 @@ def server(request: pytest.FixtureRequest, line: VirtualLine) -> Iterator[PtySer
         yield found
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + GENEROUS_S
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.005)
-
-
 def test_a_client_in_another_program_is_answered(server: PtyServer | TcpServer) -> None:
     with Client(server.port) as client:
         for _ in range(3):
@@ -110,7 +104,7 @@ def test_pulling_the_cable_hangs_up_and_putting_it_back_serves_again(
         assert client.read(1) == b""
         line.plug()
         if isinstance(server, PtyServer):
-            until(lambda: server.port != before)  # the client still holds the old one
+            wait_until(lambda: server.port != before)  # the client still holds the old one
     with Client(server.port) as client:
         assert client.ask(PROBE, len(STATE)) == STATE
 

@@ -20,6 +20,7 @@ from servomex import (
 )
 from servomex import link as link_module
 from servomex.simulator import VirtualAnalyzer, VirtualLine
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.virtual_time
 
@@ -123,7 +124,7 @@ class TestSubscription:
         with analyzer.subscribe(
             lambda item: got.append((threading.current_thread().name, item)), rate_hz=rate(analyzer)
         ) as subscription:
-            wait_for(lambda: len(got) >= 4)
+            wait_until(lambda: len(got) >= 4)
         assert {name for name, _ in got} == {f"servomex-subscription {analyzer.name}"}
         times = [item.monotonic_ns for _, item in got if isinstance(item, Frame)]
         assert times == sorted(set(times))
@@ -132,7 +133,7 @@ class TestSubscription:
     def test_nothing_comes_after_it_was_closed(self, analyzer: Analyzer) -> None:
         got: list[object] = []
         subscription = analyzer.subscribe(got.append, rate_hz=rate(analyzer))
-        wait_for(lambda: bool(got))
+        wait_until(lambda: bool(got))
         subscription.close()
         subscription.close()
         count = len(got)
@@ -154,7 +155,7 @@ class TestSubscription:
             analyzer.subscribe(fail, rate_hz=rate(analyzer)) as subscription,
             analyzer.subscribe(others.append, rate_hz=rate(analyzer)),
         ):
-            wait_for(lambda: len(calls) >= 3 and len(others) >= 3)
+            wait_until(lambda: len(calls) >= 3 and len(others) >= 3)
         assert subscription.failures == len(calls)
         assert isinstance(subscription.last_failure, ZeroDivisionError)
         assert f"{analyzer.name}: a callback raised" in caplog.text
@@ -171,7 +172,7 @@ class TestSubscription:
             analyzer.subscribe(take_time, rate_hz=rate(analyzer), buffer=1) as subscription,
             analyzer.subscribe(quick.append, rate_hz=rate(analyzer)),
         ):
-            wait_for(lambda: len(quick) >= 10)
+            wait_until(lambda: len(quick) >= 10)
             assert subscription.dropped > 0
         assert len(slow) < len(quick)
 
@@ -179,19 +180,19 @@ class TestSubscription:
         monkeypatch.setattr(link_module, "BACK_OFF_S", (0.05, 0.1))
         got: list[Frame | ServomexError] = []
         with analyzer.subscribe(got.append, rate_hz=rate(analyzer)):
-            wait_for(lambda: bool(got))
+            wait_until(lambda: bool(got))
             analyzer.line.unplug()  # type: ignore[attr-defined]
-            wait_for(lambda: isinstance(got[-1], ServomexConnectionError))
+            wait_until(lambda: isinstance(got[-1], ServomexConnectionError))
             analyzer.line.plug()  # type: ignore[attr-defined]
-            wait_for(lambda: isinstance(got[-1], Frame))
+            wait_until(lambda: isinstance(got[-1], Frame))
 
     def test_that_the_analyser_was_closed_is_delivered(self, analyzer: Analyzer) -> None:
         got: list[Frame | ServomexError] = []
         with analyzer.subscribe(got.append, rate_hz=rate(analyzer)) as subscription:
-            wait_for(lambda: bool(got))
+            wait_until(lambda: bool(got))
             assert subscription.error is None
             analyzer.close()
-            wait_for(lambda: isinstance(got[-1], ServomexConnectionError))
+            wait_until(lambda: isinstance(got[-1], ServomexConnectionError))
             count = len(got)
             time.sleep(0.3)
         assert "closed" in str(got[-1])
@@ -209,13 +210,6 @@ class TestSubscription:
 
         subscription = analyzer.subscribe(once, rate_hz=rate(analyzer))
         begun.set()
-        wait_for(lambda: bool(got))
+        wait_until(lambda: bool(got))
         time.sleep(0.2)
         assert len(got) == 1
-
-
-def wait_for(condition: object, limit_s: float = 5.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
