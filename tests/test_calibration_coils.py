@@ -14,6 +14,8 @@ from servomex.simulator import VirtualAnalyzer, VirtualLine
 from tests.calibrating import WRITE_1, coils, far_end, losing, other_master, shorten_waits
 from tests.hook_port import answering
 
+pytestmark = pytest.mark.virtual_time
+
 MODES = ["modbus_rtu", "modbus_ascii"]
 STOP_1 = WRITE_1.replace(b"\x05\0\0", b"\x05\0\x08")
 
