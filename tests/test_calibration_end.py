@@ -19,6 +19,8 @@ from servomex.testing import ScriptedPort
 from tests.calibrating import coils, shorten_waits
 from tests.test_wire_bytes import opened
 
+pytestmark = pytest.mark.virtual_time
+
 PAUSE_S = 0.5
 
 
