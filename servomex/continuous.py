@@ -176,6 +176,7 @@ class ContinuousReader(ProcessBound):
                 if (
                     frame is not None
                     and usable
+                    and frame.delayed_s <= limit_s
                     and (_came_since(called, frame) or (not wait_fresh and frame.age_s <= limit_s))
                 ):
                     return frame

@@ -1,8 +1,13 @@
 """What a stall held up and then comes at a moderate pace, faster than it is sent, is as old as it is."""
 
+import contextlib
+import time
+
 import pytest
 
+from servomex import ServomexTimeoutError, open_continuous
 from servomex.models import Frame
+from servomex.testing import ScriptedPort
 from tests.broadcasts import UNSET, Line, Sender, looks, measured
 
 
@@ -96,3 +101,20 @@ def test_a_shorter_period_set_in_an_outage_is_learned_when_the_gap_is_made_up() 
     line.regular(sender, [20 + 0.5 * number for number in range(40)])
     assert [frame.delayed_s for frame in line.frames[-20:]] == [0.0] * 20
     assert line.intake.period_s == 0.5
+
+
+@pytest.mark.virtual_time
+def test_no_poll_gives_what_is_known_to_be_late() -> None:
+    """Its stamp is behind that of the broadcast before it, so that it alone does not show how late it is."""
+    port, sender, late = ScriptedPort(), Sender(clock=UNSET), list[float]()
+    with open_continuous(port, identify=False) as analyzer:
+        port.emit(*[sender.at(number) for number in range(12)], every=1.0)
+        time.sleep(17.0)
+        port.emit(*[sender.at(number) for number in range(12, 22)], every=0.45)
+        until = time.monotonic() + 6
+        while time.monotonic() < until:
+            with contextlib.suppress(ServomexTimeoutError):
+                late.append(analyzer.poll(timeout=0.3, max_age=2.5).delayed_s)
+            time.sleep(0.1)
+    assert late
+    assert max(late) <= 2.5
