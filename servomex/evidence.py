@@ -11,6 +11,8 @@ from servomex.replies import LONGEST_S, Reply
 
 RECENT_KEPT = 1024
 """So many replies are remembered, to notice one that comes again."""
+PASSED_KEPT = 16
+"""So many of those that tell nothing, or were not taken for an answer."""
 _TELLING = {
     (READ_REGISTERS, 2 * registers.ALL_REGISTERS.count),
     (READ_INPUTS, (registers.ALL_STATES.count + 7) // 8),
@@ -31,19 +33,16 @@ class Evidence:
     def __init__(self, others: Others) -> None:
         self.known = Known()
         self._others = others
-        self._mirrored: deque[bytes] = deque(maxlen=8)
+        self._passed: deque[bytes] = deque(maxlen=PASSED_KEPT)
         self._recent: deque[tuple[bytes, float]] = deque(maxlen=RECENT_KEPT)
 
-    def take(self, raw: bytes, *, mirrored: bool) -> None:
-        """Remember a reply, to notice it when it comes again."""
-        if mirrored:
-            self._mirrored.append(raw)
-        else:
-            self._recent.append((raw, time.monotonic()))
+    def take(self, raw: bytes) -> None:
+        """Remember a reply that was taken for an answer, to notice it when it comes again."""
+        self._recent.append((raw, time.monotonic()))
 
-    def is_mirrored(self, raw: bytes) -> bool:
-        """Return whether this is the reply to one of the latest loopbacks and writes."""
-        return raw in self._mirrored
+    def pass_by(self, raw: bytes) -> None:
+        """Remember the reply to a loopback or a write, or one that was not taken: it may come again as well."""
+        self._passed.append(raw)
 
     def further_proofs(self, query: Query, reply: Reply) -> int:
         """Return how many equal replies are still needed before one is believed.
@@ -82,10 +81,14 @@ class Evidence:
 
     def may_be_old(self, reply: Reply) -> bool:
         """Return whether a reply may be an earlier one come again, on a line that repeats replies."""
-        return self._others.duplicates > 0 and self.came_before(reply.raw, 2)
+        return self._others.duplicates > 0 and self.was_taken(reply.raw, 2)
 
-    def came_before(self, raw: bytes, times: int = 1) -> bool:
-        """Return whether the same reply was taken as often as that lately, byte for byte."""
+    def came_before(self, raw: bytes) -> bool:
+        """Return whether the same reply came lately, byte for byte, whatever became of it."""
+        return raw in self._passed or self.was_taken(raw)
+
+    def was_taken(self, raw: bytes, times: int = 1) -> bool:
+        """Return whether the same reply was taken for an answer as often as that lately."""
         since = time.monotonic() - LONGEST_S
         return sum(at >= since and seen == raw for seen, at in self._recent) >= times
 

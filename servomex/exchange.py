@@ -432,11 +432,9 @@ class Exchange:
             answer = self._answers.get(self._shape_of(message.raw)) if mine else None
             if mine and self._note_late(message, pending):
                 late = True
-            elif self.evidence.is_mirrored(message.raw) or (answer and answer.raw == message.raw):
-                self._note_again(message)
-            elif answer is not None:
+            elif answer is not None and answer.raw != message.raw:
                 self._dispute(message)
-            elif self.evidence.came_before(message.raw):
+            elif answer is not None or self.evidence.came_before(message.raw):
                 self._note_again(message)
             elif self._is_foreign(message, pending):
                 self._others.note(message)
@@ -468,13 +466,18 @@ class Exchange:
 
     def _dispute(self, message: Message) -> None:
         """Take note of a second reply of one size. Where others ask, it may be to the same request of theirs."""
-        self._others.doubles += 1
-        again = self._others.duplicates > 0 and self.evidence.came_before(message.raw)
+        first = self._answers[self._shape_of(message.raw)].raw
+        repeats = self._others.duplicates > 0
+        again = self.evidence.came_before(message.raw) or (repeats and self.evidence.was_taken(first, 2))
+        self._others.duplicates += again
+        self._others.doubles += not again
         if not (self._others.heard or again):
             self._answers.clear()
             self._link.proven.discard(self._address)
             raise DoubleFault
-        if not again:
+        if again:
+            self.evidence.pass_by(message.raw)
+        else:
             self._others.note(message)
         tells_itself = self._answers.pop(self._shape_of(message.raw)).tells_itself
         # Where replies come again later, the first of two may be an old one.
@@ -493,6 +496,7 @@ class Exchange:
             return self._shape_of(message.raw) not in self._answers and self._note_overtaken(message, now)
         newest = late[-1]
         self.late_replies += 1
+        self.evidence.pass_by(message.raw)
         self.slowest_s = max(self.slowest_s, now - newest.sent_at)
         if newest not in self._pending:  # a fence that was answered since has settled it
             return True
@@ -533,12 +537,12 @@ class Exchange:
             self._note_echo()
         self._weigh(client.others, self._pending[:-1])
         if query.mirrored and not refused:
-            self.evidence.take(raw, mirrored=True)
+            self.evidence.pass_by(raw)
         elif not refused:
             self._answers[self._shape_of(raw)] = Answer(
                 raw, self.evidence.tells_itself(query, tuple(pdu.registers))
             )
-            self.evidence.take(raw, mirrored=False)
+            self.evidence.take(raw)
         self._weigh(messages_in(bytes(surplus), client.ascii), [])
         if refused and pdu.exception_code not in PROVING:
             self._gateway = True

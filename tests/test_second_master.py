@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from servomex import ChannelStatus, ServomexError, open_device
+from servomex import ChannelStatus, ServomexError, ServomexFrameError, ServomexTimeoutError, open_device
 from servomex.modbus import ModbusClient
 from servomex.simulator import VirtualAnalyzer
 from tests.hook_port import HookPort, answering
@@ -123,3 +123,48 @@ def test_an_old_state_that_comes_again_in_front_of_each_answer_is_not_believed(m
         for _ in range(4):
             with contextlib.suppress(ServomexError):
                 assert analyzer.status("I1").alarms[0]
+
+
+def repeating_line(mode: str, again_s: float, answers_s: float = 0.02) -> HookPort:
+    """One analyser, whose values change all the time, on a line that gives every third reply twice."""
+    analyser = VirtualAnalyzer(mode=mode)
+    analyser["I1"].signal = lambda _seconds: float(len(port.written))
+    answer = answering(analyser)
+
+    def far_end(port: HookPort, data: bytes) -> None:
+        reply = answer(data)
+        port.at(answers_s, reply)
+        if len(port.written) % 3 == 0:
+            port.at(answers_s + again_s, reply)
+
+    port = HookPort(far_end)
+    return port
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("again_s", [0.2, 0.3, 0.4, 0.6, 0.8, 1.2])
+def test_replies_that_come_again_later_are_not_another_devices(again_s: float, mode: str) -> None:
+    with open_device(
+        repeating_line(mode, again_s), protocol=mode, identify=False, shared_line=False, timeout=15
+    ) as analyzer:
+        errors = []
+        for _ in range(8):
+            try:
+                assert analyzer.poll().ok
+            except (ServomexTimeoutError, ServomexFrameError) as error:
+                errors.append(error.message)
+        assert len(errors) <= 4
+        assert not any("another device has" in message for message in errors)
+        assert not analyzer.link.others.heard
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("again_s", [0.3, 1.0, 2.0])
+def test_late_replies_that_come_again_are_not_another_masters(again_s: float, mode: str) -> None:
+    with open_device(repeating_line(mode, again_s, 0.5), protocol=mode, identify=False) as analyzer:
+        for timeout in (0.2, 0.3, 0.4, 8.0, 0.2, 8.0):
+            with contextlib.suppress(ServomexTimeoutError):
+                analyzer.poll(timeout=timeout)
+        assert not analyzer.link.others.heard
