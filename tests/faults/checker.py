@@ -109,6 +109,7 @@ class Checker:
         self._lock = threading.Lock()
         self.calls: deque[tuple[float, str]] = deque(maxlen=CALLS_KEPT)
         self._faults: list[tuple[float, float, str]] = []
+        self._longest_s = 0.0
         self._failed = False
 
     def good(self, where: str, given: Given, since: float, *, limit_s: float | None = None) -> None:
@@ -257,8 +258,11 @@ class Checker:
 
     @property
     def _early_s(self) -> float:
-        """How much older than it is it may be stamped, which is careful, but of no use when it is far off."""
-        return EARLY_S + self.truth.period
+        """How much older than it is it may be stamped, which is careful, but of no use when it is far off.
+
+        Behind a fault nobody can know whether what was not heard meanwhile was lost or is held up.
+        """
+        return EARLY_S + self.truth.period + self._longest_s
 
     def _same_broadcast(self, given: Given, moment: Moment) -> bool:
         blocks = moment.blocks
@@ -296,6 +300,7 @@ class Checker:
         """Expect a fault, so that the time to the first good reading behind it is taken."""
         with self._lock:
             self._faults.append((since, until, what))
+            self._longest_s = max(self._longest_s, until - since)
 
     def failed(self, at: float) -> None:
         """Note that a reading failed."""
