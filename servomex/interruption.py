@@ -1,7 +1,8 @@
 """What a signal handler raises in the middle of a call is the program's own, and not a failure of the port.
 
 A handler may raise whatever it likes, such as the ``TimeoutError`` of an alarm, between any two steps of a call.
-pyserial takes an ``OSError`` for its own and raises another one in its place.
+pyserial takes an ``OSError`` for its own and raises another one in its place. Only a ``BlockingIOError`` or an
+``InterruptedError`` is lost where a port or a socket is being read: pyserial goes on with them.
 """
 
 import itertools

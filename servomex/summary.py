@@ -28,7 +28,7 @@ class AcquisitionSummary:
         emitted: Readings that were handed on.
         errors: Readings that failed, of several analysers at least one; each was handed on with its error.
         damaged: How many of these report broadcasts that came damaged, or were refused as not to be believed. One
-            may stand for several, and says how many.
+            may stand for several, and says how many. Those whose error nobody took in time are counted as well.
         late: Moments that passed while the reading before them still went on; there is no reading of them.
         delayed: Broadcasts among the readings that came late: their times are moved back by the delay.
         repeated: Moments at which there was nothing newer than at the one before.
