@@ -19,6 +19,8 @@ from tests.fuzz.streams import same_reading
 
 SEND_SLACK_S = 0.25
 """The analyser may hear a request this long before the driver notes that it was sent: a busy computer."""
+CLOCK_SET_S = 10.0
+"""Behind that, stamps may be off by less than this: the driver learns the clock anew within some periods."""
 HELD_S = 1.2
 """A broadcast is stamped this long after its last byte at most: what waited a second is to be dropped."""
 EARLY_S = 1.5
@@ -260,9 +262,15 @@ class Checker:
     def _early_s(self) -> float:
         """How much older than it is it may be stamped, which is careful, but of no use when it is far off.
 
-        Behind a fault nobody can know whether what was not heard meanwhile was lost or is held up.
+        Behind a fault nobody can know whether what was not heard meanwhile was lost or is held up; and a clock that
+        was set must be learned again.
         """
-        return EARLY_S + self.truth.period + self._longest_s
+        return EARLY_S + self.truth.period + self._longest_s + self._clock_s
+
+    @property
+    def _clock_s(self) -> float:
+        """How far stamps may be off because the analyser's clock was set, or the analyser switched off."""
+        return CLOCK_SET_S
 
     def _same_broadcast(self, given: Given, moment: Moment) -> bool:
         blocks = moment.blocks
