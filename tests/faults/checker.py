@@ -262,8 +262,8 @@ class Checker:
     def _early_s(self) -> float:
         """How much older than it is it may be stamped, which is careful, but of no use when it is far off.
 
-        Behind a fault nobody can know whether what was not heard meanwhile was lost or is held up; and a clock that
-        was set must be learned again.
+        Behind a fault nobody can know whether what was not heard meanwhile was lost or is held up; and a clock
+        that was set must be learned again.
         """
         return EARLY_S + self.truth.period + self._longest_s + self._clock_s
 
