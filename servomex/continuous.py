@@ -225,7 +225,7 @@ class ContinuousReader(ProcessBound):
     def _run(self, stopping: threading.Event) -> None:
         try:
             with self.link.lock_held(time.monotonic() + LOCK_WAIT_S):
-                self.link.discard_input()
+                self.link.read_waiting()  # and dropped: nobody knows how old it is
                 self._receive(stopping)
         except ServomexError as error:
             self._release()

@@ -125,7 +125,7 @@ def detect(link: SerialLink, address: int, *, listen: float) -> Detection:
     deadline = time.monotonic() + listen
     ear = Ear()
     with link.conversation(deadline):
-        link.discard_input()
+        link.read_waiting()  # and dropped: nobody knows how old it is
         with link.tap(ear.hear):
             found = _search(link, address, ear, deadline)
     if found is None:

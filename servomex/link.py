@@ -398,10 +398,6 @@ class SerialLink(ProcessBound):
         """Wait, but no longer than until the port is closed."""
         self._closed.wait(seconds_s)
 
-    def discard_input(self) -> None:
-        """Drop what waits in the port: nobody knows how old it is."""
-        self.read_waiting()
-
     @contextlib.contextmanager
     def tap(self, listener: Tap) -> Iterator[None]:
         """Hand every byte that comes to ``listener(data, monotonic_ns)`` as well, in the reading thread."""

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import AnyStr
 
+import pytest
+
 
 @contextlib.contextmanager
 def repeating(act: Callable[[], object], every_s: float) -> Iterator[None]:
@@ -23,6 +25,18 @@ def repeating(act: Callable[[], object], every_s: float) -> Iterator[None]:
     finally:
         stopping.set()
         thread.join()
+
+
+def no_thread_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the system have no thread left for those whose name begins like this."""
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name.startswith(name):
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    begin = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", start)
 
 
 @contextlib.contextmanager

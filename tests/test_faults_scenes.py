@@ -233,7 +233,7 @@ def read_naively(rig: Rig, seconds: float) -> None:
         while time.monotonic() < until:
             channel = dice.choice([*rig.truth.channels])
             begun, received = time.monotonic(), b""
-            link.discard_input()
+            link.read_waiting()
             link.write(oracle.rtu_frame(bytes([ADDRESS, 2, 0, registers.STATES[channel].address, 0, 8])))
             while len(received) < 6 and time.monotonic() < begun + 0.15:
                 received += link.read(begun + 0.15)

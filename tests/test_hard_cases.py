@@ -28,6 +28,7 @@ from servomex.ports import open_port
 from servomex.simulator import Faults, TcpServer, VirtualAnalyzer, VirtualLine
 from servomex.simulator.device import IllegalAddressError
 from servomex.testing import ScriptedPort
+from tests.background import no_thread_for
 from tests.hook_port import HookPort, answering
 from tests.modbus_bytes import rtu
 
@@ -331,16 +332,10 @@ def test_a_link_has_one_reader() -> None:
 
 
 def test_a_reader_that_cannot_be_started_leaves_the_link_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(thread: threading.Thread) -> None:
-        if thread.name.startswith("servomex-continuous"):
-            raise RuntimeError("can't start new thread")
-        begin(thread)
-
-    begin = threading.Thread.start
     line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.05))
     with SerialLink(line.url) as link:
         with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", start)
+            no_thread_for("servomex-continuous", patch)
             with pytest.raises(ServomexError, match="cannot be started"):
                 open_continuous(link)
         with open_continuous(link) as analyzer:

@@ -30,7 +30,7 @@ from servomex import (
 )
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.sinks import MemorySink
-from tests.background import ended
+from tests.background import ended, no_thread_for
 from tests.recorded import OwnSource
 
 pytestmark = pytest.mark.virtual_time
@@ -246,13 +246,7 @@ class TestOpening:
 
     @pytest.mark.parametrize("thread", ["servomex-acquisition", "servomex-recorder"])
     def test_a_start_that_fails_leaves_nothing_behind(self, thread: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        def start(self: threading.Thread) -> None:
-            if self.name.startswith(thread):
-                raise RuntimeError("can't start new thread")
-            begin(self)
-
-        begin = threading.Thread.start
-        monkeypatch.setattr(threading.Thread, "start", start)
+        no_thread_for(thread, monkeypatch)
         sink = MemorySink()
         with pytest.raises(ServomexError, match=f"'{thread} own' cannot be started .can't start new thread.: "):
             Recorder(OwnSource(), sinks=[sink], rate_hz=50).start()

@@ -8,6 +8,7 @@ import pytest
 
 import servomex
 from servomex.simulator import VirtualAnalyzer, VirtualLine
+from tests.background import no_thread_for
 
 GENEROUS_S = 5.0
 
@@ -72,13 +73,7 @@ def test_an_exception_does_not_end_it() -> None:
 
 
 def test_one_whose_thread_cannot_be_started_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(thread: threading.Thread) -> None:
-        if thread.name.startswith("servomex-subscription"):
-            raise RuntimeError("can't start new thread")
-        begin(thread)
-
-    begin = threading.Thread.start
-    monkeypatch.setattr(threading.Thread, "start", start)
+    no_thread_for("servomex-subscription", monkeypatch)
     line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.02))
     with servomex.open_device(line.url, protocol="continuous") as analyzer:
         with pytest.raises(servomex.ServomexError, match="cannot be started"):
