@@ -13,6 +13,7 @@ from servomex.errors import ServomexSinkDependencyError, ServomexSinkSchemaError
 from servomex.loading import load, load_metadata
 from servomex.models import ROW_COLUMNS
 from servomex.sinks import open_sink, parquet
+from servomex.sinks import parts as parquet_parts
 from servomex.sinks.parquet import ParquetSink
 from tests.recordings import batch, batches, joined, write
 
@@ -79,7 +80,7 @@ class TestTheFile:
     def test_the_merged_file_has_large_groups(
         self, path: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(parquet, "GROUP_ROWS", 100)
+        monkeypatch.setattr(parquet_parts, "GROUP_ROWS", 100)
         written = write(path, batches(60), flush_s=0)
         groups = pq.ParquetFile(path).metadata
         assert [groups.row_group(number).num_rows // 10 for number in range(groups.num_row_groups)] == [10, 10, 6]

@@ -16,7 +16,7 @@ from servomex.errors import (
 )
 from servomex.loading import load, load_metadata
 from servomex.models import ROW_COLUMNS
-from servomex.sinks import check_targets, open_sink, sqlite
+from servomex.sinks import check_targets, database, open_sink, sqlite
 from servomex.sinks.sqlite import SqliteSink
 from servomex.writing import Writer
 from tests.recordings import batch, batches, joined, write
@@ -36,6 +36,7 @@ def other(path: Path) -> Iterator[sqlite3.Connection]:
 
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_S", 0.02)
     monkeypatch.setattr(sqlite, "BUSY_S", 0.02)
     monkeypatch.setattr(sqlite, "BUSY_WRITING_MS", 20)
 

@@ -9,7 +9,8 @@ from servomex.errors import ServomexSinkSchemaError
 from servomex.models import ROW_COLUMNS
 from servomex.rows import SEPARATORS, check_columns, csv_row, csv_text
 from servomex.sinks.files import explained_reading
-from servomex.sinks.text import Lines, TextSink
+from servomex.sinks.lines import Lines
+from servomex.sinks.text import TextSink
 
 _HEADERS = {decimal: separator.join(ROW_COLUMNS).encode() for decimal, separator in SEPARATORS.items()}
 

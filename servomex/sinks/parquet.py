@@ -2,29 +2,35 @@
 
 import contextlib
 import errno
-import functools
 import os
 from collections.abc import Iterable, Iterator
-from datetime import UTC
 from pathlib import Path
 from typing import Any
 
-from servomex.errors import ServomexSinkDependencyError, ServomexSinkReadError, ServomexSinkSchemaError
+from servomex.errors import ServomexSinkSchemaError
 from servomex.logs import package_log
 from servomex.models import Sample
-from servomex.rows import COLUMN_KINDS, TIMES, ColumnKind, check_columns, sample_of
 from servomex.sinks.files import FileSink, Place, explained, explained_reading, lock, place_of, sync_folder
+from servomex.sinks.parts import (
+    MERGED,
+    groups_of,
+    imported_pyarrow,
+    merged_number,
+    metadata_of,
+    number_of,
+    numbered,
+    opened,
+    parts_of,
+    samples_of,
+    schema_of_rows,
+    sources_of,
+)
 
 _log = package_log("servomex")
 
 PART_ROWS = 5_000
 """A flush writes the newest part again until it has so many rows, or was synced: few parts, little to write."""
-GROUP_ROWS = 100_000
-"""Rows of a row group of the merged file."""
 COMPRESSION = "zstd"
-
-_MERGED = b"servomex.merged_parts"
-"""Metadata of a merged file: the number of the last part that is in it."""
 
 
 class ParquetSink(FileSink):
@@ -39,7 +45,7 @@ class ParquetSink(FileSink):
     """
 
     def _open(self) -> None:
-        self._schema = _schema()
+        self._schema = schema_of_rows()
         self._parts = parts_of(self.path)
         self._unsynced: set[Path] = set()
         self._rows_of: dict[Path, int] = {}
@@ -49,7 +55,7 @@ class ParquetSink(FileSink):
         with explained(self.name):
             if not (self.append or self.overwrite) and self.exists(self.path):
                 raise FileExistsError(errno.EEXIST, "exists")
-            merged = _merged_number(self.path) if self.append else 0
+            merged = merged_number(self.path) if self.append else 0
             self._parts.mkdir(exist_ok=True)
             self._lock_parts()
             if self.overwrite:
@@ -73,25 +79,25 @@ class ParquetSink(FileSink):
 
     def _take_up_parts(self, merged: int) -> None:
         """Go on behind the parts of a run that was killed; put aside what a loss of power spoilt."""
-        _remove(part for part in _numbered(self._parts) if _number(part) <= merged)
-        for part in _numbered(self._parts):
+        _remove(part for part in numbered(self._parts) if number_of(part) <= merged)
+        for part in numbered(self._parts):
             try:
-                with _opened(part):
+                with opened(part):
                     continue
             except ServomexSinkSchemaError as error:
                 _log.warning("%s; it is put aside", error.message)
                 part.replace(part.with_name(f"{part.name}.damaged"))
-        self._number = max([merged, *map(_number, _numbered(self._parts))]) + 1
+        self._number = max([merged, *map(number_of, numbered(self._parts))]) + 1
 
     def _all_notes(self) -> dict[bytes, bytes]:
         """Give the metadata: what is known from runs before, and what is said now."""
-        before = _metadata_of(_sources(self.path))
+        before = metadata_of(sources_of(self.path))
         return before | {key.encode(): text.encode() for key, text in self.metadata.items()}
 
     @classmethod
     def check_installed(cls) -> None:
         """Check that pyarrow is installed."""
-        _pyarrow()
+        imported_pyarrow()
 
     @classmethod
     def exists(cls, path: Path) -> bool:
@@ -104,7 +110,7 @@ class ParquetSink(FileSink):
         return self._size
 
     def _store(self, rows: list[Any]) -> None:
-        arrow = _pyarrow()
+        arrow = imported_pyarrow()
         columns = [
             arrow.array(values, field.type)
             for values, field in zip(zip(*rows, strict=True), self._schema, strict=True)
@@ -173,7 +179,7 @@ class ParquetSink(FileSink):
         self, path: Path, metadata: dict[bytes, bytes], tables: Iterable[Any], *, sync: bool = False
     ) -> None:
         """Write a file under another name, and give it its name when it is complete."""
-        arrow = _pyarrow()
+        arrow = imported_pyarrow()
         temporary = self._parts / f"{path.name}.tmp"
         try:
             with temporary.open("wb") as file:
@@ -203,12 +209,12 @@ class ParquetSink(FileSink):
     def _finish(self) -> None:
         """Merge the parts, and what the file held before, into the file."""
         self._check_parts()
-        parts = _numbered(self._parts)
+        parts = numbered(self._parts)
         before = [self.path] if self.path.exists() else []
         with explained(self.name):
             if parts or not before:
-                number = {_MERGED: b"%d" % max(map(_number, parts), default=0)}
-                self._replace(self.path, self._notes | number, _groups([*before, *parts]), sync=True)
+                number = {MERGED: b"%d" % max(map(number_of, parts), default=0)}
+                self._replace(self.path, self._notes | number, groups_of([*before, *parts]), sync=True)
                 sync_folder(self.path.parent)
             _remove(parts)
             with contextlib.suppress(OSError):  # what was put aside stays
@@ -221,169 +227,25 @@ class ParquetSink(FileSink):
     def read(cls, path: Path) -> Iterator[Sample]:
         """Give the samples of a file and of its parts, or of a folder of parts."""
         with explained_reading(path):
-            sources = _sources(path)
+            sources = sources_of(path)
             for source in sources:
                 with contextlib.ExitStack() as held:
                     try:
-                        file = held.enter_context(_opened(source))
+                        file = held.enter_context(opened(source))
                     except ServomexSinkSchemaError as error:
                         if source == path or source != sources[-1]:
                             raise
                         _log.warning("%s; it is left out: the recording was not ended properly", error.message)
                         return
-                    yield from _samples(file, source)
+                    yield from samples_of(file, source)
 
     @classmethod
     def read_metadata(cls, path: Path) -> dict[str, str]:
         """Give the key-value metadata."""
         with explained_reading(path):
-            return {key.decode(): text.decode() for key, text in _metadata_of(_sources(path)).items()}
-
-
-def parts_of(path: Path) -> Path:
-    """Give the folder that holds the parts of a file until it is closed."""
-    return path.with_name(f"{path.name}.parts")
-
-
-def _pyarrow() -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ServomexSinkDependencyError(
-            f'Parquet files need pyarrow: python -m pip install "servomex[parquet]" ({error})'
-        ) from error
-    return pyarrow
-
-
-@functools.cache
-def _schema() -> Any:
-    arrow = _pyarrow()
-    types = {
-        ColumnKind.TIME: arrow.timestamp("us", tz="UTC"),
-        ColumnKind.CLOCK: arrow.timestamp("us"),
-        ColumnKind.INTEGER: arrow.int64(),
-        ColumnKind.NUMBER: arrow.float64(),
-        ColumnKind.FLAG: arrow.bool_(),
-        ColumnKind.TEXT: arrow.dictionary(arrow.int32(), arrow.string()),
-    }
-    return arrow.schema([(column, types[kind]) for column, kind in COLUMN_KINDS.items()])
+            return {key.decode(): text.decode() for key, text in metadata_of(sources_of(path)).items()}
 
 
 def _remove(files: Iterable[Path]) -> None:
     for file in files:
         file.unlink()
-
-
-def _numbered(folder: Path) -> list[Path]:
-    """Give the parts in a folder in their order."""
-    return sorted((file for file in folder.glob("*.parquet") if file.stem.isdecimal()), key=_number)
-
-
-def _number(part: Path) -> int:
-    return int(part.stem)
-
-
-def _notes_in(path: Path) -> dict[bytes, bytes]:
-    with _opened(path) as file:
-        return file.schema_arrow.metadata or {}
-
-
-def _metadata_of(sources: list[Path]) -> dict[bytes, bytes]:
-    """Give what is said of a recording; the newest of its files that is not damaged knows all of it."""
-    for source in reversed(sources):
-        with contextlib.suppress(ServomexSinkSchemaError):
-            return {key: text for key, text in _notes_in(source).items() if key != _MERGED}
-    return {}
-
-
-def _merged_number(path: Path) -> int:
-    """Give the number of the last part that is in a merged file; 0 when there is no such file."""
-    return int(_notes_in(path).get(_MERGED, b"0")) if path.exists() else 0
-
-
-def _sources(path: Path) -> list[Path]:
-    """Give the files that hold a recording: those of a folder, or the merged file and the parts not in it."""
-    if path.is_dir():
-        found = sorted(path.glob("*.parquet"))
-        if not found and path.suffix != ".parts":
-            raise ServomexSinkReadError(f"{path} is a folder without parts of a recording")
-        return found
-    merged = _merged_number(path)
-    later = [part for part in _numbered(parts_of(path)) if _number(part) > merged]
-    return ([path] if path.exists() else []) + later
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """Open a file and check its columns.
-
-    Raises:
-        OSError: It cannot be read.
-        ServomexSinkSchemaError: It is damaged, or its columns are others.
-    """
-    arrow = _pyarrow()
-    with path.open("rb") as source:
-        with _understood(path):
-            file = arrow.parquet.ParquetFile(source)
-        if not file.schema_arrow.equals(_schema()):
-            _check_schema(path, file.schema_arrow)
-        yield file
-
-
-def _check_schema(path: Path, schema: Any) -> None:
-    check_columns(str(path), schema.names)
-    for wanted in _schema():
-        found = schema.field(wanted.name)
-        if found.type != wanted.type:
-            raise ServomexSinkSchemaError(
-                f"{path}: the column {wanted.name!r} is {found.type} instead of {wanted.type}"
-            )
-
-
-@contextlib.contextmanager
-def _understood(path: Path) -> Iterator[None]:
-    """Tell damage, for which pyarrow has several errors, from a file that cannot be read."""
-    arrow = _pyarrow()
-    try:
-        yield
-    except (arrow.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno:
-            raise
-        raise ServomexSinkSchemaError(f"{path} is damaged or no Parquet file: {error}") from error
-
-
-def _groups(sources: Iterable[Path]) -> Iterator[Any]:
-    """Give what files hold, small pieces put together."""
-    arrow = _pyarrow()
-    held: list[Any] = []
-    for source in sources:
-        with _opened(source) as file, _understood(source):
-            for number in range(file.num_row_groups):
-                held.append(file.read_row_group(number))
-                if sum(table.num_rows for table in held) >= GROUP_ROWS:
-                    yield arrow.concat_tables(held).unify_dictionaries()
-                    held = []
-    if held:
-        yield arrow.concat_tables(held).unify_dictionaries()
-
-
-def _samples(file: Any, path: Path) -> Iterator[Sample]:
-    number = 0
-    with _understood(path):
-        for batch in file.iter_batches(PART_ROWS):
-            for row in batch.to_pylist():
-                number += 1
-                try:
-                    sample = sample_of(_with_utc(row))
-                except ValueError as error:
-                    raise ServomexSinkSchemaError(f"{path}, row {number}: {error}") from error
-                yield sample
-
-
-def _with_utc(row: dict[str, Any]) -> dict[str, Any]:
-    """Give a row with the time zone that all of this package has; pyarrow's is another."""
-    for column in TIMES:
-        if row[column] is not None:
-            row[column] = row[column].astimezone(UTC)
-    return row

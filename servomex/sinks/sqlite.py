@@ -11,42 +11,31 @@ from typing import Any
 
 from servomex.errors import (
     ServomexSinkError,
-    ServomexSinkReadError,
     ServomexSinkSchemaError,
     ServomexSinkWriteError,
 )
 from servomex.models import ROW_COLUMNS, Sample
 from servomex.process import keep_forever
-from servomex.rows import COLUMN_KINDS, ColumnKind, check_columns, sample_of, stored_row, time_text
-from servomex.sinks.files import BUSY, FileSink, Place, explained, explained_reading, place_of, sync_folder
+from servomex.rows import sample_of, stored_row, time_text
+from servomex.sinks.database import BUSY_S, COLUMNS, check_tables, connected, log_of, reading, told
+from servomex.sinks.files import BUSY, FileSink, Place, explained, place_of, sync_folder
 
-BUSY_S = 5.0
-"""How long opening and reading wait for another program that writes to the same database."""
 BUSY_WRITING_MS = 500
 """How long a flush waits for it: not for long, since other sinks wait for this one."""
 
-_TYPES = {ColumnKind.INTEGER: "INTEGER", ColumnKind.FLAG: "INTEGER", ColumnKind.NUMBER: "REAL"}
 _NEVER_EMPTY = ("received_at", "monotonic_ns", "device", "protocol")
-_COLUMNS = {column: _TYPES.get(kind, "TEXT") for column, kind in COLUMN_KINDS.items()}
 _CREATE = """
 CREATE TABLE IF NOT EXISTS samples ({columns});
 CREATE INDEX IF NOT EXISTS samples_received_at ON samples (received_at);
 CREATE TABLE IF NOT EXISTS metadata (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 """.format(
     columns=", ".join(
-        f"{name} {kind}{' NOT NULL' if name in _NEVER_EMPTY else ''}" for name, kind in _COLUMNS.items()
+        f"{name} {kind}{' NOT NULL' if name in _NEVER_EMPTY else ''}" for name, kind in COLUMNS.items()
     )
 )
 _INSERT = f"INSERT INTO samples VALUES ({', '.join('?' * len(ROW_COLUMNS))})"  # noqa: S608 (no text from outside)
 _NOTE = "INSERT INTO metadata VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 _SYNCED = "synced_at"
-_CURES = {
-    "SQLITE_BUSY": "is locked by another program: let that one finish, or write to another file",
-    "SQLITE_FULL": "cannot grow: its disk is full. Free some space there, or write to another disk",
-    "SQLITE_READONLY": "may only be read: check the permissions of the file and its folder",
-    "SQLITE_CANTOPEN": "cannot be opened: check that its folder exists and may be written",
-    "SQLITE_IOERR": "cannot be written: its disk fails, is full or was removed",
-}
 
 
 class SqliteSink(FileSink):
@@ -88,7 +77,7 @@ class SqliteSink(FileSink):
                 self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
             )
             self._link.callback(self._connection.close)
-            _check_tables(self._connection, self.path)
+            check_tables(self._connection, self.path)
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
             self._connection.execute(f"PRAGMA busy_timeout = {BUSY_WRITING_MS}")
@@ -146,7 +135,7 @@ class SqliteSink(FileSink):
     @property
     def size(self) -> int:
         """Bytes that its file has so far, and what waits in the log beside it."""
-        return sum(path.stat().st_size for path in (self.path, _log_of(self.path)) if path.exists())
+        return sum(path.stat().st_size for path in (self.path, log_of(self.path)) if path.exists())
 
     def _store(self, rows: list[Any]) -> None:
         try:
@@ -182,7 +171,7 @@ class SqliteSink(FileSink):
         try:
             yield
         except sqlite3.Error as error:
-            raise _told(self.name, error) from error
+            raise told(self.name, error) from error
 
     @contextlib.contextmanager
     def _creating(self) -> Iterator[None]:
@@ -204,14 +193,14 @@ class SqliteSink(FileSink):
 
     @classmethod
     def _check_columns(cls, path: Path) -> None:
-        with _connected(path) as connection:
-            _check_tables(connection, path)
+        with connected(path) as connection:
+            check_tables(connection, path)
 
     @classmethod
     def read(cls, path: Path) -> Iterator[Sample]:
         """Give the samples of a database in the order in which they were written."""
         select = f"SELECT {', '.join(ROW_COLUMNS)} FROM samples ORDER BY rowid"  # noqa: S608 (no text from outside)
-        with _reading(path) as connection:
+        with reading(path) as connection:
             for number, row in enumerate(connection.execute(select), 1):
                 try:
                     sample = sample_of(stored_row(row))
@@ -222,7 +211,7 @@ class SqliteSink(FileSink):
     @classmethod
     def read_metadata(cls, path: Path) -> dict[str, str]:
         """Give the table ``metadata``."""
-        with _reading(path) as connection:
+        with reading(path) as connection:
             found = connection.execute("SELECT key, value FROM metadata WHERE key <> ?", (_SYNCED,))
             return {str(key): str(value) for key, value in found}
 
@@ -243,77 +232,3 @@ def _values(row: tuple[Any, ...]) -> list[Any]:
 def _unlink(path: Path) -> None:
     for end in ("", "-wal", "-shm"):
         path.with_name(path.name + end).unlink(missing_ok=True)
-
-
-def _log_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}-wal")
-
-
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a database that holds a recording; see :func:`_connected`."""
-    with _connected(path) as connection:
-        if not _check_tables(connection, path):
-            raise ServomexSinkSchemaError(f"{path} holds no recording: it has no table 'samples'")
-        yield connection
-
-
-@contextlib.contextmanager
-def _connected(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a database that may be written at the same time.
-
-    It is not opened in any other way beside that: on POSIX, the end of that would end the locks of SQLite as well.
-
-    Raises:
-        ServomexSinkReadError: It cannot be opened.
-        ServomexSinkSchemaError: It is damaged, or its columns are others.
-    """
-    with explained_reading(path):
-        path.stat()
-        if not os.access(path, os.R_OK):
-            raise PermissionError(errno.EACCES, "not permitted")
-    url = f"{path.absolute().as_uri()}?{_mode(path)}"
-    try:
-        with contextlib.closing(sqlite3.connect(url, uri=True, timeout=BUSY_S)) as connection:
-            connection.execute("PRAGMA query_only = ON")
-            yield connection
-    except sqlite3.Error as error:
-        raise _told(str(path), error, reading=True) from error
-
-
-def _mode(path: Path) -> str:
-    """Say how a database is opened for reading: one that may be written leaves no log behind."""
-    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
-        return "mode=rw"
-    return "mode=ro" if _log_of(path).exists() else "immutable=1"
-
-
-def _check_tables(connection: sqlite3.Connection, path: Path) -> bool:
-    """Check the columns of our tables, as far as they exist; tell whether that of the samples does.
-
-    Raises:
-        ServomexSinkSchemaError: They are others.
-    """
-    metadata = [name for _, name, *_ in connection.execute("PRAGMA table_info(metadata)")]
-    if metadata and metadata != ["key", "value"]:
-        raise ServomexSinkSchemaError(f"{path} has a table 'metadata' that is not ours: choose another file")
-    found = {name: kind for _, name, kind, *_ in connection.execute("PRAGMA table_info(samples)")}
-    if not found:
-        return False
-    check_columns(f"the table 'samples' of {path}", found)
-    for name, kind in _COLUMNS.items():
-        if found[name].upper() != kind:
-            raise ServomexSinkSchemaError(f"{path}: the column {name!r} is {found[name]} instead of {kind}")
-    return True
-
-
-def _told(path: str, error: sqlite3.Error, *, reading: bool = False) -> ServomexSinkError:
-    """Give the error that says what to do."""
-    name = getattr(error, "sqlite_errorname", None) or ""
-    if name.startswith("SQLITE_NOTADB"):
-        return ServomexSinkSchemaError(f"{path} is no SQLite database: choose another file")
-    if name.startswith("SQLITE_CORRUPT") or (reading and not name):
-        return ServomexSinkSchemaError(f"{path} is damaged: {error}")
-    cure = next((text for key, text in _CURES.items() if name.startswith(key)), f"failed: {error}")
-    kind = ServomexSinkReadError if reading else ServomexSinkWriteError
-    return kind(f"{path} {cure}")

@@ -6,7 +6,7 @@ import os
 import shutil
 import zlib
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,70 +23,9 @@ from servomex.sinks.files import (
     place_of,
     sync_folder,
 )
+from servomex.sinks.lines import BLOCK, GZIP, Lines, count_lines, end_of_last_line, is_packed
 
 _log = package_log("servomex")
-
-BLOCK = 65_536
-LONGEST_LINE = 1_000_000
-"""Bytes; what has no line end for longer is no recording."""
-GZIP = 31
-"""The ``wbits`` of zlib that mean a gz header and trailer."""
-
-
-class Lines:
-    """The whole lines of a file, plain or gz, without their line ends.
-
-    Attributes:
-        count: Lines given so far.
-        rest: At the end: what follows the last line end, the half line that a kill can leave.
-        ended: At the end: whether a gz file was ended properly.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.count = 0
-        self.rest = b""
-        self.ended = True
-
-    def __iter__(self) -> Iterator[bytes]:
-        chunks = self._unpacked() if _is_packed(self.path) else self._plain()
-        for chunk in chunks:
-            *lines, self.rest = (self.rest + chunk).split(b"\n")
-            for line in lines:
-                self.count += 1
-                yield line
-            if len(self.rest) > LONGEST_LINE:
-                raise ServomexSinkSchemaError(f"{self.path}, line {self.count + 1}: no line is that long")
-
-    def _plain(self) -> Iterator[bytes]:
-        with self.path.open("rb", buffering=0) as file:
-            while block := file.read(BLOCK):
-                yield block
-
-    def _unpacked(self) -> Iterator[bytes]:
-        """Give the text of a gz file of any number of members as far as it goes."""
-        unpacker = zlib.decompressobj(GZIP)
-        blocks = self._plain()
-        for block in blocks:
-            data = block
-            while data:
-                if unpacker.eof:
-                    unpacker = zlib.decompressobj(GZIP)
-                spare = unpacker.copy()
-                try:
-                    yield unpacker.decompress(data)
-                except zlib.error as error:
-                    left = yield from _before_damage(spare, data)
-                    self._check_zeros(left, blocks, error)
-                    return
-                data = unpacker.unused_data
-        self.ended = unpacker.eof
-
-    def _check_zeros(self, left: bytes, blocks: Iterator[bytes], error: zlib.error) -> None:
-        """Refuse damage, but not the zeros that a file may end with after a loss of power."""
-        if left.strip(b"\0") or any(block.strip(b"\0") for block in blocks):
-            raise ServomexSinkSchemaError(f"{self.path}, line {self.count + 1}: damaged: {error}") from error
-        self.ended = False
 
 
 class TextSink(FileSink):
@@ -107,7 +46,7 @@ class TextSink(FileSink):
 
     def _begin(self, *, create: bool) -> None:
         """Get ready to write behind what is in the file."""
-        self._packer = zlib.compressobj(wbits=GZIP) if _is_packed(self.path) else None
+        self._packer = zlib.compressobj(wbits=GZIP) if is_packed(self.path) else None
         self._lines_before = 0
         with explained(self.name):
             if self._file.seek(0, os.SEEK_END):
@@ -156,10 +95,10 @@ class TextSink(FileSink):
         begun_at, lines_before, rows = self._begun_at, self._lines_before, self._rows
         with self._beginning_anew():
             self._begin(create=False)
-        if _is_packed(self.path):
+        if is_packed(self.path):
             left = sum(1 for _ in Lines(self.path)) - lines_before
         else:
-            left = _count_lines(self._file, begun_at)
+            left = count_lines(self._file, begun_at)
         self._begun_at, self._lines_before, self._rows = min(begun_at, self._size), lines_before, max(0, left)
         self._removed += rows - self._rows
         _log.warning(
@@ -226,11 +165,11 @@ class TextSink(FileSink):
 
     def _resume(self) -> None:
         """Check that the file is one of ours, and cut off the half line at its end."""
-        if _is_packed(self.path):
+        if is_packed(self.path):
             self._resume_packed()
             return
         size = self._file.seek(0, os.SEEK_END)
-        whole = _end_of_last_line(self._file, size)
+        whole = end_of_last_line(self._file, size)
         self._file.seek(0)
         first, end, _ = self._file.read(min(size, BLOCK)).partition(b"\n")
         self._check_beginning(first, whole=bool(end))
@@ -292,44 +231,11 @@ def _sample(path: Path, number: int, line: bytes, read_row: Callable[[str], dict
         raise ServomexSinkSchemaError(f"{path}, line {number}: {error}") from error
 
 
-def _is_packed(path: Path) -> bool:
-    return path.suffix.lower() == ".gz"
-
-
-def _before_damage(unpacker: "zlib._Decompress", data: bytes) -> Generator[bytes, None, bytes]:
-    """Give the text in front of the damage, and return the bytes from there on."""
-    for place in range(len(data)):
-        try:
-            yield unpacker.decompress(data[place : place + 1])
-        except zlib.error:
-            return data[place:]
-    return b""
-
-
 def _write_all(file: io.FileIO, data: bytes) -> None:
     """Write everything; the system may take it in pieces."""
     left = memoryview(data)
     while left:
         left = left[file.write(left) :]
-
-
-def _count_lines(file: io.FileIO, start: int) -> int:
-    """Count the line ends from a place on."""
-    file.seek(start)
-    return sum(block.count(b"\n") for block in iter(lambda: file.read(BLOCK), b""))
-
-
-def _end_of_last_line(file: io.FileIO, size: int) -> int:
-    """Find the place behind the last line end; 0 when there is none."""
-    end = size
-    while end:
-        start = max(0, end - BLOCK)
-        file.seek(start)
-        place = file.read(end - start).rfind(b"\n")
-        if place >= 0:
-            return start + place + 1
-        end = start
-    return 0
 
 
 def _write_anew(path: Path) -> None:
