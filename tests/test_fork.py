@@ -209,7 +209,7 @@ def test_a_file_is_as_if_there_had_been_no_child(tmp_path: Path, ending: str) ->
     assert list(servomex.load(forked)) == list(servomex.load(plain)) == [row(number) for number in (1, 2, 3, 4)]
     if ending.endswith(".gz"):
         assert gzip.decompress(forked.read_bytes()) == gzip.decompress(plain.read_bytes())
-    if ending != "sqlite":  # which counts its changes
+    if ending not in ("sqlite", "parquet"):  # one counts its changes, the other has a number of its own
         assert forked.read_bytes() == plain.read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in files}
 

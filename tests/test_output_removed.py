@@ -1,12 +1,18 @@
 """An output that is deleted, renamed or cut while it is recorded: noticed, reported, begun anew, and counted."""
 
+import contextlib
+import errno
 import logging
 import os
 import shutil
+import sqlite3
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from pytest_mock import MockerFixture
 
 from servomex import Recorder, ServomexSinkError, load
 from servomex.errors import ServomexSinkWriteError
@@ -15,6 +21,7 @@ from servomex.sinks import Sink, open_sink
 from servomex.writing import Writer
 from tests.recorded import OwnSource
 from tests.recordings import ONE_EACH, TEXT_FILES, batch, batches, joined
+from tests.recordings import write as write_recording
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps what is open where it is")
 
@@ -115,7 +122,7 @@ class TestDeleted:
         for number in range(3):
             write(sink, number, 1)
             sink.sync()
-        parts = sorted((folder / "run.parquet.parts").iterdir())
+        parts = sorted((folder / "run.parquet.parts").glob("*.parquet"))
         parts[1].unlink()
         with pytest.raises(ServomexSinkWriteError, match="removed 5 rows"):
             sink.close()
@@ -232,6 +239,142 @@ class TestCut:
             sink.close()
         whole = (joined(batches(2)) if append else []) + joined(batches(3, 2))
         assert list(load(path)) == whole[: -sink.removed] + batch(5)
+
+    @pytest.mark.parametrize("left", [0, 8192])
+    def test_a_database_is_begun_anew(self, left: int, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+        path = folder / "run.sqlite"
+        sink = open_sink(path, flush_s=0)
+        write(sink, 0, 3)
+        sink.sync()
+        assert path.stat().st_size > left
+        os.truncate(path, left)
+        write(sink, 3, 2)
+        with pytest.raises(ServomexSinkWriteError, match="removed 15 rows"):
+            sink.close()
+        assert list(load(path)) == joined(batches(2, 3))
+        assert "was emptied by another program while it was written, with 15 rows" in caplog.text
+
+    def test_a_database_that_another_program_makes_smaller_goes_on(
+        self, folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        path = folder / "run.sqlite"
+        with open_sink(path, flush_s=0) as sink:
+            rows = write(sink, 0, 40)
+            sink.sync()
+            with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("DELETE FROM samples WHERE rowid > 5")
+                other.execute("VACUUM")
+                other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            write(sink, 40, 1)
+            assert (sink.removed, rows > 100) == (0, True)
+        assert list(load(path)) == batch(0) + batch(40)
+        assert not caplog.records
+
+
+class TestChanged:
+    """By another program that adds to it."""
+
+    @pytest.mark.parametrize("note", [b"door opened\n", b"door opened"])
+    def test_the_lines_of_a_recording_stay_whole(
+        self, note: bytes, folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        path = folder / "run.csv"
+        with open_sink(path, flush_s=0) as sink:
+            write(sink, 0, 1)
+            with path.open("ab") as other:
+                other.write(note)
+            write(sink, 1, 1)
+        lines = path.read_bytes().splitlines()
+        assert lines.count(b"door opened") == 1
+        path.write_bytes(b"\n".join(line for line in lines if line != b"door opened") + b"\n")
+        assert list(load(path)) == batch(0) + batch(1)
+        assert f"another program has added {len(note)} bytes" in caplog.text
+
+    @pytest.mark.parametrize("name", ["run.csv.gz", "run.jsonl.gz"])
+    def test_nothing_more_is_written_to_a_packed_file(self, name: str, folder: Path) -> None:
+        path = folder / name
+        sink = open_sink(path, flush_s=0)
+        write(sink, 0, 1)
+        with path.open("ab") as other:
+            other.write(b"?")
+        size = path.stat().st_size
+        with pytest.raises(ServomexSinkError, match="was written by another program meanwhile"):
+            write(sink, 1, 1)
+        with contextlib.suppress(ServomexSinkError):
+            sink.close()
+        assert path.stat().st_size == size
+
+    @pytest.mark.parametrize("name", ONE_TEXT_EACH)
+    def test_without_locks_the_second_writer_is_refused(
+        self, name: str, folder: Path, mocker: MockerFixture
+    ) -> None:
+        mocker.patch("fcntl.flock", side_effect=OSError(errno.ENOLCK, "no locks available"))
+        path = folder / name
+        write_recording(path, batches(1))
+        one, other = open_sink(path, append=True, flush_s=0), open_sink(path, append=True, flush_s=0)
+        one.write(batch(1))
+        with pytest.raises(ServomexSinkError, match="was written by another program meanwhile"):
+            other.write(batch(7))
+        with contextlib.suppress(ServomexSinkError):
+            other.close()
+        one.write(batch(2))
+        one.close()
+        assert list(load(path)) == joined(batches(3))
+
+    def test_without_locks_no_part_of_another_recording_is_replaced(
+        self, folder: Path, mocker: MockerFixture
+    ) -> None:
+        mocker.patch("fcntl.flock", side_effect=OSError(errno.ENOLCK, "no locks available"))
+        path = folder / "run.parquet"
+        one, other = open_sink(path, append=True, flush_s=0), open_sink(path, append=True, flush_s=0)
+        one.write(batch(1))
+        with pytest.raises(ServomexSinkError, match="was written by another program meanwhile"):
+            other.write(batch(7))
+        assert list(load(path)) == batch(1)
+        with contextlib.suppress(ServomexSinkError):
+            other.close()
+        with contextlib.suppress(ServomexSinkError):
+            one.close()
+        assert list(load(path)) == batch(1)
+
+
+class TestWhenItIsNoticed:
+    @pytest.mark.parametrize("name", [name for name in ONE_EACH if name != "run.parquet"])
+    def test_it_does_not_wait_for_the_flush(
+        self, name: str, folder: Path, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        sink = open_sink(folder / name, flush_s=1000)
+        write(sink, 0, 1)
+        sink.flush()
+        remove(folder / name)
+        mocker.patch("servomex.sinks.base.time.monotonic", side_effect=lambda: time.monotonic() + 1.5)
+        sink.write(batch(1))
+        assert "was deleted" in caplog.text
+        with pytest.raises(ServomexSinkWriteError, match="removed 5 rows"):
+            sink.close()
+        assert list(load(folder / name)) == batch(1)
+
+    def test_a_deleted_log_of_a_database_costs_nothing(
+        self, folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        path = folder / "run.sqlite"
+        with open_sink(path, flush_s=0) as sink:
+            write(sink, 0, 2)
+            (folder / "run.sqlite-wal").unlink()
+            write(sink, 2, 1)
+            copy = folder / "copy.sqlite"
+            copy.write_bytes(path.read_bytes())
+            assert list(load(copy)) == joined(batches(2))
+        assert "run.sqlite-wal was deleted by another program" in caplog.text
+        assert list(load(path)) == joined(batches(3))
+
+    def test_the_newest_part_is_written_again(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+        with open_sink(folder / "run.parquet", flush_s=0) as sink:
+            write(sink, 0, 2)
+            (folder / "run.parquet.parts" / "000001.parquet").unlink()
+            sink.flush()
+            assert list(load(folder / "run.parquet")) == joined(batches(2))
+        assert "it is written again" in caplog.text
 
 
 class TestRecorders:

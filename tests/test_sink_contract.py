@@ -211,13 +211,6 @@ class TestExistingFiles:
             sink.write(batch(1))
         assert list(load(path)) == joined(batches(2))
 
-    def test_two_may_write_to_one_database(self, tmp_path: Path) -> None:
-        path = tmp_path / "run.sqlite"
-        with open_sink(path, flush_s=0) as one, open_sink(path, append=True, flush_s=0) as other:
-            one.write(batch(0))
-            other.write(batch(1))
-        assert list(load(path)) == joined(batches(2))
-
 
 class TestWhereNothingCanBeWritten:
     @every_format
@@ -263,7 +256,7 @@ class TestWhereNothingCanBeWritten:
         def refuse(*_args: object, **_options: object) -> None:
             raise error
 
-        for place in ("servomex.sinks.files.io.FileIO", "pathlib.Path.open", "pathlib.Path.mkdir"):
+        for place in ("servomex.sinks.places.io.FileIO", "pathlib.Path.open", "pathlib.Path.mkdir"):
             monkeypatch.setattr(place, refuse)
         with pytest.raises(ServomexSinkWriteError, match=words[error.errno or 0]):
             open_sink(tmp_path / name)

@@ -141,13 +141,13 @@ class TestTheSink:
     def test_a_following_file_that_cannot_be_opened_leaves_the_current_one(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def refuse(*_args: object) -> None:
+        def refuse(*_args: object, **_options: object) -> None:
             raise PermissionError(13, "no")
 
         sink = open_sink(tmp_path / "run.csv", rotate="1s", flush_s=1000)
         sink.write(batch(0))
         with monkeypatch.context() as patch:
-            patch.setattr("servomex.sinks.files.io.FileIO", refuse)
+            patch.setattr("servomex.sinks.places.io.FileIO", refuse)
             with pytest.raises(ServomexSinkWriteError, match="may not be written"):
                 sink.write(batch(1))
             assert sink.rows == 5

@@ -90,8 +90,13 @@ class TestTheDatabase:
             sink.sync()
             marks = [line for line in said if line.startswith(("PRAGMA", "COMMIT", "INSERT INTO metadata"))]
             assert [line[:26] for line in marks[1:]] == [
-                "PRAGMA synchronous = FULL", "INSERT INTO metadata VALUE", "COMMIT", "PRAGMA synchronous = NORMA"
-            ]  # fmt: skip
+                "PRAGMA synchronous = FULL",
+                "INSERT INTO metadata VALUE",
+                "COMMIT",
+                "PRAGMA synchronous = NORMA",
+                "PRAGMA wal_checkpoint(PASS",
+                "PRAGMA data_version",
+            ]
             assert values(sink._connection, "PRAGMA journal_mode") == ["wal"]
             assert values(sink._connection, "PRAGMA synchronous") == [1]
 

@@ -14,6 +14,7 @@ from servomex.cli import formats
 from servomex.errors import ServomexSinkSchemaError, ServomexSinkWriteError
 from servomex.loading import load
 from servomex.models import ROW_COLUMNS, Sample
+from servomex.sinks import lines as of_lines
 from servomex.sinks import open_sink, text
 from tests.recordings import FRAME, batch, batches, joined, write
 
@@ -93,7 +94,7 @@ class TestTheFiles:
             def write(self, data: object, /) -> int:
                 return super().write(bytes(data)[:7])  # type: ignore[call-overload]
 
-        monkeypatch.setattr("servomex.sinks.files.io.FileIO", Slow)
+        monkeypatch.setattr("servomex.sinks.places.io.FileIO", Slow)
         written = write(tmp_path / name, batches(5))
         monkeypatch.undo()
         assert list(load(tmp_path / name)) == written
@@ -162,7 +163,7 @@ class TestHalfLines:
         sink.flush()
         flushed = path.read_bytes()
         sink.close()
-        for zeros in (1, 100, 3 * text.BLOCK):
+        for zeros in (1, 100, 3 * of_lines.BLOCK):
             path.write_bytes(flushed + bytes(zeros))
             assert list(load(path)) == batch(0)
             assert write(path, batches(1), append=True) * 2 == list(load(path))
@@ -175,6 +176,7 @@ class TestHalfLines:
             with path.open("ab") as file:
                 file.write(b"2026-" * 100)
             if block >= 400:  # the header must fit
+                monkeypatch.setattr(of_lines, "BLOCK", block)
                 monkeypatch.setattr(text, "BLOCK", block)
             written += write(path, batches(1), append=True)
             assert list(load(path)) == written

@@ -4,7 +4,7 @@ import abc
 import contextlib
 import warnings
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from servomex.clock import time
 from servomex.durations import counted
@@ -22,7 +22,7 @@ from servomex.validation import seconds
 FLUSH_S = 1.0
 FSYNC_S = 60.0
 LOOK_S = 1.0
-"""How often it is looked at most whether a file is still there, while nothing is written to it."""
+"""How often it is looked whether a file is still there, beside each flush."""
 MOST_PENDING = 10_000
 """Rows that wait for the flush at most; more of them are flushed at once."""
 
@@ -138,6 +138,7 @@ class BufferedSink(Sink):
         self._stored_since_sync = False
         self._removed = 0
         self._is_ended = False
+        self._is_anothers = False
         self._flushed_at = self._synced_at = self._looked_at = time.monotonic()
         self._held = contextlib.ExitStack()
         try:
@@ -174,6 +175,8 @@ class BufferedSink(Sink):
         try:
             if self._flush_is_due() or self._sync_is_due():
                 self.flush()
+            else:
+                self._look_if_due()
         except BaseException:
             del self._pending[before:]
             raise
@@ -184,6 +187,8 @@ class BufferedSink(Sink):
     def flush(self) -> None:
         """Store all rows so far."""
         self.check_process()
+        if self._is_anothers:
+            self._leave_to_another()
         self._look()
         rows, self._pending = self._pending, []
         try:
@@ -216,10 +221,14 @@ class BufferedSink(Sink):
         self.check_process()
         if self._flush_is_due():
             self.flush()
-        elif time.monotonic() - self._looked_at >= max(self._flush_s, LOOK_S):
-            self._look()
+        else:
+            self._look_if_due()
         if self._sync_is_due():
             self.sync()
+
+    def _look_if_due(self) -> None:
+        if time.monotonic() - self._looked_at >= LOOK_S:
+            self._look()
 
     def _look(self) -> None:
         self._looked_at = time.monotonic()
@@ -243,9 +252,10 @@ class BufferedSink(Sink):
         try:
             with self._held:
                 self._flush_last()
-                self._finish()
-                if self._fsync_s is not None:
-                    self._sync_stored()
+                if not self._is_anothers:
+                    self._finish()
+                    if self._fsync_s is not None:
+                        self._sync_stored()
         finally:
             self._stored_since_sync, self._is_ended = False, True
         if self._removed:
@@ -263,6 +273,11 @@ class BufferedSink(Sink):
             raise ServomexSinkWriteError(
                 f"{error.message}. The last {lost} rows are lost; those before them are in {self.name}"
             ) from error
+
+    def _leave_to_another(self) -> NoReturn:
+        """Write no more, since another program writes to the same place, and would be disturbed by each row."""
+        self._is_anothers = True
+        raise ServomexSinkError(f"{self.name} was written by another program meanwhile: choose another name")
 
     def _prepared(self, samples: Sequence[Sample]) -> list[Any]:
         """Turn samples into what :meth:`_store` takes."""

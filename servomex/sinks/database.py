@@ -15,6 +15,7 @@ from servomex.errors import (
 )
 from servomex.rows import COLUMN_KINDS, ColumnKind, check_columns
 from servomex.sinks.files import explained_reading
+from servomex.sinks.places import real
 
 BUSY_S = 5.0
 """How long opening and reading wait for another program that writes to the same database."""
@@ -31,7 +32,8 @@ _CURES = {
 
 def log_of(path: Path) -> Path:
     """Give the log beside a database, in which what was written waits to be put into it."""
-    return path.with_name(f"{path.name}-wal")
+    place = real(path)
+    return place.with_name(f"{place.name}-wal")
 
 
 @contextlib.contextmanager

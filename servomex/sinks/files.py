@@ -3,11 +3,8 @@
 import abc
 import contextlib
 import errno
-import io
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
-from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from servomex.logs import package_log
 from servomex.models import Sample
 from servomex.rows import SEPARATORS
 from servomex.sinks.base import FLUSH_S, FSYNC_S, BufferedSink
+from servomex.sinks.places import Place, check_folder
 
 _log = package_log("servomex")
 
@@ -30,7 +28,6 @@ _FORBIDDEN = "{path} may not be written: check the permissions of the file and i
     ", and close other programs that have it open" if os.name == "nt" else ""
 )
 _FULL = "the disk of {path} is full: free some space there, or write to another disk"
-BUSY = "{path} is being written by another program: end that one first, or choose another name"
 _WRITING = {
     errno.ENOENT: "there is no folder {folder}: create it, or choose another",
     errno.ENOTDIR: "{folder} is no folder: choose another",
@@ -85,91 +82,9 @@ def _told(words: Mapping[int, str], path: Path, error: OSError, otherwise: str) 
     return text.format(path=path, folder=path.parent)
 
 
-def lock(descriptor: int, path: Path) -> None:
-    """Refuse a file or folder that is being written by this package already, where the system can tell.
-
-    Raises:
-        ServomexSinkWriteError: Another sink has it open.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        return  # Windows
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise ServomexSinkWriteError(BUSY.format(path=path)) from error
-    except OSError:
-        return  # a network folder without locks
-
-
-def open_locked(path: Path, *, create: bool) -> io.FileIO:
-    """Open a file for reading and writing, and lock it.
-
-    Raises:
-        OSError: It cannot be opened, or exists although it must not.
-        ServomexSinkWriteError: Another sink has it open.
-    """
-    file = io.FileIO(path, "x+" if create else "r+")
-    try:
-        lock(file.fileno(), path)
-    except BaseException:
-        file.close()
-        raise
-    return file
-
-
-class Place(Enum):
-    """Where a file or folder is that was opened under a name."""
-
-    HERE = auto()
-    MOVED = auto()
-    """It has another name, or was put into another folder."""
-    DELETED = auto()
-
-
-def place_of(descriptor: int, path: Path) -> Place:
-    """Find out whether a name still leads to what was opened under it. Windows keeps what is open where it is.
-
-    Raises:
-        OSError: What is open cannot be looked at.
-    """
-    if os.name == "nt":
-        return Place.HERE
-    try:
-        held = os.fstat(descriptor)
-    except OSError as error:
-        if error.errno != errno.ESTALE:
-            raise
-        return Place.DELETED
-    try:
-        if os.path.samestat(held, path.stat()):
-            return Place.HERE
-    except (FileNotFoundError, NotADirectoryError):
-        return Place.MOVED if held.st_nlink else Place.DELETED
-    except OSError:
-        return Place.HERE  # the name cannot be looked at, but what is open can be written
-    return Place.MOVED if held.st_nlink else Place.DELETED
-
-
-def check_folder(path: Path) -> None:
-    """Check that a file can be made where it is to be.
-
-    Raises:
-        OSError: Its folder is missing or may not be written.
-    """
-    with tempfile.TemporaryFile(dir=path.parent):
-        return
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a loss of power, where the system can do that."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def lost(rows: int) -> str:
+    """Say that so many rows are lost."""
+    return f"{counted(rows, 'row')} {'is' if rows == 1 else 'are'} lost"
 
 
 def _check_choice(path: str | os.PathLike[str], *, append: bool, overwrite: bool) -> None:
@@ -225,10 +140,14 @@ class FileSink(BufferedSink):
 
     def _note_place(self, place: Place, rows: int) -> None:
         """Count and report that this file is not where it was, with so many rows of this run in it."""
-        if place is Place.DELETED:
+        if place in (Place.DELETED, Place.CUT):
             self._removed += rows
+            done = "deleted" if place is Place.DELETED else "emptied by another program"
             _log.warning(
-                "%s was deleted while it was written, with %s: a new one is begun", self.name, counted(rows, "row")
+                "%s was %s while it was written, with %s: a new one is begun",
+                self.name,
+                done,
+                counted(rows, "row"),
             )
         else:
             _log.warning(

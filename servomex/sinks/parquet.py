@@ -2,7 +2,9 @@
 
 import contextlib
 import errno
+import json
 import os
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,21 +12,25 @@ from typing import Any
 from servomex.errors import ServomexSinkSchemaError
 from servomex.logs import package_log
 from servomex.models import Sample
-from servomex.sinks.files import FileSink, Place, explained, explained_reading, lock, place_of, sync_folder
+from servomex.sinks.files import FileSink, explained, explained_reading, lost
 from servomex.sinks.parts import (
     MERGED,
+    RECORDING,
     groups_of,
     imported_pyarrow,
-    merged_number,
+    is_merged,
+    merged_in,
     metadata_of,
     number_of,
     numbered,
     opened,
     parts_of,
+    recording_of,
     samples_of,
     schema_of_rows,
     sources_of,
 )
+from servomex.sinks.places import LockFile, Place, place_of, real, sync_file, sync_folder
 
 _log = package_log("servomex")
 
@@ -55,31 +61,38 @@ class ParquetSink(FileSink):
         with explained(self.name):
             if not (self.append or self.overwrite) and self.exists(self.path):
                 raise FileExistsError(errno.EEXIST, "exists")
-            merged = merged_number(self.path) if self.append else 0
-            self._parts.mkdir(exist_ok=True)
+            merged = merged_in(self.path) if self.append else {}
             self._lock_parts()
             if self.overwrite:
-                self.path.unlink(missing_ok=True)
+                real(self.path).unlink(missing_ok=True)
                 _remove(self._parts.glob("*.parquet"))
             _remove(self._parts.glob("*.tmp"))
             self._take_up_parts(merged)
             self._notes = self._all_notes()
             if self._fsync_s is not None:
-                sync_folder(self.path.parent)
+                sync_folder(self._parts.parent)
         self._placed = True
         self._part = self._schema.empty_table()
         self._size = self._size_before_part = 0
 
-    def _lock_parts(self) -> None:
-        if os.name == "nt":
-            return
-        self._descriptor = os.open(self._parts, os.O_RDONLY)
-        self._folder.callback(os.close, self._descriptor)
-        lock(self._descriptor, self.path)
+    def _remove_empty_folder(self) -> None:
+        """Leave nothing in the way of another try; what was put aside stays."""
+        with contextlib.suppress(OSError):
+            self._parts.rmdir()
 
-    def _take_up_parts(self, merged: int) -> None:
+    def _lock_parts(self) -> None:
+        """Make the folder of the parts, and keep other recordings away from it."""
+        self._parts.mkdir(exist_ok=True)
+        self._folder.callback(self._remove_empty_folder)
+        self._lock = LockFile(self._parts / ".lock", self.path)  # which readers of a folder leave out
+        self._folder.callback(self._lock.close)
+        if os.name != "nt":
+            self._descriptor = os.open(self._parts, os.O_RDONLY)
+            self._folder.callback(os.close, self._descriptor)
+
+    def _take_up_parts(self, merged: dict[str, int]) -> None:
         """Go on behind the parts of a run that was killed; put aside what a loss of power spoilt."""
-        _remove(part for part in numbered(self._parts) if number_of(part) <= merged)
+        _remove(part for part in numbered(self._parts) if is_merged(part, merged))
         for part in numbered(self._parts):
             try:
                 with opened(part):
@@ -87,12 +100,22 @@ class ParquetSink(FileSink):
             except ServomexSinkSchemaError as error:
                 _log.warning("%s; it is put aside", error.message)
                 part.replace(part.with_name(f"{part.name}.damaged"))
-        self._number = max([merged, *map(number_of, numbered(self._parts))]) + 1
+        self._merged = merged
+        self._number = max([*merged.values(), *map(number_of, numbered(self._parts))], default=0) + 1
 
     def _all_notes(self) -> dict[bytes, bytes]:
         """Give the metadata: what is known from runs before, and what is said now."""
         before = metadata_of(sources_of(self.path))
-        return before | {key.encode(): text.encode() for key, text in self.metadata.items()}
+        told = {key.encode(): text.encode() for key, text in self.metadata.items()}
+        return {RECORDING: uuid.uuid4().hex.encode()} | before | told
+
+    def _let_go(self) -> None:
+        """Leave the folder and its lock to the parent in a forked child."""
+        self._lock.let_go()
+        self._folder.pop_all()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        super()._let_go()
 
     @classmethod
     def check_installed(cls) -> None:
@@ -102,7 +125,7 @@ class ParquetSink(FileSink):
     @classmethod
     def exists(cls, path: Path) -> bool:
         """Whether there is the file, or parts of it."""
-        return path.exists() or parts_of(path).exists()
+        return path.exists() or any(parts_of(path).glob("*.parquet"))
 
     @property
     def size(self) -> int:
@@ -116,7 +139,11 @@ class ParquetSink(FileSink):
             for values, field in zip(zip(*rows, strict=True), self._schema, strict=True)
         ]
         new = arrow.Table.from_arrays(columns, schema=self._schema)
-        self._write_part(arrow.concat_tables([self._part, new]).unify_dictionaries().combine_chunks())
+        try:
+            self._write_part(arrow.concat_tables([self._part, new]).unify_dictionaries().combine_chunks())
+        except _IsHeldError:
+            self._begin_part()
+            self._write_part(new)
         if self._part.num_rows >= PART_ROWS:
             self._begin_part()
 
@@ -125,19 +152,28 @@ class ParquetSink(FileSink):
         return self._parts / f"{self._number:06d}.parquet"
 
     def _write_part(self, table: Any) -> None:
+        """Write the newest part, with all that is to be in it.
+
+        Raises:
+            _IsHeldError: Another program reads it, see :meth:`_replace`.
+        """
         part = self._part_path
         with explained(self.name):
+            if not self._part.num_rows and part.exists():
+                self._leave_to_another()
             self._replace(part, self._notes, [table])
             self._size = self._size_before_part + part.stat().st_size
         self._unsynced.add(part)
         self._part = table
 
     def _check_place(self) -> None:
-        """Go on in a new folder of parts when the one so far was deleted or moved."""
+        """Go on in a new folder of parts when the one so far was deleted or moved; notice parts that are gone."""
         if self._placed:
             with explained(self.name):
                 place = self._place()
             if place is Place.HERE:
+                if self._part.num_rows and not self._part_path.exists():
+                    self._check_parts()
                 return
             if place is Place.MOVED and self._part.num_rows:
                 self._begin_part()
@@ -147,11 +183,11 @@ class ParquetSink(FileSink):
             self._folder.close()
             self._placed = False
         with self._beginning_anew(), explained(self.name):
-            self._parts.mkdir(exist_ok=True)
+            self._parts = parts_of(self.path)
             self._lock_parts()
         self._placed = True
         if self._part.num_rows:
-            self._write_part(self._part)  # it is still in memory
+            self._write_again()  # it is still in memory
 
     def _place(self) -> Place:
         if self._descriptor is None or os.name == "nt":
@@ -162,12 +198,21 @@ class ParquetSink(FileSink):
         """Count the parts of this run that another program has removed; write the newest one again."""
         missing = {part: rows for part, rows in self._rows_of.items() if not part.exists()}
         for part, rows in missing.items():
-            _log.warning("%s was deleted by another program: %d rows are lost", part, rows)
+            _log.warning("%s was deleted by another program: %s", part, lost(rows))
             self._removed += rows
             del self._rows_of[part]
         self._unsynced.difference_update(missing)
         if self._part.num_rows and not self._part_path.exists():
-            self._write_part(self._part)
+            _log.warning("%s was deleted by another program: it is written again", self._part_path)
+            self._write_again()
+
+    def _write_again(self) -> None:
+        table, self._part = self._part, self._schema.empty_table()
+        try:
+            self._write_part(table)
+        except BaseException:
+            self._part = table
+            raise
 
     def _begin_part(self) -> None:
         self._rows_of[self._part_path] = self._part.num_rows
@@ -178,21 +223,34 @@ class ParquetSink(FileSink):
     def _replace(
         self, path: Path, metadata: dict[bytes, bytes], tables: Iterable[Any], *, sync: bool = False
     ) -> None:
-        """Write a file under another name, and give it its name when it is complete."""
+        """Write a file under another name, and give it its name when it is complete.
+
+        Raises:
+            _IsHeldError: It is there already, and cannot be replaced: on Windows, while another program reads it.
+        """
         arrow = imported_pyarrow()
         temporary = self._parts / f"{path.name}.tmp"
+        temporary.unlink(missing_ok=True)
         try:
-            with temporary.open("wb") as file:
+            with temporary.open("xb") as file:
                 schema = self._schema.with_metadata(metadata)
-                with arrow.parquet.ParquetWriter(file, schema, compression=COMPRESSION) as writer:
+                with arrow.parquet.ParquetWriter(
+                    file, schema, compression=COMPRESSION, write_page_checksum=True
+                ) as writer:
                     for table in tables:
                         writer.write_table(table, row_group_size=max(1, table.num_rows))
                 if sync:
                     file.flush()
-                    os.fsync(file.fileno())
-            temporary.replace(path)
+                    sync_file(file.fileno())
+            try:
+                temporary.replace(path)
+            except PermissionError as error:
+                if not path.exists():
+                    raise
+                raise _IsHeldError from error
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise
 
     def _sync(self) -> None:
@@ -200,7 +258,7 @@ class ParquetSink(FileSink):
         with explained(self.name):
             for part in self._unsynced:
                 with part.open("r+b") as file:
-                    os.fsync(file.fileno())
+                    sync_file(file.fileno())
             sync_folder(self._parts)
         self._unsynced.clear()
         if self._part.num_rows:
@@ -209,16 +267,24 @@ class ParquetSink(FileSink):
     def _finish(self) -> None:
         """Merge the parts, and what the file held before, into the file."""
         self._check_parts()
-        parts = numbered(self._parts)
-        before = [self.path] if self.path.exists() else []
+        parts, path = numbered(self._parts), real(self.path)
+        before = [path] if path.exists() else []
         with explained(self.name):
             if parts or not before:
-                number = {MERGED: b"%d" % max(map(number_of, parts), default=0)}
-                self._replace(self.path, self._notes | number, groups_of([*before, *parts]), sync=True)
-                sync_folder(self.path.parent)
-            _remove(parts)
-            with contextlib.suppress(OSError):  # what was put aside stays
-                self._parts.rmdir()
+                merged = self._merged | {recording_of(part): number_of(part) for part in parts}
+                notes = self._notes | {MERGED: json.dumps(merged).encode()}
+                try:
+                    self._replace(path, notes, groups_of([*before, *parts]), sync=True)
+                except _IsHeldError:
+                    _log.warning(
+                        "%s cannot be replaced, as another program reads it or its folder may not be written: "
+                        "its new rows stay in %s, where load() finds them",
+                        self.name,
+                        self._parts,
+                    )
+                    return
+                sync_folder(path.parent)
+            _remove_merged(parts)
         self._unsynced.clear()
         self._rows_of.clear()
         self._part = self._schema.empty_table()
@@ -243,7 +309,19 @@ class ParquetSink(FileSink):
     def read_metadata(cls, path: Path) -> dict[str, str]:
         """Give the key-value metadata."""
         with explained_reading(path):
-            return {key.decode(): text.decode() for key, text in metadata_of(sources_of(path)).items()}
+            found = metadata_of(sources_of(path)).items()
+            return {key.decode(): text.decode() for key, text in found if key != RECORDING}
+
+
+class _IsHeldError(Exception):
+    """A file cannot be replaced."""
+
+
+def _remove_merged(parts: Iterable[Path]) -> None:
+    """Remove parts that are in the file; on Windows one that is being read stays, and counts no more."""
+    for part in parts:
+        with contextlib.suppress(PermissionError):
+            part.unlink()
 
 
 def _remove(files: Iterable[Path]) -> None:

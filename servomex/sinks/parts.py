@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 from collections.abc import Iterable, Iterator
 from datetime import UTC
 from pathlib import Path
@@ -10,18 +11,22 @@ from typing import Any
 from servomex.errors import ServomexSinkDependencyError, ServomexSinkReadError, ServomexSinkSchemaError
 from servomex.models import Sample
 from servomex.rows import COLUMN_KINDS, TIMES, ColumnKind, check_columns, sample_of
+from servomex.sinks.places import real
 
 BATCH_ROWS = 5_000
 """Rows that are read in one go."""
 GROUP_ROWS = 100_000
 """Rows of a row group of the merged file."""
+RECORDING = b"servomex.recording"
+"""Metadata of each part and of the merged file: which recording it belongs to."""
 MERGED = b"servomex.merged_parts"
-"""Metadata of a merged file: the number of the last part that is in it."""
+"""Metadata of a merged file: as JSON, for each recording in it the number of its last part."""
 
 
 def parts_of(path: Path) -> Path:
     """Give the folder that holds the parts of a file until it is closed."""
-    return path.with_name(f"{path.name}.parts")
+    place = real(path)
+    return place.with_name(f"{place.name}.parts")
 
 
 def imported_pyarrow() -> Any:
@@ -78,9 +83,38 @@ def metadata_of(sources: list[Path]) -> dict[bytes, bytes]:
     return {}
 
 
-def merged_number(path: Path) -> int:
-    """Give the number of the last part that is in a merged file; 0 when there is no such file."""
-    return int(_notes_in(path).get(MERGED, b"0")) if path.exists() else 0
+def merged_in(path: Path) -> dict[str, int]:
+    """Give, by recording, the number of the last part that is in a merged file; none when there is no such file.
+
+    Raises:
+        ServomexSinkSchemaError: The file is damaged, or is not from this package.
+    """
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(_notes_in(path).get(MERGED, b"{}"))
+        return {str(recording): int(number) for recording, number in found.items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ServomexSinkSchemaError(f"{path}: what it says of its parts makes no sense: {error}") from error
+
+
+def recording_of(part: Path) -> str:
+    """Tell which recording a part belongs to; empty when it does not say.
+
+    Raises:
+        ServomexSinkSchemaError: It is damaged.
+    """
+    return _notes_in(part).get(RECORDING, b"").decode("utf-8", "replace")
+
+
+def is_merged(part: Path, merged: dict[str, int]) -> bool:
+    """Whether the rows of a part are in the merged file already, as after a kill at the end of a recording."""
+    if not merged:
+        return False
+    try:
+        return number_of(part) <= merged.get(recording_of(part), 0)
+    except ServomexSinkSchemaError:
+        return number_of(part) <= max(merged.values())
 
 
 def sources_of(path: Path) -> list[Path]:
@@ -90,8 +124,8 @@ def sources_of(path: Path) -> list[Path]:
         if not found and path.suffix != ".parts":
             raise ServomexSinkReadError(f"{path} is a folder without parts of a recording")
         return found
-    merged = merged_number(path)
-    later = [part for part in numbered(parts_of(path)) if number_of(part) > merged]
+    merged = merged_in(path)
+    later = [part for part in numbered(parts_of(path)) if not is_merged(part, merged)]
     return ([path] if path.exists() else []) + later
 
 

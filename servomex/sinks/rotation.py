@@ -12,7 +12,8 @@ from servomex.errors import ServomexSinkError, ServomexValidationError
 from servomex.logs import package_log
 from servomex.models import Sample
 from servomex.sinks.base import Sink
-from servomex.sinks.files import FileSink, check_folder, explained
+from servomex.sinks.files import FileSink, explained
+from servomex.sinks.places import check_folder
 
 _log = package_log("servomex")
 

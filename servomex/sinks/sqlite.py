@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -14,11 +15,15 @@ from servomex.errors import (
     ServomexSinkSchemaError,
     ServomexSinkWriteError,
 )
+from servomex.logs import package_log
 from servomex.models import ROW_COLUMNS, Sample
 from servomex.process import keep_forever
 from servomex.rows import sample_of, stored_row, time_text
 from servomex.sinks.database import BUSY_S, COLUMNS, check_tables, connected, log_of, reading, told
-from servomex.sinks.files import BUSY, FileSink, Place, explained, place_of, sync_folder
+from servomex.sinks.files import FileSink, explained
+from servomex.sinks.places import BUSY, LockFile, Place, open_at_end, place_of, real, sync_folder
+
+_log = package_log("servomex")
 
 BUSY_WRITING_MS = 500
 """How long a flush waits for it: not for long, since other sinks wait for this one."""
@@ -50,25 +55,31 @@ class SqliteSink(FileSink):
 
     def _open(self) -> None:
         create = not (self.append and self.path.exists())
+        self._link = contextlib.ExitStack()
+        self._held.callback(lambda: self._link.close())
         with explained(self.name):
+            self._lock_recording()
             if self.overwrite and self.path.exists():
                 self._check_unused(self.path)
                 _unlink(self.path)
             if create:
-                self.path.open("xb").close()  # tells better than SQLite why it cannot be
+                open_at_end(self.path, create=True).close()  # tells better than SQLite why it cannot be
             elif not os.access(self.path, os.R_OK | os.W_OK):
                 raise PermissionError(errno.EACCES, "not permitted")
-        self._link = contextlib.ExitStack()
-        self._held.callback(lambda: self._link.close())
         with self._creating() if create else contextlib.nullcontext():
             self._connect()
-        if self._fsync_s is not None:
-            sync_folder(self.path.parent)
+
+    def _lock_recording(self) -> None:
+        path = real(self.path)
+        self._lock = LockFile(path.with_name(f"{path.name}-lock"), self.path)
+        self._link.callback(self._lock.close)
 
     def _connect(self) -> None:
-        self._connected, self._rows = False, 0
+        self._connected, self._rows, self._longest = False, 0, 0
         with explained(self.name):
             self._opened_as = self.path.stat()
+            if not self._opened_as.st_size:
+                _put_aside_log(self.path)
             self._descriptor = _placeholder(self.path)
         if self._descriptor is not None:
             self._link.callback(os.close, self._descriptor)
@@ -78,57 +89,116 @@ class SqliteSink(FileSink):
             )
             self._link.callback(self._connection.close)
             check_tables(self._connection, self.path)
-            self._connection.execute("PRAGMA journal_mode = WAL")
+            (mode,) = self._connection.execute("PRAGMA journal_mode = WAL").fetchone()
             self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._connection.execute("PRAGMA fullfsync = ON")
+            self._connection.execute("PRAGMA checkpoint_fullfsync = ON")
             self._connection.execute(f"PRAGMA busy_timeout = {BUSY_WRITING_MS}")
             self._connection.executescript(_CREATE)
+        self._has_log = mode == "wal"
+        if not self._has_log:
+            _log.warning(
+                "%s has no log (journal mode %r), as on some network folders: who reads it delays the writing",
+                self.name,
+                mode,
+            )
         with self._transaction():
             self._connection.executemany(_NOTE, self.metadata.items())
+        self._write_log_back()
+        if self._fsync_s is not None:
+            sync_folder(real(self.path).parent)
         self._connected = True
 
     def _check_place(self) -> None:
-        """Go on in a new database when this one was deleted or moved."""
+        """Go on in a new database when this one was deleted, moved or emptied."""
         if self._connected:
             with explained(self.name):
                 place = self._place()
+                is_whole = not self._has_log or log_of(self.path).exists()
+            if place is Place.HERE and is_whole:
+                return
             if place is Place.HERE:
+                self._renew_log()
                 return
             self._leave(place)
         self._begin_anew()
 
     def _place(self) -> Place:
+        place = Place.HERE
         if self._descriptor is not None:
-            return place_of(self._descriptor, self.path)
-        if os.name == "nt":
-            return Place.HERE
-        same = self.path.exists() and os.path.samestat(self._opened_as, self.path.stat())
-        return Place.HERE if same else Place.DELETED
+            place = place_of(self._descriptor, self.path)
+        elif os.name != "nt":
+            same = self.path.exists() and os.path.samestat(self._opened_as, self.path.stat())
+            place = Place.HERE if same else Place.DELETED
+        return Place.CUT if place is Place.HERE and self._is_cut() else place
+
+    def _is_cut(self) -> bool:
+        """Whether the database has become shorter, and not by a ``VACUUM`` of another program."""
+        size, before = self.path.stat().st_size, self._longest
+        self._longest = size
+        if size >= before:
+            return False
+        return not size or self._version() == self._version_before
 
     def _leave(self, place: Place) -> None:
         """Complete a database that was moved, and let go of it; its log must not become that of the new one."""
-        with self._explained():
-            busy, *_ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if busy and place is Place.MOVED:
+        is_left = place is not Place.CUT and self._checkpoint("TRUNCATE")
+        if is_left and place is Place.MOVED:
             raise ServomexSinkWriteError(f"{self.name} was moved, and another program is reading it: end that one")
         self._connected = False
         self._link.close()
-        if not self.path.exists():
-            _unlink(self.path)
+        if place is Place.CUT:
+            with explained(self.name):
+                os.truncate(self.path, 0)  # what the end of the connection has put into it is a part only
+        if place is Place.CUT or not self.path.exists():
+            _unlink_log(self.path)
         self._note_place(place, self._rows)
+
+    def _renew_log(self) -> None:
+        """Put what is in a log that was deleted, but is still open, into the database; go on with a new one."""
+        if self._checkpoint("PASSIVE"):
+            return  # somebody reads the database: at the next look
+        rows, self._connected = self._rows, False
+        self._link.close()
+        _log.warning("%s was deleted by another program: its rows are in the database", log_of(self.path))
+        self._begin_anew()
+        self._rows = rows
 
     def _begin_anew(self) -> None:
         with self._beginning_anew():
-            with explained(self.name), contextlib.suppress(FileExistsError):
-                self.path.open("xb").close()
+            with explained(self.name):
+                self._lock_recording()
+                with contextlib.suppress(FileExistsError):
+                    open_at_end(self.path, create=True).close()
             try:
                 self._connect()
             except BaseException:
                 self._link.close()
                 raise
 
+    def _write_log_back(self) -> None:
+        """Put the log into the database: a copy of that alone, as people make them, then has all rows so far."""
+        self._checkpoint("PASSIVE")
+        self._version_before = self._version()
+        with explained(self.name):
+            self._longest = self.path.stat().st_size
+
+    def _checkpoint(self, how: str) -> bool:
+        """Put the log into the database, as far as those who read it allow; tell whether some of it is left."""
+        with self._explained():
+            busy, logged, written = self._connection.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
+        return bool(busy or logged > written)
+
+    def _version(self) -> int:
+        """Return a number that changes when another program writes to the database."""
+        with self._explained():
+            (number,) = self._connection.execute("PRAGMA data_version").fetchone()
+        return int(number)
+
     def _let_go(self) -> None:
         """Leave the connection alone in a forked child: closing it there could write a stale log over the file."""
         keep_forever(self._connection)
+        self._lock.let_go()
         self._held = contextlib.ExitStack()
         self._pending, self.closed = [], True
 
@@ -153,6 +223,7 @@ class SqliteSink(FileSink):
             self._connection.execute(_NOTE, (_SYNCED, time_text(datetime.now(UTC))))
         with self._explained():
             self._connection.execute("PRAGMA synchronous = NORMAL")
+        self._write_log_back()
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -230,5 +301,27 @@ def _values(row: tuple[Any, ...]) -> list[Any]:
 
 
 def _unlink(path: Path) -> None:
-    for end in ("", "-wal", "-shm"):
-        path.with_name(path.name + end).unlink(missing_ok=True)
+    real(path).unlink(missing_ok=True)
+    _unlink_log(path)
+
+
+def _unlink_log(path: Path) -> None:
+    for end in ("-wal", "-shm"):
+        real(path).with_name(real(path).name + end).unlink(missing_ok=True)
+
+
+def _put_aside_log(path: Path) -> None:
+    """Keep the log of a database that has another name by now; SQLite would delete it, with the rows in it."""
+    log = log_of(path)
+    if not log.exists() or not log.stat().st_size:
+        return
+    kept = next(
+        name for number in itertools.count(1) if not (name := log.with_name(f"{log.name}.{number}")).exists()
+    )
+    log.rename(kept)
+    _log.warning(
+        "%s is the log of a database that was renamed or moved, with its last rows: it is kept as %s. Give it the "
+        "name of that database with -wal behind it, in the same folder, to have them",
+        log,
+        kept.name,
+    )

@@ -14,16 +14,9 @@ from servomex.errors import ServomexSinkSchemaError
 from servomex.logs import package_log
 from servomex.models import Sample
 from servomex.rows import sample_of
-from servomex.sinks.files import (
-    FileSink,
-    Place,
-    explained,
-    explained_reading,
-    open_locked,
-    place_of,
-    sync_folder,
-)
+from servomex.sinks.files import FileSink, explained, explained_reading, lost
 from servomex.sinks.lines import BLOCK, GZIP, Lines, count_lines, end_of_last_line, is_packed
+from servomex.sinks.places import Place, lock, open_at_end, place_of, real, sync_file, sync_folder
 
 _log = package_log("servomex")
 
@@ -38,13 +31,27 @@ class TextSink(FileSink):
     def _open(self) -> None:
         create = not ((self.append or self.overwrite) and self.path.exists())
         with explained(self.name):
-            self._file = open_locked(self.path, create=create)
+            self._take(create=create)
             self._held.callback(lambda: self._file.close())
             if self.overwrite:
                 self._file.truncate(0)
-        self._begin(create=create)
+        with self._creating() if create else contextlib.nullcontext():
+            self._begin()
 
-    def _begin(self, *, create: bool) -> None:
+    def _take(self, *, create: bool) -> None:
+        """Open the file, and keep other recordings away from it."""
+        while True:
+            self._file = open_at_end(self.path, create=create)
+            try:
+                self._is_locked = lock(self._file.fileno(), self.path)
+                if place_of(self._file.fileno(), self.path) is Place.HERE:
+                    return
+            except BaseException:
+                self._file.close()
+                raise
+            self._file.close()  # replaced just now by who had it locked
+
+    def _begin(self) -> None:
         """Get ready to write behind what is in the file."""
         self._packer = zlib.compressobj(wbits=GZIP) if is_packed(self.path) else None
         self._lines_before = 0
@@ -53,10 +60,9 @@ class TextSink(FileSink):
                 self._resume()
             self._size = self._file.seek(0, os.SEEK_END)
             if self._fsync_s is not None:
-                sync_folder(self.path.parent)
+                sync_folder(real(self.path).parent)
         if not self._size:
-            with self._creating() if create else contextlib.nullcontext():
-                self._put(self._header)
+            self._put(self._header)
             self._lines_before = bool(self._header)
         self._begun_at, self._rows = self._size, 0
 
@@ -67,12 +73,15 @@ class TextSink(FileSink):
             return
         with explained(self.name):
             place = place_of(self._file.fileno(), self.path)
-            if place is Place.HERE:
-                if os.fstat(self._file.fileno()).st_size < self._size:
-                    self._resume_cut()
-                return
-            if place is Place.MOVED:
-                self._finish()
+            size = os.fstat(self._file.fileno()).st_size
+        if place is Place.HERE:
+            if size < self._size:
+                self._resume_cut()
+            elif size > self._size:
+                self._resume_longer(size)
+            return
+        if place is Place.MOVED:
+            self._finish()
         self._note_place(place, self._rows)
         self._file.close()
         self._begin_anew()
@@ -81,11 +90,11 @@ class TextSink(FileSink):
         with self._beginning_anew():
             with explained(self.name):
                 try:
-                    self._file = open_locked(self.path, create=True)
+                    self._take(create=True)
                 except FileExistsError:  # put there by another program, such as an empty one by logrotate
-                    self._file = open_locked(self.path, create=False)
+                    self._take(create=False)
             try:
-                self._begin(create=False)
+                self._begin()
             except BaseException:
                 self._file.close()
                 raise
@@ -94,7 +103,7 @@ class TextSink(FileSink):
         """Go on behind what another program has left of the file, and count what it took away."""
         begun_at, lines_before, rows = self._begun_at, self._lines_before, self._rows
         with self._beginning_anew():
-            self._begin(create=False)
+            self._begin()
         if is_packed(self.path):
             left = sum(1 for _ in Lines(self.path)) - lines_before
         else:
@@ -102,10 +111,29 @@ class TextSink(FileSink):
         self._begun_at, self._lines_before, self._rows = min(begun_at, self._size), lines_before, max(0, left)
         self._removed += rows - self._rows
         _log.warning(
-            "%s was cut by another program while it was written: %d rows are lost, and it goes on behind the rest",
+            "%s was cut by another program while it was written: %s, and it goes on behind the rest",
             self.name,
-            rows - self._rows,
+            lost(rows - self._rows),
         )
+
+    def _resume_longer(self, size: int) -> None:
+        """Go on behind what another program has added, which may be a note, unless it may be another recorder.
+
+        Raises:
+            ServomexSinkError: It may be one, or the file is gz, which nobody can add to meanwhile.
+        """
+        if self._packer or not self._is_locked:
+            self._leave_to_another()
+        _log.warning(
+            "%s: another program has added %d bytes while it was written, which load() may refuse; "
+            "the recording goes on behind them",
+            self.name,
+            size - self._size,
+        )
+        self._size = size
+        self._file.seek(size - 1)
+        if self._file.read(1) != b"\n":
+            self._put(b"\n")
 
     @property
     def size(self) -> int:
@@ -124,17 +152,16 @@ class TextSink(FileSink):
             data = packer.compress(text) + packer.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH)
         with explained(self.name):
             try:
-                self._file.seek(self._size)
                 _write_all(self._file, data)
             except BaseException:
-                self._file.truncate(self._size)
+                self._file.truncate(min(self._size, os.fstat(self._file.fileno()).st_size))
                 raise
         self._packer = packer
         self._size += len(data)
 
     def _sync(self) -> None:
         with explained(self.name):
-            os.fsync(self._file.fileno())
+            sync_file(self._file.fileno())
 
     def _finish(self) -> None:
         if self._packer:
@@ -142,7 +169,8 @@ class TextSink(FileSink):
 
     @classmethod
     def _check_writable(cls, path: Path) -> None:
-        open_locked(path, create=False).close()
+        with open_at_end(path, create=False) as file:
+            lock(file.fileno(), path)
 
     @abstractmethod
     def _encoded(self, rows: list[Any]) -> bytes:
@@ -189,11 +217,36 @@ class TextSink(FileSink):
             self._check_beginning(lines.rest, whole=False)
             self._file.truncate(0)
         elif lines.rest or not lines.ended:
-            self._file.close()
-            _write_anew(self.path)
-            self._file = open_locked(self.path, create=False)
+            self._write_anew()
         if lines.rest or not lines.ended:
             _warn_of_cut(self.path, len(lines.rest))
+
+    def _write_anew(self) -> None:
+        """Write a gz file again with its whole lines only, ended properly; nobody gets at it in between."""
+        path = real(self.path)
+        temporary = path.with_name(f"{path.name}.tmp")
+        temporary.unlink(missing_ok=True)  # of one that was killed here
+        file = open_at_end(temporary, create=True)
+        try:
+            lock(file.fileno(), self.path)
+            packer = zlib.compressobj(wbits=GZIP)
+            for line in Lines(self.path):
+                _write_all(file, packer.compress(line + b"\n"))
+            _write_all(file, packer.flush())
+            sync_file(file.fileno())
+            shutil.copymode(path, temporary)
+            if os.name == "nt":  # where nothing that is open can be replaced
+                file.close()
+                self._file.close()
+            temporary.replace(path)
+        except BaseException:
+            file.close()
+            temporary.unlink(missing_ok=True)
+            raise
+        before, self._file = self._file, file
+        before.close()
+        if file.closed:
+            self._take(create=False)
 
     def _check_beginning(self, line: bytes, *, whole: bool) -> None:
         if whole:
@@ -236,23 +289,6 @@ def _write_all(file: io.FileIO, data: bytes) -> None:
     left = memoryview(data)
     while left:
         left = left[file.write(left) :]
-
-
-def _write_anew(path: Path) -> None:
-    """Write a gz file again with its whole lines only, ended properly."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    packer = zlib.compressobj(wbits=GZIP)
-    try:
-        with temporary.open("wb") as file:
-            for line in Lines(path):
-                file.write(packer.compress(line + b"\n"))
-            file.write(packer.flush())
-            os.fsync(file.fileno())
-        shutil.copymode(path, temporary)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _warn_of_cut(path: Path, size: int) -> None:

@@ -1,0 +1,184 @@
+"""Files under their names: kept from a second writer, watched for what other programs do to them, and synced."""
+
+import contextlib
+import errno
+import io
+import os
+import tempfile
+from enum import Enum, auto
+from pathlib import Path
+
+from servomex.errors import ServomexSinkWriteError
+
+BUSY = "{path} is being written by another program: end that one first, or choose another name"
+
+
+class Place(Enum):
+    """What has become of a file or folder that was opened under a name."""
+
+    HERE = auto()
+    MOVED = auto()
+    """It has another name, or another one was put in its place."""
+    DELETED = auto()
+    CUT = auto()
+    """It is here, but what was in it is not."""
+
+
+def place_of(descriptor: int, path: Path) -> Place:
+    """Find out whether a name still leads to what was opened under it. Windows keeps what is open where it is.
+
+    Raises:
+        OSError: What is open cannot be looked at.
+    """
+    if os.name == "nt":
+        return Place.HERE
+    try:
+        held = os.fstat(descriptor)
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        return Place.DELETED
+    try:
+        if os.path.samestat(held, path.stat()):
+            return Place.HERE
+    except (FileNotFoundError, NotADirectoryError):
+        return Place.MOVED if held.st_nlink else Place.DELETED
+    except OSError:
+        return Place.HERE  # the name cannot be looked at, but what is open can be written
+    return Place.MOVED if held.st_nlink else Place.DELETED
+
+
+def real(path: Path) -> Path:
+    """Give the place that a symbolic link leads to, whether there is a file or not; any other path as it is."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def lock(descriptor: int, path: Path) -> bool:
+    """Refuse a file that is being written by this package already; tell whether the system keeps others away.
+
+    Windows has such a lock only for files that nobody reads, see :class:`LockFile`.
+
+    Raises:
+        ServomexSinkWriteError: Another sink has it open.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ServomexSinkWriteError(BUSY.format(path=path)) from error
+    except OSError:
+        return False  # a network folder without locks
+    return True
+
+
+def open_at_end(path: Path, *, create: bool) -> io.FileIO:
+    """Open a file for reading, and for writing at its end wherever that is.
+
+    A symbolic link that leads nowhere gets the file that it names.
+
+    Raises:
+        OSError: It cannot be opened, or exists although it must not.
+    """
+    return io.FileIO(real(path) if create else path, "x+" if create else "r+", opener=_opened_at_end)
+
+
+def _opened_at_end(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_APPEND, 0o666)
+
+
+class LockFile:
+    """Keeps a second writer away from a recording that is more than one file: a file of its own, locked meanwhile.
+
+    Args:
+        path: The file, which is made and removed again. One that a killed program has left is taken over.
+        recording: What it is for, for messages.
+
+    Raises:
+        OSError: It cannot be made.
+        ServomexSinkWriteError: Another sink has it locked.
+    """
+
+    def __init__(self, path: Path, recording: Path) -> None:
+        self._path = path
+        self._file = self._locked(recording)
+        while place_of(self._file.fileno(), path) is not Place.HERE:  # who had it has removed it just now
+            self._file.close()
+            self._file = self._locked(recording)
+
+    def _locked(self, recording: Path) -> io.FileIO:
+        file = io.FileIO(self._path, "a")
+        try:
+            if not lock(file.fileno(), recording):
+                _lock_first_byte(file.fileno(), recording)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def close(self) -> None:
+        """Remove it, and let others in."""
+        if self._file.closed:
+            return
+        with contextlib.suppress(OSError):  # Windows, as long as it is open
+            if place_of(self._file.fileno(), self._path) is Place.HERE:
+                self._path.unlink()
+        self._file.close()
+        if os.name == "nt":
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+
+    def let_go(self) -> None:
+        """Leave it to the process that this one was forked from."""
+        self._file.close()
+
+
+def _lock_first_byte(descriptor: int, path: Path) -> None:
+    """Lock a file on Windows, where others cannot even read what is locked."""
+    try:
+        from msvcrt import LK_NBLCK, locking  # type: ignore[attr-defined,unused-ignore]  # Windows
+    except ImportError:
+        return
+    try:
+        locking(descriptor, LK_NBLCK, 1)
+    except PermissionError as error:
+        raise ServomexSinkWriteError(BUSY.format(path=path)) from error
+
+
+def check_folder(path: Path) -> None:
+    """Check that a file can be made where it is to be.
+
+    Raises:
+        OSError: Its folder is missing or may not be written.
+    """
+    with tempfile.TemporaryFile(dir=path.parent):
+        return
+
+
+def sync_file(descriptor: int) -> None:
+    """Wait until what was written to a file survives a loss of power.
+
+    Raises:
+        OSError: That failed.
+    """
+    try:
+        from fcntl import F_FULLFSYNC, fcntl  # type: ignore[attr-defined,unused-ignore]  # macOS
+    except ImportError:
+        os.fsync(descriptor)
+        return
+    try:
+        fcntl(descriptor, F_FULLFSYNC)  # fsync() there leaves it in the memory of the disk
+    except OSError:  # a disk or network folder that does not know it
+        os.fsync(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a loss of power, where the system can do that."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
