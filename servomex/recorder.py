@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import threading
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
@@ -10,32 +9,18 @@ from typing import Any, Self
 from servomex.errors import (
     ServomexConfigurationError,
     ServomexError,
-    ServomexSinkWriteError,
-    ServomexTimeoutError,
     ServomexValidationError,
 )
 from servomex.exits import at_exit
 from servomex.link import SerialLink
-from servomex.lock import Signal
 from servomex.manager import ServomexManager
 from servomex.models import DeviceInfo
+from servomex.pouring import Pouring
 from servomex.process import ProcessBound
-from servomex.queues import Closed
 from servomex.recording import Recording, Source
 from servomex.sinks import Sink, check_targets, open_sink
 from servomex.summary import AcquisitionSummary
 from servomex.validation import seconds
-from servomex.worker import Worker
-from servomex.writing import Writer
-
-TICK_S = 0.25
-"""How often sinks may flush while nothing comes."""
-MOST_AT_ONCE = 100
-"""Readings that are written in one go, when they have piled up."""
-DRAIN_S = 60.0
-"""How long stopping waits for what is still to be written."""
-CLOSE_S = 3600.0
-"""How long it waits for the sinks to be closed after that: merging the parts of weeks takes minutes."""
 
 
 class Recorder(ProcessBound):
@@ -150,97 +135,6 @@ class Recorder(ProcessBound):
             if error is None:
                 raise
             error.add_note(f"the recording: {second}")
-
-
-class Pouring:
-    """Writes what comes of a recording to sinks, in a thread of its own, until it ends.
-
-    Args:
-        recording: What comes.
-        sinks: Where to write; they are closed at the end.
-    """
-
-    def __init__(self, recording: Recording, sinks: Iterable[Sink]) -> None:
-        self._recording = recording
-        self._writer = Writer(sinks)
-        self._closer: dict[str, str] = {}
-        self._drained = Signal()
-        self._worker = Worker(f"servomex-recorder {recording.name}", self._run)
-
-    @property
-    def alive(self) -> bool:
-        """Whether it still writes."""
-        return self._worker.alive
-
-    def start(self) -> None:
-        """Begin."""
-        self._worker.start()
-
-    def join(self, timeout: float | None = None) -> bool:
-        """Wait ``timeout`` seconds at most until it ends; tell whether it has."""
-        return self._worker.join(timeout)
-
-    def finish(self) -> None:
-        """Wait until the rest of a recording that has ended is written, and the sinks are closed.
-
-        When the caller does not wait, by a second Ctrl-C, the rest is given up and only the sinks are closed.
-
-        Raises:
-            ServomexSinkError: A sink failed.
-            ServomexError: What ended the source, or writing did not end within 60 s.
-            BaseException: What the source raised that is no ``ServomexError``.
-        """
-        if self._worker.is_current:
-            return
-        if not self._worker.alive and self._closes("caller"):  # it never began, and will not
-            self._end()
-            return
-        try:
-            drained = self._drained.wait(DRAIN_S)
-        finally:
-            self._worker.stop(CLOSE_S)
-        if self._worker.error is not None:
-            raise self._worker.error
-        if not drained:
-            raise ServomexSinkWriteError(f"writing did not end within {DRAIN_S:g} s; the rest was given up")
-
-    def _run(self, stopping: threading.Event) -> None:
-        """Write until nothing comes any more: the end of the recording, or a failure."""
-        if not self._closes("thread"):
-            return
-        try:
-            while not stopping.is_set() and self._pour():
-                self._count_lost()
-        finally:
-            self._end()
-
-    def _closes(self, who: str) -> bool:
-        """Whether the sinks are closed by who asks: the first that does, also when it asks again."""
-        return self._closer.setdefault("is", who) == who  # an interrupt comes before or after it
-
-    def _end(self) -> None:
-        """Close the sinks and the recording, and count what nobody takes any more."""
-        with contextlib.ExitStack() as ends:
-            ends.callback(self._count_lost)
-            ends.callback(self._recording.drop_waiting)
-            ends.callback(self._recording.close)
-            ends.callback(self._writer.close)
-            ends.callback(self._drained.set)
-
-    def _pour(self) -> bool:
-        """Write what waits; ``False`` when nothing will come any more."""
-        try:
-            batches = self._recording.take(MOST_AT_ONCE, TICK_S)
-        except ServomexTimeoutError:
-            self._writer.flush_if_due()
-        except Closed:
-            return False
-        else:
-            self._writer.write([sample for batch in batches for sample in batch])
-        return True
-
-    def _count_lost(self) -> None:
-        self._recording.summary.unwritten = self._writer.lost
 
 
 def pipe(recording: Recording, *sinks: Sink | str | os.PathLike[str]) -> AcquisitionSummary:

@@ -82,6 +82,10 @@ class Worker(ProcessBound):
         self._thread.join()
         return True
 
+    def ask_to_stop(self) -> None:
+        """Tell the thread to stop, and do not wait for it."""
+        self._stopping.set()
+
     def stop(self, timeout: float = JOIN_S) -> None:
         """Tell the thread to stop and wait for it. May be called twice, and from the thread itself.
 
@@ -90,7 +94,7 @@ class Worker(ProcessBound):
         """
         if not self.made_here:
             return
-        self._stopping.set()
+        self.ask_to_stop()
         if self._thread.ident is None or self.is_current:
             return
         if not self.join(timeout):

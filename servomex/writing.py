@@ -1,7 +1,9 @@
 """Writing: batches of samples into several sinks, of which one that fails does not take the others with it."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import attrs
 
 from servomex.clock import time
 from servomex.errors import (
@@ -12,6 +14,7 @@ from servomex.errors import (
 )
 from servomex.logs import package_log
 from servomex.models import Sample
+from servomex.process import keep_forever
 from servomex.sinks import Sink
 
 _log = package_log("servomex")
@@ -19,8 +22,28 @@ _log = package_log("servomex")
 PATIENCE_S = 30.0
 """How long a sink that cannot be written is tried again before it is left out."""
 RETRY_S = 1.0
+LONG_S = 5.0
+"""What takes so long without a move is told when it comes back."""
 MOST_WAITING = 100_000
 """Samples that wait for a sink that cannot be written, at most."""
+
+
+@attrs.frozen
+class Standing:
+    """A sink that is being written.
+
+    Attributes:
+        name: Its name.
+        since: Since when, on the monotonic clock, nothing has come of it.
+    """
+
+    name: str
+    since: float
+
+    @property
+    def seconds(self) -> float:
+        """For how long that is by now."""
+        return time.monotonic() - self.since
 
 
 class Writer:
@@ -35,6 +58,20 @@ class Writer:
 
     def __init__(self, sinks: Iterable[Sink]) -> None:
         self._outlets = [_Outlet(sink) for sink in sinks]
+
+    @property
+    def standing(self) -> Standing | None:
+        """The sink that is being written, and since when it has not moved; ``None`` when it is none's turn."""
+        for outlet in self._outlets:
+            if (since := outlet.standing_since) is not None:
+                return Standing(outlet.name, since)
+        return None
+
+    def give_up(self) -> int:
+        """Leave the sinks as they are, since one does not answer; return how many samples may not be in them."""
+        for outlet in self._outlets:
+            outlet.keep()
+        return sum(outlet.lost + outlet.removed + outlet.unstored for outlet in self._outlets)
 
     @property
     def lost(self) -> int:
@@ -97,6 +134,27 @@ class _Outlet:
         self._waiting: list[Sample] = []
         self._failing: ServomexSinkError | None = None
         self._failing_since = self._retry_at = 0.0
+        self._called_at: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the sink."""
+        return self._sink.name
+
+    @property
+    def standing_since(self) -> float | None:
+        """Since when a call of the sink has gone on without a move; ``None`` when there is none."""
+        called_at = self._called_at
+        return None if called_at is None else max(called_at, self._sink.moved_at)
+
+    @property
+    def unstored(self) -> int:
+        """Samples that wait for the sink, or in it."""
+        return len(self._waiting) + self._sink.unstored
+
+    def keep(self) -> None:
+        """Keep the sink from being closed by the end of the program, which would hang as well."""
+        keep_forever(self._sink)
 
     @property
     def removed(self) -> int:
@@ -130,13 +188,26 @@ class _Outlet:
         if now < self._retry_at:
             return
         try:
-            act()
+            with self._called():
+                act()
         except ServomexSinkWriteError as error:
             self._wait(error, now)
         except Exception as error:  # noqa: BLE001 (a sink of the user's own may raise anything)
             self._give_up(_sink_error(self._sink, error))
         else:
             self._recover(now)
+
+    @contextlib.contextmanager
+    def _called(self) -> Iterator[None]:
+        """Let others see for how long the sink is busy, and say so when that was very long."""
+        self._called_at = begun = time.monotonic()
+        try:
+            yield
+        finally:
+            stood_s = time.monotonic() - (self.standing_since or begun)
+            self._called_at = None
+            if stood_s >= LONG_S:
+                _log.warning("%s: writing came back after %.0f s", self._sink.name, stood_s)
 
     def _write_waiting(self) -> None:
         try:
@@ -190,7 +261,8 @@ class _Outlet:
         self._waiting = []
         before = self._sink.rows
         try:
-            self._sink.close()
+            with self._called():
+                self._sink.close()
         except Exception as failed:  # noqa: BLE001 (the others must be closed as well)
             self._lose(before - self._sink.rows, _sink_error(self._sink, failed))
 

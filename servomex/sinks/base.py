@@ -45,6 +45,16 @@ class Sink(ProcessBound, abc.ABC):
         """Rows that were written, and that another program has removed since."""
         return 0
 
+    @property
+    def unstored(self) -> int:
+        """Rows that were accepted, and are not yet where they survive the death of the process."""
+        return 0
+
+    @property
+    def moved_at(self) -> float:
+        """When a call that takes long, as that of :meth:`close` may, last got on, on the monotonic clock."""
+        return 0.0
+
     @abc.abstractmethod
     def write(self, samples: Sequence[Sample]) -> None:
         """Take one batch, and flush and sync when that is due.
@@ -136,7 +146,8 @@ class BufferedSink(Sink):
         self._fsync_s = None if fsync_s is None else seconds(fsync_s, "fsync_s", zero=True)
         self._pending: list[Any] = []
         self._stored_since_sync = False
-        self._removed = 0
+        self._removed = self._stored = 0
+        self._moved_at = 0.0
         self._is_ended = False
         self._is_anothers = False
         self._flushed_at = self._synced_at = self._looked_at = time.monotonic()
@@ -158,6 +169,16 @@ class BufferedSink(Sink):
     def pending(self) -> int:
         """Rows that wait for the next flush."""
         return len(self._pending)
+
+    @property
+    def unstored(self) -> int:
+        """Rows that were accepted, and that wait for the next flush or are being written."""
+        return max(0, self.rows - self._stored)
+
+    @property
+    def moved_at(self) -> float:
+        """When a call that takes long last got on, on the monotonic clock."""
+        return self._moved_at
 
     @property
     def removed(self) -> int:
@@ -190,13 +211,11 @@ class BufferedSink(Sink):
         if self._is_anothers:
             self._leave_to_another()
         self._look()
-        rows, self._pending = self._pending, []
-        try:
-            if rows:
-                self._store(rows)
-        except BaseException:
-            self._pending = rows
-            raise
+        rows = self._pending
+        if rows:
+            self._store(rows)
+            self._pending = []
+            self._stored += len(rows)
         self._flushed_at = time.monotonic()
         self._stored_since_sync |= bool(rows)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from servomex.clock import time
 from servomex.errors import ServomexSinkSchemaError
 from servomex.logs import package_log
 from servomex.models import Sample
@@ -88,7 +89,7 @@ class ParquetSink(FileSink):
         self._folder.callback(self._lock.close)
         if os.name != "nt":
             self._descriptor = os.open(self._parts, os.O_RDONLY)
-            self._folder.callback(os.close, self._descriptor)
+            self._folder.callback(self._close_descriptor)
 
     def _take_up_parts(self, merged: dict[str, int]) -> None:
         """Go on behind the parts of a run that was killed; put aside what a loss of power spoilt."""
@@ -112,10 +113,14 @@ class ParquetSink(FileSink):
     def _let_go(self) -> None:
         """Leave the folder and its lock to the parent in a forked child."""
         self._lock.let_go()
+        self._close_descriptor()
         self._folder.pop_all()
-        if self._descriptor is not None:
-            os.close(self._descriptor)
         super()._let_go()
+
+    def _close_descriptor(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
     @classmethod
     def check_installed(cls) -> None:
@@ -239,6 +244,7 @@ class ParquetSink(FileSink):
                 ) as writer:
                     for table in tables:
                         writer.write_table(table, row_group_size=max(1, table.num_rows))
+                        self._moved_at = time.monotonic()
                 if sync:
                     file.flush()
                     sync_file(file.fileno())

@@ -82,6 +82,7 @@ class RotatingSink(Sink):
         self._limit = parse_rotation(rotate)
         self._options = options
         self._current: FileSink | None = None
+        self._closing: FileSink | None = None
         self._failure: ServomexSinkError | None = None
         self._removed = 0
         self._period = 0
@@ -94,6 +95,16 @@ class RotatingSink(Sink):
     def removed(self) -> int:
         """Rows that were written to a file, and that another program removed while it was the current one."""
         return self._removed + (self._current.removed if self._current else 0)
+
+    @property
+    def unstored(self) -> int:
+        """Rows of the current file that wait for the next flush or are being written."""
+        return self._current.unstored if self._current else 0
+
+    @property
+    def moved_at(self) -> float:
+        """When writing or closing a file last got on, on the monotonic clock."""
+        return max((file.moved_at for file in (self._current, self._closing) if file), default=0.0)
 
     def write(self, samples: Sequence[Sample]) -> None:
         """Take one batch, into a new file if that is due; the errors are those of :meth:`Sink.write`."""
@@ -164,10 +175,11 @@ class RotatingSink(Sink):
             self._failure = self._failure or error
 
     def _close(self, file: FileSink) -> None:
-        rows = file.rows
+        rows, self._closing = file.rows, file
         try:
             file.close()
         finally:
+            self._closing = None
             self.rows -= rows - file.rows
             self._removed += file.removed
 
