@@ -92,10 +92,12 @@ def play_episode(plan: Plan, folder: Path, shim: Path | None) -> Count:
             stage.count.notes["no C compiler, or not Linux: no disk and no clock that misbehave"] += 1
             return stage.count
         stage.count.numbers["episodes"] += 1
+        begun = time.monotonic()
         try:
             scene.act(stage)
         except NotReadyError as error:
             stage.blame("crash", f"it ended too early: {error}")
         except Exception:
             stage.blame("crash", f"the campaign: {traceback.format_exc()}")
+        stage.count.note_length(time.monotonic() - begun)
         return stage.count

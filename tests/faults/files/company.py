@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from servomex.models import Sample
-from tests.faults.files.judge import compare
+from tests.faults.files.judge import compare, shown
 from tests.faults.files.numbered import rows_of
 from tests.faults.files.program import Program
 from tests.faults.files.readback import processes, read_back
@@ -51,7 +51,7 @@ def _check_beginning(stage: Stage, program: Program, rows: list[Sample], who: st
     if verdict.wrong or verdict.doubled:
         stage.blame("wrong", f"{who}: {verdict.example}", verdict.wrong + verdict.doubled)
     if rows and verdict.missing and verdict.missing[0] < verdict.found:
-        stage.blame("lost", f"{who}: a gap from {expected[verdict.missing[0]]}")
+        stage.blame("lost", f"{who}: a gap from {shown(expected[verdict.missing[0]])}")
 
 
 @contextlib.contextmanager

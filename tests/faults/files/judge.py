@@ -27,6 +27,12 @@ class Verdict:
     example: str
 
 
+def shown(sample: Sample) -> str:
+    """Write a row in short."""
+    value = sample.error if sample.reading is None else f"{sample.channel} {sample.reading.value}"
+    return f"{value!r} of {sample.device!r} at {sample.received_at.isoformat()}, {sample.monotonic_ns}"
+
+
 def compare(given: Iterable[Sample], found: Iterable[Sample], *, ordered: bool = True) -> Verdict:
     """Compare.
 
@@ -53,6 +59,6 @@ def compare(given: Iterable[Sample], found: Iterable[Sample], *, ordered: bool =
                 continue
             what = "wrong"
         counts[what] += 1
-        example = example or f"{what}: {sample}"
+        example = example or f"{what}: {shown(sample)}"
     missing = tuple(place for place in places.values() if place not in seen)
     return Verdict(len(seen), missing, counts["wrong"], counts["doubled"], example)

@@ -15,7 +15,7 @@ from servomex.models import AnalyserStatus, CalGroupState, ChannelStatus, Readin
 from servomex.units import Unit
 
 NAMES = {ChannelId.I1: "Oxygen", ChannelId.I2: "CO₂", ChannelId.D1: "=x;1,2"}
-ERROR_EVERY = 41
+ERROR_EVERY = 97
 """Every so many readings, one has failed."""
 
 

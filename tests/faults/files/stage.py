@@ -10,7 +10,7 @@ from typing import Self
 from servomex.models import Sample
 from servomex.sinks import open_sink
 from tests.faults.busy import BUSY
-from tests.faults.files.judge import compare
+from tests.faults.files.judge import compare, shown
 from tests.faults.files.numbered import NAMES, Given, rows_of, samples_of
 from tests.faults.files.plan import SIZES, Plan
 from tests.faults.files.program import End, Program
@@ -131,6 +131,11 @@ class Stage:
         """What is loaded: the file, or a pattern for all of them."""
         return self.target.with_name(f"run-*{self.plan.suffix}") if self.plan.rotate else self.target
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is anything to be loaded. What is missing is missed in any case."""
+        return any(self.disk.glob(f"run*{self.plan.suffix}*"))
+
     def current(self) -> Path:
         """Return the file, or folder of parts, that is being written."""
         if self.plan.suffix == ".parquet":
@@ -201,8 +206,7 @@ class Stage:
         """
         given = [item for program, _ in ended for item in program.given()]
         rows = [row for path in others for row in self.look(read_back(path), f"loading {path.name}")]
-        own = self.look(read_back(self.source), f"loading {self.source.name}") if given or self.before else []
-        self.kept = own
+        self.kept = own = self.look(read_back(self.source), f"loading {self.source.name}") if self.exists else []
         expected = rows_of([*self.before, *(also or []), *given])
         verdict = compare(expected, [*rows, *own], ordered=ordered)
         excused = {row for program, end in ended for row in self._excused(program, end)}
@@ -214,7 +218,7 @@ class Stage:
         ends = "; ".join(f"exit code {end.code}, {end.stderr[-600:]}" for _, end in ended)
         if lost:
             self.blame(
-                "lost", f"{lost} of {len(missing)} missing rows; first {expected[missing[0]]}; {ends}", lost
+                "lost", f"{lost} of {len(missing)} missing rows; first {shown(expected[missing[0]])}; {ends}", lost
             )
         if verdict.wrong:
             self.blame("wrong", f"{verdict.wrong} rows; {verdict.example}; {ends}", verdict.wrong)
@@ -223,7 +227,9 @@ class Stage:
         self._check_rest(given, {expected[place] for place in verdict.missing}, own, ends)
 
     def _excused(self, program: Program, end: End) -> list[Sample]:
-        """Return the rows that a kill may cost."""
+        """Return the rows that a kill may cost; of a program that hung, all, since it is blamed for that."""
+        if end.hung:
+            return rows_of(program.given())
         if end.code != -signal.SIGKILL:
             return []
         window_s = self.plan.flush_s + KILLED_S
@@ -258,7 +264,7 @@ class Stage:
         expected = [*self.kept, *rows_of(program.given())]
         verdict = compare(expected, rows)
         if verdict.missing:
-            first = expected[verdict.missing[0]]
+            first = shown(expected[verdict.missing[0]])
             self.blame(
                 "lost", f"{len(verdict.missing)} rows by a second start; first {first}", len(verdict.missing)
             )

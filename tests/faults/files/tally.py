@@ -30,7 +30,8 @@ class Count:
     numbers: Counter[str] = attrs.field(factory=Counter)
     findings: list[Finding] = attrs.field(factory=list)
     notes: Counter[str] = attrs.field(factory=Counter)
-    slowest_s: float = 0.0
+    said_s: float = 0.0
+    longest_s: float = 0.0
 
     def blame(self, what: str, text: str, replay: str, number: int = 1) -> None:
         """Note something that must not happen."""
@@ -39,14 +40,19 @@ class Count:
 
     def note_said(self, seconds: float) -> None:
         """Note after which time something was said."""
-        self.slowest_s = max(self.slowest_s, seconds)
+        self.said_s = max(self.said_s, seconds)
+
+    def note_length(self, seconds: float) -> None:
+        """Note how long an episode took."""
+        self.longest_s = max(self.longest_s, seconds)
 
     def add(self, other: "Count") -> None:
         """Add what another one counted."""
         self.numbers += other.numbers
         self.findings += other.findings
         self.notes += other.notes
-        self.note_said(other.slowest_s)
+        self.note_said(other.said_s)
+        self.note_length(other.longest_s)
 
 
 @attrs.define
@@ -78,9 +84,10 @@ class Tally:
     def lines(self) -> list[str]:
         """Write a table: a line for each kind."""
         heads = (*COUNTED, *BAD)
-        lines = [f"{'kind of episode':16}" + "".join(f"{head:>9}" for head in heads)]
+        lines = [f"{'kind of episode':16}" + "".join(f"{head:>9}" for head in heads) + "  longest"]
         for kind, count in [*sorted(self.kinds.items()), ("all", self.total)]:
-            lines.append(f"{kind:16}" + "".join(f"{count.numbers[head]:>9,}" for head in heads))
+            numbers = "".join(f"{count.numbers[head]:>9,}" for head in heads)
+            lines.append(f"{kind:16}{numbers}{count.longest_s:>7.1f} s")
         total = self.total
         lines += [f"{text}: {number:,}" for text, number in sorted(total.notes.items())]
-        return [*lines, f"longest from what was done to a file to what was said of it: {total.slowest_s:.2f} s"]
+        return [*lines, f"longest from what was done to a file to what was said of it: {total.said_s:.2f} s"]
