@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 
 from servomex.models import Sample
+from servomex.sinks import open_sink
 from tests.faults.files.judge import compare
 from tests.faults.files.numbered import rows_of, samples_of
 from tests.faults.files.readback import Outcome, continue_file, read_back
@@ -14,6 +15,7 @@ from tests.faults.files.stage import Stage
 CHECKED = (".csv.gz", ".jsonl.gz", ".parquet")
 """Formats with a checksum: there no byte can change without an error."""
 READINGS = 400
+PARTS = 5
 
 
 def flip(dice: Random, data: bytearray) -> None:
@@ -70,7 +72,7 @@ def damage(stage: Stage) -> None:
     given = stage.write_file(stage.target, "before", READINGS)
     rows = rows_of(given)
     whole = stage.target.read_bytes()
-    for number in range(4 if stage.plan.quick else 25):
+    for number in range(4 if stage.plan.quick else 12):
         way = stage.dice.choice(WAYS)
         data = bytearray(whole)
         way(stage.dice, data)
@@ -80,6 +82,34 @@ def damage(stage: Stage) -> None:
         path.write_bytes(data)
         _try(stage, path, rows, f"{way.__name__}, the {number}th")
         shutil.rmtree(folder)
+    stage.count.numbers.update(given=len(rows), found=len(rows))
+
+
+def damage_parts(stage: Stage) -> None:
+    """Damage or delete one of the parts that a kill has left of a Parquet recording; load and continue it."""
+    given = samples_of("before", READINGS)
+    rows = rows_of(given)
+    left = stage.aside / "left.parts"
+    with open_sink(stage.target, flush_s=0) as sink:
+        for start in range(0, READINGS, READINGS // PARTS):
+            sink.write(rows_of(given[start : start + READINGS // PARTS]))
+            sink.sync()
+        shutil.copytree(f"{stage.target}.parts", left)
+    for number in range(4 if stage.plan.quick else 12):
+        path = stage.disk / f"{number}" / stage.target.name
+        parts = shutil.copytree(left, f"{path}.parts")
+        part = stage.dice.choice(sorted(Path(parts).iterdir()))
+        way = stage.dice.choice((None, *WAYS))
+        if way is None:
+            part = stage.dice.choice(
+                sorted(Path(parts).iterdir())[:-1]
+            )  # that there was a newer one, nothing shows
+            part.unlink()
+        else:
+            data = bytearray(part.read_bytes())
+            way(stage.dice, data)
+            part.write_bytes(data)
+        _try(stage, path, rows, f"{way.__name__ if way else 'deletion'} of {part.name}, the {number}th")
     stage.count.numbers.update(given=len(rows), found=len(rows))
 
 
@@ -107,5 +137,5 @@ def _check(stage: Stage, rows: list[Sample], outcome: Outcome, what: str) -> Non
     verdict = compare(rows, outcome.rows)
     if verdict.wrong or verdict.doubled:
         stage.blame("wrong", f"{what}: {verdict.example}", verdict.wrong + verdict.doubled)
-    if verdict.missing and not outcome.warned:
+    elif verdict.missing and not outcome.warned:
         stage.blame("lost", f"{what}: {len(verdict.missing)} rows without a word", len(verdict.missing))

@@ -80,6 +80,7 @@ def make_plan(
     """
     dice = Random(f"{seed}:{kind}:{number}")
     start = Random(f"{seed}:{kind}").randrange(len(suffixes))
+    rate = dice.choice((50, 200, 400))
     divided = dice.random() < 0.3 if rotate is None else rotate
     return Plan(
         seed,
@@ -89,7 +90,7 @@ def make_plan(
         divided,
         0 if divided else dice.choice((0, 0, 30, 200 if quick else 3000)),
         dice.choice((0.0, 0.2, 1.0)),
-        dice.choice((50, 200, 400)),
-        dice.randint(3, 40) if quick else dice.randint(3, 600),
+        rate,
+        dice.randint(3, min(20, rate // 4)) if quick else dice.randint(3, 2 * rate),
         quick,
     )

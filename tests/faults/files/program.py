@@ -18,6 +18,8 @@ from tests.faults.files.numbered import Given, read_log
 ROOT = Path(__file__).resolve().parents[3]
 STARTS_S = 60.0
 LOOK_S = 0.004
+SIGNALLED = 128
+"""What a shell adds to the number of a signal for the exit code."""
 NEVER_SEEN = ("Traceback", "Exception ignored", "Warning:", "unexpected ", "Fatal Python error", " died")
 _COUNTS = re.compile(r"^(\d+) readings?, (\d+) failed.*?, (\d+) dropped")
 _UNWRITTEN = re.compile(r"(\d+) rows? not written")
@@ -32,7 +34,7 @@ class End:
     """How a program ended.
 
     Attributes:
-        code: Its exit code; of a signal, its number below zero.
+        code: Its exit code, as a shell shows it; of a kill, the number of the signal below zero.
         stderr: What it said.
         hung: Whether it had to be killed, since it did not end.
         at_ns: When that was, on the monotonic clock.
@@ -177,7 +179,10 @@ class Program:
             hung = True
             self.process.kill()
             self.process.wait()
-        return End(self.process.returncode, self.stderr(), hung, time.monotonic_ns())
+        code = self.process.returncode
+        if -code in (signal.SIGINT, signal.SIGTERM):  # in the last moment of Python, when the command had ended
+            code = SIGNALLED - code
+        return End(code, self.stderr(), hung, time.monotonic_ns())
 
     def close(self) -> None:
         """Kill it if it still runs."""

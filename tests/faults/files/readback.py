@@ -20,7 +20,7 @@ from servomex.sinks import open_sink
 HANG_S = 60.0
 MOST_CPU_S = 5.0
 MOST_MB = 200.0
-LONGEST_TEXT = 2000
+LONGEST_TEXT = 5000
 """Characters of an error: more of it is no text for people."""
 
 PRELOADED = ("csv", "jsonl", "sqlite", "parquet")

@@ -55,4 +55,5 @@ SCENES = {
     "readers": Scene(company.readers),
     "copies": Scene(company.copies),
     "damage": Scene(damage.damage, rotate=False),
+    "damage-parts": Scene(damage.damage_parts, rotate=False, suffixes=(".parquet",)),
 }

@@ -36,6 +36,11 @@ class Stage:
         plan: What it is.
         folder: Where it may work; it is made here.
         shim: Of the disk and the clock; ``None`` where there is none.
+
+    Attributes:
+        before: What is in the file before a program continues it.
+        kept: The rows that its files have at the end.
+        is_refused: Whether they could not be read to their end.
     """
 
     def __init__(self, plan: Plan, folder: Path, shim: Path | None) -> None:
@@ -48,6 +53,7 @@ class Stage:
         self.target = self.disk / f"run{plan.suffix}"
         self.before: list[Given] = []
         self.kept: list[Sample] = []
+        self.is_refused = False
         self.shim = shim
         self._folder = folder
         self._programs: list[Program] = []
@@ -143,20 +149,26 @@ class Stage:
         files = self.disk.glob(f"run*{self.plan.suffix}")
         return max(files, key=lambda path: path.stat().st_mtime)
 
-    def disturb(self, program: Program, act: Callable[[], object], *, within_s: float = SAID_S) -> bool:
-        """Do something to a file, and see how soon the program says so; whether it does."""
+    def disturb(self, program: Program, act: Callable[[], object], *, must: bool = True) -> None:
+        """Do something to a file, and see how soon the program says so.
+
+        Args:
+            program: Who has to say it.
+            act: What is done.
+            must: Whether it has to say anything.
+        """
         since, begun = len(program.stderr()), time.monotonic()
         act()
-        took_s = program.wait_said(since, NEVER_SAID_S)
+        took_s = program.wait_said(since, NEVER_SAID_S if must else SAID_S)
         late_s = BUSY.late_s(begun, time.monotonic())
         self._said_ns = time.monotonic_ns()
         if took_s is None:
-            self.blame("slow", f"nothing was said within {NEVER_SAID_S:g} s, or before its end")
-            return False
+            if must:
+                self.blame("slow", f"nothing was said within {NEVER_SAID_S:g} s, or before its end")
+            return
         self.count.note_said(took_s)
-        if took_s > within_s + SAID_SLACK_S + late_s:
+        if took_s > SAID_S + SAID_SLACK_S + late_s:
             self.blame("slow", f"said after {took_s:.1f} s: {program.stderr()[since:]}")
-        return True
 
     def stop(self, program: Program, number: int = signal.SIGTERM) -> End:
         """End a program by a signal."""
@@ -206,15 +218,19 @@ class Stage:
         """
         given = [item for program, _ in ended for item in program.given()]
         rows = [row for path in others for row in self.look(read_back(path), f"loading {path.name}")]
-        self.kept = own = self.look(read_back(self.source), f"loading {self.source.name}") if self.exists else []
+        outcome = read_back(self.source) if self.exists else Outcome()
+        self.kept = own = self.look(outcome, f"loading {self.source.name}")
+        self.is_refused = outcome.failed
         expected = rows_of([*self.before, *(also or []), *given])
         verdict = compare(expected, [*rows, *own], ordered=ordered)
         excused = {row for program, end in ended for row in self._excused(program, end)}
         excused |= set(rows_of(self.before)) if removed else set()
         missing = [place for place in verdict.missing if expected[place] not in excused]
         said = sum(end.unwritten + len(NAMES) * end.dropped for _, end in ended if end.code)
-        lost = max(0, len(missing) - said)
-        self.count.numbers.update(given=len(expected), found=verdict.found, told=len(verdict.missing) - lost)
+        lost = 0 if self.is_refused else max(0, len(missing) - said)
+        self.count.notes["rows in files that could not be read"] += len(missing) if self.is_refused else 0
+        told = 0 if self.is_refused else len(verdict.missing) - lost
+        self.count.numbers.update(given=len(expected), found=verdict.found, told=told)
         ends = "; ".join(f"exit code {end.code}, {end.stderr[-600:]}" for _, end in ended)
         if lost:
             self.blame(
@@ -238,7 +254,7 @@ class Stage:
 
     def _check_rest(self, given: list[Given], missing: set[Sample], own: list[Sample], ends: str) -> None:
         """Check that what came after something was said is under the asked name."""
-        if self._said_ns is None:
+        if self._said_ns is None or self.is_refused:
             return
         later = rows_of([item for item in given if item.monotonic_ns > self._said_ns])
         there = {*own, *missing}
@@ -260,7 +276,10 @@ class Stage:
                 self.blame("refused", f"a second start says nothing: exit code {end.code}")
             self.count.notes["second starts that were refused with reason"] += not must
             return
-        rows = self.look(read_back(self.source), "loading after a second start")
+        outcome = read_back(self.source)
+        rows = self.look(outcome, "loading after a second start", refusal=not self.is_refused)
+        if self.is_refused or outcome.failed:
+            return
         expected = [*self.kept, *rows_of(program.given())]
         verdict = compare(expected, rows)
         if verdict.missing:

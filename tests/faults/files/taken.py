@@ -18,7 +18,8 @@ def remove(stage: Stage) -> None:
     """Delete it, with or without what belongs to it."""
     program = stage.begin(LONG)
     whole = stage.dice.random() < 0.5
-    stage.disturb(program, lambda: _delete(stage, whole=whole))
+    is_part = stage.plan.suffix == ".parquet" and not whole  # the newest one is written again: nothing is lost
+    stage.disturb(program, lambda: _delete(stage, whole=whole), must=not is_part)
     _finish(stage, program, removed=True)
 
 
@@ -104,7 +105,7 @@ def cut(stage: Stage) -> None:
         path = _newest_part(stage, current) if current.is_dir() else current
         os.truncate(path, 0 if whole else path.stat().st_size // 2)
 
-    stage.disturb(program, act)
+    stage.disturb(program, act, must=stage.plan.suffix != ".parquet")
     _finish(stage, program, removed=True)
 
 
