@@ -97,7 +97,6 @@ class Program:
     ) -> None:
         self.run = run
         self.target = target
-        self._stem = str(target.with_name(target.name.partition(".")[0]))
         name = re.sub(r"\W", "-", run)
         self._log, self._ready, self._stderr = (aside / f"{name}.{end}" for end in ("log", "ready", "stderr"))
         port = run if "://" in run else f"{NUMBERED}{run}"
@@ -145,7 +144,7 @@ class Program:
             time.sleep(LOOK_S)
 
     def wait_said(self, since: int, limit_s: float) -> float | None:
-        """Wait until it says something of its file behind ``since`` characters.
+        """Wait until it says something of its file, or of its folder, after ``since`` characters.
 
         Returns:
             Seconds that it took; ``None`` when it said nothing in that time.
@@ -153,7 +152,7 @@ class Program:
         begun = time.monotonic()
         while time.monotonic() < begun + limit_s:
             ended = self.process.poll() is not None
-            if self._stem in self.stderr()[since:]:
+            if str(self.target.parent) in self.stderr()[since:]:
                 return time.monotonic() - begun
             if ended:
                 return None

@@ -122,6 +122,7 @@ class Stage:
         self.fill()
         program = self.start(rotate=rotate)
         program.wait_given(self.plan.readings)
+        self.pause(self.plan.flush_s + 0.3)  # so that rows are in the file, or wait for it
         return program
 
     def go_on(self, program: Program) -> None:
@@ -267,6 +268,7 @@ class Stage:
         Args:
             must: Whether it has to work.
         """
+        self.disk.mkdir(exist_ok=True)
         program = self.start("again", "--count", str(AGAIN))
         end = self.checked(program.end(ENDS_S))
         if end.code:
