@@ -120,7 +120,7 @@ def set_clock(stage: Stage) -> None:
 
 
 def two_writers(stage: Stage) -> None:
-    """Start two programs on one file in the same moment: exactly one is refused, unless their files are divided."""
+    """Start two programs on one file in the same moment: one of them is refused, unless files are divided."""
     stage.fill()
     _race(stage, stage.plan.rotate)
 

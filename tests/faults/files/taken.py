@@ -15,23 +15,25 @@ UNPRIVILEGED = ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
 
 
 def remove(stage: Stage) -> None:
-    """Delete it, with or without what belongs to it."""
+    """Delete all of it, or only the file itself, the log of a database, or the newest part."""
     program = stage.begin(LONG)
-    whole = stage.dice.random() < 0.5
-    is_part = stage.plan.suffix == ".parquet" and not whole  # the newest one is written again: nothing is lost
-    stage.disturb(program, lambda: _delete(stage, whole=whole), must=not is_part)
+    what = stage.dice.choice(("all", "file", "log"))
+    is_part = stage.plan.suffix == ".parquet" and what != "all"  # it is written again: nothing is lost
+    stage.disturb(program, lambda: _delete(stage, what), must=not is_part)
     _finish(stage, program, removed=True)
 
 
-def _delete(stage: Stage, *, whole: bool) -> None:
+def _delete(stage: Stage, what: str) -> None:
     current = stage.current()
-    if current.is_dir() and not whole:
-        _newest_part(stage, current).unlink()
-    elif current.is_dir():
-        shutil.rmtree(current)
-    else:
-        for path in stage.disk.glob(f"{current.name}*") if whole else [current]:
+    log = current.with_name(f"{current.name}-wal")
+    if what == "all":
+        shutil.rmtree(current) if current.is_dir() else None
+        for path in stage.disk.glob(f"{current.name}*"):
             path.unlink(missing_ok=True)
+    elif current.is_dir():
+        _newest_part(stage, current).unlink()
+    else:
+        (log if what == "log" and log.exists() else current).unlink()
 
 
 def _newest_part(stage: Stage, parts: Path) -> Path:
