@@ -26,7 +26,9 @@ def main() -> int:
                         help=f"kinds of episodes; all by default: {', '.join(SCENES)}")  # fmt: skip
     parser.add_argument("--episode", type=int, help="play only the one of this number of each kind, and show it")
     parser.add_argument("--at-once", type=int, default=4, help="episodes played at the same time; default 4")
-    parser.add_argument("--most", type=int, default=MOST_FINDINGS, help="end after so many findings; default 1000")
+    parser.add_argument(
+        "--most", type=int, default=MOST_FINDINGS, help="end after this number of findings; default 1000"
+    )
     parser.add_argument("--quick", action="store_true", help="short episodes, as in the test suite")
     options = parser.parse_args()
     begun = time.monotonic()

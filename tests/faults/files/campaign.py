@@ -41,7 +41,7 @@ def run_campaign(
         rounds: How many of each kind; as many as there is time for when ``None``.
         at_once: How many are played at the same time.
         quick: Short ones.
-        most: No episode begins once so many findings were made.
+        most: No episode begins after this number of findings.
     """
     tally = Tally()
     until = time.monotonic() + seconds

@@ -56,7 +56,7 @@ def _check_beginning(stage: Stage, program: Program, rows: list[Sample], who: st
 
 @contextlib.contextmanager
 def _held(path: Path) -> Iterator[None]:
-    """Let another program have a file open, a database in a transaction."""
+    """Keep a file open in another program, a database in a transaction."""
     held, release = processes().Event(), processes().Event()
     process = processes().Process(target=_hold, args=(path, held, release), daemon=True)
     process.start()

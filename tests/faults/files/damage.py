@@ -51,7 +51,7 @@ def insert(dice: Random, data: bytearray) -> None:
 
 
 def extend(dice: Random, data: bytearray) -> None:
-    """Put something behind the end."""
+    """Append something."""
     data += dice.choice((bytes(5000), dice.randbytes(300), b"\n" * 70_000, b"[" * 70_000, bytes(data)))
 
 

@@ -20,7 +20,7 @@ STEPS_S = (-86400.0, -3600.0, -1.5, 0.7, 90.0, 86400.0 * 40)
 
 
 def full_for_a_while(stage: Stage) -> None:
-    """Let the disk be full, and then no longer: nothing is lost."""
+    """Fill the disk for a while: nothing is lost."""
     machine = stage.machine()
     program = stage.begin()
     stage.disturb(program, lambda: machine.set_disk(Disk.FULL))
@@ -32,7 +32,7 @@ def full_for_a_while(stage: Stage) -> None:
 
 
 def full_to_the_end(stage: Stage) -> None:
-    """Let the disk be full until the end: what is lost is counted."""
+    """Fill the disk until the end: what is lost is counted."""
     machine = stage.machine()
     program = stage.begin()
     stage.disturb(program, lambda: machine.set_disk(Disk.FULL))
@@ -78,7 +78,7 @@ def _mounted(stage: Stage) -> Iterator[bool]:
 
 
 def hung_for_a_while(stage: Stage) -> None:
-    """Let the disk hang, and then no longer: nothing is lost."""
+    """Make the disk hang for a while: nothing is lost."""
     machine = stage.machine()
     program = stage.begin()
     machine.set_disk(Disk.HANGS)
@@ -87,14 +87,14 @@ def hung_for_a_while(stage: Stage) -> None:
         program.send(signal.SIGTERM)  # which waits for the disk
         stage.pause(0.5)
     machine.set_disk(Disk.WORKS)
-    with contextlib.suppress(NotReadyError):  # it was told to end
+    with contextlib.suppress(NotReadyError):  # it was asked to end
         stage.go_on(program)
     stage.account((program, stage.stop(program)))
     stage.again()
 
 
 def hung_to_the_end(stage: Stage) -> None:
-    """Let the disk hang until the end: two Ctrl-C end the program, and what is lost is said."""
+    """Make the disk hang until the end: two Ctrl-C end the program, and what is lost is reported."""
     machine = stage.machine()
     program = stage.begin()
     machine.set_disk(Disk.HANGS)

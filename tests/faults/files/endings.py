@@ -73,7 +73,7 @@ def stop_opening(stage: Stage) -> None:
 
 
 def stop_twice(stage: Stage) -> None:
-    """Give Ctrl-C twice, and perhaps once more, in short order."""
+    """Press Ctrl-C twice, or three times, in quick succession."""
     program = stage.begin()
     numbers = [signal.SIGINT] * stage.dice.choice((2, 2, 3))
     _end_by(stage, program, tuple(numbers))

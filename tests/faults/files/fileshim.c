@@ -1,6 +1,6 @@
 /* Plays a disk that hangs or is full, and a clock that is set, for one process. FAULTS_FILES is a file of two numbers
    of 64 bits: what the disk does (0 works, 1 hangs, 2 is full), and by how many nanoseconds CLOCK_REALTIME is off.
-   FAULTS_FOLDER is the folder that is on the disk. What waits for a disk that hangs goes on when it works again. */
+   FAULTS_FOLDER is the folder that is on the disk. What waits for a disk that hangs continues when it works again. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

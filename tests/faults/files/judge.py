@@ -15,7 +15,7 @@ class Verdict:
     Attributes:
         found: Rows that are as they should be, each counted once.
         missing: Places of those that are not there, in what was given.
-        wrong: Rows that nobody gave, or that come behind later ones of their source.
+        wrong: Rows that no source gave, or that follow later ones of their source.
         doubled: Rows that are there once more.
         example: The first that is wrong or doubled.
     """

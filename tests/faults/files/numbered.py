@@ -16,7 +16,7 @@ from servomex.units import Unit
 
 NAMES = {ChannelId.I1: "Oxygen", ChannelId.I2: "CO₂", ChannelId.D1: "=x;1,2"}
 ERROR_EVERY = 97
-"""Every so many readings, one has failed."""
+"""One of this number of readings has failed."""
 
 
 @attrs.frozen
@@ -108,7 +108,7 @@ class NumberedSource:
             yield Given(self.name, number, time.monotonic_ns(), datetime.now(UTC))
 
     def poll_samples(self) -> list[Sample]:
-        """Give the next one."""
+        """Return the rows of the next reading."""
         given = next(self._numbers)
         os.write(self._log, given.line().encode())
         return given.samples()

@@ -47,7 +47,7 @@ class End:
 
     @property
     def crash(self) -> str:
-        """What shows that something went wrong that nobody thought of; empty when nothing does."""
+        """What it wrote, when that shows an error that it did not expect; otherwise empty."""
         return self.stderr if any(word in self.stderr for word in NEVER_SEEN) else ""
 
     @property
@@ -128,7 +128,7 @@ class Program:
         self.wait(self._ready.exists, "it began")
 
     def wait_given(self, count: int) -> None:
-        """Wait until its source has given so many readings."""
+        """Wait until its source has given this number of readings."""
         self.wait(lambda: self._log.exists() and self._log.read_bytes().count(b"\n") >= count, "readings came")
 
     def wait(self, condition: Callable[[], object], what: str, limit_s: float = STARTS_S) -> None:

@@ -1,4 +1,4 @@
-"""Reading and continuing files in a process of its own: whatever comes of it, the campaign sees it and goes on."""
+"""Reading and continuing files in a process of its own: whatever happens, the campaign sees it and continues."""
 
 import functools
 import logging
@@ -21,7 +21,7 @@ HANG_S = 60.0
 MOST_CPU_S = 5.0
 MOST_MB = 200.0
 LONGEST_TEXT = 5000
-"""Characters of an error: more of it is no text for people."""
+"""Characters of an error: a longer one is not for people."""
 
 PRELOADED = ("csv", "jsonl", "sqlite", "parquet")
 

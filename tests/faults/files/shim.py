@@ -61,7 +61,7 @@ class Machine:
         self._set(disk, self._state[1])
 
     def set_clock(self, off_s: float) -> None:
-        """Set the clock, by so much more or less than the true time."""
+        """Set the clock, this far from the true time."""
         self._set(self._state[0], int(off_s * 1e9))
 
     def _set(self, disk: int, off_ns: int) -> None:
@@ -69,6 +69,6 @@ class Machine:
         self._page[:] = _PAGE.pack(*self._state)
 
     def close(self) -> None:
-        """Let the disk work again, and forget it."""
+        """Repair the disk, and let go of it."""
         self.set_disk(Disk.WORKS)
         self._page.close()

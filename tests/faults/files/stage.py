@@ -20,7 +20,7 @@ from tests.faults.files.tally import Count
 
 SAID_S = 2.0
 SAID_SLACK_S = 0.3
-"""What is done to a file is to be said within this time, and the campaign may see it so much later."""
+"""What happens to a file is to be reported within the first, and the campaign may see that later by the second."""
 NEVER_SAID_S = 12.0
 KILLED_S = 1.0
 """Beside what waits for the flush, rows of this time may be lost by a kill: they are on their way to it."""
@@ -118,7 +118,7 @@ class Stage:
         return program
 
     def begin(self, rotate: str = "") -> Program:
-        """Start a recording behind what is there before, and wait until it is in full swing."""
+        """Start a recording, appended to what is there, and wait until it is in full swing."""
         self.fill()
         program = self.start(rotate=rotate)
         program.wait_given(self.plan.readings)
@@ -230,8 +230,8 @@ class Stage:
         said = sum(end.unwritten + len(NAMES) * end.dropped for _, end in ended if end.code)
         lost = 0 if self.is_refused else max(0, len(missing) - said)
         self.count.notes["rows in files that could not be read"] += len(missing) if self.is_refused else 0
-        told = 0 if self.is_refused else len(verdict.missing) - lost
-        self.count.numbers.update(given=len(expected), found=verdict.found, told=told)
+        excused_rows = 0 if self.is_refused else len(verdict.missing) - lost
+        self.count.numbers.update(given=len(expected), found=verdict.found, excused=excused_rows)
         ends = "; ".join(f"exit code {end.code}, {end.stderr[-600:]}" for _, end in ended)
         if lost:
             self.blame(

@@ -10,7 +10,7 @@ from tests.faults.files.stage import ENDS_S, Stage
 
 LONG = "1h"
 """Files that are divided by this are not divided within an episode."""
-FOREIGN = b"what somebody else has written\n" * 400
+FOREIGN = b"written by another program\n" * 400
 UNPRIVILEGED = ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
 
 
@@ -51,7 +51,7 @@ def _finish(stage: Stage, program: Program, *others: Path, removed: bool = False
 
 
 def move(stage: Stage) -> None:
-    """Give it another name, or put it into another folder."""
+    """Rename it, or move it to another folder."""
     program = stage.begin(LONG)
     moved = _moved(stage, stage.disk if stage.dice.random() < 0.5 else stage.aside)
     current = stage.current()
@@ -60,7 +60,7 @@ def move(stage: Stage) -> None:
 
 
 def move_and_make(stage: Stage) -> None:
-    """Give it another name and make an empty one, as logrotate does with ``create``."""
+    """Rename it and make an empty one, as logrotate does with ``create``."""
     program = stage.begin(LONG)
     moved = _moved(stage, stage.disk)
     current = stage.current()
@@ -138,7 +138,7 @@ def replace_by_foreign(stage: Stage) -> None:
 
 def _take_away(stage: Stage, place: Path) -> None:
     if place.read_bytes() != FOREIGN:
-        stage.blame("wrong", f"what somebody else has written to {place.name} was changed")
+        stage.blame("wrong", f"what another program wrote to {place.name} was changed")
     place.unlink()
 
 
