@@ -144,9 +144,9 @@ def options() -> list[click.Option]:
 
 
 def of_the_examples() -> set[str]:
-    """The options of the examples: those that are written as they are, and those of a gas."""
+    """The options of the examples and campaigns: those that are written as they are, and those of a gas."""
     found = {f"--{gas}" for gas in ("o2", "co", "co2")}
-    for path in (ROOT / "examples").glob("*.py"):
+    for path in [*(ROOT / "examples").glob("*.py"), *(ROOT / "tests").rglob("__main__.py")]:
         found |= {*re.findall(r'add_argument\("(--[a-z-]+)"', path.read_text(encoding="utf-8"))}
     return found
 

@@ -195,7 +195,7 @@ class TestFailures:
             sink.write(batch(0))
             sink.flush()
             with monkeypatch.context() as patch:
-                patch.setattr(Path, "replace", _full)
+                patch.setattr("os.replace", _full)
                 sink.write(batch(1))
                 with pytest.raises(ServomexSinkWriteError, match=rf"the disk of {path} is full"):
                     sink.flush()
@@ -211,7 +211,7 @@ class TestFailures:
         sink = open_sink(path, append=True)
         sink.write(batch(2))
         sink.flush()
-        monkeypatch.setattr(Path, "replace", _full)
+        monkeypatch.setattr("os.replace", _full)
         with pytest.raises(ServomexSinkWriteError, match=rf"the disk of {path} is full"):
             sink.close()
         monkeypatch.undo()
@@ -259,5 +259,5 @@ class TestFailures:
             load(path)
 
 
-def _full(*_args: object) -> None:
+def _full(*_args: object, **_options: object) -> None:
     raise OSError(28, "No space left on device")

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import json
-import os
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -31,7 +30,7 @@ from servomex.sinks.parts import (
     schema_of_rows,
     sources_of,
 )
-from servomex.sinks.places import LockFile, Place, place_of, real, sync_file, sync_folder
+from servomex.sinks.places import LockFile, OpenFolder, Place, real, sync_file, sync_folder
 
 _log = package_log("servomex")
 
@@ -54,11 +53,10 @@ class ParquetSink(FileSink):
     def _open(self) -> None:
         self._schema = schema_of_rows()
         self._parts = parts_of(self.path)
-        self._unsynced: set[Path] = set()
-        self._rows_of: dict[Path, int] = {}
-        self._folder = contextlib.ExitStack()
-        self._descriptor: int | None = None
-        self._held.callback(self._folder.close)
+        self._unsynced: set[str] = set()
+        self._rows_of: dict[str, int] = {}
+        self._link = contextlib.ExitStack()
+        self._held.callback(self._link.close)
         with explained(self.name):
             if not (self.append or self.overwrite) and self.exists(self.path):
                 raise FileExistsError(errno.EEXIST, "exists")
@@ -84,12 +82,11 @@ class ParquetSink(FileSink):
     def _lock_parts(self) -> None:
         """Make the folder of the parts, and keep other recordings away from it."""
         self._parts.mkdir(exist_ok=True)
-        self._folder.callback(self._remove_empty_folder)
+        self._link.callback(self._remove_empty_folder)
         self._lock = LockFile(self._parts / ".lock", self.path)  # which readers of a folder leave out
-        self._folder.callback(self._lock.close)
-        if os.name != "nt":
-            self._descriptor = os.open(self._parts, os.O_RDONLY)
-            self._folder.callback(self._close_descriptor)
+        self._link.callback(self._lock.close)
+        self._folder = OpenFolder(self._parts)
+        self._link.callback(self._folder.close)
 
     def _take_up_parts(self, merged: dict[str, int]) -> None:
         """Go on behind the parts of a run that was killed; put aside what a loss of power spoilt."""
@@ -113,14 +110,9 @@ class ParquetSink(FileSink):
     def _let_go(self) -> None:
         """Leave the folder and its lock to the parent in a forked child."""
         self._lock.let_go()
-        self._close_descriptor()
-        self._folder.pop_all()
+        self._folder.close()
+        self._link.pop_all()
         super()._let_go()
-
-    def _close_descriptor(self) -> None:
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
 
     @classmethod
     def check_installed(cls) -> None:
@@ -153,8 +145,8 @@ class ParquetSink(FileSink):
             self._begin_part()
 
     @property
-    def _part_path(self) -> Path:
-        return self._parts / f"{self._number:06d}.parquet"
+    def _part_name(self) -> str:
+        return f"{self._number:06d}.parquet"
 
     def _write_part(self, table: Any) -> None:
         """Write the newest part, with all that is to be in it.
@@ -162,22 +154,23 @@ class ParquetSink(FileSink):
         Raises:
             _IsHeldError: Another program reads it, see :meth:`_replace`.
         """
-        part = self._part_path
+        name = self._part_name
         with explained(self.name):
-            if not self._part.num_rows and part.exists():
+            if not self._part.num_rows and self._folder.has(name):
                 self._leave_to_another()
-            self._replace(part, self._notes, [table])
-            self._size = self._size_before_part + part.stat().st_size
-        self._unsynced.add(part)
+            self._replace(name, self._notes, [table])
+            self._size = self._size_before_part + self._folder.size(name)
+        self._unsynced.add(name)
         self._part = table
 
     def _check_place(self) -> None:
         """Go on in a new folder of parts when the one so far was deleted or moved; notice parts that are gone."""
         if self._placed:
             with explained(self.name):
-                place = self._place()
+                place = self._folder.place
+                is_missed = self._part.num_rows and not self._folder.has(self._part_name)
             if place is Place.HERE:
-                if self._part.num_rows and not self._part_path.exists():
+                if is_missed:
                     self._check_parts()
                 return
             if place is Place.MOVED and self._part.num_rows:
@@ -185,7 +178,7 @@ class ParquetSink(FileSink):
             self._note_place(place, sum(self._rows_of.values()))
             self._rows_of.clear()
             self._unsynced.clear()
-            self._folder.close()
+            self._link.close()
             self._placed = False
         with self._beginning_anew(), explained(self.name):
             self._parts = parts_of(self.path)
@@ -194,21 +187,16 @@ class ParquetSink(FileSink):
         if self._part.num_rows:
             self._write_again()  # it is still in memory
 
-    def _place(self) -> Place:
-        if self._descriptor is None or os.name == "nt":
-            return Place.HERE if self._parts.exists() else Place.DELETED
-        return place_of(self._descriptor, self._parts)
-
     def _check_parts(self) -> None:
         """Count the parts of this run that another program has removed; write the newest one again."""
-        missing = {part: rows for part, rows in self._rows_of.items() if not part.exists()}
-        for part, rows in missing.items():
-            _log.warning("%s was deleted by another program: %s", part, lost(rows))
+        missing = {name: rows for name, rows in self._rows_of.items() if not self._folder.has(name)}
+        for name, rows in missing.items():
+            _log.warning("%s was deleted by another program: %s", self._parts / name, lost(rows))
             self._removed += rows
-            del self._rows_of[part]
+            del self._rows_of[name]
         self._unsynced.difference_update(missing)
-        if self._part.num_rows and not self._part_path.exists():
-            _log.warning("%s was deleted by another program: it is written again", self._part_path)
+        if self._part.num_rows and not self._folder.has(self._part_name):
+            _log.warning("%s was deleted by another program: it is written again", self._parts / self._part_name)
             self._write_again()
 
     def _write_again(self) -> None:
@@ -220,24 +208,24 @@ class ParquetSink(FileSink):
             raise
 
     def _begin_part(self) -> None:
-        self._rows_of[self._part_path] = self._part.num_rows
+        self._rows_of[self._part_name] = self._part.num_rows
         self._number += 1
         self._part = self._schema.empty_table()
         self._size_before_part = self._size
 
     def _replace(
-        self, path: Path, metadata: dict[bytes, bytes], tables: Iterable[Any], *, sync: bool = False
+        self, target: str | Path, metadata: dict[bytes, bytes], tables: Iterable[Any], *, sync: bool = False
     ) -> None:
-        """Write a file under another name, and give it its name when it is complete.
+        """Write a part, or by its path another file, and give it its name when it is complete.
 
         Raises:
             _IsHeldError: It is there already, and cannot be replaced: on Windows, while another program reads it.
         """
         arrow = imported_pyarrow()
-        temporary = self._parts / f"{path.name}.tmp"
-        temporary.unlink(missing_ok=True)
+        temporary = f"{Path(target).name}.tmp"
+        self._folder.remove(temporary)
         try:
-            with temporary.open("xb") as file:
+            with self._folder.create(temporary) as file:
                 schema = self._schema.with_metadata(metadata)
                 with arrow.parquet.ParquetWriter(
                     file, schema, compression=COMPRESSION, write_page_checksum=True
@@ -249,22 +237,21 @@ class ParquetSink(FileSink):
                     file.flush()
                     sync_file(file.fileno())
             try:
-                temporary.replace(path)
+                self._folder.rename(temporary, target)
             except PermissionError as error:
-                if not path.exists():
+                if not (self._folder.has(target) if isinstance(target, str) else target.exists()):
                     raise
                 raise _IsHeldError from error
         except BaseException:
             with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+                self._folder.remove(temporary)
             raise
 
     def _sync(self) -> None:
         self._check_parts()
         with explained(self.name):
-            for part in self._unsynced:
-                with part.open("r+b") as file:
-                    sync_file(file.fileno())
+            for name in self._unsynced:
+                self._folder.sync(name)
             sync_folder(self._parts)
         self._unsynced.clear()
         if self._part.num_rows:

@@ -147,6 +147,100 @@ def _lock_first_byte(descriptor: int, path: Path) -> None:
         raise ServomexSinkWriteError(BUSY.format(path=path)) from error
 
 
+class OpenFolder:
+    """A folder that is held open: what is made in it stays in it when it is moved, which Windows does not let happen.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = None if os.name == "nt" else os.open(path, os.O_RDONLY)
+
+    def _at(self, name: str) -> str:
+        return name if self._descriptor is not None else str(self._path / name)
+
+    def create(self, name: str) -> io.BufferedWriter:
+        """Open a new file in it.
+
+        Raises:
+            OSError: It cannot be made, or is there already.
+        """
+        return open(self._at(name), "xb", opener=self._opened)
+
+    def _opened(self, path: str, flags: int) -> int:
+        return os.open(path, flags, 0o666, dir_fd=self._descriptor)
+
+    def sync(self, name: str) -> None:
+        """Wait until a file survives a loss of power.
+
+        Raises:
+            OSError: That failed.
+        """
+        descriptor = self._opened(self._at(name), os.O_RDWR)
+        try:
+            sync_file(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        try:
+            self.size(name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def size(self, name: str) -> int:
+        """Return the bytes of a file.
+
+        Raises:
+            OSError: There is none.
+        """
+        return os.stat(self._at(name), dir_fd=self._descriptor).st_size
+
+    def rename(self, name: str, target: str | Path) -> None:
+        """Give a file another name, in this folder or, as a path, in another one; what had that name is replaced.
+
+        Raises:
+            OSError: That failed.
+        """
+        if isinstance(target, str):
+            os.replace(self._at(name), self._at(target), src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+        else:
+            os.replace(self._at(name), target, src_dir_fd=self._descriptor)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if there is one.
+
+        Raises:
+            OSError: That failed.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._at(name), dir_fd=self._descriptor)
+
+    @property
+    def place(self) -> Place:
+        """What has become of it.
+
+        Raises:
+            OSError: It cannot be looked at.
+        """
+        if self._descriptor is None:
+            return Place.HERE if self._path.exists() else Place.DELETED
+        return place_of(self._descriptor, self._path)
+
+    def close(self) -> None:
+        """Let go of it. May be called twice."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
 def check_folder(path: Path) -> None:
     """Check that a file can be made where it is to be.
 

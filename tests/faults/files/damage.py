@@ -98,11 +98,11 @@ def damage_parts(stage: Stage) -> None:
     for number in range(4 if stage.plan.quick else 12):
         path = stage.disk / f"{number}" / stage.target.name
         parts = shutil.copytree(left, f"{path}.parts")
-        part = stage.dice.choice(sorted(Path(parts).iterdir()))
+        part = stage.dice.choice(sorted(Path(parts).glob("*.parquet")))
         way = stage.dice.choice((None, *WAYS))
         if way is None:
             part = stage.dice.choice(
-                sorted(Path(parts).iterdir())[:-1]
+                sorted(Path(parts).glob("*.parquet"))[:-1]
             )  # that there was a newer one, nothing shows
             part.unlink()
         else:

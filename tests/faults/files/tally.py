@@ -6,8 +6,8 @@ from collections import Counter
 import attrs
 
 COUNTED = ("episodes", "given", "found", "excused")
-"""Episodes; rows that sources gave, and that files have; rows that are lost, but were reported as lost, or given in
-the last moments before a kill."""
+"""Episodes; rows that sources gave, and that files have; rows that are lost, but were reported as lost, or given
+in the last moments before a kill."""
 BAD = ("lost", "wrong", "doubled", "crash", "hang", "slow", "refused")
 """What must not happen: rows that are lost without a word; that no source gave, or that are out of order; that are
 there twice; tracebacks, errors that are not of this package, deaths of a process, 200 MB or 5 s for a small file;
