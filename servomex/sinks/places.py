@@ -148,7 +148,7 @@ def _lock_first_byte(descriptor: int, path: Path) -> None:
 
 
 class OpenFolder:
-    """A folder that is held open: what is made in it stays in it when it is moved, which Windows does not let happen.
+    """A folder that is held open: what is made in it stays in it when it is moved, which Windows prevents.
 
     Args:
         path: The folder.
