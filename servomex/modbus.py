@@ -45,6 +45,8 @@ SWEEP_REQUESTS = 3
 """Of a sweep that reads everything: values, states, and the analyser's own."""
 LARGEST_BLOCK = max(registers.BLOCK_REGISTERS, registers.STATE_BITS)
 """Registers or states of one channel: no read can be smaller."""
+AREAS = (registers.ALL_REGISTERS, registers.ALL_STATES, registers.ALL_ANALYSER)
+"""A device that refuses to read over the gaps of one of these may allow it in the others."""
 PROMPT_S = 0.2
 """Replies that take longer to begin make every sweep longer."""
 
@@ -92,7 +94,7 @@ class ModbusClient:
         self._looked_at: dict[ChannelId, float] = {}
         self._populated: frozenset[ChannelId] = frozenset()
         self._next_discovery = 0.0
-        self._merging = {READ_INPUTS: Merging.ACROSS_GAPS, READ_REGISTERS: Merging.ACROSS_GAPS}
+        self._merging = dict.fromkeys(AREAS, Merging.ACROSS_GAPS)
         self._absent: list[ChannelId] = []
         self._sweep_s = self._timing.registers(registers.ALL_REGISTERS) + sum(
             map(self._timing.bits, (registers.ALL_STATES, registers.ALL_ANALYSER))
@@ -276,10 +278,10 @@ class ModbusClient:
 
         No other read brings as much, so its reply shows what it answers.
         """
-        if self.link.others.shared and self._may_read_over_gaps(READ_REGISTERS):
+        if self.link.others.shared and self._may_read_over_gaps(registers.ALL_REGISTERS):
             return [Query(READ_REGISTERS, registers.ALL_REGISTERS)]
         spans = [registers.REGISTERS[channel] for channel in channels]
-        reads = registers.plan_reads(spans, self._timing.registers, self._merging[READ_REGISTERS])
+        reads = registers.plan_reads(spans, self._timing.registers, self._merging[registers.ALL_REGISTERS])
         return [Query(READ_REGISTERS, span) for span in reads]
 
     def _recognise(self, words: Mapping[int, int], raw: bytes, deadline: float) -> None:
@@ -342,29 +344,31 @@ class ModbusClient:
 
     def _state_queries(self, channels: Sequence[ChannelId]) -> list[Query]:
         """Choose the requests that read the states, also of channels that were not populated so far."""
-        if self._may_read_over_gaps(READ_INPUTS):
+        if self._may_read_over_gaps(registers.ALL_STATES):
             return [Query(READ_INPUTS, registers.ALL_STATES)]
         spans = [registers.STATES[channel] for channel in channels]
-        reads = registers.plan_reads(spans, self._timing.bits, self._merging[READ_INPUTS])
+        reads = registers.plan_reads(spans, self._timing.bits, self._merging[registers.ALL_STATES])
         return [Query(READ_INPUTS, span) for span in reads]
 
     def _states_to_read(self, channel: ChannelId) -> Span:
         """Choose what is read for one channel's state: all of them, since no other read brings as much."""
-        return registers.ALL_STATES if self._may_read_over_gaps(READ_INPUTS) else registers.STATES[channel]
+        together = self._may_read_over_gaps(registers.ALL_STATES)
+        return registers.ALL_STATES if together else registers.STATES[channel]
 
-    def _may_read_over_gaps(self, function: int) -> bool:
-        return self._merging[function] is Merging.ACROSS_GAPS and not self._absent
+    def _may_read_over_gaps(self, area: Span) -> bool:
+        return self._merging[area] is Merging.ACROSS_GAPS and not self._absent
 
     def _block_to_read(self, channel: ChannelId) -> Span:
         """Choose what is read for one channel's value: all, where its name and unit do not tell it from others."""
         span = registers.REGISTERS[channel]
+        together = self._may_read_over_gaps(registers.ALL_REGISTERS)
         may_be_another = not self.exchange.evidence.known.tells_apart(span)
-        return registers.ALL_REGISTERS if may_be_another and self._may_read_over_gaps(READ_REGISTERS) else span
+        return registers.ALL_REGISTERS if may_be_another and together else span
 
     def _analyser_queries(self) -> list[Query]:
         """Choose the requests that read the analyser's state; where others read as many bits, of two sizes."""
         spans = [registers.ANALYSER_FLAGS, registers.ANALYSER_GROUPS]
-        reads = registers.plan_reads(spans, self._timing.bits, self._merging[READ_INPUTS])
+        reads = registers.plan_reads(spans, self._timing.bits, self._merging[registers.ALL_ANALYSER])
         in_one, in_two = ((READ_INPUTS, 3 + size) for size in (2, 1))
         contested = self.link.others.ask_for(in_one) and not self.link.others.ask_for(in_two)
         if contested and reads != spans:
@@ -377,16 +381,16 @@ class ModbusClient:
         Only an exception 02 leads here. It is remembered: first no gaps are read over, then blocks are read one
         by one, and a single block that is refused belongs to a channel that the device does not have.
         """
-        blocks = registers.REGISTERS if refused.function == READ_REGISTERS else registers.STATES
-        channel = next((channel for channel, span in blocks.items() if span == refused.span), None)
+        area = _area_of(refused)
+        channel = next((channel for channel, span in registers.REGISTERS.items() if span == refused.span), None)
         expected = EXTERNAL_CHANNELS | self._populated | (self._selected or frozenset())
-        if refused.function == READ_REGISTERS and channel is not None and channel not in expected:
+        if area == registers.ALL_REGISTERS and channel is not None and channel not in expected:
             self._absent.append(channel)
-            self._merging[refused.function] = Merging.ADJACENT
+            self._merging[area] = Merging.ADJACENT
             return True
-        if self._merging[refused.function] is Merging.NEVER:
+        if self._merging[area] is Merging.NEVER:
             return False
-        self._merging[refused.function] = Merging(self._merging[refused.function] + 1)
+        self._merging[area] = Merging(self._merging[area] + 1)
         return True
 
     def _is_complete(self, sweep: Sweep) -> bool:
@@ -414,3 +418,9 @@ class ModbusClient:
             self._absent = self._absent[1:]  # one is tried again next time: each costs a refused request
         elif self._selected is None and present - EXTERNAL_CHANNELS != self._populated - EXTERNAL_CHANNELS:
             self._next_discovery = 0.0
+
+
+def _area_of(query: Query) -> Span:
+    if query.function == READ_REGISTERS:
+        return registers.ALL_REGISTERS
+    return registers.ALL_STATES if query.span.address < registers.ALL_STATES.end else registers.ALL_ANALYSER

@@ -12,6 +12,7 @@ from servomex import (
     modbus,
     open_device,
 )
+from servomex.registers import ANALYSER_FLAGS
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from tests.test_analyzer import bench
 
@@ -30,6 +31,38 @@ def test_a_device_that_refuses_gaps_is_read_without_them() -> None:
         assert len(line.heard) <= 8, "what was learned is remembered"
         registers_read = [sent for _, sent in line.heard if sent[1] == 4]
         assert [(sent[3], sent[5]) for sent in registers_read] == [(0, 14), (21, 14), (49, 21)]
+
+
+class Refusing(VirtualAnalyzer):
+    """Refuses gaps either between its channels or in its own state."""
+
+    def __init__(self, *, between_channels: bool) -> None:
+        super().__init__()
+        self.refuses_gaps = self.between_channels = between_channels
+
+    def discrete_inputs(self, address: int, count: int) -> list[bool]:
+        self.refuses_gaps = self.between_channels is (address < ANALYSER_FLAGS.address)
+        try:
+            return super().discrete_inputs(address, count)
+        finally:
+            self.refuses_gaps = self.between_channels
+
+
+@pytest.mark.parametrize(
+    ("between_channels", "states"),
+    [(True, [(0, 24), (64, 16), (1000, 16)]), (False, [(0, 80), (1000, 2), (1008, 8)])],
+)
+def test_a_refused_gap_costs_requests_only_where_it_lies(
+    between_channels: bool, states: list[tuple[int, int]]
+) -> None:
+    line = VirtualLine(Refusing(between_channels=between_channels))
+    with open_device(line.url, protocol="modbus_rtu", gap=0.0, timeout=10) as analyzer:
+        analyzer.poll()
+        del line.heard[:]
+        analyzer.poll()
+    asked = [(int.from_bytes(sent[2:4]), int.from_bytes(sent[4:6])) for _, sent in line.heard if sent[1] == 2]
+    assert asked == states
+    assert len(line.heard) == (5 if between_channels else 4)
 
 
 def test_a_device_that_answers_one_block_at_a_time_is_read_so() -> None:
