@@ -22,7 +22,7 @@ from servomex.clock import time
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import ErrorContext, ServomexChecksumError, ServomexParseError, ServomexValidationError
 from servomex.models import AnalyserStatus, CalGroupState, ChannelStatus, Frame, Reading, has_value
-from servomex.units import Unit, channel_name, display_text, unit_and_text
+from servomex.units import SUBSCRIPTS, Unit, channel_name, display_text, unit_and_text
 
 MAX_CHANNELS = 10
 VALUE_SIZE = 6
@@ -48,6 +48,7 @@ _VALUE = re.compile(rb"[ -:<-~]{6}")
 _NUMBER = re.compile(rb" *-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _NUMBER_LIKE = re.compile(rb"[ .0-9-]*[0-9][ .0-9-]*")
 
+_DIGITS = str.maketrans(SUBSCRIPTS, "0123456789")
 _IDS = {channel.value.encode(): channel for channel in ChannelId}
 _ORDER = {channel: place for place, channel in enumerate(ChannelId)}
 _EXTERNALS = [ChannelId.E1, ChannelId.E2]
@@ -269,7 +270,7 @@ def _format_block(reading: Reading) -> str:
 
 def _plain(text: str) -> str:
     """Write display text for this mode, which sends plain digits for subscripts (seen: ``CO2``)."""
-    plain = text.replace("₂", "2")
+    plain = text.translate(_DIGITS)
     if display_text(plain.encode("latin-1", "replace")) != plain.strip(" "):
         raise ServomexValidationError(f"{text!r} cannot be written in the analyser's character set")
     return plain

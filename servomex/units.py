@@ -44,8 +44,12 @@ _KINDS = {
 _BY_TEXT = {unit.value.lower(): unit for unit in Unit if unit is not Unit.UNKNOWN}
 _PER_PERCENT = {Unit.PERCENT: 1, Unit.VPM: VPM_PER_PERCENT, Unit.PPM: VPM_PER_PERCENT}
 
-# The only glyph that a source documents: CO2's name came over Modbus as 43 4F 82 (bench 4100D).
-_GLYPHS = {0x82: "₂"}
+SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉"
+"""Of the digits, at 0x80 to 0x89. Only one was seen: CO2's name came over Modbus as 43 4F 82 (bench 4100D).
+
+That its neighbours are the others is a conjecture. Without it SO2 and CH4 would not be treated alike.
+"""
+_GLYPHS = dict(enumerate(SUBSCRIPTS, 0x80))
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -54,8 +58,9 @@ def display_text(raw: bytes) -> str:
     """Decode text in the analyser's display character set.
 
     Leading and trailing spaces and NULs are padding and are dropped. 0x82 is a subscript 2 (seen on a
-    bench 4100D); other bytes above 0x7F are undocumented and read as Latin-1. Control characters become
-    U+FFFD, so that text from the line can never drive a terminal. Decoding never raises.
+    bench 4100D), and 0x80 to 0x89 are taken for :data:`SUBSCRIPTS`; other bytes above 0x7F are undocumented and
+    read as Latin-1. Control characters become U+FFFD, so that text from the line can never drive a terminal.
+    Decoding never raises.
     """
     text = "".join(_GLYPHS.get(byte, chr(byte)) for byte in raw.strip(b" \0"))
     return _CONTROL.sub("�", text)

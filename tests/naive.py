@@ -81,7 +81,7 @@ def _reading(block: bytes, received_at: datetime, monotonic_ns: int) -> Reading:
 
 
 def _text(raw: bytes) -> str:
-    text = raw.strip(b" ").decode("latin-1").replace("\x82", "₂")
+    text = raw.strip(b" ").decode("latin-1").translate({0x80 + digit: 0x2080 + digit for digit in range(10)})
     return "".join("�" if 0x7F <= ord(char) < 0xA0 else char for char in text)
 
 

@@ -69,6 +69,23 @@ def test_how_long_a_value_may_be_shown_goes_by_how_often_it_is_read() -> None:
                 analyzer.fresh_for_s(rate_hz)
 
 
+def test_names_are_the_same_in_every_mode_but_for_their_subscripts() -> None:
+    """A conjecture from ``43 4F 82``, the name of CO2 that was seen: 0x80 to 0x89 are the subscripts."""
+    names = ["SO₂", "CH₄", "C₂H₄", "NH₃"]
+    channels = [
+        VirtualChannel(ChannelId(f"I{place}"), name, "%", constant(1.0)) for place, name in enumerate(names, 1)
+    ]
+    read = {}
+    for mode in MODES:
+        line = VirtualLine(VirtualAnalyzer(channels, mode=mode, period=0.1))
+        with open_device(line.url, protocol=mode) as analyzer:
+            read[mode] = analyzer.poll()
+    shown = {mode: [reading.name for reading in frame][:4] for mode, frame in read.items()}
+    assert shown == {"modbus_rtu": names, "modbus_ascii": names, "continuous": ["SO2", "CH4", "C2H4", "NH3"]}
+    for sent in (b"SO\x82   ", b"CH\x84   ", b"C\x82H\x84  ", b"NH\x83   "):
+        assert sent in read["modbus_rtu"].raw
+
+
 def test_the_same_analyser_reads_the_same_in_every_mode() -> None:
     frames = {}
     for mode in MODES:

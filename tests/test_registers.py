@@ -206,7 +206,7 @@ def test_any_other_name_means_that_it_is(name: str) -> None:
         ("1B 5B 32 4A 41 42", "�[2JAB"),  # ESC [ 2 J clears a terminal
         ("41 0A 42 0D 43 09", "A�B�C�"),
         ("41 3B 42 7C 43 3B", "A;B|C;"),
-        ("E9 DF FF B5 B0 80", "éßÿµ°�"),
+        ("E9 DF FF B5 B0 8A", "éßÿµ°�"),
         ("9B 32 4A 41 7F 42", "�2JA�B"),  # 0x9B is ESC [ in one byte
         ("41 00 42 00 00 00", "A�B"),
         ("82 82 41 20 20 20", "₂₂A"),

@@ -274,7 +274,7 @@ def test_the_start_space_is_not_summed() -> None:
 @pytest.mark.parametrize(("raw", "name"), [
     (b"Oxygen", "Oxygen"), (b"CO    ", "CO"), (b"  CO  ", "CO"), (b"C O   ", "C O"), (b"||||||", None),
     (b"      ", None), (b"  ||  ", None), (b"|CO|  ", "|CO|"), (b"CO\x82   ", "CO₂"),
-    (b"\x9b2J   ", "�2J"), (b"\x80\x85\x90\x9f  ", "����"), (b"\xb5g/m\xb3 ", "µg/m³"),
+    (b"\x9b2J   ", "�2J"), (b"\x8a\x8d\x90\x9f  ", "����"), (b"\xb5g/m\xb3 ", "µg/m³"),
 ])  # fmt: skip
 def test_names_are_cleaned_but_never_refused_for_high_bytes(raw: bytes, name: str | None) -> None:
     assert parse_frame(make(block(name=raw), *EXTERNALS))["I1"].name == name
@@ -320,6 +320,11 @@ def test_a_subscript_is_written_as_a_plain_digit() -> None:
     """Continuous mode was seen to send ``CO2`` for what Modbus sends with 0x82."""
     frame = parse_frame(make(block(name=b"CO\x82   "), *EXTERNALS))
     assert format_frame(frame) == make(block(name=b"CO2   "), *EXTERNALS) + b"\r\n"
+
+
+def test_every_subscript_is_written_so() -> None:
+    frame = parse_frame(make(block(name=b"C\x82H\x84 \x89"), *EXTERNALS))
+    assert format_frame(frame) == make(block(name=b"C2H4 9"), *EXTERNALS) + b"\r\n"
 
 
 # What stands in a name or a unit as it is: Latin-1 without controls and the separator, the padding aside.

@@ -8,9 +8,11 @@ import attrs
 
 from servomex.enums import ChannelId
 from servomex.models import ChannelStatus
+from servomex.units import SUBSCRIPTS
 
 Signal = Callable[[float], float | None]
 """A value as a function of the seconds since the analyser was switched on."""
+_GLYPHS = str.maketrans(SUBSCRIPTS, "".join(map(chr, range(0x80, 0x8A))))
 
 
 def constant(value: float | None) -> Signal:
@@ -54,7 +56,7 @@ class VirtualChannel:
     @property
     def display_name(self) -> bytes:
         """The name in the display's character set, as Modbus sends it: 0x82 is a subscript 2."""
-        return self.name.replace("₂", "\x82").encode("latin-1")
+        return self.name.translate(_GLYPHS).encode("latin-1")
 
     @property
     def display_unit(self) -> bytes:

@@ -16,7 +16,7 @@ from tests.fuzz import oracle
 from tests.fuzz.wrong import need
 
 RECEIVED_AT = datetime(2026, 3, 1, tzinfo=UTC)
-GLYPHS = {0x82: "₂"}
+GLYPHS = {0x80 + digit: chr(0x2080 + digit) for digit in range(10)}
 UNITS = {"%", "vpm", "ppm", "mA"}
 MIXED = 3
 """After so many frames that were doubted two analysers may send in turn, and then none is believed."""
