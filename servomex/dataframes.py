@@ -10,6 +10,7 @@ import attrs
 
 from servomex.enums import ChannelId, Quality
 from servomex.errors import ServomexSinkDependencyError, ServomexValidationError
+from servomex.extras import how_to_get
 from servomex.loading import Source, load
 from servomex.models import ROW_COLUMNS, Reading, Sample
 from servomex.rows import COLUMN_KINDS, ColumnKind
@@ -58,7 +59,7 @@ def to_pandas(
         import pandas
     except ImportError as error:
         raise ServomexSinkDependencyError(
-            f'tables need pandas: python -m pip install "servomex[pandas]" ({error})'
+            f"tables need pandas: {how_to_get('pandas', 'pandas')} ({error})"
         ) from error
     samples = _samples(source)
     if wide:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from servomex.errors import ServomexSinkDependencyError, ServomexSinkReadError, ServomexSinkSchemaError
+from servomex.extras import how_to_get
 from servomex.models import Sample
 from servomex.rows import COLUMN_KINDS, TIMES, ColumnKind, check_columns, sample_of
 from servomex.sinks.places import real
@@ -40,7 +41,7 @@ def imported_pyarrow() -> Any:
         import pyarrow.parquet
     except ImportError as error:
         raise ServomexSinkDependencyError(
-            f'Parquet files need pyarrow: python -m pip install "servomex[parquet]" ({error})'
+            f"Parquet files need pyarrow: {how_to_get('pyarrow', 'parquet')} ({error})"
         ) from error
     return pyarrow
 
