@@ -1,5 +1,6 @@
 """Analyzer: one analyser, whatever its communication mode."""
 
+import sys
 import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Self
@@ -451,7 +452,8 @@ class Analyzer(ProcessBound):
             ResourceWarning,
             stacklevel=1,
         )
-        self.close()
+        if not sys.is_finalizing():  # then its thread stands still, and cannot be waited for
+            self.close()
 
     def __repr__(self) -> str:
         return f"<Analyzer {self.name} {self.protocol}>"

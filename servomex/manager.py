@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable
@@ -12,6 +13,7 @@ from servomex.analyzer import Analyzer
 from servomex.clock import time
 from servomex.enums import ChannelId, ErrorPolicy, ProtocolKind, channel_set
 from servomex.errors import ServomexConfigurationError, ServomexConnectionError, ServomexValidationError
+from servomex.exits import at_exit
 from servomex.joining import Options, Source, link_for, mode_for
 from servomex.link import SerialLink
 from servomex.models import Frame, Sample
@@ -53,6 +55,7 @@ class ServomexManager(ProcessBound):
         self._members: dict[str, Member] = {}  # replaced and never changed, so that calls need no lock
         self._opening: SerialLink | None = None
         self._closed = False
+        at_exit(self._close_forgotten)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -263,12 +266,18 @@ class ServomexManager(ProcessBound):
         self.close()
 
     def __del__(self) -> None:
-        if self.made_here and not getattr(self, "_closed", True) and self._members:
-            warnings.warn(
-                f"the manager of {', '.join(self._members)} was never closed: use 'with', or call close()",
-                ResourceWarning,
-                stacklevel=1,
-            )
+        if not getattr(self, "_closed", True):
+            self._close_forgotten()
+
+    def _close_forgotten(self) -> None:
+        if self._closed or not self.made_here or not self._members:
+            return
+        warnings.warn(
+            f"the manager of {', '.join(self._members)} was never closed: use 'with', or call close()",
+            ResourceWarning,
+            stacklevel=1,
+        )
+        if not sys.is_finalizing():  # then its threads stand still, and cannot be waited for
             self.close()
 
     def __repr__(self) -> str:
