@@ -116,6 +116,19 @@ class TestWorkflows:
         }
         assert more == {("release", "publish"): {"id-token": "write"}}
 
+    def test_every_action_is_pinned_to_a_commit(self) -> None:
+        for path in sorted(WORKFLOWS.iterdir()):
+            used = re.findall(r"uses: (\S+)(.*)", path.read_text(encoding="utf-8"))
+            assert used, path.name
+            for action, version in used:
+                pinned = re.fullmatch(r"[\w/-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+", action + version)
+                assert pinned or action.startswith("./"), f"{path.name}: {action}"
+
+    def test_a_run_that_is_outdated_ends_but_a_release_is_never_cut_short(self) -> None:
+        rules = {path.stem: read_yaml(path)["concurrency"] for path in WORKFLOWS.iterdir()}
+        cancelled = {name: rule["cancel-in-progress"] for name, rule in rules.items()}
+        assert cancelled == {"ci": "${{ github.event_name == 'pull_request' }}", "release": False}
+
     def test_nothing_is_published_that_was_not_tested(self) -> None:
         release = jobs("release")
         assert release["tests"] == {"uses": "./.github/workflows/ci.yml"}
