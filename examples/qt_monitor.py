@@ -1,8 +1,9 @@
 """Show an analyser live: values, states and strip charts. Needs PySide6-Essentials and pyqtgraph.
 
-The window never waits for the line: a LiveFeed reads in threads, and its frames come by a queued signal.
+The window never waits for the line: a LiveFeed reads in threads, and its frames come by a queued signal. In the
+folder with the sources:
 
-    pip install servomex "PySide6-Essentials!=6.12.0" pyqtgraph
+    python -m pip install . "PySide6-Essentials!=6.12.0" pyqtgraph
 
 PySide6 6.12.0 ends a program with a fatal error after a minute with Python 3.11. On Debian, Qt needs the packages
 libegl1 libgl1 libxkbcommon0 libdbus-1-3 libfontconfig1 libglib2.0-0, and for windows on X11 also libxcb-cursor0
