@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 IN_SOURCE = (
     ".ci", ".github", ".pre-commit-config.yaml", "CHANGELOG.rst", "CITATION.cff", "CONTRIBUTING.rst", "LICENSE",
-    "README.rst", "changes", "docs", "examples", "pyproject.toml", "servomex", "tests", "tox.ini",
+    "README.rst", "SECURITY.rst", "changes", "docs", "examples", "pyproject.toml", "servomex", "tests", "tox.ini",
 )  # fmt: skip
 """What the source archive has, folders with all their files."""
 ABOUT_WHEEL = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}

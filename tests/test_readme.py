@@ -41,7 +41,7 @@ README = ROOT / "README.rst"
 DOCS = sorted((ROOT / "docs").rglob("*.rst"))
 TUTORIAL = ROOT / "docs" / "tutorial" / "first-recording.rst"
 NEWS = sorted((ROOT / "changes").glob("*.rst"))
-PAGES = [README, *DOCS, ROOT / "CHANGELOG.rst", ROOT / "CONTRIBUTING.rst", *NEWS]
+PAGES = [README, *DOCS, ROOT / "CHANGELOG.rst", ROOT / "CONTRIBUTING.rst", ROOT / "SECURITY.rst", *NEWS]
 
 INSTALL = "python -m pip install . && "
 TEST = "python -m pip install tox && python -m tox"
