@@ -24,7 +24,8 @@ The public names, each with a page of its own, such as ``help(servomex.open_devi
   ``load`` ``load_metadata`` ``to_pandas``
 * Autocalibration: ``CalibrationReport`` ``CalibrationPhase`` ``CalibrationProgress`` ``CalPhase``
 * Ports: ``present_ports`` ``PortInfo`` ``find_devices`` ``discover_port`` ``DiscoveryResult``
-* Errors: ``ServomexError`` and its kinds, drawn as a tree in ``help("servomex.errors")``; ``ErrorContext``
+* Errors: ``ServomexError`` and its kinds, drawn as a tree in ``help("servomex.errors")``; ``ErrorContext``,
+  ``Argument``
 * The parts of an analyser: ``SerialLink`` ``ContinuousReader`` ``ModbusClient``, and ``telegram``, the parser of
   broadcasts
 
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
         StreamMode,
     )
     from servomex.errors import (
+        Argument,
         ErrorContext,
         ServomexCalibrationError,
         ServomexChannelError,
@@ -122,6 +124,7 @@ __all__ = [
     "AcquisitionSummary",
     "AnalyserStatus",
     "Analyzer",
+    "Argument",
     "CalGroupState",
     "CalPhase",
     "CalibrationPhase",
@@ -209,7 +212,7 @@ _NAMES = {
         "CalPhase Capability ChannelId ChannelKind ErrorPolicy OverflowPolicy ProtocolKind Quality StreamMode"
     ),
     "servomex.errors": (
-        "ErrorContext ServomexCalibrationError ServomexChannelError ServomexChecksumError "
+        "Argument ErrorContext ServomexCalibrationError ServomexChannelError ServomexChecksumError "
         "ServomexConfigurationError ServomexConfirmationRequiredError ServomexConnectionError ServomexError "
         "ServomexForeignDeviceError ServomexFrameError ServomexGatewayError "
         "ServomexIllegalDataAddressError ServomexIllegalDataValueError ServomexIllegalFunctionError "

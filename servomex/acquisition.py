@@ -12,6 +12,7 @@ from servomex.clock import time
 from servomex.continuous import ContinuousReader
 from servomex.enums import OverflowPolicy, ProtocolKind
 from servomex.errors import (
+    Argument,
     ErrorContext,
     ServomexConfigurationError,
     ServomexConnectionError,
@@ -32,6 +33,8 @@ _log = package_log("servomex")
 
 STOP_S = 30.0
 """How long the thread may take to end: as long as the reading that goes on."""
+A_RATE = Argument("rate_hz", 1)
+"""The argument that is missing where nothing else sets the moments of readings."""
 LOOK_S = 0.1
 """How often the thread looks at its stop request while it waits for a broadcast."""
 
@@ -98,9 +101,12 @@ def check_rate_is_free(reader: ContinuousReader | None, rate_hz: float | None) -
         ServomexConfigurationError: There is a rate, and an analyser in continuous mode.
     """
     if reader is not None and rate_hz is not None:
+        rate = Argument("rate_hz")
         raise ServomexConfigurationError(
-            "an analyser in continuous mode sets the rate itself, on its panel: leave the rate out",
+            "an analyser in continuous mode sets the rate itself, on its panel",
             ErrorContext(reader.link.port, ProtocolKind.CONTINUOUS_ASCII),
+            cure=f"Omit {rate}",
+            argument=rate,
         )
 
 
@@ -178,7 +184,7 @@ class Acquisition(ProcessBound, Generic[T]):
         """
         self.check_process()
         if self._started:
-            raise ServomexConfigurationError("it can be started once only: make a new one")
+            raise ServomexConfigurationError("it can be started once only", cure="Make a new one")
         self._started = True
         self._broadcasts = self._feed.follow and self._feed.follow()
         try:
@@ -222,7 +228,7 @@ class Acquisition(ProcessBound, Generic[T]):
         """Take the oldest reading, and those that wait behind it up to ``most``; see :meth:`get`."""
         self.check_process()
         if not self._started:
-            raise ServomexConfigurationError("nothing is read yet: use 'with', or call start()")
+            raise ServomexConfigurationError("nothing is read yet", cure="Use 'with', or call start()")
         try:
             items = self._queue.take(most, timeout)
         except Closed:
@@ -268,7 +274,8 @@ class Acquisition(ProcessBound, Generic[T]):
         """Read at each moment that has not passed already."""
         begun, rate_hz, slots, slot = time.monotonic(), self._pace.rate_hz, self._pace.slots, 0
         if rate_hz is None:
-            raise ServomexConfigurationError("without broadcasts a rate is needed, such as rate_hz=1")
+            missing = "without broadcasts a rate is needed"
+            raise ServomexConfigurationError(missing, cure=f"Pass {A_RATE}", argument=A_RATE)
         while (slots is None or slot < slots) and not self._is_enough():
             due = begun + slot / rate_hz
             if stopping.wait(max(0.0, due - time.monotonic())):

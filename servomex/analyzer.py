@@ -13,6 +13,7 @@ from servomex.clock import time
 from servomex.continuous import ContinuousReader
 from servomex.enums import Capability, ChannelId, OverflowPolicy, ProtocolKind, StreamMode, channel_set
 from servomex.errors import (
+    Argument,
     ErrorContext,
     ServomexConfirmationRequiredError,
     ServomexConnectionError,
@@ -34,6 +35,7 @@ from servomex.validation import choice, rate, seconds, whole
 if TYPE_CHECKING:
     from servomex.modbus import ModbusClient
 
+REOPEN = "Open it again with open_device(), and use it before it is closed"
 _STARTING = "an autocalibration moves calibration gas and takes the group off its sample"
 _STOPPING = "this stops every autocalibration, also one that was started at the panel"
 _READING = Capability.READ_CHANNELS | Capability.READ_STATUS | Capability.IDENTIFY
@@ -167,10 +169,10 @@ class Analyzer(ProcessBound):
             ServomexStaleError: No new broadcast came; the error carries the last frame and its age.
         """
         deadline = self._deadline(timeout)
+        limit_s = None if max_age is None else seconds(max_age, "max_age", zero=True)
         if self.client:
             frame = self.client.read_frame(deadline)
         else:
-            limit_s = None if max_age is None else seconds(max_age, "max_age", zero=True)
             frame = self._broadcasts.read_frame(deadline, max_age=limit_s, wait_fresh=wait_fresh)
         self._last = frame
         return frame
@@ -236,7 +238,7 @@ class Analyzer(ProcessBound):
         self.check_process()
         frame = self.reader.latest if self.reader else self._last
         if frame is None:
-            raise ServomexTimeoutError("no frame has been received yet: call poll() first", self._context())
+            raise ServomexTimeoutError("no frame has been received yet", self._context(), cure="Call poll() first")
         return frame
 
     def poll_samples(
@@ -290,9 +292,14 @@ class Analyzer(ProcessBound):
 
         Raises:
             ServomexConfigurationError: There is a rate, and an analyser in continuous mode.
-            ServomexValidationError: A number is out of range.
+            ServomexValidationError: A number is out of range, or the callback cannot be called.
         """
         self.check_process()
+        if not callable(callback):
+            raise ServomexValidationError(
+                f"callback must be something to call, not {callback!r}",
+                cure="Pass the function itself, uncalled",
+            )
         return Subscription(frames_of(self, rate_hz, buffer), callback, self.name).start()
 
     def loopback(self, payload: bytes, *, timeout: float | None = None) -> bytes:
@@ -331,7 +338,7 @@ class Analyzer(ProcessBound):
                 see its ``running``.
         """
         client = self._confirmed(confirm, _STARTING)
-        whole(group, "group", 1, CAL_GROUPS)
+        group = whole(group, "group", 1, CAL_GROUPS)
         deadline = self._slow_deadline(timeout)
         client.recognise(deadline)
         return calibration.start(client, group, deadline, verify=verify)
@@ -368,7 +375,7 @@ class Analyzer(ProcessBound):
         Raises:
             ServomexValidationError: There is no such group.
         """
-        whole(group, "group", 1, CAL_GROUPS)
+        group = whole(group, "group", 1, CAL_GROUPS)
         if self.client:
             deadline = self._deadline(timeout)
             self.client.recognise(deadline)
@@ -406,7 +413,7 @@ class Analyzer(ProcessBound):
                 ``running``.
         """
         client = self._confirmed(confirm, _STARTING)
-        whole(group, "group", 1, CAL_GROUPS)
+        group = whole(group, "group", 1, CAL_GROUPS)
         limit_s = seconds(timeout, "timeout")
         settle_s = calibration.SETTLE_S if settle is None else seconds(settle, "settle", zero=True)
         if settle is not None and settle_s >= limit_s:
@@ -466,14 +473,18 @@ class Analyzer(ProcessBound):
     def _addressable(self) -> "ModbusClient":
         if not self.client:
             raise ServomexProtocolUnsupportedError(
-                "nothing can be sent to an analyser in continuous mode: set it to Modbus on its panel",
+                "nothing can be sent to an analyser in continuous mode",
                 self._context(),
+                cure="Set it to Modbus on its panel",
             )
         return self.client
 
     def _confirmed(self, confirm: bool, why: str) -> "ModbusClient":
         if confirm is not True:
-            raise ServomexConfirmationRequiredError(f"{why}: pass confirm=True to do it", self._context())
+            confirmed = Argument("confirm", True)
+            raise ServomexConfirmationRequiredError(
+                why, self._context(), cure=f"Pass {confirmed} to do it", argument=confirmed
+            )
         return self._addressable()
 
     def _slow_deadline(self, timeout: float | None) -> float:
@@ -485,7 +496,7 @@ class Analyzer(ProcessBound):
         self.check_process()
         limit_s = self.timeout_s if timeout is None else seconds(timeout, "timeout")
         if self.closed:
-            raise ServomexConnectionError("the analyser was closed", self._context())
+            raise ServomexConnectionError("the analyser was closed", self._context(), cure=REOPEN)
         return time.monotonic() + limit_s
 
     def _context(self) -> ErrorContext:

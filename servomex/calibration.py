@@ -260,13 +260,16 @@ def _admission(client: "ModbusClient", deadline: float) -> Turn:
 
     def busy() -> ServomexCalibrationError:
         return calibration_error(
-            client, "another caller is starting or watching a calibration: wait for its outcome", running=False
+            client,
+            "another caller is starting or watching a calibration",
+            running=False,
+            cure="Wait for its outcome",
         )
 
     def check() -> None:
         if groups := running_groups(client.read_analyser(soon(client, deadline))):
             raise calibration_error(
-                client, f"{groups} already: wait until that has ended, or stop it", running=False
+                client, f"{groups} already", running=False, cure="Wait until that has ended, or stop it"
             )
 
     lock = client.link.start_lock(client.address)
@@ -289,9 +292,9 @@ def _launch(
     if status is None:
         raise calibration_error(
             client,
-            f"the start of group {group} was sent, but its state could not be read: it is unknown whether it "
-            "runs. Ask for calibration_status(), or look at the panel",
+            f"the start of group {group} was sent, but its state could not be read: it is unknown whether it runs",
             running=None,
+            cure="Ask for the calibration status, or look at the panel",
         )
     if not status.cal_groups[group - 1].calibrating and (verify or not pulse.taken):
         raise _not_shown(client, group, pulse, status, time.monotonic() - pulse.given_at)
@@ -310,16 +313,17 @@ def _not_shown(
     if not pulse.taken:
         return calibration_error(
             client,
-            f"group {group} is on sample {watched_s:.1f} s after its start was sent{fault}: {pulse.seen}. It is "
-            "unknown whether it will begin: ask for calibration_status(), or stop it",
+            f"group {group} is on sample {watched_s:.1f} s after its start was sent{fault}: {pulse.seen}; it is "
+            "unknown whether it will begin",
             running=None,
+            cure="Ask for the calibration status, or stop it",
         )
     if watched_s < calibration_stop.WATCH_S:
         return calibration_error(
             client,
-            f"group {group} is still on sample {watched_s:.1f} s after its start{fault}: it may still begin. Ask "
-            "for calibration_status(), stop it, or allow more time",
+            f"group {group} is still on sample {watched_s:.1f} s after its start{fault}: it may still begin",
             running=None,
+            cure="Ask for the calibration status, stop it, or allow more time",
         )
     return calibration_error(
         client, f"the analyser ignored the start of group {group}{fault}: {_REASONS}", running=False

@@ -139,11 +139,12 @@ def _not_stopped(client: "ModbusClient", attempt: _Attempt) -> ServomexError:
     else:
         text = f"the stop may not have been heard ({pulse.seen})"
     if groups:
-        return calibration_error(client, f"{text}: {groups}. Stop it on the analyser's panel", running=True)
+        return calibration_error(client, f"{text}: {groups}", running=True, cure="Stop it on the analyser's panel")
     return calibration_error(
         client,
-        f"{text}, but the state could not be read: it is unknown whether a calibration runs. Look at the panel",
+        f"{text}, but the state could not be read: it is unknown whether a calibration runs",
         running=None,
+        cure="Look at the panel",
     )
 
 
@@ -241,7 +242,9 @@ def soon(client: "ModbusClient", deadline: float) -> float:
     return min(deadline, time.monotonic() + client.patience_s)
 
 
-def calibration_error(client: "ModbusClient", message: str, *, running: bool | None) -> ServomexCalibrationError:
+def calibration_error(
+    client: "ModbusClient", message: str, *, running: bool | None, cure: str = ""
+) -> ServomexCalibrationError:
     """Return the error of a calibration at this analyser."""
     context = ErrorContext(client.link.port, client.protocol, client.address)
-    return ServomexCalibrationError(message, context, running=running)
+    return ServomexCalibrationError(message, context, running=running, cure=cure)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from servomex.enums import ChannelId
 from servomex.errors import ErrorContext, ServomexChannelError
 from servomex.logs import package_log
-from servomex.models import Reading
+from servomex.models import Reading, listed
 
 _log = package_log("servomex")
 
@@ -51,17 +51,18 @@ class ChannelSet:
         present = {item.channel: item.name for item in readings}
         missing = (self._known.keys() | self._selected) & looked_at - present.keys()
         if asked := missing & self._selected:
+            there = f"; this analyser has {listed(readings)}" if looked_at == ALL_CHANNELS else ""
             raise ServomexChannelError(
-                f"not populated: {', '.join(sorted(asked))} (no name, no state and no value). Check the setup of "
-                "the analyser, or read other channels",
+                f"not populated: {', '.join(sorted(asked))} (no name, no state and no value){there}",
                 context,
+                cure="Check the setup of the analyser, or read other channels",
             )
         if missing and not confirmed and missing != self._missed:
             self._missed = frozenset(missing)
             raise ServomexChannelError(
-                f"{self._named(missing)} missing from this reading: no name, no state and no value. If the next "
-                "confirms that, readings continue without",
+                f"{self._named(missing)} missing from this reading: no name, no state and no value",
                 context,
+                cure="Read again: if the next reading confirms that, readings continue without",
             )
         if missing:
             _log.warning(
@@ -72,6 +73,12 @@ class ChannelSet:
         kept = {channel: name for channel, name in self._known.items() if channel not in looked_at}
         self._known = kept | present
         self._missed = frozenset()
+
+    @property
+    def there(self) -> str:
+        """What is known to be there, as the end of a sentence; empty when nothing is known."""
+        known = ", ".join(f"{channel} ({name or 'no name'})" for channel, name in self._known.items())
+        return f"; this analyser has {known}" if known else ""
 
     def _named(self, channels: Iterable[ChannelId]) -> str:
         """Return the channels in words, as the subject of a sentence with its verb."""

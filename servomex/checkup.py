@@ -18,6 +18,7 @@ from servomex.detect import Detection, Ear
 from servomex.durations import counted
 from servomex.enums import EXTERNAL_CHANNELS, ProtocolKind
 from servomex.errors import (
+    Argument,
     ErrorContext,
     ServomexError,
     ServomexFrameError,
@@ -32,7 +33,7 @@ from servomex.linesigns import line_sign
 from servomex.link import SerialLink
 from servomex.modbus import ModbusClient
 from servomex.models import AnalyserStatus, Frame, Reading
-from servomex.opening import open_device
+from servomex.opening import OPENING_S, open_device
 from servomex.others import CURE
 from servomex.pdu import reading_text
 from servomex.portcheck import access, port_present, versions
@@ -155,8 +156,7 @@ def line(link: SerialLink, ear: Ear, listen_s: float) -> Finding:
     if ear.broadcast or heard.endswith(_END_OF_BROADCAST):
         return Finding("line", Verdict.OK, "part of a broadcast came")
     if sign := line_sign(bytes(heard)):
-        seen, _, cure = sign.rpartition(". ")
-        return Finding("line", Verdict.WARNING, seen, cure)
+        return Finding("line", Verdict.WARNING, sign.seen, sign.cure)
     decoder = TrafficDecoder()
     messages = [item for item in (*decoder.feed(bytes(heard)), *decoder.flush()) if item.kind != "noise"]
     if messages:
@@ -164,7 +164,7 @@ def line(link: SerialLink, ear: Ear, listen_s: float) -> Finding:
             "line",
             Verdict.WARNING,
             f"{counted(len(messages), 'Modbus message')} came that nobody here asked for: {messages[0].text}",
-            "Another master is on this line, and there may be only one: servomex diag tap shows what it does",
+            "Another master is on this line, and there may be only one: 'servomex diag tap' shows what it does",
         )
     return Finding(
         "line",
@@ -183,11 +183,14 @@ def mode(order: Order, link: SerialLink, ear: Ear, listen_s: float) -> tuple[Det
     where = "" if found.frame else f" at address {order.address}"
     if order.protocol in (ProtocolKind.AUTO, found.protocol):
         return found, Finding("mode", Verdict.OK, f"an analyser in mode {found.protocol}{where}")
-    text = (
-        f"the analyser{where} is in mode {found.protocol}, not {order.protocol}. "
-        f"Use --protocol {found.protocol}, or set it to {order.protocol} on its panel"
+    right = Argument("protocol", found.protocol)
+    other = ServomexProtocolUnsupportedError(
+        f"the analyser{where} is in mode {found.protocol}, not {order.protocol}",
+        ErrorContext(port=order.port),
+        cure=f"Use {right}, or set it to {order.protocol} on its panel",
+        argument=right,
     )
-    return found, problem("mode", ServomexProtocolUnsupportedError(text, ErrorContext(port=order.port)))
+    return found, problem("mode", other)
 
 
 def settings(order: Order, found: Detection | None) -> Finding:
@@ -198,9 +201,11 @@ def settings(order: Order, found: Detection | None) -> Finding:
         f"timeout {timeout}, listen {order.listen:g} s"
     )
     if order.settings.bytesize == 7 and not (found and found.frame):
-        return Finding("settings", Verdict.WARNING, seen, "Use --bytesize 8: Modbus RTU needs it")
+        return Finding("settings", Verdict.WARNING, seen, f"Use {Argument('bytesize', 8)}: Modbus RTU needs it")
     named = found is None or order.protocol is not ProtocolKind.AUTO
-    hint = "" if found is None or named else f"In scripts, --protocol {found.protocol} saves looking for the mode"
+    hint = ""
+    if found is not None and not named:
+        hint = f"In scripts, {Argument('protocol', found.protocol)} saves looking for the mode"
     return Finding("settings", Verdict.OK, seen, hint)
 
 
@@ -241,19 +246,20 @@ def _answer_s(client: ModbusClient) -> float:
 def _gap_finding(link: SerialLink, counts: dict[str, int]) -> Finding:
     sent, lost, damaged, late = counts.values()
     seen = f"of {counted(sent, 'small read')} with a gap of {link.gap_s:g} s"
-    longer = f"try a longer gap, such as --gap {max(0.1, 2 * link.gap_s):g}; servomex diag gap finds what it needs"
+    longer = Argument("gap", round(max(0.1, 2 * link.gap_s), 3))
+    keep_longer = f"Try a longer gap, such as {longer}; 'servomex diag gap' finds what it needs"
     if lost + damaged == sent:
-        text = f"{seen} not one was answered. {longer.capitalize()}"
-        raise ServomexTimeoutError(text, ErrorContext(port=link.port))
+        context = ErrorContext(port=link.port)
+        raise ServomexTimeoutError(f"{seen} not one was answered", context, cure=keep_longer, argument=longer)
     if link.others.heard:
-        return Finding("gap", Verdict.WARNING, link.others.seen, CURE.capitalize())
+        return Finding("gap", Verdict.WARNING, link.others.seen, CURE)
     if not (lost or damaged or late):
         return Finding("gap", Verdict.OK, f"{seen} each was answered")
-    cures = ["it is slow: allow a longer --timeout"] if late else []
-    cures += [longer] if lost > late else []
-    cures = cures or ["check the wiring and its termination"]
+    cures = [f"It is slow: allow a longer {Argument('timeout')}"] if late else []
+    cures += [keep_longer] if lost > late else []
+    cures = cures or ["Check the wiring and its termination"]
     seen += f", {lost} lost, {damaged} damaged, {late} answered late"
-    return Finding("gap", Verdict.WARNING, seen, "; ".join(cures).capitalize())
+    return Finding("gap", Verdict.WARNING, seen, ". ".join(cures))
 
 
 def echo(link: SerialLink) -> Finding:
@@ -269,9 +275,14 @@ def _modbus(order: Order, link: SerialLink, protocol: ProtocolKind) -> Iterator[
     yield Finding("clock", Verdict.SKIPPED, "Modbus does not tell it")
     order.say("reading the analyser")
     with open_device(
-        link, protocol=protocol, address=order.address, timeout=order.timeout, retries=order.retries
+        link,
+        protocol=protocol,
+        address=order.address,
+        timeout=order.timeout,
+        retries=order.retries,
+        identify=False,
     ) as analyzer:
-        frame = analyzer.snapshot()
+        frame = analyzer.poll(timeout=max(OPENING_S, analyzer.timeout_s))
         left = coils(analyzer)
     whole, *channels = state(frame)
     yield from (whole, left, *channels)
@@ -316,13 +327,14 @@ def broadcast(analyzer: Analyzer, listen_s: float) -> Finding:
     try:
         frame = analyzer.poll(wait_fresh=True, timeout=listen_s)
     except ServomexTimeoutError:
-        cure = "If the frame frequency on its panel is longer, use a longer --listen; else check the cable"
+        longer = Argument("listen")
+        cure = f"If the frame frequency on its panel is longer, use a longer {longer}; else check the cable"
         return Finding("broadcast", Verdict.WARNING, f"no second one came in {listen_s:g} s", cure)
     dropped = analyzer.dropped_frames
     period = f"one every {analyzer.period_s:.1f} s" if analyzer.period_s else "two at once"
     seen = f"{period}, the last is {frame.age_s:.1f} s old, {dropped} dropped"
     if dropped:
-        cure = "Check the cable and the serial settings; servomex diag jitter watches for longer"
+        cure = "Check the cable and the serial settings; 'servomex diag jitter' watches for longer"
         return Finding("broadcast", Verdict.WARNING, seen, cure)
     return Finding("broadcast", Verdict.OK, seen)
 

@@ -184,10 +184,10 @@ class Pulse:
             text = f"{self._what} was not sent: its coil was left at 1, and could not be set back to 0{reason}"
             return ServomexCalibrationError(text, self._context, running=False)
         text = (
-            f"the coil could not be set back to 0 after {self._what}{reason}. While it is 1 the analyser ignores "
-            "the next one, and it is unknown whether this one was heard: look at the panel"
+            f"the coil could not be set back to 0 after {self._what}{reason}: while it is 1 the analyser ignores "
+            "the next one, and it is unknown whether this one was heard"
         )
-        return ServomexCalibrationError(text, self._context, running=None)
+        return ServomexCalibrationError(text, self._context, running=None, cure="Look at the panel")
 
     @property
     def _context(self) -> ErrorContext:

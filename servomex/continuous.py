@@ -12,6 +12,7 @@ from servomex.clock import time
 from servomex.durations import counted
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import (
+    Argument,
     ErrorContext,
     ServomexChannelError,
     ServomexConfigurationError,
@@ -23,7 +24,8 @@ from servomex.errors import (
     ServomexTimeoutError,
     ServomexTransportError,
 )
-from servomex.intake import REPEATED, Intake
+from servomex.intake import REPEATED, REPEATED_CURE, Intake
+from servomex.linesigns import PART_ONLY, is_part_of_broadcast
 from servomex.link import SerialLink
 from servomex.lock import Changes
 from servomex.logs import package_log
@@ -32,7 +34,7 @@ from servomex.ports import READ_TICK_S
 from servomex.process import ProcessBound, let_go_after_fork
 from servomex.queues import FrameQueue
 from servomex.refusals import Refusals
-from servomex.sources import TWO_SOURCES
+from servomex.sources import TWO_SOURCES, TWO_SOURCES_CURE
 from servomex.telegram import HEADER_SIZE, FrameSplitter, parse_frame
 from servomex.worker import Worker
 
@@ -79,7 +81,7 @@ class ContinuousReader(ProcessBound):
         self._selected = channels
         self._known = ChannelSet(channels)
         self._splitter = FrameSplitter()
-        self._joined = False
+        self._joined = self._joined_within = False
         self._intake = Intake(link.port, live=live)
         self._changes = Changes()
         self._latest: Frame | None = None
@@ -171,7 +173,7 @@ class ContinuousReader(ProcessBound):
         while True:
             with self._changes.mutex:
                 if self._error is not None:
-                    raise _copied(self._error)
+                    raise self._error.copied()
                 frame, usable = self._latest, self._count > self._fresh_from
                 if (
                     frame is not None
@@ -317,6 +319,7 @@ class ContinuousReader(ProcessBound):
     def _note_damage(self, piece: bytes, error: ServomexParseError, at_s: float) -> None:
         """Count damage. What was cut off by joining in the middle of a frame is not the line's fault."""
         self.discarded_bytes += len(piece)
+        self._joined_within = self._joined_within or (not self._joined and is_part_of_broadcast(piece))
         if self._joined and (len(piece) >= HEADER_SIZE or piece.endswith(b"\n")):
             self._intake.add(error, at_s)
 
@@ -329,8 +332,8 @@ class ContinuousReader(ProcessBound):
             return
         self._waited += frames
         error = ServomexTransportError(
-            f"this program did not run for more than {STALL_S:g} s: {frames} broadcasts that waited meanwhile "
-            "were dropped, since their age is not known",
+            f"this program did not run for more than {STALL_S:g} s: {counted(frames, 'broadcast')} that waited "
+            f"meanwhile {'was' if frames == 1 else 'were'} dropped, since the age is not known",
             self._context(),
         )
         _log.warning("%s", error)
@@ -368,7 +371,7 @@ class ContinuousReader(ProcessBound):
         if self._intake.is_mixed:
             self._note_mixture()
         context = attrs.evolve(self._context(), response=error.context.response)
-        self._report(self._refusals.add(type(error)(error.message, context), self.period_s))
+        self._report(self._refusals.add(error.copied(context=context), self.period_s))
 
     def _report_rest(self) -> None:
         self._report(self._refusals.rest())
@@ -390,7 +393,7 @@ class ContinuousReader(ProcessBound):
         """Let every call fail as long as two analysers broadcast in turn."""
         with self._changes.mutex:
             first = self._error is None
-            self._error = self._error or ServomexProtocolError(TWO_SOURCES, self._context())
+            self._error = self._error or ServomexProtocolError(TWO_SOURCES, self._context(), cure=TWO_SOURCES_CURE)
             self._changes.announce()
         if first:
             _log.warning("%s", self._error)
@@ -425,50 +428,53 @@ class ContinuousReader(ProcessBound):
     def trouble(self) -> ServomexError:
         """Return why no new frame comes: the reader has ended, the port was lost, or the line is silent."""
         error = self._error
-        return self._missing(self._latest, 0.0) if error is None else _copied(error)
+        return self._missing(self._latest, 0.0) if error is None else error.copied()
 
     def _missing(self, frame: Frame | None, elapsed_s: float) -> ServomexTimeoutError:
         context = self._context(elapsed_s)
         if frame is not None:
             age_s = frame.age_s
-            message = f"no new broadcast: the last frame is {age_s:.1f} s old. {self._why_none(frame)}"
-            return ServomexStaleError(message, context, frame=frame, age_s=age_s)
-        return ServomexTimeoutError(self._silence(), context)
+            why, cure = self._why_none(frame)
+            message = f"no new broadcast: the last frame is {age_s:.1f} s old{why and f'; {why}'}"
+            return ServomexStaleError(message, context, frame=frame, age_s=age_s, cure=cure)
+        return self._silence(context)
 
-    def _why_none(self, frame: Frame) -> str:
+    def _why_none(self, frame: Frame) -> tuple[str, str]:
+        """Return what is known of why no new frame comes, and what to do."""
         refused, damaged = self._intake.refused_since, self._intake.damaged_since
         if self._intake.is_repeated:
-            return REPEATED[0].upper() + REPEATED[1:]
+            return REPEATED, REPEATED_CURE
         if damaged:
             came = counted(damaged, "damaged broadcast")
-            return f"{came} came since (last: {self.last_reason}): check the cable and the settings"
+            return f"{came} came since (last: {self.last_reason})", "Check the cable and the settings"
         if refused:
-            return f"{counted(refused, 'broadcast')} came since and had to be refused (last: {self.last_reason})"
+            came = counted(refused, "broadcast")
+            return f"{came} came since and had to be refused (last: {self.last_reason})", ""
         if frame.delayed_s:
-            late = f"It came up to {frame.delayed_s:.1f} s late"
-            return f"{late}: check the network and the serial server, which hold up broadcasts"
-        return "Check that the analyser is on, its frame frequency, and the cable"
+            cure = "Check the network and the serial server, which hold up broadcasts"
+            return f"it came up to {frame.delayed_s:.1f} s late", cure
+        return "", "Check that the analyser is on, its frame frequency, and the cable"
 
-    def _silence(self) -> str:
+    def _silence(self, context: ErrorContext) -> ServomexTimeoutError:
+        if not self._intake.dropped and (self._joined_within or is_part_of_broadcast(self._splitter.held)):
+            longer = Argument("listen")
+            cure = f"Use a longer {longer}; if that does not help, check the cable"
+            return ServomexTimeoutError(f"no broadcast: {PART_ONLY}", context, cure=cure, argument=longer)
         if self.discarded_bytes or self._splitter.pending:
             count = self.discarded_bytes + self._splitter.pending
             reason = f" (last: {self.last_reason})" if self.last_reason else ""
-            return (
-                f"no broadcast: {count} bytes came that hold no good frame{reason}. Check the baud rate and the "
-                "other serial settings"
-            )
-        return (
-            "no broadcast came. The frame frequency on the analyser's panel may be longer, or 0 (off); else check "
-            "its communication mode, the serial settings and the cable"
+            seen = f"no broadcast: {counted(count, 'byte')} came that held no good frame{reason}"
+            return ServomexTimeoutError(seen, context, cure="Check the baud rate and the other serial settings")
+        longer = Argument("listen")
+        return ServomexTimeoutError(
+            "no broadcast came: the frame frequency on the analyser's panel may be longer, or 0 (off)",
+            context,
+            cure=f"Use a longer {longer}; else check its communication mode, the serial settings and the cable",
+            argument=longer,
         )
 
     def _context(self, elapsed_s: float | None = None) -> ErrorContext:
         return ErrorContext(self.link.port, ProtocolKind.CONTINUOUS_ASCII, elapsed_s=elapsed_s)
-
-
-def _copied(error: ServomexError) -> ServomexError:
-    """Make an error anew, since several threads may raise it."""
-    return type(error)(error.message, error.context)
 
 
 def _came_since(called_ns: int, frame: Frame) -> bool:

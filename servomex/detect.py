@@ -7,8 +7,10 @@ import attrs
 
 from servomex import registers
 from servomex.clock import time
+from servomex.durations import counted
 from servomex.enums import ProtocolKind
 from servomex.errors import (
+    Argument,
     ErrorContext,
     ServomexError,
     ServomexFrameError,
@@ -18,7 +20,15 @@ from servomex.errors import (
     ServomexTimeoutError,
 )
 from servomex.exchange import Exchange
-from servomex.linesigns import MODBUS_TCP, is_modbus_tcp, line_sign, modbus_tcp_probe
+from servomex.linesigns import (
+    MODBUS_TCP,
+    PART_ONLY,
+    LineSign,
+    is_modbus_tcp,
+    is_part_of_broadcast,
+    line_sign,
+    modbus_tcp_probe,
+)
 from servomex.link import SerialLink
 from servomex.link_client import READ_INPUTS, Query
 from servomex.models import Frame
@@ -54,15 +64,17 @@ class Ear:
         frame: The last broadcast that came undamaged.
         broadcast: Whether anything came that looks like one.
         bytes_heard: How many bytes came.
-        gateway: What a gateway said in the place of an analyser; empty when none did.
+        gateway: What a gateway said in the place of an analyser; ``None`` when none did.
     """
 
     def __init__(self) -> None:
         self.frame: Frame | None = None
         self.broadcast = False
         self.bytes_heard = 0
-        self.gateway = ""
+        self.gateway: LineSign | None = None
         self._splitter = FrameSplitter()
+        self._pieces = self._damaged = 0
+        self._joined_within = False
         self._recent = b""
 
     def hear(self, data: bytes, monotonic_ns: int) -> None:
@@ -73,8 +85,11 @@ class Ear:
         for piece in self._splitter.feed(data):
             try:
                 self.frame = parse_frame(piece, received_at=datetime.now(UTC), monotonic_ns=monotonic_ns)
-            except ServomexParseError:
-                continue  # damage, or another protocol's bytes: nothing that speaks for a broadcast
+            except ServomexParseError:  # damage, another protocol's bytes, or the end of what was joined late
+                within = not self._pieces and is_part_of_broadcast(piece)
+                self._joined_within = self._joined_within or within
+                self._damaged += not within
+            self._pieces += 1
 
     def listen(self, link: SerialLink, until: float) -> None:
         """Read until a broadcast has come undamaged, or until this time on ``time.monotonic()``."""
@@ -82,28 +97,41 @@ class Ear:
             link.read(until)
 
     @property
-    def sign(self) -> str:
-        """What the last bytes show of settings or a server that do not fit; empty when nothing."""
+    def sign(self) -> LineSign | None:
+        """What the last bytes show of settings or a server that do not fit; ``None`` when nothing."""
         return line_sign(self._recent)
 
-    def verdict(self, echo: bool | None) -> str:
-        """Say what was heard, and what to check, when no analyser was found.
+    def verdict(self, echo: bool | None) -> LineSign:
+        """Return what was heard, and what to check, when no analyser was found.
 
         Args:
             echo: Whether the adapter sends back what is written.
         """
+        if self.is_cut_off:
+            longer = Argument("listen")
+            return LineSign(PART_ONLY, f"Use a longer {longer}; if that does not help, check the cable")
         if self.broadcast:
-            return "A broadcast was heard, but no frame came undamaged: check the cable and the serial settings"
-        if sign := self.sign:
-            return f"{sign[0].upper()}{sign[1:]}"
-        if self.gateway:
-            return f"{self.gateway[0].upper()}{self.gateway[1:]}"
+            seen = "a broadcast was heard, but no frame came undamaged"
+            return LineSign(seen, "Check the cable and the serial settings")
+        if known := self.sign or self.gateway:
+            return known
         if echo:
-            return "Only the adapter's echo came back: check the wiring, and that the analyser is on"
+            seen = "only the adapter's echo came back"
+            return LineSign(seen, "Check the wiring, and that the analyser is on")
         if self.bytes_heard:
-            came = f"{self.bytes_heard} bytes came that fit no mode"
-            return f"{came}: check the baud rate and the other serial settings"
-        return "Not one byte came: check that the analyser is on, the wiring, the address and the serial settings"
+            seen = f"{counted(self.bytes_heard, 'byte')} came that fit no mode"
+            return LineSign(seen, "Check the baud rate and the other serial settings")
+        longer = Argument("listen")
+        return LineSign(
+            "not one byte came",
+            "Check that the analyser is on, the wiring, the address, the baud rate and the other serial settings; "
+            f"if it broadcasts, use a longer {longer}",
+        )
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether a broadcast was heard in part, and nothing that was damaged."""
+        return not self._damaged and (self._joined_within or is_part_of_broadcast(self._splitter.held))
 
 
 def detect(link: SerialLink, address: int, *, listen: float) -> Detection:
@@ -154,7 +182,7 @@ def _answers(exchange: Exchange, ear: Ear, wait_s: float, deadline: float) -> bo
     try:
         exchange.probe(PROBE, min(deadline, time.monotonic() + PROBE_WAITS * wait_s), wait_s)
     except ServomexGatewayError as error:
-        ear.gateway = error.message
+        ear.gateway = LineSign(error.message, error.cure)
         return False
     except ServomexModbusError:
         return True  # it refused, in this framing
@@ -183,9 +211,11 @@ def answers_modbus_tcp(link: SerialLink, address: int) -> bool:
 def _nothing_found(link: SerialLink, address: int, ear: Ear, elapsed_s: float) -> ServomexTimeoutError:
     verdict = ear.verdict(link.echo)
     if not ear.broadcast and not ear.gateway and answers_modbus_tcp(link, address):
-        verdict = f"{MODBUS_TCP[0].upper()}{MODBUS_TCP[1:]}"
+        verdict = MODBUS_TCP
     return ServomexTimeoutError(
         f"no analyser found in {elapsed_s:.1f} s: nothing answered Modbus RTU or ASCII at address {address}, and "
-        f"no broadcast came (its frame frequency may be longer, or 0). {verdict}",
+        f"no broadcast came (its frame frequency may be longer, or 0); {verdict.seen}",
         ErrorContext(port=link.port),
+        cure=verdict.cure,
+        argument=Argument("listen") if ear.is_cut_off else None,
     )

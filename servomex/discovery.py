@@ -12,12 +12,14 @@ from servomex.clock import time
 from servomex.detect import FRAMINGS
 from servomex.enums import ProtocolKind
 from servomex.errors import (
+    Argument,
     ErrorContext,
     ServomexConnectionError,
     ServomexError,
     ServomexTimeoutError,
     ServomexValidationError,
 )
+from servomex.linesigns import LineSign
 from servomex.link import SerialLink
 from servomex.lock import Signal
 from servomex.logs import package_log
@@ -190,7 +192,9 @@ def _listed(values: Iterable[V], what: str, check: Callable[[V], C], *, empty: b
         ServomexValidationError: It is no list, or an empty one, or a value cannot be.
     """
     if isinstance(values, str | bytes | os.PathLike) or not isinstance(values, Iterable):
-        raise ServomexValidationError(f"{what} are a list, even of one, and not {values!r}")
+        raise ServomexValidationError(
+            f"{what} are a list, even of one, and not {values!r}", cure=f"Write [{values!r}]"
+        )
     checked = tuple(dict.fromkeys(map(check, values)))
     if not checked and not empty:
         raise ServomexValidationError(f"an empty list of {what} finds nothing")
@@ -326,11 +330,14 @@ def _nothing_found(
     telling = max(surveys, key=lambda item: (item.ear.broadcast, bool(item.echo), item.ear.bytes_heard))
     rates = ", ".join(map(str, request.baudrates))
     tried = "" if telling.ear.broadcast else f": {_in_vain(request)}"
-    seen = telling.ear.verdict(telling.echo)
+    verdict = telling.ear.verdict(telling.echo)
     if telling.ear.broadcast and request.listen_s is None:
-        seen = "A broadcast was heard: the analyser is in continuous mode, which was not looked for"
+        seen = "a broadcast was heard: the analyser is in continuous mode, which was not looked for"
+        verdict = LineSign(seen, f"Search with {Argument('protocols')} that include it")
     return ServomexTimeoutError(
-        f"no analyser found in {elapsed_s:.1f} s at {rates} baud{tried}. {seen}", ErrorContext(port=port)
+        f"no analyser found in {elapsed_s:.1f} s at {rates} baud{tried}; {verdict.seen}",
+        ErrorContext(port=port),
+        cure=verdict.cure,
     )
 
 

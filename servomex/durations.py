@@ -21,7 +21,7 @@ def parse_duration(text: str) -> float:
     """
     found = _WRITTEN.fullmatch(text.strip())
     if not found or found[2] not in SECONDS:
-        raise ServomexValidationError(f"{text!r} is no duration: write it as 90s, 15m, 8h or 2d")
+        raise ServomexValidationError(f"{text!r} is not a duration", cure="Write it as 90s, 15m, 8h or 2d")
     duration_s = float(found[1]) * SECONDS[found[2]]
     if not 0 < duration_s <= LONGEST_S:
         raise ServomexValidationError(f"a duration must be more than 0 and at most 3650d, not {text!r}")
@@ -36,7 +36,7 @@ def parse_size(text: str) -> int:
     """
     found = _WRITTEN.fullmatch(text.strip())
     if not found or found[2].lower() not in BYTES:
-        raise ServomexValidationError(f"{text!r} is no size: write it as 500kB, 100MB or 1GB")
+        raise ServomexValidationError(f"{text!r} is not a size", cure="Write it as 500kB, 100MB or 1GB")
     size = round(float(found[1]) * BYTES[found[2].lower()])
     if size < 1:
         raise ServomexValidationError(f"a size must be 1 byte or more, not {text!r}")

@@ -119,8 +119,10 @@ def channel_set(names: Iterable[ChannelId | str]) -> frozenset[ChannelId]:
         ServomexValidationError: It is a text or empty, or names an unknown channel.
     """
     if isinstance(names, str):
-        raise ServomexValidationError(f"channels are a list such as ['I1', 'I2'], not the text {names!r}")
+        raise ServomexValidationError(
+            f"channels are a list, even of one, and not the text {names!r}", cure="Write it as ['I1', 'I2']"
+        )
     wanted = frozenset(choice(ChannelId, name, "channel") for name in names)
     if not wanted:
-        raise ServomexValidationError("an empty list of channels reads nothing: leave it out to read all")
+        raise ServomexValidationError("an empty list of channels reads nothing", cure="Omit it to read all")
     return wanted

@@ -30,10 +30,14 @@
         ├── ServomexSinkReadError (OSError)       a file is missing or cannot be read
         └── ServomexSinkDependencyError (ImportError)   a package for this format is not installed
 
-Every error carries an :class:`ErrorContext`, which ``str()`` shows behind the message.
+Every error carries its cure as data: ``cure`` is what to do, and ``argument`` the :class:`Argument` to change
+where that is the cure. ``str()`` shows the message, the cure and the :class:`ErrorContext`.
 """
 
-from typing import TYPE_CHECKING
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
@@ -46,6 +50,53 @@ def _hex(data: bytes) -> str:
     if len(data) <= 24:
         return data.hex(" ")
     return f"{data[:16].hex(' ')} ... {data[-4:].hex(' ')} ({len(data)} bytes)"
+
+
+def _number_of(register: int) -> str:
+    """Return what has this number: the maker's first digit tells."""
+    return {0: "coil", 1: "input"}.get(register // 10_000, "register")
+
+
+@attrs.frozen
+class Argument:
+    """An argument of a call that is to be changed, or looked at.
+
+    In a text it is spelled for its reader: ``str()`` shows ``protocol='continuous'`` in a program and
+    ``--protocol continuous`` on the command line, see :func:`spelling`.
+
+    Attributes:
+        name: Its name in the call, such as ``protocol``; for a serial setting that of the field of
+            ``SerialSettings``.
+        value: The value to give it; ``None`` where the user has to find the value.
+    """
+
+    name: str
+    value: object = None
+
+    def __str__(self) -> str:
+        return _spell[-1](self)
+
+
+def _as_keyword(argument: Argument) -> str:
+    name, value = argument.name, argument.value
+    if value is None:
+        return name
+    text = f"{name}={str(value)!r}" if isinstance(value, str) else f"{name}={value!r}"
+    return f"serial_settings=SerialSettings({text})" if name in _SERIAL_SETTINGS else text
+
+
+_SERIAL_SETTINGS = frozenset({"baudrate", "bytesize", "parity", "stopbits"})
+_spell: list[Callable[[Argument], str]] = [_as_keyword]
+
+
+@contextlib.contextmanager
+def spelling(spell: Callable[[Argument], str]) -> Iterator[None]:
+    """Spell arguments in another way, in all threads of this process: whoever reads its messages types options."""
+    _spell.append(spell)
+    try:
+        yield
+    finally:
+        _spell.pop()
 
 
 @attrs.frozen
@@ -81,7 +132,7 @@ class ErrorContext:
             None if self.address is None else f"address {self.address}",
             self.channel,
             None if self.function_code is None else f"FC{self.function_code:02d}",
-            None if self.register is None else f"number {self.register:05d}",
+            None if self.register is None else f"{_number_of(self.register)} {self.register:05d}",
             None if not self.request else f"sent {_hex(self.request)}",
             None if not self.response else f"got {_hex(self.response)}",
             None if self.elapsed_s is None else f"after {self.elapsed_s:.2f} s",
@@ -93,18 +144,50 @@ class ServomexError(Exception):
     """Base of every error that this package raises on purpose.
 
     Attributes:
-        message: What happened and what to do, without the context.
+        message: What happened.
         context: Where it happened.
+        cure: What to do, as one or more sentences without the last full stop; empty when the message says all.
+        argument: The argument that ``cure`` changes; ``None`` when it is something else, or more than one.
     """
 
-    def __init__(self, message: str, context: ErrorContext | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        context: ErrorContext | None = None,
+        *,
+        cure: str = "",
+        argument: Argument | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.context = context or ErrorContext()
+        self.cure = cure
+        self.argument = argument
+
+    @property
+    def text(self) -> str:
+        """The message and the cure, without the context."""
+        return f"{self.message}. {self.cure}" if self.cure else self.message
 
     def __str__(self) -> str:
         where = str(self.context)
-        return f"{self.message} [{where}]" if where else self.message
+        return f"{self.text} [{where}]" if where else self.text
+
+    def copied(self, message: str | None = None, context: ErrorContext | None = None) -> Self:
+        """Return the same error anew, as each thread that raises it needs one of its own.
+
+        Args:
+            message: What happened, in other words; the same when ``None``.
+            context: Where; the same when ``None``.
+        """
+        other = copy.copy(self)
+        vars(other).pop("__notes__", None)  # the list would be shared
+        if message is not None:
+            other.message = message
+            other.args = (message,)
+        if context is not None:
+            other.context = context
+        return other
 
 
 class ServomexConfigurationError(ServomexError, ValueError):
@@ -135,8 +218,10 @@ class ServomexStaleError(ServomexTimeoutError):
         age_s: Seconds since its last byte arrived.
     """
 
-    def __init__(self, message: str, context: ErrorContext | None = None, *, frame: "Frame", age_s: float) -> None:
-        super().__init__(message, context)
+    def __init__(
+        self, message: str, context: ErrorContext | None = None, *, frame: "Frame", age_s: float, cure: str = ""
+    ) -> None:
+        super().__init__(message, context, cure=cure)
         self.frame = frame
         self.age_s = age_s
 
@@ -209,8 +294,10 @@ class ServomexCalibrationError(ServomexError):
             says, ``None`` when nobody knows.
     """
 
-    def __init__(self, message: str, context: ErrorContext | None = None, *, running: bool | None = None) -> None:
-        super().__init__(message, context)
+    def __init__(
+        self, message: str, context: ErrorContext | None = None, *, running: bool | None = None, cure: str = ""
+    ) -> None:
+        super().__init__(message, context, cure=cure)
         self.running = running
 
     def __reduce__(self) -> "tuple[object, ...]":

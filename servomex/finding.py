@@ -36,9 +36,6 @@ class Finding:
 
 
 def problem(check: str, error: ServomexError) -> Finding:
-    """Give an error as a finding: its last sentence is the cure."""
-    seen, _, cure = error.message.rpartition(". ")
-    if not seen:
-        seen, colon, rest = cure.partition(": check ")
-        cure = f"Check {rest}" if colon else "Run it again with -vv, which shows every byte"
-    return Finding(check, Verdict.PROBLEM, seen, cure, error)
+    """Return an error as a finding."""
+    cure = error.cure or "Record the line with a trace, and look at what it shows"
+    return Finding(check, Verdict.PROBLEM, error.message, cure, error)

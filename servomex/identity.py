@@ -69,9 +69,9 @@ def foreign_device(words: Mapping[int, int], context: ErrorContext) -> ServomexF
             "OxyDetect, Laser 3 Plus) do that"
         )
     return ServomexForeignDeviceError(
-        f"this is not an analyser of {SERIES}, which this driver is for: {why}. Look which instrument this cable "
-        "leads to",
+        f"this is not an analyser of {SERIES}, which this driver is for: {why}",
         context,
+        cure="Look which instrument this cable leads to",
     )
 
 

@@ -8,7 +8,7 @@ from servomex.errors import ServomexError, ServomexParseError, ServomexProtocolE
 from servomex.lateness import Arrived, Lateness, is_gap
 from servomex.logs import package_log
 from servomex.models import Frame
-from servomex.sources import SourceGuard
+from servomex.sources import TWO_SOURCES_CURE, SourceGuard
 
 _log = package_log("servomex")
 
@@ -22,10 +22,8 @@ FRESH_S = 10.0
 """How long a frame is current as long as the period is not known."""
 STANDING_S = 3.0
 """The analyser's clock shows whole seconds; when it shows the same for longer than this, it stands still."""
-REPEATED = (
-    "the same broadcast is repeated byte for byte, the analyser's clock included: nothing is measured. Check the "
-    "serial server or whatever is between, and the analyser"
-)
+REPEATED = "the same broadcast is repeated byte for byte, the analyser's clock included: nothing is measured"
+REPEATED_CURE = "Check the serial server or whatever is between, and the analyser"
 
 
 class Intake:
@@ -118,7 +116,7 @@ class Intake:
         why = self._guard.refusal(item)
         if not why:
             return item
-        return ServomexProtocolError(why) if self._guard.mixed else ServomexParseError(why)
+        return ServomexProtocolError(why, cure=TWO_SOURCES_CURE) if self._guard.mixed else ServomexParseError(why)
 
     def _refused(self, error: ServomexError) -> ServomexError:
         self.dropped += 1
@@ -129,7 +127,7 @@ class Intake:
     def _accepted(self, item: Arrived, delay_s: float) -> Frame | ServomexError:
         self._warn()
         if self.is_repeated:
-            return self._refused(ServomexProtocolError(REPEATED))
+            return self._refused(ServomexProtocolError(REPEATED, cure=REPEATED_CURE))
         self.refused_since = self.damaged_since = 0
         delay_ns = round(1e9 * delay_s)
         if self._newest_ns >= item.frame.monotonic_ns - delay_ns:  # it was sent after the one before
@@ -142,7 +140,7 @@ class Intake:
         """Log once that the analyser's clock stands still, or that nothing changes at all."""
         repeated = self._live and self._lateness.repeated_s > STANDING_S
         if repeated and not self._warned_repeated:
-            _log.warning("%s: %s", self._port, REPEATED)
+            _log.warning("%s: %s. %s", self._port, REPEATED, REPEATED_CURE)
         standing = self._lateness.stands_s > STANDING_S
         if standing and not self._warned_standing:
             _log.warning(

@@ -3,9 +3,16 @@
 import re
 from functools import lru_cache
 
+import attrs
+
 from servomex import registers
 from servomex.messages import crc16
 
+PART_ONLY = "part of a broadcast came, and no whole one before the time was up"
+"""What was seen when nothing but the time was too short."""
+_PART = re.compile(rb"[ -:<-~\x80-\x89]{0,9}(?:;[ -:<-~\x80-\x89]{0,9}){2,}(?:\r\n)?")
+"""What lies between two places of a broadcast: short fields, at least two semicolons."""
+_SHORTEST_PART = 16
 _SHORTEST_TEXT = 8
 """So few characters could have one parity by chance."""
 _TEXT = re.compile(rb"[\x20-\x7e\r\n]+")
@@ -16,29 +23,45 @@ _FEWEST_MARKED = 3
 _FLAGS = range(4)
 """The two bits that the probe of an address asks for."""
 
-MODBUS_TCP = (
-    "the server at the far end speaks Modbus TCP, and not the protocol of the serial line. Set it to RTU over "
-    "TCP, also called transparent, raw or TCP server mode"
+
+@attrs.frozen
+class LineSign:
+    """What was seen of a line, and what to do about it."""
+
+    seen: str
+    cure: str
+
+
+MODBUS_TCP = LineSign(
+    "the server at the far end speaks Modbus TCP, and not the protocol of the serial line",
+    "Set it to RTU over TCP, also called transparent, raw or TCP server mode",
 )
 
 
-def line_sign(data: bytes) -> str:
-    """Return what bytes that fit no mode show, with the cure as its last sentence; empty for nothing."""
+def line_sign(data: bytes) -> LineSign | None:
+    """Return what bytes that fit no mode show; ``None`` for nothing."""
     if is_modbus_tcp(data):
         return MODBUS_TCP
     parity = _parity_of_text(data)
     if parity:
-        return (
+        return LineSign(
             f"text came whose highest bit makes the parity of each byte {parity}: the analyser sends 7 data bits "
-            f"and {parity} parity. Use the same settings here, or set it to 8 data bits and no parity on its panel"
+            f"and {parity} parity",
+            "Use the same settings here, or set it to 8 data bits and no parity on its panel",
         )
     parity = _parity_of_probe(data)
     if parity:
-        return (
+        return LineSign(
             f"replies came in which every byte that {parity} parity would mark is missing: the analyser sends 8 "
-            f"data bits and {parity} parity. Use the same parity here, or set it to none on its panel"
+            f"data bits and {parity} parity",
+            "Use the same parity here, or set it to none on its panel",
         )
-    return ""
+    return None
+
+
+def is_part_of_broadcast(data: bytes) -> bool:
+    """Return whether bytes read like a part of a broadcast, as of one that was joined in its middle."""
+    return len(data) >= _SHORTEST_PART and _PART.fullmatch(data) is not None
 
 
 def is_modbus_tcp(data: bytes) -> bool:

@@ -35,7 +35,7 @@ from servomex.ports import (
 )
 from servomex.process import ProcessBound, let_go_after_fork
 from servomex.pyserial import serial
-from servomex.settings import SerialSettings
+from servomex.settings import SerialSettings, settings_of
 from servomex.trace import TraceWriter
 from servomex.validation import seconds
 
@@ -106,14 +106,16 @@ class SerialLink(ProcessBound):
         if isinstance(port, str | os.PathLike):
             self.port = os.fspath(port)
             if not self.port:
-                raise ServomexValidationError("the port must not be empty")
+                raise ServomexValidationError("the port must not be empty", cure=_NAME_IT)
         elif hasattr(port, "read") and hasattr(port, "write"):
             self._foreign = port
             self.port = str(getattr(port, "port", None) or port)
         else:
-            raise ServomexValidationError(f"a port is a path, a URL or a pyserial object, not {port!r}")
+            raise ServomexValidationError(
+                f"a port is a path, a URL or a pyserial object, not {port!r}", cure=_name_of(port)
+            )
         self.usb_serial: str | None = None
-        self.settings = settings or SerialSettings()
+        self.settings = settings_of(settings)
         self.gap_s = seconds(gap, "gap", zero=True)
         if self.gap_s > 10:
             raise ServomexValidationError(f"gap must be at most 10 seconds, not {gap!r}")
@@ -239,8 +241,9 @@ class SerialLink(ProcessBound):
 
     def _kept_busy(self) -> ServomexTimeoutError:
         return ServomexTimeoutError(
-            "other callers kept the port busy until the deadline: poll less often, or allow more time",
+            "other callers kept the port busy until the deadline",
             self._context(),
+            cure="Poll less often, or allow more time",
         )
 
     def _begin_talking(self, deadline: float) -> None:
@@ -290,7 +293,7 @@ class SerialLink(ProcessBound):
             port = self._opening.result(max(READ_TICK_S, deadline - time.monotonic()))
         except ServomexError as error:
             self._opening = None
-            self._note_failure(ServomexConnectionError(error.message, error.context))
+            self._note_failure(ServomexConnectionError(error.message, error.context, cure=error.cure))
             raise
         if port is None:
             raise ServomexConnectionError("the port was lost, and is still being opened again", self._context())
@@ -456,16 +459,17 @@ class SerialLink(ProcessBound):
         self.proven.clear()
         self.generation += 1
 
-    def _lose(self, error: Exception, what: str = "") -> ServomexConnectionError:
+    def _lose(self, error: Exception, what: str = "", check: str = "") -> ServomexConnectionError:
         """Close a port that failed; the error to raise. It is also raised until the port is back."""
         if self._closed.is_set() and self._serial is None:
             return ServomexConnectionError("the port was closed", self._context())
         self._drop_port()
         if self._trace:
             self._trace.lost(str(error) or type(error).__name__)
-        cure = "it is reopened by itself" if self._may_reopen else "open it again"
-        what = what or f"the port was lost ({error or type(error).__name__}): check the cable and the adapter"
-        lost = ServomexConnectionError(f"{what}; {cure}", self._context())
+        what = what or f"the port was lost ({error or type(error).__name__})"
+        check = check or "Check the cable and the adapter"
+        then = "it is reopened by itself" if self._may_reopen else "open it again"
+        lost = ServomexConnectionError(what, self._context(), cure=f"{check}; {then}")
         self._note_failure(lost)
         return lost
 
@@ -478,8 +482,8 @@ class SerialLink(ProcessBound):
             except IO_ERRORS as error:  # it is closed anyway
                 pass_on_interruption(error)
         seen = f"it took no bytes for {waited_s:.1f} s"
-        flow = "check the flow control (rtscts, xonxoff), and whether the adapter or the server hangs"
-        return self._lose(TimeoutError(seen), f"nothing can be sent on the line ({seen}): {flow}")
+        check = "Check the flow control (rtscts, xonxoff), and whether the adapter or the server hangs"
+        return self._lose(TimeoutError(seen), f"nothing can be sent on the line ({seen})", check)
 
     def _note_failure(self, error: ServomexConnectionError) -> None:
         first, longest = BACK_OFF_S
@@ -491,7 +495,7 @@ class SerialLink(ProcessBound):
         message = "the port is not open" if loss is None else loss.message
         if self._may_reopen and self.retry_in_s > 0:
             message += f" (next try in {self.retry_in_s:.1f} s)"
-        return ServomexConnectionError(message, self._context())
+        return ServomexConnectionError(message, self._context(), cure="" if loss is None else loss.cure)
 
     def _drop_port(self) -> None:
         port, self._serial = self._serial, None
@@ -509,6 +513,18 @@ class SerialLink(ProcessBound):
 
     def _context(self) -> ErrorContext:
         return ErrorContext(port=self.port)
+
+
+_NAME_IT = "Name it as in '/dev/ttyUSB0', 'COM3' or 'socket://192.168.0.7:4001'"
+
+
+def _name_of(port: object) -> str:
+    """Return how to name what was probably meant by something that cannot be a port."""
+    if isinstance(port, bytes):
+        return f"Write {port.decode('utf-8', 'replace')!r}, as text"
+    if isinstance(port, int) and not isinstance(port, bool):
+        return f"Write 'COM{port}' on Windows, or the path of the device"
+    return _NAME_IT
 
 
 def _waiting_in(port: Any) -> bytes:

@@ -299,7 +299,7 @@ class ServomexManager(ProcessBound):
         if not isinstance(name, str) or not name:
             raise ServomexValidationError(f"the name of an analyser is a text, not {name!r}")
         if name in self._members:
-            raise ServomexValidationError(f"there is an analyser {name!r} already: remove it first")
+            raise ServomexValidationError(f"there is an analyser {name!r} already", cure="Remove it first")
 
     def _member(self, name: str) -> Member:
         self.check_process()
@@ -308,7 +308,9 @@ class ServomexManager(ProcessBound):
         member = self._members.get(name) if isinstance(name, str) else None
         if member is None:
             here = ", ".join(self._members) or "none"
-            raise ServomexValidationError(f"there is no analyser {name!r}; there are {here}")
+            raise ServomexValidationError(
+                f"there is no analyser {name!r}; there are {here}", cure="Use one of these, or add it with add()"
+            )
         return member
 
     def _chosen(self, names: Iterable[str] | None) -> list[Member]:

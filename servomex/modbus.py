@@ -156,7 +156,7 @@ class ModbusClient:
         reading = registers.decode_channel(channel, words, bits, self.protocol, received_at, monotonic_ns)
         if not is_populated(reading):
             raise ServomexValidationError(
-                f"channel {channel} is not populated: it has no name, no state and no value",
+                f"channel {channel} is not populated: it has no name, no state and no value{self._known.there}",
                 self._context(channel),
             )
         self._looked_at[channel] = time.monotonic()

@@ -248,6 +248,11 @@ class AnalyserStatus:
         )
 
 
+def listed(readings: Iterable[Reading]) -> str:
+    """Name channels for an error text: ``I1 (Oxygen), E1 (no name)``."""
+    return ", ".join(f"{item.channel} ({item.name or 'no name'})" for item in readings) or "none"
+
+
 @attrs.frozen
 class Frame:
     """All channels at one moment: one broadcast, or one Modbus sweep.
@@ -310,9 +315,8 @@ class Frame:
         """
         reading = self.get(channel)
         if reading is None:
-            here = ", ".join(f"{item.channel} ({item.name or 'no name'})" for item in self.readings)
             raise ServomexValidationError(
-                f"channel {channel} is not populated; this analyser has {here or 'none'}"
+                f"channel {channel} is not populated; this analyser has {listed(self.readings)}"
             )
         return reading
 

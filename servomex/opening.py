@@ -2,27 +2,30 @@
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from servomex.analyzer import Analyzer
+from servomex.clock import time
 from servomex.continuous import ContinuousReader
 from servomex.enums import ChannelId, ProtocolKind, channel_set
 from servomex.errors import (
     ServomexChannelError,
     ServomexConfigurationError,
+    ServomexError,
     ServomexTimeoutError,
     ServomexValidationError,
 )
 from servomex.linesigns import MODBUS_TCP
 from servomex.link import SerialLink
-from servomex.models import Frame
+from servomex.models import Frame, listed
 from servomex.settings import SerialSettings
 from servomex.validation import choice, seconds, whole
 
 if TYPE_CHECKING:
     from servomex.modbus import ModbusClient
 
+HELP = "'servomex doctor PORT' looks for the cause, 'servomex discover PORT' for an analyser at another address"
 OPENING_S = 5.0
 """The first sweep may take this long, whatever the timeout: it also proves the line and learns how fast it is."""
 
@@ -75,8 +78,8 @@ def open_device(
         ServomexForeignDeviceError: What answers is not an analyser of the 4000 series.
     """
     kind = choice(ProtocolKind, protocol, "protocol")
-    whole(address, "address", 1, 247)
-    whole(retries, "retries", 0, 10)
+    address = whole(address, "address", 1, 247)
+    retries = whole(retries, "retries", 0, 10)
     listen_s = seconds(listen, "listen")
     timeout_s = None if timeout is None else seconds(timeout, "timeout")
     selected = None if channels is None else channel_set(channels)
@@ -99,13 +102,15 @@ def open_device(
         if kind is ProtocolKind.AUTO:
             from servomex.detect import detect
 
-            found = detect(link, address, listen=listen_s)
+            with _pointing_to_help():
+                found = detect(link, address, listen=listen_s)
             kind, first = found.protocol, found.frame
         source = _source(link, kind, address, retries, selected, first)
         analyzer = Analyzer(link, source, timeout=timeout_s, owns_link=link is not port)
         undo.callback(analyzer.close)
         if identify:
-            _meet(analyzer, listen_s)
+            with _pointing_to_help():
+                _meet(analyzer, listen_s)
         undo.pop_all()
     return analyzer
 
@@ -156,6 +161,16 @@ def _source(
     return ModbusClient(link, address, protocol, retries=retries, channels=channels)
 
 
+@contextlib.contextmanager
+def _pointing_to_help() -> Iterator[None]:
+    """Where nothing answers, name what finds out why."""
+    try:
+        yield
+    except ServomexTimeoutError as error:
+        error.cure = ". ".join(filter(None, [error.cure, HELP]))
+        raise
+
+
 def _meet(analyzer: Analyzer, listen_s: float) -> None:
     """Read the channels of an analyser for the first time.
 
@@ -166,11 +181,20 @@ def _meet(analyzer: Analyzer, listen_s: float) -> None:
     try:
         analyzer.identify(timeout=listen_s if continuous else max(analyzer.timeout_s, OPENING_S))
     except ServomexChannelError as error:
-        raise ServomexValidationError(error.message, error.context) from error
+        there = _channels_there(analyzer.client) if analyzer.client else ""
+        raise ServomexValidationError(f"{error.message}{there}", error.context, cure=error.cure) from error
     except ServomexTimeoutError as error:
         if analyzer.client and _is_modbus_tcp(analyzer.client):
-            raise ServomexTimeoutError(MODBUS_TCP, error.context) from error
+            raise ServomexTimeoutError(MODBUS_TCP.seen, error.context, cure=MODBUS_TCP.cure) from error
         raise
+
+
+def _channels_there(client: "ModbusClient") -> str:
+    """Name the channels that an analyser has, whichever were selected; empty when they cannot be read."""
+    with contextlib.suppress(ServomexError):
+        unselected = type(client)(client.link, client.address, client.protocol)
+        return f"; this analyser has {listed(unselected.read_frame(time.monotonic() + OPENING_S))}"
+    return ""
 
 
 def _is_modbus_tcp(client: "ModbusClient") -> bool:

@@ -6,7 +6,7 @@ from servomex.durations import counted
 from servomex.messages import Message
 from servomex.portnames import is_network
 
-CURE = "let one program ask at a time, or poll less often"
+CURE = "Let one program ask at a time, or poll less often"
 
 
 class Others:
@@ -67,7 +67,3 @@ class Others:
         what = counted(self.messages, "message")
         who = "another master" if self.requests else "another master, or another program on the serial server,"
         return f"{who} is asking on this line ({what} that this program did not cause)"
-
-    def __str__(self) -> str:
-        """Say what was heard, and what to do; empty when nothing was."""
-        return f"{self.seen}: {CURE}" if self.heard else ""

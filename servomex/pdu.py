@@ -32,39 +32,55 @@ FUNCTIONS = (*_READS, _WRITE_COIL, _LOOPBACK, _WRITE_COILS)
 _MAX_READ = 250
 _MAX_WRITE = 246
 _ANALYSER, _GATEWAY = "the analyser refused the request", "a gateway answered in the place of the analyser"
-_EXCEPTIONS: dict[int, tuple[type[ServomexModbusError], str, str, str]] = {
-    1: (ServomexIllegalFunctionError, "function not supported", _ANALYSER, "it does not support this function"),
-    2: (ServomexIllegalDataAddressError, "address out of range", _ANALYSER, "the address is outside its range"),
-    3: (ServomexIllegalDataValueError, "invalid data", _ANALYSER, "the data is invalid"),
+_EXCEPTIONS: dict[int, tuple[type[ServomexModbusError], str, str, str, str]] = {
+    1: (
+        ServomexIllegalFunctionError,
+        "function not supported",
+        _ANALYSER,
+        "it does not support this function",
+        "",
+    ),
+    2: (
+        ServomexIllegalDataAddressError,
+        "address out of range",
+        _ANALYSER,
+        "the address is outside its range",
+        "",
+    ),
+    3: (ServomexIllegalDataValueError, "invalid data", _ANALYSER, "the data is invalid", ""),
     4: (
         ServomexModbusError,
         "device failure",
         _ANALYSER,
-        "it failed while it worked on it. Look at the messages on its panel",
+        "it failed while it worked on it",
+        "Look at the messages on its panel",
     ),
-    5: (ServomexModbusError, "accepted, needs more time", _ANALYSER, "it needs more time. Try again"),
-    6: (ServomexModbusError, "busy", _ANALYSER, "it is busy with another request. Try again"),
+    5: (ServomexModbusError, "accepted, needs more time", _ANALYSER, "it needs more time", "Try again"),
+    6: (ServomexModbusError, "busy", _ANALYSER, "it is busy with another request", "Try again"),
     10: (
         ServomexGatewayError,
         "gateway path unavailable",
         _GATEWAY,
-        "it has no path to the serial line. Check the ports and addresses in the settings of the gateway",
+        "it has no path to the serial line",
+        "Check the ports and addresses in the settings of the gateway",
     ),
     11: (
         ServomexGatewayError,
         "gateway target did not respond",
         _GATEWAY,
-        "the analyser did not respond to it. Check that the analyser is on, its communication mode, its address, "
-        "its serial settings against those of the gateway, and the wiring between them",
+        "the analyser did not respond to it",
+        "Check that the analyser is on, its communication mode, its address, its serial settings against those of "
+        "the gateway, and the wiring between them",
     ),
 }
 """Exception codes: 01 to 03 from the manual, Appendix B; the others, which gateways send, from the Modbus
-specification, section 7. Each with its error, what it means, who sends it, and that as a sentence."""
+specification, section 7. Each with its error, what it means, who sends it, that as a sentence, and the cure."""
 _UNKNOWN_EXCEPTION = (
     ServomexModbusError,
     "a code that neither the manual nor the Modbus specification lists",
     _ANALYSER,
     "neither the manual nor the Modbus specification lists this code",
+    "",
 )
 _COIL_VALUES = {b"\xff\x00": 1, b"\x00\x00": 0}
 NO_TIME = datetime.fromtimestamp(0, UTC)
@@ -73,8 +89,8 @@ NO_TIME = datetime.fromtimestamp(0, UTC)
 
 def refusal(code: int, context: ErrorContext) -> ServomexModbusError:
     """Build the error for an exception reply: who refused, why, and what to do."""
-    kind, _, who, why = _EXCEPTIONS.get(code, _UNKNOWN_EXCEPTION)
-    return kind(f"{who} with exception {code:02X}: {why}", context)
+    kind, _, who, why, cure = _EXCEPTIONS.get(code, _UNKNOWN_EXCEPTION)
+    return kind(f"{who} with exception {code:02X}: {why}", context, cure=cure)
 
 
 class Dialogue:
@@ -99,7 +115,7 @@ class Dialogue:
             return f"message of an unknown form: {who}, {counted(len(body) - 2, 'byte')}"
         asked = self._asked.pop((address, function & 0x7F), b"")
         if function & 0x80:
-            _, reason, _, _ = _EXCEPTIONS.get(body[2], _UNKNOWN_EXCEPTION)
+            _, reason, *_ = _EXCEPTIONS.get(body[2], _UNKNOWN_EXCEPTION)
             return f"exception {body[2]:02X} ({reason}): {who}"
         if _is_reply(body, asked):
             return f"reply: {who}{_reply_text(body, asked)}"
@@ -203,11 +219,15 @@ def _state_texts(bits: dict[int, bool]) -> Iterator[str]:
             yield f"group {group + 1} on calibration gas {1 + bits[first + 1]}" if bits[first] else ""
 
 
+def value_text(reading: Reading) -> str:
+    """Write a value with its unit."""
+    return "no value" if reading.value is None else f"{reading.value} {reading.unit_text}".rstrip()
+
+
 def reading_text(reading: Reading) -> str:
     """Say what a channel reads."""
-    value = "no value" if reading.value is None else f"{reading.value} {reading.unit_text}".rstrip()
     state = f" ({', '.join(reading.status.words)})" if reading.status.words else ""
-    return " ".join(filter(None, (reading.channel.value, reading.name, value))) + state
+    return " ".join(filter(None, (reading.channel.value, reading.name, value_text(reading)))) + state
 
 
 def _loopback_text(body: bytes) -> str:

@@ -72,8 +72,9 @@ def port_present(port: str) -> Finding:
     if not os.access(device, os.F_OK) and plain_name not in (item.device.lower() for item in present_ports()):
         there = present_text()
         raise ServomexConnectionError(
-            f"there is no port {port}. Plug its adapter in, or name another port; {there[0].lower()}{there[1:]}",
+            f"there is no port {port}",
             ErrorContext(port=port),
+            cure=f"Plug its adapter in, or name another port. {there}",
         )
     return Finding("port", Verdict.OK, f"{device} is there; no USB adapter is known behind it")
 
@@ -105,7 +106,8 @@ def access(port: str) -> Finding:
     if "://" in device or os.name == "nt":
         return Finding("access", Verdict.SKIPPED, "shows only when it is opened")
     if not os.access(device, os.R_OK | os.W_OK):
-        raise ServomexConnectionError(forbidden(device), ErrorContext(port=port))
+        seen, cure = forbidden(device)
+        raise ServomexConnectionError(seen, ErrorContext(port=port), cure=cure)
     group = owning_group(device)
     seen = "may be opened by this user" + (f"; its group is {group}" if group else "")
     others = " and ".join(map(str, holders(device)))

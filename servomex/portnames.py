@@ -76,19 +76,22 @@ def resolve(port: str) -> str:
     wanted = port[len(_USB) :].strip()
     if not wanted:
         raise ServomexConfigurationError(
-            "usb: needs the serial number of an adapter behind it, as in usb:A50285BI", ErrorContext(port=port)
+            "usb: needs the serial number of an adapter after it",
+            ErrorContext(port=port),
+            cure="Write it as in usb:A50285BI",
         )
     found = [info for info in present_ports() if (info.serial_number or "").lower() == wanted.lower()]
     if not found:
         raise ServomexConnectionError(
-            f"there is no USB adapter with the serial number {wanted}. {present_text()}",
+            f"there is no USB adapter with the serial number {wanted}",
             ErrorContext(port=port),
+            cure=present_text(),
         )
     if len(found) > 1:
         raise ServomexConfigurationError(
-            f"{len(found)} ports have the serial number {wanted}, and {port} cannot tell them apart: name one of "
-            f"{', '.join(info.by_id or info.device for info in found)}",
+            f"{len(found)} ports have the serial number {wanted}, and {port} cannot tell them apart",
             ErrorContext(port=port),
+            cure=f"Name one of {', '.join(info.by_id or info.device for info in found)}",
         )
     return found[0].device
 
@@ -106,10 +109,12 @@ def device_of(port: str) -> str:
         return str(serial.serial_for_url(_HWGREP + port[len(_HWGREP) :], do_not_open=True).port)
     except (ValueError, re.error) as error:
         raise ServomexConfigurationError(
-            f"{port} is no search that can be made: {error}", ErrorContext(port=port)
+            f"{port} is not a valid hwgrep:// expression: {error}", ErrorContext(port=port)
         ) from error
     except (OSError, TypeError) as error:
-        raise ServomexConnectionError(f"no port fits {port}. {present_text()}", ErrorContext(port=port)) from error
+        raise ServomexConnectionError(
+            f"no port fits {port}", ErrorContext(port=port), cure=present_text()
+        ) from error
 
 
 def usb_identity(port: str) -> PortInfo | None:
@@ -160,9 +165,9 @@ def same_adapter(port: str, serial_number: str | None) -> str:
     if now is None:
         return port  # it is away, or cannot be looked at
     raise ServomexConnectionError(
-        f"{port} is another adapter now: {_USB}{now} in place of {_USB}{serial_number}. Plug that one in again, "
-        f"or open {_USB}{now} if the change is meant",
+        f"{port} is another adapter now: {_USB}{now} in place of {_USB}{serial_number}",
         ErrorContext(port=port),
+        cure=f"Plug that one in again, or open {_USB}{now} if the change is meant",
     )
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import select
 import socket
 import stat
@@ -53,6 +54,13 @@ _HANDLERS = "servomex.simulator"
 if _HANDLERS not in serial.protocol_handler_packages:
     serial.protocol_handler_packages.append(_HANDLERS)
 
+_SCHEMES = ("socket://", "rfc2217://", "usb:", "hwgrep://", "sim://", "loop://", "spy://", "alt://")
+"""Of pyserial and our own, as far as they make sense; ``usb:`` is looked up before."""
+_WINDOWS_NUMBER = re.compile(r"Error\(.*, (\d+)\)")
+"""The last of what Python shows of an error of Windows is its own number."""
+_DENIED_ON_WINDOWS = 5
+_HUNG_ON_WINDOWS = (21, 22, 31)
+"""Not ready, a command that the device does not know, a device that does not work."""
 _GROUP_MAY = stat.S_IRGRP | stat.S_IWGRP
 _BUSY = {errno.EBUSY, errno.EAGAIN, errno.EWOULDBLOCK}
 _FORBIDDEN = {errno.EACCES, errno.EPERM}
@@ -92,12 +100,24 @@ def open_port(port: str, settings: SerialSettings) -> Any:
         return _kept_alive(serial.serial_for_url(device, **options))
     except (ValueError, NotImplementedError) as error:
         pass_on_interruption(error)
-        raise ServomexConfigurationError(
-            f"{port} cannot be opened with these settings ({settings}): {error}", ErrorContext(port=port)
-        ) from error
+        raise _unusable(port, settings, error) from error
     except _OPEN_ERRORS as error:
         pass_on_interruption(error)
-        raise ServomexConnectionError(explain(device, error), ErrorContext(port=port)) from error
+        seen, cure = explain(device, error)
+        raise ServomexConnectionError(seen, ErrorContext(port=port), cure=cure) from error
+
+
+def _unusable(port: str, settings: SerialSettings, error: Exception) -> ServomexConfigurationError:
+    """Return the error of a name, or of settings, that can never work."""
+    context = ErrorContext(port=port)
+    if isinstance(error, ServomexError):  # what is wrong within a sim:// URL
+        return ServomexConfigurationError(f"{port}: {error.message}", context, cure=error.cure)
+    scheme, separator, _ = port.partition("://")
+    if separator and f"{scheme.lower()}://" not in _SCHEMES:
+        cure = f"Use one of {', '.join(_SCHEMES)}, or the path of a device"
+        return ServomexConfigurationError(f"nothing can be opened by {scheme}://", context, cure=cure)
+    text = f"{port} cannot be opened with these settings ({settings}): {error}"
+    return ServomexConfigurationError(text, context)
 
 
 def write_timeout_s(settings: SerialSettings) -> float:
@@ -179,8 +199,9 @@ def _check_open_files(port: str) -> None:
     except OSError as error:
         pass_on_interruption(error)
         raise ServomexConnectionError(
-            f"{port} cannot be opened: {error.strerror}. Close some files or connections of this program",
+            f"{port} cannot be opened: {error.strerror}",
             ErrorContext(port=port),
+            cure="Close some files or connections of this program",
         ) from error
     finally:
         for descriptor in found:
@@ -188,8 +209,9 @@ def _check_open_files(port: str) -> None:
     if max(found) >= MOST_FILES:
         raise ServomexConnectionError(
             f"{port} cannot be opened: this program has about {MOST_FILES:,} files or connections open, and "
-            "pyserial can wait for no more. Open the port before the others, or close some of them",
+            "pyserial can wait for no more",
             ErrorContext(port=port),
+            cure="Open the port before the others, or close some of them",
         )
 
 
@@ -281,53 +303,62 @@ def _check_network_address(port: str) -> None:
         complete = False
     if not complete:
         raise ServomexConfigurationError(
-            f"{port} is no usable address: it must name host and port, as in socket://192.168.0.7:4001",
+            f"{port} is not a usable address: host and port are needed",
             ErrorContext(port=port),
+            cure="Write it as in socket://192.168.0.7:4001",
         )
 
 
-def explain(port: str, error: Exception) -> str:
-    """Say why a port could not be opened, and what to do about it."""
+def explain(port: str, error: Exception) -> tuple[str, str]:
+    """Return why a port could not be opened, and what to do about it."""
     text = str(error)
     if not _is_device_name(port):
-        cure = "" if port.lower().startswith("sim://") else ". Check the address and that its server runs"
+        cure = "" if port.lower().startswith("sim://") else "Check the address and that its server runs"
         if "support RFC2217" in text:
-            cure = ". Its server may serve plain bytes: try socket:// in place of rfc2217://"
-        return f"{port} cannot be reached: {text}{cure}"
+            cure = "Its server may serve plain bytes: try socket:// in place of rfc2217://"
+        return f"{port} cannot be reached: {text}", cure
     if os.name == "nt":
         return _explain_windows(port, text)
     number = getattr(error, "errno", None)
     if number in _MISSING:
-        return f"there is no port {port}. {present_text()}"
+        return f"there is no port {port}", present_text()
     if number in _BUSY:
         return _in_use(port)
     if number in _FORBIDDEN:
         return forbidden(port)
     if not _is_device(port):
-        return f"{port} is not a serial port. {present_text()}"
-    return f"{port} cannot be opened: {text}"
+        return f"{port} is not a serial port", present_text()
+    return f"{port} cannot be opened: {text}", ""
 
 
-def _explain_windows(port: str, text: str) -> str:
-    """Windows errors carry their cause only as text; a port in use is reported as access denied."""
+def _explain_windows(port: str, text: str) -> tuple[str, str]:
+    """Windows errors carry their cause only as text, and several are a ``PermissionError`` in Python.
+
+    Access is denied to a port that is in use. An adapter that hangs, or was just pulled out, gives others.
+    """
     if "FileNotFoundError" in text:
-        return f"there is no port {port}. {present_text()}"
-    if "PermissionError" in text:
-        return f"{port} is in use by another program. Close that one first"
-    return f"{port} cannot be opened: {text}"
+        return f"there is no port {port}", present_text()
+    found = _WINDOWS_NUMBER.search(text)
+    number = int(found[1]) if found else None
+    if number == _DENIED_ON_WINDOWS:
+        return f"{port} is in use by another program", "Close that one first"
+    if number in _HUNG_ON_WINDOWS:
+        seen = f"the adapter of {port} does not respond: {text}"
+        return seen, "Unplug it and plug it in again; if that does not help, check its driver"
+    return f"{port} cannot be opened: {text}", ""
 
 
-def _in_use(port: str) -> str:
-    """Say that another program has a port, and which, if that can be told."""
+def _in_use(port: str) -> tuple[str, str]:
+    """Return that another program has a port, and which, if that can be seen."""
     others = " and ".join(map(str, holders(port)))
     if others:
-        return f"{port} is in use by another program. Close {others} first"
-    return f"{port} is in use by another program (or another analyser object). Close that one first"
+        return f"{port} is in use by another program", f"Close {others} first"
+    return f"{port} is in use by another program (or another analyser object)", "Close that one first"
 
 
-def forbidden(port: str) -> str:
-    """Say that this user may not open a port, and what to do about it."""
-    return f"{port} may not be opened by this user. {_way_in(port, owning_group(port))}"
+def forbidden(port: str) -> tuple[str, str]:
+    """Return that this user may not open a port, and what to do about it."""
+    return f"{port} may not be opened by this user", _way_in(port, owning_group(port))
 
 
 def _way_in(port: str, group: str | None) -> str:

@@ -22,6 +22,13 @@ from servomex.sinks import Sink, check_targets, open_sink
 from servomex.summary import AcquisitionSummary
 from servomex.validation import seconds
 
+NAME_FILES = "Name one or more files, as in ['run.csv']"
+
+
+Target = Sink | str | os.PathLike[str]
+"""Where samples are written: an open sink, a file name, or a URL."""
+_TARGETS = (Sink, str, os.PathLike)
+
 
 class Recorder(ProcessBound):
     """Records a source to sinks in the background: one thread reads, another one writes. A context manager.
@@ -32,8 +39,8 @@ class Recorder(ProcessBound):
 
     Args:
         source: What is read; see :class:`Recording`.
-        sinks: Where to write: :class:`Sink` objects, file names or URLs as :func:`open_sink` takes them. All of
-            them are closed at the end.
+        sinks: Where to write: a :class:`Sink`, a file name or a URL as :func:`open_sink` takes it, or several in
+            a list. All of them are closed at the end.
         sink_options: Options of :func:`open_sink` for those that are named, such as ``append``.
         options: Those of :class:`Recording`: ``rate_hz``, ``duration``, ``count``, ``overflow`` and so on.
 
@@ -45,7 +52,7 @@ class Recorder(ProcessBound):
     def __init__(
         self,
         source: Source,
-        sinks: Iterable[Sink | str | os.PathLike[str]],
+        sinks: Target | Iterable[Target],
         *,
         sink_options: Mapping[str, Any] | None = None,
         **options: Any,
@@ -73,7 +80,7 @@ class Recorder(ProcessBound):
         """
         self.check_process()
         if self._started:
-            raise ServomexConfigurationError("a recorder can be started once only: make a new one")
+            raise ServomexConfigurationError("a recorder can be started once only", cure="Make a new one")
         self._started = True
         try:
             self.recording.start()
@@ -95,7 +102,7 @@ class Recorder(ProcessBound):
         """
         self.check_process()
         if not self._started:
-            raise ServomexConfigurationError("the recorder was not started: use 'with', or call start()")
+            raise ServomexConfigurationError("the recorder was not started", cure="Use 'with', or call start()")
         return self._pouring.join(None if timeout is None else seconds(timeout, "timeout", zero=True))
 
     def stop(self) -> None:
@@ -137,7 +144,7 @@ class Recorder(ProcessBound):
             error.add_note(f"the recording: {second}")
 
 
-def pipe(recording: Recording, *sinks: Sink | str | os.PathLike[str]) -> AcquisitionSummary:
+def pipe(recording: Recording, *sinks: Target) -> AcquisitionSummary:
     """Write a recording to sinks until it ends, and close them.
 
     They are written by a thread of their own while the caller waits, so that Ctrl-C ends the recording with all
@@ -195,16 +202,20 @@ def _told_of(source: object) -> dict[str, str]:
     }
 
 
-def open_sinks(sinks: Iterable[Sink | str | os.PathLike[str]], **options: Any) -> list[Sink]:
+def open_sinks(sinks: Target | Iterable[Target], **options: Any) -> list[Sink]:
     """Open those that are named. When one cannot be, those that were opened here are closed again.
 
     Raises:
         ServomexValidationError: There is none, or see :func:`open_sink`.
         ServomexSinkError: See :func:`open_sink`.
     """
-    wanted = list(sinks)
+    single = isinstance(sinks, _TARGETS) or hasattr(sinks, "write")  # as an open file has, which is refused below
+    wanted: list[Any] = [sinks] if single else list(sinks)  # type: ignore[arg-type]
     if not wanted:
-        raise ServomexValidationError("there is no sink to write to")
+        raise ServomexValidationError("there is no sink to write to", cure=NAME_FILES)
+    for item in wanted:
+        if not isinstance(item, _TARGETS):
+            raise ServomexValidationError(f"a sink is a Sink or a file name, not {item!r}", cure=NAME_FILES)
     named = [item for item in wanted if not isinstance(item, Sink)]
     check_targets(named, **options)  # before a file is made or emptied for one in front of it
     opened: list[Sink] = []

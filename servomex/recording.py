@@ -8,7 +8,7 @@ from typing import Protocol, Self
 
 import attrs
 
-from servomex.acquisition import Acquisition, Feed, Pace, broadcasts_of
+from servomex.acquisition import A_RATE, Acquisition, Feed, Pace, broadcasts_of
 from servomex.clock import time
 from servomex.continuous import ContinuousReader
 from servomex.durations import LONGEST_S
@@ -81,7 +81,7 @@ class Recording(Acquisition[list[Sample]]):
             count=None if count is None else whole(count, "count", 1, 10**12),
             duration_s=None if duration is None else seconds(duration, "duration", longest=LONGEST_S),
         )
-        whole(buffer, "buffer", 1, LARGEST)
+        buffer = whole(buffer, "buffer", 1, LARGEST)
         self.source = source
         self.rate_hz = pace.rate_hz
         super().__init__(
@@ -133,11 +133,11 @@ def feed_of(source: Source, pace: Pace, size: int, *, reconnect: bool = True) ->
     """
     if getattr(source, "error_policy", None) is ErrorPolicy.RAISE:
         raise ServomexConfigurationError(
-            "one analyser that fails would cost the readings of all others: record a "
-            "ServomexManager(error_policy='return')"
+            "one analyser that fails would cost the readings of all others",
+            cure="Record a ServomexManager(error_policy='return')",
         )
     if isinstance(getattr(source, "error_policy", None), ErrorPolicy) and not reconnect:
-        raise ServomexConfigurationError("a ServomexManager reconnects by itself: leave auto_reconnect out")
+        raise ServomexConfigurationError("a ServomexManager reconnects by itself", cure="Omit auto_reconnect")
     name = str(getattr(source, "name", "") or type(source).__name__)
     protocol = getattr(source, "protocol", ProtocolKind.AUTO)
     poll, failed = _Poll(source), _Failure(name, protocol)
@@ -153,7 +153,9 @@ def feed_of(source: Source, pace: Pace, size: int, *, reconnect: bool = True) ->
     reader = getattr(source, "reader", None)
     if not isinstance(reader, ContinuousReader):
         raise ServomexConfigurationError(
-            "a rate is needed, such as rate_hz=1: only an analyser in continuous mode sets its own"
+            "a rate is needed: only an analyser in continuous mode sets its own",
+            cure=f"Pass {A_RATE}",
+            argument=A_RATE,
         )
     taken = functools.partial(Frame.as_samples, device=name)
     return attrs.evolve(feed, follow=lambda: broadcasts_of(reader, size, taken))

@@ -47,4 +47,4 @@ class Refusals:
         self._number, self._last = 0, None
         if error is None or not more:
             return error
-        return type(error)(f"{error.message} ({more} more were refused since the last report)", error.context)
+        return error.copied(f"{error.message} ({more} more were refused since the last report)")

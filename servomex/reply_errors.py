@@ -6,6 +6,7 @@ from servomex.clock import time
 from servomex.durations import counted
 from servomex.enums import ProtocolKind
 from servomex.errors import (
+    Argument,
     ErrorContext,
     ServomexError,
     ServomexFrameError,
@@ -25,6 +26,7 @@ from servomex.link_client import (
     TimeUpFault,
     UnquietFault,
 )
+from servomex.others import CURE
 from servomex.pdu import refusal
 from servomex.telegram import HEADER
 
@@ -68,54 +70,79 @@ class Circumstances:
         )
 
     @property
-    def hints(self) -> str:
-        """What else is known of the line, as further sentences; empty when nothing is."""
-        late, others = self.late_replies, str(self.link.others)
-        texts = [others[:1].upper() + others[1:]] if others else []
+    def hints(self) -> "tuple[_Hint, ...]":
+        """What else is known of the line."""
+        late, others, hints = self.late_replies, self.link.others, []
+        if others.heard:
+            hints.append(_Hint(others.seen, CURE))
         if late:
+            longer = Argument("timeout")
             replies = "1 late reply was" if late == 1 else f"{late} late replies were"
-            texts.append(f"{replies} refused: allow a longer timeout")
+            hints.append(_Hint(f"{replies} refused", f"Allow a longer {longer}", longer))
         if self.retries is not None:
-            texts.append(f"It was given up after {counted(self.retries, 'repetition')}: allow more retries")
-        return "".join(f". {text}" for text in texts)
+            more = Argument("retries")
+            given_up = f"it was given up after {counted(self.retries, 'repetition')}"
+            hints.append(_Hint(given_up, f"Allow more {more}", more))
+        return tuple(hints)
+
+
+@attrs.frozen
+class _Hint:
+    """Something that is known of the line beside the fault, and what to do about it."""
+
+    seen: str
+    cure: str
+    argument: Argument | None = None
 
 
 def failure_of(fault: ReplyFault, about: Circumstances) -> ServomexError:
     """Make the error of a request that stayed without a reply: what went wrong, who is at fault and what to do."""
-    context, hints = about.context, about.hints
+    context = about.context
     if HEADER.search(about.stray):
+        mode = Argument("protocol", ProtocolKind.CONTINUOUS_ASCII)
         return ServomexFrameError(
-            "the analyser is in continuous mode: it broadcasts by itself and answers nothing. "
-            "Open it with protocol='continuous'",
+            "the analyser is in continuous mode: it broadcasts by itself and answers nothing",
             context,
+            cure=f"Open it with {mode}",
+            argument=mode,
         )
     if sign := line_sign(bytes(about.client.received) if about.client else b"") or line_sign(about.stray):
-        return ServomexFrameError(sign, context)
+        return ServomexFrameError(sign.seen, context, cure=sign.cure)
     if isinstance(fault, GatewayFault):
         return refusal(fault.code, context)
-    if isinstance(fault, TimeUpFault):
-        return ServomexTimeoutError(f"the time was up before the reading was complete{hints}", context)
-    if isinstance(fault, EchoOnlyFault):
-        return ServomexTimeoutError(
-            f"only the adapter's echo came back: no analyser answers at address {about.address}{hints}", context
-        )
-    if isinstance(fault, DoubleFault | DisputeFault | UnquietFault | DamagedFault):
-        return ServomexFrameError(f"{_damage(fault, about)}{hints}", context)
-    return ServomexTimeoutError(
-        f"no reply from address {about.address}: check that the analyser is on, its communication mode, "
-        f"address and serial settings, and the wiring{hints}",
+    damaged = isinstance(fault, DoubleFault | DisputeFault | UnquietFault | DamagedFault)
+    kind = ServomexFrameError if damaged else ServomexTimeoutError
+    seen, cure = _damage(fault, about) if damaged else _silence(fault, about)
+    hints = about.hints
+    arguments = [hint.argument for hint in hints if hint.argument]
+    return kind(
+        "; ".join([seen, *(hint.seen for hint in hints)]),
         context,
+        cure=". ".join(filter(None, [cure, *(hint.cure for hint in hints)])),
+        argument=arguments[0] if len(arguments) == 1 else None,
     )
 
 
-def _damage(fault: ReplyFault, about: Circumstances) -> str:
-    if isinstance(fault, DoubleFault):
-        return (
-            f"two different replies came to one request: another device has the address {about.address} too. "
-            "Give each its own"
+def _silence(fault: ReplyFault, about: Circumstances) -> tuple[str, str]:
+    """Return what was seen of a request without a reply, and what to do."""
+    if isinstance(fault, TimeUpFault):
+        return "the time was up before the reading was complete", ""
+    if isinstance(fault, EchoOnlyFault):
+        return f"only the adapter's echo came back: no analyser answers at address {about.address}", (
+            "Check that the analyser is on, its address, and the wiring"
         )
+    return f"no reply from address {about.address}", (
+        "Check that the analyser is on, its communication mode, address and serial settings, and the wiring"
+    )
+
+
+def _damage(fault: ReplyFault, about: Circumstances) -> tuple[str, str]:
+    """Return what was seen of replies that cannot be believed, and what to do."""
+    if isinstance(fault, DoubleFault):
+        seen = f"two different replies came to one request: another device has the address {about.address} too"
+        return seen, "Give each its own"
     if isinstance(fault, DisputeFault):
-        return "the replies to one request differ each time it is repeated, so that none can be believed"
+        return "the replies to one request differ each time it is repeated, so that none can be believed", ""
     if isinstance(fault, UnquietFault):
-        return f"{fault}: the rest of a late reply, another master or noise is on it"
-    return f"only damaged replies came ({fault}): check the wiring, the gap and the serial settings"
+        return f"{fault}: the rest of a late reply, another master or noise is on it", ""
+    return f"only damaged replies came ({fault})", "Check the wiring, the gap and the serial settings"

@@ -1,5 +1,6 @@
 """The settings of a serial port."""
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 import attrs
@@ -10,16 +11,16 @@ from servomex.validation import whole
 Parity = Literal["N", "E", "O"]
 
 
-def _check_baudrate(_settings: object, _field: object, value: int) -> None:
-    whole(value, "baudrate", 300, 115200)
+def _baudrate(value: int) -> int:
+    return whole(value, "baudrate", 300, 115200)
 
 
-def _check_bytesize(_settings: object, _field: object, value: int) -> None:
-    whole(value, "bytesize", 7, 8)
+def _bytesize(value: int) -> int:
+    return whole(value, "bytesize", 7, 8)
 
 
-def _check_stopbits(_settings: object, _field: object, value: int) -> None:
-    whole(value, "stopbits", 1, 2)
+def _stopbits(value: int) -> int:
+    return whole(value, "stopbits", 1, 2)
 
 
 def _check_parity(_settings: object, _field: object, value: str) -> None:
@@ -51,10 +52,10 @@ class SerialSettings:
         ServomexValidationError: A value is out of range.
     """
 
-    baudrate: int = attrs.field(default=19200, validator=_check_baudrate)
-    bytesize: int = attrs.field(default=8, validator=_check_bytesize)
+    baudrate: int = attrs.field(default=19200, converter=_baudrate)
+    bytesize: int = attrs.field(default=8, converter=_bytesize)
     parity: Parity = attrs.field(default="N", validator=_check_parity)
-    stopbits: int = attrs.field(default=1, validator=_check_stopbits)
+    stopbits: int = attrs.field(default=1, converter=_stopbits)
     rtscts: bool = attrs.field(default=False, validator=_check_flow)
     xonxoff: bool = attrs.field(default=False, validator=_check_flow)
 
@@ -65,3 +66,20 @@ class SerialSettings:
 
     def __str__(self) -> str:
         return f"{self.baudrate} {self.bytesize}{self.parity}{self.stopbits}"
+
+
+def settings_of(given: SerialSettings | None) -> SerialSettings:
+    """Return the settings that a caller gave, or the defaults for ``None``.
+
+    Raises:
+        ServomexValidationError: They are something else; the error shows how to write what was meant.
+    """
+    if given is None or isinstance(given, SerialSettings):
+        return given or SerialSettings()
+    meant = {"baudrate": given if isinstance(given, int) else 9600}
+    if isinstance(given, Mapping) and given and given.keys() <= attrs.fields_dict(SerialSettings).keys():
+        meant = dict(given)
+    text = ", ".join(f"{name}={value!r}" for name, value in meant.items())
+    raise ServomexValidationError(
+        f"serial_settings are a SerialSettings, not {given!r}", cure=f"Write SerialSettings({text})"
+    )

@@ -93,7 +93,7 @@ class Member:
         self._generation = 0
         self._retry_at = 0.0
         self._failure: type[ServomexError] = ServomexTimeoutError
-        self._reason = ""
+        self._reason = self._cure = ""
 
     def poll(self, timeout: float | None) -> Frame:
         """Read all channels, unless the analyser is left out because it did not answer.
@@ -173,13 +173,14 @@ class Member:
             self._failures = failures + 1
             self._generation = self.analyzer.link.generation
             self._failure = ServomexFrameError if isinstance(error, ServomexFrameError) else ServomexTimeoutError
-            self._reason = error.message
+            self._reason, self._cure = error.message, error.cure
 
     def _left_out(self) -> ServomexError:
         pause_s = max(0.0, self._retry_at - time.monotonic())
         return self._failure(
             f"it did not answer, and is asked again in {pause_s:.1f} s at the earliest: {self._reason}",
             self.context(),
+            cure=self._cure,
         )
 
 
@@ -208,7 +209,7 @@ class Round(Generic[T]):
             if loss is None:
                 self.results[name] = DeviceResult(name, self.work(member))
             else:
-                self.results[name] = DeviceResult(name, error=type(loss)(loss.message, loss.context))
+                self.results[name] = DeviceResult(name, error=loss.copied())
         except Exception as error:  # noqa: BLE001 (it is the result)
             self.results[name] = DeviceResult(name, error=error)
         except BaseException as error:  # noqa: BLE001 (it is raised in the caller's thread)

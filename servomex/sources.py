@@ -10,9 +10,9 @@ from servomex.lateness import RESOLUTION_S, Arrived, Lateness
 CONFIGURATION = "names, units or channels changed, and no second broadcast has confirmed it yet"
 CLOCK = "the analyser's clock jumped, and no second broadcast has confirmed it yet"
 TWO_SOURCES = (
-    "two analysers broadcast on this line in turn, or one changes its names, units or clock with every broadcast: "
-    "connect one analyser to a port in continuous mode"
+    "two analysers broadcast on this line in turn, or one changes its names, units or clock with every broadcast"
 )
+TWO_SOURCES_CURE = "Connect one analyser to a port in continuous mode"
 STRANGE = 3
 """So many times the same stranger shows that two analysers broadcast in turn."""
 FRAMES = 100

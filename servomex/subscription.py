@@ -143,7 +143,7 @@ def frames_of(analyzer: "Analyzer", rate_hz: float | None, buffer: int) -> Acqui
         ServomexConfigurationError: A rate was given for an analyser in continuous mode.
         ServomexValidationError: A number is out of range.
     """
-    whole(buffer, "buffer", 1, LARGEST)
+    buffer = whole(buffer, "buffer", 1, LARGEST)
     check_rate_is_free(analyzer.reader, rate_hz)
     pace = Pace(rate_hz=None if analyzer.reader else rate(USUAL_HZ if rate_hz is None else rate_hz))
     return Acquisition(_feed(analyzer, buffer), pace, size=buffer, policy=OverflowPolicy.DROP_OLDEST)

@@ -21,7 +21,7 @@ from servomex.errors import (
     ServomexTimeoutError,
 )
 from servomex.exchange import Exchange
-from servomex.linesigns import line_sign
+from servomex.linesigns import LineSign, line_sign
 from servomex.link import SerialLink
 from servomex.models import DeviceInfo
 from servomex.opening import OPENING_S, open_device
@@ -61,15 +61,11 @@ class Place:
 
 @attrs.frozen
 class Found:
-    """What was found at an address (``None`` for a broadcast): an analyser, or what answers there instead.
-
-    The error may be ``advised``: its last sentence is the cure.
-    """
+    """What was found at an address (``None`` for a broadcast): an analyser, or what answers there instead."""
 
     address: int | None
     info: DeviceInfo | None = None
     error: ServomexError | None = None
-    advised: bool = False
 
 
 class _RestlessError(ServomexTimeoutError):
@@ -171,7 +167,7 @@ class Survey:
             self._silent[place] = None
             self._restless = self._restless + 1 if isinstance(error, _RestlessError) else 0
         except ServomexGatewayError as error:
-            self.ear.gateway = error.message
+            self.ear.gateway = LineSign(error.message, error.cure)
             self._restless = 0
         except ServomexFrameError as error:
             self.findings.append(self._misfit(place, error))
@@ -240,21 +236,27 @@ class Survey:
         """Say that who answers at a place is no analyser, or is not alone there."""
         who = f"a Modbus device answers at address {place.address}"
         sign = line_sign(bytes(self._heard))
+        cure = error.cure or "Look which instrument this cable leads to"
         if isinstance(error, ServomexForeignDeviceError):
-            text = f"{who}, but {error.message.replace('this is not', 'it is not', 1)}"
+            text = f"{who}, but {error.message}"
         elif isinstance(error, ServomexFrameError) and sign:
-            text = f"only damaged replies come from address {place.address}: {sign}"
+            text, cure = f"only damaged replies come from address {place.address}: {sign.seen}", sign.cure
         elif isinstance(error, ServomexFrameError):
             text = (
                 f"only damaged or doubled replies come from address {place.address}: two devices there have the "
-                "same address, most likely; else check the wiring"
+                "same address, most likely"
             )
-        elif isinstance(error, ServomexTimeoutError | ServomexGatewayError):
+            cure = (
+                "Switch one of them off, and give each an address of its own on its panel; else check the wiring"
+            )
+        elif isinstance(error, ServomexGatewayError):
             text = f"{who}, but cannot be identified: {error.message}"
+        elif isinstance(error, ServomexTimeoutError):
+            text = f"{who}, but cannot be identified: {error.message}"
+            cure = "Check the wiring, and its gap with 'servomex diag gap'"
         else:
-            text = f"{who}, but not like a SERVOPRO 4000: {error.message.replace('the analyser', 'it', 1)}"
-        advised = bool(sign) or isinstance(error, ServomexForeignDeviceError | ServomexGatewayError)
-        return Found(place.address, error=type(error)(text, error.context), advised=advised)
+            text = f"{who}, but not like a SERVOPRO 4000: {error.message}"
+        return Found(place.address, error=type(error)(text, error.context, cure=cure))
 
     def _context(self, place: Place) -> ErrorContext:
         return ErrorContext(self._link.port, place.framing, place.address)

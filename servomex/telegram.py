@@ -42,6 +42,7 @@ _TAIL = re.compile(rb"([0-9A-F]{4});")
 _BLOCKS = {b"%02d" % count: struct.Struct("10s6s17s" * count) for count in range(1, MAX_CHANNELS + 1)}
 """By the count in the header: of each block the label (id and name), the value, and the state with the unit."""
 
+
 _MINUTE = re.compile(rb"(\d\d)-(\d\d)-(\d\d);(\d\d):(\d\d):")
 _SECONDS = {b"%02d" % second: timedelta(seconds=second) for second in range(60)}
 _VALUE = re.compile(rb"[ -:<-~]{6}")
@@ -314,6 +315,11 @@ class FrameSplitter:
     def pending(self) -> int:
         """The number of bytes held back, for a frame that may still become complete."""
         return len(self._buffer)
+
+    @property
+    def held(self) -> bytes:
+        """The bytes held back."""
+        return bytes(self._buffer)
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take more bytes and give the pieces that they complete, in the order of the stream.

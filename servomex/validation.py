@@ -1,14 +1,17 @@
 """Checks of what callers pass in, with one wording for all of them."""
 
 import math
+import operator
 from enum import StrEnum
+from numbers import Real
 from typing import TypeVar
 
-from servomex.errors import ServomexValidationError
+from servomex.errors import Argument, ServomexValidationError
 from servomex.interruption import pass_on_interruption
 
 LONGEST_S = 1_000_000.0
 FASTEST_HZ = 1000.0
+_RATE = Argument("rate_hz")
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -33,7 +36,7 @@ def seconds(value: float, what: str, *, zero: bool = False, longest: float = LON
     Raises:
         ServomexValidationError: It is not a number, not finite, too small or too large.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not _is_number(value):
         raise ServomexValidationError(f"{what} must be a number of seconds, not {value!r}")
     if not _is_finite(value) or value < 0 or (value == 0 and not zero):
         raise ServomexValidationError(
@@ -42,6 +45,11 @@ def seconds(value: float, what: str, *, zero: bool = False, longest: float = LON
     if value > longest:
         raise ServomexValidationError(f"{what} must be at most {longest:,.0f} seconds, not {value!r}")
     return float(value)
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is a number, of whatever library; ``True`` and ``False`` are not meant as such."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _is_finite(value: float) -> bool:
@@ -57,9 +65,13 @@ def whole(value: int, what: str, low: int, high: int) -> int:
     Raises:
         ServomexValidationError: It is not a whole number or out of range.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or not low <= number <= high:
         raise ServomexValidationError(f"{what} must be a whole number from {low} to {high}, not {value!r}")
-    return value
+    return number
 
 
 def rate(value: float) -> float:
@@ -68,8 +80,8 @@ def rate(value: float) -> float:
     Raises:
         ServomexValidationError: It is not a number, 0 or less, or more than 1000.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
-        raise ServomexValidationError(f"rate_hz must be a number of readings per second, not {value!r}")
+    if not _is_number(value) or not _is_finite(value):
+        raise ServomexValidationError(f"{_RATE} must be a number of readings per second, not {value!r}")
     if not 0 < value <= FASTEST_HZ:
-        raise ServomexValidationError(f"rate_hz must be more than 0 and at most {FASTEST_HZ:g}, not {value!r}")
+        raise ServomexValidationError(f"{_RATE} must be more than 0 and at most {FASTEST_HZ:g}, not {value!r}")
     return float(value)

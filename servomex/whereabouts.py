@@ -8,10 +8,10 @@ import attrs
 from servomex.detect import FRAMINGS, Detection, Ear, detect
 from servomex.enums import ProtocolKind
 from servomex.errors import (
+    Argument,
     ErrorContext,
     ServomexConfigurationError,
     ServomexError,
-    ServomexFrameError,
     ServomexProtocolError,
     ServomexTimeoutError,
 )
@@ -59,7 +59,7 @@ def find(link: SerialLink, address: int, ear: Ear, listen_s: float, say: Say) ->
         say(f"looking at what answers at address {address}")
         for item in _survey(link, [Place(address, found.protocol)]):
             if isinstance(item.error, ServomexProtocolError):
-                raise _with_cure(item)
+                raise item.error
     return found
 
 
@@ -77,23 +77,23 @@ def _at_other_addresses(link: SerialLink, address: int, ear: Ear, say: Say) -> S
     with link.open().tap(ear.hear):
         found = _survey(link, [Place(item, framing) for item in asked for framing in FRAMINGS])
     if ear.broadcast:
-        return _misplaced(
-            link, "a broadcast came only now: the analyser is in continuous mode. Use a longer --listen"
-        )
+        longer = Argument("listen")
+        seen = "a broadcast came only now: the analyser is in continuous mode"
+        return _misplaced(link, seen, f"Use a longer {longer}", longer)
     here = [item for item in found if item.address == address]
     if any(item.info or isinstance(item.error, ServomexTimeoutError) for item in here):
-        longer = f"Try a longer gap, such as --gap {max(0.1, 2 * link.gap_s):g}, and check the wiring"
-        return _misplaced(link, f"who is at address {address} answers only now and then. {longer}")
+        longer = Argument("gap", round(max(0.1, 2 * link.gap_s), 3))
+        seen = f"who is at address {address} answers only now and then"
+        return _misplaced(link, seen, f"Try a longer gap, such as {longer}, and check the wiring", longer)
     there = [item.address for item in found if item.info]
     if not there:
-        return next((_with_cure(item) for item in (*here, *found) if item.error), None)
+        return next((item.error for item in (*here, *found) if item.error), None)
+    choices = [Argument("address", item) for item in there]
     if len(there) == 1:
-        cure = f"Use --address {there[0]}, or set address {address} on its panel"
-        return _misplaced(link, f"an analyser answers at address {there[0]}, not {address}. {cure}")
-    cure = f"Use --address {' or --address '.join(map(str, there))}"
-    return _misplaced(
-        link, f"analysers answer at the addresses {', '.join(map(str, there))}, not {address}. {cure}"
-    )
+        seen = f"an analyser answers at address {there[0]}, not {address}"
+        return _misplaced(link, seen, f"Use {choices[0]}, or set address {address} on its panel", choices[0])
+    seen = f"analysers answer at the addresses {', '.join(map(str, there))}, not {address}"
+    return _misplaced(link, seen, f"Use {' or '.join(map(str, choices))}", Argument("address"))
 
 
 def _at_other_rates(link: SerialLink, address: int, listen_s: float | None, say: Say) -> ServomexError | None:
@@ -103,8 +103,9 @@ def _at_other_rates(link: SerialLink, address: int, listen_s: float | None, say:
     used = link.settings.baudrate
     for rate in BAUDRATES:
         if rate != used and any(item.info for item in _survey_at(link, rate, address, listen_s, say)):
-            cure = f"Use --baudrate {rate}, or set {used} baud on its panel"
-            return _misplaced(link, f"an analyser is heard at {rate} baud, not {used}. {cure}")
+            right = Argument("baudrate", rate)
+            seen = f"an analyser is heard at {rate} baud, not {used}"
+            return _misplaced(link, seen, f"Use {right}, or set {used} baud on its panel", right)
     return None
 
 
@@ -128,11 +129,10 @@ def _survey(link: SerialLink, places: Iterable[Place], listen_s: float | None = 
 
 
 def _nowhere(link: SerialLink, error: ServomexTimeoutError) -> ServomexTimeoutError:
-    """Say that nothing answered anywhere else either."""
-    seen, _, cure = error.message.rpartition(". ")
+    """Return the error that says that nothing answered anywhere else either."""
     rates = [str(rate) for rate in BAUDRATES if rate != link.settings.baudrate] if _has_rates(link) else []
     tried = [f"the addresses {ADDRESSES[0]} to {ADDRESSES[-1]}", *([f"{', '.join(rates)} baud"] if rates else [])]
-    return ServomexTimeoutError(f"{seen}; nor did anything at {', or at '.join(tried)}. {cure}", error.context)
+    return error.copied(f"{error.message}; nothing answered at {', or at '.join(tried)} either")
 
 
 def _has_rates(link: SerialLink) -> bool:
@@ -140,19 +140,5 @@ def _has_rates(link: SerialLink) -> bool:
     return not link.port.lower().startswith("socket://")
 
 
-def _with_cure(found: Found) -> ServomexError:
-    """Say what to do about a device that is no analyser, or is not alone at its address."""
-    error = found.error
-    assert error is not None  # noqa: S101 (only such a finding comes here)
-    if found.advised:
-        return error
-    cure = "Look which instrument this cable leads to"
-    if isinstance(error, ServomexFrameError):
-        cure = "Switch one of them off, and give each an address of its own on its panel"
-    elif isinstance(error, ServomexTimeoutError):
-        cure = "Check the wiring, and its gap with servomex diag gap"
-    return type(error)(f"{error.message}. {cure}", error.context)
-
-
-def _misplaced(link: SerialLink, text: str) -> ServomexTimeoutError:
-    return ServomexTimeoutError(text, ErrorContext(port=link.port))
+def _misplaced(link: SerialLink, seen: str, cure: str, argument: Argument) -> ServomexTimeoutError:
+    return ServomexTimeoutError(seen, ErrorContext(port=link.port), cure=cure, argument=argument)

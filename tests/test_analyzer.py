@@ -395,7 +395,7 @@ def test_without_identification_nothing_is_sent() -> None:
     with open_device(line.url, protocol="modbus_rtu", identify=False) as analyzer:
         assert line.heard == []
         assert analyzer.info is None
-        with pytest.raises(ServomexTimeoutError, match="call poll"):
+        with pytest.raises(ServomexTimeoutError, match="Call poll"):
             analyzer.snapshot()
 
 

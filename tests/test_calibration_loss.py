@@ -128,7 +128,7 @@ class TestLoss:
                 analyzer.start_calibration(1, confirm=True, timeout=0.8)
         assert time.monotonic() - begun < 1.8
         assert caught.value.running is None
-        assert "look at the panel" in caught.value.message
+        assert caught.value.cure == "Look at the panel"
         assert sum(data[1:6] == WRITE_0 for data in port.written) > 2
         assert coils(analyser) == [(1, True)]
 

@@ -56,13 +56,13 @@ def test_noise_is_heard_before_anything_is_sent() -> None:
     assert cure == "Check the baud rate, the other serial settings, the wiring and its termination"
     verdict, seen, cure = found["mode"]
     assert re.fullmatch(
-        r"\d+ bytes came that fit no mode: check the baud rate and the other serial settings", cure
+        r"no analyser found in .*; \d+ bytes came that fit no mode; nothing answered at .* either", seen
     )
-    check_problem(found, "mode", "no analyser found in .*", cure)
+    check_problem(found, "mode", "no analyser found in .*", "Check the baud rate and the other serial settings")
 
 
 REQUEST, REPLY = rtu("05 04 00 00 00 01"), rtu("05 04 02 12 34")
-MASTER = "Another master is on this line, and there may be only one: servomex diag tap shows what it does"
+MASTER = "Another master is on this line, and there may be only one: 'servomex diag tap' shows what it does"
 
 
 @pytest.mark.parametrize(
@@ -109,11 +109,14 @@ def test_seven_data_bits_are_too_few_for_modbus() -> None:
     broadcast = Detection(ProtocolKind.CONTINUOUS_ASCII, VirtualAnalyzer().frame())
     for found in (None, Detection(ProtocolKind.MODBUS_ASCII)):
         finding = checkup.settings(order, found)
-        assert (finding.verdict, finding.cure) == ("WARNING", "Use --bytesize 8: Modbus RTU needs it")
+        assert (finding.verdict, finding.cure) == (
+            "WARNING",
+            "Use serial_settings=SerialSettings(bytesize=8): Modbus RTU needs it",
+        )
     assert checkup.settings(order, broadcast).verdict == "ok"
 
 
-SLOW = "It is slow: allow a longer --timeout"
+SLOW = "It is slow: allow a longer timeout"
 
 
 class Moody(VirtualLine):
@@ -153,7 +156,7 @@ def test_another_master_is_shown_with_its_cure() -> None:
         (
             SILENT,
             "1 lost, 0 damaged",
-            "Try a longer gap, such as --gap 0.1; servomex diag gap finds what it needs",
+            "Try a longer gap, such as --gap 0.1; 'servomex diag gap' finds what it needs",
         ),
         (Faults(corrupt=1.0), "0 lost, 1 damaged", "Check the wiring and its termination"),
     ],
@@ -170,7 +173,7 @@ def test_requests_that_fail_are_counted_with_their_cure(fault: Faults, counts: s
     [
         (1, 1, SLOW),
         (0, 1, SLOW),
-        (2, 1, f"{SLOW}; try a longer gap, such as --gap 0.3; servomex diag gap finds what it needs"),
+        (2, 1, f"{SLOW}. Try a longer gap, such as gap=0.3; 'servomex diag gap' finds what it needs"),
     ],
 )
 def test_late_answers_are_told_from_lost_ones(
@@ -203,7 +206,7 @@ def with_late_replies(number: int) -> Callable[..., None]:
 
 def test_a_gap_with_which_nothing_is_answered_is_the_problem() -> None:
     found = page(Moody(SILENT, *range(3, 6)))  # the first reading takes two: its state is new
-    cure = "Try a longer gap, such as --gap 0.1; servomex diag gap finds what it needs"
+    cure = "Try a longer gap, such as --gap 0.1; 'servomex diag gap' finds what it needs"
     check_problem(found, "gap", "of 3 small reads with a gap of 0.005 s not one was answered", cure)
     assert found.verdicts("echo", "analyser") == {"skipped"}
 
@@ -232,7 +235,7 @@ def test_it_is_read_as_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(checkup, "open_device", read)
     page(VirtualLine(VirtualAnalyzer(address=9)), "--address", "9", "--timeout", "4", "--retries", "3")
-    assert asked == [{"protocol": "modbus_rtu", "address": 9, "timeout": 4.0, "retries": 3}]
+    assert asked == [{"protocol": "modbus_rtu", "address": 9, "timeout": 4.0, "retries": 3, "identify": False}]
 
 
 def test_an_analyser_that_cannot_be_read_is_the_problem_with_the_words_of_the_driver(
@@ -324,7 +327,7 @@ def test_a_broadcast_that_stays_alone_is_a_warning() -> None:
     with SerialLink(ScriptedPort()) as link:
         order = Order(port=link.port, listen=0.05)
         found = list(checkup._continuous(order, link, VirtualAnalyzer().frame()))
-    cure = "If the frame frequency on its panel is longer, use a longer --listen; else check the cable"
+    cure = "If the frame frequency on its panel is longer, use a longer listen; else check the cable"
     assert found[0] == Finding("broadcast", Verdict.WARNING, "no second one came in 0.05 s", cure)
     assert [item.check for item in found] == ["broadcast", "clock", "analyser", "coils", *["channel"] * 5]
 
@@ -345,14 +348,17 @@ def test_the_cadence_of_broadcasts_is_told(period_s: float | None, dropped: int,
     analyzer: Any = SimpleNamespace(poll=poll, period_s=period_s, dropped_frames=dropped)
     found = checkup.broadcast(analyzer, 10.0)
     assert (found.verdict, found.seen) == (verdict, seen)
-    cure = "Check the cable and the serial settings; servomex diag jitter watches for longer"
+    cure = "Check the cable and the serial settings; 'servomex diag jitter' watches for longer"
     assert found.cure == (cure if dropped else "")
 
 
-def test_an_error_without_a_second_sentence_still_has_a_cure() -> None:
+def test_a_problem_has_a_cure_also_when_its_error_has_none() -> None:
     plain = problem("mode", ServomexTimeoutError("the time was up"))
-    assert (plain.seen, plain.cure) == ("the time was up", "Run it again with -vv, which shows every byte")
-    check = problem("mode", ServomexTimeoutError("no reply: check the wiring"))
+    assert (plain.seen, plain.cure) == (
+        "the time was up",
+        "Record the line with a trace, and look at what it shows",
+    )
+    check = problem("mode", ServomexTimeoutError("no reply", cure="Check the wiring"))
     assert (check.seen, check.cure) == ("no reply", "Check the wiring")
 
 

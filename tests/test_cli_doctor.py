@@ -86,9 +86,13 @@ def test_a_silent_line() -> None:
     assert time.monotonic() - started < LISTEN_S + 3.0
     seen = (
         r"no analyser found in 0\.\d s: nothing answered Modbus RTU or ASCII at address 1, and no broadcast came "
-        r"\(its frame frequency may be longer, or 0\); nor did anything at the addresses 1 to 2, or at 9600 baud"
+        r"\(its frame frequency may be longer, or 0\); not one byte came; "
+        "nothing answered at the addresses 1 to 2, or at 9600 baud either"
     )
-    cure = "Not one byte came: check that the analyser is on, the wiring, the address and the serial settings"
+    cure = (
+        "Check that the analyser is on, the wiring, the address, the baud rate and the other serial "
+        "settings; if it broadcasts, use a longer --listen"
+    )
     check_problem(found, "mode", seen, cure)
     assert found["echo"] == ("skipped", "nothing came back that would show one", "")
     assert found["gap"] == ("skipped", "there is nobody to ask", "")
@@ -98,8 +102,8 @@ def test_a_silent_line() -> None:
 
 def test_an_echo_without_an_analyser() -> None:
     found = page(VirtualLine(VirtualAnalyzer(faults=SILENT), echo=True), *SHORT)
-    cure = "Only the adapter's echo came back: check the wiring, and that the analyser is on"
-    check_problem(found, "mode", "no analyser found in .*", cure)
+    seen = "no analyser found in .*; only the adapter's echo came back; nothing answered .*"
+    check_problem(found, "mode", seen, "Check the wiring, and that the analyser is on")
     assert found["echo"] == ("ok", "the adapter sends back what is written, and that is stripped", "")
 
 
@@ -114,7 +118,7 @@ def test_an_echo_with_an_analyser() -> None:
 def test_a_missing_port_is_named_with_those_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     plug(monkeypatch, built_in("/dev/ttyS0"), adapter("/dev/ttyUSB3", "A50285BI"))
     found = page_of("/dev/ttyNowhere")
-    cure = "Plug its adapter in, or name another port; present are /dev/ttyUSB3 (usb:A50285BI), /dev/ttyS0"
+    cure = "Plug its adapter in, or name another port. Present are /dev/ttyUSB3 (usb:A50285BI), /dev/ttyS0"
     check_problem(found, "port", "there is no port /dev/ttyNowhere", cure, code=3)
     assert found.verdicts(*CHECKS[2:]) == {"skipped"}
 

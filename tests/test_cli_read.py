@@ -174,7 +174,7 @@ ERRORS: dict[str, tuple[list[str], int, str]] = {
     "wrong address": (["sim://4100?address=7", "--protocol", "modbus_rtu"], 4, "no reply from address 1"),
     "address 0": (["sim://4100", "--address", "0"], 2, "'--address'"),
     "address 300": (["sim://4100", "--address", "300"], 2, "'--address'"),
-    "unknown channel": (["sim://4100", "--channels", "I1,I9"], 2, "'I9' is no channel; there are I1, I2"),
+    "unknown channel": (["sim://4100", "--channels", "I1,I9"], 2, "'I9' is not a channel; there are I1, I2"),
     "no channel": (["sim://4100", "--channels", ""], 2, "'--channels'"),
     "absent channel": (["sim://4100", "--channels", "I1,I4"], 2, "not populated: I4"),
     "unknown mode": (["sim://4100", "--protocol", "tcp"], 2, "'--protocol'"),

@@ -188,7 +188,7 @@ def test_babble_without_a_line_end_is_bounded_and_harmless() -> None:
         assert reader is not None
         for _ in range(10):
             port.feed(b"\xff" * 1_000_000)
-        with pytest.raises(ServomexTimeoutError, match="bytes came that hold no good frame"):
+        with pytest.raises(ServomexTimeoutError, match="bytes came that held no good frame"):
             analyzer.poll(timeout=0.2)
         wait_until(lambda: port.in_waiting == 0)
         assert reader._splitter.pending < 5000

@@ -108,20 +108,20 @@ def test_only_reads_and_loopbacks_are_sent(mode: str) -> None:
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (lambda: VirtualLine(VirtualAnalyzer(faults=Faults(silent=True))), "Not one byte came"),
-        (lambda: VirtualLine(VirtualAnalyzer(address=9)), "Not one byte came"),
+        (lambda: VirtualLine(VirtualAnalyzer(faults=Faults(silent=True))), "not one byte came"),
+        (lambda: VirtualLine(VirtualAnalyzer(address=9)), "not one byte came"),
         (
             lambda: VirtualLine(VirtualAnalyzer(faults=Faults(silent=True)), echo=True),
-            "Only the adapter's echo came back",
+            "only the adapter's echo came back",
         ),
-        (lambda: VirtualLine(VirtualAnalyzer(), baudrate=9600, pace=True), "Not one byte came"),
+        (lambda: VirtualLine(VirtualAnalyzer(), baudrate=9600, pace=True), "not one byte came"),
         (
             lambda: VirtualLine(VirtualAnalyzer(mode="continuous", period=0.5), baudrate=9600),
             "bytes came that fit no mode",
         ),
         (
             lambda: VirtualLine(Damaged(mode="continuous", period=0.5)),
-            "A broadcast was heard, but no frame came undamaged",
+            "a broadcast was heard, but no frame came undamaged",
         ),
     ],
     ids=[

@@ -19,7 +19,7 @@ def test_a_duration_is_a_number_and_a_unit(text: str, seconds: float) -> None:
     "1ms",
 ])  # fmt: skip
 def test_what_is_no_duration_is_told_with_examples(text: str) -> None:
-    with pytest.raises(ServomexValidationError, match="is no duration: write it as 90s, 15m, 8h or 2d"):
+    with pytest.raises(ServomexValidationError, match=r"is not a duration\. Write it as 90s, 15m, 8h or 2d"):
         parse_duration(text)
 
 
@@ -39,7 +39,7 @@ def test_a_size_is_a_number_and_a_unit(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "100", "MB", "1MiB", "-1MB", "1d", "1 000 kB"])
 def test_what_is_no_size_is_told_with_examples(text: str) -> None:
-    with pytest.raises(ServomexValidationError, match="is no size: write it as 500kB, 100MB or 1GB"):
+    with pytest.raises(ServomexValidationError, match=r"is not a size\. Write it as 500kB, 100MB or 1GB"):
         parse_size(text)
 
 

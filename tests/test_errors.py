@@ -1,5 +1,6 @@
 """The error tree: who inherits from whom, what an error shows, and that it survives pickling."""
 
+import copy
 import inspect
 import pickle
 from typing import Any
@@ -8,7 +9,9 @@ import attrs
 import pytest
 
 from servomex import errors
+from servomex.enums import ProtocolKind
 from servomex.errors import (
+    Argument,
     ErrorContext,
     ServomexChecksumError,
     ServomexConfigurationError,
@@ -31,6 +34,7 @@ from servomex.errors import (
     ServomexTimeoutError,
     ServomexTransportError,
     ServomexValidationError,
+    spelling,
 )
 from servomex.telegram import parse_frame
 from tests.frames import REAL
@@ -99,7 +103,7 @@ def test_an_error_without_a_context_shows_its_message_alone(kind: type[ServomexE
 def test_an_error_shows_where_it_happened(kind: type[ServomexError]) -> None:
     error = make(kind, FULL)
     assert str(error) == (
-        "too late [/dev/ttyUSB0, modbus_rtu, address 3, I1, FC04, number 30001, sent 03 04, got 03 84 02, "
+        "too late [/dev/ttyUSB0, modbus_rtu, address 3, I1, FC04, register 30001, sent 03 04, got 03 84 02, "
         "after 0.26 s]"
     )
     assert error.message == "too late"
@@ -156,8 +160,8 @@ def test_other_errors_are_no_value_errors(kind: type[ServomexError]) -> None:
 
 
 @pytest.mark.parametrize(("fields", "text"), [
-    ({}, ""), ({"port": "COM11"}, "COM11"), ({"address": 0}, "address 0"), ({"register": 1}, "number 00001"),
-    ({"register": 10073}, "number 10073"), ({"function_code": 15}, "FC15"), ({"function_code": 1}, "FC01"),
+    ({}, ""), ({"port": "COM11"}, "COM11"), ({"address": 0}, "address 0"), ({"register": 1}, "coil 00001"),
+    ({"register": 10073}, "input 10073"), ({"function_code": 15}, "FC15"), ({"function_code": 1}, "FC01"),
     ({"elapsed_s": 0.0}, "after 0.00 s"), ({"elapsed_s": 3.14159}, "after 3.14 s"),
     ({"request": b""}, ""), ({"response": b""}, ""), ({"request": b"\x00"}, "sent 00"),
     ({"channel": "E2", "protocol": "continuous"}, "continuous, E2"),
@@ -186,3 +190,56 @@ def test_a_context_is_frozen_and_comparable() -> None:
     for field in attrs.fields_dict(ErrorContext):
         with pytest.raises(attrs.exceptions.FrozenInstanceError):
             setattr(FULL, field, None)
+
+
+def with_cure(kind: type[ServomexError]) -> ServomexError:
+    """Make an error of any class that carries its cure."""
+    error = make(kind, FULL)
+    error.cure, error.argument = "Use protocol='continuous'", Argument("protocol", "continuous")
+    return error
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_an_error_shows_its_cure_between_message_and_context(kind: type[ServomexError]) -> None:
+    error = with_cure(kind)
+    assert error.text == "too late. Use protocol='continuous'"
+    assert str(error) == f"too late. Use protocol='continuous' [{FULL}]"
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize(
+    "copied",
+    [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy, lambda error: error.copied()],
+    ids=["pickle", "copy", "deepcopy", "copied"],
+)
+def test_a_copy_keeps_the_cure(kind: type[ServomexError], copied: Any) -> None:
+    error = with_cure(kind)
+    other = copied(error)
+    assert other is not error
+    assert (type(other), str(other), other.argument) == (kind, str(error), Argument("protocol", "continuous"))
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_a_copy_may_say_it_in_other_words_and_has_notes_of_its_own(kind: type[ServomexError]) -> None:
+    error = with_cure(kind)
+    error.add_note("of the first")
+    other = error.copied("later", ErrorContext(port="COM3"))
+    assert (str(other), other.args) == ("later. Use protocol='continuous' [COM3]", ("later",))
+    other.add_note("of the second")
+    assert error.__notes__ == ["of the first"]
+
+
+@pytest.mark.parametrize(("argument", "text"), [
+    (Argument("protocol", "continuous"), "protocol='continuous'"), (Argument("gap", 0.1), "gap=0.1"),
+    (Argument("timeout"), "timeout"), (Argument("confirm", True), "confirm=True"),
+    (Argument("protocol", ProtocolKind.MODBUS_RTU), "protocol='modbus_rtu'"),
+    (Argument("baudrate", 9600), "serial_settings=SerialSettings(baudrate=9600)"),
+])  # fmt: skip
+def test_an_argument_is_spelled_as_in_a_call(argument: Argument, text: str) -> None:
+    assert str(argument) == text
+
+
+def test_an_argument_is_spelled_for_its_reader_and_as_in_a_call_again_afterwards() -> None:
+    with spelling(lambda argument: f"/{argument.name.upper()}"):
+        assert str(Argument("gap", 0.1)) == "/GAP"
+    assert str(Argument("gap", 0.1)) == "gap=0.1"

@@ -119,7 +119,7 @@ def test_the_error_says_why_and_for_what_the_driver_is(registers: dict[int, int]
     error = identity.foreign_device(registers, ErrorContext(port="COM7"))
     assert why in error.message
     assert "the SERVOPRO 4000 series (4100, 4200, 4900), which this driver is for" in error.message
-    assert error.message.endswith(". Look which instrument this cable leads to")
+    assert error.text.endswith(". Look which instrument this cable leads to")
     assert str(error).endswith("[COM7]")
 
 
@@ -203,7 +203,7 @@ def test_discovery_names_it_beside_the_analysers(refuses: bool) -> None:
     other, ours = discover_port(line.url, addresses=[1, 2], listen=0.1)
     assert (other.ok, other.address, ours.ok, ours.address) == (False, 1, True, 2)
     assert isinstance(other.error, ServomexForeignDeviceError)
-    assert other.error.message.startswith("a Modbus device answers at address 1, but it is not an analyser of")
+    assert other.error.message.startswith("a Modbus device answers at address 1, but this is not an analyser of")
     assert "MultiExact" in other.error.message
 
 
@@ -220,7 +220,7 @@ def test_read_and_record_refuse_it(preset: str, tmp_path: Path) -> None:
 def test_the_doctor_names_it(refuses: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     examine_quickly(monkeypatch)
     found = page(foreign_line(refuses))
-    seen = "a Modbus device answers at address 1, but it is not an analyser of .*MultiExact.*"
+    seen = "a Modbus device answers at address 1, but this is not an analyser of .*MultiExact.*"
     check_problem(found, "mode", seen, "Look which instrument this cable leads to")
 
 

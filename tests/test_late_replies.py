@@ -161,7 +161,7 @@ def test_late_replies_are_counted_and_named_in_the_error() -> None:
         with pytest.raises(ServomexError):
             analyzer.read_channel("I1", timeout=0.2)
         threading.Event().wait(0.4)
-        with pytest.raises(ServomexTimeoutError, match="1 late reply was refused: allow a longer timeout"):
+        with pytest.raises(ServomexTimeoutError, match=r"1 late reply was refused\. Allow a longer timeout"):
             analyzer.read_channel("I1", timeout=0.2)
 
 

@@ -115,7 +115,7 @@ def lost(call: Callable[[], object]) -> str:
     with pytest.raises(ServomexConnectionError) as caught:
         call()
     assert type(caught.value) is ServomexConnectionError
-    return caught.value.message
+    return caught.value.text
 
 
 def test_input_that_waited_before_the_port_was_opened_is_dropped() -> None:

@@ -85,7 +85,7 @@ def test_a_port_of_windows_is_there_when_it_is_listed(monkeypatch: pytest.Monkey
     [
         ("usb:", "port", "usb: needs the serial number .*", 2),
         ("usb:NOBODY", "port", "there is no USB adapter with the serial number NOBODY", 3),
-        ("sim://nope", "opening", "sim://nope cannot be opened with these settings .*", 2),
+        ("sim://nope", "opening", "sim://nope: there is no virtual analyser 'nope'; there are .*", 2),
         ("socket://127.0.0.1:1", "opening", "socket://127.0.0.1:1 cannot be reached: .*", 3),
         (__file__, "opening", ".* is not a serial port", 3),
     ],

@@ -96,7 +96,7 @@ def test_an_adapter_that_is_not_there_is_a_connection_error_that_lists_those_tha
     plug(monkeypatch, built_in("/dev/ttyS0"), adapter("/dev/ttyUSB1"), adapter("/dev/ttyUSB2", "B"))
     with pytest.raises(ServomexConnectionError) as caught:
         SerialLink("usb:A50285BI").open()
-    assert caught.value.message == (
+    assert caught.value.text == (
         "there is no USB adapter with the serial number A50285BI. Present are /dev/ttyUSB2 (usb:B), /dev/ttyS0, "
         "/dev/ttyUSB1"
     )
@@ -125,8 +125,8 @@ def test_a_serial_number_that_several_ports_have_is_refused_with_the_cure(
         names = [link_by_id(monkeypatch, folder, if00=devices[0])["if00"], devices[1]]
     with pytest.raises(ServomexConfigurationError) as caught:
         SerialLink("usb:a").open()
-    assert caught.value.message == (
-        f"2 ports have the serial number a, and usb:a cannot tell them apart: name one of {', '.join(names)}"
+    assert caught.value.text == (
+        f"2 ports have the serial number a, and usb:a cannot tell them apart. Name one of {', '.join(names)}"
     )
 
 
@@ -157,7 +157,7 @@ def test_a_busy_port_is_named_by_its_device(monkeypatch: pytest.MonkeyPatch) -> 
         for name in ("usb:A", "hwgrep://SER=A"):
             with pytest.raises(ServomexConnectionError) as caught:
                 SerialLink(name).open()
-            assert caught.value.message.startswith(f"{server.port} is in use by another program")
+            assert caught.value.text.startswith(f"{server.port} is in use by another program")
             assert caught.value.context.port == name
 
 
@@ -217,7 +217,7 @@ def test_a_search_with_hwgrep_that_finds_nothing_lists_what_is_there(monkeypatch
     for name in ("hwgrep://FT4232", "hwgrep://FT232R&n=2"):
         with pytest.raises(ServomexConnectionError) as caught:
             SerialLink(name).open()
-        assert caught.value.message == f"no port fits {name}. Present are /dev/ttyUSB1 (usb:B)"
+        assert caught.value.text == f"no port fits {name}. Present are /dev/ttyUSB1 (usb:B)"
 
 
 def test_a_search_with_hwgrep_that_cannot_be_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +225,7 @@ def test_a_search_with_hwgrep_that_cannot_be_is_a_configuration_error(monkeypatc
     for name in ("hwgrep://(", "hwgrep://FT&n=one", "hwgrep://FT&n=0", "hwgrep://FT&first"):
         with pytest.raises(ServomexConfigurationError) as caught:
             SerialLink(name).open()
-        assert caught.value.message.startswith(f"{name} is no search that can be made: ")
+        assert caught.value.text.startswith(f"{name} is not a valid hwgrep:// expression: ")
 
 
 @needs_pty

@@ -48,7 +48,7 @@ os.setgroups([]), os.setgid(65534), os.setuid(65534)
 try:
     SerialLink(sys.argv[1]).open()
 except ServomexConnectionError as error:
-    print(error.message)
+    print(error.text)
 """
 
 
@@ -192,13 +192,13 @@ def test_nobody_is_sent_into_the_group_of_root(tmp_path: Path, mocker: MockerFix
     place.touch()
     place.chmod(0o660)
     mocker.patch.object(Path, "group", return_value="root")
-    assert "sudo chmod a+rw" in forbidden(str(place))
+    assert "sudo chmod a+rw" in forbidden(str(place))[1]
     mocker.patch.object(Path, "group", return_value="dialout")
-    assert "sudo usermod -aG dialout $USER" in forbidden(str(place))
+    assert "sudo usermod -aG dialout $USER" in forbidden(str(place))[1]
 
 
 def test_a_forbidden_port_whose_group_is_unknown_sends_to_the_administrator() -> None:
-    text = explain("/dev/ttyNowhere", PermissionError(errno.EACCES, "Permission denied"))
+    text = ". ".join(explain("/dev/ttyNowhere", PermissionError(errno.EACCES, "Permission denied")))
     if os.name != "nt":
         assert "may not be opened by this user. Ask the administrator" in text
 
@@ -219,7 +219,7 @@ def test_an_impossible_address_is_a_matter_of_the_caller(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("nonsense://4100", "protocol 'nonsense' not known"),
+        ("nonsense://4100", "nothing can be opened by nonsense://. Use one of socket://"),
         ("sim://4200", "there is no virtual analyser '4200'; there are 4100, moving"),
         ("sim://", "there is no virtual analyser ''"),
         ("sim://4100?adress=2", "unknown option 'adress'"),
@@ -315,7 +315,7 @@ def test_an_unplugged_port_ends_the_read_and_is_lost_until_its_next_try(
         assert time.monotonic() - start < 2.0
         assert type(error) is ServomexConnectionError
         assert "was lost" in error.message
-        assert "check the cable and the adapter; it is reopened by itself" in error.message
+        assert "Check the cable and the adapter; it is reopened by itself" in error.text
         assert error.context.port == link.port
         assert not link.is_open
         start = time.monotonic()
@@ -404,4 +404,20 @@ def test_windows_errors_are_told_apart_by_their_text(
 ) -> None:
     present(monkeypatch, "COM4", "COM3")
     monkeypatch.setattr(ports, "os", SimpleNamespace(name="nt"))
-    assert explain(port, serial.SerialException(f"could not open port {port!r}: {text}")) == words
+    seen, cure = explain(port, serial.SerialException(f"could not open port {port!r}: {text}"))
+    assert (f"{seen}. {cure}" if cure else seen) == words
+
+
+@pytest.mark.parametrize(("number", "text"), [
+    (21, "The device is not ready."), (22, "The device does not recognize the command."),
+    (31, "A device attached to the system is not functioning."),
+])  # fmt: skip
+def test_an_adapter_that_hangs_is_not_a_port_in_use_on_windows(
+    monkeypatch: pytest.MonkeyPatch, number: int, text: str
+) -> None:
+    present(monkeypatch, "COM4")
+    monkeypatch.setattr(ports, "os", SimpleNamespace(name="nt"))
+    raised = f"could not open port 'COM4': PermissionError(13, {text!r}, None, {number})"
+    seen, cure = explain("COM4", serial.SerialException(raised))
+    assert seen == f"the adapter of COM4 does not respond: {raised}"
+    assert cure.startswith("Unplug it and plug it in again")

@@ -438,7 +438,7 @@ class TestPipe:
         assert (summary.emitted, len(list(load(path)))) == (5, 5)
 
     def test_a_recording_that_was_not_started_is_told(self) -> None:
-        with pytest.raises(ServomexConfigurationError, match="use 'with'"):
+        with pytest.raises(ServomexConfigurationError, match="Use 'with'"):
             pipe(record(OwnSource(), rate_hz=1), MemorySink())
 
     def test_files_tell_where_their_rows_are_from(self, tmp_path: Path) -> None:

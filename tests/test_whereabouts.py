@@ -52,7 +52,7 @@ def test_the_baud_rate_of_a_socket_is_its_servers() -> None:
         order = Order(port=server.port, listen=LISTEN_S, gap=0.005, say=told.append)
         (found,) = (finding for finding in examine(order) if finding.check == "mode")
     assert found.verdict == "PROBLEM"
-    assert found.seen.endswith("; nor did anything at the addresses 1 to 2")
+    assert found.seen.endswith("; nothing answered at the addresses 1 to 2 either")
     assert told[-1] == "asking the addresses 1 to 2"
 
 
@@ -98,7 +98,7 @@ class Foreign(VirtualAnalyzer):
 def test_a_foreign_modbus_device_is_named_as_one(device: type[VirtualAnalyzer], why: str, address: int) -> None:
     found = page(VirtualLine(device(address=address)), *(SHORT if address == 2 else ()))
     seen = (
-        f"a Modbus device answers at address {address}, but it is not an analyser of the SERVOPRO 4000 series "
+        f"a Modbus device answers at address {address}, but this is not an analyser of the SERVOPRO 4000 series "
         rf"\(4100, 4200, 4900\), which this driver is for: {why}"
     )
     check_problem(found, "mode", seen, "Look which instrument this cable leads to")
@@ -110,7 +110,7 @@ def test_two_devices_at_one_address_are_named_as_such(differing: bool) -> None:
     second.fault = differing
     found = page(VirtualLine(first, second), *(SHORT if differing else ()))
     seen = "only damaged or doubled replies come from address 1: two devices there have the same address.*"
-    cure = "Switch one of them off, and give each an address of its own on its panel"
+    cure = "Switch one of them off, and give each an address of its own on its panel; else check the wiring"
     check_problem(found, "mode", seen, cure)
 
 
@@ -123,8 +123,8 @@ def test_what_is_at_the_address_comes_before_what_is_at_others() -> None:
 
 def test_broadcasts_of_which_none_is_undamaged_are_named() -> None:
     found = page(VirtualLine(Damaged(mode="continuous", period=0.02)), *SHORT)
-    cure = "A broadcast was heard, but no frame came undamaged: check the cable and the serial settings"
-    check_problem(found, "mode", "no analyser found in .*", cure)
+    seen = "no analyser found in .*; a broadcast was heard, but no frame came undamaged"
+    check_problem(found, "mode", seen, "Check the cable and the serial settings")
 
 
 def test_broadcasts_that_come_seldom_need_a_longer_listen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,8 +132,8 @@ def test_broadcasts_that_come_seldom_need_a_longer_listen(monkeypatch: pytest.Mo
     line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.03))
     with SerialLink(line.url) as link, pytest.raises(ServomexTimeoutError) as caught:
         whereabouts.find(link, 1, Ear(), LISTEN_S, lambda _text: None)
-    words = "a broadcast came only now: the analyser is in continuous mode. Use a longer --listen"
-    assert caught.value.message == words
+    words = "a broadcast came only now: the analyser is in continuous mode. Use a longer listen"
+    assert caught.value.text == words
 
 
 def find_nothing(*_args: Any, **_options: Any) -> Detection:

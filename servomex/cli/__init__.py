@@ -5,7 +5,7 @@ import importlib
 import click
 
 import servomex
-from servomex.cli.common import EXIT_CODES, Program, interrupts_wait
+from servomex.cli.common import EXIT_CODES, ProgramGroup, interrupts_wait
 
 _COMMANDS = (
     "read",
@@ -22,7 +22,7 @@ _COMMANDS = (
 )
 
 
-class _Commands(Program, click.Group):
+class _Commands(ProgramGroup):
     """The group of all commands: each is the function of its module's name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click passes it)

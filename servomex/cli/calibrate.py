@@ -12,7 +12,8 @@ import servomex
 from servomex.calibration_report import CalibrationProgress, CalibrationReport
 from servomex.cli.common import (
     EXIT_CODES,
-    Program,
+    SECONDS,
+    ProgramGroup,
     RequestError,
     check_seconds,
     note,
@@ -23,7 +24,9 @@ from servomex.cli.common import (
 )
 from servomex.cli.connection import Connection, connection_options
 from servomex.coils import left_at_one, start_coils_of
+from servomex.durations import counted
 from servomex.enums import CalPhase
+from servomex.pdu import value_text
 from servomex.registers import CAL_GROUPS
 from servomex.rows import time_text
 
@@ -48,13 +51,7 @@ a start, is shown by 'status' and 'doctor' and set back to 0 by 'stop'.
 """
 
 
-class _Commands(Program, click.Group):
-    """A group whose commands end with this package's exit codes."""
-
-    command_class = Program
-
-
-@click.group(cls=_Commands, invoke_without_command=True, epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.group(cls=ProgramGroup, invoke_without_command=True, epilog=f"{_MORE}\n{EXIT_CODES}")
 @click.version_option(servomex.__version__, prog_name="servomex")
 @click.pass_context
 def calibrate(ctx: click.Context) -> None:
@@ -123,7 +120,7 @@ def _write_progress(seen: Sequence[CalibrationProgress], output_format: str) -> 
 @click.option("--wait", is_flag=True, help="Watch it to its end and report.")
 @click.option(
     "--within",
-    type=float,
+    type=SECONDS,
     metavar="SECONDS",
     callback=check_seconds(),
     default=3600.0,
@@ -132,7 +129,7 @@ def _write_progress(seen: Sequence[CalibrationProgress], output_format: str) -> 
 )
 @click.option(
     "--settle",
-    type=float,
+    type=SECONDS,
     metavar="SECONDS",
     callback=check_seconds(zero=True),
     show_default="10",
@@ -250,7 +247,7 @@ class _Progress:
 
 def _values(progress: CalibrationProgress) -> str:
     shown = [item for item in progress.frame or () if item.status.calibrating]
-    return "".join(f"; {item.channel} {item.name or ''} {item.value} {item.unit_text}" for item in shown)
+    return "".join(f"; {item.channel} {item.name or ''} {value_text(item)}" for item in shown)
 
 
 def _report_lines(report: CalibrationReport) -> Iterator[str]:
@@ -264,16 +261,13 @@ def _report_lines(report: CalibrationReport) -> Iterator[str]:
         yield f"{_clock(phase.started_at)} {_WORDS[phase.phase]}, {_duration(phase.duration_s)}{back}"
     yield f"{_clock(report.ended_at)} sample, seen for {_duration(report.settled_s)}"
     for before, after in zip(report.readings_before, report.readings_after, strict=False):
-        yield (
-            f"{before.channel} {before.name or ''}: {before.value} {before.unit_text} before, "
-            f"{after.value} {after.unit_text} after"
-        )
+        yield (f"{before.channel} {before.name or ''}: {value_text(before)} before, {value_text(after)} after")
         seen = [", ".join(state.words) or "ok" for state in report.states[before.channel]]
         yield f"{before.channel} states seen: {'; '.join(seen)}"
     if not report.channels:
         yield "no channel showed that it was calibrating"
     if report.failed_looks:
-        yield f"{report.failed_looks} readings failed meanwhile"
+        yield f"{counted(report.failed_looks, 'reading')} failed meanwhile"
 
 
 def _report_json(report: CalibrationReport) -> str:

@@ -1,6 +1,7 @@
 """What the commands share: exit codes, errors as a line or two, options from the environment, and output."""
 
 import contextlib
+import difflib
 import errno
 import functools
 import os
@@ -14,6 +15,7 @@ import click
 
 from servomex.cli.stderr import STDERR, end_stderr, forget
 from servomex.errors import (
+    Argument,
     ServomexConfigurationError,
     ServomexConnectionError,
     ServomexError,
@@ -21,6 +23,7 @@ from servomex.errors import (
     ServomexSinkError,
     ServomexTransportError,
     ServomexValidationError,
+    spelling,
 )
 from servomex.validation import rate
 
@@ -117,12 +120,40 @@ class Program(click.Command):
     ) -> Any:
         """Run the command and exit; with ``standalone_mode=False`` return, or let errors out."""
         run = functools.partial(super().main, args, prog_name, complete_var, standalone_mode=False, **extra)
-        if not standalone_mode:
-            return run()
-        with _sigterm_interrupts():
-            code = _exit_code(run)
-            end_stderr()
+        with spelling(as_option):
+            if not standalone_mode:
+                return run()
+            with _sigterm_interrupts():
+                code = _exit_code(run)
+                end_stderr()
         sys.exit(code)
+
+
+_OPTIONS = {"rate_hz": "rate", "confirm": "yes", "protocols": "protocol"}
+"""The options that have another name than the argument that they are for."""
+
+
+def as_option(argument: Argument) -> str:
+    """Spell an argument as it is typed."""
+    option = f"--{_OPTIONS.get(argument.name, argument.name)}"
+    return option if argument.value is None or argument.value is True else f"{option} {argument.value}"
+
+
+class ProgramGroup(Program, click.Group):
+    """A group whose commands are such, and which knows what a misspelt one was meant to be."""
+
+    command_class = Program
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is named first."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            meant = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
+            there = f"Did you mean {meant[0]!r}?" if meant else f"There are {', '.join(self.list_commands(ctx))}."
+            raise click.UsageError(f"No such command {name!r}. {there}", ctx)
+        return super().resolve_command(ctx, args)
 
 
 def _exit_code(run: Callable[[], Any]) -> int:
@@ -260,14 +291,55 @@ def check_rate(_ctx: click.Context, _option: click.Parameter, value: float | Non
     try:
         return None if value is None else rate(value)
     except ServomexValidationError as error:
-        raise click.BadParameter(error.message) from error
+        raise click.BadParameter(error.text) from error
+
+
+class _Option(click.Option):
+    """An option whose error names the variable that a value is from, and only then."""
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """Name it as it was given."""
+        source = ctx.get_parameter_source(self.name) if ctx is not None and self.name else None
+        if source is click.core.ParameterSource.ENVIRONMENT:
+            return f"{super().get_error_hint(ctx)}, which is from the environment"
+        return " / ".join(repr(name) for name in self.opts)
+
+
+class PortArgument(click.Argument):
+    """A port that may also come from the environment, as its error says when it is missing."""
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:  # noqa: ARG002 (click passes it)
+        """Name it, and where else it may come from."""
+        return f"{self.human_readable_name!r}, which {self.envvar} may name as well"
+
+
+class Number(click.types.FloatParamType):
+    """A number without a unit.
+
+    Args:
+        unit: What it counts, such as ``seconds``.
+    """
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it."""
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number of {self._unit}: write it without a unit, as in 0.5", param, ctx)
+
+
+SECONDS = Number("seconds")
+PER_SECOND = Number("readings per second")
 
 
 def option(*names: str, **settings: Any) -> Callable[[F], F]:
     """Declare an option that may also come from the environment, as ``SERVOMEX_`` and its long name."""
     long_name = next(name for name in names if name.startswith("--"))
     variable = "SERVOMEX_" + long_name[2:].upper()
-    return click.option(*names, envvar=variable, show_envvar=True, **settings)
+    return click.option(*names, cls=_Option, envvar=variable, show_envvar=True, **settings)
 
 
 def seconds_option(
@@ -275,7 +347,7 @@ def seconds_option(
 ) -> Callable[[F], F]:
     """Declare an option in seconds that may also come from the environment."""
     check = check_seconds(zero=zero, longest=longest)
-    return option(*names, type=float, metavar="SECONDS", callback=check, **settings)
+    return option(*names, type=SECONDS, metavar="SECONDS", callback=check, **settings)
 
 
 def one_line(text: str) -> str:

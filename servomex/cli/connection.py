@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -10,8 +11,9 @@ import attrs
 import click
 
 import servomex
-from servomex.cli.common import interrupts_wait, option, seconds_option
+from servomex.cli.common import PortArgument, interrupts_wait, note, option, seconds_option
 from servomex.cli.logs import log_on_stderr
+from servomex.cli.stderr import STDERR
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.settings import SerialSettings
 
@@ -19,6 +21,8 @@ _log = logging.getLogger("servomex.cli")
 F = TypeVar("F", bound=Callable[..., Any])
 
 _LINE = SerialSettings()
+TELL_AFTER_S = 1.0
+"""Opening takes less when all is well."""
 
 PORT = click.Path(readable=False)
 """The name of a port on the command line."""
@@ -74,7 +78,7 @@ _OPTIONS = (
 
 def connection_options(command: F) -> F:
     """Give a command the options of a :class:`Connection`, and the port."""
-    return click.argument("port", envvar="SERVOMEX_PORT", type=PORT)(line_options(command))
+    return click.argument("port", cls=PortArgument, envvar="SERVOMEX_PORT", type=PORT)(line_options(command))
 
 
 def line_options(command: F) -> F:
@@ -90,7 +94,7 @@ def _check_channels(_ctx: click.Context, _option: click.Parameter, value: str | 
     names = [name.strip().upper() for name in value.split(",")]
     for name in names:
         if name not in set(ChannelId):
-            raise click.BadParameter(f"{name!r} is no channel; there are {', '.join(ChannelId)}.")
+            raise click.BadParameter(f"{name!r} is not a channel; there are {', '.join(ChannelId)}.")
     return names
 
 
@@ -141,18 +145,45 @@ class Connection:
         settings = self.settings
         _log.info("opening %s: %s, address %d, %s", self.port, self.protocol, self.address, settings)
         load(self.port, self.protocol)
-        return servomex.open_device(
-            self.port,
-            protocol=self.protocol,
-            address=self.address,
-            serial_settings=settings,
-            timeout=self.timeout,
-            channels=channels,
-            retries=self.retries,
-            gap=self.gap,
-            listen=self.listen,
-            trace=self.trace,
-        )
+        with self._patience():
+            return servomex.open_device(
+                self.port,
+                protocol=self.protocol,
+                address=self.address,
+                serial_settings=settings,
+                timeout=self.timeout,
+                channels=channels,
+                retries=self.retries,
+                gap=self.gap,
+                listen=self.listen,
+                trace=self.trace,
+            )
+
+    @contextlib.contextmanager
+    def _patience(self) -> Iterator[None]:
+        """On a terminal, say what is being tried when that takes long."""
+        if self.quiet or self.verbose or not STDERR.isatty():
+            yield
+            return
+        timer = threading.Timer(TELL_AFTER_S, note, [self._attempt])
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+
+    @property
+    def _attempt(self) -> str:
+        """What is tried when the analyser is opened."""
+        if self.protocol == ProtocolKind.CONTINUOUS_ASCII:
+            return f"waiting for a broadcast on {self.port}, {self.listen:g} s at most ..."
+        if self.protocol == ProtocolKind.AUTO:
+            return (
+                f"looking for an analyser on {self.port}, {self.listen:g} s at most: Modbus RTU and ASCII at "
+                f"address {self.address}, and broadcasts ..."
+            )
+        return f"asking address {self.address} on {self.port} in mode {self.protocol} ..."
 
 
 def load(port: str, protocol: str = ProtocolKind.AUTO.value) -> None:

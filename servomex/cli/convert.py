@@ -139,7 +139,7 @@ def _shown(frames: Iterable[list[Sample]]) -> Iterator[list[Sample]]:
     with click.progressbar(
         counting(),
         label="Converting",
-        item_show_func=lambda _: f"{rows} rows",
+        item_show_func=lambda _: counted(rows, "row"),
         update_min_steps=STEPS,
         file=BAR,
     ) as bar:

@@ -213,7 +213,7 @@ def _tell_failures(results: "Sequence[DiscoveryResult]", quiet: bool) -> None:
         raise errors[0]
     for result in results:
         if result.error and not quiet:
-            note(f"{result.port}: {result.error.message}")
+            note(f"{result.port}: {result.error.text}")
     if len(errors) == len(results):
         raise _failure(errors)
 

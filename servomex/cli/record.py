@@ -9,6 +9,8 @@ import click
 import servomex
 from servomex.cli.common import (
     EXIT_CODES,
+    PER_SECOND,
+    SECONDS,
     Program,
     check_decimal,
     check_files,
@@ -25,6 +27,7 @@ from servomex.cli.logs import warnings_on_stderr
 from servomex.cli.stderr import BAR, STDERR
 from servomex.durations import parse_duration
 from servomex.errors import ServomexError, ServomexValidationError
+from servomex.pdu import value_text
 
 if TYPE_CHECKING:
     from servomex.recorder import Recorder
@@ -50,17 +53,17 @@ def _check_duration(_ctx: click.Context, _option: click.Parameter, value: str | 
     try:
         return None if value is None else parse_duration(value)
     except ServomexValidationError as error:
-        raise click.BadParameter(error.message) from error
+        raise click.BadParameter(error.text) from error
 
 
 @click.command(cls=Program, short_help="Record an analyser to files.", epilog=f"{_MORE}\n{EXIT_CODES}")
 @click.argument("port", type=PORT)
 @line_options
-@click.argument("targets", metavar="OUT...", nargs=-1, required=True)
+@click.argument("targets", metavar="OUT...", nargs=-1)
 @channels_option
 @click.option(
     "--rate",
-    type=float,
+    type=PER_SECOND,
     metavar="HZ",
     callback=check_rate,
     help="Readings per second, up to 1000. Over Modbus 1 when left out; in continuous mode each broadcast.",
@@ -72,7 +75,7 @@ def _check_duration(_ctx: click.Context, _option: click.Parameter, value: str | 
 @click.option("--rotate", metavar="LIMIT", help="Begin new files by size or time: 100MB, 1d, or both as 100MB,1d.")
 @click.option(
     "--flush",
-    type=float,
+    type=SECONDS,
     metavar="SECONDS",
     callback=check_seconds(zero=True),
     default=1.0,
@@ -100,6 +103,7 @@ def record(
     line on stderr says when readings begin to fail, and one for how long they did when they are back. PORT must be
     named here, whatever SERVOMEX_PORT says: an OUT could be taken for it.
     """
+    _check_order(given["port"], targets)
     request, code = Connection(**given), 0
     options: dict[str, Any] = {"append": append, "overwrite": overwrite, "flush_s": flush}
     if rotate is not None:
@@ -130,6 +134,31 @@ def record(
             if not request.quiet:
                 note(str(recorder.summary))
     raise click.exceptions.Exit(code)
+
+
+def _check_order(port: str, targets: tuple[str, ...]) -> None:
+    """See that there is a port in front of the files.
+
+    Raises:
+        UsageError: One of both is missing, or they are the other way round.
+    """
+    if not targets and _is_recording(port):
+        raise click.UsageError(f"PORT is missing: servomex record PORT {port}")
+    if not targets:
+        raise click.UsageError(f"OUT is missing: name one or more files, as in servomex record {port} run.csv")
+    if _is_recording(port) and not any(map(_is_recording, targets)):
+        raise click.UsageError(f"PORT comes before OUT: servomex record {targets[0]} {port}")
+
+
+def _is_recording(name: str) -> bool:
+    """Whether a name is that of a file that can be written, by its suffix."""
+    with interrupts_wait():
+        from servomex.sinks import sink_class
+    try:
+        sink_class(name)
+    except ServomexError:
+        return False
+    return True
 
 
 def _warnings(request: Connection) -> contextlib.AbstractContextManager[None]:
@@ -182,4 +211,4 @@ def _values(analyzer: "servomex.Analyzer", recorder: "Recorder") -> str:
         return ""
     if frame.age_s > analyzer.fresh_for_s(recorder.recording.rate_hz):
         return f"; no reading for {frame.age_s:.0f} s"
-    return "".join(f"; {item.channel} {item.value} {item.unit_text}" for item in frame)
+    return "".join(f"; {item.channel} {value_text(item)}" for item in frame)

@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import servomex
-from servomex.cli.common import EXIT_CODES, CommandError, Program, check_seconds, interrupts_wait, note, write_data
+from servomex.cli.common import (
+    EXIT_CODES,
+    SECONDS,
+    CommandError,
+    Program,
+    check_seconds,
+    interrupts_wait,
+    note,
+    write_data,
+)
 from servomex.clock import time
 from servomex.enums import ProtocolKind
 
@@ -49,7 +58,7 @@ def _check_tcp(_ctx: click.Context, _option: click.Parameter, value: str | None)
 @click.option("--address", type=click.IntRange(1, 247), default=1, show_default=True, help="Modbus slave address.")
 @click.option(
     "--period",
-    type=float,
+    type=SECONDS,
     metavar="SECONDS",
     callback=check_seconds(zero=True),
     default=2.0,

@@ -5,7 +5,16 @@ from typing import Any
 import click
 
 import servomex
-from servomex.cli.common import EXIT_CODES, Program, check_rate, interrupts_wait, note, option, stop_code
+from servomex.cli.common import (
+    EXIT_CODES,
+    PER_SECOND,
+    Program,
+    check_rate,
+    interrupts_wait,
+    note,
+    option,
+    stop_code,
+)
 from servomex.cli.connection import Connection, channels_option, connection_options
 from servomex.cli.showing import FORMATS, Gap, writer_for
 from servomex.durations import counted
@@ -23,7 +32,7 @@ Examples:
 @channels_option
 @click.option(
     "--rate",
-    type=float,
+    type=PER_SECOND,
     metavar="HZ",
     callback=check_rate,
     help="Readings per second over Modbus, up to 1000; 1 when left out. In continuous mode each broadcast.",
