@@ -213,17 +213,23 @@ class TestGap:
         head, names, *rows, advice = stdout.splitlines()
         assert head == f"{NEEDS_A_GAP}, modbus_rtu, address 1, requests after a gap"
         assert names.split() == ["gap", "sent", "lost", "damaged", "rate"]
-        assert [row.split()[:3] for row in rows] == [[gap, "s", "2"] for gap in ("0", "0.01", "0.02", "0.05")]
+        assert [row.split()[:3] for row in rows] == [
+            *([gap, "s", "2"] for gap in ("0", "0.01", "0.02")),
+            ["0.05", "s", "202"],
+        ]
         *short, long = (int(row.split()[3]) for row in rows)
         assert min(short) > long == 0
-        assert advice == "Recommended: --gap 0.05. Nothing was lost with it."
+        assert advice == (
+            "Recommended: --gap 0.05. Of 202 requests with it none was lost: at most 1.5 % are (95 % confidence)."
+        )
         assert stderr == ""
 
     def test_json_has_the_rates_and_the_recommendation(self) -> None:
         tallies = {0.01: Tally(sent=3, answered=1, lost=1, damaged=1), 0.05: Tally(sent=3, answered=3)}
         record = json.loads(results.gaps(SOURCE, tallies, True, as_json=True))
         assert record == {
-            "port": "COM11", "protocol": "modbus_rtu", "address": 1, "recommended": 0.05, "gaps": [
+            "port": "COM11", "protocol": "modbus_rtu", "address": 1, "recommended": 0.05,
+            "excluded_rate": 0.6316, "gaps": [
                 {"gap": 0.01, "sent": 3, "lost": 1, "damaged": 1, "rate": 0.6667},
                 {"gap": 0.05, "sent": 3, "lost": 0, "damaged": 0, "rate": 0.0},
             ],
@@ -233,11 +239,15 @@ class TestGap:
     def test_what_is_recommended_depends_on_the_losses(self) -> None:
         good, bad = Tally(sent=2, answered=2), Tally(sent=2, lost=1, damaged=1)
         for tallies, complete, advice in (
-            ({0.0: good}, True, "Recommended: --gap 0. Nothing was lost with it."),
+            (
+                {0.0: good},
+                True,
+                "Recommended: --gap 0. Of 2 requests with it none was lost: at most 77.6 % are (95",
+            ),
             (
                 {0.0: bad, 0.05: good, 0.1: good},
                 True,
-                "Recommended: --gap 0.05. Nothing was lost with it, nor with",
+                "Recommended: --gap 0.05. Of 2 requests with it none was lost, nor with a longer one: at most",
             ),
             (
                 {0.0: bad, 0.01: bad},
@@ -249,6 +259,26 @@ class TestGap:
         ):
             last = results.gaps(SOURCE, tallies, complete, as_json=False).splitlines()[-1]
             assert last.startswith(advice)
+
+    def test_few_requests_leave_doubt_and_many_do_not(self) -> None:
+        for sent, doubt in ((2, True), (20, True), (60, False), (220, False)):
+            advice = results.gaps(SOURCE, {0.05: Tally(sent=sent, answered=sent)}, True, as_json=False)
+            assert ("leaves doubt" in advice) == doubt
+
+    def test_a_gap_that_loses_one_of_many_is_not_recommended(self) -> None:
+        tallies = found(
+            "gap",
+            "sim://4100?fault=drop:0.03&seed=3",
+            "--gaps",
+            "0.02",
+            "--protocol",
+            "modbus_rtu",
+            "--count",
+            "2",
+            "--timeout",
+            "0.3",
+        )
+        assert (tallies["gaps"][0]["sent"], tallies["recommended"]) == (202, None)
 
     def test_each_analyser_of_a_line_has_its_own(self) -> None:
         line = VirtualLine(VirtualAnalyzer(address=1), VirtualAnalyzer(address=2, faults=Faults(gap=0.03)))
@@ -336,7 +366,7 @@ ERRORS: dict[str, tuple[list[str], int, str]] = {
     "silent": (["jitter", SILENT, "--listen", "0.2"], 4, "no analyser found"),
     "count 0": (["loopback", "sim://4100", "--count", "0"], 2, "'--count'"),
     "duration 0": (["tap", "sim://4100", "--duration", "0"], 2, "'--duration'"),
-    "a gap that is none": (["gap", "sim://4100", "--gaps", "0,x"], 2, "'0,x' is no list of seconds"),
+    "a gap that is none": (["gap", "sim://4100", "--gaps", "0,x"], 2, "'0,x' is not a list of seconds"),
     "no gap": (["gap", "sim://4100", "--gaps", ""], 2, "'--gaps'"),
     "a gap too long": (["gap", "sim://4100", "--gaps", "11"], 2, "a gap is 0 to 10 seconds"),
     "a gap NaN": (["gap", "sim://4100", "--gaps", "nan"], 2, "'--gaps'"),

@@ -11,8 +11,9 @@ import servomex
 from servomex.cli import hearing, results
 from servomex.cli.common import (
     EXIT_CODES,
+    SECONDS,
     NoAnswerError,
-    Program,
+    ProgramGroup,
     check_seconds,
     interrupts_wait,
     note,
@@ -23,7 +24,7 @@ from servomex.cli.common import (
 from servomex.cli.connection import Connection, connection_options, load
 from servomex.cli.results import Source
 from servomex.cli.stderr import BAR, STDERR
-from servomex.cli.tallies import Cadence, Tally
+from servomex.cli.tallies import Cadence, Tally, smallest_safe_gap
 from servomex.clock import time
 from servomex.enums import ProtocolKind
 from servomex.errors import ErrorContext, ServomexProtocolUnsupportedError
@@ -43,13 +44,7 @@ Examples:
 """
 
 
-class _Commands(Program, click.Group):
-    """A group whose commands end with this package's exit codes."""
-
-    command_class = Program
-
-
-@click.group(cls=_Commands, invoke_without_command=True, epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.group(cls=ProgramGroup, invoke_without_command=True, epilog=f"{_MORE}\n{EXIT_CODES}")
 @click.version_option(servomex.__version__, prog_name="servomex")
 @click.pass_context
 def diag(ctx: click.Context) -> None:
@@ -93,7 +88,7 @@ def _check_gaps(_ctx: click.Context, _option: click.Parameter, value: str) -> li
     try:
         gaps = [float(text) for text in value.split(",")]
     except ValueError:
-        raise click.BadParameter(f"{value!r} is no list of seconds such as 0,0.02,0.05.") from None
+        raise click.BadParameter(f"{value!r} is not a list of seconds without units, as 0,0.02,0.05 is.") from None
     if not all(0 <= gap <= LONGEST_GAP_S for gap in gaps):
         raise click.BadParameter(f"a gap is 0 to {LONGEST_GAP_S:g} seconds.")
     return sorted(set(gaps))
@@ -123,7 +118,7 @@ def loopback(count: int, output_format: str, **given: Any) -> None:
 @_diagnosis
 @click.option(
     "--duration",
-    type=float,
+    type=SECONDS,
     metavar="SECONDS",
     callback=check_seconds(),
     help="End after so many seconds; without it, with Ctrl-C.",
@@ -195,23 +190,34 @@ def jitter(count: int, output_format: str, **given: Any) -> None:
     help="The gaps to try; 0 still means 3.5 characters.",
 )
 @_count
-def gap(gaps: list[float], count: int, output_format: str, **given: Any) -> None:
+@click.option(
+    "--further",
+    type=click.IntRange(0, 1_000_000),
+    default=200,
+    show_default=True,
+    help="How many more requests a gap must pass before it is recommended.",
+)
+def gap(gaps: list[float], count: int, further: int, output_format: str, **given: Any) -> None:
     """Find the silence that requests need.
 
     Reads are sent to the analyser on PORT, each right after the exchange before it, with each of the gaps and
-    without repetition. Modbus only.
+    without repetition; then more of them with the shortest gap that lost none. Modbus only.
     """
     request, tallies = Connection(**given), {seconds: Tally() for seconds in gaps}
     with interrupts_wait():
         from servomex.cli import measure
     with _session(request), _modbus(request, "the gap") as analyzer:
         client = measure.single_attempts(analyzer.link, request.address, analyzer.protocol)
+        complete = False
         try:
             _advance(measure.gaps(client, count, tallies, request.timeout), count * len(gaps), request.quiet)
+            while (safe := smallest_safe_gap(tallies)) is not None and tallies[safe].sent < count + further:
+                only = {safe: tallies[safe]}
+                _advance(measure.gaps(client, further, only, request.timeout), further, request.quiet)
+            complete = True
         finally:
             done = {seconds: tally for seconds, tally in tallies.items() if tally.sent}
             if done:
-                complete = all(tally.sent == count for tally in tallies.values())
                 _show(results.gaps, output_format, _source(request, analyzer), done, complete)
 
 

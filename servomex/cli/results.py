@@ -9,10 +9,15 @@ import attrs
 
 from servomex.cli.common import one_line
 from servomex.cli.hearing import Echo
-from servomex.cli.tallies import Cadence, Summary, Tally, smallest_safe_gap, summary
-from servomex.durations import MS
+from servomex.cli.tallies import Cadence, Summary, Tally, excluded_rate, smallest_safe_gap, summary
+from servomex.durations import MS, counted
 from servomex.rows import time_text
 from servomex.traffic import Message
+
+DOUBT = 0.05
+"""A recommendation that does not exclude this share of failures says so."""
+FEW_DOUBTS = 60
+"""So many requests without a failure exclude it."""
 
 
 @attrs.frozen
@@ -57,13 +62,14 @@ def gaps(source: Source, tallies: Mapping[float, Tally], complete: bool, *, as_j
     safe = smallest_safe_gap(tallies) if complete else None
     if as_json:
         rows = [{"gap": gap_s, **_losses(tally)} for gap_s, tally in tallies.items()]
-        return json_line({**attrs.asdict(source), "gaps": rows, "recommended": safe})
+        excluded = None if safe is None else round(excluded_rate(tallies[safe]), 4)
+        return json_line({**attrs.asdict(source), "gaps": rows, "recommended": safe, "excluded_rate": excluded})
     cells = [
         (f"{gap_s:g} s", tally.sent, tally.lost, tally.damaged, f"{100 * tally.failure_rate:.0f} %")
         for gap_s, tally in tallies.items()
     ]
     table = _aligned([("gap", "sent", "lost", "damaged", "rate"), *cells])
-    return f"{source}, requests after a gap\n{table}" + (_gap_advice(safe, max(tallies)) if complete else "")
+    return f"{source}, requests after a gap\n{table}" + (_gap_advice(safe, tallies) if complete else "")
 
 
 def _losses(tally: Tally) -> dict[str, float]:
@@ -71,7 +77,8 @@ def _losses(tally: Tally) -> dict[str, float]:
     return {"sent": tally.sent, "lost": tally.lost, "damaged": tally.damaged, "rate": rate}
 
 
-def _gap_advice(safe: float | None, longest: float) -> str:
+def _gap_advice(safe: float | None, tallies: Mapping[float, Tally]) -> str:
+    longest = max(tallies)
     if safe is None:
         longer = longest or 0.05
         return (
@@ -79,7 +86,12 @@ def _gap_advice(safe: float | None, longest: float) -> str:
             "lose as many, the gap is not the cause: look at the wiring and the settings.\n"
         )
     others = "" if safe == longest else ", nor with a longer one"
-    return f"Recommended: --gap {safe:g}. Nothing was lost with it{others}.\n"
+    rate = excluded_rate(tallies[safe])
+    doubt = f" That leaves doubt: ask {FEW_DOUBTS} or more, with --further." if rate > DOUBT else ""
+    return (
+        f"Recommended: --gap {safe:g}. Of {counted(tallies[safe].sent, 'request')} with it none was lost{others}: "
+        f"at most {100 * rate:.1f} % are (95 % confidence).{doubt}\n"
+    )
 
 
 def echo(port: str, found: Echo, *, as_json: bool) -> str:

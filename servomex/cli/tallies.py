@@ -1,9 +1,13 @@
 """The figures of ``servomex diag``: what became of requests, and how long things took."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 
 import attrs
+
+CHANCE = 0.05
+"""How often a recommendation may be wrong by chance: 95 % confidence."""
 
 
 @attrs.frozen
@@ -67,6 +71,11 @@ def smallest_safe_gap(tallies: Mapping[float, Tally]) -> float | None:
             break
         safe = gap_s
     return safe
+
+
+def excluded_rate(tally: Tally) -> float:
+    """Return the share of failures, 0 to 1, with which as many requests would all succeed in 5 % of all trials."""
+    return 1.0 - math.exp(math.log(CHANCE) / tally.sent)
 
 
 @attrs.define
