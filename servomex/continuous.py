@@ -459,7 +459,7 @@ class ContinuousReader(ProcessBound):
         if not self._intake.dropped and (self._joined_within or is_part_of_broadcast(self._splitter.held)):
             longer = Argument("listen")
             cure = f"Use a longer {longer}; if that does not help, check the cable"
-            return ServomexTimeoutError(f"no broadcast: {PART_ONLY}", context, cure=cure, argument=longer)
+            return ServomexTimeoutError(PART_ONLY, context, cure=cure, argument=longer)
         if self.discarded_bytes or self._splitter.pending:
             count = self.discarded_bytes + self._splitter.pending
             reason = f" (last: {self.last_reason})" if self.last_reason else ""

@@ -243,7 +243,15 @@ class ServomexProtocolError(ServomexError):
 
 
 class ServomexParseError(ServomexProtocolError, ValueError):
-    """A continuous frame breaks the format."""
+    """A continuous frame breaks the format.
+
+    Attributes:
+        reason: How, without the words that it is damaged.
+    """
+
+    def __init__(self, message: str, context: ErrorContext | None = None, *, reason: str = "") -> None:
+        super().__init__(message, context)
+        self.reason = reason or message
 
 
 class ServomexChecksumError(ServomexParseError):

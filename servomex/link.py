@@ -482,7 +482,7 @@ class SerialLink(ProcessBound):
             except IO_ERRORS as error:  # it is closed anyway
                 pass_on_interruption(error)
         seen = f"it took no bytes for {waited_s:.1f} s"
-        check = "Check the flow control (rtscts, xonxoff), and whether the adapter or the server hangs"
+        check = "Check the flow control, and whether the adapter or the server hangs"
         return self._lose(TimeoutError(seen), f"nothing can be sent on the line ({seen})", check)
 
     def _note_failure(self, error: ServomexConnectionError) -> None:

@@ -5,10 +5,8 @@ import os
 import platform
 from collections.abc import Iterator
 
-import attrs
-
 from servomex.errors import ErrorContext, ServomexConnectionError
-from servomex.finding import Finding, Verdict, problem
+from servomex.finding import Finding, Verdict
 from servomex.holders import holders
 from servomex.portnames import PortInfo, device_of, present_ports, present_text, usb_identity
 from servomex.ports import forbidden, owning_group
@@ -32,13 +30,13 @@ def _listed(info: PortInfo) -> Finding:
     try:
         state = access(info.device)
     except ServomexConnectionError as error:
-        state = attrs.evolve(problem("access", error), verdict=Verdict.WARNING)
+        return Finding(
+            "port", Verdict.WARNING, f"{_identity(info)}; it may not be opened by this user", error.cure
+        )
     cure = state.cure or _stable_name(info)
     if state.verdict is Verdict.SKIPPED:
         return Finding("port", Verdict.OK, _identity(info), cure)
-    return Finding(
-        "port", state.verdict, f"{_identity(info)}; it {state.seen.removeprefix(info.device).strip()}", cure
-    )
+    return Finding("port", state.verdict, f"{_identity(info)}; it {state.seen}", cure)
 
 
 def versions() -> Finding:

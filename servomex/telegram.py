@@ -127,7 +127,7 @@ def parse_frame(raw: bytes, *, received_at: datetime | None = None, monotonic_ns
 
 
 def _refuse(reason: str, raw: bytes) -> ServomexParseError:
-    return ServomexParseError(f"damaged frame: {reason}", ErrorContext(response=bytes(raw)))
+    return ServomexParseError(f"damaged frame: {reason}", ErrorContext(response=bytes(raw)), reason=reason)
 
 
 def _check_sum(frame: bytes, raw: bytes) -> None:
@@ -136,9 +136,11 @@ def _check_sum(frame: bytes, raw: bytes) -> None:
         return
     if _TAIL.fullmatch(tail) is None:
         raise _refuse("no checksum at its end", raw)
+    reason = f"checksum {tail[:4].decode('ascii')}, its bytes sum to {computed:04X}"
     raise ServomexChecksumError(
-        f"damaged frame: checksum {tail[:4].decode('ascii')}, its bytes sum to {computed:04X}",
+        f"damaged frame: {reason}",
         ErrorContext(response=bytes(raw)),
+        reason=reason,
     )
 
 

@@ -197,5 +197,5 @@ def _damage(piece: bytes) -> str:
     try:
         parse_frame(piece, received_at=NO_TIME, monotonic_ns=0)
     except ServomexParseError as error:
-        return f"a {error.message.replace('frame', 'broadcast', 1)}"
+        return f"a damaged broadcast: {error.reason}"
     return "a broadcast"

@@ -32,6 +32,7 @@ pytestmark = pytest.mark.virtual_time
 MODES = ("modbus_rtu", "modbus_ascii", "continuous")
 VALUES = {"I1": 20.376, "I2": 0.084, "I3": 0.25, "E1": 0.0, "E2": 0.0}
 UNITS = {"I1": "%", "I2": "%", "I3": "%", "E1": "mA", "E2": "mA"}
+SILENT = "sim://4100?fault=silent"
 FAST = ("--protocol", "modbus_rtu", "--gap", "0")
 NEVER_SEEN = ("Traceback", "Exception ignored", "Warning")
 
@@ -222,6 +223,30 @@ def test_the_options_reach_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
         "channels": ["I1", "D2"], "trace": "wire.log",
         "serial_settings": servomex.SerialSettings(baudrate=9600, bytesize=7, parity="E", stopbits=2),
     })]  # fmt: skip
+
+
+@needs_pty
+@pytest.mark.real_time
+@pytest.mark.parametrize(("args", "tried", "code"), [
+    ((SILENT,), b"looking for an analyser on sim://4100?fault=silent, 1.5 s at most: Modbus RTU and ASCII at", 4),
+    ((SILENT, "--protocol", "continuous"), b"waiting for a broadcast on sim://4100?fault=silent, 1.5 s", 4),
+    ((SILENT, "--protocol", "modbus_rtu"), b"asking address 1 on sim://4100?fault=silent in mode modbus_rtu", 4),
+    ((SILENT, "--quiet"), b"Error: ", 4),
+    (("sim://4100", "--protocol", "modbus_rtu"), b"end", 0),
+])  # fmt: skip
+def test_a_terminal_shows_what_is_being_tried_when_that_takes_long(
+    args: tuple[str, ...], tried: bytes, code: int
+) -> None:
+    master, terminal = os.openpty()
+    try:
+        command = program(*args, "--listen", "1.5")
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, timeout=60, check=False)
+        os.write(terminal, b"end")
+        shown = os.read(master, 100_000)
+    finally:
+        os.close(master)
+        os.close(terminal)
+    assert (done.returncode, shown.startswith(tried)) == (code, True), shown
 
 
 @needs_pty

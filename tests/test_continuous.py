@@ -196,6 +196,28 @@ def test_babble_without_a_line_end_is_bounded_and_harmless() -> None:
         assert analyzer.poll(timeout=2.0)["I1"].value == 20.376
 
 
+@pytest.mark.parametrize("part", [slice(0, 120), slice(60, 190), slice(150, None)], ids=["begin", "middle", "end"])
+def test_part_of_a_broadcast_asks_for_more_time_and_not_for_other_settings(part: slice) -> None:
+    port = ScriptedPort()
+    with open_continuous(port, identify=False) as analyzer:
+        threading.Event().wait(0.1)
+        port.feed(load_capture(CAPTURE)[0][part])
+        with pytest.raises(ServomexTimeoutError, match="part of a broadcast came") as caught:
+            analyzer.poll(timeout=0.2)
+    assert "longer listen" in caught.value.cure
+    assert "baud" not in str(caught.value)
+
+
+def test_damage_is_not_taken_for_a_part_of_a_broadcast() -> None:
+    port = ScriptedPort()
+    with open_continuous(port, identify=False) as analyzer:
+        threading.Event().wait(0.1)
+        port.feed(bytes(byte ^ 0x55 for byte in load_capture(CAPTURE)[0][:120]))
+        with pytest.raises(ServomexTimeoutError) as caught:
+            analyzer.poll(timeout=0.2)
+    assert caught.value.cure == "Check the baud rate and the other serial settings"
+
+
 def test_what_waited_in_the_port_before_it_was_opened_is_dropped() -> None:
     port = ScriptedPort()
     port.feed(load_capture(CAPTURE)[0])

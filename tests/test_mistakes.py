@@ -83,16 +83,16 @@ TYPED = [
     ),
     typed(
         "too short a time to listen",
-        f"read {SLOW} --baudrate 2400 --listen 0.7 --protocol continuous",
+        f"read {SLOW} --baudrate 2400 --listen 1.5 --protocol continuous",
         NO_ANSWER,
-        "broadcast",
+        "part of a broadcast",
         "longer --listen",
     ),
     typed(
         "too short a time to find the mode",
-        f"read {SLOW} --baudrate 2400 --listen 0.7",
+        f"read {SLOW} --baudrate 2400 --listen 1.5",
         NO_ANSWER,
-        "broadcast",
+        "part of a broadcast",
         "longer --listen",
     ),
     typed("an address that no Modbus device has", f"read {SIM} --address 300", USAGE, "300", "247"),
@@ -255,8 +255,8 @@ CALLED = [
     ),
     called(
         "too short a time to listen",
-        lambda _, __: open_continuous(SLOW, listen=0.7, serial_settings=SerialSettings(baudrate=2400)),
-        "broadcast",
+        lambda _, __: open_continuous(SLOW, listen=1.5, serial_settings=SerialSettings(baudrate=2400)),
+        "part of a broadcast",
         "longer listen",
     ),
     called(

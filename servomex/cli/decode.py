@@ -112,7 +112,7 @@ def _decoded(chunks: Iterable[bytes]) -> Iterator[Frame | _Damage]:
         try:
             yield parse_frame(piece)
         except ServomexParseError as error:
-            yield _Damage(offset, error.message.removeprefix("damaged frame: "), piece)
+            yield _Damage(offset, error.reason, piece)
 
 
 def _pieces(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:

@@ -287,9 +287,9 @@ def _show(write: Callable[..., str], output_format: str, *found: Any) -> None:
 
 def _unsupported(request: Connection, what: str) -> ServomexProtocolUnsupportedError:
     return ServomexProtocolUnsupportedError(
-        f"{what} cannot be measured in continuous mode, in which an analyser answers nothing: set it to Modbus on "
-        "its panel, or look at its broadcasts with 'jitter' and 'tap'",
+        f"{what} cannot be measured in continuous mode, in which an analyser answers nothing",
         ErrorContext(request.port, ProtocolKind.CONTINUOUS_ASCII),
+        cure="Set it to Modbus on its panel, or look at its broadcasts with 'jitter' and 'tap'",
     )
 
 
