@@ -169,6 +169,7 @@ class ContinuousReader(ProcessBound):
         self.check_process()
         started = time.monotonic()
         limit_s = self.fresh_s if max_age is None else max_age
+        count = self._count
         called = awake.now().monotonic_ns
         while True:
             with self._changes.mutex:
@@ -179,7 +180,10 @@ class ContinuousReader(ProcessBound):
                     frame is not None
                     and usable
                     and frame.delayed_s <= limit_s
-                    and (_came_since(called, frame) or (not wait_fresh and frame.age_s <= limit_s))
+                    and (
+                        _came_since(called, frame, is_new=self._count > count)
+                        or (not wait_fresh and frame.age_s <= limit_s)
+                    )
                 ):
                     return frame
                 remaining = deadline - time.monotonic()
@@ -477,7 +481,18 @@ class ContinuousReader(ProcessBound):
         return ErrorContext(self.link.port, ProtocolKind.CONTINUOUS_ASCII, elapsed_s=elapsed_s)
 
 
-def _came_since(called_ns: int, frame: Frame) -> bool:
-    """Whether a frame was sent after a call began, and the computer has not slept since."""
+def _came_since(called_ns: int, frame: Frame, *, is_new: bool) -> bool:
+    """Whether a frame was sent after a call began, and the computer has not slept since.
+
+    The clock of Windows moves every 15.6 ms: a frame that was there before may have the very moment of the call.
+
+    Args:
+        called_ns: When the call began.
+        frame: The frame.
+        is_new: Whether it was taken after that.
+    """
     age_s = frame.age_s
-    return frame.monotonic_ns >= called_ns and age_s <= (time.monotonic_ns() - frame.monotonic_ns) / 1e9
+    return (
+        frame.monotonic_ns >= called_ns + (not is_new)
+        and age_s <= (time.monotonic_ns() - frame.monotonic_ns) / 1e9
+    )
