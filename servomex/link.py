@@ -20,7 +20,7 @@ from servomex.interruption import pass_on_interruption
 from servomex.lock import PortLock, Signal, Turn
 from servomex.logs import package_log
 from servomex.others import Others
-from servomex.portnames import same_adapter, serial_number_of
+from servomex.portnames import is_network, same_adapter, serial_number_of
 from servomex.ports import (
     IO_ERRORS,
     READ_TICK_S,
@@ -437,8 +437,19 @@ class SerialLink(ProcessBound):
             self._foreign.timeout = READ_TICK_S
             self._adopt(self._foreign)
         else:
-            self._adopt(open_port(self.port, self.settings))
+            self._adopt(self._opened())
             self.usb_serial = serial_number_of(self.port)
+
+    def _opened(self) -> Any:
+        """Open the port; one that is reached by TCP in a thread, since on Windows no signal ends a connect."""
+        if not is_network(self.port):
+            return open_port(self.port, self.settings)
+        opening = Opening(self.port, lambda: open_port(self.port, self.settings))
+        try:
+            return opening.result(None)
+        except BaseException:
+            opening.abandon()
+            raise
 
     def _reopen(self) -> Any:
         return open_port(same_adapter(self.port, self.usb_serial), self.settings)

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from servomex.clock import time
 from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexConnectionError, ServomexError
 from servomex.holders import holders
 from servomex.interruption import pass_on_interruption
-from servomex.lock import Signal
+from servomex.lock import WAKE_S, Signal
 from servomex.portnames import device_of, is_network, present_text
 from servomex.process import ProcessBound, let_go_after_fork
 from servomex.pyserial import serial
@@ -177,11 +178,19 @@ def takes_bytes(port: Any, timeout: float) -> bool:
 def _is_ready(file: "socket.socket | int", *, to_write: bool, timeout: float) -> bool:
     """Wait until a descriptor can be read from, or written to, or has failed."""
     if not hasattr(select, "poll"):  # Windows, where a descriptor may have any number
-        lists = ([], [file]) if to_write else ([file], [])
-        return any(select.select(*lists, [], timeout))
+        return _is_selected(file, to_write=to_write, deadline=time.monotonic() + timeout)
     poll = select.poll()
     poll.register(file, select.POLLOUT if to_write else select.POLLIN)
     return bool(poll.poll(timeout * 1000))
+
+
+def _is_selected(file: "socket.socket | int", *, to_write: bool, deadline: float) -> bool:
+    """Wait for a socket in pieces: on Windows no signal ends this wait."""
+    lists = ([], [file]) if to_write else ([file], [])
+    while not any(select.select(*lists, [], max(0.0, min(WAKE_S, deadline - time.monotonic())))):
+        if time.monotonic() >= deadline:
+            return False
+    return True
 
 
 def _check_open_files(port: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Self
 
 from servomex.errors import ServomexConfigurationError, ServomexConnectionError
+from servomex.lock import Signal
 from servomex.pyserial import serial
 from servomex.simulator.line import RX_BUFFER, VirtualLine
 from servomex.validation import whole
@@ -69,7 +70,7 @@ class PtyServer:
             ) from None
         self.port = ""
         self._line = line
-        self._ready = threading.Event()
+        self._ready = Signal()
         self._worker = Worker("servomex-simulator pty", self._run)
 
     def __enter__(self) -> Self:
