@@ -70,6 +70,11 @@ class Signal:
             self._gate.release()
 
 
+def pause(seconds: float) -> None:
+    """Wait. On Windows no other signal than that of Ctrl-C ends ``time.sleep``."""
+    Signal().wait(seconds)
+
+
 class Changes:
     """Guards a state with :attr:`mutex`, and lets threads wait for its next change.
 

@@ -13,6 +13,7 @@ from typing import IO, Any, NoReturn, TypeVar
 
 import click
 
+from servomex.cli.console import end_with_console
 from servomex.cli.stderr import STDERR, end_stderr, forget
 from servomex.errors import (
     Argument,
@@ -46,6 +47,7 @@ Exit codes:
   130  ended by Ctrl-C
   141  the reader of the output has gone
   143  ended by SIGTERM
+  149  ended by Ctrl-Break, or with its console (Windows)
 """
 
 LONGEST_S = 1e6
@@ -81,7 +83,7 @@ class NoAnswerError(CommandError):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, or SIGHUP of a terminal that is gone, which end a command as Ctrl-C does.
+    """What ends a command as Ctrl-C does: SIGTERM, SIGHUP of a terminal that is gone, or Ctrl-Break on Windows.
 
     Args:
         exit_code: The exit code that belongs to it.
@@ -123,7 +125,7 @@ class Program(click.Command):
         with spelling(as_option):
             if not standalone_mode:
                 return run()
-            with _sigterm_interrupts():
+            with _signals_interrupt():
                 code = _exit_code(run)
                 end_stderr()
         sys.exit(code)
@@ -193,12 +195,12 @@ def command_error(error: Exception) -> CommandError:
 
 
 def stop_code(stop: BaseException | None) -> int:
-    """Give the exit code after Ctrl-C or SIGTERM."""
+    """Return the exit code after Ctrl-C, or a signal that ends a command."""
     return stop.exit_code if isinstance(stop, Terminated) else INTERRUPTED
 
 
 @contextlib.contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
+def _signals_interrupt() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -206,7 +208,8 @@ def _sigterm_interrupts() -> Iterator[None]:
     def terminate(number: int, _frame: object) -> NoReturn:
         raise Terminated(SIGNALLED + number)
 
-    numbers = _signals("SIGTERM", "SIGHUP")
+    end_with_console()
+    numbers = _signals("SIGTERM", "SIGHUP", "SIGBREAK")
     wanted = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # nohup
     previous = [(number, signal.signal(number, terminate)) for number in wanted]
     try:
@@ -217,18 +220,18 @@ def _sigterm_interrupts() -> Iterator[None]:
 
 
 def _signals(*names: str) -> list[signal.Signals]:
-    """Return those of the signals that the system has: Windows has no SIGHUP."""
+    """Return those of the signals that the system has: Windows has no SIGHUP, and it alone has SIGBREAK."""
     return [getattr(signal, name) for name in names if hasattr(signal, name)]
 
 
 @contextlib.contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until the end of what must not be torn, such as an import or a write."""
+    """Let what ends a command wait until the end of what must not be torn, such as an import or a write."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     came: list[int] = []
-    numbers = _signals("SIGINT", "SIGTERM", "SIGHUP")
+    numbers = _signals("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
     previous = [(number, signal.signal(number, lambda number, _: came.append(number))) for number in numbers]
     try:
         yield

@@ -24,6 +24,7 @@ from servomex.clock import time
 from servomex.durations import counted
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConfigurationError, ServomexError
+from servomex.lock import pause
 from servomex.models import Frame
 
 _log = logging.getLogger("servomex.cli")
@@ -182,7 +183,7 @@ def _readings(request: _Request, analyzer: "servomex.Analyzer", tally: Tally) ->
     while True:
         # A reading that took longer than an interval is followed by one at once, but missed turns are not made up.
         turn = max(turn + 1, int((time.monotonic() - started) / interval)) if interval else 0
-        time.sleep(max(0.0, started + turn * interval - time.monotonic()))
+        pause(max(0.0, started + turn * interval - time.monotonic()))
         try:
             frame = analyzer.poll(wait_fresh=not interval, timeout=_patience(request, analyzer))
         except ServomexConfigurationError:
@@ -195,7 +196,7 @@ def _readings(request: _Request, analyzer: "servomex.Analyzer", tally: Tally) ->
                 note(f"Failed: {error}")
             if tally.attempts == request.count:
                 return
-            time.sleep(FAILURE_PAUSE_S)
+            pause(FAILURE_PAUSE_S)
         else:
             tally.failed_last = False
             gap.note(failed=False, quiet=request.quiet)

@@ -20,9 +20,9 @@ from servomex.cli.common import (
 from servomex.cli.connection import load
 from servomex.cli.read import Tally
 from servomex.cli.showing import FORMATS, writer_for
-from servomex.clock import time
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import ServomexConnectionError, ServomexError, ServomexProtocolError, ServomexTimeoutError
+from servomex.lock import pause
 from servomex.models import Frame
 from servomex.registers import REGISTERS, Span
 
@@ -184,14 +184,14 @@ def _polls(line: "ReplayLine", reads: _Reads, analyzer: "servomex.Analyzer", tal
         if not waiting:
             return
         section, before = waiting[0][1], line.position
-        time.sleep(line.seconds_until(section))
+        pause(line.seconds_until(section))
         if analyzer.client and section.request == reads.sections[0][1].request:
             analyzer.client.look_at_all_channels()
         try:
             yield analyzer.poll(timeout=None if tally.readings else max(analyzer.timeout_s, OPENING_S))
         except ServomexConnectionError as error:
             _failed(tally, error)
-            time.sleep(max(TICK_S, analyzer.link.retry_in_s))
+            pause(max(TICK_S, analyzer.link.retry_in_s))
         except ServomexError as error:
             _failed(tally, error)
             if line.position == before:

@@ -1,0 +1,43 @@
+"""The end of a console on Windows: what runs in it has a few seconds to end by itself."""
+
+import _thread
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+GRACE_S = 30.0
+"""How long Windows is kept from ending the process; it does so by itself after 5 s or a little more."""
+ENDS = (2, 5, 6)
+"""The events that end a process whatever it answers: the console is closed, its user logs off, the system ends."""
+
+_registered: list[Callable[[int], int]] = []
+
+
+def end_with_console() -> None:
+    """Let the end of the console interrupt the main thread as Ctrl-Break does; on Windows, and once a process.
+
+    Python's own handler of these events only notes the signal. Windows ends the process as soon as a handler has
+    returned, which would be before the main thread has seen it. So this one waits for the process to end. It is
+    never taken away again: where no command runs, it leaves the event to the others.
+    """
+    if sys.platform != "win32" or _registered:
+        return
+    import ctypes
+    from ctypes import wintypes
+
+    kind = ctypes.WINFUNCTYPE(wintypes.BOOL, wintypes.DWORD)
+    _registered.append(kind(_handle))  # Windows keeps no reference
+    set_handler = ctypes.WinDLL("kernel32").SetConsoleCtrlHandler
+    set_handler.argtypes, set_handler.restype = (kind, wintypes.BOOL), wintypes.BOOL
+    set_handler(_registered[0], True)
+
+
+def _handle(event: int) -> int:
+    """Take an event, in a thread that Windows has made for it; return whether it was taken."""
+    number = getattr(signal, "SIGBREAK", None)
+    if event not in ENDS or number is None or not callable(signal.getsignal(number)):
+        return False
+    _thread.interrupt_main(number)
+    time.sleep(GRACE_S)
+    return True
