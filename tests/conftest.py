@@ -109,3 +109,4 @@ def line(analyser: VirtualAnalyzer) -> VirtualLine:
 
 
 needs_pty = pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals on Windows")
+needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signal to a program")

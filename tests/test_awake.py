@@ -12,6 +12,7 @@ from servomex.analyzer import Analyzer
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.telegram import parse_frame
 from tests.frames import GOOD_3
+from tests.waiting import wait_until
 
 SECOND = 10**9
 
@@ -99,6 +100,7 @@ def test_where_no_clock_counts_sleep_a_jump_ahead_of_the_wall_clock_does() -> No
     source = awake.wall_clock(lambda: time.time_ns() + offset_ns)
     log = awake.SleepLog(source)
     stamp = time.monotonic_ns()
+    wait_until(lambda: time.monotonic_ns() > stamp)
     for step_ns in (SECOND // 2, -3600 * SECOND, SECOND // 2):  # slewed, set back, slewed
         offset_ns += step_ns
         assert log.slept_s() == 0.0

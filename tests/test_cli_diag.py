@@ -25,6 +25,7 @@ from servomex.errors import ServomexConnectionError, ServomexFrameError, Servome
 from servomex.link import SerialLink
 from servomex.modbus import ModbusClient
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualLine, slave
+from tests.conftest import needs_signals
 from tests.test_cli_read import finish, invoke, start
 
 pytestmark = pytest.mark.virtual_time
@@ -179,6 +180,7 @@ class TestLoopback:
         assert stderr.startswith("Error: the port was lost")
         assert stderr.count("\n") == 1
 
+    @needs_signals
     @pytest.mark.real_time
     def test_what_was_measured_before_it_was_terminated_is_shown(self) -> None:
         child = start("diag", "loopback", "sim://4100", *RTU, "--count", "100000", "-vv", main="main")

@@ -18,7 +18,7 @@ import servomex
 from servomex import SerialLink
 from servomex.cli.discover import discover
 from servomex.simulator import Faults, PtyServer, VirtualAnalyzer, VirtualLine
-from tests.conftest import needs_pty
+from tests.conftest import needs_pty, needs_signals
 from tests.searching import wait_less
 from tests.test_cli_read import finish, invoke, program, start
 from tests.usb_ports import adapter, built_in, link_by_id, plug
@@ -250,6 +250,7 @@ class Terminal(io.StringIO):
         return True
 
 
+@needs_signals
 @pytest.mark.real_time
 def test_ctrl_c_ends_it_and_closes_the_ports() -> None:
     child = start("discover", "sim://4100?fault=silent", "sim://4100?address=9", "-v", main="main")

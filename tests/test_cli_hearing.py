@@ -17,6 +17,7 @@ from servomex.enums import ProtocolKind
 from servomex.link import SerialLink
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.testing import ScriptedPort
+from tests.conftest import needs_signals
 from tests.frames import WIRE
 from tests.modbus_bytes import ascii_, rtu
 from tests.test_cli_diag import CONTINUOUS, RTU, found, run
@@ -119,6 +120,7 @@ class TestTap:
         assert heard.startswith("heard ")
         assert error.startswith("Error: the port was lost")
 
+    @needs_signals
     @pytest.mark.real_time
     def test_ctrl_c_ends_it(self) -> None:
         child = start("diag", "tap", CONTINUOUS, main="main")

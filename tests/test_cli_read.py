@@ -24,7 +24,7 @@ from servomex.cli.common import interrupts_wait
 from servomex.cli.read import read
 from servomex.models import ROW_COLUMNS, ChannelStatus
 from servomex.simulator import PtyServer, VirtualAnalyzer, VirtualChannel, VirtualLine, constant
-from tests.conftest import needs_pty
+from tests.conftest import needs_pty, needs_signals
 from tests.unprivileged import unprivileged
 
 pytestmark = pytest.mark.virtual_time
@@ -35,6 +35,7 @@ UNITS = {"I1": "%", "I2": "%", "I3": "%", "E1": "mA", "E2": "mA"}
 SILENT = "sim://4100?fault=silent"
 FAST = ("--protocol", "modbus_rtu", "--gap", "0")
 NEVER_SEEN = ("Traceback", "Exception ignored", "Warning")
+NO_PORT = "cannot be opened" if sys.platform == "win32" else "is not a serial port"
 
 
 def invoke(*args: str, command: click.Command = read, **extra: Any) -> Result:
@@ -69,7 +70,7 @@ def run(*args: str, main: str = "read_main", env: dict[str, str] | None = None) 
     done = subprocess.run(
         program(*args, main=main), capture_output=True, timeout=90, env={**os.environ, **(env or {})}, check=False
     )
-    stderr = done.stderr.decode()
+    stderr = done.stderr.decode().replace(os.linesep, "\n")
     assert not any(word in stderr for word in NEVER_SEEN), stderr
     return done.returncode, done.stdout.decode(), stderr
 
@@ -77,7 +78,7 @@ def run(*args: str, main: str = "read_main", env: dict[str, str] | None = None) 
 def finish(child: "subprocess.Popen[bytes]") -> tuple[int, str, str]:
     stdout, stderr = child.communicate(timeout=60)
     assert not any(word in stderr.decode() for word in NEVER_SEEN), stderr
-    return child.returncode, stdout.decode(), stderr.decode()
+    return child.returncode, stdout.decode(), stderr.decode().replace(os.linesep, "\n")
 
 
 def rows_of(text: str) -> list[dict[str, str]]:
@@ -168,8 +169,8 @@ def test_the_mode_is_found(mode: str) -> None:
 SILENT = "sim://4100?fault=silent"
 ERRORS: dict[str, tuple[list[str], int, str]] = {
     "missing port": (["/dev/nope"], 3, "there is no port /dev/nope"),
-    "a directory": ([str(Path(__file__).parent)], 3, "is not a serial port"),
-    "a file": ([__file__], 3, "is not a serial port"),
+    "a directory": ([str(Path(__file__).parent)], 3, NO_PORT),
+    "a file": ([__file__], 3, NO_PORT),
     "silent, auto": ([SILENT, "--timeout", "0.2", "--listen", "0.3"], 4, "no analyser found"),
     "silent, continuous": ([SILENT, "--protocol", "continuous", "--listen", "0.2"], 4, "no broadcast"),
     "wrong address": (["sim://4100?address=7", "--protocol", "modbus_rtu"], 4, "no reply from address 1"),
@@ -388,6 +389,7 @@ def test_a_hostile_name_stays_text(name: str, output_format: str) -> None:
 class TestInterrupts:
     """Ctrl-C and SIGTERM, sent to another process at a known moment."""
 
+    @needs_signals
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     @pytest.mark.real_time
     def test_while_watching(self, number: signal.Signals, code: int) -> None:
@@ -400,6 +402,7 @@ class TestInterrupts:
         assert ended == code
         assert re.fullmatch(r"\d+ readings, 0 failures in \d+\.\d s, 0 dropped frames\n", stderr)
 
+    @needs_signals
     @pytest.mark.parametrize("mode", ["auto", "continuous", "modbus_rtu"])
     @pytest.mark.real_time
     def test_while_opening(self, mode: str) -> None:
@@ -411,6 +414,7 @@ class TestInterrupts:
         assert (code, stdout) == (130, "")
         assert stderr.startswith("0 readings, 0 failures in ")
 
+    @needs_signals
     @pytest.mark.real_time
     def test_quietly_between_two_readings(self) -> None:
         child = start("sim://4100", *FAST, "--watch", "1000", "--quiet", "--format", "json")

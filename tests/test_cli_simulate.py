@@ -13,7 +13,7 @@ import pytest
 from servomex.cli import servomex_group
 from servomex.cli.simulate import simulate
 from servomex.simulator.faults import FAULT_NAMES
-from tests.conftest import needs_pty
+from tests.conftest import needs_pty, needs_signals
 from tests.test_cli_read import VALUES, finish, invoke, program, start
 
 
@@ -51,6 +51,7 @@ def test_a_pty_is_read(mode: str) -> None:
         assert finish(child) == (0, "", f"read it with: servomex-read {port}; end it with Ctrl-C\nstopped\n")
 
 
+@needs_signals
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_tcp_port_is_read(number: signal.Signals) -> None:
     with simulated("--mode", "modbus_rtu", "--tcp", "0", "--address", "7") as (child, port):
@@ -62,6 +63,7 @@ def test_a_tcp_port_is_read(number: signal.Signals) -> None:
     assert f"servomex-read {port} --address 7;" in stderr
 
 
+@needs_signals
 def test_it_stops_while_it_is_read() -> None:
     with (
         simulated("--mode", "continuous", "--tcp", "127.0.0.1:0", "--period", "0.05") as (child, port),

@@ -13,7 +13,7 @@ from servomex.portcheck import port_present
 from servomex.simulator import PtyServer, VirtualLine
 from tests.conftest import needs_pty
 from tests.examining import PATIENT, check_problem, page_of
-from tests.test_cli_read import invoke
+from tests.test_cli_read import NO_PORT, invoke
 from tests.test_holders import LOCK, OPEN, needs_proc, program
 from tests.usb_ports import adapter, built_in, link_by_id, plug
 
@@ -87,7 +87,7 @@ def test_a_port_of_windows_is_there_when_it_is_listed(monkeypatch: pytest.Monkey
         ("usb:NOBODY", "port", "there is no USB adapter with the serial number NOBODY", 3),
         ("sim://nope", "opening", "sim://nope: there is no virtual analyser 'nope'; there are .*", 2),
         ("socket://127.0.0.1:1", "opening", "socket://127.0.0.1:1 cannot be reached: .*", 3),
-        (__file__, "opening", ".* is not a serial port", 3),
+        (__file__, "opening", f".* {NO_PORT}.*", 3),
     ],
 )
 def test_other_names_and_ports_that_cannot_work(port: str, check: str, seen: str, code: int) -> None:

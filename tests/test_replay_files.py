@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,12 @@ class TestCaptures:
         assert dropped >= 1
 
 
+ASKS = "" if sys.platform == "win32" else "?"
+"""A question mark, where a file's name may have one."""
+
+
 class TestUrls:
-    @pytest.mark.parametrize("name", ["a b.txt", "50%.txt", "a&b=c#d?.txt", "a+b;ü.txt", "%41.txt"])
+    @pytest.mark.parametrize("name", ["a b.txt", "50%.txt", f"a&b=c#d{ASKS}.txt", "a+b;ü.txt", "%41.txt"])
     def test_a_file_may_have_any_name(self, tmp_path: Path, name: str) -> None:
         trace(tmp_path / name, *REQUESTS)
         line = replay_from_url(replay_url(str(tmp_path / name)))
