@@ -29,6 +29,7 @@ from tests.faults.sleeping import compiler
 from tests.faults.stage import HAS_PTY
 from tests.faults.tally import Tally
 from tests.fuzz import oracle
+from tests.waiting import GENEROUS_S
 
 
 def kinds(tally: Tally) -> set[str]:
@@ -128,7 +129,7 @@ def test_gas_behind_an_error_that_says_that_none_flows_is_found(monkeypatch: pyt
 
     monkeypatch.setattr(Analyzer, "start_calibration", refused)
     monkeypatch.setattr(Analyzer, "calibrate", refused)
-    tally = play("coil writer", users=("calibrations",), zeros=False, clears=False)
+    tally = play("coil writer", users=("calibrations",), zeros=False, clears=False, lasts=5.0)
     assert "gas" in kinds(tally), report(tally)
 
 
@@ -230,7 +231,7 @@ def read_naively(rig: Rig, seconds: float) -> None:
     """Read states as a simple driver does, which takes the first reply of the right form for the answer."""
     dice, until = Random(1), time.monotonic() + seconds
     with SerialLink(rig.url, gap=0.0) as link:
-        while time.monotonic() < until:
+        while time.monotonic() < until and not (rig.tally.findings and rig.tally.states):
             channel = dice.choice([*rig.truth.channels])
             begun, received = time.monotonic(), b""
             link.read_waiting()
@@ -260,7 +261,7 @@ def test_a_driver_that_believes_the_first_reply_is_found(kind: str, options: dic
     )
     tally = Tally()
     with Rig(scene, tally) as rig:
-        threads = [threading.Thread(target=read_naively, args=(rig, 1.5)) for _ in range(scene.clients)]
+        threads = [threading.Thread(target=read_naively, args=(rig, GENEROUS_S)) for _ in range(scene.clients)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -36,7 +36,7 @@ for number in itertools.count():
 ROOM = {"run.csv.gz": 12_000, "run.jsonl.gz": 12_000, "run.parquet": 28_000}
 
 FILLING = """
-import os, sys
+import shutil, sys
 from pathlib import Path
 from servomex.errors import ServomexSinkWriteError
 from servomex.loading import load
@@ -49,8 +49,7 @@ accepted = []
 with open_sink(path, flush_s=0) as sink:
     sink.write(batch(0))
     accepted.append(batch(0))
-    disk = os.statvfs(folder)
-    filler.write_bytes(bytes(disk.f_bavail * disk.f_frsize - int(sys.argv[3])))
+    filler.write_bytes(bytes(shutil.disk_usage(folder).free - int(sys.argv[3])))
     for number in range(4000):
         try:
             sink.write(batch(number))

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import json
+import mmap
 import os
 import platform
 import subprocess
@@ -89,7 +90,7 @@ def resident_mib() -> float | None:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:
         return None
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return pages * mmap.PAGESIZE / 2**20
 
 
 class Usage:

@@ -22,6 +22,7 @@ import ctypes
 import errno
 import fcntl
 import functools
+import importlib
 import io
 import os
 import select
@@ -147,13 +148,13 @@ def install() -> None:
                         "signal": _set_handler,
                     },
                 ),
-                (__import__("socket"), {}),
                 (sys, {"platform": "win32"}),
                 (time, {}),
             )
         }
     )
     builtins.__import__ = _importing(builtins.__import__)
+    importlib.import_module = _finding(importlib.import_module)
 
 
 def _is_ours(names: Mapping[str, Any] | None) -> bool:
@@ -161,9 +162,20 @@ def _is_ours(names: Mapping[str, Any] | None) -> bool:
     name, file = (names or {}).get("__name__") or "", (names or {}).get("__file__")
     if name == __name__ or (file and "site-packages" in file and "servomex" not in file):
         return False
-    if name.partition(".")[0] in ("servomex", "tests", "examples") or name == "_pytest.outcomes":  # importorskip
+    if name.partition(".")[0] in ("servomex", "tests", "examples"):
         return True
     return (name == "__main__" and not file) or bool(file and Path(file).is_relative_to(ROOT / "examples"))
+
+
+def _finding(real: Callable[..., Any]) -> Callable[..., Any]:
+    """As :func:`_importing`, for ``pytest.importorskip``."""
+
+    def import_module(name: str, package: str | None = None) -> Any:
+        if name in MODULES and sys._getframe(1).f_globals["__name__"] == "_pytest.outcomes":
+            raise ModuleNotFoundError(f"No module named {name!r} on Windows", name=name)
+        return real(name, package)
+
+    return import_module
 
 
 def _importing(real: Callable[..., Any]) -> Callable[..., Any]:
@@ -177,9 +189,9 @@ def _importing(real: Callable[..., Any]) -> Callable[..., Any]:
         if level == 0 and _is_ours(globals):
             if name in MODULES:
                 raise ModuleNotFoundError(f"No module named {name!r} on Windows", name=name)
-            if name in _facades:
-                real(name, None, None, fromlist or (), 0)  # a module within it
-                return _facades[name]
+            if name in NAMES:
+                module = real(name, None, None, fromlist or (), 0)  # and a module within it
+                return _facades.setdefault(name, Facade(module, NAMES[name], {}))
             if name == "serial":
                 _name_port_errors(real(name))
             if name == "os.path" and not fromlist:
