@@ -18,7 +18,9 @@ def main() -> int:
     parser.add_argument("--settle", type=float, default=10.0, help="seconds on sample after which it has ended")
     parser.add_argument("--yes", action="store_true", help="needed: calibration gas will flow")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill stops the calibration as Ctrl-C does
+    for name in ("SIGTERM", "SIGBREAK"):  # a kill, and Ctrl-Break on Windows, stop the calibration as Ctrl-C does
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     try:
         with servomex.open_device(given.port) as analyzer:
             report = analyzer.calibrate(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import servomex
+from servomex.cli.common import SIGNALLED
 from servomex.loading import load
 from tests.background import ended
 from tests.test_cli_read import NEVER_SEEN
@@ -171,7 +172,9 @@ with opened('modbus_rtu') as analyzer:
     assert looks_like_windows(scene, tmp_path)[1] == "0 [0, 8]\r\n"
 
 
-@pytest.mark.parametrize(("number", "code"), [(SIGINT, 130), (SIGBREAK, 149)], ids=["Ctrl-C", "Ctrl-Break"])
+@pytest.mark.parametrize(
+    ("number", "code"), [(SIGINT, 130), (SIGBREAK, SIGNALLED + SIGBREAK)], ids=["Ctrl-C", "Ctrl-Break"]
+)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_ended_by(command: str, number: int, code: int, tmp_path: Path) -> None:
     if command == "replay":
@@ -191,6 +194,18 @@ finally:
     if command == "record":
         assert stderr.startswith("1 reading, 0 failed")
         assert len([*load(tmp_path / "run.csv")]) == 5
+
+
+def test_ctrl_break_stops_the_gas_of_a_calibration_that_the_command_watches(tmp_path: Path) -> None:
+    scene = """
+from servomex.cli import main
+sys.argv = ["servomex", *"calibrate start sim://4100?cal=60 1 --yes --wait".split()]
+press_later(signal.SIGBREAK)
+main()
+"""
+    code, _, stderr = looks_like_windows(scene, tmp_path)
+    assert code == SIGNALLED + SIGBREAK
+    assert "it was stopped, and the analyser is on sample again" in stderr
 
 
 def record_slowly(path: Path) -> None:
@@ -215,7 +230,7 @@ threading.Timer(1.0, close_console).start()
 main()
 """
     code, _, stderr = looks_like_windows(scene, tmp_path)
-    assert code == 149
+    assert code == SIGNALLED + SIGBREAK
     assert stderr.startswith("1 reading, 0 failed")
     assert len([*load(tmp_path / "run.csv")]) == 5
 
