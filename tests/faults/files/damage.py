@@ -52,7 +52,7 @@ def insert(dice: Random, data: bytearray) -> None:
 
 def extend(dice: Random, data: bytearray) -> None:
     """Append something."""
-    data += dice.choice((bytes(5000), dice.randbytes(300), b"\n" * 70_000, b"[" * 70_000, bytes(data)))
+    data += dice.choice((bytes(5000), dice.randbytes(300), b"\n" * 70_000, b"[" * 70_000))
 
 
 WAYS: tuple[Callable[[Random, bytearray], None], ...] = (
@@ -98,12 +98,11 @@ def damage_parts(stage: Stage) -> None:
     for number in range(4 if stage.plan.quick else 12):
         path = stage.disk / f"{number}" / stage.target.name
         parts = shutil.copytree(left, f"{path}.parts")
-        part = stage.dice.choice(sorted(Path(parts).glob("*.parquet")))
+        *older, newest = sorted(Path(parts).glob("*.parquet"))
+        part = stage.dice.choice([*older, newest])
         way = stage.dice.choice((None, *WAYS))
         if way is None:
-            part = stage.dice.choice(
-                sorted(Path(parts).glob("*.parquet"))[:-1]
-            )  # that there was a newer one, nothing shows
+            part = stage.dice.choice(older)  # without the newest, nothing shows that there was one
             part.unlink()
         else:
             data = bytearray(part.read_bytes())

@@ -27,9 +27,8 @@ def _delete(stage: Stage, what: str) -> None:
     current = stage.current()
     log = current.with_name(f"{current.name}-wal")
     if what == "all":
-        shutil.rmtree(current) if current.is_dir() else None
         for path in stage.disk.glob(f"{current.name}*"):
-            path.unlink(missing_ok=True)
+            _remove_tree(path) if path.is_dir() else path.unlink(missing_ok=True)
     elif current.is_dir():
         _newest_part(stage, current).unlink()
     else:
