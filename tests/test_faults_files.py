@@ -52,9 +52,9 @@ def test_whatever_is_done_to_a_recording_every_row_is_accounted_for() -> None:
 
 
 def test_what_is_done_follows_from_the_seed() -> None:
-    plans = [[draw("5", kind, number) for kind in SCENES for number in range(12)] for _ in range(2)]
+    plans = [[draw("5", kind, number) for kind in SCENES for number in range(60)] for _ in range(2)]
     assert plans[0] == plans[1]
-    assert plans[0] != [draw("6", kind, number) for kind in SCENES for number in range(12)]
+    assert plans[0] != [draw("6", kind, number) for kind in SCENES for number in range(60)]
     for kind, scene in SCENES.items():
         of_kind = [plan for plan in plans[0] if plan.kind == kind]
         assert {plan.suffix for plan in of_kind} == {*scene.suffixes}

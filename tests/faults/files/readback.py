@@ -57,7 +57,7 @@ def processes() -> multiprocessing.context.ForkServerContext:
     """Return what makes processes that begin quickly: each is a copy of one that has imported everything."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        [__name__, "pyarrow.parquet", *(f"servomex.sinks.{name}" for name in PRELOADED)]
+        [__name__, "pandas", "pyarrow.parquet", *(f"servomex.sinks.{name}" for name in PRELOADED)]
     )
     return context
 
