@@ -30,7 +30,7 @@ pytestmark = [
     ),
 ]
 
-OPEN = ("hung-to-end", "move-and-make", "stop-twice")
+OPEN = ("hung-to-end", "kill-turning", "readers", "stop-twice")
 """Kinds of episodes that are played, and in which a fault of the recorder is known that may show."""
 
 ROWS = rows_of(samples_of("run", 20))

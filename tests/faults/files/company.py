@@ -100,11 +100,13 @@ def copies(stage: Stage) -> None:
 
 def _copied(stage: Stage, number: int) -> list[Path]:
     current = stage.current()
-    name = f"copy{number}{stage.plan.suffix}"
+    copy = stage.aside / f"copy{number}{stage.plan.suffix}"
     if not current.is_dir():
-        return [Path(shutil.copy(current, stage.aside / name))]
+        return [Path(shutil.copy(current, copy))]
     try:
-        shutil.copytree(current, stage.aside / f"{name}.parts")
+        shutil.copytree(current, f"{copy}.parts")
     except (shutil.Error, FileNotFoundError):
         return []  # a part was written anew just then
-    return [stage.aside / name]
+    if current.with_suffix("").exists():  # what was there before it was continued
+        shutil.copy(current.with_suffix(""), copy)
+    return [copy]
