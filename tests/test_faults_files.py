@@ -158,9 +158,9 @@ def test_a_broken_recorder_is_found(
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(BROKEN.format(broken))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(stage, "NEVER_SAID_S", 3.0)
+    monkeypatch.setattr(stage, "NEVER_SAID_S", 1.0)
     for module in (endings, stage):
-        monkeypatch.setattr(module, "ENDS_S", 4.0)
+        monkeypatch.setattr(module, "ENDS_S", 2.5)
     count = play_episode(of_csv(kind), tmp_path / "episode", None)
     assert what in {finding.what for finding in count.findings}, report(count)
     assert count.numbers[what]
