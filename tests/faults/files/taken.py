@@ -55,7 +55,7 @@ def move(stage: Stage) -> None:
     moved = _moved(stage, stage.disk if stage.dice.random() < 0.5 else stage.aside)
     current = stage.current()
     stage.disturb(program, lambda: current.rename(moved))
-    _finish(stage, program, _loadable(moved))
+    _finish(stage, program, *([] if _is_empty(moved) else [_loadable(moved)]))
 
 
 def move_and_make(stage: Stage) -> None:
@@ -70,7 +70,12 @@ def move_and_make(stage: Stage) -> None:
         current.mkdir(exist_ok=True) if is_folder else current.touch()
 
     stage.disturb(program, act)
-    _finish(stage, program, _loadable(moved))
+    _finish(stage, program, *([] if _is_empty(moved) else [_loadable(moved)]))
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether it is a folder that had no part yet."""
+    return path.is_dir() and not any(path.glob("*.parquet"))
 
 
 def _moved(stage: Stage, folder: Path) -> Path:
