@@ -242,12 +242,11 @@ class Acquisition(ProcessBound, Generic[T]):
         """Add what is to be said of a reading beside itself; a subclass may. One that was dropped is not given."""
         return taken
 
-    def drop_waiting(self) -> int:
-        """Give up what waits to be taken when it has ended, and count it as dropped; return how many."""
+    def drop_waiting(self) -> None:
+        """Give up what waits to be taken when it has ended, and count it as dropped."""
         number = len(self._queue)
         for _, failed in self._queue.take(number, 0) if number else []:
             self._count_dropped(failed=failed)
-        return number
 
     def __enter__(self) -> Self:
         return self.start()

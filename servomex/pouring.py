@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterable
 
 from servomex.clock import time
-from servomex.durations import counted
 from servomex.errors import ServomexSinkWriteError, ServomexTimeoutError
 from servomex.lock import Signal
 from servomex.logs import package_log
@@ -84,12 +83,20 @@ class Pouring:
         if not self._worker.alive and self._closes("caller"):  # it never began, and will not
             self._end()
             return
+        try:
+            self._wait()
+        except BaseException:
+            if self._worker.alive:  # by a third Ctrl-C, or since a sink does not answer
+                self._give_up()
+            raise
+
+    def _wait(self) -> None:
         patience_s = IMPATIENT_S
         try:
             drained = self._wait_for_rest()
             patience_s = IMPATIENT_S if self._is_hung(0.0, HUNG_S) else HUNG_S
         finally:
-            self._close_sinks(patience_s)
+            self._wait_for_sinks(patience_s)
         if self._worker.error is not None:
             raise self._worker.error
         if not drained:
@@ -105,18 +112,32 @@ class Pouring:
                 return False
         return True
 
-    def _close_sinks(self, patience_s: float) -> None:
-        """Wait until the thread has closed the sinks, as long as anything moves.
+    def _wait_for_sinks(self, patience_s: float) -> None:
+        """Wait until the thread has closed the sinks, as long as anything moves; an interrupt makes that short.
 
         Raises:
             ServomexSinkWriteError: One of them does not answer.
             ServomexError: The thread did not end.
         """
         self._worker.ask_to_stop()
+        try:
+            self._wait_for_end(patience_s)
+        except ServomexSinkWriteError:
+            raise
+        except BaseException:
+            self._wait_for_end(IMPATIENT_S)
+            raise
+
+    def _wait_for_end(self, patience_s: float) -> None:
         begun = time.monotonic()
         while not self._worker.join(TICK_S):
-            if self._is_hung(begun, patience_s):
-                self._give_up()
+            standing = self._writer.standing
+            if standing is not None and self._is_hung(begun, patience_s):
+                raise ServomexSinkWriteError(
+                    f"{standing.name}: writing has not come back for {standing.seconds:.0f} s, so its disk or "
+                    "network folder does not answer; what was not flushed may be lost",
+                    cure="Look at that disk",
+                )
             if time.monotonic() - begun >= CLOSE_S:
                 break
         self._worker.stop()
@@ -140,22 +161,10 @@ class Pouring:
             )
 
     def _give_up(self) -> None:
-        """Leave the thread where it is, in a call of the system that nothing can end.
-
-        Raises:
-            ServomexSinkWriteError: Always.
-        """
-        standing = self._writer.standing
-        if standing is None:
-            return
+        """Leave the thread in a call of the system that nothing can end, and count what may be lost."""
         self._is_given_up = True
-        waiting, lost = self._recording.drop_waiting(), self._writer.give_up()
-        self._recording.summary.unwritten = lost
-        raise ServomexSinkWriteError(
-            f"{standing.name}: writing has not come back for {standing.seconds:.0f} s, so its disk or network "
-            f"folder does not answer; {counted(lost, 'row')} and {counted(waiting, 'reading')} that waited may be "
-            "lost. What was flushed before is there: look at that disk"
-        )
+        self._recording.drop_waiting()
+        self._recording.summary.unwritten = self._writer.give_up()
 
     def _run(self, stopping: threading.Event) -> None:
         """Write until nothing comes any more: the end of the recording, or a failure."""

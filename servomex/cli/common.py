@@ -176,6 +176,8 @@ def _exit_code(run: Callable[[], Any]) -> int:
             raise
         return PIPE_CLOSED  # click has put another in its place, since the reader of a help text has gone
     except (click.Abort, KeyboardInterrupt) as stop:
+        for text in getattr(stop, "__notes__", ()):  # what failed at the end that it made
+            note(f"Error: {text}")
         return stop_code(stop.__cause__ if isinstance(stop, click.Abort) else stop)
     except Exception as error:  # noqa: BLE001 (a user is told in one line what went wrong, whatever it is)
         if isinstance(error, RuntimeError) and isinstance(error.__context__, KeyboardInterrupt):
