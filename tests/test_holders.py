@@ -78,7 +78,7 @@ def test_who_serves_a_pseudo_terminal_is_no_rival_for_it() -> None:
 def test_a_busy_port_says_who_has_it(port: str) -> None:
     with program(LOCK, port) as (rival, _), pytest.raises(ServomexConnectionError) as caught:
         SerialLink(port).open()
-    assert caught.value.message == f"{port} is in use by another program. Close {rival} first"
+    assert caught.value.text == f"{port} is in use by another program. Close {rival} first"
 
 
 @pytest.mark.parametrize("port", ["/dev/ttyNowhere", __file__, "sim://4100", "COM3", "a\0b"])

@@ -102,7 +102,8 @@ def test_given_up_before_the_deadline_it_names_the_retries(timeout: float, said:
     with open_device(port, protocol="modbus_rtu", identify=False, retries=2) as analyzer:
         with pytest.raises(ServomexTimeoutError, match="no reply from address 1") as caught:
             analyzer.poll(timeout=timeout)
-        assert ("It was given up after 2 repetitions: allow more retries" in caught.value.message) is said
+        assert ("it was given up after 2 repetitions" in caught.value.message) is said
+        assert ("Allow more retries" in caught.value.cure) is said
 
 
 class TestSharedLine:
