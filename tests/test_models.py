@@ -94,8 +94,8 @@ def test_age_grows(frame: Frame) -> None:
     first, first_reading = aged.age_s, aged["I1"].age_s
     assert 3 <= first < 10
     assert 2 <= first_reading < 9
-    time.sleep(0.002)
-    assert aged.age_s >= first + 0.002
+    time.sleep(0.05)
+    assert aged.age_s >= first + 0.03  # the clock of Windows moves every 15.6 ms
     assert aged["I1"].age_s >= first_reading + 0.002
 
 
