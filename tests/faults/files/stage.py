@@ -122,6 +122,7 @@ class Stage:
         self.fill()
         program = self.start(rotate=rotate)
         program.wait_given(self.plan.readings)
+        program.wait(lambda: self.exists, "it made its file")
         self.pause(self.plan.flush_s + 0.3)  # so that rows are in the file, or wait for it
         return program
 
