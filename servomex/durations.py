@@ -3,12 +3,14 @@
 import re
 
 from servomex.errors import ServomexValidationError
+from servomex.excerpts import shown
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 BYTES = {"b": 1, "kb": 1_000, "mb": 1_000_000, "gb": 1_000_000_000, "tb": 1_000_000_000_000}
 MS = 1e3
 """Milliseconds in a second."""
 LONGEST_S = 3650.0 * SECONDS["d"]
+LARGEST_BYTES = 1_000_000 * BYTES["tb"]
 
 _WRITTEN = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([a-zA-Z]+)")
 
@@ -21,10 +23,10 @@ def parse_duration(text: str) -> float:
     """
     found = _WRITTEN.fullmatch(text.strip())
     if not found or found[2] not in SECONDS:
-        raise ServomexValidationError(f"{text!r} is not a duration", cure="Write it as 90s, 15m, 8h or 2d")
+        raise ServomexValidationError(f"{shown(text)} is not a duration", cure="Write it as 90s, 15m, 8h or 2d")
     duration_s = float(found[1]) * SECONDS[found[2]]
     if not 0 < duration_s <= LONGEST_S:
-        raise ServomexValidationError(f"a duration must be more than 0 and at most 3650d, not {text!r}")
+        raise ServomexValidationError(f"a duration must be more than 0 and at most 3650d, not {shown(text)}")
     return duration_s
 
 
@@ -32,15 +34,15 @@ def parse_size(text: str) -> int:
     """Give the bytes that a text such as ``500kB``, ``100MB`` or ``1GB`` means; a kB is 1000 bytes.
 
     Raises:
-        ServomexValidationError: It is no such text, or less than a byte.
+        ServomexValidationError: It is no such text, less than a byte, or more than ``1000000TB``.
     """
     found = _WRITTEN.fullmatch(text.strip())
     if not found or found[2].lower() not in BYTES:
-        raise ServomexValidationError(f"{text!r} is not a size", cure="Write it as 500kB, 100MB or 1GB")
-    size = round(float(found[1]) * BYTES[found[2].lower()])
-    if size < 1:
-        raise ServomexValidationError(f"a size must be 1 byte or more, not {text!r}")
-    return size
+        raise ServomexValidationError(f"{shown(text)} is not a size", cure="Write it as 500kB, 100MB or 1GB")
+    size = float(found[1]) * BYTES[found[2].lower()]
+    if not 0.5 < size <= LARGEST_BYTES:
+        raise ServomexValidationError(f"a size must be from 1 byte to 1000000TB, not {shown(text)}")
+    return round(size)
 
 
 def counted(number: int, what: str) -> str:

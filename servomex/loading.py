@@ -7,8 +7,11 @@ from itertools import chain
 from pathlib import Path
 
 from servomex.errors import ServomexSinkReadError, ServomexValidationError
+from servomex.logs import package_log
 from servomex.models import Sample
 from servomex.sinks import FileSink, sink_class
+
+_log = package_log("servomex")
 
 Source = str | os.PathLike[str]
 
@@ -18,11 +21,13 @@ _PARTS = ".parts"
 def load(source: Source | Iterable[Source]) -> Iterator[Sample]:
     """Give the samples of a recording, equal to those that were written and in the same order.
 
-    A half line at the end of a file, as a kill can leave it, is left out, and the log tells so.
+    A half line at the end of a file, as a kill can leave it, is omitted with a warning. So is, among several
+    files, an SQLite file without tables, as a loss of power leaves one that was just begun.
 
     Args:
-        source: A file that a sink wrote, a folder of Parquet parts, a pattern such as ``run-*.csv``, or several
-            of these, which are read one after the other.
+        source: A file that a sink wrote, a folder of Parquet parts, a pattern such as ``run-*.csv`` or ``run-*``,
+            or several of these, which are read one after the other. Of what fits a pattern only recordings are
+            read, each with what belongs to it, such as ``-wal`` or ``.parts``.
 
     Raises:
         ServomexSinkReadError: A file is missing or cannot be read.
@@ -52,7 +57,16 @@ def files_of(source: Source | Iterable[Source]) -> list[Path]:
     """
     names = [source] if isinstance(source, str | os.PathLike) else source
     found = dict.fromkeys(path for name in names for path in _expanded(os.fspath(name)))
-    return [path for path in found if path.suffix != _PARTS or path.with_suffix("") not in found]
+    paths = [path for path in found if path.suffix != _PARTS or path.with_suffix("") not in found]
+    return [path for path in paths if not _is_blank(path)] if len(paths) > 1 else paths
+
+
+def _is_blank(path: Path) -> bool:
+    """Whether a file among others is one that was just begun; that is reported."""
+    if not path.is_file() or not _kind_of(path).is_blank(path):
+        return False
+    _log.warning("%s has no tables: it was just begun when its recording ended, and gives no rows", path)
+    return True
 
 
 def _expanded(name: str) -> list[Path]:
@@ -60,11 +74,23 @@ def _expanded(name: str) -> list[Path]:
         raise ServomexValidationError(f"{name} is no file: only files can be read back")
     if Path(name).exists() or Path(name + _PARTS).exists() or not glob.has_magic(name):
         return [Path(name)]
-    unfinished = (path.removesuffix(_PARTS) for path in _fitting(name + _PARTS))
-    found = sorted({*_fitting(name), *unfinished})
+    fitting = {*_fitting(name), *_fitting(name + _PARTS)}
+    if not name.endswith(_PARTS):
+        fitting = {whole if _is_recording(whole := path.removesuffix(_PARTS)) else path for path in fitting}
+    found = sorted(filter(_is_recording, fitting))
     if not found:
-        raise ServomexSinkReadError(f"no file fits {name}")
+        raise ServomexSinkReadError(f"no {'recording' if fitting else 'file'} fits {name}")
     return [Path(path) for path in found]
+
+
+def _is_recording(name: str) -> bool:
+    """Whether something that fits a pattern is a recording, by its suffix, and not what belongs to one."""
+    if Path(name).is_dir():
+        return next(Path(name).glob("*.parquet"), None) is not None
+    try:
+        return issubclass(sink_class(name)[1], FileSink)
+    except ServomexValidationError:
+        return False
 
 
 def _fitting(pattern: str) -> list[str]:

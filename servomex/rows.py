@@ -9,12 +9,13 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import ServomexSinkSchemaError
+from servomex.excerpts import shown
 from servomex.models import ROW_COLUMNS, AnalyserStatus, CalGroupState, ChannelStatus, Reading, Sample
 from servomex.units import Unit
 
@@ -44,6 +45,9 @@ LONGEST_TEXT = 20_000
 _OF_READING = ("kind", "name", "value", "unit", "unit_text", "quality", *CHANNEL_FLAGS)
 _NUMBERS = ("value", "latency_s")
 _LARGEST = 2**63
+_LONGEST_GROUPS = 1_000
+"""Characters; the instrument writes eight."""
+_E = TypeVar("_E", bound=StrEnum)
 _SPECIAL = {
     **dict.fromkeys(TIMES, ColumnKind.TIME),
     **dict.fromkeys(_NUMBERS, ColumnKind.NUMBER),
@@ -193,18 +197,37 @@ def stored_row(values: Iterable[Any]) -> dict[str, Any]:
     return _read(values, _FROM_STORED)
 
 
+def typed_row(values: Iterable[Any]) -> dict[str, Any]:
+    """Read a row of Parquet, whose times are ``datetime``, given as values in the order of :data:`ROW_COLUMNS`.
+
+    Raises:
+        ValueError: A value is of another kind than its column.
+    """
+    return _read(values, _FROM_TYPED)
+
+
 def _read(values: Iterable[Any], readers: Iterable[Callable[[Any], Any]]) -> dict[str, Any]:
     row = {}
     for column, read, value in zip(ROW_COLUMNS, readers, values, strict=True):
         try:
             row[column] = None if value is None else read(value)
-        except (ValueError, TypeError):
-            raise ValueError(f"{column} cannot be {value!r}") from None
+        except (ValueError, TypeError, OverflowError):
+            raise ValueError(f"{column} cannot be {shown(value)}") from None
     return row
 
 
 def _time(text: str) -> datetime:
     return _utc(datetime.fromisoformat(text))
+
+
+def _clock(text: str) -> datetime:
+    return _without_zone(datetime.fromisoformat(text))
+
+
+def _without_zone(moment: datetime) -> datetime:
+    if moment.tzinfo is not None:
+        raise ValueError
+    return moment
 
 
 def _number(value: float) -> float:
@@ -216,6 +239,8 @@ def _number(value: float) -> float:
 def _integer(value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError
+    if not -_LARGEST <= value < _LARGEST:
+        raise ValueError
     return value
 
 
@@ -228,6 +253,10 @@ def _flag(value: int) -> bool:
 def _text(value: str) -> str:
     if not isinstance(value, str):
         raise TypeError
+    if len(value) > LONGEST_TEXT:
+        raise ValueError
+    if not value.isascii():
+        value.encode()  # half a surrogate pair, which JSON can have, is a ValueError
     return value
 
 
@@ -236,7 +265,7 @@ def _number_of(cell: str) -> float:
 
 
 def _integer_of(cell: str) -> int:
-    return int(_matching(_INTEGER, cell))
+    return _integer(int(_matching(_INTEGER, cell)))
 
 
 def _flag_of(cell: str) -> bool:
@@ -252,13 +281,13 @@ def _matching(pattern: re.Pattern[str], cell: str) -> str:
 
 def _unguarded(cell: str) -> str:
     if cell.startswith("'\\"):
-        return _ESCAPE.sub(lambda found: chr(int(found[1], 16)), cell[2:])
-    return cell.removeprefix("'")
+        return _text(_ESCAPE.sub(lambda found: chr(int(found[1], 16)), cell[2:]))
+    return _text(cell.removeprefix("'"))
 
 
 _STORED: dict[ColumnKind, Callable[[Any], Any]] = {
     ColumnKind.TIME: _time,
-    ColumnKind.CLOCK: datetime.fromisoformat,
+    ColumnKind.CLOCK: _clock,
     ColumnKind.INTEGER: _integer,
     ColumnKind.NUMBER: _number,
     ColumnKind.FLAG: _flag,
@@ -270,7 +299,13 @@ _WRITTEN: dict[ColumnKind, Callable[[Any], Any]] = {
     ColumnKind.NUMBER: _number_of,
     ColumnKind.FLAG: _flag_of,
 }
+_TYPED: dict[ColumnKind, Callable[[Any], Any]] = {
+    **_STORED,
+    ColumnKind.TIME: _utc,
+    ColumnKind.CLOCK: _without_zone,
+}
 _FROM_STORED = [_STORED[kind] for kind in COLUMN_KINDS.values()]
+_FROM_TYPED = [_TYPED[kind] for kind in COLUMN_KINDS.values()]
 _FROM_CELLS = [_unguarded if column in FREE_TEXT else _WRITTEN[kind] for column, kind in COLUMN_KINDS.items()]
 
 
@@ -282,7 +317,7 @@ def sample_of(row: Mapping[str, Any]) -> Sample:
     Raises:
         ValueError: The row lacks something, or a name in it is unknown.
     """
-    protocol = ProtocolKind(_needed(row, "protocol"))
+    protocol = _member(ProtocolKind, row, "protocol")
     received_at, monotonic_ns = _needed(row, "received_at"), _needed(row, "monotonic_ns")
     return Sample(
         row["device"] or "",
@@ -303,6 +338,14 @@ def _needed(row: Mapping[str, Any], column: str) -> Any:
     return row[column]
 
 
+def _member(kind: type[_E], row: Mapping[str, Any], column: str) -> _E:
+    text = _needed(row, column)
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{column} cannot be {shown(text)}") from None
+
+
 def _reading(
     row: Mapping[str, Any], protocol: ProtocolKind, received_at: datetime, monotonic_ns: int
 ) -> Reading | None:
@@ -311,10 +354,10 @@ def _reading(
         return None
     fault, maintenance, calibrating, warming_up, *alarms = (_needed(row, column) for column in CHANNEL_FLAGS[1:])
     return Reading(
-        ChannelId(row["channel"]),
+        _member(ChannelId, row, "channel"),
         row["name"],
         row["value"],
-        Unit(_needed(row, "unit")),
+        _member(Unit, row, "unit"),
         row["unit_text"] or "",
         ChannelStatus(fault, maintenance, calibrating, warming_up, (alarms[0], alarms[1], alarms[2], alarms[3])),
         protocol,
@@ -337,16 +380,16 @@ def _analyser(row: Mapping[str, Any]) -> AnalyserStatus | None:
 
 @lru_cache(maxsize=256)
 def _cal_groups(text: str) -> tuple[CalGroupState, ...]:
-    found = list(_CAL_GROUP.finditer(text))
-    if "".join(item[0] for item in found) != text:
-        raise ValueError(f"cal_groups cannot be {text!r}")
+    found = list(_CAL_GROUP.finditer(text[: _LONGEST_GROUPS + 1]))
+    if len(text) > _LONGEST_GROUPS or "".join(item[0] for item in found) != text:
+        raise ValueError(f"cal_groups cannot be {shown(text)}")
     return tuple(CalGroupState(number, item[1] == "C", int(item[2])) for number, item in enumerate(found, 1))
 
 
 def _must_be_empty(row: Mapping[str, Any], columns: Iterable[str], missing: str) -> None:
     filled = [column for column in columns if row[column] is not None]
     if filled:
-        raise ValueError(f"{missing} is empty, but {filled[0]} is {row[filled[0]]!r}")
+        raise ValueError(f"{missing} is empty, but {filled[0]} is {shown(row[filled[0]])}")
 
 
 def check_columns(where: str, found: Iterable[str]) -> None:
@@ -366,4 +409,4 @@ def check_columns(where: str, found: Iterable[str]) -> None:
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(map(repr, names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return ", ".join(map(shown, names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -45,6 +45,7 @@ _BLOCKS = {b"%02d" % count: struct.Struct("10s6s17s" * count) for count in range
 
 _MINUTE = re.compile(rb"(\d\d)-(\d\d)-(\d\d);(\d\d):(\d\d):")
 _SECONDS = {b"%02d" % second: timedelta(seconds=second) for second in range(60)}
+_LINE_ENDS = re.compile(rb"(?:(?:\r\0?)*\n)+")
 _VALUE = re.compile(rb"[ -:<-~]{6}")
 _NUMBER = re.compile(rb" *-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _NUMBER_LIKE = re.compile(rb"[ .0-9-]*[0-9][ .0-9-]*")
@@ -331,7 +332,7 @@ class FrameSplitter:
         pieces: list[bytes] = []
         for start in range(0, len(data), MAX_JUNK):
             self._buffer += data[start : start + MAX_JUNK]
-            while (size := self._next_piece()) > 0:
+            while (size := self._line_ends() or self._next_piece()) > 0:
                 pieces += self._cut(size)
         return pieces
 
@@ -348,6 +349,11 @@ class FrameSplitter:
         del self._buffer[:size]
         self._searched = 0
         return [piece] if piece.replace(b"\r\0", b"").strip(b"\r\n") else []  # telnet sends CR NUL for CR
+
+    def _line_ends(self) -> int:
+        """Measure the line ends at the start of the buffer, which are dropped at once."""
+        found = _LINE_ENDS.match(self._buffer)
+        return found.end() if found else 0
 
     def _next_piece(self) -> int:
         """Measure the piece at the start of the buffer; 0 when it is not complete yet."""

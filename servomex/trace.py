@@ -15,6 +15,9 @@ one file. The name of the port is the rest of the header. Each line behind it ha
 clock with nine digits, the time in UTC, and ``>`` with bytes that were sent, ``<`` with bytes that came, or ``!``
 with what happened to the port. Empty lines and other lines that begin with ``#`` are comments. The last line of a
 session may be cut short: the program was killed.
+
+A file that has become :data:`LARGEST` is renamed to ``NAME.1``, the one before to ``NAME.2`` and so on, and the
+session continues in a new file with a header of its own. Only :data:`KEPT` old files are kept.
 """
 
 import contextlib
@@ -31,15 +34,22 @@ import attrs
 
 from servomex.clock import time
 from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexError
+from servomex.excerpts import shown
 from servomex.logs import package_log
 from servomex.process import ProcessBound, let_go_after_fork
 from servomex.settings import SerialSettings
+from servomex.validation import seconds
 
 _log = package_log("servomex.trace")
 
 MAGIC = "# servomex trace "
 """What every trace begins with."""
 VERSION = 1
+LARGEST = 20_000_000
+"""Bytes of a file; a day of readings each second makes four of them."""
+KEPT = 9
+LONGEST_LINE = 4_000_000
+"""Bytes."""
 
 Event = Literal["opened", "lost", "reopened", "closed"]
 Kind = Literal["sent", "came", Event]
@@ -55,7 +65,9 @@ _LINE = re.compile(
 )
 _CUT = "..."
 """Ends a line that was cut short, so that nobody takes what is left of it for the whole."""
-_SHOWN = 60
+_LATEST_NS = 2**63 - 1
+_LONGEST_GAP_S = 10.0
+"""That of a :class:`SerialLink`."""
 
 
 @attrs.frozen
@@ -114,7 +126,10 @@ class TraceWriter(ProcessBound):
     """Appends a session to a trace. Any thread may call any method.
 
     Every line is in the file when the call returns. A file that cannot be written any more, as on a full disk, is
-    told once by the logger ``servomex.trace`` and disturbs nobody: the trace ends there.
+    reported once by the logger ``servomex.trace``, and the trace ends there.
+
+    One program at a time writes to a file, where the system can tell. A file that has become :data:`LARGEST` is
+    renamed, and a new one is begun.
 
     Args:
         path: The file.
@@ -123,24 +138,25 @@ class TraceWriter(ProcessBound):
         gap_s: Seconds of silence before each request.
 
     Raises:
-        ServomexError: The file cannot be opened.
+        ServomexError: The file cannot be opened, or another program or port writes to it.
     """
 
     def __init__(self, path: str | os.PathLike[str], port: str, settings: SerialSettings, gap_s: float) -> None:
         self._path = os.fspath(path)
         self._mutex = threading.Lock()
         self._opened = False
+        self._session = Session(port, settings, gap_s, _version(), datetime.now(UTC))
         self._file: io.BufferedWriter | None = None
         try:
             _check_own(self._path)
+            self._file = _opened_alone(self._path)
             before = f" {_CUT}\n" if _is_cut(self._path) else ""
-            self._file = Path(self._path).open("ab")  # noqa: SIM115 (close() closes it)
         except OSError as error:
             raise ServomexError(
                 f"cannot write the trace {self._path}: {error.strerror or error}", ErrorContext(port=port)
             ) from error
         let_go_after_fork(self)
-        self._put(before + Session(port, settings, gap_s, _version(), datetime.now(UTC)).header())
+        self._put(before + self._session.header())
 
     def sent(self, data: bytes) -> None:
         """Note bytes that are being sent."""
@@ -182,15 +198,52 @@ class TraceWriter(ProcessBound):
         try:
             self._file.write(f"{line}\n".encode("utf-8", "replace"))
             self._file.flush()
+            if self._file.tell() >= LARGEST:
+                self._begin_file()
         except OSError as error:
             self._end()
             _log.warning("the trace %s is not complete: %s", self._path, error)
+
+    def _begin_file(self) -> None:
+        """Rename the file, and continue in a new one."""
+        self._end()
+        for number in reversed(range(KEPT)):
+            older = Path(f"{self._path}.{number}" if number else self._path)
+            if older.exists():
+                older.replace(f"{self._path}.{number + 1}")
+        self._file = _opened_alone(self._path)
+        header = attrs.evolve(self._session, started_at=datetime.now(UTC)).header()
+        self._file.write(f"{header}\n".encode("utf-8", "replace"))
+        self._file.flush()
 
     def _end(self) -> None:
         file, self._file = self._file, None
         if file is not None:
             with contextlib.suppress(OSError):  # what could not be written was told
                 file.close()
+
+
+def _opened_alone(path: str) -> io.BufferedWriter:
+    """Open a file to append to it, and lock it where the system has locks that end with the program.
+
+    Raises:
+        OSError: It cannot be opened, or another program or port has it open.
+    """
+    file = Path(path).open("ab")  # noqa: SIM115 (whoever asks for it closes it)
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:
+        pass  # Windows
+    except BlockingIOError as error:
+        file.close()
+        raise OSError(
+            error.errno, "another program or port writes to it: end that one first, or choose another name"
+        ) from error
+    except OSError:
+        pass  # a network folder without locks
+    return file
 
 
 def _check_own(path: str) -> None:
@@ -228,7 +281,9 @@ def read_trace(path: str | os.PathLike[str]) -> Iterator[TraceLine]:
     broken: ServomexConfigurationError | None = None
     try:
         with Path(path).open("rb") as file:
-            for number, raw in enumerate(file, 1):
+            for number, raw in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
+                if len(raw) == LONGEST_LINE:
+                    raise _no_trace(path, number, f"longer than {LONGEST_LINE} bytes")
                 if not raw.endswith(b"\n"):
                     break  # it is cut short, even if what is left of it makes sense
                 line = raw.decode("utf-8", "replace").rstrip("\r\n")
@@ -251,9 +306,9 @@ def read_trace(path: str | os.PathLike[str]) -> Iterator[TraceLine]:
 def _parsed_header(line: str) -> Session:
     found = _HEADER.fullmatch(line)
     if found is None or (found[1] == str(VERSION) and found[2] is None):
-        raise ValueError(f"it begins a trace, but does not say how the port was set: {line[:_SHOWN]!r}")
+        raise ValueError(f"it begins a trace, but does not say how the port was set: {shown(line)}")
     if found[1] != str(VERSION):
-        raise ValueError(f"a trace of version {found[1]}; this program reads version {VERSION}")
+        raise ValueError(f"a trace of version {found[1][:10]}; this program reads version {VERSION}")
     _, version, started, baudrate, bytesize, parity, stopbits, rtscts, xonxoff, gap, port = found.groups()
     settings = SerialSettings(
         baudrate=int(baudrate),
@@ -263,18 +318,22 @@ def _parsed_header(line: str) -> Session:
         rtscts=bool(rtscts),
         xonxoff=bool(xonxoff),
     )
-    return Session(port, settings, float(gap), version, _parsed_time(started))
+    gap_s = seconds(float(gap), "gap", zero=True, longest=_LONGEST_GAP_S)
+    return Session(port, settings, gap_s, version, _parsed_time(started))
 
 
 def _parsed_line(session: Session, number: int, line: str) -> TraceLine:
     found = _LINE.fullmatch(line)
     if found is None or (found[6] and found[6] not in _EVENTS):
-        raise ValueError(f"neither bytes nor an event: {line[:_SHOWN]!r}")
-    seconds, nanoseconds, at, way, data, event, text = found.groups()
+        raise ValueError(f"neither bytes nor an event: {shown(line)}")
+    whole, fraction, at, way, data, event, text = found.groups()
+    monotonic_ns = int(whole) * 10**9 + int(fraction)
+    if monotonic_ns > _LATEST_NS:
+        raise ValueError(f"no clock shows that many seconds: {shown(whole)}")
     return TraceLine(
         session,
         number,
-        int(seconds) * 10**9 + int(nanoseconds),
+        monotonic_ns,
         _parsed_time(at),
         _WAYS[way] if way else _EVENTS[event],
         bytes.fromhex(data or ""),
@@ -283,10 +342,13 @@ def _parsed_line(session: Session, number: int, line: str) -> TraceLine:
 
 
 def _parsed_time(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError(f"{text} has no zone")
-    return moment.astimezone(UTC)
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{shown(text)} is not a time: {shown(str(error))}") from None
+    raise ValueError(f"{shown(text)} has no zone")
 
 
 def _utc(moment: datetime) -> str:

@@ -12,6 +12,7 @@ from servomex.interruption import pass_on_interruption
 LONGEST_S = 1_000_000.0
 FASTEST_HZ = 1000.0
 _RATE = Argument("rate_hz")
+SLOWEST_HZ = 1 / LONGEST_S
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -78,10 +79,12 @@ def rate(value: float) -> float:
     """Check a number of readings per second.
 
     Raises:
-        ServomexValidationError: It is not a number, 0 or less, or more than 1000.
+        ServomexValidationError: It is not a number, less than one in 11 days, or more than 1000.
     """
     if not _is_number(value) or not _is_finite(value):
         raise ServomexValidationError(f"{_RATE} must be a number of readings per second, not {value!r}")
-    if not 0 < value <= FASTEST_HZ:
-        raise ServomexValidationError(f"{_RATE} must be more than 0 and at most {FASTEST_HZ:g}, not {value!r}")
+    if not SLOWEST_HZ <= value <= FASTEST_HZ:
+        raise ServomexValidationError(
+            f"{_RATE} must be at least {SLOWEST_HZ:g} and at most {FASTEST_HZ:g}, not {value!r}"
+        )
     return float(value)

@@ -20,6 +20,7 @@ from servomex.cli.common import colour_wanted, one_line
 from servomex.cli.decode import _from_hex, _pieces, decode
 from servomex.models import ChannelStatus
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
+from servomex.telegram import FrameSplitter
 from tests.frames import CAPTURE, REAL, WIRE, block, chunks, external, make
 from tests.test_cli_read import VALUES, finish, invoke, line_with, program, start
 
@@ -254,3 +255,12 @@ class TestText:
 
     def test_nothing_breaks_out_of_a_line(self) -> None:
         assert one_line("a\r\n b\x1b[2J\x00") == "a b\ufffd[2J\ufffd"
+
+
+@pytest.mark.parametrize("ends", [b"\n", b"\r\n", b"\r\0\n"])
+def test_line_ends_take_no_time(ends: bytes) -> None:
+    splitter = FrameSplitter()
+    begun = time.process_time()
+    assert splitter.feed(ends * 2_000_000) == []
+    assert time.process_time() - begun < 2
+    assert splitter.feed(REAL + ends * 2 + REAL + ends) + splitter.flush() == [REAL, REAL]

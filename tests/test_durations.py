@@ -44,5 +44,12 @@ def test_what_is_no_size_is_told_with_examples(text: str) -> None:
 
 
 def test_a_size_is_a_byte_at_least() -> None:
-    with pytest.raises(ServomexValidationError, match="1 byte or more"):
+    with pytest.raises(ServomexValidationError, match="from 1 byte to"):
         parse_size("0.1B")
+
+
+@pytest.mark.parametrize("text", ["9" * 400 + "TB", "1" + "0" * 20 + "kB"])
+def test_a_size_beyond_all_disks_is_refused_in_few_words(text: str) -> None:
+    with pytest.raises(ServomexValidationError, match="from 1 byte to 1000000TB") as caught:
+        parse_size(text)
+    assert len(str(caught.value)) < 200

@@ -1,6 +1,8 @@
 """load(): which files are meant, in which order, and what is told of those that cannot be read."""
 
+import contextlib
 import os
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,38 @@ class TestSources:
     def test_a_file_whose_name_looks_like_a_pattern_is_a_file(self, folder: Path) -> None:
         written = write(folder / "run[1]*.csv", [batch(9)])
         assert list(load("run[1]*.csv")) == written
+
+    def test_a_pattern_without_a_suffix_gives_the_recordings_with_what_belongs_to_them(
+        self, folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for name in ("run.sqlite-shm", "run.csv.tmp", "run.lock", "run.txt"):
+            Path(name).write_bytes(b"x")
+        Path("run-folder").mkdir()
+        with open_sink("run2.sqlite") as database, open_sink("run3.parquet") as table:
+            for sink in (database, table):
+                sink.write(batch(6))
+                sink.flush()
+            assert Path("run2.sqlite-wal").exists()
+            assert Path("run3.parquet.parts").exists()
+            found = list(load("run*"))
+        assert found == batch(0) + batch(1) + batch(2) + batch(3) + batch(5) + batch(4) + batch(6) * 2
+        assert caplog.messages == []
+        with pytest.raises(ServomexSinkReadError, match=r"no recording fits run\.t\*"):
+            load("run.t*")
+
+    @pytest.mark.parametrize("script", ["", "PRAGMA user_version = 1"])
+    def test_a_database_that_was_just_begun_gives_no_rows_among_others(
+        self, script: str, folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        blank = Path("run-1.sqlite")
+        blank.touch()
+        with contextlib.closing(sqlite3.connect(blank)) as connection:
+            connection.execute(script)
+        write(folder / "run-2.sqlite", [batch(7)])
+        assert list(load("run-*.sqlite")) == batch(7)
+        assert [message.partition(":")[0] for message in caplog.messages] == ["run-1.sqlite has no tables"]
+        with pytest.raises(ServomexSinkSchemaError, match="it has no table 'samples', it is empty"):
+            list(load(blank))
 
     def test_nothing_is_held_open_when_the_reading_is_broken_off(self, folder: Path) -> None:
         for name in ONE_EACH:

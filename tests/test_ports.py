@@ -223,6 +223,17 @@ def test_an_impossible_address_is_a_matter_of_the_caller(url: str) -> None:
         ("sim://4200", "there is no virtual analyser '4200'; there are 4100, moving"),
         ("sim://", "there is no virtual analyser ''"),
         ("sim://4100?adress=2", "unknown option 'adress'"),
+        ("sim://4100?mode=continuous&period=1e-300", "period must be from 0.001 to 9999 seconds, not 1e-300"),
+        ("sim://4100?mode=continuous&period=1e300", "period must be from 0.001 to 9999 seconds"),
+        ("sim://4100?cal=1e-300", "cal must be at least 0.001 seconds"),
+        (
+            "sim://replay?file=tests/captures/continuous_4100_idle_5ch.bin&speed=1e-300",
+            "speed must be 0 or at least",
+        ),
+        (
+            "sim://replay?file=tests/captures/continuous_4100_idle_5ch.bin&period=1e-300",
+            "period must be from 0.001",
+        ),
         ("sim://4100?adress=2", "known are mode, address, period, baudrate, pace, cal, fault, seed"),
         ("sim://4100?mode=modbus", "unknown mode 'modbus'"),
         ("sim://4100?mode=auto", "continuous, modbus_rtu or modbus_ascii"),

@@ -191,8 +191,8 @@ class TestDamagedLines:
 
     @pytest.mark.parametrize(("changes", "words"), [
         ({"received_at": None}, "received_at is empty"), ({"monotonic_ns": None}, "monotonic_ns is empty"),
-        ({"protocol": None}, "protocol is empty"), ({"protocol": "profibus"}, "'profibus' is not a valid"),
-        ({"channel": "I9"}, "'I9' is not a valid"), ({"unit": "bar"}, "'bar' is not a valid"),
+        ({"protocol": None}, "protocol is empty"), ({"protocol": "profibus"}, "protocol cannot be 'profibus'"),
+        ({"channel": "I9"}, "channel cannot be 'I9'"), ({"unit": "bar"}, "unit cannot be 'bar'"),
         ({"unit": None}, "unit is empty"), ({"alarm4": None}, "alarm4 is empty"),
         ({"channel": None}, "channel is empty, but kind is 'measured'"),
         ({"analyser_fault": None}, "analyser_fault is empty, but analyser_maintenance is False"),

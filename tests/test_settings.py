@@ -10,7 +10,7 @@ import pytest
 from servomex.enums import ChannelId, ProtocolKind, Quality
 from servomex.errors import ServomexValidationError
 from servomex.settings import SerialSettings
-from servomex.validation import choice, seconds, whole
+from servomex.validation import choice, rate, seconds, whole
 
 
 def test_the_defaults_are_those_of_the_bench_unit() -> None:
@@ -145,3 +145,10 @@ def test_a_bad_whole_number_is_refused_by_name_and_range(value: Any) -> None:
 def test_a_whole_number_beyond_all_floats_is_an_error_as_well() -> None:
     with pytest.raises(ServomexValidationError, match="timeout must be more than 0 seconds"):
         seconds(10**400, "timeout")
+
+
+@pytest.mark.parametrize("value", [0, -1.0, 1e-11, 5e-324, 1e300, float("nan"), 10**400])
+def test_a_rate_that_no_clock_could_keep_is_refused(value: float) -> None:
+    with pytest.raises(ServomexValidationError, match="rate_hz must be"):
+        rate(value)
+    assert rate(1e-6) == 1e-6

@@ -253,7 +253,7 @@ class TestReading:
             open_sink(path, append=True)
 
     @pytest.mark.parametrize(("change", "words"), [
-        ("UPDATE samples SET channel = 'I7' WHERE rowid = 3", "row 3: 'I7' is not a valid ChannelId"),
+        ("UPDATE samples SET channel = 'I7' WHERE rowid = 3", "row 3: channel cannot be 'I7'"),
         ("UPDATE samples SET value = 'x' WHERE rowid = 4", "row 4: value cannot be 'x'"),
         ("UPDATE samples SET name = CAST(x'ff' AS TEXT) WHERE rowid = 2", "is damaged: Could not decode"),
         ("DROP TABLE samples", "holds no recording: it has no table 'samples'"),

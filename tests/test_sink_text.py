@@ -18,6 +18,7 @@ from servomex.loading import load
 from servomex.models import ROW_COLUMNS, Sample
 from servomex.sinks import lines as of_lines
 from servomex.sinks import open_sink, text
+from servomex.sinks.lines import BLOCK
 from tests.recordings import FRAME, batch, batches, joined, write
 
 PLAIN = ("run.csv", "run.jsonl")
@@ -117,7 +118,7 @@ class TestHalfLines:
         written = write(path, batches(2))
         content = text_of(path)
         start = content.index(b"\n") + 1
-        places = [start, start + 1, *range(start + 50, len(content) - 1, 97), len(content) - 1]
+        places = [start, start + 1, *range(start + 50, len(content) - 2, 97), len(content) - 2]
         for place in places:
             put(path, content[:place])
             whole = content[:place].count(b"\n")
@@ -132,6 +133,38 @@ class TestHalfLines:
             told = f"{path} was not ended properly: {rest} bytes of a half line were cut off"
             assert caplog.messages == [told] * bool(rest)
             assert text_of(path).startswith(content[: place - rest])
+
+    @pytest.mark.parametrize("end", [b"", b"\r"])
+    @every
+    def test_a_last_row_that_is_whole_counts_without_its_line_end(
+        self, name: str, end: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        path = tmp_path / name
+        written = write(path, batches(2))
+        put(path, text_of(path).removesuffix(b"\n") + end)
+        assert list(load(path)) == written
+        write(path, [batch(2)], append=True)
+        assert list(load(path)) == joined(batches(3))
+        assert text_of(path).count(b"\n") == len(joined(batches(3))) + HEADERS[name]
+        assert caplog.messages == []
+
+    @every
+    def test_the_only_row_counts_without_its_line_end(self, name: str, tmp_path: Path) -> None:
+        path = tmp_path / name
+        written = write(path, [batch(0)[:1]])
+        put(path, text_of(path).removesuffix(b"\n"))
+        assert list(load(path)) == written
+        assert list(load(path)) + write(path, [batch(1)], append=True) == list(load(path))
+
+    @pytest.mark.parametrize("name", ["run.csv", "run.csv.gz"])
+    def test_an_error_of_csv_without_its_line_end_may_have_been_longer(self, name: str, tmp_path: Path) -> None:
+        path = tmp_path / name
+        written = write(path, batches(7))
+        assert written[-1].error
+        put(path, text_of(path).removesuffix(b"\n"))
+        assert list(load(path)) == written[:-1]
+        write(path, [batch(7)], append=True)
+        assert list(load(path)) == written[:-1] + batch(7)
 
     @every
     def test_a_kill_in_the_first_line_leaves_a_file_that_can_be_continued(self, name: str, tmp_path: Path) -> None:
@@ -165,7 +198,7 @@ class TestHalfLines:
         sink.flush()
         flushed = path.read_bytes()
         sink.close()
-        for zeros in (1, 100, 3 * of_lines.BLOCK):
+        for zeros in (1, 100, 3 * BLOCK):
             path.write_bytes(flushed + bytes(zeros))
             assert list(load(path)) == batch(0)
             assert write(path, batches(1), append=True) * 2 == list(load(path))
@@ -299,7 +332,7 @@ class TestDamage:
     def test_a_line_without_end_is_no_recording(self, tmp_path: Path) -> None:
         path = tmp_path / "run.jsonl"
         path.write_bytes(b'{"received_at": "' + b"x" * 3_000_000)
-        with pytest.raises(ServomexSinkSchemaError, match=r"run\.jsonl, line 1: no line is that long"):
+        with pytest.raises(ServomexSinkSchemaError, match=r"run\.jsonl, line 1: longer than 1000000 bytes"):
             list(load(path))
 
     def test_empty_lines_are_nothing(self, tmp_path: Path) -> None:

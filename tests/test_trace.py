@@ -326,3 +326,48 @@ def test_a_trace_is_not_added_to_what_is_none(tmp_path: Path) -> None:
     with pytest.raises(ServomexConfigurationError, match="holds something else than a trace"):
         link.open()
     assert path.read_text() == "received_at,value\n"
+
+
+def test_a_second_writer_is_refused(path: Path) -> None:
+    pytest.importorskip("fcntl")
+    first = writer(path)
+    with pytest.raises(ServomexError, match="another program or port writes to it: end that one first"):
+        writer(path)
+    first.close()
+    writer(path).close()
+    assert said(path) == ["#", "#"]
+
+
+def test_a_trace_that_is_full_continues_in_a_new_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("servomex.trace.LARGEST", 3000)
+    monkeypatch.setattr("servomex.trace.KEPT", 3)
+    trace = writer(path)
+    trace.opened()
+    for number in range(1000):
+        trace.sent(number.to_bytes(8, "big"))
+    trace.close()
+    files = [*(path.with_name(f"{path.name}.{number}") for number in (3, 2, 1)), path]
+    assert sorted(path.parent.iterdir()) == sorted(files)
+    assert max(file.stat().st_size for file in files) < 3200
+    lines = [line for file in files for line in read_trace(file)]
+    numbers = [int.from_bytes(line.data, "big") for line in lines if line.kind == "sent"]
+    assert numbers == [*range(numbers[0], 1000)]
+    assert lines[-1].kind == "closed"
+    assert {(line.session.port, line.session.gap_s) for line in lines} == {("COM3", 0.05)}
+
+
+@pytest.mark.parametrize(("line", "words"), [
+    ("x" * 5_000_000, "longer than 4000000 bytes"),
+    ("9" * 5000 + ".000000000 2026-03-01T12:30:45+00:00 > 00", "line 2: "),
+    ("9" * 20 + ".000000000 2026-03-01T12:30:45+00:00 > 00", "no clock shows that many seconds"),
+    ("1.000000000 0001-01-01T00:00:00+23:59 > 00", "is not a time"),
+    ("1.000000000 " + "9" * 9999 + " > 00", "is not a time"),
+    (HEADER.replace("gap=0.05", "gap=9e99").rstrip(), "gap must be at most 10 seconds"),
+    (HEADER.replace("settings=19200", "settings=" + "9" * 5000).rstrip(), "line 2: "),
+], ids=["long", "digits", "seconds", "time", "date", "gap", "baudrate"])  # fmt: skip
+def test_a_hostile_line_is_refused_in_few_words(path: Path, line: str, words: str) -> None:
+    path.write_text(f"{HEADER}{line}\n", encoding="utf-8")
+    with pytest.raises(ServomexConfigurationError) as caught:
+        list(read_trace(path))
+    assert words in str(caught.value)
+    assert len(str(caught.value)) < len(str(path)) + 300

@@ -1,6 +1,7 @@
 """``servomex decode``: decode captured broadcasts, the good ones and what is wrong with the others."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
 
@@ -20,7 +21,7 @@ CHUNK = 16384
 SHOWN = 24
 """Bytes of a damaged piece that a person gets to see."""
 
-_LINE_END = b"\r\n"
+_LINE_ENDS = re.compile(rb"[\r\n]+")
 _MORE = """\b
 Examples:
   servomex decode capture.bin
@@ -138,10 +139,8 @@ def _then_end(chunks: Iterable[bytes]) -> Iterator[bytes | None]:
 
 def _line_ends(data: bytes, start: int) -> int:
     """Count the CR and LF bytes from a place on."""
-    end = start
-    while end < len(data) and data[end] in _LINE_END:
-        end += 1
-    return end - start
+    found = _LINE_ENDS.match(data, start)
+    return found.end() - start if found else 0
 
 
 _Shows = tuple[Callable[[Frame], None], Callable[[_Damage], None]]

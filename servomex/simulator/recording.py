@@ -14,12 +14,15 @@ from servomex.messages import crc16
 from servomex.settings import SerialSettings
 from servomex.telegram import HEADER, FrameSplitter, parse_frame
 from servomex.trace import TraceLine, is_trace, read_trace
-from servomex.validation import seconds
+from servomex.validation import LONGEST_S, seconds
 
 PERIOD_S = 2.0
 """Time between the broadcasts of a capture whose clocks do not tell it: that of the bench unit."""
 LONGEST_PERIOD_S = 9999.0
 """The longest frame frequency of the instrument (installation manual, section 3.4)."""
+
+LARGEST = 25_000_000
+"""Bytes of what can be played: all of it is in memory."""
 
 _ASCII = re.compile(rb":(?:[0-9A-F]{2}){3,}\r\n")
 _LOOPBACK = 8
@@ -107,6 +110,7 @@ def load_recording(path: str | Path, period: float | None = None) -> Playback:
     Raises:
         ServomexConfigurationError: It cannot be read or is neither, or a trace was given a period.
     """
+    _check_size(path)
     if is_trace(path):
         if period is not None:
             raise ServomexConfigurationError(
@@ -117,18 +121,45 @@ def load_recording(path: str | Path, period: float | None = None) -> Playback:
             raise ServomexConfigurationError(
                 f"{path} is a trace that ends in its first line: there is nothing to play"
             )
-        return _of_trace(lines)
-    if not Path(path).is_file():
-        raise ServomexConfigurationError(f"{path} is no file")
+        return _of_trace(path, lines)
     return _of_capture(path, None if period is None else seconds(period, "period"))
 
 
-def _of_trace(lines: list[TraceLine]) -> Playback:
+def _check_size(path: str | Path) -> None:
+    """Refuse what does not fit in memory, and what has no size, such as a device that never ends.
+
+    Raises:
+        ServomexConfigurationError: It does not fit, or is not a file.
+    """
+    if Path(path).exists() and not Path(path).is_file():
+        raise ServomexConfigurationError(f"cannot read {path}: it is not a file")
+    if Path(path).exists() and Path(path).stat().st_size > LARGEST:
+        raise ServomexConfigurationError(
+            f"{path} has more than {LARGEST // 1_000_000} MB, which is more than can be played: play a part of it"
+        )
+
+
+def _of_trace(path: str | Path, lines: list[TraceLine]) -> Playback:
     came = b"".join(line.data for line in lines if line.kind == "came")
     timed = HEADER.search(came) is not None or all(line.kind != "sent" for line in lines)
     if not lines:
         return Playback((), timed)
+    _check_clock(path, lines)
     return Playback(tuple(_parts(lines, timed)), timed, lines[0].session.settings, lines[0].session.gap_s)
+
+
+def _check_clock(path: str | Path, lines: list[TraceLine]) -> None:
+    """Refuse a clock that jumps: the playing would wait for years.
+
+    Raises:
+        ServomexConfigurationError: It does.
+    """
+    for before, line in itertools.pairwise(lines):
+        jump_s = abs(line.monotonic_ns - before.monotonic_ns) / 1e9
+        if line.session is before.session and jump_s > LONGEST_S:
+            raise ServomexConfigurationError(
+                f"{path}, line {line.number}: its clock jumps by {jump_s:.0f} seconds"
+            )
 
 
 def _parts(lines: Iterable[TraceLine], timed: bool) -> Iterator[tuple[Section, ...]]:

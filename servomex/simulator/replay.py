@@ -24,6 +24,7 @@ from servomex.simulator.recording import Piece, Playback, Section, same_request
 from servomex.validation import seconds
 
 FASTEST = 1e6
+SLOWEST = 1e-3
 REOPENED_S = 60.0
 """How long a recording whose port was lost waits to be opened again; the driver tries every 30 s at least."""
 FENCES = 20
@@ -288,4 +289,6 @@ class ReplayLine:
 def _checked(speed: float) -> float:
     if speed > FASTEST:
         raise ServomexValidationError(f"speed must be at most {FASTEST:,.0f}, not {speed!r}")
+    if 0 < speed < SLOWEST:
+        raise ServomexValidationError(f"speed must be 0 or at least {SLOWEST:g}, not {speed!r}")
     return seconds(speed, "speed", zero=True)

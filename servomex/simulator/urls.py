@@ -28,12 +28,13 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
 
 from servomex.errors import ServomexValidationError
+from servomex.excerpts import shown
 from servomex.simulator.channels import VirtualChannel, capture_channels, moving_channels
 from servomex.simulator.device import VirtualAnalyzer
 from servomex.simulator.faults import LINE_FAULTS, Faults, parse_faults
 from servomex.simulator.foreign import ForeignInstrument
 from servomex.simulator.line import VirtualLine, named_line
-from servomex.simulator.recording import load_recording
+from servomex.simulator.recording import LONGEST_PERIOD_S, load_recording
 from servomex.simulator.replay import ReplayLine, replay_line
 from servomex.validation import seconds
 
@@ -50,6 +51,7 @@ _MAKERS: dict[str, Callable[..., VirtualAnalyzer]] = {
 }
 N = TypeVar("N", int, float)
 REPLAY = "replay"
+SHORTEST_PERIOD_S = 0.001
 _OPTIONS = ("mode", "address", "period", "baudrate", "pace", "cal", "fault", "seed")
 _REPLAY_OPTIONS = ("file", "speed", "period", "loop")
 
@@ -74,6 +76,7 @@ def build_line(
     if preset not in _MAKERS:
         known = ", ".join(_MAKERS)
         raise ServomexValidationError(f"there is no virtual analyser {preset!r}; there are {known}")
+    _check_period(period)
     wanted = parse_faults(faults or [])
     on_line = {name: wanted.pop(name) for name in LINE_FAULTS if name in wanted}
     analyser = _MAKERS[preset](
@@ -82,6 +85,8 @@ def build_line(
         period=period,
         faults=Faults(**wanted, seed=seed),  # type: ignore[arg-type]
     )
+    if 0 < cal < SHORTEST_PERIOD_S:
+        raise ServomexValidationError(f"cal must be at least {SHORTEST_PERIOD_S:g} seconds, not {cal!r}")
     analyser.cal_phase_s = seconds(cal, "cal")
     return VirtualLine(
         analyser,
@@ -144,6 +149,8 @@ def replay_from_url(url: str) -> ReplayLine | None:
     if not options.get("file"):
         raise ServomexValidationError(f"{url} names no file: sim://{REPLAY}?file=PATH")
     period = _number(options["period"], float, "period") if "period" in options else None
+    if period is not None:
+        _check_period(period)
     return ReplayLine(
         load_recording(options["file"], period),
         speed=_number(options.get("speed", "1"), float, "speed"),
@@ -168,6 +175,18 @@ def _known(url: str, options: dict[str, str], known: tuple[str, ...]) -> dict[st
     return options
 
 
+def _check_period(period: float) -> None:
+    """Refuse broadcasts that would come without end, or never; 0 is for none.
+
+    Raises:
+        ServomexValidationError: The period is out of range.
+    """
+    if 0 < period < SHORTEST_PERIOD_S or period > LONGEST_PERIOD_S:
+        raise ServomexValidationError(
+            f"period must be from {SHORTEST_PERIOD_S:g} to {LONGEST_PERIOD_S:g} seconds, not {period!r}"
+        )
+
+
 def _switch(text: str, what: str) -> bool:
     if text not in ("0", "1"):
         raise ServomexValidationError(f"{what} is 1 or 0, not {text!r}")
@@ -178,4 +197,4 @@ def _number(text: str, kind: Callable[[str], N], what: str) -> N:
     try:
         return kind(text)
     except ValueError:
-        raise ServomexValidationError(f"{what} must be a number, not {text!r}") from None
+        raise ServomexValidationError(f"{what} must be a number, not {shown(text)}") from None

@@ -7,9 +7,9 @@ from typing import Any
 
 from servomex.errors import ServomexSinkSchemaError
 from servomex.models import ROW_COLUMNS
-from servomex.rows import SEPARATORS, check_columns, csv_row, csv_text
+from servomex.rows import SEPARATORS, check_columns, csv_row, csv_text, sample_of
 from servomex.sinks.files import explained_reading
-from servomex.sinks.lines import Lines
+from servomex.sinks.lines import Lines, check_encoding
 from servomex.sinks.text import TextSink
 
 _HEADERS = {decimal: separator.join(ROW_COLUMNS).encode() for decimal, separator in SEPARATORS.items()}
@@ -49,10 +49,24 @@ class CsvSink(TextSink):
 
     @classmethod
     def _reader_for(cls, path: Path, line: bytes) -> Callable[[str], dict[str, Any]]:
+        check_encoding(path, line)
         decimal = _decimal_of(line)
         names = line.decode("utf-8-sig", "replace").replace('"', "").rstrip("\r").split(SEPARATORS[decimal])
         check_columns(str(path), names)
         return functools.partial(csv_row, decimal=decimal)
+
+    @classmethod
+    def _is_whole(cls, line: bytes) -> bool:
+        """Whether a line without a line end is whole: its last cell, the error, must be known to be empty.
+
+        It is where there is a reading. The text of an error may have been cut short.
+        """
+        decimal = "," if line.count(b";") >= len(ROW_COLUMNS) - 1 else "."
+        try:
+            row = csv_row(line.decode("utf-8"), decimal)
+            return sample_of(row).reading is not None and row["error"] is None
+        except ValueError:
+            return False
 
 
 def _decimal_of(header: bytes) -> str:

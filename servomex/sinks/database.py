@@ -3,9 +3,11 @@
 import contextlib
 import errno
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from servomex.errors import (
     ServomexSinkError,
@@ -13,12 +15,21 @@ from servomex.errors import (
     ServomexSinkSchemaError,
     ServomexSinkWriteError,
 )
+from servomex.excerpts import plain
+from servomex.logs import package_log
 from servomex.rows import COLUMN_KINDS, ColumnKind, check_columns
 from servomex.sinks.files import explained_reading
 from servomex.sinks.places import real
+from servomex.sinks.wal import unseen_transactions
+
+_log = package_log("servomex")
 
 BUSY_S = 5.0
 """How long opening and reading wait for another program that writes to the same database."""
+LONGEST_VALUE = 1_000_000
+"""Bytes of a value or a row; a longer one is damage, and is not brought into memory."""
+STEPS = 1_000_000
+"""Instructions of SQLite between two rows at most; a table of ours takes some dozens."""
 _TYPES = {ColumnKind.INTEGER: "INTEGER", ColumnKind.FLAG: "INTEGER", ColumnKind.NUMBER: "REAL"}
 COLUMNS = {column: _TYPES.get(kind, "TEXT") for column, kind in COLUMN_KINDS.items()}
 _CURES = {
@@ -30,6 +41,11 @@ _CURES = {
 }
 
 
+_CALLS = 10
+_WITHOUT_ROWID = re.compile(r"\bWITHOUT\s+ROWID\b", re.IGNORECASE)
+_NO_ROOM = ("SQLITE_FULL", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_READONLY")
+
+
 def log_of(path: Path) -> Path:
     """Give the log beside a database, in which what was written waits to be put into it."""
     place = real(path)
@@ -38,11 +54,31 @@ def log_of(path: Path) -> Path:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a database that holds a recording; see :func:`connected`."""
+    """Open a database that holds a recording, to be read as one moment shows it; see :func:`connected`.
+
+    What it does by itself, such as a view in the place of a table or a trigger, is not run.
+    """
     with connected(path) as connection:
-        if not check_tables(connection, path):
-            raise ServomexSinkSchemaError(f"{path} holds no recording: it has no table 'samples'")
+        if not check_tables(connection, path, triggers=True):
+            raise ServomexSinkSchemaError(
+                f"{path} holds no recording: it has no table 'samples'"
+                + (", it is empty" if _is_empty(connection) else "")
+            )
+        connection.execute("BEGIN")
         yield connection
+
+
+def is_blank(path: Path) -> bool:
+    """Whether a database has no tables at all, as a loss of power leaves one that was just begun."""
+    try:
+        with connected(path) as connection:
+            return _is_empty(connection)
+    except ServomexSinkError:
+        return False
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,))
 
 
 @contextlib.contextmanager
@@ -59,48 +95,128 @@ def connected(path: Path) -> Iterator[sqlite3.Connection]:
         path.stat()
         if not os.access(path, os.R_OK):
             raise PermissionError(errno.EACCES, "not permitted")
-    url = f"{path.absolute().as_uri()}?{_mode(path)}"
+        mode = _mode(path)
     try:
-        with contextlib.closing(sqlite3.connect(url, uri=True, timeout=BUSY_S)) as connection:
-            connection.execute("PRAGMA query_only = ON")
+        with contextlib.closing(_opened(path, mode)) as connection:
             yield connection
     except sqlite3.Error as error:
         raise told(str(path), error, reading=True) from error
+    except MemoryError as error:
+        raise ServomexSinkSchemaError(f"{path} is damaged: SQLite finds no memory for what it claims") from error
 
 
 def _mode(path: Path) -> str:
-    """Say how a database is opened for reading: one that may be written leaves no log behind."""
+    """Return how a database is opened for reading: one that may be written leaves no log behind."""
+    log = log_of(path)
+    if (
+        log.exists() and unseen_transactions(log) and (unseen := unseen_transactions(log))
+    ):  # not only at the moment
+        _log.warning("%s is damaged or was not ended properly: %d transactions in it are omitted", log, unseen)
+        return "mode=ro"  # its end would be removed otherwise
     if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
         return "mode=rw"
-    return "mode=ro" if log_of(path).exists() else "immutable=1"
+    return "mode=ro" if log.exists() else "immutable=1"
 
 
-def check_tables(connection: sqlite3.Connection, path: Path) -> bool:
-    """Check the columns of our tables, as far as they exist; tell whether that of the samples does.
+def _opened(path: Path, mode: str) -> sqlite3.Connection:
+    try:
+        return _guarded(path, mode)
+    except sqlite3.Error as error:
+        log = log_of(path)
+        if not _name_of(error).startswith(_NO_ROOM) or (log.exists() and log.stat().st_size):
+            raise
+    return _guarded(path, "immutable=1")  # there is no room for the files beside it, and nothing is in them
+
+
+def _guarded(path: Path, mode: str) -> sqlite3.Connection:
+    """Open a database from anywhere: with bounds, and so that it runs nothing that it brings."""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=BUSY_S)
+    try:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
+        _interrupt_endless(connection)
+        for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "query_only = ON", "schema_version"):
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _interrupt_endless(connection: sqlite3.Connection) -> None:
+    """Interrupt a statement that takes more instructions than a row of ours could; each row begins a new count."""
+    calls = 0
+
+    def row(_cursor: sqlite3.Cursor, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        nonlocal calls
+        calls = 0
+        return values
+
+    def is_too_much() -> bool:
+        nonlocal calls
+        calls += 1
+        return calls > _CALLS
+
+    connection.row_factory = row
+    connection.set_progress_handler(is_too_much, STEPS // _CALLS)
+
+
+def check_tables(connection: sqlite3.Connection, path: Path, *, triggers: bool = False) -> bool:
+    """Check our tables, as far as they exist; return whether that of the samples does.
+
+    Args:
+        connection: The database.
+        path: Its file, for messages.
+        triggers: Whether they may have triggers, which writing would run.
 
     Raises:
-        ServomexSinkSchemaError: They are others.
+        ServomexSinkSchemaError: They are not tables, or have other columns.
     """
-    metadata = [name for _, name, *_ in connection.execute("PRAGMA table_info(metadata)")]
-    if metadata and metadata != ["key", "value"]:
+    _check_kinds(connection, path, triggers=triggers)
+    metadata = _columns(connection, "metadata")
+    if metadata and list(metadata) != ["key", "value"]:
         raise ServomexSinkSchemaError(f"{path} has a table 'metadata' that is not ours: choose another file")
-    found = {name: kind for _, name, kind, *_ in connection.execute("PRAGMA table_info(samples)")}
+    found = _columns(connection, "samples")
     if not found:
         return False
     check_columns(f"the table 'samples' of {path}", found)
     for name, kind in COLUMNS.items():
         if found[name].upper() != kind:
-            raise ServomexSinkSchemaError(f"{path}: the column {name!r} is {found[name]} instead of {kind}")
+            raise ServomexSinkSchemaError(f"{path}: the column {name!r} is {plain(found[name])} instead of {kind}")
     return True
+
+
+def _check_kinds(connection: sqlite3.Connection, path: Path, *, triggers: bool) -> None:
+    """Check that what has the name of a table of ours is one, and nothing that computes its rows."""
+    found = connection.execute(
+        "SELECT type, lower(tbl_name), rootpage, sql FROM sqlite_master "
+        "WHERE type IN ('table', 'view', 'trigger') AND lower(tbl_name) IN ('samples', 'metadata')"
+    )
+    for kind, name, root, sql in found.fetchall():
+        if kind == "trigger":
+            if not triggers:
+                raise ServomexSinkSchemaError(f"{path}: its table {name!r} has a trigger: choose another file")
+        elif kind != "table" or not root or _WITHOUT_ROWID.search(sql or ""):
+            raise ServomexSinkSchemaError(f"{path}: its {name!r} is not a table as this package makes it")
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> dict[str, str]:
+    """Return the columns of a table, each with its type. A column that is computed has an empty one."""
+    rows = connection.execute(f"PRAGMA table_xinfo({table})")
+    return {name: "" if hidden else kind for _, name, kind, _, _, _, hidden in rows}
 
 
 def told(path: str, error: sqlite3.Error, *, reading: bool = False) -> ServomexSinkError:
     """Give the error that says what to do."""
-    name = getattr(error, "sqlite_errorname", None) or ""
+    name = _name_of(error)
     if name.startswith("SQLITE_NOTADB"):
         return ServomexSinkSchemaError(f"{path} is no SQLite database: choose another file")
-    if name.startswith("SQLITE_CORRUPT") or (reading and not name):
-        return ServomexSinkSchemaError(f"{path} is damaged: {error}")
-    cure = next((text for key, text in _CURES.items() if name.startswith(key)), f"failed: {error}")
+    cure = next((text for key, text in _CURES.items() if name.startswith(key)), "")
+    if name.startswith("SQLITE_CORRUPT") or (reading and not cure):
+        return ServomexSinkSchemaError(f"{path} is damaged: {plain(str(error))}")
+    cure = cure or f"failed: {plain(str(error))}"
     kind = ServomexSinkReadError if reading else ServomexSinkWriteError
     return kind(f"{path} {cure}")
+
+
+def _name_of(error: sqlite3.Error) -> str:
+    return getattr(error, "sqlite_errorname", None) or ""

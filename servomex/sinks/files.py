@@ -253,6 +253,11 @@ class FileSink(BufferedSink):
         return path.exists()
 
     @classmethod
+    def is_blank(cls, path: Path) -> bool:  # noqa: ARG003 (for formats that can be)
+        """Whether a file is what a loss of power leaves of one that was just begun, and no error among others."""
+        return False
+
+    @classmethod
     @abc.abstractmethod
     def read(cls, path: Path) -> Iterator[Sample]:
         """Give the samples of a file in the order in which they were written.

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from servomex.errors import ServomexSinkSchemaError
+from servomex.excerpts import shown
 from servomex.models import ROW_COLUMNS
-from servomex.rows import check_columns, stored_row, time_text
+from servomex.rows import check_columns, sample_of, stored_row, time_text
+from servomex.sinks.lines import check_encoding
 from servomex.sinks.text import TextSink
 
 
@@ -24,16 +26,26 @@ class JsonlSink(TextSink):
 
     @classmethod
     def _reader_for(cls, path: Path, line: bytes) -> Callable[[str], dict[str, Any]]:
+        check_encoding(path, line)
         try:
-            found = _object(line.decode("utf-8"))
+            found = _object(line.decode("utf-8-sig"))
         except ValueError as error:
             raise ServomexSinkSchemaError(f"{path}, line 1: {error}") from error
         check_columns(str(path), found)
         return _row
 
+    @classmethod
+    def _is_whole(cls, line: bytes) -> bool:
+        """Whether a line without a line end is whole: the brace that closes it shows that."""
+        try:
+            sample_of(_row(line.decode("utf-8")))
+        except ValueError:
+            return False
+        return True
+
 
 def _row(line: str) -> dict[str, Any]:
-    found = _object(line)
+    found = _object(line.removeprefix("\ufeff"))
     missing = [column for column in ROW_COLUMNS if column not in found]
     if missing:
         raise ValueError(f"it lacks {missing[0]!r}")
@@ -49,9 +61,12 @@ def _object(line: str) -> dict[str, Any]:
     """Read a line.
 
     Raises:
-        ValueError: It is no object of JSON.
+        ValueError: It is not an object of JSON.
     """
-    found = json.loads(line)
+    try:
+        found = json.loads(line)
+    except RecursionError:
+        raise ValueError("its brackets are nested too deeply") from None
     if not isinstance(found, dict):
-        raise ValueError(f"no object but {line[:40]!r}")  # noqa: TRY004 (it is the line that is wrong)
+        raise ValueError(f"no object but {shown(line)}")  # noqa: TRY004 (it is the line that is wrong)
     return found

@@ -2,14 +2,17 @@
 
 import io
 import zlib
-from collections.abc import Generator, Iterator
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 from servomex.errors import ServomexSinkSchemaError
 
 BLOCK = 65_536
 LONGEST_LINE = 1_000_000
-"""Bytes; what has no line end for longer is no recording."""
+"""Bytes; what has no line end for longer is not a recording."""
+MOST_EMPTY = 1_000
+"""Empty lines, or empty members of a gz file, in a row; more of them are not a recording."""
 GZIP = 31
 """The ``wbits`` of zlib that mean a gz header and trailer."""
 
@@ -17,27 +20,43 @@ GZIP = 31
 class Lines:
     """The whole lines of a file, plain or gz, without their line ends.
 
+    Args:
+        path: The file.
+        is_whole: Whether what follows the last line end is a whole line all the same; ``None`` when it never is.
+
     Attributes:
         count: Lines given so far.
         rest: At the end: what follows the last line end, the half line that a kill can leave.
+        completed: At the end: whether the last line was whole, but had no line end.
         ended: At the end: whether a gz file was ended properly.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, is_whole: Callable[[bytes], bool] | None = None) -> None:
         self.path = path
         self.count = 0
         self.rest = b""
+        self.completed = False
         self.ended = True
+        self._is_whole = is_whole
 
     def __iter__(self) -> Iterator[bytes]:
         chunks = self._unpacked() if is_packed(self.path) else self._plain()
+        empty = 0
         for chunk in chunks:
             *lines, self.rest = (self.rest + chunk).split(b"\n")
             for line in lines:
                 self.count += 1
+                empty = empty + 1 if not line or line.isspace() else 0
+                if empty > MOST_EMPTY:
+                    raise self._damage(f"more than {MOST_EMPTY} empty lines")
                 yield line
             if len(self.rest) > LONGEST_LINE:
-                raise ServomexSinkSchemaError(f"{self.path}, line {self.count + 1}: no line is that long")
+                self.count += 1
+                raise self._damage(f"longer than {LONGEST_LINE} bytes")
+        if self.rest and self._is_whole and self._is_whole(self.rest):
+            line, self.rest, self.completed = self.rest, b"", True
+            self.count += 1
+            yield line
 
     def _plain(self) -> Iterator[bytes]:
         with self.path.open("rb", buffering=0) as file:
@@ -45,29 +64,40 @@ class Lines:
                 yield block
 
     def _unpacked(self) -> Iterator[bytes]:
-        """Give the text of a gz file of any number of members as far as it goes."""
+        """Yield the text of a gz file of any number of members as far as it goes, in pieces that fit in memory."""
         unpacker = zlib.decompressobj(GZIP)
         blocks = self._plain()
+        empty, has_text = 0, False
         for block in blocks:
-            data = block
-            while data:
+            data, waiting = block, False
+            while data or waiting:
                 if unpacker.eof:
-                    unpacker = zlib.decompressobj(GZIP)
+                    empty = 0 if has_text else empty + 1
+                    if empty > MOST_EMPTY:
+                        raise self._damage(f"more than {MOST_EMPTY} empty members")
+                    unpacker, has_text = zlib.decompressobj(GZIP), False
                 spare = unpacker.copy()
                 try:
-                    yield unpacker.decompress(data)
+                    text = unpacker.decompress(data, BLOCK)
                 except zlib.error as error:
                     left = yield from _before_damage(spare, data)
                     self._check_zeros(left, blocks, error)
                     return
-                data = unpacker.unused_data
+                has_text = has_text or bool(text)
+                yield text
+                data = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
+                waiting = len(text) == BLOCK and not unpacker.eof
         self.ended = unpacker.eof
 
     def _check_zeros(self, left: bytes, blocks: Iterator[bytes], error: zlib.error) -> None:
         """Refuse damage, but not the zeros that a file may end with after a loss of power."""
         if left.strip(b"\0") or any(block.strip(b"\0") for block in blocks):
-            raise ServomexSinkSchemaError(f"{self.path}, line {self.count + 1}: damaged: {error}") from error
+            self.count += 1
+            raise self._damage(f"damaged: {error}") from error
         self.ended = False
+
+    def _damage(self, what: str) -> ServomexSinkSchemaError:
+        return ServomexSinkSchemaError(f"{self.path}, line {self.count}: {what}")
 
 
 def is_packed(path: Path) -> bool:
@@ -83,6 +113,19 @@ def _before_damage(unpacker: "zlib._Decompress", data: bytes) -> Generator[bytes
         except zlib.error:
             return data[place:]
     return b""
+
+
+def check_encoding(path: Path, line: bytes) -> None:
+    """Refuse text that another program has saved as UTF-16, by the first line of a file.
+
+    Raises:
+        ServomexSinkSchemaError: It is UTF-16.
+    """
+    if line.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        raise ServomexSinkSchemaError(
+            f"{path} is UTF-16, as Windows PowerShell writes with '>': save it as UTF-8, for example with "
+            "Get-Content IN | Set-Content -Encoding utf8 OUT"
+        )
 
 
 def count_lines(file: io.FileIO, start: int) -> int:

@@ -20,13 +20,14 @@ from servomex.sinks.parts import (
     imported_pyarrow,
     is_merged,
     merged_in,
+    metadata_in,
     metadata_of,
     number_of,
     numbered,
     opened,
     parts_of,
     recording_of,
-    samples_of,
+    samples_in,
     schema_of_rows,
     sources_of,
 )
@@ -68,6 +69,8 @@ class ParquetSink(FileSink):
             _remove(self._parts.glob("*.tmp"))
             self._take_up_parts(merged)
             self._notes = self._all_notes()
+            own = self._notes[RECORDING].decode("utf-8", "replace")
+            self._number = max([merged.get(own, 0), *map(number_of, numbered(self._parts))]) + 1
             if self._fsync_s is not None:
                 sync_folder(self._parts.parent)
         self._placed = True
@@ -99,7 +102,6 @@ class ParquetSink(FileSink):
                 _log.warning("%s; it is put aside", error.message)
                 part.replace(part.with_name(f"{part.name}.damaged"))
         self._merged = merged
-        self._number = max([*merged.values(), *map(number_of, numbered(self._parts))], default=0) + 1
 
     def _all_notes(self) -> dict[bytes, bytes]:
         """Give the metadata: what is known from runs before, and what is said now."""
@@ -122,7 +124,8 @@ class ParquetSink(FileSink):
     @classmethod
     def exists(cls, path: Path) -> bool:
         """Whether there is the file, or parts of it."""
-        return path.exists() or any(parts_of(path).glob("*.parquet"))
+        # The second look finds the file that another program has made of the parts after the first one.
+        return path.exists() or any(parts_of(path).glob("*.parquet")) or path.exists()
 
     @property
     def size(self) -> int:
@@ -284,26 +287,20 @@ class ParquetSink(FileSink):
 
     @classmethod
     def read(cls, path: Path) -> Iterator[Sample]:
-        """Give the samples of a file and of its parts, or of a folder of parts."""
+        """Return the samples of a file and of its parts, or of a folder of parts."""
         with explained_reading(path):
-            sources = sources_of(path)
-            for source in sources:
-                with contextlib.ExitStack() as held:
-                    try:
-                        file = held.enter_context(opened(source))
-                    except ServomexSinkSchemaError as error:
-                        if source == path or source != sources[-1]:
-                            raise
-                        _log.warning("%s; it is left out: the recording was not ended properly", error.message)
-                        return
-                    yield from samples_of(file, source)
+            yield from samples_in(path)
 
     @classmethod
     def read_metadata(cls, path: Path) -> dict[str, str]:
-        """Give the key-value metadata."""
+        """Return the key-value metadata."""
         with explained_reading(path):
-            found = metadata_of(sources_of(path)).items()
-            return {key.decode(): text.decode() for key, text in found if key != RECORDING}
+            found = metadata_in(path)
+        return {
+            key.decode("utf-8", "replace"): text.decode("utf-8", "replace")
+            for key, text in found.items()
+            if key != RECORDING
+        }
 
 
 class _IsHeldError(Exception):

@@ -19,7 +19,16 @@ from servomex.logs import package_log
 from servomex.models import ROW_COLUMNS, Sample
 from servomex.process import keep_forever
 from servomex.rows import sample_of, stored_row, time_text
-from servomex.sinks.database import BUSY_S, COLUMNS, check_tables, connected, log_of, reading, told
+from servomex.sinks.database import (
+    BUSY_S,
+    COLUMNS,
+    check_tables,
+    connected,
+    is_blank,
+    log_of,
+    reading,
+    told,
+)
 from servomex.sinks.files import FileSink, explained
 from servomex.sinks.places import BUSY, LockFile, Place, open_at_end, place_of, real, sync_folder
 
@@ -41,6 +50,8 @@ CREATE TABLE IF NOT EXISTS metadata (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 _INSERT = f"INSERT INTO samples VALUES ({', '.join('?' * len(ROW_COLUMNS))})"  # noqa: S608 (no text from outside)
 _NOTE = "INSERT INTO metadata VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 _SYNCED = "synced_at"
+_INDEX = "samples_received_at"
+_SELECT = f"SELECT rowid, {', '.join(ROW_COLUMNS)} FROM samples ORDER BY rowid"  # noqa: S608 (no text from outside)
 
 
 class SqliteSink(FileSink):
@@ -268,23 +279,46 @@ class SqliteSink(FileSink):
             check_tables(connection, path)
 
     @classmethod
+    def is_blank(cls, path: Path) -> bool:
+        """Whether a database has no tables yet."""
+        return is_blank(path)
+
+    @classmethod
     def read(cls, path: Path) -> Iterator[Sample]:
-        """Give the samples of a database in the order in which they were written."""
-        select = f"SELECT {', '.join(ROW_COLUMNS)} FROM samples ORDER BY rowid"  # noqa: S608 (no text from outside)
+        """Return the samples of a database in the order in which they were written."""
         with reading(path) as connection:
-            for number, row in enumerate(connection.execute(select), 1):
+            number = last = 0
+            for rowid, *row in connection.execute(_SELECT):
+                if number and rowid <= last:
+                    raise ServomexSinkSchemaError(f"{path} is damaged: its row {rowid} comes after row {last}")
+                number, last = number + 1, rowid
                 try:
                     sample = sample_of(stored_row(row))
                 except ValueError as error:
                     raise ServomexSinkSchemaError(f"{path}, row {number}: {error}") from error
                 yield sample
+            _check_count(connection, path, number)
 
     @classmethod
     def read_metadata(cls, path: Path) -> dict[str, str]:
-        """Give the table ``metadata``."""
+        """Return the table ``metadata``."""
         with reading(path) as connection:
             found = connection.execute("SELECT key, value FROM metadata WHERE key <> ?", (_SYNCED,))
             return {str(key): str(value) for key, value in found}
+
+
+def _check_count(connection: sqlite3.Connection, path: Path, rows: int) -> None:
+    """Compare the rows that were read with those in the index: damage can hide a page of the table."""
+    known = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'index' AND name = ?", (_INDEX,))
+    if known.fetchone() is None:
+        return
+    indexed = 0
+    for (_,) in connection.execute(f"SELECT rowid FROM samples INDEXED BY {_INDEX} ORDER BY received_at"):  # noqa: S608
+        indexed += 1
+        if indexed > rows:
+            break
+    if indexed != rows:
+        raise ServomexSinkSchemaError(f"{path} is damaged: it gives {rows} rows, its index {indexed} or more")
 
 
 def _placeholder(path: Path) -> int | None:

@@ -6,16 +6,27 @@ import os
 import shutil
 import zlib
 from abc import abstractmethod
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 from servomex.errors import ServomexSinkSchemaError
+from servomex.excerpts import shown
 from servomex.logs import package_log
 from servomex.models import Sample
 from servomex.rows import sample_of
 from servomex.sinks.files import FileSink, explained, explained_reading, lost
-from servomex.sinks.lines import BLOCK, GZIP, Lines, count_lines, end_of_last_line, is_packed
+from servomex.sinks.lines import (
+    BLOCK,
+    GZIP,
+    LONGEST_LINE,
+    Lines,
+    check_encoding,
+    count_lines,
+    end_of_last_line,
+    is_packed,
+)
 from servomex.sinks.places import Place, lock, open_at_end, place_of, real, sync_file, sync_folder
 
 _log = package_log("servomex")
@@ -188,8 +199,15 @@ class TextSink(FileSink):
     @classmethod
     def _check_half(cls, path: Path, line: bytes) -> None:
         """Check the first line of a file that has only a part of it."""
-        if not any(beginning.startswith(line[: len(beginning)]) for beginning in cls._beginnings):
-            raise ServomexSinkSchemaError(f"{path} was not written by this package: it begins with {line[:40]!r}")
+        check_encoding(path, line)
+        begun = line.removeprefix(BOM_UTF8)
+        if not any(beginning.startswith(begun[: len(beginning)]) for beginning in cls._beginnings):
+            raise ServomexSinkSchemaError(f"{path} was not written by this package: it begins with {shown(line)}")
+
+    @classmethod
+    @abstractmethod
+    def _is_whole(cls, line: bytes) -> bool:
+        """Whether a last line without a line end is a whole row all the same, and not what a kill has left."""
 
     def _resume(self) -> None:
         """Check that the file is one of ours, and cut off the half line at its end."""
@@ -202,11 +220,16 @@ class TextSink(FileSink):
         first, end, _ = self._file.read(min(size, BLOCK)).partition(b"\n")
         self._check_beginning(first, whole=bool(end))
         if whole < size:
+            self._file.seek(whole)
+            if self._is_whole(self._file.read(min(size - whole, LONGEST_LINE))):
+                self._file.seek(size)
+                _write_all(self._file, b"\n")
+                return
             self._file.truncate(whole)
             _warn_of_cut(self.path, size - whole)
 
     def _resume_packed(self) -> None:
-        lines = Lines(self.path)
+        lines = Lines(self.path, self._is_whole)
         whole = 0
         for line in lines:
             if not whole:
@@ -216,7 +239,7 @@ class TextSink(FileSink):
         if not whole:
             self._check_beginning(lines.rest, whole=False)
             self._file.truncate(0)
-        elif lines.rest or not lines.ended:
+        elif lines.rest or lines.completed or not lines.ended:
             self._write_anew()
         if lines.rest or not lines.ended:
             _warn_of_cut(self.path, len(lines.rest))
@@ -230,7 +253,7 @@ class TextSink(FileSink):
         try:
             lock(file.fileno(), self.path)
             packer = zlib.compressobj(wbits=GZIP)
-            for line in Lines(self.path):
+            for line in Lines(self.path, self._is_whole):
                 _write_all(file, packer.compress(line + b"\n"))
             _write_all(file, packer.flush())
             sync_file(file.fileno())
@@ -257,7 +280,7 @@ class TextSink(FileSink):
     @classmethod
     def read(cls, path: Path) -> Iterator[Sample]:
         """Give the samples of a file; a half line at its end is left out with a warning."""
-        lines = Lines(path)
+        lines = Lines(path, cls._is_whole)
         with explained_reading(path):
             for line in lines:
                 if lines.count == 1:

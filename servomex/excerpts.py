@@ -1,0 +1,25 @@
+"""What a message shows of something that was found in a file: a short piece of it, without control characters."""
+
+import reprlib
+
+LONGEST = 80
+"""Characters that are shown."""
+
+_repr = reprlib.Repr()
+_repr.maxother = _repr.maxlong = LONGEST
+
+
+def shown(value: object) -> str:
+    """Return a value as a Python literal, cut to :data:`LONGEST` characters."""
+    if isinstance(value, str | bytes):
+        text = repr(value[:LONGEST])
+        return text if len(value) <= LONGEST else f"{text[:LONGEST]}..."
+    text = _repr.repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def plain(text: str) -> str:
+    """Return a text of another program, such as the message of a library, cut to twice as many characters."""
+    line = " ".join(text[: 2 * LONGEST + 1].split())
+    escaped = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+    return escaped if len(escaped) <= 2 * LONGEST else f"{escaped[: 2 * LONGEST]}..."
