@@ -111,7 +111,7 @@ TYPED = [
     typed("no suffix", f"record {SIM} ~run", USAGE, "run", r"\.csv"),
     typed("a file that exists", f"record {SIM} ~run.csv", USAGE, "exists", "append", "overwrite"),
     typed("one file twice", f"record {SIM} ~a.csv ~a.csv", USAGE, r"a\.csv", "twice"),
-    typed("a rate of 0", f"record {SIM} ~a.csv --rate 0", USAGE, "--rate", "more than 0"),
+    typed("a rate of 0", f"record {SIM} ~a.csv --rate 0", USAGE, "--rate", "at least"),
     typed("a duration in words", f"record {SIM} ~a.csv --duration 5_minutes", USAGE, "'5 minutes'", "15m"),
     typed("a duration without a unit", f"record {SIM} ~a.csv --duration 90", USAGE, "'90'", "90s"),
     typed("a rate for broadcasts", f"stream {BROADCASTS} --rate 5", USAGE, "continuous", "--rate"),
@@ -291,7 +291,7 @@ CALLED = [
     called("None for a callback", lambda analyzer, _: analyzer.subscribe(odd(None)), "callback", "None"),
     called("a called callback", lambda analyzer, _: analyzer.subscribe(odd("show()")), "callback", "call"),
     called("no rate over Modbus", lambda analyzer, _: record(analyzer), "rate", "rate_hz=1"),
-    called("a rate of 0", lambda analyzer, _: record(analyzer, rate_hz=0), "rate_hz", "more than 0"),
+    called("a rate of 0", lambda analyzer, _: record(analyzer, rate_hz=0), "rate_hz", "at least"),
     called(
         "a duration in words",
         lambda analyzer, _: record(analyzer, rate_hz=1, duration=odd("5 minutes")),

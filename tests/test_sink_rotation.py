@@ -244,7 +244,7 @@ class TestLimits:
 
     @pytest.mark.parametrize(("text", "words"), [
         ("", "not a duration"), ("daily", "not a duration"), ("1d,2d", "more than one size or time"),
-        ("1MB,2MB", "more than one"), ("1d,", "more than one"), ("0.5s", "1 s or more"), ("0B", "1 byte or more"),
+        ("1MB,2MB", "more than one"), ("1d,", "more than one"), ("0.5s", "1 s or more"), ("0B", "from 1 byte to"),
         ("1.2.3MB", "not a size"),
     ])  # fmt: skip
     def test_what_is_none_is_told(self, text: str, words: str, tmp_path: Path) -> None:
