@@ -253,7 +253,9 @@ def _check_own(path: str) -> None:
         ServomexConfigurationError: It does.
     """
     if Path(path).is_file() and Path(path).stat().st_size and not is_trace(path):
-        raise ServomexConfigurationError(f"{path} holds something else than a trace: choose another name for it")
+        raise ServomexConfigurationError(
+            f"{path} holds something else than a trace", cure="Choose another name for it"
+        )
 
 
 def is_trace(path: str | os.PathLike[str]) -> bool:

@@ -239,7 +239,7 @@ class _Outlet:
         self._retry_at = now + RETRY_S
         if self._failing is None:
             self._failing_since = now
-            _log.warning("%s. It is tried again for %g s", error.message, PATIENCE_S)
+            _log.warning("%s. It is tried again for %g s", error.text, PATIENCE_S)
         elif now - self._failing_since > PATIENCE_S or len(self._waiting) > MOST_WAITING:
             self._give_up(error)
         self._failing = error

@@ -79,7 +79,11 @@ class TestTargets:
         write(target, [batch(1)])
         result = converted(source, target)
         assert (result.exit_code, told(result)) == (
-            2, [f"Error: {target} exists already: append to it, overwrite it, or choose another name"],
+            2,
+            [
+                f"Error: {target} exists already. Append to it with --append, replace it with --overwrite, "
+                "or choose another name"
+            ],
         )  # fmt: skip
         assert list(load(target)) == batch(1)
         assert converted(source, target, "--append").exit_code == 0

@@ -94,10 +94,14 @@ class TestRecord:
         ("name", "options", "words"),
         [
             ("other.csv", ("--append",), "other columns|was not written by this package|no recording"),
-            ("other.csv", (), "exists already: append to it, overwrite it, or choose another name"),
+            (
+                "other.csv",
+                (),
+                "exists already. Append to it with --append, replace it with --overwrite, or choose another name",
+            ),
             ("other.csv", ("--append", "--overwrite"), "can be appended to or overwritten, not both"),
             ("other.csv", ("--append", "--rotate", "1d"), "rotated files are always new ones"),
-            ("missing/run.csv", (), "there is no folder .*missing: create it"),
+            ("missing/run.csv", (), "there is no folder .*missing. Create it"),
             ("run.xyz", (), r"known are .csv, .csv.gz, .jsonl"),
             ("run.csv", ("--rotate", "8x"), "8x"),
             ("run.csv", ("--rate", "0"), "rate"),

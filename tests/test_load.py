@@ -126,7 +126,9 @@ class TestErrors:
         for name in names:
             (folder / name).chmod(0)
         told = refused("list(load(name))", folder, names)
-        assert told == [f"ServomexSinkReadError {name} may not be read by this user" for name in names]
+        assert told == [
+            f"ServomexSinkReadError {name} may not be read by this user. Check its permissions" for name in names
+        ]
 
     def test_what_was_good_is_given_before_the_damage_is_told(self, folder: Path) -> None:
         with (folder / "run.jsonl").open("ab") as file:

@@ -195,7 +195,7 @@ class TestMoved:
         path.rename(folder / "old")
         path.write_text("something else\n" * 100)
         for _ in range(2):
-            with pytest.raises(ServomexSinkWriteError, match=r"replaced by another file .* move that one away"):
+            with pytest.raises(ServomexSinkWriteError, match=r"replaced by another file .* Move that one away"):
                 sink.write(batch(1))
         assert path.read_text() == "something else\n" * 100
         path.unlink()

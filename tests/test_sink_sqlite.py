@@ -134,7 +134,7 @@ class TestOthers:
                 with pytest.raises(ServomexSinkWriteError) as caught:
                     sink.flush()
                 assert str(caught.value) == (
-                    f"{path} is locked by another program: let that one finish, or write to another file"
+                    f"{path} is locked by another program. Let that one finish, or write to another file"
                 )
                 other.execute("COMMIT")
             sink.write(batch(1))
@@ -249,7 +249,7 @@ class TestReading:
         monkeypatch.setattr(os, "access", lambda *_: False)
         with pytest.raises(ServomexSinkReadError, match=r"run\.sqlite may not be read by this user"):
             list(load(path))
-        with pytest.raises(ServomexSinkWriteError, match=r"run\.sqlite may not be written: check the permissions"):
+        with pytest.raises(ServomexSinkWriteError, match=r"run\.sqlite may not be written. Check the permissions"):
             open_sink(path, append=True)
 
     @pytest.mark.parametrize(("change", "words"), [
@@ -275,5 +275,5 @@ class TestReading:
     def test_what_is_no_database_is_told(self, path: Path) -> None:
         path.write_bytes(b"nothing of the kind" * 100)
         for act in (lambda: list(load(path)), lambda: open_sink(path, append=True)):
-            with pytest.raises(ServomexSinkSchemaError, match="is no SQLite database: choose another file"):
+            with pytest.raises(ServomexSinkSchemaError, match="is no SQLite database"):
                 act()

@@ -232,7 +232,7 @@ class BufferedSink(Sink):
             self._sync()
         except ServomexSinkWriteError as error:
             raise ServomexSinkSyncError(
-                f"{error.message}. Its rows are written, but may not survive a loss of power"
+                f"{error.message}. Its rows are written, but may not survive a loss of power", cure=error.cure
             ) from error
 
     def flush_if_due(self) -> None:
@@ -290,13 +290,16 @@ class BufferedSink(Sink):
             lost, self._pending = len(self._pending), []
             self.rows -= lost
             raise ServomexSinkWriteError(
-                f"{error.message}. The last {lost} rows are lost; those before them are in {self.name}"
+                f"{error.message}. The last {lost} rows are lost; those before them are in {self.name}",
+                cure=error.cure,
             ) from error
 
     def _leave_to_another(self) -> NoReturn:
         """Write no more, since another program writes to the same place, and would be disturbed by each row."""
         self._is_anothers = True
-        raise ServomexSinkError(f"{self.name} was written by another program meanwhile: choose another name")
+        raise ServomexSinkError(
+            f"{self.name} was written by another program meanwhile", cure="Choose another name"
+        )
 
     def _prepared(self, samples: Sequence[Sample]) -> list[Any]:
         """Turn samples into what :meth:`_store` takes."""

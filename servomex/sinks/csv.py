@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from servomex.errors import ServomexSinkSchemaError
+from servomex.errors import Argument, ServomexSinkSchemaError
 from servomex.models import ROW_COLUMNS
 from servomex.rows import SEPARATORS, check_columns, csv_row, csv_text, sample_of
 from servomex.sinks.files import explained_reading
@@ -77,5 +77,6 @@ def _check_decimal(path: Path, header: bytes, decimal: str) -> None:
     there = _decimal_of(header)
     if there != decimal:
         raise ServomexSinkSchemaError(
-            f"{path} has the decimal sign {there!r}: append to it with that one, or choose another file"
+            f"{path} has the decimal sign {there!r}",
+            cure=f"Append to it with {Argument('decimal', there)}, or choose another file",
         )

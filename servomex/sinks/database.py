@@ -32,12 +32,12 @@ STEPS = 1_000_000
 """Instructions of SQLite between two rows at most; a table of ours takes some dozens."""
 _TYPES = {ColumnKind.INTEGER: "INTEGER", ColumnKind.FLAG: "INTEGER", ColumnKind.NUMBER: "REAL"}
 COLUMNS = {column: _TYPES.get(kind, "TEXT") for column, kind in COLUMN_KINDS.items()}
-_CURES = {
-    "SQLITE_BUSY": "is locked by another program: let that one finish, or write to another file",
-    "SQLITE_FULL": "cannot grow: its disk is full. Free some space there, or write to another disk",
-    "SQLITE_READONLY": "may only be read: check the permissions of the file and its folder",
-    "SQLITE_CANTOPEN": "cannot be opened: check that its folder exists and may be written",
-    "SQLITE_IOERR": "cannot be written: its disk fails, is full or was removed",
+_CAUSES = {
+    "SQLITE_BUSY": ("is locked by another program", "Let that one finish, or write to another file"),
+    "SQLITE_FULL": ("cannot grow, since its disk is full", "Free some space there, or write to another disk"),
+    "SQLITE_READONLY": ("may only be read", "Check the permissions of the file and its folder"),
+    "SQLITE_CANTOPEN": ("cannot be opened", "Check that its folder exists and may be written"),
+    "SQLITE_IOERR": ("cannot be written: its disk fails, is full or was removed", "Look at that disk"),
 }
 
 
@@ -174,7 +174,9 @@ def check_tables(connection: sqlite3.Connection, path: Path, *, triggers: bool =
     _check_kinds(connection, path, triggers=triggers)
     metadata = _columns(connection, "metadata")
     if metadata and list(metadata) != ["key", "value"]:
-        raise ServomexSinkSchemaError(f"{path} has a table 'metadata' that is not ours: choose another file")
+        raise ServomexSinkSchemaError(
+            f"{path} has a table 'metadata' that is not ours", cure="Choose another file"
+        )
     found = _columns(connection, "samples")
     if not found:
         return False
@@ -194,7 +196,9 @@ def _check_kinds(connection: sqlite3.Connection, path: Path, *, triggers: bool) 
     for kind, name, root, sql in found.fetchall():
         if kind == "trigger":
             if not triggers:
-                raise ServomexSinkSchemaError(f"{path}: its table {name!r} has a trigger: choose another file")
+                raise ServomexSinkSchemaError(
+                    f"{path}: its table {name!r} has a trigger", cure="Choose another file"
+                )
         elif kind != "table" or not root or _WITHOUT_ROWID.search(sql or ""):
             raise ServomexSinkSchemaError(f"{path}: its {name!r} is not a table as this package makes it")
 
@@ -209,13 +213,13 @@ def told(path: str, error: sqlite3.Error, *, reading: bool = False) -> ServomexS
     """Give the error that says what to do."""
     name = _name_of(error)
     if name.startswith("SQLITE_NOTADB"):
-        return ServomexSinkSchemaError(f"{path} is no SQLite database: choose another file")
-    cure = next((text for key, text in _CURES.items() if name.startswith(key)), "")
-    if name.startswith("SQLITE_CORRUPT") or (reading and not cure):
+        return ServomexSinkSchemaError(f"{path} is no SQLite database", cure="Choose another file")
+    known = next((told for key, told in _CAUSES.items() if name.startswith(key)), None)
+    if name.startswith("SQLITE_CORRUPT") or (reading and known is None):
         return ServomexSinkSchemaError(f"{path} is damaged: {plain(str(error))}")
-    cure = cure or f"failed: {plain(str(error))}"
+    cause, cure = known or (f"failed: {plain(str(error))}", "")
     kind = ServomexSinkReadError if reading else ServomexSinkWriteError
-    return kind(f"{path} {cure}")
+    return kind(f"{path} {cause}", cure=cure)
 
 
 def _name_of(error: sqlite3.Error) -> str:

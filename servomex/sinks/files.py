@@ -10,6 +10,7 @@ from typing import Any
 
 from servomex.durations import counted
 from servomex.errors import (
+    Argument,
     ServomexSinkError,
     ServomexSinkReadError,
     ServomexSinkSchemaError,
@@ -24,26 +25,33 @@ from servomex.sinks.places import Place, check_folder
 
 _log = package_log("servomex")
 
-_FORBIDDEN = "{path} may not be written: check the permissions of the file and its folder" + (
-    ", and close other programs that have it open" if os.name == "nt" else ""
+_FORBIDDEN = (
+    "{path} may not be written",
+    "Check the permissions of the file and its folder"
+    + (", and close other programs that have it open" if os.name == "nt" else ""),
 )
-_FULL = "the disk of {path} is full: free some space there, or write to another disk"
+_FULL = ("the disk of {path} is full", "Free some space there, or write to another disk")
 _WRITING = {
-    errno.ENOENT: "there is no folder {folder}: create it, or choose another",
-    errno.ENOTDIR: "{folder} is no folder: choose another",
-    errno.EISDIR: "{path} is a folder: add the name of a file",
-    errno.EEXIST: "{path} exists already: append to it, overwrite it, or choose another name",
+    errno.ENOENT: ("there is no folder {folder}", "Create it, or choose another"),
+    errno.ENOTDIR: ("{folder} is no folder", "Choose another"),
+    errno.EISDIR: ("{path} is a folder", "Add the name of a file"),
+    errno.EEXIST: (
+        "{path} exists already",
+        "Append to it with {append}, replace it with {overwrite}, or choose another name",
+    ),
     errno.EACCES: _FORBIDDEN,
     errno.EPERM: _FORBIDDEN,
-    errno.EROFS: "{path} is on a disk that can only be read: choose another",
+    errno.EROFS: ("{path} is on a disk that can only be read", "Choose another"),
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
-    errno.EFBIG: "{path} may not grow further on this system: rotate the files, or choose another disk",
+    errno.EFBIG: ("{path} may not grow further on this system", "Rotate the files, or choose another disk"),
+    errno.ELOOP: ("{path} is a symbolic link that leads to itself", "Choose another name"),
 }
+_APPEND, _OVERWRITE = Argument("append", True), Argument("overwrite", True)
 _READING = {
-    errno.ENOENT: "there is no file {path}",
-    errno.EISDIR: "{path} is a folder: give the name of a file in it",
-    errno.EACCES: "{path} may not be read by this user",
+    errno.ENOENT: ("there is no file {path}", ""),
+    errno.EISDIR: ("{path} is a folder", "Give the name of a file in it"),
+    errno.EACCES: ("{path} may not be read by this user", "Check its permissions"),
 }
 
 
@@ -59,7 +67,8 @@ def explained(name: str) -> Iterator[None]:
     except ServomexSinkError:
         raise
     except OSError as error:
-        raise ServomexSinkWriteError(_told(_WRITING, Path(name), error, "cannot be written")) from error
+        message, cure = _told(_WRITING, Path(name), error, "cannot be written")
+        raise ServomexSinkWriteError(message, cure=cure) from error
 
 
 @contextlib.contextmanager
@@ -74,12 +83,15 @@ def explained_reading(path: Path) -> Iterator[None]:
     except ServomexSinkError:
         raise
     except OSError as error:
-        raise ServomexSinkReadError(_told(_READING, path, error, "cannot be read")) from error
+        message, cure = _told(_READING, path, error, "cannot be read")
+        raise ServomexSinkReadError(message, cure=cure) from error
 
 
-def _told(words: Mapping[int, str], path: Path, error: OSError, otherwise: str) -> str:
-    text = words.get(error.errno or 0, f"{{path}} {otherwise}: {error.strerror or error}")
-    return text.format(path=path, folder=path.parent)
+def _told(words: Mapping[int, tuple[str, str]], path: Path, error: OSError, otherwise: str) -> tuple[str, str]:
+    """Return what happened, and what to do."""
+    message, cure = words.get(error.errno or 0, (f"{{path}} {otherwise}: {error.strerror or error}", ""))
+    known = {"path": path, "folder": path.parent, "append": _APPEND, "overwrite": _OVERWRITE}
+    return message.format(**known), cure.format(**known)
 
 
 def lost(rows: int) -> str:
@@ -170,8 +182,8 @@ class FileSink(BufferedSink):
             yield
         except ServomexSinkSchemaError as error:
             raise ServomexSinkWriteError(
-                f"{self.name} was replaced by another file while it was written: move that one away "
-                f"({error.message})"
+                f"{self.name} was replaced by another file while it was written ({error.message})",
+                cure="Move that one away",
             ) from error
 
     @contextlib.contextmanager
@@ -215,7 +227,7 @@ class FileSink(BufferedSink):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a folder")
         if not path.is_file():
-            raise ServomexSinkWriteError(f"{path} is a device or a pipe: choose another name")
+            raise ServomexSinkWriteError(f"{path} is a device or a pipe", cure="Choose another name")
         cls._check_writable(path)
         if overwrite:
             cls._check_unused(path)

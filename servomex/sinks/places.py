@@ -10,7 +10,12 @@ from pathlib import Path
 
 from servomex.errors import ServomexSinkWriteError
 
-BUSY = "{path} is being written by another program: end that one first, or choose another name"
+
+def busy(path: Path) -> ServomexSinkWriteError:
+    """Return the error for a file that another program is writing."""
+    return ServomexSinkWriteError(
+        f"{path} is being written by another program", cure="End that one first, or choose another name"
+    )
 
 
 class Place(Enum):
@@ -68,7 +73,7 @@ def lock(descriptor: int, path: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise ServomexSinkWriteError(BUSY.format(path=path)) from error
+        raise busy(path) from error
     except OSError:
         return False  # a network folder without locks
     return True
@@ -144,7 +149,7 @@ def _lock_first_byte(descriptor: int, path: Path) -> None:
     try:
         locking(descriptor, LK_NBLCK, 1)
     except PermissionError as error:
-        raise ServomexSinkWriteError(BUSY.format(path=path)) from error
+        raise busy(path) from error
 
 
 class OpenFolder:

@@ -30,7 +30,7 @@ from servomex.sinks.database import (
     told,
 )
 from servomex.sinks.files import FileSink, explained
-from servomex.sinks.places import BUSY, LockFile, Place, open_at_end, place_of, real, sync_folder
+from servomex.sinks.places import LockFile, Place, busy, open_at_end, place_of, real, sync_folder
 
 _log = package_log("servomex")
 
@@ -155,7 +155,9 @@ class SqliteSink(FileSink):
         """Complete a database that was moved, and let go of it; its log must not become that of the new one."""
         is_left = place is not Place.CUT and self._checkpoint("TRUNCATE")
         if is_left and place is Place.MOVED:
-            raise ServomexSinkWriteError(f"{self.name} was moved, and another program is reading it: end that one")
+            raise ServomexSinkWriteError(
+                f"{self.name} was moved, and another program is reading it", cure="End that one"
+            )
         self._connected = False
         self._link.close()
         if place is Place.CUT:
@@ -223,7 +225,7 @@ class SqliteSink(FileSink):
             with self._transaction():
                 self._connection.executemany(_INSERT, map(_values, rows))
         except ServomexSinkSchemaError as error:  # it is not these rows that are at fault
-            raise ServomexSinkError(error.message) from error
+            raise ServomexSinkError(error.message, cure=error.cure) from error
         self._rows += len(rows)
 
     def _sync(self) -> None:
@@ -271,7 +273,7 @@ class SqliteSink(FileSink):
                 connection.execute("PRAGMA journal_mode = DELETE")  # is refused while another one has it open
         except sqlite3.Error as error:
             if error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-                raise ServomexSinkWriteError(BUSY.format(path=path)) from error
+                raise busy(path) from error
 
     @classmethod
     def _check_columns(cls, path: Path) -> None:
