@@ -1,5 +1,6 @@
 """Parquet recordings as they are read: from other programs, in parts, and while another program closes them."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -63,7 +64,7 @@ def test_what_went_through_another_program_is_read_and_continued(
     assert list(load(path)) + write(path, [batch(9)], append=True) == list(load(path))
 
 
-def test_a_flipped_byte_is_not_merged(path: Path) -> None:
+def test_a_flipped_byte_is_not_merged(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with open_sink(path, flush_s=0) as sink:
         sink.write(batch(0))
         part = next(parts_of(path).glob("*.parquet"))
@@ -73,8 +74,21 @@ def test_a_flipped_byte_is_not_merged(path: Path) -> None:
     kept.write_bytes(raw[:place] + b"pig A" + raw[place + 5 :])
     with pytest.raises(ValueError, match=r"000001\.parquet is damaged"):
         list(load(kept.parents[1] / path.name))
-    with pytest.raises(ValueError, match=r"000001\.parquet is damaged"):
-        open_sink(kept.parents[1] / path.name, append=True).close()
+    assert write(kept.parents[1] / path.name, batches(1, 1), append=True) == list(
+        load(kept.parents[1] / path.name)
+    )
+    assert "it is put aside" in caplog.text
+    assert kept.with_name("000001.parquet.damaged").exists()
+
+
+def test_a_damaged_file_is_not_continued(path: Path) -> None:
+    write(path, batches(2))
+    raw = path.read_bytes()
+    place = raw.index(b"rig A")
+    path.write_bytes(raw[:place] + b"pig A" + raw[place + 5 :])
+    with pytest.raises(ValueError, match=r"run\.parquet is damaged"):
+        open_sink(path, append=True)
+    assert list(path.parent.iterdir()) == [path]
 
 
 def _parts(path: Path, count: int, *, recording: bytes = b"") -> list[Sample]:
@@ -92,7 +106,7 @@ def _parts(path: Path, count: int, *, recording: bytes = b"") -> list[Sample]:
 
 def _named(path: Path, recording: bytes, merged: int) -> None:
     """Say in a finished file which recording it is."""
-    notes = {RECORDING: recording, MERGED: b"%d" % merged}
+    notes = {RECORDING: recording, MERGED: json.dumps({recording.decode(): merged}).encode()}
     pq.write_table(pq.read_table(path).replace_schema_metadata(notes), path)
 
 

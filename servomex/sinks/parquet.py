@@ -61,6 +61,8 @@ class ParquetSink(FileSink):
         with explained(self.name):
             if not (self.append or self.overwrite) and self.exists(self.path):
                 raise FileExistsError(errno.EEXIST, "exists")
+            if self.append and self.path.exists():
+                _check_whole(self.path)  # or the merge would fail at the end
             merged = merged_in(self.path) if self.append else {}
             self._lock_parts()
             if self.overwrite:
@@ -96,8 +98,7 @@ class ParquetSink(FileSink):
         _remove(part for part in numbered(self._parts) if is_merged(part, merged))
         for part in numbered(self._parts):
             try:
-                with opened(part):
-                    continue
+                _check_whole(part)
             except ServomexSinkSchemaError as error:
                 _log.warning("%s; it is put aside", error.message)
                 part.replace(part.with_name(f"{part.name}.damaged"))
@@ -312,6 +313,17 @@ def _remove_merged(parts: Iterable[Path]) -> None:
     for part in parts:
         with contextlib.suppress(PermissionError):
             part.unlink()
+
+
+def _check_whole(path: Path) -> None:
+    """Check all rows of a file.
+
+    Raises:
+        ServomexSinkSchemaError: It is damaged.
+    """
+    with opened(path) as file:
+        for _ in file.batches():
+            pass
 
 
 def _remove(files: Iterable[Path]) -> None:
