@@ -105,7 +105,13 @@ class TestTargets:
         written = write(tmp_path / name, batches(2))
         (tmp_path / f"{name}.parts").mkdir()
         (tmp_path / "link").symlink_to(tmp_path)
-        for source in (tmp_path / name, tmp_path / "link" / name, tmp_path / f"{name}.parts"):
+        (tmp_path / f"same-{name}").hardlink_to(tmp_path / name)
+        for source in (
+            tmp_path / name,
+            tmp_path / "link" / name,
+            tmp_path / f"{name}.parts",
+            tmp_path / f"same-{name}",
+        ):
             for option in ("--append", "--overwrite"):
                 result = converted(source, tmp_path / name, option)
                 words = f"{tmp_path / name} cannot be written while it is read: choose another name for OUT"

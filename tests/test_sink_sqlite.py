@@ -4,7 +4,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 import pytest
 
@@ -39,6 +39,18 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "BUSY_S", 0.02)
     monkeypatch.setattr(sqlite, "BUSY_S", 0.02)
     monkeypatch.setattr(sqlite, "BUSY_WRITING_MS", 20)
+
+
+@pytest.mark.parametrize(
+    ("path", "uri"),
+    [
+        (PurePosixPath("/lab/run 1?#.sqlite"), "file:///lab/run%201%3F%23.sqlite?mode=ro"),
+        (PureWindowsPath(r"C:\lab\run.sqlite"), "file:///C:/lab/run.sqlite?mode=ro"),
+        (PureWindowsPath(r"\\nas\lab\run.sqlite"), "file:////nas/lab/run.sqlite?mode=ro"),
+    ],
+)
+def test_a_path_is_written_as_sqlite_reads_it(path: PurePath, uri: str) -> None:
+    assert database.uri_of(path, "mode=ro") == uri
 
 
 def values(connection: sqlite3.Connection, query: str) -> list[object]:

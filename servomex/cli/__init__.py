@@ -5,7 +5,7 @@ import importlib
 import click
 
 import servomex
-from servomex.cli.common import EXIT_CODES, ProgramGroup, interrupts_wait
+from servomex.cli.common import EXIT_CODES, ProgramGroup, interrupts_wait, without_late_interrupts
 
 _COMMANDS = (
     "read",
@@ -66,11 +66,13 @@ def servomex_group(ctx: click.Context) -> None:
 
 def main() -> None:
     """Run ``servomex``."""
-    servomex_group(prog_name="servomex")
+    with without_late_interrupts():
+        servomex_group(prog_name="servomex")
 
 
 def read_main() -> None:
     """Run ``servomex-read``."""
-    from servomex.cli.read import read
-
-    read(prog_name="servomex-read")
+    with without_late_interrupts():
+        with interrupts_wait():
+            from servomex.cli.read import read
+        read(prog_name="servomex-read")

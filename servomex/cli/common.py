@@ -227,6 +227,21 @@ def _signals(*names: str) -> list[signal.Signals]:
 
 
 @contextlib.contextmanager
+def without_late_interrupts() -> Iterator[None]:
+    """End the program by the end of the block; a Ctrl-C that comes once more meanwhile has nothing left to end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    try:
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except KeyboardInterrupt:
+        sys.exit(SIGNALLED + signal.SIGINT)
+
+
+@contextlib.contextmanager
 def interrupts_wait() -> Iterator[None]:
     """Let what ends a command wait until the end of what must not be torn, such as an import or a write."""
     if threading.current_thread() is not threading.main_thread():

@@ -91,6 +91,7 @@ def _opened(sources: tuple[str, ...], target: str) -> tuple[Iterator[Sample], di
     """
     with interrupts_wait():
         from servomex.loading import files_of, load, load_metadata
+        from servomex.sinks.places import same_place
 
     try:
         files = files_of(sources)
@@ -99,8 +100,8 @@ def _opened(sources: tuple[str, ...], target: str) -> tuple[Iterator[Sample], di
         samples = load(files)
     except ServomexSinkError as error:
         raise RequestError(str(error)) from error
-    own = {Path(target).resolve(), Path(f"{target}.parts").resolve()}
-    if any(file.resolve() in own for file in files):
+    own = [Path(target), Path(f"{target}.parts")]
+    if any(same_place(file, mine) for file in files for mine in own):
         raise RequestError(f"{target} cannot be written while it is read: choose another name for OUT")
     metadata: dict[str, str] = {}
     for file in files:

@@ -12,6 +12,7 @@ from servomex.errors import ServomexValidationError
 from servomex.sinks.base import Sink
 from servomex.sinks.files import FileSink
 from servomex.sinks.memory import MemorySink
+from servomex.sinks.places import same_place
 from servomex.sinks.rotation import RotatingSink
 
 __all__ = ["FileSink", "MemorySink", "RotatingSink", "Sink", "check_targets", "open_sink", "sink_class"]
@@ -62,13 +63,13 @@ def check_targets(targets: Iterable[str | os.PathLike[str]], **options: Any) -> 
         ServomexValidationError: One of them is named twice, or see :func:`open_sink`.
         ServomexSinkError: See :func:`open_sink`.
     """
-    seen: set[Path] = set()
+    seen: list[Path] = []
     for target in targets:
         _check_target(target, **options)
-        path = Path(target).resolve()
-        if path in seen:
+        path = Path(target)
+        if any(same_place(path, other) for other in seen):
             raise ServomexValidationError(f"{os.fspath(target)} is named twice")
-        seen.add(path)
+        seen.append(path)
 
 
 def _check_target(target: str | os.PathLike[str], *, rotate: str | None = None, **options: Any) -> None:

@@ -6,8 +6,9 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
+from urllib.parse import quote_from_bytes
 
 from servomex.errors import (
     ServomexSinkError,
@@ -128,9 +129,15 @@ def _opened(path: Path, mode: str) -> sqlite3.Connection:
     return _guarded(path, "immutable=1")  # there is no room for the files beside it, and nothing is in them
 
 
+def uri_of(path: PurePath, options: str) -> str:
+    r"""Return a path as SQLite wants it: that of ``\\nas\lab`` begins with four slashes, other than in Python."""
+    text = quote_from_bytes(os.fsencode(path.as_posix()), safe="/:")
+    return f"file://{'' if text.startswith('/') else '/'}{text}?{options}"
+
+
 def _guarded(path: Path, mode: str) -> sqlite3.Connection:
     """Open a database from anywhere: with bounds, and so that it runs nothing that it brings."""
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=BUSY_S)
+    connection = sqlite3.connect(uri_of(path.absolute(), mode), uri=True, timeout=BUSY_S)
     try:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
         _interrupt_endless(connection)

@@ -21,7 +21,7 @@ from servomex.logs import package_log
 from servomex.models import Sample
 from servomex.rows import SEPARATORS
 from servomex.sinks.base import FLUSH_S, FSYNC_S, BufferedSink
-from servomex.sinks.places import Place, check_folder
+from servomex.sinks.places import Place, check_folder, real
 
 _log = package_log("servomex")
 
@@ -192,8 +192,8 @@ class FileSink(BufferedSink):
         try:
             yield
         except BaseException:
-            with contextlib.suppress(OSError):  # Windows, as long as it is open
-                self.path.unlink()
+            with contextlib.suppress(OSError):
+                real(self.path).unlink()
             raise
 
     @property

@@ -53,6 +53,14 @@ def place_of(descriptor: int, path: Path) -> Place:
     return Place.MOVED if held.st_nlink else Place.DELETED
 
 
+def same_place(one: Path, other: Path) -> bool:
+    """Whether two names are of one file, also by links, or will be when it is made."""
+    with contextlib.suppress(OSError):
+        if one.samefile(other):
+            return True
+    return Path(os.path.realpath(one)) == Path(os.path.realpath(other))
+
+
 def real(path: Path) -> Path:
     """Give the place that a symbolic link leads to, whether there is a file or not; any other path as it is."""
     return Path(os.path.realpath(path)) if path.is_symlink() else path

@@ -78,7 +78,11 @@ class SqliteSink(FileSink):
             elif not os.access(self.path, os.R_OK | os.W_OK):
                 raise PermissionError(errno.EACCES, "not permitted")
         with self._creating() if create else contextlib.nullcontext():
-            self._connect()
+            try:
+                self._connect()
+            except BaseException:
+                self._link.close()  # Windows removes nothing that is open
+                raise
 
     def _lock_recording(self) -> None:
         path = real(self.path)
@@ -262,7 +266,7 @@ class SqliteSink(FileSink):
         try:
             yield
         except BaseException:
-            with contextlib.suppress(OSError):  # Windows, as long as it is open
+            with contextlib.suppress(OSError):
                 _unlink(self.path)
             raise
 

@@ -47,7 +47,11 @@ class TextSink(FileSink):
             if self.overwrite:
                 self._file.truncate(0)
         with self._creating() if create else contextlib.nullcontext():
-            self._begin()
+            try:
+                self._begin()
+            except BaseException:
+                self._file.close()  # Windows removes nothing that is open
+                raise
 
     def _take(self, *, create: bool) -> None:
         """Open the file, and keep other recordings away from it."""
