@@ -74,13 +74,21 @@ def _expanded(name: str) -> list[Path]:
         raise ServomexValidationError(f"{name} is no file: only files can be read back")
     if Path(name).exists() or Path(name + _PARTS).exists() or not glob.has_magic(name):
         return [Path(name)]
-    fitting = {*_fitting(name), *_fitting(name + _PARTS)}
+    fitting = {path for path in {*_fitting(name), *_fitting(name + _PARTS)} if not _is_empty_folder(path)}
     if not name.endswith(_PARTS):
         fitting = {whole if _is_recording(whole := path.removesuffix(_PARTS)) else path for path in fitting}
     found = sorted(filter(_is_recording, fitting))
     if not found:
         raise ServomexSinkReadError(f"no {'recording' if fitting else 'file'} fits {name}")
     return [Path(path) for path in found]
+
+
+def _is_empty_folder(name: str) -> bool:
+    """Whether something is a folder for parts of a recording, none of which was written; that is reported."""
+    if not name.endswith(_PARTS) or _is_recording(name) or Path(name.removesuffix(_PARTS)).exists():
+        return False
+    _log.warning("%s is empty: it was just made when its recording ended, and gives no rows", name)
+    return True
 
 
 def _is_recording(name: str) -> bool:

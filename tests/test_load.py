@@ -86,6 +86,17 @@ class TestSources:
         with pytest.raises(ServomexSinkSchemaError, match="it has no table 'samples', it is empty"):
             list(load(blank))
 
+    def test_a_folder_for_parts_that_has_none_gives_no_rows_among_others(
+        self, folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (folder / "run-1.parquet.parts").mkdir()
+        (folder / "run-1.parquet.parts" / ".lock").touch()
+        write(folder / "run-2.parquet", [batch(7)])
+        assert list(load("run-*.parquet")) == list(load("run-*")) == batch(7)
+        assert [message.partition(" is empty")[0] for message in caplog.messages] == ["run-1.parquet.parts"] * 2
+        with pytest.raises(ServomexSinkReadError, match=r"no recording fits run-1\*|no file fits run-1\*"):
+            load("run-1*")
+
     def test_nothing_is_held_open_when_the_reading_is_broken_off(self, folder: Path) -> None:
         for name in ONE_EACH:
             samples = load(name)
