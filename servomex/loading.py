@@ -74,11 +74,12 @@ def _expanded(name: str) -> list[Path]:
         raise ServomexValidationError(f"{name} is no file: only files can be read back")
     if Path(name).exists() or Path(name + _PARTS).exists() or not glob.has_magic(name):
         return [Path(name)]
-    fitting = {path for path in {*_fitting(name), *_fitting(name + _PARTS)} if not _is_empty_folder(path)}
+    there = {*_fitting(name), *_fitting(name + _PARTS)}
+    fitting = {path for path in there if not _is_empty_folder(path)}
     if not name.endswith(_PARTS):
         fitting = {whole if _is_recording(whole := path.removesuffix(_PARTS)) else path for path in fitting}
     found = sorted(filter(_is_recording, fitting))
-    if not found:
+    if fitting == there and not found:
         raise ServomexSinkReadError(f"no {'recording' if fitting else 'file'} fits {name}")
     return [Path(path) for path in found]
 

@@ -94,8 +94,7 @@ class TestSources:
         write(folder / "run-2.parquet", [batch(7)])
         assert list(load("run-*.parquet")) == list(load("run-*")) == batch(7)
         assert [message.partition(" is empty")[0] for message in caplog.messages] == ["run-1.parquet.parts"] * 2
-        with pytest.raises(ServomexSinkReadError, match=r"no recording fits run-1\*|no file fits run-1\*"):
-            load("run-1*")
+        assert list(load("run-1*")) == []
 
     def test_nothing_is_held_open_when_the_reading_is_broken_off(self, folder: Path) -> None:
         for name in ONE_EACH:
