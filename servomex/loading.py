@@ -78,8 +78,9 @@ def _expanded(name: str) -> list[Path]:
     fitting = {path for path in there if not _is_empty_folder(path)}
     if not name.endswith(_PARTS):
         fitting = {whole if _is_recording(whole := path.removesuffix(_PARTS)) else path for path in fitting}
-    found = sorted(filter(_is_recording, fitting))
-    if fitting == there and not found:
+    paths = sorted(filter(_is_recording, fitting))
+    found = [path for path in paths if not _is_blank(Path(path))]
+    if fitting == there and not paths:
         raise ServomexSinkReadError(f"no {'recording' if fitting else 'file'} fits {name}")
     return [Path(path) for path in found]
 

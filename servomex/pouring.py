@@ -5,14 +5,14 @@ import threading
 from collections.abc import Iterable
 
 from servomex.clock import time
-from servomex.errors import ServomexSinkWriteError, ServomexTimeoutError
+from servomex.errors import ServomexSinkError, ServomexSinkWriteError, ServomexTimeoutError
 from servomex.lock import Signal
 from servomex.logs import package_log
 from servomex.queues import Closed
 from servomex.recording import Recording
 from servomex.sinks import Sink
 from servomex.worker import Worker
-from servomex.writing import Writer
+from servomex.writing import Standing, Writer
 
 _log = package_log("servomex")
 
@@ -85,8 +85,11 @@ class Pouring:
             return
         try:
             self._wait()
-        except BaseException:
+        except BaseException as error:
             if self._worker.alive:  # by a third Ctrl-C, or since a sink does not answer
+                standing = self._writer.standing
+                if standing is not None and not isinstance(error, ServomexSinkError):
+                    error.add_note(str(_does_not_answer(standing)))
                 self._give_up()
             raise
 
@@ -133,11 +136,7 @@ class Pouring:
         while not self._worker.join(TICK_S):
             standing = self._writer.standing
             if standing is not None and self._is_hung(begun, patience_s):
-                raise ServomexSinkWriteError(
-                    f"{standing.name}: writing has not come back for {standing.seconds:.0f} s, so its disk or "
-                    "network folder does not answer; what was not flushed may be lost",
-                    cure="Look at that disk",
-                )
+                raise _does_not_answer(standing)
             if time.monotonic() - begun >= CLOSE_S:
                 break
         self._worker.stop()
@@ -203,6 +202,14 @@ class Pouring:
 
     def _count_lost(self) -> None:
         self._recording.summary.unwritten = self._writer.lost
+
+
+def _does_not_answer(standing: Standing) -> ServomexSinkWriteError:
+    return ServomexSinkWriteError(
+        f"{standing.name}: writing has not come back for {standing.seconds:.0f} s, so its disk or network folder "
+        "does not answer; what was not flushed may be lost",
+        cure="Look at that disk",
+    )
 
 
 def _piece(deadline: float | None) -> float:

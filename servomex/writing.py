@@ -22,7 +22,7 @@ _log = package_log("servomex")
 PATIENCE_S = 30.0
 """How long a sink that cannot be written is tried again before it is left out."""
 RETRY_S = 1.0
-LONG_S = 5.0
+LONG_S = 2.0
 """What takes so long without a move is told when it comes back."""
 MOST_WAITING = 100_000
 """Samples that wait for a sink that cannot be written, at most."""
@@ -85,7 +85,9 @@ class Writer:
             ServomexSinkError: There is no sink left to write to.
         """
         for outlet in self._outlets:
-            outlet.write(samples)
+            outlet.add(samples)
+        for outlet in self._outlets:
+            outlet.write()
         self._check_rest()
 
     def flush_if_due(self) -> None:
@@ -161,13 +163,17 @@ class _Outlet:
         """Samples that were in the sink until another program removed them."""
         return self._sink.removed
 
-    def write(self, samples: Sequence[Sample]) -> None:
-        """Write samples, now or when the sink can be written again."""
+    def add(self, samples: Sequence[Sample]) -> None:
+        """Take samples that are to be written."""
         if self.left_out:
             self.lost += len(samples)
-            return
-        self._waiting += samples
-        self._try(self._write_waiting)
+        else:
+            self._waiting += samples
+
+    def write(self) -> None:
+        """Write what waits, now or when the sink can be written again."""
+        if not self.left_out:
+            self._try(self._write_waiting)
 
     def flush_if_due(self) -> None:
         """Flush when that is due, and write what waits."""

@@ -91,7 +91,8 @@ class TestRecord:
         result = invoke(line.url, str(file), *args, command=record)
         assert result.exit_code == 1
         assert re.search(
-            r"run.csv was deleted while it was written, with \d+ rows: a new one is begun", result.stderr
+            r"run.csv was deleted while it was written, with \d+ rows: a new one is to have",
+            result.stderr,
         )
         left = len(list(load(file)))
         assert 0 < left < 100

@@ -65,7 +65,7 @@ class TestDeleted:
             sink.close()
         assert list(load(path)) == joined(batches(2, 3))
         (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-        assert line == f"{path} was deleted while it was written, with {lost} rows: a new one is begun"
+        assert line == f"{path} was deleted while it was written, with {lost} rows: a new one is to have the rest"
 
     @pytest.mark.parametrize("name", ONE_EACH)
     def test_its_folder_may_be_gone_as_well(self, name: str, folder: Path) -> None:
@@ -174,7 +174,7 @@ class TestMoved:
         assert list(load(old)) == joined(batches(3))
         assert list(load(path)) == joined(batches(2, 3))
         (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-        assert "was renamed, moved or replaced while it was written: a new one is begun" in line
+        assert "was renamed, moved or replaced while it was written: a new one is to have the rest" in line
         assert "the 15 rows so far are in the old one" in line
 
     @pytest.mark.parametrize("name", ONE_TEXT_EACH)
@@ -270,6 +270,74 @@ class TestCut:
         assert list(load(path)) == batch(0) + batch(40)
         assert not caplog.records
 
+    @pytest.mark.parametrize("share", [0.0, 0.5])
+    def test_a_cut_log_of_a_database_costs_what_came_after_the_last_sync(
+        self, share: float, folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        path, log = folder / "run.sqlite", folder / "run.sqlite-wal"
+        sink = open_sink(path, flush_s=0)
+        write(sink, 0, 30)
+        sink.sync()
+        lost = write(sink, 30, 20)
+        os.truncate(log, int(log.stat().st_size * share))
+        write(sink, 50, 2)
+        with pytest.raises(ServomexSinkWriteError, match=f"removed {lost} rows"):
+            sink.close()
+        assert list(load(path)) == joined(batches(2, 50))
+        assert list(load(folder / "run-cut.sqlite")) == joined(batches(30))
+        assert f"{lost} rows are lost; the rows up to the last sync are in run-cut.sqlite" in caplog.text
+
+    def test_a_log_that_another_program_empties_lawfully_costs_nothing(self, folder: Path) -> None:
+        path = folder / "run.sqlite"
+        with open_sink(path, flush_s=0) as sink:
+            write(sink, 0, 30)
+            with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            assert (folder / "run.sqlite-wal").stat().st_size == 0
+            write(sink, 30, 2)
+        assert list(load(path)) == joined(batches(32))
+
+    @pytest.mark.parametrize("name", ONE_TEXT_EACH)
+    def test_a_cut_just_before_a_write_leaves_no_file_without_a_beginning(
+        self, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = folder / name
+        sink = open_sink(path, flush_s=0)
+        write(sink, 0, 3)
+        encode = type(sink)._encoded  # type: ignore[attr-defined]
+
+        def cutting(self: object, rows: list[object]) -> bytes:
+            os.truncate(path, 0)
+            monkeypatch.undo()
+            found: bytes = encode(self, rows)
+            return found
+
+        monkeypatch.setattr(type(sink), "_encoded", cutting)
+        write(sink, 3, 2)
+        with pytest.raises(ServomexSinkWriteError, match="removed 15 rows"):
+            sink.close()
+        assert list(load(path)) == joined(batches(2, 3))
+
+    @pytest.mark.parametrize("how", ["cut", "deleted"])
+    def test_an_older_part_is_missed_at_the_next_look(
+        self, how: str, folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        path, part = folder / "run.parquet", folder / "run.parquet.parts" / "000001.parquet"
+        sink = open_sink(path, flush_s=0)
+        for number in range(3):
+            write(sink, number, 1)
+            sink.sync()
+        if how == "cut":
+            os.truncate(part, 100)
+        else:
+            part.unlink()
+        write(sink, 3, 1)
+        assert sink.removed == 5
+        assert f"000001.parquet was {'changed' if how == 'cut' else how} by another program: 5 rows" in caplog.text
+        with pytest.raises(ServomexSinkWriteError, match="removed 5 rows"):
+            sink.close()
+        assert list(load(path)) == joined(batches(3, 1))
+
 
 class TestChanged:
     """By another program that adds to it."""
@@ -289,6 +357,26 @@ class TestChanged:
         path.write_bytes(b"\n".join(line for line in lines if line != b"door opened") + b"\n")
         assert list(load(path)) == batch(0) + batch(1)
         assert f"another program has added {len(note)} bytes" in caplog.text
+
+    @pytest.mark.parametrize("name", ONE_TEXT_EACH)
+    @pytest.mark.parametrize("length", [45, 99_990])
+    def test_it_is_overwritten_in_place(self, name: str, length: int, folder: Path) -> None:
+        path, other = folder / name, b"something else\n" * (length // 15)
+        sink = open_sink(path, flush_s=0)
+        lost = write(sink, 0, 2)
+        with path.open("r+b") as file:  # as cp does
+            file.truncate(0)
+            file.write(other)
+        for _ in range(2):
+            with pytest.raises(ServomexSinkError):
+                write(sink, 2, 1)
+        assert sink.removed == lost
+        assert path.read_bytes() == other
+        path.unlink()
+        write(sink, 3, 1)
+        with pytest.raises(ServomexSinkWriteError, match=f"removed {lost} rows"):
+            sink.close()
+        assert list(load(path)) == batch(3)
 
     @pytest.mark.parametrize("name", ["run.csv.gz", "run.jsonl.gz"])
     def test_nothing_more_is_written_to_a_packed_file(self, name: str, folder: Path) -> None:

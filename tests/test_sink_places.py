@@ -121,6 +121,31 @@ class TestSecondWriters:
             assert list(load(path)) == whole + batch(round_)
             assert list(tmp_path.iterdir()) == [path]
 
+    @pytest.mark.parametrize("name", ["run.sqlite", "run.parquet"])
+    def test_a_second_name_of_the_file_is_refused(self, name: str, tmp_path: Path) -> None:
+        path, link = tmp_path / name, tmp_path / f"link-{name}"
+        write(path, batches(1))
+        with open_sink(path, append=True, flush_s=0) as sink:
+            link.hardlink_to(path)
+            with pytest.raises(ServomexSinkWriteError, match=r"has a second name \(a hard link\)"):
+                open_sink(link, append=True)
+            sink.write(batch(1))
+        assert list(load(path)) == joined(batches(2))
+
+    @pytest.mark.parametrize("name", ["run.sqlite", "run.parquet"])
+    def test_a_lock_that_was_removed_is_made_again(self, name: str, tmp_path: Path) -> None:
+        path = tmp_path / name
+        lock = tmp_path / ("run.sqlite-lock" if name == "run.sqlite" else "run.parquet.parts/.lock")
+        with open_sink(path, flush_s=0) as sink:
+            sink.write(batch(0))
+            lock.unlink()
+            sink.write(batch(1))
+            assert lock.exists()
+            with pytest.raises(ServomexSinkWriteError, match="is being written by another program"):
+                open_sink(path, append=True)
+        assert list(load(path)) == joined(batches(2))
+        assert list(tmp_path.iterdir()) == [path]
+
     def test_the_lock_of_a_program_that_was_killed_is_taken_over(self, tmp_path: Path) -> None:
         path = tmp_path / "run.sqlite"
         write(path, batches(1))

@@ -73,7 +73,10 @@ def _run(sources: tuple[str, ...], target: str, options: dict[str, Any]) -> None
     check_decimal([target], options)
     samples, metadata = _opened(sources, target)
     check_files([target], options)
-    sink = open_sink(target, metadata=metadata, **options)
+    try:
+        sink = open_sink(target, metadata=metadata, **options)
+    except ServomexSinkError as error:
+        raise RequestError(str(error)) from error
     try:
         with sink:
             for frame in _shown(_frames(samples)):

@@ -12,6 +12,7 @@ from servomex.cli.common import (
     PER_SECOND,
     SECONDS,
     Program,
+    RequestError,
     check_decimal,
     check_files,
     check_rate,
@@ -26,7 +27,7 @@ from servomex.cli.connection import PORT, Connection, channels_option, line_opti
 from servomex.cli.logs import warnings_on_stderr
 from servomex.cli.stderr import BAR, STDERR
 from servomex.durations import parse_duration
-from servomex.errors import ServomexError, ServomexValidationError
+from servomex.errors import ServomexError, ServomexSinkError, ServomexValidationError
 from servomex.pdu import value_text
 
 if TYPE_CHECKING:
@@ -116,14 +117,17 @@ def record(
         from servomex.subscription import USUAL_HZ
     check_files(targets, options)
     with request.logs(), request.open(channels) as analyzer, _warnings(request):
-        recorder = Recorder(
-            analyzer,
-            targets,
-            sink_options=options,
-            rate_hz=USUAL_HZ if rate is None and not analyzer.reader else rate,
-            duration=duration,
-            count=count,
-        )
+        try:
+            recorder = Recorder(
+                analyzer,
+                targets,
+                sink_options=options,
+                rate_hz=USUAL_HZ if rate is None and not analyzer.reader else rate,
+                duration=duration,
+                count=count,
+            )
+        except ServomexSinkError as error:  # nothing is begun
+            raise RequestError(str(error)) from error
         try:
             with recorder:
                 try:

@@ -156,15 +156,15 @@ class FileSink(BufferedSink):
             self._removed += rows
             done = "deleted" if place is Place.DELETED else "emptied by another program"
             _log.warning(
-                "%s was %s while it was written, with %s: a new one is begun",
+                "%s was %s while it was written, with %s: a new one is to have the rest",
                 self.name,
                 done,
                 counted(rows, "row"),
             )
         else:
             _log.warning(
-                "%s was renamed, moved or replaced while it was written: a new one is begun, and the %s so far "
-                "are in the old one",
+                "%s was renamed, moved or replaced while it was written: a new one is to have the rest, and the "
+                "%s so far are in the old one",
                 self.name,
                 counted(rows, "row"),
             )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from servomex.clock import time
-from servomex.errors import ServomexSinkSchemaError
+from servomex.errors import ServomexSinkSchemaError, ServomexSinkWriteError
 from servomex.logs import package_log
 from servomex.models import Sample
 from servomex.sinks.files import FileSink, explained, explained_reading, lost
@@ -31,12 +31,14 @@ from servomex.sinks.parts import (
     schema_of_rows,
     sources_of,
 )
-from servomex.sinks.places import LockFile, OpenFolder, Place, real, sync_file, sync_folder
+from servomex.sinks.places import LockFile, OpenFolder, Place, check_one_name, real, sync_file, sync_folder
 
 _log = package_log("servomex")
 
 PART_ROWS = 5_000
 """A flush writes the newest part again until it has so many rows, or was synced: few parts, little to write."""
+MOST_WATCHED = 2_000
+"""Of more parts, the older ones are looked at with each sync only."""
 COMPRESSION = "zstd"
 
 
@@ -56,11 +58,13 @@ class ParquetSink(FileSink):
         self._parts = parts_of(self.path)
         self._unsynced: set[str] = set()
         self._rows_of: dict[str, int] = {}
+        self._size_of: dict[str, int] = {}
         self._link = contextlib.ExitStack()
         self._held.callback(self._link.close)
         with explained(self.name):
             if not (self.append or self.overwrite) and self.exists(self.path):
                 raise FileExistsError(errno.EEXIST, "exists")
+            check_one_name(self.path)
             if self.append and self.path.exists():
                 _check_whole(self.path)  # or the merge would fail at the end
             merged = merged_in(self.path) if self.append else {}
@@ -86,12 +90,20 @@ class ParquetSink(FileSink):
 
     def _lock_parts(self) -> None:
         """Make the folder of the parts, and keep other recordings away from it."""
-        self._parts.mkdir(exist_ok=True)
+        try:
+            self._parts.mkdir(exist_ok=True)
+        except FileExistsError as error:
+            raise ServomexSinkWriteError(
+                f"{self._parts} is not a folder, and the parts of {self.name} go there", cure="Move it away"
+            ) from error
         self._link.callback(self._remove_empty_folder)
-        self._lock = LockFile(self._parts / ".lock", self.path)  # which readers of a folder leave out
-        self._link.callback(self._lock.close)
+        self._lock_files()
         self._folder = OpenFolder(self._parts)
         self._link.callback(self._folder.close)
+
+    def _lock_files(self) -> None:
+        self._lock = LockFile(self._parts / ".lock", self.path)  # which readers of a folder leave out
+        self._link.callback(self._lock.close)
 
     def _take_up_parts(self, merged: dict[str, int]) -> None:
         """Go on behind the parts of a run that was killed; put aside what a loss of power spoilt."""
@@ -174,8 +186,11 @@ class ParquetSink(FileSink):
                 place = self._folder.place
                 is_missed = self._part.num_rows and not self._folder.has(self._part_name)
             if place is Place.HERE:
-                if is_missed:
+                if is_missed or len(self._rows_of) <= MOST_WATCHED:
                     self._check_parts()
+                if not self._lock.is_kept:
+                    self._lock.close()
+                    self._lock_files()
                 return
             if place is Place.MOVED and self._part.num_rows:
                 self._begin_part()
@@ -193,12 +208,17 @@ class ParquetSink(FileSink):
 
     def _check_parts(self) -> None:
         """Count the parts of this run that another program has removed; write the newest one again."""
-        missing = {name: rows for name, rows in self._rows_of.items() if not self._folder.has(name)}
-        for name, rows in missing.items():
-            _log.warning("%s was deleted by another program: %s", self._parts / name, lost(rows))
-            self._removed += rows
-            del self._rows_of[name]
-        self._unsynced.difference_update(missing)
+        with explained(self.name):
+            sizes = self._folder.sizes()
+            changed = [name for name in self._rows_of if sizes.get(name) != self._size_of[name]]
+            for name in changed:
+                rows = self._rows_of.pop(name)
+                done = "changed" if name in sizes else "deleted"
+                _log.warning("%s was %s by another program: %s", self._parts / name, done, lost(rows))
+                self._removed += rows
+                if name in sizes:
+                    self._folder.rename(name, f"{name}.damaged")
+        self._unsynced.difference_update(changed)
         if self._part.num_rows and not self._folder.has(self._part_name):
             _log.warning("%s was deleted by another program: it is written again", self._parts / self._part_name)
             self._write_again()
@@ -213,6 +233,7 @@ class ParquetSink(FileSink):
 
     def _begin_part(self) -> None:
         self._rows_of[self._part_name] = self._part.num_rows
+        self._size_of[self._part_name] = self._size - self._size_before_part
         self._number += 1
         self._part = self._schema.empty_table()
         self._size_before_part = self._size

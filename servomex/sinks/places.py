@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import io
+import itertools
 import os
 import tempfile
 from enum import Enum, auto
@@ -59,6 +60,25 @@ def same_place(one: Path, other: Path) -> bool:
         if one.samefile(other):
             return True
     return Path(os.path.realpath(one)) == Path(os.path.realpath(other))
+
+
+def check_one_name(path: Path) -> None:
+    """Refuse a file that has a second name, where that would hide two writers from each other.
+
+    Raises:
+        ServomexSinkWriteError: It has one.
+    """
+    if path.exists() and path.stat().st_nlink > 1:
+        raise ServomexSinkWriteError(
+            f"{path} has a second name (a hard link), under which another program could write to it",
+            cure="Remove that name, or choose another file",
+        )
+
+
+def unused(path: Path) -> Path:
+    """Return a name that no file has: this one, or one with a number behind its stem."""
+    numbered = (path.with_name(f"{path.stem}{number}{path.suffix}") for number in itertools.count(2))
+    return path if not path.exists() else next(name for name in numbered if not name.exists())
 
 
 def real(path: Path) -> Path:
@@ -131,12 +151,17 @@ class LockFile:
             raise
         return file
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is still where others look for it, which they do before they write."""
+        return place_of(self._file.fileno(), self._path) is Place.HERE
+
     def close(self) -> None:
         """Remove it, and let others in."""
         if self._file.closed:
             return
         with contextlib.suppress(OSError):  # Windows, as long as it is open
-            if place_of(self._file.fileno(), self._path) is Place.HERE:
+            if self.is_kept:
                 self._path.unlink()
         self._file.close()
         if os.name == "nt":
@@ -215,6 +240,15 @@ class OpenFolder:
             OSError: There is none.
         """
         return os.stat(self._at(name), dir_fd=self._descriptor).st_size
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of each file in it.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        with os.scandir(self._path if self._descriptor is None else self._descriptor) as items:
+            return {item.name: item.stat().st_size for item in items}
 
     def rename(self, name: str, target: str | Path) -> None:
         """Give a file another name, in this folder or, as a path, in another one; what had that name is replaced.

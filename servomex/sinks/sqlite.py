@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import itertools
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -28,9 +27,20 @@ from servomex.sinks.database import (
     log_of,
     reading,
     told,
+    uri_of,
 )
-from servomex.sinks.files import FileSink, explained
-from servomex.sinks.places import LockFile, Place, busy, open_at_end, place_of, real, sync_folder
+from servomex.sinks.files import FileSink, explained, lost
+from servomex.sinks.places import (
+    LockFile,
+    Place,
+    busy,
+    check_one_name,
+    open_at_end,
+    place_of,
+    real,
+    sync_folder,
+    unused,
+)
 
 _log = package_log("servomex")
 
@@ -70,6 +80,7 @@ class SqliteSink(FileSink):
         self._held.callback(lambda: self._link.close())
         with explained(self.name):
             self._lock_recording()
+            check_one_name(self.path)
             if self.overwrite and self.path.exists():
                 self._check_unused(self.path)
                 _unlink(self.path)
@@ -91,6 +102,7 @@ class SqliteSink(FileSink):
 
     def _connect(self) -> None:
         self._connected, self._rows, self._longest = False, 0, 0
+        self._rows_in_file = self._log_size = 0
         with explained(self.name):
             self._opened_as = self.path.stat()
             if not self._opened_as.st_size:
@@ -129,8 +141,17 @@ class SqliteSink(FileSink):
         if self._connected:
             with explained(self.name):
                 place = self._place()
-                is_whole = not self._has_log or log_of(self.path).exists()
+                log = log_of(self.path)
+                is_whole = not self._has_log or log.exists()
+                is_shorter = self._has_log and is_whole and log.stat().st_size < self._log_size
+            if place is Place.HERE and is_shorter and self._misses_rows():
+                self._leave_cut_log()
+                self._begin_anew()
+                return
             if place is Place.HERE and is_whole:
+                if not self._lock.is_kept:
+                    self._lock.close()
+                    self._lock_recording()
                 return
             if place is Place.HERE:
                 self._renew_log()
@@ -171,6 +192,44 @@ class SqliteSink(FileSink):
             _unlink_log(self.path)
         self._note_place(place, self._rows)
 
+    def _misses_rows(self) -> bool:
+        """Whether another connection misses the newest row; a program may have shortened the log lawfully."""
+        newest = "SELECT max(rowid) FROM samples"
+        with self._blaming_database(), self._explained():
+            (wanted,) = self._connection.execute(newest).fetchone()
+        try:
+            with contextlib.closing(sqlite3.connect(self.path, timeout=0)) as other:
+                return bool(other.execute(newest).fetchone() != (wanted,))
+        except sqlite3.Error:
+            url = uri_of(self.path.absolute(), "immutable=1")
+            with (
+                self._blaming_database(),
+                self._explained(),
+                contextlib.closing(sqlite3.connect(url, uri=True)) as alone,
+            ):
+                alone.execute(newest).fetchone()  # damage of the database itself is another matter
+            return True
+
+    def _leave_cut_log(self) -> None:
+        """Keep a database as it was at the last sync, under another name; what came later was in the log."""
+        path, rows = real(self.path), self._rows - self._rows_in_file
+        kept = unused(path.with_name(f"{path.stem}-cut{path.suffix}"))
+        with explained(self.name):
+            path.rename(
+                kept
+            )  # or the end of the connection would put what is left of the log into it, and ruin it
+        self._link.close()
+        _unlink_log(self.path)
+        self._removed += rows
+        self._connected = False
+        _log.warning(
+            "%s was cut by another program while it was written: %s; the rows up to the last sync are in %s, and "
+            "a new database is to have the rest",
+            log_of(self.path),
+            lost(rows),
+            kept.name,
+        )
+
     def _renew_log(self) -> None:
         """Put what is in a log that was deleted, but is still open, into the database; go on with a new one."""
         if self._checkpoint("PASSIVE"):
@@ -204,7 +263,10 @@ class SqliteSink(FileSink):
         """Put the log into the database, as far as those who read it allow; tell whether some of it is left."""
         with self._explained():
             busy, logged, written = self._connection.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
-        return bool(busy or logged > written)
+        if busy or logged > written:
+            return True
+        self._rows_in_file = self._rows
+        return False
 
     def _version(self) -> int:
         """Return a number that changes when another program writes to the database."""
@@ -225,12 +287,12 @@ class SqliteSink(FileSink):
         return sum(path.stat().st_size for path in (self.path, log_of(self.path)) if path.exists())
 
     def _store(self, rows: list[Any]) -> None:
-        try:
-            with self._transaction():
-                self._connection.executemany(_INSERT, map(_values, rows))
-        except ServomexSinkSchemaError as error:  # it is not these rows that are at fault
-            raise ServomexSinkError(error.message, cure=error.cure) from error
+        with self._blaming_database(), self._transaction():
+            self._connection.executemany(_INSERT, map(_values, rows))
         self._rows += len(rows)
+        if self._has_log:
+            with explained(self.name), contextlib.suppress(FileNotFoundError):
+                self._log_size = log_of(self.path).stat().st_size
 
     def _sync(self) -> None:
         # Only a commit that changes something makes SQLite wait for the disk.
@@ -241,6 +303,14 @@ class SqliteSink(FileSink):
         with self._explained():
             self._connection.execute("PRAGMA synchronous = NORMAL")
         self._write_log_back()
+
+    @contextlib.contextmanager
+    def _blaming_database(self) -> Iterator[None]:
+        """Let damage end the writing: it is not the rows that are at fault."""
+        try:
+            yield
+        except ServomexSinkSchemaError as error:
+            raise ServomexSinkError(error.message, cure=error.cure) from error
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -355,12 +425,10 @@ def _put_aside_log(path: Path) -> None:
     log = log_of(path)
     if not log.exists() or not log.stat().st_size:
         return
-    kept = next(
-        name for number in itertools.count(1) if not (name := log.with_name(f"{log.name}.{number}")).exists()
-    )
+    kept = unused(log.with_name(f"{log.name}.1"))
     log.rename(kept)
     _log.warning(
-        "%s is the log of a database that was renamed or moved, with its last rows: it is kept as %s. Give it the "
+        "%s is the log of a database that was renamed, moved or deleted: it is kept as %s. Give it the "
         "name of that database with -wal behind it, in the same folder, to have them",
         log,
         kept.name,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from servomex.errors import ServomexSinkSchemaError
+from servomex.errors import ServomexSinkSchemaError, ServomexSinkWriteError
 from servomex.excerpts import shown
 from servomex.logs import package_log
 from servomex.models import Sample
@@ -30,6 +30,13 @@ from servomex.sinks.lines import (
 from servomex.sinks.places import Place, lock, open_at_end, place_of, real, sync_file, sync_folder
 
 _log = package_log("servomex")
+
+TAIL = 64
+"""Bytes at the end of a file by which it is known again."""
+
+
+class _CutError(ServomexSinkWriteError):
+    """Another program has cut the file since it was looked at; what was written then is taken back."""
 
 
 class TextSink(FileSink):
@@ -74,6 +81,8 @@ class TextSink(FileSink):
             if self._file.seek(0, os.SEEK_END):
                 self._resume()
             self._size = self._file.seek(0, os.SEEK_END)
+            self._file.seek(max(0, self._size - TAIL))
+            self._tail = self._file.read(TAIL)
             if self._fsync_s is not None:
                 sync_folder(real(self.path).parent)
         if not self._size:
@@ -90,10 +99,8 @@ class TextSink(FileSink):
             place = place_of(self._file.fileno(), self.path)
             size = os.fstat(self._file.fileno()).st_size
         if place is Place.HERE:
-            if size < self._size:
-                self._resume_cut()
-            elif size > self._size:
-                self._resume_longer(size)
+            if size != self._size:
+                self._resume_changed(size)
             return
         if place is Place.MOVED:
             self._finish()
@@ -114,12 +121,32 @@ class TextSink(FileSink):
                 self._file.close()
                 raise
 
-    def _resume_cut(self) -> None:
+    def _resume_changed(self, size: int) -> None:
+        """Go on in a file that another program has made longer or shorter, as far as it is still ours."""
+        if size < self._size:
+            self._resume_cut()
+            return
+        with explained(self.name):
+            self._file.seek(self._size - len(self._tail))
+            is_ours = self._file.read(len(self._tail)) == self._tail
+        if is_ours:
+            self._resume_longer(size)
+        else:
+            self._resume_cut(nothing_is_left=True)
+
+    def _resume_cut(self, *, nothing_is_left: bool = False) -> None:
         """Go on behind what another program has left of the file, and count what it took away."""
         begun_at, lines_before, rows = self._begun_at, self._lines_before, self._rows
         with self._beginning_anew():
-            self._begin()
-        if is_packed(self.path):
+            try:
+                self._begin()
+            except ServomexSinkSchemaError:  # it was overwritten with something else
+                self._removed += rows
+                self._file.close()
+                raise
+        if nothing_is_left:
+            left = 0
+        elif is_packed(self.path):
             left = sum(1 for _ in Lines(self.path)) - lines_before
         else:
             left = count_lines(self._file, begun_at)
@@ -145,9 +172,11 @@ class TextSink(FileSink):
             self.name,
             size - self._size,
         )
-        self._size = size
-        self._file.seek(size - 1)
-        if self._file.read(1) != b"\n":
+        with explained(self.name):
+            self._size = size
+            self._file.seek(max(0, size - TAIL))
+            self._tail = self._file.read(TAIL)
+        if not self._tail.endswith(b"\n"):
             self._put(b"\n")
 
     @property
@@ -156,7 +185,12 @@ class TextSink(FileSink):
         return self._size
 
     def _store(self, rows: list[Any]) -> None:
-        self._put(self._encoded(rows))
+        data = self._encoded(rows)
+        try:
+            self._put(data)
+        except _CutError:
+            self._check_place()
+            self._put(data)
         self._rows += len(rows)
 
     def _put(self, text: bytes, *, last: bool = False) -> None:
@@ -171,8 +205,13 @@ class TextSink(FileSink):
             except BaseException:
                 self._file.truncate(min(self._size, os.fstat(self._file.fileno()).st_size))
                 raise
+            end = os.fstat(self._file.fileno()).st_size
+            if end < self._size + len(data):
+                self._file.truncate(max(0, end - len(data)))
+                raise _CutError(f"{self.name} was cut by another program")
         self._packer = packer
         self._size += len(data)
+        self._tail = (self._tail + data)[-TAIL:]
 
     def _sync(self) -> None:
         with explained(self.name):
@@ -319,4 +358,5 @@ def _write_all(file: io.FileIO, data: bytes) -> None:
 
 
 def _warn_of_cut(path: Path, size: int) -> None:
-    _log.warning("%s was not ended properly: %d bytes of a half line were cut off", path, size)
+    what = f"{size} bytes of a half line were cut off" if size else "it has its end now"
+    _log.warning("%s was not ended properly: %s", path, what)
