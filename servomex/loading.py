@@ -113,4 +113,6 @@ def _kind_of(path: Path) -> type[FileSink]:
     kind.check_installed()
     if not kind.exists(path):
         raise ServomexSinkReadError(f"there is no file {path}")
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ServomexSinkReadError(f"{path} is a device or a pipe", cure="Name a file")
     return kind

@@ -27,6 +27,7 @@ NAME_FILES = "Name one or more files, as in ['run.csv']"
 
 Target = Sink | str | os.PathLike[str]
 """Where samples are written: an open sink, a file name, or a URL."""
+_OF_SINKS = frozenset({"append", "overwrite", "rotate", "flush_s", "fsync_s", "metadata", "decimal"})
 _TARGETS = (Sink, str, os.PathLike)
 
 
@@ -58,6 +59,10 @@ class Recorder(ProcessBound):
         **options: Any,
     ) -> None:
         self._started = False
+        for name in _OF_SINKS & options.keys():
+            raise ServomexValidationError(
+                f"{name} is an option of the files", cure=f"Write sink_options={{{name!r}: {options[name]!r}}}"
+            )
         self.recording = Recording(source, **options)
         options = {"metadata": metadata_of(source), **(sink_options or {})}
         self._pouring = Pouring(self.recording, open_sinks(sinks, **options))
@@ -158,6 +163,11 @@ def pipe(recording: Recording, *sinks: Target) -> AcquisitionSummary:
         ServomexSinkError: A sink failed, or cannot be opened.
         BaseException: What ended the recording.
     """
+    if not isinstance(recording, Recording):
+        raise ServomexValidationError(
+            f"a Recording comes first, not {type(recording).__name__}",
+            cure="Write with record(analyzer, ...) as recording: pipe(recording, 'run.csv')",
+        )
     recording.check_process()
     pouring = Pouring(recording, open_sinks(sinks, metadata=metadata_of(recording.source)))
     try:

@@ -75,6 +75,10 @@ class Recording(Acquisition[list[Sample]]):
         buffer: int = BUFFER,
         auto_reconnect: bool = True,
     ) -> None:
+        if not callable(getattr(source, "poll_samples", None)):
+            raise ServomexConfigurationError(
+                f"{source!r} cannot be recorded", cure="Record what open_device() returns, or a ServomexManager"
+            )
         policy = choice(OverflowPolicy, overflow, "overflow policy")
         pace = Pace(
             rate_hz=None if rate_hz is None else rate(rate_hz),

@@ -12,6 +12,7 @@ from servomex.errors import (
     ServomexSinkSyncError,
     ServomexSinkWriteError,
 )
+from servomex.lock import Signal
 from servomex.logs import package_log
 from servomex.models import Sample
 from servomex.process import keep_forever
@@ -22,6 +23,9 @@ _log = package_log("servomex")
 PATIENCE_S = 30.0
 """How long a sink that cannot be written is tried again before it is left out."""
 RETRY_S = 1.0
+LAST_S = 5.0
+"""How long it is tried again at the end."""
+AGAIN_S = 0.25
 LONG_S = 2.0
 """What takes so long without a move is told when it comes back."""
 MOST_WAITING = 100_000
@@ -182,9 +186,13 @@ class _Outlet:
 
     def close(self) -> None:
         """Write what waits, for the last time, and close the sink."""
-        if not self.left_out:
+        deadline = time.monotonic() + LAST_S
+        while not self.left_out:
             self._retry_at = 0.0
             self._try(self._write_waiting)
+            if not self._waiting or time.monotonic() >= deadline:
+                break
+            Signal().wait(AGAIN_S)
         if not self.left_out:
             self._leave_out(self._failing)
 

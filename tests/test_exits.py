@@ -136,3 +136,26 @@ def test_an_analyser_that_is_opened_by_another_end_of_the_program_does_not_hold_
         if "cannot be started" not in done.stderr:  # Python 3.12 has no new thread by then
             assert (done.returncode, done.stderr) == (0, "")
         assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("name", ["run.csv.gz", "run.sqlite", "run.parquet"])
+@pytest.mark.parametrize("kept", ["a local name", "a global name"])
+def test_a_sink_that_is_left_open_is_closed_while_that_can_be_done(kept: str, name: str, tmp_path: Path) -> None:
+    if name == "run.parquet":
+        pytest.importorskip("pyarrow")
+    begin = "global sink\n    " if kept == "a global name" else ""
+    code = f"""
+import sys, servomex
+def main():
+    {begin}sink = servomex.open_sink(sys.argv[1])
+    with servomex.open_device("sim://4100", protocol="modbus_rtu") as analyzer:
+        sink.write(analyzer.poll().as_samples())
+    raise SystemExit(3)
+main()
+"""
+    command = [sys.executable, "-X", "dev", "-c", code, str(tmp_path / name)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+    assert done.returncode == 3, done.stderr
+    assert "was never closed: use 'with', or call close()" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(list(load(tmp_path / name))) == 5

@@ -47,7 +47,11 @@ PEAK_AT_REST_MB = 150
 def read_apart(path: Path) -> tuple[int, str]:
     """Read a file in a process of its own: how many rows it gave, and the error that ended it."""
     done = subprocess.run(
-        [sys.executable, "-c", READING, str(path)], capture_output=True, text=True, check=True, timeout=90
+        [sys.executable, "-X", "utf8", "-c", READING, str(path)],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+        timeout=90,
     )
     rows, peak_mb, took_s, text = done.stdout.rstrip("\n").split(" ", 3)
     assert int(peak_mb) < PEAK_AT_REST_MB + MEMORY_MB

@@ -29,9 +29,10 @@ from servomex import (
     writing,
 )
 from servomex.simulator import VirtualAnalyzer, VirtualLine
-from servomex.sinks import MemorySink
+from servomex.sinks import MemorySink, open_sink
 from tests.background import ended, no_thread_for
 from tests.recorded import OwnSource
+from tests.recordings import FRAME
 
 pytestmark = pytest.mark.virtual_time
 
@@ -213,6 +214,23 @@ class TestOpening:
             with pytest.raises(ServomexValidationError, match="is named twice"):
                 Recorder(OwnSource(), sinks=[name, f"./{name}"], rate_hz=1)
         assert list(tmp_path.iterdir()) == []
+
+    def test_what_is_no_source_is_refused_before_a_file_is_made(self, tmp_path: Path) -> None:
+        with pytest.raises(ServomexConfigurationError, match="'sim://4100' cannot be recorded"):
+            Recorder("sim://4100", tmp_path / "run.csv", rate_hz=1)  # type: ignore[arg-type]
+        with pytest.raises(ServomexValidationError, match=r"append is .* sink_options=\{'append': True\}"):
+            Recorder(OwnSource(), tmp_path / "run.csv", rate_hz=1, append=True)
+        with pytest.raises(ServomexValidationError, match="a Recording comes first, not str"):
+            pipe("run.csv", OwnSource())  # type: ignore[arg-type]
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_frame_is_not_a_list_of_samples(self, tmp_path: Path) -> None:
+        with Recorder(OwnSource(), MemorySink(), rate_hz=1):
+            pass
+        with open_sink(tmp_path / "run.csv") as sink:
+            for wrong in ([FRAME], FRAME, None, [(1, 2)]):
+                with pytest.raises(ServomexValidationError, match=r"a list of samples, .* frame\.as_samples\(\)"):
+                    sink.write(wrong)  # type: ignore[arg-type]
 
     def test_joining_needs_a_start(self) -> None:
         recorder = Recorder(OwnSource(), sinks=[MemorySink()], rate_hz=1)

@@ -13,7 +13,7 @@ from servomex import (
     writing,
 )
 from servomex.sinks import MemorySink
-from servomex.writing import Writer
+from servomex.writing import AGAIN_S, LAST_S, Writer
 from tests.recorded import sample
 
 pytestmark = pytest.mark.virtual_time
@@ -84,7 +84,23 @@ def test_it_is_not_tried_again_before_a_second_has_passed() -> None:
     assert tries == 1
     with pytest.raises(ServomexSinkWriteError, match="disk is full"):
         writer.close()
-    assert (tries, writer.lost) == (2, 100)
+    assert 2 < tries < 2 + 2 * LAST_S / AGAIN_S, "for some seconds more at the end"
+    assert writer.lost == 100
+
+
+def test_what_waits_at_the_end_is_tried_again_for_some_seconds() -> None:
+    tries = 0
+
+    def locked_a_while(_samples: Sequence[Sample]) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 4:
+            raise ServomexSinkWriteError("locked by another program")
+
+    writer = Writer([OwnSink(locked_a_while)])
+    writer.write([sample(1)])
+    writer.close()
+    assert (tries, writer.lost) == (4, 0)
 
 
 def test_what_waits_at_the_end_is_written(at_once: None) -> None:

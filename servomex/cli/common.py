@@ -9,12 +9,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import FrameType
 from typing import IO, Any, NoReturn, TypeVar
 
 import click
 
 from servomex.cli.console import end_with_console
 from servomex.cli.stderr import STDERR, end_stderr, forget
+from servomex.clock import time
 from servomex.errors import (
     Argument,
     ServomexConfigurationError,
@@ -31,6 +33,8 @@ from servomex.validation import rate
 F = TypeVar("F", bound=Callable[..., Any])
 
 INTERRUPTED = 130
+TWICE_S = 0.2
+"""A one-file program of PyInstaller gets each Ctrl-C twice: from the terminal, and from what unpacked it."""
 SIGNALLED = 128
 """What is added to the number of a signal for the exit code."""
 PIPE_CLOSED = 141
@@ -210,10 +214,19 @@ def _signals_interrupt() -> Iterator[None]:
     def terminate(number: int, _frame: object) -> NoReturn:
         raise Terminated(SIGNALLED + number)
 
+    interrupts = [-TWICE_S]
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        interrupts.append(time.monotonic())
+        if interrupts[-1] - interrupts[-2] > TWICE_S:
+            signal.default_int_handler(number, frame)
+
     end_with_console()
     numbers = _signals("SIGTERM", "SIGHUP", "SIGBREAK")
     wanted = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # nohup
     previous = [(number, signal.signal(number, terminate)) for number in wanted]
+    if getattr(sys, "frozen", False) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        previous.append((signal.SIGINT, signal.signal(signal.SIGINT, interrupt)))
     try:
         yield
     finally:

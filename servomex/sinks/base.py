@@ -13,7 +13,9 @@ from servomex.errors import (
     ServomexSinkSchemaError,
     ServomexSinkSyncError,
     ServomexSinkWriteError,
+    ServomexValidationError,
 )
+from servomex.exits import at_exit
 from servomex.models import Sample
 from servomex.process import ProcessBound, let_go_after_fork
 from servomex.rows import plain_row
@@ -159,6 +161,12 @@ class BufferedSink(Sink):
             raise
         self.closed = False
         let_go_after_fork(self)
+        at_exit(self._close_forgotten)
+
+    def _close_forgotten(self) -> None:
+        """Close it at the end of the program, while all that it needs still works."""
+        if not self.closed:
+            self.__del__()
 
     def _let_go(self) -> None:
         """Close the file in a forked child; what waits for the next flush is the parent's to write."""
@@ -302,7 +310,17 @@ class BufferedSink(Sink):
         )
 
     def _prepared(self, samples: Sequence[Sample]) -> list[Any]:
-        """Turn samples into what :meth:`_store` takes."""
+        """Turn samples into what :meth:`_store` takes.
+
+        Raises:
+            ServomexValidationError: They are no samples.
+        """
+        for sample in samples if isinstance(samples, Sequence) else (samples,):
+            if not isinstance(sample, Sample):
+                raise ServomexValidationError(
+                    f"a sink takes a list of samples, and this has a {type(sample).__name__}",
+                    cure="Write the frame.as_samples() of a frame",
+                )
         try:
             return [plain_row(sample) for sample in samples]
         except ValueError as error:

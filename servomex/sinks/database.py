@@ -137,7 +137,7 @@ def uri_of(path: PurePath, options: str) -> str:
 
 def _guarded(path: Path, mode: str) -> sqlite3.Connection:
     """Open a database from anywhere: with bounds, and so that it runs nothing that it brings."""
-    connection = sqlite3.connect(uri_of(path.absolute(), mode), uri=True, timeout=BUSY_S)
+    connection = sqlite3.connect(uri_of(path.absolute(), mode), uri=True, timeout=BUSY_S, check_same_thread=False)
     try:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
         _interrupt_endless(connection)

@@ -51,8 +51,12 @@ class TextSink(FileSink):
         with explained(self.name):
             self._take(create=create)
             self._held.callback(lambda: self._file.close())
-            if self.overwrite:
+            if self.overwrite and self._is_locked:
                 self._file.truncate(0)
+            elif self.overwrite and not create:  # it may be in use, which Windows refuses
+                self._file.close()
+                real(self.path).unlink()
+                self._take(create=True)
         with self._creating() if create else contextlib.nullcontext():
             try:
                 self._begin()
