@@ -158,6 +158,14 @@ class TestStart:
         assert (result.exit_code, result.stdout) == (2, "")
         assert "--settle must be shorter than --within" in result.stderr
 
+    @pytest.mark.parametrize("option", ["--within", "--settle"])
+    def test_what_is_for_watching_starts_nothing_without_it(
+        self, option: str, line: VirtualLine, analyser: VirtualAnalyzer
+    ) -> None:
+        result = invoke(*START, line.url, "1", "--yes", option, "10", command=calibrate)
+        assert (result.exit_code, result.stdout, analyser.cal_gas(1)) == (2, "", 0)
+        assert f"{option} is for a calibration that is watched: add --wait" in result.stderr
+
     def test_one_that_takes_too_long_is_stopped(self, line: VirtualLine, analyser: VirtualAnalyzer) -> None:
         analyser.cal_phase_s = float("inf")
         result = invoke(*START, line.url, "1", "--yes", "--wait", "--within", "0.4", "-q", command=calibrate)

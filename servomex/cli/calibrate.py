@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 import servomex
 from servomex.calibration_report import CalibrationProgress, CalibrationReport
@@ -141,6 +142,10 @@ def start(
 ) -> None:
     """Start the autocalibration of GROUP, 1 to 4, and see that it runs."""
     _need(yes, "this moves calibration gas and takes the group off its sample")
+    source = click.get_current_context().get_parameter_source
+    for name in ("within", "settle"):
+        if not wait and source(name) is ParameterSource.COMMANDLINE:
+            raise RequestError(f"--{name} is for a calibration that is watched: add --wait")
     if settle is not None and settle >= within:
         raise RequestError(f"--settle must be shorter than --within: {settle:g} s is not less than {within:g} s")
     request = Connection(**given)
