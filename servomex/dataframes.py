@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from servomex.enums import ChannelId, Quality
-from servomex.errors import ServomexSinkDependencyError, ServomexValidationError
+from servomex.errors import Argument, ServomexSinkDependencyError, ServomexValidationError
 from servomex.extras import how_to_get
 from servomex.loading import Source, load
 from servomex.models import ROW_COLUMNS, Reading, Sample
@@ -53,8 +53,10 @@ def to_pandas(
         ServomexSinkDependencyError: pandas is not installed.
         ServomexSinkError: A file is missing, damaged or cannot be read.
     """
-    if keep not in (None, UNCERTAIN) or (keep and not wide):
-        raise ServomexValidationError(f"keep is None, or {UNCERTAIN!r} for a wide table, not {keep!r}")
+    if keep not in (None, UNCERTAIN):
+        raise ServomexValidationError(f"keep is None or {UNCERTAIN!r}, not {keep!r}")
+    if keep and not wide:
+        raise ServomexValidationError("keep is for a wide table", cure=f"Add {Argument('wide', True)}")
     try:
         import pandas
     except ImportError as error:

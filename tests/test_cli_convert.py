@@ -142,9 +142,9 @@ class TestTargets:
 
 class TestErrors:
     @pytest.mark.parametrize(("args", "code", "words"), [
-        (["run.csv"], 2, "Missing argument"), (["run.csv", "out.txt"], 2, "known are .csv, .csv.gz"),
+        (["run.csv"], 2, "Missing argument"), (["run.csv", "out.txt"], 2, "ends with .csv, .csv.gz"),
         (["nope.csv", "out.csv"], 2, "there is no file nope.csv"),
-        (["n-*.csv", "out.csv"], 2, "no file fits n-*.csv"), (["run.xls", "out.csv"], 2, "known are .csv"),
+        (["n-*.csv", "out.csv"], 2, "no file fits n-*.csv"), (["run.xls", "out.csv"], 2, "ends with .csv"),
         (["run.csv", "memory://"], 2, "name a file"),
         (["run.csv", "out.csv", "--append", "--overwrite"], 2, "not both"),
         (["run.csv", "out.csv", "--rotate", "daily"], 2, "Write it as 90s"),

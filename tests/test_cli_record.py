@@ -102,7 +102,7 @@ class TestRecord:
             ("other.csv", ("--append", "--overwrite"), "can be appended to or overwritten, not both"),
             ("other.csv", ("--append", "--rotate", "1d"), "rotated files are always new ones"),
             ("missing/run.csv", (), "there is no folder .*missing. Create it"),
-            ("run.xyz", (), r"known are .csv, .csv.gz, .jsonl"),
+            ("run.xyz", (), r"ends with .csv, .csv.gz, .jsonl"),
             ("run.csv", ("--rotate", "8x"), "8x"),
             ("run.csv", ("--rate", "0"), "rate"),
             ("run.csv", ("--duration", "8x"), "90s, 15m, 8h or 2d"),

@@ -109,7 +109,7 @@ class TestErrors:
         ("nope.csv", ServomexSinkReadError, "there is no file nope.csv"),
         ("nope.parquet", ServomexSinkReadError, "there is no file nope.parquet"),
         ("nope-*.csv", ServomexSinkReadError, "no file fits nope-*.csv"),
-        ("run.txt", ServomexValidationError, "known are .csv, .csv.gz"),
+        ("run.txt", ServomexValidationError, "ends with .csv, .csv.gz"),
         ("memory://", ServomexValidationError, "memory:// is no file: only files can be read back"),
         (["run.csv", "nope.csv"], ServomexSinkReadError, "there is no file nope.csv"),
     ])  # fmt: skip

@@ -280,7 +280,7 @@ class TestTable:
         with pytest.raises(ServomexValidationError) as caught:
             open_sink(target)
         assert str(caught.value).endswith(
-            "known are .csv, .csv.gz, .jsonl, .ndjson, .jsonl.gz, .sqlite, .sqlite3, .db, .parquet, memory://"
+            "ends with .csv, .csv.gz, .jsonl, .ndjson, .jsonl.gz, .sqlite, .sqlite3, .db, .parquet"
         )
         assert target in str(caught.value)
 

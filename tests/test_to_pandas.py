@@ -187,7 +187,8 @@ class TestWideIsHonest:
 
     @pytest.mark.parametrize(("wide", "keep"), [(True, "bad"), (False, "uncertain")])
     def test_what_cannot_be_kept_is_refused(self, wide: bool, keep: str) -> None:
-        with pytest.raises(ServomexValidationError, match="keep is None, or 'uncertain' for a wide table"):
+        words = r"keep is (None or 'uncertain', not|for a wide table\. Add wide=True)"
+        with pytest.raises(ServomexValidationError, match=words):
             to_pandas(batch(0), wide=wide, keep=keep)
 
 

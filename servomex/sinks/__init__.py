@@ -103,5 +103,6 @@ def sink_class(target: str | os.PathLike[str]) -> tuple[str, type[Any]]:
             module, _, kind = place.partition(".")
             return key, getattr(importlib.import_module(f"servomex.sinks.{module}"), kind)
     raise ServomexValidationError(
-        f"nothing is known of how to write {os.fspath(target)!r}; known are {', '.join(_SINKS)}"
+        f"{os.fspath(target)!r} is {'a folder' if Path(target).is_dir() else 'not the name of a recording'}",
+        cure=f"Name a file that ends with {', '.join(key for key in _SINKS if key[0] == '.')}",
     )

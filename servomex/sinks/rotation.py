@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from servomex.durations import parse_duration, parse_size
-from servomex.errors import ServomexSinkError, ServomexValidationError
+from servomex.errors import Argument, ServomexSinkError, ServomexValidationError
 from servomex.logs import package_log
 from servomex.models import Sample
 from servomex.sinks.base import Sink
@@ -20,6 +20,7 @@ _log = package_log("servomex")
 ROW_BYTES = 1000
 """More than a row takes in any format; the true size is looked at when so much per row might have been enough."""
 
+_HOW = "Write a size, a time or both for the rotation, as 100MB, 1d or 100MB,1d"
 _STAMP = "%Y%m%dT%H%M%SZ"
 
 
@@ -46,7 +47,9 @@ def parse_rotation(text: str) -> Rotation:
     sizes = [word for word in words if word.lower().endswith("b")]
     times = [word for word in words if word not in sizes]
     if len(sizes) > 1 or len(times) > 1:
-        raise ServomexValidationError(f"{text!r} has more than one size or time: write 100MB, 1d or 100MB,1d")
+        raise ServomexValidationError(f"{text!r} has more than one size or time", cure=_HOW)
+    if any(word.isdecimal() for word in words):
+        raise ServomexValidationError(f"{text!r} has no unit", cure=_HOW)
     period_s = parse_duration(times[0]) if times else None
     if period_s is not None and period_s < 1:
         raise ServomexValidationError(f"files cannot be rotated every {period_s:g} s: 1 s or more")
@@ -74,7 +77,10 @@ class RotatingSink(Sink):
 
     def __init__(self, kind: type[FileSink], path: Path, suffix: str, rotate: str, **options: Any) -> None:
         if options.pop("append", False) or options.pop("overwrite", False):
-            raise ServomexValidationError("rotated files are always new ones: leave out append and overwrite")
+            raise ServomexValidationError(
+                "rotated files are always new ones",
+                cure=f"Leave out {Argument('append')} and {Argument('overwrite')}",
+            )
         self.name = str(path)
         self._kind = kind
         self._path = path.absolute()
