@@ -289,3 +289,14 @@ class TestReading:
         for act in (lambda: list(load(path)), lambda: open_sink(path, append=True)):
             with pytest.raises(ServomexSinkSchemaError, match="is no SQLite database"):
                 act()
+
+
+def test_a_database_with_endless_metadata_is_not_taken_in(path: Path) -> None:
+    write(path, [batch(0)], metadata={"port": "COM3"})
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executemany(
+            "INSERT INTO metadata VALUES (?, 'x')", ((str(number),) for number in range(20_000))
+        )
+    with pytest.raises(ServomexSinkSchemaError, match="more than 10000 notes"):
+        load_metadata(path)
+    assert list(load(path)) == batch(0)

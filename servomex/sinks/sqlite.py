@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -44,6 +45,8 @@ from servomex.sinks.places import (
 
 _log = package_log("servomex")
 
+MOST_NOTES = 10_000
+"""Rows of the table of metadata; a manager of a hundred analysers has some hundreds."""
 BUSY_WRITING_MS = 500
 """How long a flush waits for it: not for long, since other sinks wait for this one."""
 
@@ -380,7 +383,10 @@ class SqliteSink(FileSink):
         """Return the table ``metadata``."""
         with reading(path) as connection:
             found = connection.execute("SELECT key, value FROM metadata WHERE key <> ?", (_SYNCED,))
-            return {str(key): str(value) for key, value in found}
+            told = {str(key): str(value) for key, value in itertools.islice(found, MOST_NOTES + 1)}
+        if len(told) > MOST_NOTES:
+            raise ServomexSinkSchemaError(f"{path} has more than {MOST_NOTES} notes: it is not from this package")
+        return told
 
 
 def _check_count(connection: sqlite3.Connection, path: Path, rows: int) -> None:
