@@ -264,3 +264,19 @@ def test_line_ends_take_no_time(ends: bytes) -> None:
     assert splitter.feed(ends * 2_000_000) == []
     assert time.process_time() - begun < 2
     assert splitter.feed(REAL + ends * 2 + REAL + ends) + splitter.flush() == [REAL, REAL]
+
+
+@pytest.mark.parametrize(
+    ("begin", "command"),
+    [
+        ("# servomex trace 1 version=0.1.0", "replay"),
+        ("received_at,monotonic_ns,device", "convert"),
+        ('{"received_at": "2026-03-01', "convert"),
+        ("SQLite format 3\0", "convert"),
+        ("PAR1", "convert"),
+    ],
+)
+def test_what_another_command_reads_is_not_decoded(begin: str, command: str) -> None:
+    result = decoded(begin.encode() + b"...")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"not a capture of broadcasts: use 'servomex {command}'" in result.stderr

@@ -1,5 +1,6 @@
 """``servomex decode``: decode captured broadcasts, the good ones and what is wrong with the others."""
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -10,11 +11,12 @@ import click
 
 import servomex
 from servomex.cli import formats
-from servomex.cli.common import EXIT_CODES, Program, colour_wanted, note, write_data, write_text
+from servomex.cli.common import EXIT_CODES, Program, RequestError, colour_wanted, note, write_data, write_text
 from servomex.durations import counted
 from servomex.errors import ServomexParseError
-from servomex.models import Frame
+from servomex.models import ROW_COLUMNS, Frame
 from servomex.telegram import FrameSplitter, parse_frame
+from servomex.trace import MAGIC
 
 NO_FRAME = 4
 CHUNK = 16384
@@ -48,6 +50,17 @@ class _Damage:
     raw: bytes
 
 
+_OTHERS = (
+    (MAGIC.encode(), "a trace", "replay"),
+    (f"{ROW_COLUMNS[0]},".encode(), "a recording", "convert"),
+    (f"{ROW_COLUMNS[0]};".encode(), "a recording", "convert"),
+    (f'{{"{ROW_COLUMNS[0]}"'.encode(), "a recording", "convert"),
+    (b"SQLite format 3\0", "a recording", "convert"),
+    (b"PAR1", "a recording", "convert"),
+)
+"""How files begin that other commands read."""
+
+
 @click.command(cls=Program, short_help="Decode captured broadcasts.", epilog=f"{_MORE}\n{EXIT_CODES}")
 @click.argument("file", type=click.File("rb"), default="-")
 @click.option("--hex", "is_hex", is_flag=True, help="FILE holds hexadecimal text; white space in it is ignored.")
@@ -66,7 +79,7 @@ def decode(file: IO[bytes], is_hex: bool, output_format: str) -> None:
     A capture does not tell when it was received: the columns for that stay empty.
     """
     show_frame, show_damage = _WRITERS[output_format]()
-    chunks = _chunks(file)
+    chunks = _checked(_chunks(file))
     frames = damaged = 0
     for item in _decoded(_from_hex(chunks) if is_hex else chunks):
         if isinstance(item, _Damage):
@@ -84,6 +97,19 @@ def _chunks(file: IO[bytes]) -> Iterator[bytes]:
     read: Callable[[int], bytes] = getattr(file, "read1", file.read)
     while data := read(CHUNK):
         yield data
+
+
+def _checked(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Refuse what another command reads.
+
+    Raises:
+        RequestError: It is such a file.
+    """
+    first = next(chunks, b"")
+    for beginning, what, command in _OTHERS:
+        if first.startswith(beginning):
+            raise RequestError(f"this is {what}, not a capture of broadcasts: use 'servomex {command}'")
+    return itertools.chain([first], chunks)
 
 
 def _from_hex(chunks: Iterable[bytes]) -> Iterator[bytes]:
