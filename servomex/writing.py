@@ -15,7 +15,6 @@ from servomex.errors import (
 from servomex.lock import Signal
 from servomex.logs import package_log
 from servomex.models import Sample
-from servomex.process import keep_forever
 from servomex.sinks import Sink
 
 _log = package_log("servomex")
@@ -160,7 +159,7 @@ class _Outlet:
 
     def keep(self) -> None:
         """Keep the sink from being closed by the end of the program, which would hang as well."""
-        keep_forever(self._sink)
+        self._sink.leave()
 
     @property
     def removed(self) -> int:

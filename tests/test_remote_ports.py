@@ -236,7 +236,7 @@ def test_a_server_that_is_not_there_is_one_clear_error_in_bounded_time(kind: Kin
         seconds, error = took(lambda mode=mode: opened(port, mode), ServomexConnectionError)  # type: ignore[misc]
         assert type(error) is ServomexConnectionError
         assert f"{port} cannot be reached" in error.message
-        assert error.message.endswith("Check the address and that its server runs")
+        assert error.text.endswith("Check the address and that its server runs")
         assert seconds < 2.0
 
 
@@ -254,7 +254,7 @@ def test_a_server_that_does_not_speak_rfc_2217_is_told_so_in_bounded_time() -> N
         port = f"rfc2217://127.0.0.1:{number}?timeout=0.15"
         seconds, error = took(lambda: opened(port), ServomexConnectionError)
     assert "does not seem to support RFC2217" in error.message
-    assert error.message.endswith("try socket:// in place of rfc2217://")
+    assert error.text.endswith("try socket:// in place of rfc2217://")
     assert seconds < 2.0
 
 

@@ -17,7 +17,7 @@ from servomex.errors import (
 )
 from servomex.exits import at_exit
 from servomex.models import Sample
-from servomex.process import ProcessBound, let_go_after_fork
+from servomex.process import ProcessBound, keep_forever, let_go_after_fork
 from servomex.rows import plain_row
 from servomex.validation import seconds
 
@@ -36,11 +36,13 @@ class Sink(ProcessBound, abc.ABC):
         name: What it writes to, for messages.
         rows: Rows that were accepted so far.
         closed: Whether it was closed, or never got open.
+        is_left: Whether it was left open for ever, see :meth:`leave`.
     """
 
     name: str
     rows: int = 0
     closed: bool = True
+    is_left: bool = False
 
     @property
     def removed(self) -> int:
@@ -102,6 +104,11 @@ class Sink(ProcessBound, abc.ABC):
         Raises:
             ServomexSinkWriteError: Something could not be written, or was removed by another program, and is lost.
         """
+
+    def leave(self) -> None:
+        """Leave it open for ever, also at the end of the program: its disk does not answer."""
+        keep_forever(self)
+        self.is_left = True
 
     def __enter__(self) -> Self:
         return self
@@ -165,7 +172,7 @@ class BufferedSink(Sink):
 
     def _close_forgotten(self) -> None:
         """Close it at the end of the program, while all that it needs still works."""
-        if not self.closed:
+        if not self.closed and not self.is_left:
             self.__del__()
 
     def _let_go(self) -> None:

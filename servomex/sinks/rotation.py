@@ -112,6 +112,13 @@ class RotatingSink(Sink):
         """When writing or closing a file last got on, on the monotonic clock."""
         return max((file.moved_at for file in (self._current, self._closing) if file), default=0.0)
 
+    def leave(self) -> None:
+        """Leave the current file, and one that is being closed, open for ever."""
+        super().leave()
+        for file in (self._current, self._closing):
+            if file:
+                file.leave()
+
     def write(self, samples: Sequence[Sample]) -> None:
         """Take one batch, into a new file if that is due; the errors are those of :meth:`Sink.write`."""
         self.check_process()
