@@ -283,7 +283,7 @@ class Monitor(QWidget):
             for reading in item:
                 self._card(reading).take(reading)
         else:
-            self.trouble = item if isinstance(item, str) else item.message
+            self.trouble = item if isinstance(item, str) else item.text
             for card in self.cards.values():
                 card.chart.gap()
         self._refresh()

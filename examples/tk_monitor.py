@@ -188,7 +188,7 @@ class Monitor:
                     row.pack(fill="x", pady=3)
                 self.rows[reading.channel].take(reading)
         else:
-            self.trouble = item if isinstance(item, str) else item.message
+            self.trouble = item if isinstance(item, str) else item.text
             for row in self.rows.values():
                 row.chart.gap()
 

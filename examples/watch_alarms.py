@@ -41,7 +41,7 @@ def watch(analyzer: servomex.Analyzer, mails: "Mails", every_s: float, unread_s:
             now = troubles(analyzer.poll())
         except servomex.ServomexError as error:  # not the end of an alarm: what was raised is kept
             if time.monotonic() - read_at > unread_s and not told:
-                mails.put(f"no readings for {time.monotonic() - read_at:.0f} s: {error.message}")
+                mails.put(f"no readings for {time.monotonic() - read_at:.0f} s: {error.text}")
                 told = True
         else:
             if told:

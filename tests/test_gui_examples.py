@@ -316,7 +316,7 @@ class TestQt:
         with heartbeat() as beats:
             analyser.faults.silent = True
             until(lambda: monitor.trouble is not None, breathe)
-            assert "check that the analyser is on" in monitor.message.text()
+            assert "Check that the analyser is on" in monitor.message.text()
             before = len(beats)
             breathe(DEAD_S)
             assert len(beats) - before > BEATS
