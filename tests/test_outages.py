@@ -51,9 +51,9 @@ def quick_reconnection(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def until(rec: Recording, wanted: Callable[[list[Sample]], bool]) -> list[Sample]:
     """Take batches until one is as wanted."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        batch = rec.get(10)
+        batch = rec.get(30)  # a recording knows the cadence after some broadcasts only, and waits for 10 s until then
         if wanted(batch):
             return batch
     raise AssertionError("no such batch came")
