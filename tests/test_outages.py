@@ -53,7 +53,7 @@ def until(rec: Recording, wanted: Callable[[list[Sample]], bool]) -> list[Sample
     """Take batches until one is as wanted."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        batch = rec.get(30)  # a recording knows the cadence after some broadcasts only, and waits for 10 s until then
+        batch = rec.get(30)  # the cadence is known after some broadcasts; until then silence takes 10 s
         if wanted(batch):
             return batch
     raise AssertionError("no such batch came")
