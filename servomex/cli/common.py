@@ -332,10 +332,11 @@ class _Option(click.Option):
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
         """Name it as it was given."""
+        names = " / ".join(repr(name) for name in self.opts)
         source = ctx.get_parameter_source(self.name) if ctx is not None and self.name else None
         if source is click.core.ParameterSource.ENVIRONMENT:
-            return f"{super().get_error_hint(ctx)}, which is from the environment"
-        return " / ".join(repr(name) for name in self.opts)
+            return f"{names}, which is from the environment as {self.envvar}"
+        return names
 
 
 class PortArgument(click.Argument):
