@@ -347,6 +347,8 @@ def _explain_windows(port: str, text: str) -> tuple[str, str]:
     """
     if "FileNotFoundError" in text:
         return f"there is no port {port}", present_text()
+    if Path(port).is_file():
+        return f"{port} is not a serial port", present_text()
     found = _WINDOWS_NUMBER.search(text)
     number = int(found[1]) if found else None
     if number == _DENIED_ON_WINDOWS:

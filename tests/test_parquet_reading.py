@@ -1,5 +1,6 @@
 """Parquet recordings as they are read: from other programs, in parts, and while another program closes them."""
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -97,7 +98,7 @@ def _parts(path: Path, count: int, *, recording: bytes = b"") -> list[Sample]:
     for number in range(1, count + 1):
         one = path.parent / "one.parquet"
         write(one, [batch(100 * number)], overwrite=True)
-        table = pq.read_table(one)
+        table = pq.read_table(io.BytesIO(one.read_bytes()))
         notes = {RECORDING: recording} if recording else {}
         pq.write_table(table.replace_schema_metadata(notes), parts_of(path) / f"{number:06}.parquet")
         one.unlink()
