@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -113,7 +114,7 @@ class TestOneSource:
         assert len([text for text in lines if "readings fail from now on" in text]) == 1
         assert lines[-1].startswith("rig is still away at the end after ")
         assert rec.summary.outages == 1
-        assert rec.summary.outage_s >= 0
+        assert rec.summary.outage_s > 0 or sys.platform == "win32"  # whose clock moves every 15.6 ms
 
     def test_each_outage_is_counted_and_their_times_add_up(self, log: Callable[[], list[str]]) -> None:
         def act(number: int) -> None:
@@ -125,7 +126,7 @@ class TestOneSource:
         ends = [text for text in log() if "is back after" in text]
         assert [text.rpartition(" (")[2] for text in ends] == ["2 failed readings)", "1 failed reading)"]
         assert (rec.summary.outages, rec.summary.errors, rec.summary.attempts) == (2, 3, 6)
-        assert 0.05 < rec.summary.outage_s < 5
+        assert (0.05 if sys.platform == "win32" else 0.1) < rec.summary.outage_s < 5
 
     def test_a_source_whose_samples_have_other_names_is_back_as_well(self, log: Callable[[], list[str]]) -> None:
         class Two:
