@@ -52,7 +52,7 @@ def test_an_interrupt_anywhere_stops_what_was_started(
             assert left_at_one(analyser) == [], injector.hit
             assert writes(analyser).count((1, True)) <= 1, injector.hit
             assert not analyzer.link.start_lock(1).is_mine, injector.hit
-    assert moment > 30, "few moments were tried"
+    assert moment > (30 if sys.platform == "win32" else 40), "few moments were tried"
 
 
 PROGRAM = """
