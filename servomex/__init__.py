@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from servomex import telegram
     from servomex.analyzer import Analyzer
     from servomex.calibration_report import CalibrationPhase, CalibrationProgress, CalibrationReport
+    from servomex.columns import ROW_COLUMNS
     from servomex.continuous import ContinuousReader
     from servomex.dataframes import to_pandas
     from servomex.discovery import DiscoveryResult, discover_port, find_devices
@@ -94,7 +95,6 @@ if TYPE_CHECKING:
     from servomex.manager import ServomexManager
     from servomex.modbus import ModbusClient
     from servomex.models import (
-        ROW_COLUMNS,
         AnalyserStatus,
         CalGroupState,
         ChannelInfo,
@@ -205,6 +205,7 @@ __all__ = [
 _NAMES = {
     "servomex.analyzer": "Analyzer",
     "servomex.calibration_report": "CalibrationPhase CalibrationProgress CalibrationReport",
+    "servomex.columns": "ROW_COLUMNS",
     "servomex.continuous": "ContinuousReader",
     "servomex.dataframes": "to_pandas",
     "servomex.discovery": "DiscoveryResult discover_port find_devices",
@@ -225,9 +226,7 @@ _NAMES = {
     "servomex.loading": "load load_metadata",
     "servomex.manager": "ServomexManager",
     "servomex.modbus": "ModbusClient",
-    "servomex.models": (
-        "ROW_COLUMNS AnalyserStatus CalGroupState ChannelInfo ChannelStatus DeviceInfo Frame Reading Sample"
-    ),
+    "servomex.models": ("AnalyserStatus CalGroupState ChannelInfo ChannelStatus DeviceInfo Frame Reading Sample"),
     "servomex.opening": "open_continuous open_device",
     "servomex.portnames": "PortInfo present_ports",
     "servomex.queues": "Closed",

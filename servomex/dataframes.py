@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from servomex.columns import ROW_COLUMNS
 from servomex.enums import ChannelId, Quality
 from servomex.errors import Argument, ServomexSinkDependencyError, ServomexValidationError
 from servomex.extras import how_to_get
 from servomex.loading import Source, load
-from servomex.models import ROW_COLUMNS, Reading, Sample
+from servomex.models import Reading, Sample
 from servomex.rows import COLUMN_KINDS, ColumnKind
 from servomex.units import Unit, UnitKind
 

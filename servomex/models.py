@@ -7,25 +7,21 @@ belong to Modbus, where the data was asked for; a broadcast has none. The analys
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 import attrs
 
 from servomex import awake
+from servomex.columns import ROW_COLUMNS
 from servomex.enums import EXTERNAL_CHANNELS, CalPhase, ChannelId, ChannelKind, ProtocolKind, Quality, channel_set
 from servomex.errors import ServomexValidationError
+from servomex.mappings import frozen
 from servomex.settings import SerialSettings
+from servomex.tags import NO_TAGS
 from servomex.units import Unit, channel_name, convert, unit_and_text
 from servomex.validation import choice
-
-ROW_COLUMNS = (
-    "received_at monotonic_ns device protocol channel kind name value unit unit_text quality ok fault "
-    "maintenance calibrating warming_up alarm1 alarm2 alarm3 alarm4 analyser_fault analyser_maintenance "
-    "cal_groups analyser_clock requested_at latency_s error"
-).split()
-"""The columns of every row this package writes, in their order. See :meth:`Sample.as_dict`."""
 
 
 @attrs.frozen
@@ -375,6 +371,7 @@ class Sample:
         requested_at: When it was asked for, UTC; ``None`` for a broadcast.
         latency_s: Seconds from the request to the arrival; ``None`` for a broadcast.
         error: Why there is no reading; ``None`` when there is one.
+        metadata: The tags of the analyser and of the recording, such as ``{"site": "mill-3"}``.
     """
 
     device: str
@@ -386,6 +383,7 @@ class Sample:
     requested_at: datetime | None = None
     latency_s: float | None = None
     error: str | None = None
+    metadata: Mapping[str, str] = attrs.field(default=NO_TAGS, converter=frozen)
 
     @property
     def channel(self) -> ChannelId | None:

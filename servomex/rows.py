@@ -13,10 +13,11 @@ from enum import Enum, StrEnum, auto
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from servomex.columns import ROW_COLUMNS
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import ServomexSinkSchemaError
 from servomex.excerpts import shown
-from servomex.models import ROW_COLUMNS, AnalyserStatus, CalGroupState, ChannelStatus, Reading, Sample
+from servomex.models import AnalyserStatus, CalGroupState, ChannelStatus, Reading, Sample
 from servomex.units import Unit
 
 

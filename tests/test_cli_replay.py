@@ -13,8 +13,8 @@ import servomex
 from servomex import link as link_module
 from servomex.cli import servomex_group
 from servomex.cli.replay import replay
+from servomex.columns import ROW_COLUMNS
 from servomex.link import SerialLink
-from servomex.models import ROW_COLUMNS
 from servomex.simulator import VirtualLine
 from tests.conftest import CAPTURE
 from tests.frames import WIRE, capture_frames

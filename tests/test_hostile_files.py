@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from servomex.columns import ROW_COLUMNS
 from servomex.loading import load
-from servomex.models import ROW_COLUMNS
 from servomex.sinks import open_sink
 from tests.fuzz.files import FILES, flipped
 from tests.recordings import batch, batches, write

@@ -11,10 +11,10 @@ from typing import Any
 import attrs
 import pytest
 
+from servomex.columns import ROW_COLUMNS
 from servomex.enums import ChannelId, ChannelKind, ProtocolKind, Quality
 from servomex.errors import ServomexValidationError
 from servomex.models import (
-    ROW_COLUMNS,
     AnalyserStatus,
     CalGroupState,
     ChannelInfo,

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from servomex.columns import ROW_COLUMNS
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexSinkSchemaError
-from servomex.models import ROW_COLUMNS, Sample
+from servomex.models import Sample
 from servomex.rows import (
     LONGEST_TEXT,
     check_columns,

@@ -8,6 +8,7 @@ from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 import pytest
 
+from servomex.columns import ROW_COLUMNS
 from servomex.errors import (
     ServomexSinkError,
     ServomexSinkReadError,
@@ -15,7 +16,6 @@ from servomex.errors import (
     ServomexSinkWriteError,
 )
 from servomex.loading import load, load_metadata
-from servomex.models import ROW_COLUMNS
 from servomex.sinks import check_targets, database, open_sink, sqlite
 from servomex.sinks.sqlite import SqliteSink
 from servomex.writing import Writer

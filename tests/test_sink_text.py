@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from servomex.cli import formats
+from servomex.columns import ROW_COLUMNS
 from servomex.errors import ServomexSinkSchemaError, ServomexSinkWriteError
 from servomex.loading import load
-from servomex.models import ROW_COLUMNS, Sample
+from servomex.models import Sample
 from servomex.sinks import lines as of_lines
 from servomex.sinks import open_sink, text
 from servomex.sinks.lines import BLOCK

@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 
 import servomex
+from servomex.columns import ROW_COLUMNS
 from servomex.dataframes import to_pandas
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexSinkDependencyError, ServomexSinkReadError, ServomexValidationError
 from servomex.loading import load
-from servomex.models import ROW_COLUMNS, ChannelStatus, Sample
+from servomex.models import ChannelStatus, Sample
 from servomex.units import Unit
 from tests.frames import RECEIVED_AT
 from tests.recordings import ONE_EACH, batch, batches, joined, write

@@ -12,9 +12,10 @@ import click
 import servomex
 from servomex.cli import formats
 from servomex.cli.common import EXIT_CODES, Program, RequestError, colour_wanted, note, write_data, write_text
+from servomex.columns import ROW_COLUMNS
 from servomex.durations import counted
 from servomex.errors import ServomexParseError
-from servomex.models import ROW_COLUMNS, Frame
+from servomex.models import Frame
 from servomex.telegram import FrameSplitter, parse_frame
 from servomex.trace import MAGIC
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
+from servomex.columns import ROW_COLUMNS
 from servomex.enums import Quality
-from servomex.models import ROW_COLUMNS, AnalyserStatus, Frame, Reading
+from servomex.models import AnalyserStatus, Frame, Reading
 from servomex.rows import FLAGS, csv_text, time_text
 
 MEASUREMENT = "servomex"

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from servomex.columns import ROW_COLUMNS
 from servomex.errors import Argument, ServomexSinkSchemaError
-from servomex.models import ROW_COLUMNS
 from servomex.rows import SEPARATORS, check_columns, csv_row, csv_text, sample_of
 from servomex.sinks.files import explained_reading
 from servomex.sinks.lines import Lines, check_encoding

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from servomex.columns import ROW_COLUMNS
 from servomex.errors import ServomexSinkSchemaError
 from servomex.excerpts import shown
-from servomex.models import ROW_COLUMNS
 from servomex.rows import check_columns, sample_of, stored_row, time_text
 from servomex.sinks.lines import check_encoding
 from servomex.sinks.text import TextSink

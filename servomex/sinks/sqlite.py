@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from servomex.columns import ROW_COLUMNS
 from servomex.errors import (
     ServomexSinkError,
     ServomexSinkSchemaError,
     ServomexSinkWriteError,
 )
 from servomex.logs import package_log
-from servomex.models import ROW_COLUMNS, Sample
+from servomex.models import Sample
 from servomex.process import keep_forever
 from servomex.rows import sample_of, stored_row, time_text
 from servomex.sinks.database import (

@@ -1,0 +1,48 @@
+"""Tags: what a user says of an analyser or of a recording, such as its site; every row carries them."""
+
+import re
+from collections.abc import Mapping
+
+from servomex.columns import ROW_COLUMNS
+from servomex.errors import ServomexValidationError
+from servomex.mappings import FrozenMapping
+
+MOST_TAGS = 32
+LONGEST_KEY = 64
+LONGEST_VALUE = 256
+"""Characters."""
+_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+NO_TAGS: FrozenMapping[str] = FrozenMapping()
+
+
+def tags_of(given: Mapping[str, str] | None) -> FrozenMapping[str]:
+    """Check tags, such as ``{"site": "mill-3", "line": "A"}``.
+
+    A key is a word of up to 64 letters, digits, ``_``, ``.`` and ``-`` that begins with a letter, and not the name
+    of a column; a value is a text of 1 to 256 characters without control characters. There are 32 tags at most.
+
+    Raises:
+        ServomexValidationError: They are something else.
+    """
+    if given is None:
+        return NO_TAGS
+    if not isinstance(given, Mapping):
+        raise ServomexValidationError(f"tags are a mapping, not {given!r}", cure="Write {'site': 'mill-3'}")
+    if len(given) > MOST_TAGS:
+        raise ServomexValidationError(f"there are {len(given)} tags, and {MOST_TAGS} at most can be kept")
+    for key, value in given.items():
+        if not isinstance(key, str) or len(key) > LONGEST_KEY or not _KEY.fullmatch(key):
+            raise ServomexValidationError(
+                f"the key of a tag is a word of letters, digits, '_', '.' and '-', not {key!r}"
+            )
+        if key in ROW_COLUMNS:
+            raise ServomexValidationError(
+                f"a tag cannot be named {key!r}, as a column of each row is", cure="Choose another key"
+            )
+        if not isinstance(value, str) or not 0 < len(value) <= LONGEST_VALUE or _CONTROL.search(value):
+            raise ServomexValidationError(
+                f"the tag {key!r} is a text of 1 to {LONGEST_VALUE} characters on one line, not {value!r}"
+            )
+    return FrozenMapping(given)
