@@ -144,7 +144,7 @@ class Acquisition(ProcessBound, Generic[T]):
         pace: When they are taken.
         size: How many wait to be taken at most.
         policy: What happens when nobody takes them.
-        reconnect: Go on after the port was lost. Otherwise that ends the acquisition.
+        auto_reconnect: Go on after the port was lost. Otherwise that ends the acquisition.
 
     Attributes:
         name: Names the source.
@@ -153,14 +153,14 @@ class Acquisition(ProcessBound, Generic[T]):
     """
 
     def __init__(
-        self, feed: Feed[T], pace: Pace, *, size: int, policy: OverflowPolicy, reconnect: bool = True
+        self, feed: Feed[T], pace: Pace, *, size: int, policy: OverflowPolicy, auto_reconnect: bool = True
     ) -> None:
         self.name = feed.name
         self.summary = AcquisitionSummary()
         self.error: BaseException | None = None
         self._feed = feed
         self._pace = pace
-        self._reconnect = reconnect
+        self._reconnect = auto_reconnect
         self._queue: BoundedQueue[tuple[T, bool]] = BoundedQueue(size, policy)
         self._marking = threading.RLock()
         self._broadcasts: Broadcasts[T] | None = None

@@ -262,7 +262,7 @@ class Analyzer(ProcessBound):
         *,
         mode: StreamMode | str | None = None,
         rate_hz: float | None = None,
-        buffer: int = BUFFER,
+        buffer_size: int = BUFFER,
         overflow: OverflowPolicy | str = OverflowPolicy.DROP_OLDEST,
     ) -> StreamingSession:
         """Give samples as they come: ``with analyzer.stream(rate_hz=2) as session: for sample in session: ...``.
@@ -270,7 +270,7 @@ class Analyzer(ProcessBound):
         Args:
             mode: ``autoprint``, each broadcast, in continuous mode; ``poll`` over Modbus.
             rate_hz: Readings per second over Modbus, up to 1000. In continuous mode the analyser sets it.
-            buffer: Readings that wait at most, 1 to 1,000,000.
+            buffer_size: Readings that wait at most, 1 to 1,000,000.
             overflow: What happens then, see :class:`Recording`; what is dropped is counted.
 
         Raises:
@@ -279,16 +279,18 @@ class Analyzer(ProcessBound):
         """
         self.check_process()
         wanted = None if mode is None else choice(StreamMode, mode, "mode")
-        return session_of(self, wanted, rate_hz, buffer, overflow)
+        return session_of(self, wanted, rate_hz, buffer_size, overflow)
 
-    def subscribe(self, callback: Callback, *, rate_hz: float | None = None, buffer: int = BUFFER) -> Subscription:
+    def subscribe(
+        self, callback: Callback, *, rate_hz: float | None = None, buffer_size: int = BUFFER
+    ) -> Subscription:
         """Let a callback be given each frame, and each error in the place of one, by a thread of its own.
 
         Args:
             callback: Is given a :class:`Frame` or a :class:`ServomexError`. What it raises is logged and counted.
             rate_hz: Readings per second over Modbus, up to 1000; 1 when left out. In continuous mode the analyser
                 sets it.
-            buffer: Frames that wait at most, 1 to 1,000,000; then the oldest are dropped and counted.
+            buffer_size: Frames that wait at most, 1 to 1,000,000; then the oldest are dropped and counted.
 
         Raises:
             ServomexConfigurationError: There is a rate, and an analyser in continuous mode.
@@ -300,7 +302,7 @@ class Analyzer(ProcessBound):
                 f"callback must be something to call, not {callback!r}",
                 cure="Pass the function itself, uncalled",
             )
-        return Subscription(frames_of(self, rate_hz, buffer), callback, self.name).start()
+        return Subscription(frames_of(self, rate_hz, buffer_size), callback, self.name).start()
 
     def loopback(self, payload: bytes, *, timeout: float | None = None) -> bytes:
         """Send two bytes to the analyser and give what it sends back (FC08, sub-function 00).

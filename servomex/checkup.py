@@ -123,7 +123,7 @@ def _checks(order: Order) -> Generator[Finding, None, None]:
     yield port_present(order.port)
     yield access(order.port)
     order.say(f"opening {order.port}")
-    with SerialLink(order.port, order.settings, gap=order.gap, reconnect=False, trace=order.trace) as link:
+    with SerialLink(order.port, order.settings, gap=order.gap, auto_reconnect=False, trace=order.trace) as link:
         yield Finding("opening", Verdict.OK, "it opens")
         yield from _line_checks(order, link)
 

@@ -199,7 +199,7 @@ def answers_modbus_tcp(link: SerialLink, address: int) -> bool:
     if not link.port.lower().startswith("socket://"):
         return False
     came = b""
-    with contextlib.suppress(ServomexError), SerialLink(link.port, link.settings, reconnect=False) as other:
+    with contextlib.suppress(ServomexError), SerialLink(link.port, link.settings, auto_reconnect=False) as other:
         until = time.monotonic() + MODBUS_TCP_S
         with other.conversation(until):
             other.write(modbus_tcp_probe(address))

@@ -271,7 +271,7 @@ class _Search:
 
     def _survey(self, baudrate: int) -> Survey:
         _log.info("%s: searching at %d baud", self._port, baudrate)
-        self._link = SerialLink(self._port, SerialSettings(baudrate=baudrate), reconnect=False)
+        self._link = SerialLink(self._port, SerialSettings(baudrate=baudrate), auto_reconnect=False)
         with self._link as link:
             if self._cancelled:
                 raise ServomexConnectionError("the search was ended", ErrorContext(port=self._port))

@@ -35,7 +35,7 @@ class Options:
     retries: int = 2
     gap: float | None = None
     listen: float = 10.0
-    reconnect: bool | None = None
+    auto_reconnect: bool | None = None
 
     def open(self, link: SerialLink, protocol: ProtocolKind) -> Analyzer:
         """Open the analyser on a link that is open, in a mode that is known by now, or still to be found."""
@@ -70,9 +70,9 @@ def link_for(source: Source, in_use: Iterable[SerialLink], options: Options) -> 
     links = list(in_use)
     if isinstance(source, str | os.PathLike):
         gap_s = GAP_S if options.gap is None else options.gap
-        reconnect = options.reconnect is not False
+        auto_reconnect = options.auto_reconnect is not False
         found = _same_port(os.fspath(source), links)
-        return found or SerialLink(source, options.serial_settings, gap=gap_s, reconnect=reconnect)
+        return found or SerialLink(source, options.serial_settings, gap=gap_s, auto_reconnect=auto_reconnect)
     link = source.link if isinstance(source, Analyzer) else source
     if not isinstance(link, SerialLink):
         raise ServomexValidationError(f"a source is the name of a port, a SerialLink or an Analyzer, not {link!r}")
@@ -119,7 +119,7 @@ def _check_same(link: SerialLink, options: Options) -> None:
     for what, asked, used in (
         ("serial_settings", options.serial_settings, link.settings),
         ("gap", options.gap, link.gap_s),
-        ("reconnect", options.reconnect, link.reconnect),
+        ("auto_reconnect", options.auto_reconnect, link.auto_reconnect),
     ):
         if asked is not None and asked != used:
             raise ServomexConfigurationError(

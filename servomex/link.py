@@ -64,7 +64,7 @@ class SerialLink(ProcessBound):
         settings: Serial settings; those of the bench unit when left out.
         gap: Seconds of silence kept before each request, 0 to 10. The bench unit on a USB adapter lost 26 % of
             requests without any, 8 % with 10 to 20 ms and none with 50 ms.
-        reconnect: Reopen the port after it was lost.
+        auto_reconnect: Reopen the port after it was lost.
         trace: A file to which every byte of both directions is appended, see :mod:`servomex.trace`.
         shared_line: Whether another master, or another program on the same serial server, asks on this line, so
             that replies must be proven to be one's own. When ``None``, that is assumed of ports on a network, and
@@ -76,7 +76,7 @@ class SerialLink(ProcessBound):
             when it has none, or none is known.
         settings: The serial settings in use.
         gap_s: Seconds of silence kept before each request.
-        reconnect: Whether the port is reopened after it was lost.
+        auto_reconnect: Whether the port is reopened after it was lost.
         trace: The file of the wire trace; ``None`` for none.
         lock: The lock of the port.
         others: What was heard of other masters and programs on the line.
@@ -95,7 +95,7 @@ class SerialLink(ProcessBound):
         settings: SerialSettings | None = None,
         *,
         gap: float = 0.05,
-        reconnect: bool = True,
+        auto_reconnect: bool = True,
         trace: "str | os.PathLike[str] | None" = None,
         shared_line: bool | None = None,
     ) -> None:
@@ -129,7 +129,7 @@ class SerialLink(ProcessBound):
         self.generation = 0
         self.has_reader = False
         self.talking_since = 0.0
-        self.reconnect = reconnect
+        self.auto_reconnect = auto_reconnect
         self.trace = trace
         self._trace: TraceWriter | None = None
         self._taps: list[Tap] = []
@@ -422,7 +422,7 @@ class SerialLink(ProcessBound):
 
     @property
     def _may_reopen(self) -> bool:
-        return self.reconnect and self._foreign is None
+        return self.auto_reconnect and self._foreign is None
 
     def _port_in_use(self) -> Any:
         self.check_process()

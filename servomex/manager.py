@@ -86,7 +86,7 @@ class ServomexManager(ProcessBound):
         retries: int = 2,
         gap: float | None = None,
         listen: float = 10.0,
-        reconnect: bool | None = None,
+        auto_reconnect: bool | None = None,
     ) -> Analyzer:
         """Open an analyser and take it in under a name.
 
@@ -110,7 +110,7 @@ class ServomexManager(ProcessBound):
             gap: Seconds of silence before each Modbus request, 0 to 10; 0.05 when left out, or that of the port in
                 use, from which it may not differ.
             listen: Seconds to wait for the first broadcast, and for ``auto`` to find the mode.
-            reconnect: Reopen a port that was unplugged; ``True`` when left out, or as the port in use does.
+            auto_reconnect: Reopen a port that was unplugged; ``True`` when left out, or as the port in use does.
 
         Returns:
             The analyser. The manager closes it, unless it was passed in.
@@ -123,8 +123,8 @@ class ServomexManager(ProcessBound):
             ServomexTimeoutError: No analyser was found.
             ServomexFrameError: What came is damaged.
         """
-        if reconnect not in (None, True, False):
-            raise ServomexValidationError(f"reconnect is True or False, not {reconnect!r}")
+        if auto_reconnect not in (None, True, False):
+            raise ServomexValidationError(f"auto_reconnect is True or False, not {auto_reconnect!r}")
         options = Options(
             protocol=choice(ProtocolKind, protocol, "protocol"),
             address=whole(address, "address", 1, 247),
@@ -135,7 +135,7 @@ class ServomexManager(ProcessBound):
             retries=whole(retries, "retries", 0, 10),
             gap=None if gap is None else seconds(gap, "gap", zero=True),
             listen=seconds(listen, "listen"),
-            reconnect=reconnect,
+            auto_reconnect=auto_reconnect,
         )
         self._check_usable()
         with self._changing:

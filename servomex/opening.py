@@ -42,7 +42,7 @@ def open_device(
     retries: int = 2,
     gap: float = 0.05,
     listen: float = 10.0,
-    reconnect: bool = True,
+    auto_reconnect: bool = True,
     trace: str | os.PathLike[str] | None = None,
     shared_line: bool | None = None,
 ) -> Analyzer:
@@ -64,7 +64,7 @@ def open_device(
         retries: How often a Modbus read is repeated within its deadline, 0 to 10.
         gap: Seconds of silence before each Modbus request, 0 to 10. Not together with a link.
         listen: Seconds to wait for the first broadcast, and for ``auto`` to find the mode.
-        reconnect: Reopen a port that was unplugged.
+        auto_reconnect: Reopen a port that was unplugged.
         trace: A file to which every byte of both directions is appended, see :mod:`servomex.trace`. Not together
             with a link.
         shared_line: Whether another master, or another program on the same serial server, asks on this line; see
@@ -94,7 +94,7 @@ def open_device(
             link = port
         else:
             link = SerialLink(
-                port, serial_settings, gap=gap, reconnect=reconnect, trace=trace, shared_line=shared_line
+                port, serial_settings, gap=gap, auto_reconnect=auto_reconnect, trace=trace, shared_line=shared_line
             )
             undo.callback(link.close)
             link.open()
@@ -123,7 +123,7 @@ def open_continuous(
     identify: bool = True,
     channels: Iterable[ChannelId | str] | None = None,
     listen: float = 10.0,
-    reconnect: bool = True,
+    auto_reconnect: bool = True,
     trace: str | os.PathLike[str] | None = None,
 ) -> Analyzer:
     """Open an analyser in continuous mode: :func:`open_device` without the arguments that only Modbus has.
@@ -139,7 +139,7 @@ def open_continuous(
         identify=identify,
         channels=channels,
         listen=listen,
-        reconnect=reconnect,
+        auto_reconnect=auto_reconnect,
         trace=trace,
     )
 

@@ -36,7 +36,7 @@ class Recorder(ProcessBound):
 
     A slow disk therefore moves no reading; what happens when it stays slow is ``overflow``. A sink that cannot be
     written is tried again for 30 s; then it is closed and left out, and the others go on. When none is left the
-    recording ends. :meth:`stop` raises what failed.
+    recording ends. :meth:`close` raises what failed.
 
     Args:
         source: What is read; see :class:`Recording`.
@@ -91,9 +91,9 @@ class Recorder(ProcessBound):
             self.recording.start()
             self._pouring.start()
         except BaseException:
-            self.stop()
+            self.close()
             raise
-        at_exit(self._stop_forgotten)
+        at_exit(self._close_forgotten)
         return self
 
     def join(self, timeout: float | None = None) -> bool:
@@ -110,7 +110,7 @@ class Recorder(ProcessBound):
             raise ServomexConfigurationError("the recorder was not started", cure="Use 'with', or call start()")
         return self._pouring.join(None if timeout is None else seconds(timeout, "timeout", zero=True))
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """End it after the reading that goes on, write what is still to be written, and close the sinks.
 
         May be called twice. In the thread that reads or writes, which a source or a sink may do, it does not wait.
@@ -128,21 +128,21 @@ class Recorder(ProcessBound):
             if not self.recording.is_current:
                 self._pouring.finish()
 
-    def _stop_forgotten(self) -> None:
+    def _close_forgotten(self) -> None:
         if self.running:
             warnings.warn(
-                f"the recorder of {self.recording.name} was never stopped: use 'with', or call stop()",
+                f"the recorder of {self.recording.name} was never closed: use 'with', or call close()",
                 ResourceWarning,
                 stacklevel=1,
             )
-            self.stop()
+            self.close()
 
     def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         try:
-            self.stop()
+            self.close()
         except ServomexError as second:
             if error is None:
                 raise

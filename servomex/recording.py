@@ -46,9 +46,9 @@ class Recording(Acquisition[list[Sample]]):
         rate_hz: Readings per second, up to 1000; ``None`` for each broadcast of an analyser in continuous mode.
         duration: Seconds until it ends, up to 10 years; never, when ``None``.
         count: Readings until it ends, failed ones included; never, when ``None``.
-        overflow: What happens when ``buffer`` readings wait: ``block`` waits with the next reading, so that
+        overflow: What happens when ``buffer_size`` readings wait: ``block`` waits with the next reading, so that
             moments pass and are counted as late; ``drop_newest`` and ``drop_oldest`` give readings up.
-        buffer: Readings that wait to be taken at most, 1 to 1,000,000.
+        buffer_size: Readings that wait to be taken at most, 1 to 1,000,000.
         auto_reconnect: Go on when the port was lost: until it is back, each reading is an error. Otherwise the
             loss ends the recording.
 
@@ -72,7 +72,7 @@ class Recording(Acquisition[list[Sample]]):
         duration: float | None = None,
         count: int | None = None,
         overflow: OverflowPolicy | str = OverflowPolicy.BLOCK,
-        buffer: int = BUFFER,
+        buffer_size: int = BUFFER,
         auto_reconnect: bool = True,
     ) -> None:
         if not callable(getattr(source, "poll_samples", None)):
@@ -85,15 +85,15 @@ class Recording(Acquisition[list[Sample]]):
             count=None if count is None else whole(count, "count", 1, 10**12),
             duration_s=None if duration is None else seconds(duration, "duration", longest=LONGEST_S),
         )
-        buffer = whole(buffer, "buffer", 1, LARGEST)
+        buffer_size = whole(buffer_size, "buffer_size", 1, LARGEST)
         self.source = source
         self.rate_hz = pace.rate_hz
         super().__init__(
-            feed_of(source, pace, buffer, reconnect=auto_reconnect),
+            feed_of(source, pace, buffer_size, auto_reconnect=auto_reconnect),
             pace,
-            size=buffer,
+            size=buffer_size,
             policy=policy,
-            reconnect=auto_reconnect,
+            auto_reconnect=auto_reconnect,
         )
         self.expected = min((limit for limit in (pace.slots, pace.count) if limit), default=None)
         self._identities = Identities()
@@ -129,7 +129,7 @@ record = Recording
 """Begin a recording: ``with record(analyzer, rate_hz=2, duration=10) as rec: for batch in rec.stream: ...``."""
 
 
-def feed_of(source: Source, pace: Pace, size: int, *, reconnect: bool = True) -> Feed[list[Sample]]:
+def feed_of(source: Source, pace: Pace, size: int, *, auto_reconnect: bool = True) -> Feed[list[Sample]]:
     """Find out how a source is to be read.
 
     Raises:
@@ -140,7 +140,7 @@ def feed_of(source: Source, pace: Pace, size: int, *, reconnect: bool = True) ->
             "one analyser that fails would cost the readings of all others",
             cure="Record a ServomexManager(error_policy='return')",
         )
-    if isinstance(getattr(source, "error_policy", None), ErrorPolicy) and not reconnect:
+    if isinstance(getattr(source, "error_policy", None), ErrorPolicy) and not auto_reconnect:
         raise ServomexConfigurationError("a ServomexManager reconnects by itself", cure="Omit auto_reconnect")
     name = str(getattr(source, "name", "") or type(source).__name__)
     protocol = getattr(source, "protocol", ProtocolKind.AUTO)

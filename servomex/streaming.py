@@ -81,7 +81,7 @@ def session_of(
     analyzer: "Analyzer",
     mode: StreamMode | None,
     rate_hz: float | None,
-    buffer: int,
+    buffer_size: int,
     overflow: OverflowPolicy | str,
 ) -> StreamingSession:
     """Make the session for :meth:`Analyzer.stream`.
@@ -97,4 +97,4 @@ def session_of(
             ErrorContext(analyzer.link.port, analyzer.protocol),
         )
     check_rate_is_free(analyzer.reader, rate_hz)
-    return StreamingSession(Recording(analyzer, rate_hz=rate_hz, buffer=buffer, overflow=overflow))
+    return StreamingSession(Recording(analyzer, rate_hz=rate_hz, buffer_size=buffer_size, overflow=overflow))

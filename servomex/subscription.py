@@ -131,31 +131,31 @@ class Subscription(ProcessBound):
             _log.exception("%s: a callback raised", self._acquisition.name)
 
 
-def frames_of(analyzer: "Analyzer", rate_hz: float | None, buffer: int) -> Acquisition[Frame | ServomexError]:
+def frames_of(analyzer: "Analyzer", rate_hz: float | None, buffer_size: int) -> Acquisition[Frame | ServomexError]:
     """Make the acquisition of an analyser's frames, and of errors in the place of those that fail.
 
     Args:
         analyzer: The analyser.
         rate_hz: Readings per second over Modbus, 1 when ``None``; an analyser in continuous mode sets it itself.
-        buffer: Frames that wait at most; then the oldest are dropped and counted.
+        buffer_size: Frames that wait at most; then the oldest are dropped and counted.
 
     Raises:
         ServomexConfigurationError: A rate was given for an analyser in continuous mode.
         ServomexValidationError: A number is out of range.
     """
-    buffer = whole(buffer, "buffer", 1, LARGEST)
+    buffer_size = whole(buffer_size, "buffer_size", 1, LARGEST)
     check_rate_is_free(analyzer.reader, rate_hz)
     pace = Pace(rate_hz=None if analyzer.reader else rate(USUAL_HZ if rate_hz is None else rate_hz))
-    return Acquisition(_feed(analyzer, buffer), pace, size=buffer, policy=OverflowPolicy.DROP_OLDEST)
+    return Acquisition(_feed(analyzer, buffer_size), pace, size=buffer_size, policy=OverflowPolicy.DROP_OLDEST)
 
 
-def _feed(analyzer: "Analyzer", buffer: int) -> Feed[Frame | ServomexError]:
+def _feed(analyzer: "Analyzer", buffer_size: int) -> Feed[Frame | ServomexError]:
     feed: Feed[Frame | ServomexError] = Feed(
         name=analyzer.name, poll=analyzer.poll, failed=_as_it_is, closed=lambda: analyzer.closed
     )
     if (reader := analyzer.reader) is None:
         return feed
-    return attrs.evolve(feed, follow=lambda: broadcasts_of(reader, buffer, _as_it_is))
+    return attrs.evolve(feed, follow=lambda: broadcasts_of(reader, buffer_size, _as_it_is))
 
 
 def _as_it_is(item: Frame | ServomexError) -> Frame | ServomexError:

@@ -116,7 +116,7 @@ def _survey_at(link: SerialLink, rate: int, address: int, listen_s: float | None
     places = [Place(address, framing) for framing in FRAMINGS]
     with (
         contextlib.suppress(ServomexConfigurationError),
-        SerialLink(link.port, settings, gap=link.gap_s, reconnect=False, trace=link.trace) as other,
+        SerialLink(link.port, settings, gap=link.gap_s, auto_reconnect=False, trace=link.trace) as other,
     ):
         return _survey(other, places, listen_s)
     return []

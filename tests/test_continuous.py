@@ -313,7 +313,7 @@ def test_a_real_terminal_that_vanishes_is_a_connection_error(monkeypatch: pytest
 
 def test_without_reconnection_a_lost_port_stays_lost(line: VirtualLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "BACK_OFF_S", (0.05, 0.1))
-    with open_continuous(line.url, reconnect=False) as analyzer:
+    with open_continuous(line.url, auto_reconnect=False) as analyzer:
         line.unplug()
         wait_until(lambda: not analyzer.link.is_open)
         line.plug()

@@ -40,7 +40,7 @@ def test_it_ends_by_itself(mode: str, then: str, tmp_path: Path) -> None:
     forgotten = f"the analyser on {server.port} was never closed"
     assert (forgotten in done.stderr) == (then != "close")
     if then == "record":
-        assert "was never stopped: use 'with', or call stop()" in done.stderr
+        assert "was never closed: use 'with', or call close()" in done.stderr
         assert len(list(load(path))) >= 5
 
 
@@ -60,7 +60,7 @@ def recording():
 """
 PROGRAMS = {
     "a recorder that a function uses": "recorder = recording()\ndef used(): return recorder",
-    "a recorder that was stopped": "recorder = recording()\nrecorder.stop()\ndef used(): return recorder",
+    "a recorder that was closed": "recorder = recording()\nrecorder.close()\ndef used(): return recorder",
     "a manager": "manager = servomex.ServomexManager()\nmanager.add('a', url, protocol=mode)\nmanager.poll()",
     "a manager that is recorded": (
         "manager = servomex.ServomexManager(error_policy='return')\nmanager.add('a', url, protocol=mode)\n"

@@ -227,7 +227,7 @@ def test_the_files_of_a_recording_are_the_parents_when_children_come_and_go(tmp_
         def act() -> None:
             refused(recorder.start, recorder.join)
             assert not recorder.running
-            recorder.stop()
+            recorder.close()
             analyzer.close()
 
         for _ in range(8):
@@ -375,7 +375,7 @@ if pid == 0:
     sys.exit(1)
 _, status = os.waitpid(pid, 0)
 assert os.waitstatus_to_exitcode(status) == 7
-recorder.stop()
+recorder.close()
 sink.write(analyzer.poll_samples())
 sink.close()
 print(recorder.summary.emitted, sink.rows)

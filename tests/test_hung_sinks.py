@@ -51,11 +51,11 @@ def test_stopping_does_not_wait_for_it_and_says_what_may_be_lost(sink: Hanging, 
     wait_until(lambda: recorder.summary.emitted > sink.rows + 10)
     begun = time.monotonic()
     with pytest.raises(ServomexSinkWriteError, match=r"memory.*its disk or network folder does not answer"):
-        recorder.stop()
+        recorder.close()
     assert time.monotonic() - begun < 10
     assert not recorder.running
     assert recorder.summary.unwritten + recorder.summary.dropped >= 10
-    recorder.stop()
+    recorder.close()
     sink.disk.set()
     wait_until(lambda: not [item for item in threading.enumerate() if "servomex-recorder" in item.name])
 

@@ -207,7 +207,7 @@ def test_a_server_that_is_gone_is_lost_in_time(server: ImpatientServer) -> None:
 
 
 def test_without_reconnecting_the_loss_is_an_error(server: ImpatientServer) -> None:
-    with opened(server, reconnect=False) as analyzer:
+    with opened(server, auto_reconnect=False) as analyzer:
         server.hang_up()
         with pytest.raises(ServomexConnectionError, match=r"the port was lost.*open it again"):
             analyzer.poll()

@@ -387,7 +387,7 @@ def test_bytes_that_come_shorten_the_pause_again_and_a_mere_reopening_does_not(
 def test_without_reconnection_a_lost_port_stays_lost_until_it_is_opened_again(
     line: VirtualLine, clock: Clock
 ) -> None:
-    with SerialLink(line.url, reconnect=False) as link:
+    with SerialLink(line.url, auto_reconnect=False) as link:
         line.unplug()
         assert "open it again" in lost(lambda: talk(link))
         line.plug()

@@ -186,7 +186,7 @@ def test_a_second_link_to_a_port_in_use_is_refused(manager: ServomexManager, sou
             "19200 8N1, not 9600 8N1",
         ),
         ({"gap": 0.05}, ServomexConfigurationError, "gap 0.005, not 0.05"),
-        ({"reconnect": False}, ServomexConfigurationError, "reconnect True, not False"),
+        ({"auto_reconnect": False}, ServomexConfigurationError, "auto_reconnect True, not False"),
     ],
     ids=str,
 )
@@ -236,8 +236,8 @@ def test_a_source_that_is_none_is_refused(manager: ServomexManager) -> None:
 
 def test_the_same_settings_said_twice_are_no_others(manager: ServomexManager) -> None:
     line = line_of(1, 2)
-    manager.add("a1", line.url, **RTU, reconnect=False)
-    manager.add("a2", line.url, address=2, serial_settings=SerialSettings(), gap=0.005, reconnect=False)
+    manager.add("a1", line.url, **RTU, auto_reconnect=False)
+    manager.add("a2", line.url, address=2, serial_settings=SerialSettings(), gap=0.005, auto_reconnect=False)
     assert values(manager) == {"a1": 1.0, "a2": 2.0}
 
 

@@ -198,7 +198,7 @@ def never_started(analyzer: Analyzer, folder: Path) -> object:
     try:
         return recorder.join()
     finally:
-        recorder.stop()
+        recorder.close()
 
 
 def odd(value: object) -> Any:

@@ -201,7 +201,7 @@ class TestDamage:
 
     def test_damage_that_waits_at_the_end_is_part_of_it(self, feeding: tuple[Analyzer, FrameQueue]) -> None:
         analyzer, queue = feeding
-        with record(analyzer, count=10_000, buffer=1) as rec:
+        with record(analyzer, count=10_000, buffer_size=1) as rec:
             until(rec, worked)
             deadline = time.monotonic() + 5
             while rec.summary.emitted < 3 and time.monotonic() < deadline:  # it waits for room
@@ -340,7 +340,7 @@ class TestIdentities:
                 assert item.reading
                 return [attrs.evolve(item, reading=attrs.evolve(item.reading, name="O2" if number < 5 else "CO"))]
 
-        with record(Changing(), rate_hz=20, overflow=overflow, buffer=2) as rec:
+        with record(Changing(), rate_hz=20, overflow=overflow, buffer_size=2) as rec:
             batches = [rec.get(2)]
             time.sleep(0.5)  # two of ten wait, and the others are dropped
             batches += [rec.get(2) for _ in range(5)]

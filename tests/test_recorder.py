@@ -72,7 +72,7 @@ def test_it_records_in_the_background_until_its_duration_is_over() -> None:
     recorder = Recorder(OwnSource(), sinks=[sink], rate_hz=50, duration=0.3).start()
     assert recorder.running
     assert recorder.join(5)
-    recorder.stop()
+    recorder.close()
     assert numbers(sink) == list(range(1, recorder.summary.emitted + 1))
     assert recorder.summary.slots == 15
     assert sink.closed
@@ -82,7 +82,7 @@ def test_stopping_writes_what_was_taken(tmp_path: Path) -> None:
     path = tmp_path / "run.csv"
     with Recorder(OwnSource(), sinks=[path], rate_hz=100) as recorder:
         time.sleep(0.3)
-    recorder.stop()
+    recorder.close()
     assert [item.monotonic_ns for item in load(path)] == list(range(1, recorder.summary.emitted + 1))
     assert recorder.summary.emitted > 15
 
@@ -115,7 +115,7 @@ def test_a_slow_sink_moves_no_reading() -> None:
 @pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest"])
 def test_a_sink_that_is_too_slow_costs_readings_that_are_counted(overflow: str) -> None:
     sink = SlowSink(takes_s=0.2)
-    with Recorder(OwnSource(), sinks=[sink], rate_hz=100, count=60, buffer=3, overflow=overflow) as recorder:
+    with Recorder(OwnSource(), sinks=[sink], rate_hz=100, count=60, buffer_size=3, overflow=overflow) as recorder:
         recorder.join(20)
     summary = recorder.summary
     assert summary.slots == 60
@@ -135,7 +135,7 @@ def test_a_sink_that_fails_is_left_out_and_told_at_the_end(impatient: None) -> N
     recorder = Recorder(OwnSource(), sinks=[bad, good], rate_hz=50, count=10).start()
     recorder.join(10)
     with pytest.raises(ServomexSinkWriteError, match="disk is full"):
-        recorder.stop()
+        recorder.close()
     assert len(good.samples) == 10
     assert recorder.summary.unwritten == 10 - len(bad.samples)
     assert bad.closed
@@ -150,7 +150,7 @@ def test_what_is_not_written_is_counted_while_it_runs(impatient: None) -> None:
     assert recorder.running
     assert recorder.summary.unwritten >= 5
     with pytest.raises(ServomexSinkWriteError):
-        recorder.stop()
+        recorder.close()
 
 
 def test_when_no_sink_is_left_the_recording_ends(impatient: None) -> None:
@@ -161,7 +161,7 @@ def test_when_no_sink_is_left_the_recording_ends(impatient: None) -> None:
     time.sleep(0.1)
     assert source.readings == readings
     with pytest.raises(ServomexSinkWriteError, match="disk is full"):
-        recorder.stop()
+        recorder.close()
     summary = recorder.summary
     assert summary.emitted == summary.unwritten >= 2
     assert summary.emitted + summary.dropped == source.readings, "what nobody took any more is counted as well"
@@ -176,7 +176,7 @@ def test_a_source_that_breaks_is_told_at_the_end_and_loses_nothing() -> None:
     recorder = Recorder(OwnSource(act=fail), sinks=[sink], rate_hz=50).start()
     assert recorder.join(5)
     with pytest.raises(ZeroDivisionError):
-        recorder.stop()
+        recorder.close()
     assert numbers(sink) == [1, 2, 3]
     assert sink.closed
 
@@ -236,7 +236,7 @@ class TestOpening:
         recorder = Recorder(OwnSource(), sinks=[MemorySink()], rate_hz=1)
         with pytest.raises(ServomexConfigurationError, match="not started"):
             recorder.join()
-        recorder.stop()
+        recorder.close()
 
     def test_nothing_is_overwritten_when_another_sink_cannot_be(self, tmp_path: Path) -> None:
         first = tmp_path / "run.csv"
@@ -259,7 +259,7 @@ class TestOpening:
             with pytest.raises(ServomexSinkError):
                 Recorder(analyzer, sinks=[tmp_path / "missing" / "run.csv"])
             assert made == []
-            Recorder(analyzer, sinks=[tmp_path / "run.csv"]).stop()
+            Recorder(analyzer, sinks=[tmp_path / "run.csv"]).close()
             assert made == []
 
     @pytest.mark.parametrize("thread", ["servomex-acquisition", "servomex-recorder"])
@@ -360,7 +360,7 @@ class TestInterruptedStarts:
         assert recorder.summary.emitted == 0
         assert recorder.summary.dropped > 5
         begun = time.monotonic()
-        recorder.stop()
+        recorder.close()
         assert (sink.closings, recorder.running) == (1, False)
         assert time.monotonic() - begun < 1.0
 
@@ -369,7 +369,7 @@ class TestStoppingFromWithin:
     def test_a_source_may_stop_it(self) -> None:
         def stop(number: int) -> None:
             if number == 3:
-                recorder.stop()
+                recorder.close()
 
         sink = MemorySink()
         recorder = Recorder(OwnSource(act=stop), sinks=[sink], rate_hz=50)
@@ -385,7 +385,7 @@ class TestStoppingFromWithin:
             def write(self, samples: Sequence[Sample]) -> None:
                 super().write(samples)
                 if len(self.samples) >= 3:
-                    recorder.stop()
+                    recorder.close()
 
         sink = Enough()
         recorder = Recorder(OwnSource(), sinks=[sink], rate_hz=50)
@@ -492,7 +492,7 @@ def test_broadcasts_that_wait_behind_a_slow_sink_are_accounted_for() -> None:
     line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.02))
     with open_device(line.url, protocol="continuous") as analyzer:
         seen = analyzer.reader.subscribe(1000) if analyzer.reader else None
-        with Recorder(analyzer, sinks=[SlowSink(takes_s=0.2)], buffer=2) as recorder:
+        with Recorder(analyzer, sinks=[SlowSink(takes_s=0.2)], buffer_size=2) as recorder:
             time.sleep(0.8)
             assert seen is not None
             came = len(seen)
@@ -516,12 +516,12 @@ def test_a_sink_that_raises_something_else_costs_the_others_nothing(tmp_path: Pa
     recorder = Recorder(OwnSource(), sinks=[BrokenSink(), path], rate_hz=50, count=5).start()
     recorder.join(10)
     with pytest.raises(ServomexSinkWriteError, match="not one of ours"):
-        recorder.stop()
+        recorder.close()
     assert len(list(load(path))) == recorder.summary.emitted > 0
 
 
 def test_a_recorder_that_was_never_started_closes_its_sinks(tmp_path: Path) -> None:
     sink = MemorySink()
     recorder = Recorder(OwnSource(), sinks=[sink, tmp_path / "run.csv"], rate_hz=1)
-    recorder.stop()
+    recorder.close()
     assert sink.closed

@@ -158,7 +158,7 @@ class TestBroadcasts:
         queue = analyzer.reader.subscribe(1)
         monkeypatch.setattr(analyzer.reader, "subscribe", lambda _size: queue)
         deadline = time.monotonic() + 5
-        with record(analyzer, overflow="block", buffer=1) as rec:
+        with record(analyzer, overflow="block", buffer_size=1) as rec:
             while rec.summary.emitted < 2 and time.monotonic() < deadline:  # one waits for the place of the other
                 time.sleep(0.01)
             queue.put(ServomexConnectionError("the port was lost"))
@@ -201,7 +201,7 @@ class TestOverflow:
     @pytest.mark.parametrize("policy", list(OverflowPolicy))
     def test_nothing_is_lost_without_being_counted(self, policy: OverflowPolicy) -> None:
         source = OwnSource()
-        rec = record(source, rate_hz=20, duration=2.0, overflow=policy, buffer=5)
+        rec = record(source, rate_hz=20, duration=2.0, overflow=policy, buffer_size=5)
         with rec:
             time.sleep(1.5)
             batches = list(rec)
@@ -222,7 +222,7 @@ class TestOverflow:
             assert numbers(batches)[:5] == [1, 2, 3, 4, 5]
 
     def test_a_waiting_acquisition_can_be_closed(self) -> None:
-        with record(OwnSource(), rate_hz=100, buffer=1, overflow="block") as rec:
+        with record(OwnSource(), rate_hz=100, buffer_size=1, overflow="block") as rec:
             time.sleep(0.1)
         assert len(list(rec)) == 2, "the one that waits, and the one that was read and waited for its place"
         with pytest.raises(Closed):
@@ -261,7 +261,7 @@ class TestRequests:
             {"rate_hz": True},
             {"rate_hz": 1, "duration": 0},
             {"rate_hz": 1, "count": 0},
-            {"rate_hz": 1, "buffer": 0},
+            {"rate_hz": 1, "buffer_size": 0},
             {"rate_hz": 1, "overflow": "explode"},
         ],
     )
@@ -332,7 +332,7 @@ class TestEnds:
     def test_a_count_is_of_what_was_taken_and_not_of_broadcasts_that_made_way(
         self, broadcasting: tuple[VirtualLine, Analyzer]
     ) -> None:
-        with record(broadcasting[1], count=12, buffer=3) as rec:
+        with record(broadcasting[1], count=12, buffer_size=3) as rec:
             time.sleep(1.5)  # nobody takes them: about 30 come, of which 3 and 3 wait
             found = list(rec)
         summary = rec.summary
@@ -343,7 +343,7 @@ class TestEnds:
     @pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest"])
     def test_a_count_is_also_of_readings_that_nobody_took(self, policy: str) -> None:
         source = OwnSource()
-        with record(source, rate_hz=20, count=12, buffer=3, overflow=policy) as rec:
+        with record(source, rate_hz=20, count=12, buffer_size=3, overflow=policy) as rec:
             time.sleep(1.5)
             found = list(rec)
         summary = rec.summary

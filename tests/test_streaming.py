@@ -82,7 +82,7 @@ class TestStream:
         assert time.monotonic() - begun < 1
 
     def test_what_nobody_takes_is_dropped_and_counted(self, analyzer: Analyzer) -> None:
-        with analyzer.stream(rate_hz=rate(analyzer), buffer=2) as session:
+        with analyzer.stream(rate_hz=rate(analyzer), buffer_size=2) as session:
             time.sleep(0.6)
             assert session.dropped > 3
             newest = analyzer.snapshot().monotonic_ns
@@ -90,7 +90,7 @@ class TestStream:
 
     def test_with_another_policy_the_oldest_are_kept(self, analyzer: Analyzer) -> None:
         begun = time.monotonic_ns()
-        with analyzer.stream(rate_hz=rate(analyzer), buffer=2, overflow="drop_newest") as session:
+        with analyzer.stream(rate_hz=rate(analyzer), buffer_size=2, overflow="drop_newest") as session:
             time.sleep(0.6)
             assert session.dropped > 3
             assert session.get(1).monotonic_ns - begun < 0.3e9
@@ -169,7 +169,7 @@ class TestSubscription:
             time.sleep(0.3)
 
         with (
-            analyzer.subscribe(take_time, rate_hz=rate(analyzer), buffer=1) as subscription,
+            analyzer.subscribe(take_time, rate_hz=rate(analyzer), buffer_size=1) as subscription,
             analyzer.subscribe(quick.append, rate_hz=rate(analyzer)),
         ):
             wait_until(lambda: len(quick) >= 10)

@@ -66,7 +66,7 @@ def _received(sender: FarEnd, count: int) -> Arrivals:
     arrivals = Arrivals(count)
     with (
         open_continuous(sender.ports[0], identify=False) as analyzer,
-        analyzer.subscribe(arrivals, buffer=BUFFER) as subscription,
+        analyzer.subscribe(arrivals, buffer_size=BUFFER) as subscription,
     ):
         sender.go()
         complete = arrivals.complete.wait(WAIT_S + count * FRAME_S)

@@ -257,7 +257,7 @@ class Readers(Users):
             recorder = Recorder(self._analyzer, [memory, path], rate_hz=rate_hz)
             recorder.start()
             self._stopping.wait(dice.uniform(2.0, 5.0))
-            recorder.stop()
+            recorder.close()
             check_recording(memory.samples, path, Ordered(self._checker, "record"), self._checker)
 
 
@@ -365,7 +365,7 @@ class ManagerReaders(Users):
         recorder = Recorder(self._manager, [memory], rate_hz=2.0)
         recorder.start()
         self._stopping.wait()
-        recorder.stop()
+        recorder.close()
         orders = {name: Ordered(checker, "record") for name, checker in self._checkers.items()}
         for group in grouped(memory.samples):
             orders[group[0].device].samples(group)
