@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Self
 
 import attrs
@@ -24,12 +24,14 @@ from servomex.errors import (
 from servomex.exits import at_exit
 from servomex.intake import FRESH_S, PERIODS_FRESH
 from servomex.link import SerialLink
+from servomex.mappings import FrozenMapping
 from servomex.models import AnalyserStatus, ChannelInfo, ChannelStatus, DeviceInfo, Frame, Reading, Sample
 from servomex.process import ProcessBound
 from servomex.recording import BUFFER
 from servomex.registers import CAL_GROUPS
 from servomex.streaming import StreamingSession, session_of
 from servomex.subscription import USUAL_HZ, Callback, Subscription, frames_of
+from servomex.tags import name_of, tags_of
 from servomex.validation import choice, rate, seconds, whole
 
 if TYPE_CHECKING:
@@ -59,10 +61,11 @@ class Analyzer(ProcessBound):
         source: What receives from it: a ``ContinuousReader`` that was started, or a ``ModbusClient``.
         timeout: Default for every ``timeout``; ``None`` for one that suits the line, see :attr:`timeout_s`.
         owns_link: Whether :meth:`close` closes the port.
+        name: Names the analyser in rows; the port when ``None``, over Modbus with ``:`` and the address.
+        tags: What every row says of the analyser beside its name, such as ``{"site": "mill-3"}``.
 
     Attributes:
         link: The port.
-        name: Names the analyser in rows; the port and the address, unless it is set.
         reader: What receives the broadcasts; ``None`` over Modbus.
         client: What asks; ``None`` in continuous mode.
         closed: Whether :meth:`close` was called.
@@ -75,6 +78,8 @@ class Analyzer(ProcessBound):
         *,
         timeout: float | None = None,
         owns_link: bool = True,
+        name: str | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         self.link = link
         self.closed = False
@@ -82,15 +87,27 @@ class Analyzer(ProcessBound):
         self.client: ModbusClient | None = None
         if isinstance(source, ContinuousReader):
             self.reader = source
-            self.name = link.port
+            usual_name = link.port
         else:
             self.client = source
-            self.name = f"{link.port}:{source.address}"
+            usual_name = f"{link.port}:{source.address}"
+        self._name = usual_name if name is None else name_of(name)
+        self._tags = tags_of(tags)
         self._timeout_s = None if timeout is None else seconds(timeout, "timeout")
         self._owns_link = owns_link
         self._last: Frame | None = None
         self._info: DeviceInfo | None = None
         at_exit(self._close_forgotten)
+
+    @property
+    def name(self) -> str:
+        """Names the analyser in rows. It stays the same: rows of one analyser are not to have two names."""
+        return self._name
+
+    @property
+    def tags(self) -> FrozenMapping[str]:
+        """What every row says of the analyser beside its name; empty unless given when it was opened."""
+        return self._tags
 
     @property
     def protocol(self) -> ProtocolKind:
@@ -255,7 +272,7 @@ class Analyzer(ProcessBound):
         """
         wanted = None if names is None else channel_set(names)
         frame = self.poll(timeout=timeout)
-        return (frame if wanted is None else frame.only(wanted)).as_samples(device=self.name)
+        return (frame if wanted is None else frame.only(wanted)).as_samples(device=self.name, metadata=self.tags)
 
     def stream(
         self,

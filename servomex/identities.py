@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import attrs
+
 from servomex.enums import ChannelId
 from servomex.logs import package_log
 from servomex.models import Reading, Sample
@@ -31,7 +33,9 @@ class Identities:
                 text = f"{reading.channel} changed from {_described(before)} to {_described(reading)}"
                 _log.warning("%s: %s", sample.device, text)
                 found.append(
-                    Sample(sample.device, sample.protocol, sample.received_at, sample.monotonic_ns, error=text)
+                    attrs.evolve(
+                        sample, reading=None, analyser=None, requested_at=None, latency_s=None, error=text
+                    )
                 )
         return found
 

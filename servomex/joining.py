@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 import attrs
@@ -15,6 +15,7 @@ from servomex.opening import open_device
 from servomex.portnames import device_of
 from servomex.settings import SerialSettings
 from servomex.shared_port import Member
+from servomex.tags import NO_TAGS
 
 Source: TypeAlias = str | os.PathLike[str] | SerialLink | Analyzer
 
@@ -36,8 +37,9 @@ class Options:
     gap: float | None = None
     listen: float = 10.0
     auto_reconnect: bool | None = None
+    tags: Mapping[str, str] = NO_TAGS
 
-    def open(self, link: SerialLink, protocol: ProtocolKind) -> Analyzer:
+    def open(self, name: str, link: SerialLink, protocol: ProtocolKind) -> Analyzer:
         """Open the analyser on a link that is open, in a mode that is known by now, or still to be found."""
         return open_device(
             link,
@@ -48,6 +50,8 @@ class Options:
             channels=self.channels,
             retries=self.retries,
             listen=self.listen,
+            name=name,
+            tags=self.tags,
         )
 
 
@@ -101,7 +105,8 @@ def mode_for(link: SerialLink, here: list[Member], source: Source, options: Opti
     if isinstance(source, Analyzer):
         if options != Options():
             raise ServomexConfigurationError(
-                "an Analyzer is open already: give its protocol, address and other options where it is opened",
+                "an Analyzer is open already: give its protocol, address, tags and other options where it is "
+                "opened",
                 ErrorContext(link.port, source.protocol),
             )
         address = source.client.address if source.client else None

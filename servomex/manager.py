@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Self, TypeVar
 
@@ -20,6 +20,7 @@ from servomex.models import Frame, Sample
 from servomex.process import ProcessBound
 from servomex.settings import SerialSettings
 from servomex.shared_port import DeviceResult, Member, Round, SharedPort
+from servomex.tags import name_of, tags_of
 from servomex.validation import choice, seconds, whole
 
 T = TypeVar("T")
@@ -87,6 +88,7 @@ class ServomexManager(ProcessBound):
         gap: float | None = None,
         listen: float = 10.0,
         auto_reconnect: bool | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> Analyzer:
         """Open an analyser and take it in under a name.
 
@@ -96,7 +98,7 @@ class ServomexManager(ProcessBound):
         same port they wait for each other.
 
         Args:
-            name: Names it in results, errors and samples.
+            name: Names it in results, errors and samples, 1 to 128 characters on one line.
             source: The name of a port, as for :func:`open_device`; a link that was opened; or an analyser that was
                 opened, for which nothing else may be given.
             protocol: The communication mode. On a port that has analysers already, ``auto`` means theirs. An
@@ -111,6 +113,7 @@ class ServomexManager(ProcessBound):
                 use, from which it may not differ.
             listen: Seconds to wait for the first broadcast, and for ``auto`` to find the mode.
             auto_reconnect: Reopen a port that was unplugged; ``True`` when left out, or as the port in use does.
+            tags: What every row says of the analyser beside its name, as for :func:`open_device`.
 
         Returns:
             The analyser. The manager closes it, unless it was passed in.
@@ -136,6 +139,7 @@ class ServomexManager(ProcessBound):
             gap=None if gap is None else seconds(gap, "gap", zero=True),
             listen=seconds(listen, "listen"),
             auto_reconnect=auto_reconnect,
+            tags=tags_of(tags),
         )
         self._check_usable()
         with self._changing:
@@ -209,7 +213,10 @@ class ServomexManager(ProcessBound):
         rows: list[Sample] = []
         for member in members:
             frame, error = results[member.name].value, results[member.name].error
-            rows += [_failed(member, error)] if frame is None else frame.as_samples(device=member.name)
+            if frame is None:
+                rows.append(_failed(member, error))
+            else:
+                rows += frame.as_samples(device=member.name, metadata=member.analyzer.tags)
         return rows
 
     def execute_each(
@@ -296,9 +303,7 @@ class ServomexManager(ProcessBound):
             )
 
     def _check_name(self, name: str) -> None:
-        if not isinstance(name, str) or not name:
-            raise ServomexValidationError(f"the name of an analyser is a text, not {name!r}")
-        if name in self._members:
+        if name_of(name) in self._members:
             raise ServomexValidationError(f"there is an analyser {name!r} already", cure="Remove it first")
 
     def _member(self, name: str) -> Member:
@@ -334,10 +339,9 @@ class ServomexManager(ProcessBound):
             if port.owned and not here:
                 link.open()
             self._check_usable()  # again: close() can only end what it has seen
-            analyzer = source if isinstance(source, Analyzer) else options.open(link, protocol)
+            analyzer = source if isinstance(source, Analyzer) else options.open(name, link, protocol)
             if analyzer is not source:
                 undo.callback(analyzer.close)
-                analyzer.name = name
             if not here:
                 port.start()
             undo.callback(self._forget, name)
@@ -393,4 +397,11 @@ def _raise_failures(results: dict[str, DeviceResult[T]]) -> None:
 
 
 def _failed(member: Member, error: Exception | None) -> Sample:
-    return Sample(member.name, member.analyzer.protocol, datetime.now(UTC), time.monotonic_ns(), error=str(error))
+    return Sample(
+        member.name,
+        member.analyzer.protocol,
+        datetime.now(UTC),
+        time.monotonic_ns(),
+        error=str(error),
+        metadata=member.analyzer.tags,
+    )

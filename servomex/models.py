@@ -17,7 +17,7 @@ from servomex import awake
 from servomex.columns import ROW_COLUMNS
 from servomex.enums import EXTERNAL_CHANNELS, CalPhase, ChannelId, ChannelKind, ProtocolKind, Quality, channel_set
 from servomex.errors import ServomexValidationError
-from servomex.mappings import frozen
+from servomex.mappings import FrozenMapping, frozen
 from servomex.settings import SerialSettings
 from servomex.tags import NO_TAGS
 from servomex.units import Unit, channel_name, convert, unit_and_text
@@ -340,8 +340,14 @@ class Frame:
         readings = tuple(item for item in self.readings if is_populated(item))
         return self if len(readings) == len(self.readings) else attrs.evolve(self, readings=readings)
 
-    def as_samples(self, *, device: str = "") -> "list[Sample]":
-        """Give one :class:`Sample` a reading, for rows and recordings."""
+    def as_samples(self, *, device: str = "", metadata: Mapping[str, str] = NO_TAGS) -> "list[Sample]":
+        """Return one :class:`Sample` a reading, for rows and recordings.
+
+        Args:
+            device: The caller's name for the analyser.
+            metadata: The tags of the analyser and of the recording.
+        """
+        tags = frozen(metadata)  # once, not for each reading
         return [
             Sample(
                 device,
@@ -352,9 +358,14 @@ class Frame:
                 self.analyser,
                 self.requested_at,
                 self.latency_s,
+                metadata=tags,
             )
             for reading in self.readings
         ]
+
+
+def _frozen_tags(tags: Mapping[str, str]) -> FrozenMapping[str]:
+    return frozen(tags)  # whose own type says too little for a converter
 
 
 @attrs.frozen
@@ -383,7 +394,7 @@ class Sample:
     requested_at: datetime | None = None
     latency_s: float | None = None
     error: str | None = None
-    metadata: Mapping[str, str] = attrs.field(default=NO_TAGS, converter=frozen)
+    metadata: Mapping[str, str] = attrs.field(default=NO_TAGS, converter=_frozen_tags)
 
     @property
     def channel(self) -> ChannelId | None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from servomex.analyzer import Analyzer
@@ -20,6 +20,7 @@ from servomex.linesigns import MODBUS_TCP
 from servomex.link import SerialLink
 from servomex.models import Frame, listed
 from servomex.settings import SerialSettings
+from servomex.tags import name_of, tags_of
 from servomex.validation import choice, seconds, whole
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def open_device(
     auto_reconnect: bool = True,
     trace: str | os.PathLike[str] | None = None,
     shared_line: bool | None = None,
+    name: str | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> Analyzer:
     """Open an analyser and make sure that it is there.
 
@@ -69,6 +72,10 @@ def open_device(
             with a link.
         shared_line: Whether another master, or another program on the same serial server, asks on this line; see
             :class:`SerialLink`. Each Modbus call then takes one exchange more. Not together with a link.
+        name: Names the analyser in rows and recordings, 1 to 128 characters on one line; when omitted the port,
+            over Modbus with ``:`` and the address. Two computers with a ``/dev/ttyUSB0`` each need one.
+        tags: What every row says of the analyser beside its name, such as ``{"site": "mill-3"}``: up to 32 texts
+            of 256 characters, under keys of letters, digits, ``_``, ``.`` and ``-``.
 
     Raises:
         ServomexValidationError: An argument is out of range, or a channel of ``channels`` is not populated.
@@ -83,6 +90,8 @@ def open_device(
     listen_s = seconds(listen, "listen")
     timeout_s = None if timeout is None else seconds(timeout, "timeout")
     selected = None if channels is None else channel_set(channels)
+    given_name = None if name is None else name_of(name)
+    given_tags = tags_of(tags)
     with contextlib.ExitStack() as undo:
         if isinstance(port, SerialLink):
             if serial_settings is not None:
@@ -106,7 +115,9 @@ def open_device(
                 found = detect(link, address, listen=listen_s)
             kind, first = found.protocol, found.frame
         source = _source(link, kind, address, retries, selected, first)
-        analyzer = Analyzer(link, source, timeout=timeout_s, owns_link=link is not port)
+        analyzer = Analyzer(
+            link, source, timeout=timeout_s, owns_link=link is not port, name=given_name, tags=given_tags
+        )
         undo.callback(analyzer.close)
         if identify:
             with _pointing_to_help():
@@ -125,6 +136,8 @@ def open_continuous(
     listen: float = 10.0,
     auto_reconnect: bool = True,
     trace: str | os.PathLike[str] | None = None,
+    name: str | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> Analyzer:
     """Open an analyser in continuous mode: :func:`open_device` without the arguments that only Modbus has.
 
@@ -141,6 +154,8 @@ def open_continuous(
         listen=listen,
         auto_reconnect=auto_reconnect,
         trace=trace,
+        name=name,
+        tags=tags,
     )
 
 

@@ -15,8 +15,10 @@ from servomex.durations import LONGEST_S
 from servomex.enums import ChannelId, ErrorPolicy, OverflowPolicy, ProtocolKind
 from servomex.errors import ServomexConfigurationError, ServomexError
 from servomex.identities import Identities
+from servomex.mappings import FrozenMapping
 from servomex.models import Frame, Sample
 from servomex.queues import LARGEST, Closed
+from servomex.tags import tags_of
 from servomex.validation import choice, rate, seconds, whole
 
 BUFFER = 1000
@@ -26,7 +28,7 @@ BUFFER = 1000
 class Source(Protocol):
     """What can be recorded: an :class:`Analyzer`, a :class:`ServomexManager`, or anything with this method.
 
-    Its ``name`` and ``protocol``, if it has them, are those of the rows that tell of a failed reading.
+    Its ``name``, ``protocol`` and ``tags``, if it has them, are those of the rows that report a failed reading.
     """
 
     def poll_samples(self) -> list[Sample]:
@@ -143,8 +145,9 @@ def feed_of(source: Source, pace: Pace, size: int, *, auto_reconnect: bool = Tru
     if isinstance(getattr(source, "error_policy", None), ErrorPolicy) and not auto_reconnect:
         raise ServomexConfigurationError("a ServomexManager reconnects by itself", cure="Omit auto_reconnect")
     name = str(getattr(source, "name", "") or type(source).__name__)
+    tags = tags_of(getattr(source, "tags", None))
     protocol = getattr(source, "protocol", ProtocolKind.AUTO)
-    poll, failed = _Poll(source), _Failure(name, protocol)
+    poll, failed = _Poll(source), _Failure(name, protocol, tags)
     feed = Feed(
         name=name,
         poll=poll,
@@ -161,7 +164,7 @@ def feed_of(source: Source, pace: Pace, size: int, *, auto_reconnect: bool = Tru
             cure=f"Pass {A_RATE}",
             argument=A_RATE,
         )
-    taken = functools.partial(Frame.as_samples, device=name)
+    taken = functools.partial(Frame.as_samples, device=name, metadata=tags)
     return attrs.evolve(feed, follow=lambda: broadcasts_of(reader, size, taken))
 
 
@@ -199,9 +202,19 @@ class _Poll:
 class _Failure:
     """Makes the row that takes the place of a failed reading."""
 
-    def __init__(self, name: str, protocol: ProtocolKind) -> None:
+    def __init__(self, name: str, protocol: ProtocolKind, tags: FrozenMapping[str]) -> None:
         self._name = name
         self._protocol = protocol
+        self._tags = tags
 
     def __call__(self, error: ServomexError) -> list[Sample]:
-        return [Sample(self._name, self._protocol, datetime.now(UTC), time.monotonic_ns(), error=str(error))]
+        return [
+            Sample(
+                self._name,
+                self._protocol,
+                datetime.now(UTC),
+                time.monotonic_ns(),
+                error=str(error),
+                metadata=self._tags,
+            )
+        ]

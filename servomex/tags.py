@@ -1,4 +1,4 @@
-"""Tags: what a user says of an analyser or of a recording, such as its site; every row carries them."""
+"""Names and tags: what a user says of an analyser or a recording, such as its site; every row carries them."""
 
 import re
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from servomex.columns import ROW_COLUMNS
 from servomex.errors import ServomexValidationError
 from servomex.mappings import FrozenMapping
 
+LONGEST_NAME = 128
 MOST_TAGS = 32
 LONGEST_KEY = 64
 LONGEST_VALUE = 256
@@ -15,6 +16,23 @@ _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 NO_TAGS: FrozenMapping[str] = FrozenMapping()
+
+
+def name_of(given: str) -> str:
+    """Check the name of an analyser: a text of 1 to 128 characters on one line, and not only of spaces.
+
+    Raises:
+        ServomexValidationError: It is something else.
+    """
+    if not isinstance(given, str) or not 0 < len(given) <= LONGEST_NAME or not given.strip():
+        raise ServomexValidationError(
+            f"the name of an analyser must be a text of 1 to {LONGEST_NAME} characters, not {given!r}"
+        )
+    if _CONTROL.search(given):
+        raise ServomexValidationError(
+            f"the name of an analyser must be on one line and without control characters, not {given!r}"
+        )
+    return given
 
 
 def tags_of(given: Mapping[str, str] | None) -> FrozenMapping[str]:

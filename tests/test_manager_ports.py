@@ -168,8 +168,8 @@ def test_a_second_link_to_a_port_in_use_is_refused(manager: ServomexManager, sou
     ("options", "error", "match"),
     [
         ({"name": "a1"}, ServomexValidationError, "there is an analyser 'a1' already"),
-        ({"name": ""}, ServomexValidationError, "is a text, not ''"),
-        ({"name": None}, ServomexValidationError, "is a text, not None"),
+        ({"name": ""}, ServomexValidationError, "must be a text .*, not ''"),
+        ({"name": None}, ServomexValidationError, "must be a text .*, not None"),
         ({"address": 1}, ServomexValidationError, "it is that of a1"),
         ({"address": 0}, ServomexValidationError, "address"),
         ({"retries": 11}, ServomexValidationError, "retries"),

@@ -34,9 +34,7 @@ from tests.recorded import OwnSource, sample
 
 def opened(port: str, mode: str = "modbus_rtu") -> Analyzer:
     """Open an analyser called ``rig`` that does not wait for long."""
-    analyzer = open_device(port, protocol=mode, gap=0.002, timeout=0.3, retries=0)
-    analyzer.name = "rig"
-    return analyzer
+    return open_device(port, protocol=mode, gap=0.002, timeout=0.3, retries=0, name="rig")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from servomex.columns import ROW_COLUMNS
 from servomex.errors import ServomexValidationError
 from servomex.mappings import FrozenMapping, frozen
-from servomex.tags import LONGEST_VALUE, MOST_TAGS, tags_of
+from servomex.tags import LONGEST_NAME, LONGEST_VALUE, MOST_TAGS, name_of, tags_of
 
 
 @given(st.dictionaries(st.from_regex(r"\A[A-Za-z][A-Za-z0-9_.-]{0,20}\Z"), st.text("aäµ ,=\"'\\{", min_size=1)))
@@ -47,6 +47,19 @@ def test_none_are_no_tags() -> None:
 def test_what_is_no_tag_is_refused(wrong: Any, words: str) -> None:
     with pytest.raises(ServomexValidationError, match=words):
         tags_of(wrong)
+
+
+@pytest.mark.parametrize("name", ["a", "stack 1", "Öfen/3, links", "x" * LONGEST_NAME])
+def test_a_name_is_taken_as_it_is(name: str) -> None:
+    assert name_of(name) == name
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", " ", None, 3, b"a", "a\n", "a\x1b[2J", "a\u2028b", "a\ud800", "x" * (LONGEST_NAME + 1)]
+)
+def test_what_is_no_name_is_refused(wrong: Any) -> None:
+    with pytest.raises(ServomexValidationError, match="the name of an analyser must be"):
+        name_of(wrong)
 
 
 def test_a_frozen_mapping_does_not_follow_its_source_and_survives_copying() -> None:
