@@ -58,16 +58,21 @@ Shell completion (bash; zsh and fish likewise), in ~/.bashrc:
 def servomex_group(ctx: click.Context) -> None:
     """Read Servomex SERVOPRO 4000-series gas analysers.
 
-    'servomex COMMAND --help' tells more; 'servomex-read' is short for 'servomex read'.
+    'servomex COMMAND --help' shows more. 'servomex-read' is short for 'servomex read', and
+    'python -m servomex' is the same as 'servomex'.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
 
-def main() -> None:
-    """Run ``servomex``."""
+def main(prog_name: str = "servomex") -> None:
+    """Run ``servomex``.
+
+    Args:
+        prog_name: How it was called, for the usage and the errors.
+    """
     with without_late_interrupts():
-        servomex_group(prog_name="servomex")
+        servomex_group(prog_name=prog_name)
 
 
 def read_main() -> None:

@@ -13,10 +13,8 @@ import servomex
 from servomex.calibration_report import CalibrationProgress, CalibrationReport
 from servomex.cli.common import (
     EXIT_CODES,
-    SECONDS,
     ProgramGroup,
     RequestError,
-    check_seconds,
     note,
     one_line,
     stop_code,
@@ -24,6 +22,7 @@ from servomex.cli.common import (
     write_text,
 )
 from servomex.cli.connection import Connection, connection_options
+from servomex.cli.options import SECONDS, check_seconds
 from servomex.coils import left_at_one, start_coils_of
 from servomex.durations import counted
 from servomex.enums import CalPhase

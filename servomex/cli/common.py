@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import IO, Any, NoReturn, TypeVar
 
@@ -23,12 +23,9 @@ from servomex.errors import (
     ServomexConnectionError,
     ServomexError,
     ServomexProtocolError,
-    ServomexSinkError,
     ServomexTransportError,
-    ServomexValidationError,
     spelling,
 )
-from servomex.validation import rate
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,9 +50,6 @@ Exit codes:
   143  ended by SIGTERM
   149  ended by Ctrl-Break, or with its console (Windows)
 """
-
-LONGEST_S = 1e6
-"""What an option in seconds may be at most: more than the 9999 s between broadcasts, and no timer overflows."""
 
 
 class CommandError(click.ClickException):
@@ -115,6 +109,10 @@ class Program(click.Command):
         return sorted(
             super().get_params(ctx), key=lambda item: ("--version" in item.opts) + 2 * ("--help" in item.opts)
         )
+
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click passes it)
+        """Return the names of the option that shows the help."""
+        return ["-h", "--help"]
 
     def main(
         self,
@@ -270,118 +268,6 @@ def interrupts_wait() -> Iterator[None]:
             signal.signal(number, handler)
     if came:
         signal.raise_signal(came[0])
-
-
-def check_files(targets: Iterable[str], options: dict[str, Any]) -> None:
-    """Check what a recording is to be written to, before anything is opened.
-
-    Raises:
-        RequestError: It is no file, or cannot be written.
-    """
-    with interrupts_wait():
-        from servomex.sinks import check_targets
-    for target in targets:
-        if target.startswith("memory:"):
-            raise RequestError(f"{target} is for programs: name a file")
-    try:
-        check_targets(targets, **options)
-    except ServomexSinkError as error:
-        raise RequestError(str(error)) from error
-
-
-decimal_option = click.option(
-    "--decimal",
-    type=click.Choice([".", ","]),
-    help="Decimal sign of csv files, '.' by default; ',' also separates the cells by semicolons.",
-)
-"""How the numbers of csv files are written."""
-
-
-def check_decimal(targets: Iterable[str], options: dict[str, Any]) -> None:
-    """Refuse a decimal sign when there is no csv file that it could be for.
-
-    Raises:
-        RequestError: None of the files has one.
-    """
-    if options.get("decimal") and not any(target.lower().endswith((".csv", ".csv.gz")) for target in targets):
-        raise RequestError("--decimal is for csv files, and none is to be written")
-
-
-def check_seconds(*, zero: bool = False, longest: float = LONGEST_S) -> Callable[..., float | None]:
-    """Give the callback of an option in seconds that refuses what is out of range, NaN included."""
-
-    def check(_ctx: click.Context, _option: click.Parameter, value: float | None) -> float | None:
-        if value is None or (0 <= value <= longest and (value or zero)):
-            return value
-        lowest = "0" if zero else "more than 0"
-        raise click.BadParameter(f"{value:g} is out of range: {lowest} to {longest:,.0f} seconds.")
-
-    return check
-
-
-def check_rate(_ctx: click.Context, _option: click.Parameter, value: float | None) -> float | None:
-    """Refuse a number of readings per second that is out of range, NaN included."""
-    try:
-        return None if value is None else rate(value)
-    except ServomexValidationError as error:
-        raise click.BadParameter(error.text) from error
-
-
-class _Option(click.Option):
-    """An option whose error names the variable that a value is from, and only then."""
-
-    def get_error_hint(self, ctx: click.Context | None) -> str:
-        """Name it as it was given."""
-        names = " / ".join(repr(name) for name in self.opts)
-        source = ctx.get_parameter_source(self.name) if ctx is not None and self.name else None
-        if source is click.core.ParameterSource.ENVIRONMENT:
-            return f"{names}, which is from the environment as {self.envvar}"
-        return names
-
-
-class PortArgument(click.Argument):
-    """A port that may also come from the environment, as its error says when it is missing."""
-
-    def get_error_hint(self, ctx: click.Context | None) -> str:  # noqa: ARG002 (click passes it)
-        """Name it, and where else it may come from."""
-        return f"{self.human_readable_name!r}, which {self.envvar} may name as well"
-
-
-class Number(click.types.FloatParamType):
-    """A number without a unit.
-
-    Args:
-        unit: What it counts, such as ``seconds``.
-    """
-
-    def __init__(self, unit: str) -> None:
-        self._unit = unit
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read it."""
-        try:
-            return float(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a number of {self._unit}: write it without a unit, as in 0.5", param, ctx)
-
-
-SECONDS = Number("seconds")
-PER_SECOND = Number("readings per second")
-
-
-def option(*names: str, **settings: Any) -> Callable[[F], F]:
-    """Declare an option that may also come from the environment, as ``SERVOMEX_`` and its long name."""
-    long_name = next(name for name in names if name.startswith("--"))
-    variable = "SERVOMEX_" + long_name[2:].upper()
-    return click.option(*names, cls=_Option, envvar=variable, show_envvar=True, **settings)
-
-
-def seconds_option(
-    *names: str, zero: bool = False, longest: float = LONGEST_S, **settings: Any
-) -> Callable[[F], F]:
-    """Declare an option in seconds that may also come from the environment."""
-    check = check_seconds(zero=zero, longest=longest)
-    return option(*names, type=SECONDS, metavar="SECONDS", callback=check, **settings)
 
 
 def one_line(text: str) -> str:

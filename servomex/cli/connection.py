@@ -11,8 +11,9 @@ import attrs
 import click
 
 import servomex
-from servomex.cli.common import PortArgument, interrupts_wait, note, option, seconds_option
+from servomex.cli.common import interrupts_wait, note
 from servomex.cli.logs import log_on_stderr
+from servomex.cli.options import MODES, PortArgument, mode_settings, option, seconds_option
 from servomex.cli.stderr import STDERR
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.settings import SerialSettings
@@ -28,22 +29,31 @@ PORT = click.Path(readable=False)
 """The name of a port on the command line."""
 
 _OPTIONS = (
+    option("--protocol", **mode_settings(MODES, "Communication mode set on the analyser's panel", "auto")),
     option(
-        "--protocol",
-        type=click.Choice([kind.value for kind in ProtocolKind]),
-        default=ProtocolKind.AUTO.value,
+        "--address",
+        type=click.IntRange(1, 247),
+        metavar="N",
+        default=1,
         show_default=True,
-        help="Communication mode that is set on the analyser's panel.",
+        help="Modbus slave address.",
     ),
-    option("--address", type=click.IntRange(1, 247), default=1, show_default=True, help="Modbus slave address."),
     option(
         "--baudrate",
         type=click.IntRange(300, 115200),
+        metavar="BAUD",
         default=_LINE.baudrate,
         show_default=True,
         help="Bits per second.",
     ),
-    option("--bytesize", type=click.IntRange(7, 8), default=_LINE.bytesize, show_default=True, help="Data bits."),
+    option(
+        "--bytesize",
+        type=click.IntRange(7, 8),
+        metavar="N",
+        default=_LINE.bytesize,
+        show_default=True,
+        help="Data bits.",
+    ),
     option(
         "--parity",
         type=click.Choice(["N", "E", "O"], case_sensitive=False),
@@ -52,13 +62,21 @@ _OPTIONS = (
         show_default=True,
         help="Parity: none, even or odd.",
     ),
-    option("--stopbits", type=click.IntRange(1, 2), default=_LINE.stopbits, show_default=True, help="Stop bits."),
+    option(
+        "--stopbits",
+        type=click.IntRange(1, 2),
+        metavar="N",
+        default=_LINE.stopbits,
+        show_default=True,
+        help="Stop bits.",
+    ),
     seconds_option(
         "--gap", zero=True, longest=10, default=0.05, show_default=True, help="Silence before each Modbus request."
     ),
     option(
         "--retries",
         type=click.IntRange(0, 10),
+        metavar="N",
         default=2,
         show_default=True,
         help="How often a Modbus request is repeated.",
@@ -70,7 +88,12 @@ _OPTIONS = (
         show_default=True,
         help="How long to wait for the first broadcast, and for 'auto' to find the mode.",
     ),
-    option("--trace", type=click.Path(readable=False), help="Append every byte of both directions to this file."),
+    option(
+        "--trace",
+        type=click.Path(readable=False),
+        metavar="FILE",
+        help="Append every byte of both directions to this file.",
+    ),
     option("-v", "--verbose", count=True, help="Tell on stderr what is being done; -vv shows every byte as well."),
     option("-q", "--quiet", is_flag=True, help="Write nothing to stderr but the error that ends the command."),
 )
@@ -113,7 +136,7 @@ class Connection:
     """How the command line wants an analyser to be opened; the fields are its options."""
 
     port: str
-    protocol: str
+    protocol: ProtocolKind
     address: int
     baudrate: int
     bytesize: int

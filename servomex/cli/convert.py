@@ -7,19 +7,10 @@ from typing import Any
 import click
 
 import servomex
-from servomex.cli.common import (
-    EXIT_CODES,
-    Program,
-    RequestError,
-    check_decimal,
-    check_files,
-    decimal_option,
-    interrupts_wait,
-    note,
-    stop_code,
-)
+from servomex.cli.common import EXIT_CODES, Program, RequestError, interrupts_wait, note, stop_code
 from servomex.cli.logs import warnings_on_stderr
 from servomex.cli.stderr import BAR, STDERR
+from servomex.cli.targets import check_decimal, check_files, decimal_option
 from servomex.durations import counted
 from servomex.errors import ServomexSinkError
 from servomex.models import Sample

@@ -11,10 +11,8 @@ import servomex
 from servomex.cli import hearing, results
 from servomex.cli.common import (
     EXIT_CODES,
-    SECONDS,
     NoAnswerError,
     ProgramGroup,
-    check_seconds,
     interrupts_wait,
     note,
     stop_code,
@@ -22,6 +20,7 @@ from servomex.cli.common import (
     write_text,
 )
 from servomex.cli.connection import Connection, connection_options, load
+from servomex.cli.options import SECONDS, check_seconds
 from servomex.cli.results import Source
 from servomex.cli.stderr import BAR, STDERR
 from servomex.cli.tallies import Cadence, Tally, smallest_safe_gap
@@ -78,6 +77,7 @@ def _diagnosis(command: F) -> F:
 _count = click.option(
     "--count",
     type=click.IntRange(1, 1_000_000),
+    metavar="N",
     default=20,
     show_default=True,
     help="How many readings or requests.",
@@ -193,6 +193,7 @@ def jitter(count: int, output_format: str, **given: Any) -> None:
 @click.option(
     "--further",
     type=click.IntRange(0, 1_000_000),
+    metavar="N",
     default=200,
     show_default=True,
     help="How many more requests a gap must pass before it is recommended.",

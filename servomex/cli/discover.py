@@ -21,13 +21,12 @@ from servomex.cli.common import (
     interrupts_wait,
     note,
     one_line,
-    option,
-    seconds_option,
     write_data,
     write_text,
 )
 from servomex.cli.connection import PORT
 from servomex.cli.logs import log_on_stderr
+from servomex.cli.options import FIXED_MODES, MODES, option, seconds_option
 from servomex.cli.stderr import BAR, STDERR
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConfigurationError, ServomexConnectionError
@@ -36,7 +35,6 @@ from servomex.portnames import PortInfo, present_text
 if TYPE_CHECKING:
     from servomex.discovery import DiscoveryResult
 
-_MODES = [kind.value for kind in ProtocolKind if kind is not ProtocolKind.AUTO]
 _HEADINGS = ("port", "baud", "mode", "address", "channels", "adapter")
 _MORE = """\b
 Examples:
@@ -72,13 +70,15 @@ def _check_baudrates(_ctx: click.Context, _option: click.Parameter, value: str) 
 
 
 def _check_protocols(_ctx: click.Context, _option: click.Parameter, value: str) -> list[str] | None:
-    names = [part.strip() for part in value.split(",")]
-    if names == [ProtocolKind.AUTO]:
+    names = [part.strip().lower() for part in value.split(",")]
+    if names == ["auto"]:
         return None
     for name in names:
-        if name not in _MODES:
-            raise click.BadParameter(f"{name!r} is no mode; there are {', '.join(_MODES)}, and auto for all.")
-    return names
+        if name not in FIXED_MODES:
+            raise click.BadParameter(
+                f"{name!r} is not a mode: there are {', '.join(FIXED_MODES)}, and auto alone for all."
+            )
+    return [*dict.fromkeys(MODES[name] for name in names)]
 
 
 @click.command(cls=Program, short_help="Search the ports for analysers.", epilog=f"{_MORE}\n{EXIT_CODES}")
@@ -108,7 +108,7 @@ def _check_protocols(_ctx: click.Context, _option: click.Parameter, value: str) 
     default=ProtocolKind.AUTO.value,
     show_default=True,
     callback=_check_protocols,
-    help=f"Look for these only: {', '.join(_MODES)}.",
+    help=f"Look for these only: {', '.join(FIXED_MODES)}.",
 )
 @seconds_option(
     "--listen",

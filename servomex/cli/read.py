@@ -9,16 +9,9 @@ import click
 
 import servomex
 from servomex.cli import formats
-from servomex.cli.common import (
-    EXIT_CODES,
-    INTERRUPTED,
-    Program,
-    note,
-    option,
-    seconds_option,
-    stop_code,
-)
+from servomex.cli.common import EXIT_CODES, INTERRUPTED, Program, note, stop_code
 from servomex.cli.connection import Connection, channels_option, connection_options
+from servomex.cli.options import option, seconds_option
 from servomex.cli.showing import FORMATS, Gap, writer_for
 from servomex.clock import time
 from servomex.durations import counted
@@ -124,6 +117,7 @@ class Tally:
 @option(
     "--count",
     type=click.IntRange(1),
+    metavar="N",
     help="End after this many readings, failed ones included; without --watch as fast as they come.",
 )
 @option(

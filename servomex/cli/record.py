@@ -7,25 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import servomex
-from servomex.cli.common import (
-    EXIT_CODES,
-    PER_SECOND,
-    SECONDS,
-    Program,
-    RequestError,
-    check_decimal,
-    check_files,
-    check_rate,
-    check_seconds,
-    decimal_option,
-    interrupts_wait,
-    note,
-    one_line,
-    stop_code,
-)
+from servomex.cli.common import EXIT_CODES, Program, RequestError, interrupts_wait, note, one_line, stop_code
 from servomex.cli.connection import PORT, Connection, channels_option, line_options
 from servomex.cli.logs import warnings_on_stderr
+from servomex.cli.options import PER_SECOND, SECONDS, check_rate, check_seconds
 from servomex.cli.stderr import BAR, STDERR
+from servomex.cli.targets import check_decimal, check_files, decimal_option
 from servomex.durations import parse_duration
 from servomex.errors import ServomexError, ServomexSinkError, ServomexValidationError
 from servomex.pdu import value_text
@@ -70,7 +57,9 @@ def _check_duration(_ctx: click.Context, _option: click.Parameter, value: str | 
     help="Readings per second, up to 1000. Over Modbus 1 when left out; in continuous mode each broadcast.",
 )
 @click.option("--duration", metavar="TIME", callback=_check_duration, help="End after 90s, 15m, 8h or 2d.")
-@click.option("--count", type=click.IntRange(1), help="End after this many readings, failed ones included.")
+@click.option(
+    "--count", type=click.IntRange(1), metavar="N", help="End after this many readings, failed ones included."
+)
 @click.option("--append", is_flag=True, help="Go on with files that exist.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option("--rotate", metavar="LIMIT", help="Begin new files by size or time: 100MB, 1d, or both as 100MB,1d.")

@@ -8,16 +8,9 @@ import attrs
 import click
 
 import servomex
-from servomex.cli.common import (
-    EXIT_CODES,
-    LONGEST_S,
-    NoAnswerError,
-    Program,
-    interrupts_wait,
-    note,
-    stop_code,
-)
+from servomex.cli.common import EXIT_CODES, NoAnswerError, Program, interrupts_wait, note, stop_code
 from servomex.cli.connection import load
+from servomex.cli.options import LONGEST_S, MODES, mode_settings
 from servomex.cli.read import Tally
 from servomex.cli.showing import FORMATS, writer_for
 from servomex.enums import ChannelId, ProtocolKind
@@ -69,17 +62,12 @@ class _Reads:
 @click.option(
     "--speed",
     type=click.FloatRange(0, LONGEST_S),
+    metavar="FACTOR",
     default=1.0,
     show_default=True,
     help="How many times as fast; 0 for as fast as possible.",
 )
-@click.option(
-    "--protocol",
-    type=click.Choice([kind.value for kind in ProtocolKind]),
-    default=ProtocolKind.AUTO.value,
-    show_default=True,
-    help="Communication mode; 'auto' for the one that FILE shows.",
-)
+@click.option("--protocol", **mode_settings(MODES, "Communication mode, auto for the one that FILE shows", "auto"))
 @click.option(
     "--format",
     "output_format",
@@ -89,7 +77,7 @@ class _Reads:
     help="How readings are written to stdout.",
 )
 @click.version_option(servomex.__version__, prog_name="servomex")
-def replay(file: str, speed: float, protocol: str, output_format: str) -> None:
+def replay(file: str, speed: float, protocol: ProtocolKind, output_format: str) -> None:
     """Play FILE, a wire trace or a capture of broadcasts, and show the readings that it gives.
 
     What was broadcast is shown once. Where the analyser was asked, it is asked again, as often and when it was

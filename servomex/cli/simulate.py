@@ -5,18 +5,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import servomex
-from servomex.cli.common import (
-    EXIT_CODES,
-    SECONDS,
-    CommandError,
-    Program,
-    check_seconds,
-    interrupts_wait,
-    note,
-    write_data,
-)
+from servomex.cli.common import EXIT_CODES, CommandError, Program, interrupts_wait, note, write_data
+from servomex.cli.options import FIXED_MODES, SECONDS, check_seconds, mode_settings
 from servomex.clock import time
-from servomex.enums import ProtocolKind
 
 if TYPE_CHECKING:
     from servomex.simulator import PtyServer, TcpServer
@@ -24,7 +15,6 @@ if TYPE_CHECKING:
 TICK_S = 0.1
 LOOPBACK = "127.0.0.1"
 
-_MODES = [kind.value for kind in ProtocolKind if kind is not ProtocolKind.AUTO]
 _MORE = """\b
 Examples:
   servomex simulate --mode continuous --pty
@@ -45,9 +35,7 @@ def _check_tcp(_ctx: click.Context, _option: click.Parameter, value: str | None)
 
 
 @click.command(cls=Program, epilog=f"{_MORE}\n{EXIT_CODES}")
-@click.option(
-    "--mode", type=click.Choice(_MODES), default="modbus_rtu", show_default=True, help="Communication mode."
-)
+@click.option("--mode", **mode_settings(FIXED_MODES, "Communication mode", "modbus_rtu"))
 @click.option(
     "--preset",
     type=click.Choice(["4100", "moving"]),
@@ -55,7 +43,14 @@ def _check_tcp(_ctx: click.Context, _option: click.Parameter, value: str | None)
     show_default=True,
     help="Constant values, or values that move and an alarm.",
 )
-@click.option("--address", type=click.IntRange(1, 247), default=1, show_default=True, help="Modbus slave address.")
+@click.option(
+    "--address",
+    type=click.IntRange(1, 247),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Modbus slave address.",
+)
 @click.option(
     "--period",
     type=SECONDS,
@@ -66,7 +61,12 @@ def _check_tcp(_ctx: click.Context, _option: click.Parameter, value: str | None)
     help="Time between broadcasts; 0 for none.",
 )
 @click.option(
-    "--baudrate", type=click.IntRange(300, 115200), default=19200, show_default=True, help="Speed for --pace."
+    "--baudrate",
+    type=click.IntRange(300, 115200),
+    metavar="BAUD",
+    default=19200,
+    show_default=True,
+    help="Speed for --pace.",
 )
 @click.option("--pace", is_flag=True, help="Let every byte take the time that it takes on a real line.")
 @click.option("--pty", is_flag=True, help="Serve on a pseudo-terminal.")
@@ -84,7 +84,7 @@ def _check_tcp(_ctx: click.Context, _option: click.Parameter, value: str | None)
     help="What goes wrong, such as late:0.3; may be repeated. "
     "There are silent, late, drop, corrupt, garbage, chunked, foreign, duplicate, gap, echo and unplug.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Makes the faults repeatable.")
+@click.option("--seed", type=int, metavar="N", default=0, show_default=True, help="Makes the faults repeatable.")
 @click.version_option(servomex.__version__, prog_name="servomex")
 def simulate(pty: bool, tcp: tuple[str, int] | None, faults: tuple[str, ...], **options: Any) -> None:
     """Serve a virtual analyser until Ctrl-C."""

@@ -5,17 +5,9 @@ from typing import Any
 import click
 
 import servomex
-from servomex.cli.common import (
-    EXIT_CODES,
-    PER_SECOND,
-    Program,
-    check_rate,
-    interrupts_wait,
-    note,
-    option,
-    stop_code,
-)
+from servomex.cli.common import EXIT_CODES, Program, interrupts_wait, note, stop_code
 from servomex.cli.connection import Connection, channels_option, connection_options
+from servomex.cli.options import PER_SECOND, check_rate, option
 from servomex.cli.showing import FORMATS, Gap, writer_for
 from servomex.durations import counted
 from servomex.models import Frame
@@ -37,7 +29,9 @@ Examples:
     callback=check_rate,
     help="Readings per second over Modbus, up to 1000; 1 when left out. In continuous mode each broadcast.",
 )
-@click.option("--count", type=click.IntRange(1), help="End after this many readings, failed ones included.")
+@click.option(
+    "--count", type=click.IntRange(1), metavar="N", help="End after this many readings, failed ones included."
+)
 @option(
     "--format",
     "output_format",

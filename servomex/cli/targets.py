@@ -1,0 +1,44 @@
+"""The options of the commands that write recordings, and checks of what they are written to."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from servomex.cli.common import RequestError, interrupts_wait
+from servomex.errors import ServomexSinkError
+
+
+def check_files(targets: Iterable[str], options: dict[str, Any]) -> None:
+    """Check what a recording is to be written to, before anything is opened.
+
+    Raises:
+        RequestError: It is no file, or cannot be written.
+    """
+    with interrupts_wait():
+        from servomex.sinks import check_targets
+    for target in targets:
+        if target.startswith("memory:"):
+            raise RequestError(f"{target} is for programs: name a file")
+    try:
+        check_targets(targets, **options)
+    except ServomexSinkError as error:
+        raise RequestError(str(error)) from error
+
+
+decimal_option = click.option(
+    "--decimal",
+    type=click.Choice([".", ","]),
+    help="Decimal sign of csv files, '.' by default; ',' also separates the cells by semicolons.",
+)
+"""How the numbers of csv files are written."""
+
+
+def check_decimal(targets: Iterable[str], options: dict[str, Any]) -> None:
+    """Refuse a decimal sign when there is no csv file that it could be for.
+
+    Raises:
+        RequestError: None of the files has one.
+    """
+    if options.get("decimal") and not any(target.lower().endswith((".csv", ".csv.gz")) for target in targets):
+        raise RequestError("--decimal is for csv files, and none is to be written")
