@@ -42,7 +42,7 @@ def course(channel: servomex.ChannelId) -> tuple[list[float], list[float]]:
 
 
 readings = {item.reading.channel: item.reading for item in samples if item.reading}
-measured = {channel: reading for channel, reading in readings.items() if reading.kind == "measured"}
+measured = {channel: reading for channel, reading in readings.items() if reading.kind == "transducer"}
 
 # %% Plot
 figure, axes = plt.subplots(len(measured), sharex=True, squeeze=False, layout="constrained")

@@ -385,7 +385,10 @@ class Analyzer(ProcessBound):
     def calibration_status(self, group: int = 1, *, timeout: float | None = None) -> CalibrationProgress:
         """Read what a group is on: sample, or calibration gas 1 or 2; in continuous mode from the broadcast.
 
-        In the Modbus modes the group's start coil is read as well.
+        In the Modbus modes the group's start coil is read as well. A group that is on sample is ``SAMPLING`` while
+        a calibration goes on that was started through this port: until it was on sample at two looks, 10 s or
+        ``settle`` apart, with no calibration gas in between. Of a calibration that was started otherwise, as at
+        the panel or by another program, sample between its gases cannot be told from its end: it is ``IDLE``.
 
         Args:
             group: 1 to 4.

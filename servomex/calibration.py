@@ -18,7 +18,6 @@ from servomex.calibration_report import (
     progress_of,
 )
 from servomex.calibration_stop import (
-    SAMPLE_LOOKS,
     calibration_error,
     running_groups,
     soon,
@@ -27,6 +26,7 @@ from servomex.calibration_stop import (
 )
 from servomex.clock import time
 from servomex.coils import Pulse, start_coils
+from servomex.cycles import Cycle
 from servomex.enums import CalPhase, ChannelId
 from servomex.errors import ServomexCalibrationError, ServomexError
 from servomex.exits import at_exit
@@ -55,8 +55,15 @@ _REASONS = (
 
 def look(client: "ModbusClient", group: int, deadline: float) -> CalibrationProgress:
     """Read what a group is on, and its start coil."""
+    cycles = client.link.cycles[client.address]
+    cycle = cycles.get(group)
     status, received_at = client.read_analyser(deadline), datetime.now(UTC)
-    return progress_of(status, group, received_at, start_coil=start_coils(client, deadline).get(group))
+    if cycle is not None and not cycle.watched:
+        cycle.note(status.cal_groups[group - 1].phase)
+        if cycle.over and cycles.get(group) is cycle:
+            del cycles[group]
+    coil = start_coils(client, deadline).get(group)
+    return progress_of(status, group, received_at, cycle=cycle, start_coil=coil)
 
 
 def start(client: "ModbusClient", group: int, deadline: float, *, verify: bool = True) -> CalibrationProgress:
@@ -70,7 +77,7 @@ def start(client: "ModbusClient", group: int, deadline: float, *, verify: bool =
     pulse = _start_pulse(client, group)
     try:
         with _admission(client, deadline):
-            return _launch(client, group, pulse, deadline, verify=verify)
+            return _launch(client, group, pulse, Cycle(SETTLE_S), deadline, verify=verify)
     except ServomexError:
         raise
     except BaseException as interrupt:
@@ -103,12 +110,12 @@ class Calibration:
         self._group = group
         self._timeout_s = timeout_s
         self._settle_s = settle_s
+        self._cycle = Cycle(settle_s, longest_gap_s=2 * (FOLLOW_S + client.patience_s))
         self._on_progress = on_progress
         self._began = time.monotonic()
         self._seen: list[tuple[CalPhase, datetime, float]] = []
         self._states: dict[ChannelId, list[ChannelStatus]] = {}
         self._failed_looks = 0
-        self._sample = _Sample(2 * (FOLLOW_S + client.patience_s))
         self._outcome = ""
         self._ending = Signal()
         self._over = Signal()
@@ -124,6 +131,7 @@ class Calibration:
         try:
             return self._run()
         finally:
+            self._cycle.watched = False
             self._over.set()
 
     def _end_with_program(self) -> None:
@@ -145,7 +153,7 @@ class Calibration:
             pulse = _start_pulse(self._client, self._group)
             shown_by = min(deadline, time.monotonic() + self._client.patience_s + calibration_stop.WATCH_S)
             try:
-                first = _launch(self._client, self._group, pulse, shown_by, verify=True)
+                first = _launch(self._client, self._group, pulse, self._cycle, shown_by, verify=True)
                 self._note_phase(first)
                 after = self._follow(deadline)
             except BaseException as error:
@@ -166,7 +174,7 @@ class Calibration:
             tuple(channel for channel, states in self._states.items() if any(item.calibrating for item in states)),
             {channel: tuple(states) for channel, states in self._states.items()},
             self._failed_looks,
-            self._sample.seconds,
+            self._cycle.seconds,
             first.notes,
         )
 
@@ -176,8 +184,9 @@ class Calibration:
             turn = time.monotonic()
             frame = self._read(min(deadline, turn + self._client.patience_s))
             if frame is not None:
-                self._sample.note(on_sample=not self._note(frame).active)
-                if self._sample.looks >= SAMPLE_LOOKS and self._sample.seconds >= self._settle_s:
+                self._note(frame)
+                if self._cycle.over:
+                    self._client.link.cycles[self._client.address].pop(self._group, None)
                     return frame
             if self._ending.is_set():
                 raise calibration_error(self._client, "the program ended", running=None)
@@ -187,9 +196,9 @@ class Calibration:
 
     def _unfinished(self) -> ServomexCalibrationError:
         text = f"the autocalibration of group {self._group} did not end within {self._timeout_s:g} s"
-        if self._sample.looks:
+        if self._cycle.looks:
             text += (
-                f" (it was on sample for the last {self._sample.seconds:.0f} s, and counts as ended after "
+                f" (it was on sample for the last {self._cycle.seconds:.0f} s, and counts as ended after "
                 f"{self._settle_s:g} s)"
             )
         return calibration_error(self._client, text, running=None)
@@ -204,9 +213,10 @@ class Calibration:
             _log.info("%s: %s", self._client.link.port, error)
             return None
 
-    def _note(self, frame: Frame) -> CalibrationProgress:
+    def _note(self, frame: Frame) -> None:
         elapsed_s = time.monotonic() - self._began
-        progress = progress_of(frame.analyser, self._group, frame.received_at, elapsed_s, frame)
+        self._cycle.note(frame.analyser.cal_groups[self._group - 1].phase)
+        progress = progress_of(frame.analyser, self._group, frame.received_at, elapsed_s, frame, cycle=self._cycle)
         self._note_phase(progress)
         for reading in frame:
             states = self._states.setdefault(reading.channel, [])
@@ -214,10 +224,10 @@ class Calibration:
                 states.append(reading.status)
         if self._on_progress is not None:
             self._on_progress(progress)
-        return progress
 
     def _note_phase(self, progress: CalibrationProgress) -> None:
-        if not self._seen or self._seen[-1][0] is not progress.phase:
+        settled = progress.phase is CalPhase.IDLE  # its time on sample began when that was first seen
+        if not self._seen or (self._seen[-1][0] is not progress.phase and not settled):
             self._seen.append((progress.phase, progress.received_at, time.monotonic()))
 
     def _abandon(self, error: BaseException, pulse: Pulse) -> None:
@@ -229,30 +239,6 @@ class Calibration:
             text = f"{error.message}: {self._outcome}"
             raise calibration_error(self._client, text, running=running) from error
         error.add_note(f"autocalibration of group {self._group}: {self._outcome}")
-
-
-class _Sample:
-    """How long a group has been on sample without a break, as far as it was looked at.
-
-    Args:
-        longest_gap_s: After a longer time without a look it is not known that there was no break.
-    """
-
-    def __init__(self, longest_gap_s: float) -> None:
-        self.looks = 0
-        self.seconds = 0.0
-        self._longest_gap_s = longest_gap_s
-        self._since = self._last = 0.0
-
-    def note(self, *, on_sample: bool) -> None:
-        """Take one more look into account."""
-        now = time.monotonic()
-        if not on_sample:
-            self.looks, self.seconds = 0, 0.0
-            return
-        if not self.looks or now - self._last > self._longest_gap_s:
-            self.looks, self._since = 0, now
-        self.looks, self.seconds, self._last = self.looks + 1, now - self._since, now
 
 
 def _admission(client: "ModbusClient", deadline: float) -> Turn:
@@ -283,9 +269,13 @@ def _start_pulse(client: "ModbusClient", group: int) -> Pulse:
 
 
 def _launch(
-    client: "ModbusClient", group: int, pulse: Pulse, deadline: float, *, verify: bool
+    client: "ModbusClient", group: int, pulse: Pulse, cycle: Cycle, deadline: float, *, verify: bool
 ) -> CalibrationProgress:
-    pulse.give(deadline)
+    try:
+        pulse.give(deadline)
+    finally:
+        if pulse.may_act:
+            client.link.cycles[client.address][group] = cycle
     if pulse.refused:
         raise calibration_error(client, f"the start of group {group} was refused: {pulse.seen}", running=False)
     status = watch(client, lambda state: not verify or state.cal_groups[group - 1].calibrating, deadline)
@@ -302,7 +292,8 @@ def _launch(
     if pulse.taken is False:
         notes = (_CLEARED.format(group=group),)
         _log.warning("%s: %s", client.link.port, notes[0])
-    return progress_of(status, group, datetime.now(UTC), notes=notes)
+    cycle.note(status.cal_groups[group - 1].phase)
+    return progress_of(status, group, datetime.now(UTC), cycle=cycle, notes=notes)
 
 
 def _not_shown(

@@ -5,6 +5,7 @@ from datetime import datetime
 
 import attrs
 
+from servomex.cycles import Cycle
 from servomex.enums import CalPhase, ChannelId
 from servomex.models import AnalyserStatus, ChannelStatus, Frame, Reading
 
@@ -15,7 +16,7 @@ class CalibrationProgress:
 
     Attributes:
         group: 1 to 4.
-        phase: Sample (``IDLE``), or calibration gas 1 or 2.
+        phase: Sample (``IDLE``), sample while the calibration goes on (``SAMPLING``), or calibration gas 1 or 2.
         received_at: When the analyser said so, UTC.
         elapsed_s: Seconds since :meth:`Analyzer.calibrate` began; ``None`` when it did not start the calibration.
         frame: All channels at that moment, as far as :meth:`Analyzer.calibrate` has read them.
@@ -36,7 +37,7 @@ class CalibrationProgress:
     @property
     def active(self) -> bool:
         """Whether the group is on calibration gas."""
-        return self.phase is not CalPhase.IDLE
+        return self.phase in (CalPhase.CAL_GAS_1, CalPhase.CAL_GAS_2)
 
 
 @attrs.frozen
@@ -90,7 +91,7 @@ class CalibrationReport:
     @property
     def returns(self) -> tuple[CalibrationPhase, ...]:
         """The times on sample from which the group returned to calibration gas."""
-        return tuple(phase for phase in self.phases if phase.phase is CalPhase.IDLE)
+        return tuple(phase for phase in self.phases if phase.phase is CalPhase.SAMPLING)
 
     @property
     def readings_before(self) -> tuple[Reading, ...]:
@@ -113,9 +114,11 @@ def progress_of(
     elapsed_s: float | None = None,
     frame: Frame | None = None,
     *,
+    cycle: Cycle | None = None,
     start_coil: bool | None = None,
     notes: tuple[str, ...] = (),
 ) -> CalibrationProgress:
-    """Return a group's part of the analyser's state."""
-    phase = status.cal_groups[group - 1].phase
+    """Return a group's part of the analyser's state, in the light of the cycle that was started here, if any."""
+    shown = status.cal_groups[group - 1].phase
+    phase = shown if cycle is None else cycle.phase(shown)
     return CalibrationProgress(group, phase, received_at, elapsed_s, frame, start_coil, notes)

@@ -9,6 +9,7 @@ import attrs
 from servomex import registers
 from servomex.clock import time
 from servomex.coils import Pulse, clear_start_coils
+from servomex.cycles import SAMPLE_LOOKS
 from servomex.errors import ErrorContext, ServomexCalibrationError, ServomexError
 from servomex.logs import package_log
 from servomex.models import AnalyserStatus
@@ -24,8 +25,6 @@ LOOK_S = 0.2
 """Pause between two looks at the groups meanwhile."""
 STATUS_S = 2.0
 """A state that was read longer ago than this tells nothing."""
-SAMPLE_LOOKS = 2
-"""One look may be wrong: a group counts as on sample after as many in a row."""
 STOP_TRIES = 3
 """A stop that the analyser may not have heard is repeated as often, also when every group is on sample."""
 STOP_AGAIN_S = 1.0
@@ -71,6 +70,7 @@ def _reach_sample(client: "ModbusClient", deadline: float) -> bool:
         last, tries = last.followed_by(_attempt(client, deadline)), tries + 1
     if not last.on_sample:
         raise _not_stopped(client, last) from last.failure
+    client.link.cycles[client.address].clear()
     if isinstance(last.failure, ServomexCalibrationError):
         text = "every group is on sample, but the stop coil stays at 1: the analyser ignores the next stop"
         raise calibration_error(client, f"{text} ({last.failure.message})", running=False) from last.failure

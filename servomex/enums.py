@@ -22,22 +22,22 @@ class Capability(Flag):
     READ_CHANNELS = auto()
     READ_STATUS = auto()
     IDENTIFY = auto()
-    LOOPBACK = auto()
     AUTOCAL = auto()
+    LOOPBACK = auto()
 
 
 class ChannelKind(StrEnum):
     """Where a channel's value comes from."""
 
-    MEASURED = "measured"
+    TRANSDUCER = "transducer"
     DERIVED = "derived"
-    EXTERNAL = "external"
+    EXTERNAL_INPUT = "external_input"
 
 
 class ChannelId(StrEnum):
     """A channel, in the order in which the analyser lists them.
 
-    I1 to I4 are measured, D1 to D4 derived from them, E1 and E2 are external milliampere inputs
+    I1 to I4 are of the transducers, D1 to D4 are derived from them, E1 and E2 are external milliampere inputs
     (installation manual, table 3.7).
     """
 
@@ -63,7 +63,7 @@ class ChannelId(StrEnum):
         return _KINDS[self.value[0]]
 
 
-_KINDS = {"I": ChannelKind.MEASURED, "D": ChannelKind.DERIVED, "E": ChannelKind.EXTERNAL}
+_KINDS = {"I": ChannelKind.TRANSDUCER, "D": ChannelKind.DERIVED, "E": ChannelKind.EXTERNAL_INPUT}
 EXTERNAL_CHANNELS = frozenset({ChannelId.E1, ChannelId.E2})
 
 
@@ -79,9 +79,15 @@ class Quality(StrEnum):
 
 
 class CalPhase(StrEnum):
-    """What an autocalibration group is on: sample, or one of its two calibration gases."""
+    """What an autocalibration group is on: sample, or one of its two calibration gases.
+
+    ``SAMPLING`` is sample while the group's calibration goes on, as between its gases. The instrument does not
+    show that: only the program that has started a calibration knows it, see :meth:`Analyzer.calibration_status`. A
+    group on sample is ``IDLE`` otherwise, also during a calibration that was started at the panel.
+    """
 
     IDLE = "idle"
+    SAMPLING = "sampling"
     CAL_GAS_1 = "cal_gas_1"
     CAL_GAS_2 = "cal_gas_2"
 

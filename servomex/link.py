@@ -4,11 +4,12 @@ import contextlib
 import logging
 import os
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from servomex.clock import time
+from servomex.cycles import Cycle
 from servomex.errors import (
     ErrorContext,
     ServomexConnectionError,
@@ -84,6 +85,7 @@ class SerialLink(ProcessBound):
         proven: Modbus addresses from which no late reply can come, since the last answer was to the last
             request.
         stops: How often autocalibrations were stopped here, by Modbus address.
+        cycles: The autocalibrations that were started here and have not settled, by Modbus address and group.
         has_reader: Whether the thread of a ContinuousReader reads from it.
         generation: Counts how often the port was opened.
         talking_since: When the last conversation began, on ``time.monotonic()``.
@@ -124,6 +126,7 @@ class SerialLink(ProcessBound):
         self.echo: bool | None = None
         self.proven: set[int] = set()
         self.stops: Counter[int] = Counter()
+        self.cycles: defaultdict[int, dict[int, Cycle]] = defaultdict(dict)
         self._pulse_locks: dict[int, PortLock] = {}
         self._start_locks: dict[int, PortLock] = {}
         self.generation = 0

@@ -382,7 +382,7 @@ class ServomexManager(ProcessBound):
 
     def _gone(self, member: Member) -> DeviceResult[Any]:
         what = "the manager was closed" if self._closed else "the analyser was removed from the manager"
-        return DeviceResult(member.name, error=ServomexConnectionError(what, member.context()))
+        return DeviceResult(error=ServomexConnectionError(what, member.context()), name=member.name)
 
 
 def _raise_failures(results: dict[str, DeviceResult[T]]) -> None:

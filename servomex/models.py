@@ -88,7 +88,7 @@ class Reading:
 
     @property
     def kind(self) -> ChannelKind:
-        """Where the value comes from: measured, derived or external."""
+        """Where the value comes from: a transducer, other channels, or an external input."""
         return self.channel.kind
 
     @property
@@ -205,7 +205,7 @@ class CalGroupState:
 
     @property
     def phase(self) -> CalPhase:
-        """What the group is on."""
+        """What the group is on: never ``SAMPLING``, which the state alone does not show."""
         if not self.calibrating:
             return CalPhase.IDLE
         return CalPhase.CAL_GAS_2 if self.cal_gas == 2 else CalPhase.CAL_GAS_1

@@ -47,16 +47,26 @@ class DeviceResult(Generic[T]):
     """What came of asking one analyser of a manager: a value or an error, never both.
 
     Attributes:
-        name: The analyser's name in its manager.
         value: What it gave; ``None`` after an error.
         error: Why there is no value; ``None`` when all went well. Of a reading it is a :class:`ServomexError`,
             whose text names the port and the address; of :meth:`ServomexManager.execute_each` what the operation
             raised.
+        name: The analyser's name in its manager.
     """
 
-    name: str
     value: T | None = None
     error: Exception | None = None
+    name: str = ""
+
+    @classmethod
+    def success(cls, value: T) -> "DeviceResult[T]":
+        """Return the result of an analyser that gave a value."""
+        return cls(value)
+
+    @classmethod
+    def failure(cls, error: Exception) -> "DeviceResult[Any]":
+        """Return the result of an analyser that gave an error."""
+        return cls(error=error)
 
     @property
     def ok(self) -> bool:
@@ -207,11 +217,11 @@ class Round(Generic[T]):
         name = member.name
         try:
             if loss is None:
-                self.results[name] = DeviceResult(name, self.work(member))
+                self.results[name] = DeviceResult(self.work(member), name=name)
             else:
-                self.results[name] = DeviceResult(name, error=loss.copied())
+                self.results[name] = DeviceResult(error=loss.copied(), name=name)
         except Exception as error:  # noqa: BLE001 (it is the result)
-            self.results[name] = DeviceResult(name, error=error)
+            self.results[name] = DeviceResult(error=error, name=name)
         except BaseException as error:  # noqa: BLE001 (it is raised in the caller's thread)
             self.fatal, self.stopped = error, True
 

@@ -20,6 +20,14 @@ class Unit(StrEnum):
     MILLIAMP = "mA"
     UNKNOWN = "?"
 
+    @classmethod
+    def coerce(cls, text: str) -> "Unit":
+        """Return the unit that a text means, padded and in any case; ``UNKNOWN`` when it means none.
+
+        ``Unit(text)`` takes the exact text only, and raises.
+        """
+        return _BY_TEXT.get(text.strip(_PADDING).lower(), cls.UNKNOWN)
+
     @property
     def kind(self) -> "UnitKind":
         """What the unit measures."""
@@ -41,7 +49,9 @@ _KINDS = {
     Unit.MILLIAMP: UnitKind.CURRENT,
     Unit.UNKNOWN: UnitKind.UNKNOWN,
 }
+_PADDING = " \t\r\n\0"
 _BY_TEXT = {unit.value.lower(): unit for unit in Unit if unit is not Unit.UNKNOWN}
+_PINT = {Unit.PERCENT: "percent", Unit.VPM: "ppm", Unit.PPM: "ppm", Unit.MILLIAMP: "milliampere"}
 _PER_PERCENT = {Unit.PERCENT: 1, Unit.VPM: VPM_PER_PERCENT, Unit.PPM: VPM_PER_PERCENT}
 
 SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉"
@@ -70,7 +80,7 @@ def display_text(raw: bytes) -> str:
 def unit_and_text(raw: bytes) -> tuple[Unit, str]:
     """Decode a unit field: the unit, :attr:`Unit.UNKNOWN` when none is meant, and its text."""
     text = display_text(raw)
-    return _BY_TEXT.get(text.lower(), Unit.UNKNOWN), text
+    return Unit.coerce(text), text
 
 
 @lru_cache(maxsize=256)
@@ -98,3 +108,25 @@ def convert(value: float, source: Unit | str, target: Unit | str) -> float:
     return float(
         f"{value * _PER_PERCENT[target] / _PER_PERCENT[source]:.12g}"
     )  # 0.035 % is 350 vpm to the last digit
+
+
+def percent_to_vpm(percent: float) -> float:
+    """Convert a concentration from percent to volumes per million: 0.035 % is 350 vpm, to the last digit."""
+    return convert(percent, Unit.PERCENT, Unit.VPM)
+
+
+def vpm_to_percent(vpm: float) -> float:
+    """Convert a concentration from volumes per million to percent: 350 vpm is 0.035 %, to the last digit."""
+    return convert(vpm, Unit.VPM, Unit.PERCENT)
+
+
+def to_pint(unit: Unit | str) -> str | None:
+    """Return the name of a unit for pint, such as ``percent``: ``pint.Unit(to_pint(reading.unit))``.
+
+    This package does without pint, which has no vpm: it is the same as ppm for gases. ``None`` when the unit is
+    unknown.
+
+    Raises:
+        ServomexValidationError: There is no such unit.
+    """
+    return _PINT.get(choice(Unit, unit, "unit"))

@@ -88,7 +88,7 @@ class TestReport:
 
         monkeypatch.setattr(analyser, "write_coils", write)
         report = analyzer.calibrate(1, confirm=True, timeout=10, on_progress=turn)
-        assert [phase.phase for phase in report.phases] == ["cal_gas_1", "idle", "cal_gas_2"]
+        assert [phase.phase for phase in report.phases] == ["cal_gas_1", "sampling", "cal_gas_2"]
 
     def test_a_line_that_is_lost_for_a_while_does_not_end_it(
         self, analyser: VirtualAnalyzer, line: VirtualLine, analyzer: Analyzer

@@ -12,6 +12,7 @@ from servomex import (
     CalPhase,
     ServomexCalibrationError,
     ServomexValidationError,
+    calibration,
     open_device,
 )
 from servomex.simulator import VirtualAnalyzer, VirtualLine
@@ -52,13 +53,65 @@ def pausing(request: pytest.FixtureRequest) -> Iterator[tuple[Pausing, Analyzer]
 def test_sample_between_the_gases_is_not_the_end(pausing: tuple[Pausing, Analyzer]) -> None:
     analyser, analyzer = pausing
     report = analyzer.calibrate(1, confirm=True, timeout=20, settle=1.5 * PAUSE_S)
-    assert [phase.phase for phase in report.phases] == [CalPhase.CAL_GAS_1, CalPhase.IDLE, CalPhase.CAL_GAS_2]
+    assert [phase.phase for phase in report.phases] == [CalPhase.CAL_GAS_1, CalPhase.SAMPLING, CalPhase.CAL_GAS_2]
     assert report.returns == (report.phases[1],)
     assert report.returns[0].duration_s == pytest.approx(PAUSE_S, abs=0.4)
     assert report.settled_s >= 1.5 * PAUSE_S
     assert report.ended_at > report.phases[2].started_at
     assert coils(analyser) == [(1, True), (1, False)], "nothing was stopped"
     assert analyser.cal_gas(1) == 0
+
+
+def test_the_status_of_a_started_one_is_sampling_between_its_gases_until_it_has_settled(
+    pausing: tuple[Pausing, Analyzer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, analyzer = pausing
+    monkeypatch.setattr(calibration, "SETTLE_S", 1.5 * PAUSE_S)
+    analyzer.start_calibration(1, confirm=True)
+    seen: list[CalPhase] = []
+    while CalPhase.IDLE not in seen:
+        progress = analyzer.calibration_status(1)
+        assert progress.active is (progress.phase.value in ("cal_gas_1", "cal_gas_2"))
+        seen += [progress.phase] * (seen[-1:] != [progress.phase])
+        time.sleep(0.02)
+    gas_1, gas_2, sampling = CalPhase.CAL_GAS_1, CalPhase.CAL_GAS_2, CalPhase.SAMPLING
+    assert seen == [gas_1, sampling, gas_2, sampling, CalPhase.IDLE]
+    assert analyzer.calibration_status(1).phase is CalPhase.IDLE
+
+
+def test_the_status_of_one_that_was_started_elsewhere_is_never_sampling(
+    pausing: tuple[Pausing, Analyzer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analyser, analyzer = pausing
+    monkeypatch.setattr(calibration, "SETTLE_S", 1.5 * PAUSE_S)
+    analyser.write_coils(0, [True])
+    seen: set[CalPhase] = set()
+    while not {CalPhase.CAL_GAS_2, CalPhase.IDLE} <= seen:
+        seen.add(analyzer.calibration_status(1).phase)
+        time.sleep(0.02)
+    assert CalPhase.SAMPLING not in seen
+
+
+def test_one_that_was_stopped_is_not_sampling(
+    pausing: tuple[Pausing, Analyzer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, analyzer = pausing
+    monkeypatch.setattr(calibration, "SETTLE_S", 60.0)
+    analyzer.start_calibration(1, confirm=True)
+    analyzer.stop_calibration(confirm=True)
+    assert analyzer.calibration_status(1).phase is CalPhase.IDLE
+
+
+def test_another_thread_sees_that_a_watched_one_goes_on(pausing: tuple[Pausing, Analyzer]) -> None:
+    _, analyzer = pausing
+    seen: list[tuple[CalPhase, CalPhase]] = []
+
+    def look(progress: CalibrationProgress) -> None:
+        seen.append((progress.phase, analyzer.calibration_status(1).phase))
+
+    analyzer.calibrate(1, confirm=True, timeout=20, settle=1.5 * PAUSE_S, on_progress=look)
+    assert (CalPhase.SAMPLING, CalPhase.SAMPLING) in seen
+    assert seen[-1] == (CalPhase.IDLE, CalPhase.IDLE)
 
 
 def test_a_time_that_is_up_while_it_is_on_sample_says_so(pausing: tuple[Pausing, Analyzer]) -> None:

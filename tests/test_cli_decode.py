@@ -211,7 +211,8 @@ class TestText:
         rows = formats.csv_rows(
             line_with(("I1", ChannelStatus()), value=-1.5, name="-x").analysers[0].frame(), "-d"
         )
-        assert rows.splitlines()[0].split(",")[2:9] == ["'-d", "continuous", "I1", "measured", "'-x", "-1.5", "%"]
+        cells = rows.splitlines()[0].split(",")
+        assert cells[2:9] == ["'-d", "continuous", "I1", "transducer", "'-x", "-1.5", "%"]
 
     def test_decimal_points_and_words(self) -> None:
         line = VirtualLine(VirtualAnalyzer([

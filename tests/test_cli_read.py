@@ -156,9 +156,9 @@ class TestFormats:
         )
         start = f"servomex,device={device},protocol={mode},channel="
         text, _, nanoseconds = oxygen.rpartition(" ")
-        assert text == f"{start}I1,kind=measured,name=Oxygen,unit=% value=20.376,{flags}"
+        assert text == f"{start}I1,kind=transducer,name=Oxygen,unit=% value=20.376,{flags}"
         assert abs(int(nanoseconds) / 1e9 - time.time()) < 5
-        assert external.rpartition(" ")[0] == f"{start}E1,kind=external,unit=mA value=0.0,{flags}"
+        assert external.rpartition(" ")[0] == f"{start}E1,kind=external_input,unit=mA value=0.0,{flags}"
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import attrs
 import pytest
 
 from servomex import (
@@ -153,8 +154,8 @@ def test_an_operation_is_carried_out_with_each_analyser_in_the_thread_of_its_por
 
     results = manager.execute_each(operation, ["a3", "a2"])
     assert results == {
-        "a3": DeviceResult("a3", ("a3", f"servomex-port {second.url}")),
-        "a2": DeviceResult("a2", ("a2", f"servomex-port {first.url}")),
+        "a3": DeviceResult(("a3", f"servomex-port {second.url}"), name="a3"),
+        "a2": DeviceResult(("a2", f"servomex-port {first.url}"), name="a2"),
     }
 
 
@@ -167,8 +168,16 @@ def test_what_an_operation_raises_is_its_result_and_kills_no_thread(manager: Ser
     results = manager.execute_each(operation)
     assert isinstance(results["a1"].error, ZeroDivisionError)
     assert (results["a1"].ok, results["a1"].value) == (False, None)
-    assert results["a2"] == DeviceResult("a2", 1.0)
+    assert results["a2"] == DeviceResult(1.0, name="a2")
     assert values(manager) == {"a1": 1.0, "a2": 2.0}
+
+
+def test_a_result_is_a_success_or_a_failure() -> None:
+    trouble = ValueError("in the caller's own code")
+    good, bad = DeviceResult.success(20.9), DeviceResult.failure(trouble)
+    assert (good.value, good.error, good.name, good.ok) == (20.9, None, "", True)
+    assert (bad.value, bad.error, bad.name, bad.ok) == (None, trouble, "", False)
+    assert DeviceResult(20.9, None, "a1") == attrs.evolve(good, name="a1")
 
 
 @pytest.mark.parametrize("policy", ErrorPolicy)

@@ -151,9 +151,9 @@ def test_the_words_of_a_state() -> None:
 
 
 @pytest.mark.parametrize(("channel", "kind"), [
-    *[(channel, ChannelKind.MEASURED) for channel in ("I1", "I2", "I3", "I4")],
+    *[(channel, ChannelKind.TRANSDUCER) for channel in ("I1", "I2", "I3", "I4")],
     *[(channel, ChannelKind.DERIVED) for channel in ("D1", "D2", "D3", "D4")],
-    *[(channel, ChannelKind.EXTERNAL) for channel in ("E1", "E2")],
+    *[(channel, ChannelKind.EXTERNAL_INPUT) for channel in ("E1", "E2")],
 ])  # fmt: skip
 def test_the_kind_of_a_channel(channel: str, kind: ChannelKind) -> None:
     assert ChannelId(channel).kind is kind
@@ -230,13 +230,13 @@ def test_a_row_tells_everything() -> None:
         "fault": False, "alarm1": False, "alarm2": False, "alarm3": False, "alarm4": False,
     }  # fmt: skip
     special: list[dict[str, Any]] = [
-        {"channel": "I1", "kind": "measured", "name": "Oxygen", "value": 20.376, "unit": "%", "unit_text": "%",
+        {"channel": "I1", "kind": "transducer", "name": "Oxygen", "value": 20.376, "unit": "%", "unit_text": "%",
          "quality": "uncertain", "ok": False, "alarm1": True, "alarm3": True, "warming_up": True},
         {"channel": "D2", "kind": "derived", "name": None, "value": None, "unit": "?", "unit_text": "abc",
          "quality": "bad", "ok": False, "alarm2": True, "alarm4": True, "maintenance": True, "calibrating": True},
-        {"channel": "E1", "kind": "external", "name": None, "value": None, "unit": "mA", "unit_text": "mA",
+        {"channel": "E1", "kind": "external_input", "name": None, "value": None, "unit": "mA", "unit_text": "mA",
          "quality": "bad", "ok": False, "fault": True},
-        {"channel": "E2", "kind": "external", "name": None, "value": 12.5, "unit": "mA", "unit_text": "mA",
+        {"channel": "E2", "kind": "external_input", "name": None, "value": 12.5, "unit": "mA", "unit_text": "mA",
          "quality": "good", "ok": True},
     ]  # fmt: skip
     assert rows == [common | own for own in special]

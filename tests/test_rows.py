@@ -195,7 +195,7 @@ class TestDamagedLines:
         ({"protocol": None}, "protocol is empty"), ({"protocol": "profibus"}, "protocol cannot be 'profibus'"),
         ({"channel": "I9"}, "channel cannot be 'I9'"), ({"unit": "bar"}, "unit cannot be 'bar'"),
         ({"unit": None}, "unit is empty"), ({"alarm4": None}, "alarm4 is empty"),
-        ({"channel": None}, "channel is empty, but kind is 'measured'"),
+        ({"channel": None}, "channel is empty, but kind is 'transducer'"),
         ({"analyser_fault": None}, "analyser_fault is empty, but analyser_maintenance is False"),
         ({"analyser_maintenance": None}, "analyser_maintenance is empty"),
         ({"cal_groups": "S1x"}, "cal_groups cannot be 'S1x'"), ({"cal_groups": "1S"}, "cal_groups cannot be"),

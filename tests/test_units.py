@@ -2,10 +2,21 @@
 
 import math
 
+import pint
 import pytest
 
 from servomex.errors import ServomexValidationError
-from servomex.units import Unit, UnitKind, channel_name, convert, display_text, unit_and_text
+from servomex.units import (
+    Unit,
+    UnitKind,
+    channel_name,
+    convert,
+    display_text,
+    percent_to_vpm,
+    to_pint,
+    unit_and_text,
+    vpm_to_percent,
+)
 
 KINDS = {
     Unit.PERCENT: UnitKind.CONCENTRATION,
@@ -105,3 +116,37 @@ def test_what_measures_something_else_does_not_convert(source: str, target: str)
 def test_an_unknown_unit_is_refused_and_the_known_ones_listed(source: str, target: str) -> None:
     with pytest.raises(ServomexValidationError, match=r"unknown unit .*; known are %, vpm, ppm, mA"):
         convert(4.0, source, target)
+
+
+@pytest.mark.parametrize(("text", "unit"), [
+    ("%", Unit.PERCENT), (" % ", Unit.PERCENT), ("VPM", Unit.VPM), ("ppm\0", Unit.PPM),
+    ("\tma\r\n", Unit.MILLIAMP), ("", Unit.UNKNOWN), ("?", Unit.UNKNOWN), ("%vol", Unit.UNKNOWN),
+    ("v p m", Unit.UNKNOWN), ("µA", Unit.UNKNOWN),
+])  # fmt: skip
+def test_a_text_is_coerced_to_a_unit_and_never_refused(text: str, unit: Unit) -> None:
+    assert Unit.coerce(text) is unit
+
+
+def test_percent_and_vpm_convert_by_name() -> None:
+    assert (percent_to_vpm(0.035), vpm_to_percent(350.0)) == (350.0, 0.035)
+    for digits in range(-1000, 100_001, 7):
+        assert vpm_to_percent(percent_to_vpm(digits / 1000)) == digits / 1000
+
+
+@pytest.mark.parametrize("unit", Unit)
+def test_pint_knows_each_unit_by_the_name_for_it(unit: Unit) -> None:
+    name = to_pint(unit)
+    assert to_pint(unit.value) == name
+    if name is None:
+        assert unit is Unit.UNKNOWN
+        return
+    one = pint.Quantity(1, pint.Unit(name))
+    if unit.kind is UnitKind.CONCENTRATION:
+        assert one.to("ppm").magnitude == pytest.approx(convert(1, unit, Unit.PPM))
+    else:
+        assert one.to("ampere").magnitude == pytest.approx(0.001)
+
+
+def test_pint_has_no_name_for_a_unit_that_does_not_exist() -> None:
+    with pytest.raises(ServomexValidationError, match="unknown unit 'bar'"):
+        to_pint("bar")

@@ -34,6 +34,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _WORDS = {
     CalPhase.IDLE: "sample",
+    CalPhase.SAMPLING: "sample",
     CalPhase.CAL_GAS_1: "calibration gas 1",
     CalPhase.CAL_GAS_2: "calibration gas 2",
 }
@@ -225,7 +226,7 @@ class _Progress:
 
     def __init__(self) -> None:
         self._live = self._on_terminal()
-        self._phase: CalPhase | None = None
+        self._words = ""
         self._width = 0
 
     @staticmethod
@@ -239,9 +240,9 @@ class _Progress:
             text = one_line(f"{text}{_values(progress)}")
             click.echo(f"\r{text:<{self._width}}", err=True, nl=False)
             self._width = len(text)
-        elif progress.phase is not self._phase:
+        elif _WORDS[progress.phase] != self._words:
             note(text)
-        self._phase = progress.phase
+        self._words = _WORDS[progress.phase]
 
     def end(self) -> None:
         """Leave the line."""
@@ -261,7 +262,7 @@ def _report_lines(report: CalibrationReport) -> Iterator[str]:
         f"{_duration(took)}"
     )
     for phase in report.phases:
-        back = ", then calibration gas again" if phase.phase is CalPhase.IDLE else ""
+        back = ", then calibration gas again" if phase.phase is CalPhase.SAMPLING else ""
         yield f"{_clock(phase.started_at)} {_WORDS[phase.phase]}, {_duration(phase.duration_s)}{back}"
     yield f"{_clock(report.ended_at)} sample, seen for {_duration(report.settled_s)}"
     for before, after in zip(report.readings_before, report.readings_after, strict=False):

@@ -112,7 +112,10 @@ class StrictChecker(Checker):
     def progress(self, where: str, progress: CalibrationProgress, since: float) -> None:
         """Check what a group is said to be on."""
         place = 2 * (progress.group - 1)
-        letters = {"idle": ("S1", "S2"), "cal_gas_1": ("C1",), "cal_gas_2": ("C2",)}[progress.phase.value]
+        sample = ("S1", "S2")
+        letters = {"idle": sample, "sampling": sample, "cal_gas_1": ("C1",), "cal_gas_2": ("C2",)}[
+            progress.phase.value
+        ]
         since -= self._old_s if self.truth.mode == "continuous" else 0.0
         self._alone(where, since, progress, lambda said: said.function in (2, BROADCAST) and (
             said.moment.groups[place : place + 2] in letters
