@@ -42,7 +42,7 @@ def log(port: str, file: str, every_s: float, seconds: float | None) -> None:
     ):
         while recorder.running:
             time.sleep(0.2)
-    print(f"{recorder.summary.emitted} readings, {recorder.summary.errors} failed")
+    print(recorder.summary)
     with contextlib.closing(sqlite3.connect(file)) as database:
         for channel, name, number, mean, unit in database.execute(MEANS):
             print(f"{channel} {name}: mean {mean:.3f} {unit} of {number} good readings in the file")

@@ -24,7 +24,7 @@ with (
 ):
     for batch in recording.stream:
         samples.extend(batch)
-print(f"{recording.summary.emitted} readings, {recording.summary.errors} failed")
+print(recording.summary)
 
 
 # %% One course for each channel. What is not good becomes NaN, at which matplotlib breaks the line.

@@ -279,13 +279,13 @@ class Acquisition(ProcessBound, Generic[T]):
             due = begun + slot / rate_hz
             if stopping.wait(max(0.0, due - time.monotonic())):
                 return
-            self.summary.note_tick(time.monotonic() - due)
+            self.summary.note_start(time.monotonic() - due)
             self._read(stopping)
             slot += 1
             passed = int((time.monotonic() - begun) * rate_hz)  # the moment that is on now
             missed = max(0, min(passed, slots or passed) - slot)
             if missed and not self._is_enough():
-                self.summary.late += missed
+                self.summary.samples_late += missed
                 slot += missed
                 self._check_rate(rate_hz)
 
@@ -309,20 +309,21 @@ class Acquisition(ProcessBound, Generic[T]):
         except ServomexConfigurationError:
             raise
         except ServomexError as error:
+            self.summary.note_poll(time.monotonic() - begun, good=False)
             if self._feed.closed():
                 raise
             self._hand_on_failure(error, stopping)
-        else:
-            self._lost = False
-            if taken is None:
-                self.summary.repeated += 1
-                return
-            outcomes = self._outcomes(taken)
-            failed = any(outcomes.values())
-            if not failed:
-                self.summary.note_poll(time.monotonic() - begun)
-            self._outages.note(outcomes)
-            self._hand_on(taken, stopping, failed=failed)
+            return
+        took_s = time.monotonic() - begun
+        self._lost = False
+        outcomes = {} if taken is None else self._outcomes(taken)
+        failed = any(outcomes.values())
+        self.summary.note_poll(took_s, good=taken is not None and not failed)
+        if taken is None:
+            self.summary.repeated += 1
+            return
+        self._outages.note(outcomes)
+        self._hand_on(taken, stopping, failed=failed)
 
     def _outcomes(self, taken: T) -> Mapping[str, str | None]:
         return self._feed.outcomes(taken) if self._feed.outcomes else {self.name: None}
@@ -398,16 +399,12 @@ class Acquisition(ProcessBound, Generic[T]):
             raise error
 
     def _hand_on(self, taken: T, stopping: threading.Event, *, failed: bool) -> None:
-        self._count(failed=failed, number=1)
+        self.summary.samples_emitted += 1
+        self.summary.errors += failed
         for _, was_failed in self._queue.put((taken, failed), stopping.is_set):
             self._count_dropped(failed=was_failed)
 
     def _count_dropped(self, *, failed: bool) -> None:
-        self._count(failed=failed, number=-1)
+        self.summary.samples_emitted -= 1
+        self.summary.errors -= failed
         self.summary.dropped += 1
-
-    def _count(self, *, failed: bool, number: int) -> None:
-        if failed:
-            self.summary.errors += number
-        else:
-            self.summary.emitted += number

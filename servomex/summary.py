@@ -8,74 +8,85 @@ import attrs
 from servomex.durations import MS, counted
 
 TICKS_KEPT = 4096
-"""From how many of the latest moments the quantiles of lateness are taken."""
+"""From how many of the latest moments the quantiles of lateness and of durations are taken."""
 POLLS_KEPT = 32
 """From how many of the latest readings it is taken how many a second are possible."""
 FEWEST_POLLS = 3
 """Fewer readings do not show how long one takes."""
 
 
+def _latest() -> deque[float]:
+    return deque(maxlen=TICKS_KEPT)
+
+
 @attrs.define
 class AcquisitionSummary:
     """What became of an acquisition so far. It is live: the numbers grow while it runs.
 
-    Each moment at which a reading was due, and each broadcast, is counted once: as ``emitted``, ``errors``,
-    ``late``, ``repeated`` or ``dropped``.
+    Each moment at which a reading was due, and each broadcast, is counted once: as ``samples_emitted``,
+    ``samples_late``, ``repeated`` or ``dropped``. Where each broadcast is taken as it comes, an error that reports
+    a lost port or silence is a batch of its own among the ``samples_emitted``.
 
     Attributes:
+        samples_emitted: Batches that were handed on, each the samples of one reading; those of a failed reading,
+            which hold its error, included.
+        samples_late: Moments that passed while the reading before them was still under way; they have no reading.
+        max_drift_ms: The longest that a reading began after its moment, in milliseconds.
+        disconnects: How often the port of an analyser was lost; those of a manager's show as errors only.
         started_at: When it began, UTC.
         finished_at: When it ended, UTC; ``None`` while it runs.
-        emitted: Readings that were handed on.
-        errors: Readings that failed, of several analysers at least one; each was handed on with its error.
+        errors: How many of ``samples_emitted`` report a failure, of several analysers that of at least one.
         damaged: How many of these report broadcasts that came damaged, or were refused as not to be believed. One
-            may stand for several, and says how many. Those whose error nobody took in time are counted as well.
-        late: Moments that passed while the reading before them still went on; there is no reading of them.
+            may stand for several, and says how many. Those whose error was not taken in time are counted as well.
         delayed: Broadcasts among the readings that came late: their times are moved back by the delay.
         repeated: Moments at which there was nothing newer than at the one before.
-        dropped: Readings and broadcasts that were given up: nobody took them in time, or they had waited for an
+        dropped: Readings and broadcasts that were given up: they were not taken in time, or had waited for an
             unknown time while the program stood still.
         missed: How many of these were broadcasts that had not been taken by the acquisition.
         unwritten: Samples that were handed on and are not in a sink, counted for each sink: it could not write
             them, or another program removed them.
-        disconnects: How often the port of an analyser was lost; those of a manager's show as errors only.
         outages: How often an analyser gave no readings for a time, for whatever reason; damage is not one.
         outage_s: Seconds that these took together, each from its first failed reading to the next good one. Those
             of several analysers are added up.
         changes: How often a channel got another name or unit; each is a row of its own, see :class:`Recording`.
-        max_drift_s: The longest that a reading began after its moment, in seconds.
     """
 
+    samples_emitted: int = 0
+    samples_late: int = 0
+    max_drift_ms: float = 0.0
+    disconnects: int = 0
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    emitted: int = 0
     errors: int = 0
     damaged: int = 0
-    late: int = 0
     delayed: int = 0
     repeated: int = 0
     dropped: int = 0
     missed: int = 0
     unwritten: int = 0
-    disconnects: int = 0
     outages: int = 0
     outage_s: float = 0.0
     changes: int = 0
-    max_drift_s: float = 0.0
-    _ticks: deque[float] = attrs.field(factory=lambda: deque(maxlen=TICKS_KEPT), repr=False, eq=False)
-    _polls: deque[float] = attrs.field(factory=lambda: deque(maxlen=POLLS_KEPT), repr=False, eq=False)
+    _lateness_ms: deque[float] = attrs.field(factory=_latest, init=False, repr=False, eq=False)
+    _durations_ms: deque[float] = attrs.field(factory=_latest, init=False, repr=False, eq=False)
+    _polls_s: deque[float] = attrs.field(
+        factory=lambda: deque(maxlen=POLLS_KEPT), init=False, repr=False, eq=False
+    )
 
     def __str__(self) -> str:
         """Say it on one line for people, as ``servomex record`` does at its end."""
-        p50_s, p99_s = self.tick_p50_s, self.tick_p99_s
-        late = ""
-        if p50_s is not None and p99_s is not None:
-            late = f"; began late by {MS * p50_s:.1f} ms (median), {MS * p99_s:.1f} ms (p99), "
-            late += f"{MS * self.max_drift_s:.1f} ms (most)"
-        return f"{self.counts}{late}"
+        times = ""
+        if self._lateness_ms:
+            times += f"; start lateness {self.lateness_ms_p50:.1f} ms (median), "
+            times += f"{self.lateness_ms_p99:.1f} ms (p99), {self.max_drift_ms:.1f} ms (max)"
+        if self._durations_ms:
+            times += f"; poll duration {self.tick_duration_ms_p50:.1f} ms (median), "
+            times += f"{self.tick_duration_ms_p99:.1f} ms (p99)"
+        return f"{self.counts}{times}"
 
     @property
     def counts(self) -> str:
-        """The counts in words: the beginning of the text form."""
+        """The counts in words, good readings apart from those that failed: the beginning of the text form."""
         damaged = f" ({counted(self.damaged, 'damaged broadcast')})" if self.damaged else ""
         further = [
             f", {text}"
@@ -87,47 +98,65 @@ class AcquisitionSummary:
             )
             if number
         ]
+        good = counted(self.samples_emitted - self.errors, "reading")
         return (
-            f"{counted(self.emitted, 'reading')}, {self.errors} failed{damaged}, {self.late} late, "
-            f"{self.dropped} dropped, {counted(self.disconnects, 'disconnect')}{''.join(further)}"
+            f"{good}, {self.errors} failed{damaged}, {self.samples_late} late, {self.dropped} dropped, "
+            f"{counted(self.disconnects, 'disconnect')}{''.join(further)}"
         )
 
     @property
     def slots(self) -> int:
         """How many moments and broadcasts were accounted for."""
-        return self.attempts + self.late + self.missed
+        return self.samples_emitted + self.samples_late + self.repeated + self.dropped
 
     @property
     def attempts(self) -> int:
         """How many readings were tried, and broadcasts taken, failed ones included. A ``count`` limits these."""
-        return self.emitted + self.errors + self.repeated + self.dropped - self.missed
+        return self.samples_emitted + self.repeated + self.dropped - self.missed
 
     @property
     def possible_hz(self) -> float | None:
         """How many readings a second the source allows, by how long they take; ``None`` before the third."""
-        polls = sorted(self._polls)
+        polls = sorted(self._polls_s)
         median_s = polls[len(polls) // 2] if len(polls) >= FEWEST_POLLS else 0.0
         return 1 / median_s if median_s else None
 
     @property
-    def tick_p50_s(self) -> float | None:
-        """Seconds after their moment by which half of the readings had begun; ``None`` before the first."""
-        return self._quantile(50)
+    def tick_duration_ms_p50(self) -> float:
+        """Milliseconds within which half of the latest polls ended, failed ones included; 0.0 before the first.
+
+        A broadcast that is taken as it comes is not polled for, and does not count here.
+        """
+        return _quantile(self._durations_ms, 50)
 
     @property
-    def tick_p99_s(self) -> float | None:
-        """Seconds after their moment by which 99 of 100 had begun; ``None`` before the first."""
-        return self._quantile(99)
+    def tick_duration_ms_p99(self) -> float:
+        """The same for 99 of 100 polls."""
+        return _quantile(self._durations_ms, 99)
 
-    def note_tick(self, drift_s: float) -> None:
+    @property
+    def lateness_ms_p50(self) -> float:
+        """Milliseconds after their moment by which half of the latest readings had begun; 0.0 before the first."""
+        return _quantile(self._lateness_ms, 50)
+
+    @property
+    def lateness_ms_p99(self) -> float:
+        """The same for 99 of 100 readings."""
+        return _quantile(self._lateness_ms, 99)
+
+    def note_start(self, lateness_s: float) -> None:
         """Count how long after its moment a reading begins."""
-        self.max_drift_s = max(self.max_drift_s, drift_s)
-        self._ticks.append(drift_s)
+        self.max_drift_ms = max(self.max_drift_ms, MS * lateness_s)
+        self._lateness_ms.append(MS * lateness_s)
 
-    def note_poll(self, took_s: float) -> None:
-        """Note how long a reading took that did not fail."""
-        self._polls.append(took_s)
+    def note_poll(self, took_s: float, *, good: bool) -> None:
+        """Count how long a poll took; only one that gave a reading shows how many a second are possible."""
+        self._durations_ms.append(MS * took_s)
+        if good:
+            self._polls_s.append(took_s)
 
-    def _quantile(self, percent: int) -> float | None:
-        ticks = sorted(self._ticks)
-        return ticks[-(-len(ticks) * percent // 100) - 1] if ticks else None
+
+def _quantile(values: deque[float], percent: int) -> float:
+    """Return the smallest value that ``percent`` of 100 do not exceed; 0.0 of none."""
+    ordered = sorted(values)
+    return ordered[-(-len(ordered) * percent // 100) - 1] if ordered else 0.0

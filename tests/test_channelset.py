@@ -331,7 +331,7 @@ def recorded(mode: str, file: Path, channels: list[str] | None) -> Iterator[Reco
     line = VirtualLine(analyser)
     pace: dict[str, Any] = {} if mode == "continuous" else {"rate_hz": 20}
     with opened(line, mode, channels=channels) as analyzer, Recorder(analyzer, [file], **pace) as recorder:
-        wait_until(lambda: recorder.summary.emitted >= 3)
+        wait_until(lambda: recorder.summary.samples_emitted >= 3)
         unlabel(analyser, "I1")
         yield recorder
 
@@ -341,8 +341,8 @@ def test_a_recording_has_one_error_row_for_it_until_that_is_confirmed(mode: str,
     file = tmp_path / "run.jsonl"
     with recorded(mode, file, None) as recorder:
         wait_until(lambda: recorder.summary.errors)
-        before = recorder.summary.emitted
-        wait_until(lambda: recorder.summary.emitted >= before + 2)
+        before = recorder.summary.samples_emitted
+        wait_until(lambda: recorder.summary.samples_emitted >= before + 2)
     rows = list(load(file))
     (place,) = [place for place, row in enumerate(rows) if row.error]
     unconfirmed = "no second broadcast has confirmed it yet"

@@ -105,7 +105,7 @@ def test_no_two_readings_have_a_row_in_common() -> None:
 
 def test_what_a_program_says_at_its_end_is_understood() -> None:
     said = (
-        "x: run.csv is full\n12 readings, 1 failed, 3 late, 2 dropped, 0 disconnects, 7 rows not written; began\n"
+        "x: run.csv is full\n12 readings, 1 failed, 3 late, 2 dropped, 0 disconnects, 7 rows not written; start\n"
     )
     end = End(1, said, hung=False, at_ns=0)
     assert (end.readings, end.dropped, end.unwritten, end.crash) == (13, 2, 7, "")

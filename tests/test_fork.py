@@ -378,7 +378,7 @@ assert os.waitstatus_to_exitcode(status) == 7
 recorder.close()
 sink.write(analyzer.poll_samples())
 sink.close()
-print(recorder.summary.emitted, sink.rows)
+print(recorder.summary.samples_emitted, sink.rows)
 """
 
 

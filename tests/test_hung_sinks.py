@@ -48,7 +48,7 @@ def test_stopping_does_not_wait_for_it_and_says_what_may_be_lost(sink: Hanging, 
     recorder = Recorder(OwnSource(), [sink], rate_hz=100).start()
     wait_until(lambda: sink.rows > 3)
     sink.hangs.set()
-    wait_until(lambda: recorder.summary.emitted > sink.rows + 10)
+    wait_until(lambda: recorder.summary.samples_emitted > sink.rows + 10)
     begun = time.monotonic()
     with pytest.raises(ServomexSinkWriteError, match=r"memory.*its disk or network folder does not answer"):
         recorder.close()
@@ -71,5 +71,5 @@ def test_who_waits_for_the_end_is_told_and_told_when_it_is_back(
             sink.disk.set()
             wait_until(lambda: "writing came back after" in caplog.text)
     assert recorder.summary.unwritten == 0
-    assert sink.rows == recorder.summary.emitted
+    assert sink.rows == recorder.summary.samples_emitted
     assert caplog.text.count("writing has not come back") == 1

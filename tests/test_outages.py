@@ -202,7 +202,7 @@ class TestDamage:
         with record(analyzer, count=10_000, buffer_size=1) as rec:
             until(rec, worked)
             deadline = time.monotonic() + 5
-            while rec.summary.emitted < 3 and time.monotonic() < deadline:  # it waits for room
+            while rec.summary.samples_emitted < 3 and time.monotonic() < deadline:  # it waits for room
                 time.sleep(0.01)
             queue.put(ServomexParseError("damage"))
         assert [batch[0].error for batch in rec if batch[0].error] == ["damage"]
@@ -244,7 +244,7 @@ class TestRate:
         source = OwnSource(act=lambda number: time.sleep(0.5) if number == 8 else None)
         with record(source, rate_hz=10, duration=2) as rec:
             list(rec)
-        assert rec.summary.late > 0
+        assert rec.summary.samples_late > 0
         assert log() == []
 
     def test_failures_are_not_taken_for_slowness(self, log: Callable[[], list[str]]) -> None:
@@ -255,7 +255,7 @@ class TestRate:
 
         with record(OwnSource(act=act), rate_hz=10, duration=2) as rec:
             list(rec)
-        assert rec.summary.late > 0
+        assert rec.summary.samples_late > 0
         assert not [text for text in log() if "allows" in text]
 
 
@@ -270,7 +270,7 @@ class TestCount:
             batches = list(rec)
         assert len(batches) == rec.summary.attempts == rec.expected == 6
         assert rec.summary.errors == 3
-        assert rec.summary.late > 0
+        assert rec.summary.samples_late > 0
         assert rec.progress == 1.0
 
     def test_progress_is_that_of_the_nearer_end(self) -> None:
@@ -321,7 +321,7 @@ class TestIdentities:
     def test_it_is_no_failure(self) -> None:
         self.changing(name="CO")
         summary = self.rec.summary
-        assert (summary.emitted, summary.errors, summary.outages, summary.changes) == (4, 0, 0, 1)
+        assert (summary.samples_emitted, summary.errors, summary.outages, summary.changes) == (4, 0, 0, 1)
         assert ", 1 changed channel" in str(summary)
 
     @pytest.mark.virtual_time

@@ -73,7 +73,7 @@ def test_it_records_in_the_background_until_its_duration_is_over() -> None:
     assert recorder.running
     assert recorder.join(5)
     recorder.close()
-    assert numbers(sink) == list(range(1, recorder.summary.emitted + 1))
+    assert numbers(sink) == list(range(1, recorder.summary.samples_emitted + 1))
     assert recorder.summary.slots == 15
     assert sink.closed
 
@@ -83,8 +83,8 @@ def test_stopping_writes_what_was_taken(tmp_path: Path) -> None:
     with Recorder(OwnSource(), sinks=[path], rate_hz=100) as recorder:
         time.sleep(0.3)
     recorder.close()
-    assert [item.monotonic_ns for item in load(path)] == list(range(1, recorder.summary.emitted + 1))
-    assert recorder.summary.emitted > 15
+    assert [item.monotonic_ns for item in load(path)] == list(range(1, recorder.summary.samples_emitted + 1))
+    assert recorder.summary.samples_emitted > 15
 
 
 def test_all_sinks_get_the_same(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_slow_sink_moves_no_reading() -> None:
     source, sink = OwnSource(), SlowSink(takes_s=0.3)
     with Recorder(source, sinks=[sink], rate_hz=50, duration=0.6) as recorder:
         recorder.join(10)
-    assert recorder.summary.late == 0
+    assert recorder.summary.samples_late == 0
     spans = [moment - source.began[0] for moment in source.began]
     assert all(abs(span - slot / 50) < 0.04 for slot, span in enumerate(spans))
     assert numbers(sink) == list(range(1, 31))
@@ -120,7 +120,7 @@ def test_a_sink_that_is_too_slow_costs_readings_that_are_counted(overflow: str) 
     summary = recorder.summary
     assert summary.slots == 60
     assert summary.dropped > 10
-    assert summary.emitted == len(sink.samples)
+    assert summary.samples_emitted == len(sink.samples)
 
 
 @pytest.fixture
@@ -163,8 +163,8 @@ def test_when_no_sink_is_left_the_recording_ends(impatient: None) -> None:
     with pytest.raises(ServomexSinkWriteError, match="disk is full"):
         recorder.close()
     summary = recorder.summary
-    assert summary.emitted == summary.unwritten >= 2
-    assert summary.emitted + summary.dropped == source.readings, "what nobody took any more is counted as well"
+    assert summary.samples_emitted == summary.unwritten >= 2
+    assert summary.attempts == source.readings, "what was not taken any more is counted as well"
 
 
 def test_a_source_that_breaks_is_told_at_the_end_and_loses_nothing() -> None:
@@ -192,7 +192,7 @@ def test_an_interrupt_ends_it_with_everything_written(tmp_path: Path) -> None:
     recorder = Recorder(OwnSource(), sinks=[path], rate_hz=100)
     with pytest.raises(KeyboardInterrupt):
         interrupted(recorder, KeyboardInterrupt())
-    assert len(list(load(path))) == recorder.summary.emitted > 5
+    assert len(list(load(path))) == recorder.summary.samples_emitted > 5
 
 
 class TestOpening:
@@ -276,7 +276,7 @@ class TestOpening:
                 recorder.start()
             time.sleep(0.1)
             assert recorder.running
-        assert recorder.summary.emitted > 1
+        assert recorder.summary.samples_emitted > 1
 
     def test_options_of_sinks_go_to_those_that_are_named(self, tmp_path: Path) -> None:
         path = tmp_path / "run.csv"
@@ -345,7 +345,7 @@ class TestInterruptedStarts:
         self, sink: ClosingSink, start: Callable[[str], Recorder]
     ) -> None:
         recorder = start("after it")
-        assert numbers(sink) == list(range(1, recorder.summary.emitted + 1))
+        assert numbers(sink) == list(range(1, recorder.summary.samples_emitted + 1))
         assert (sink.closings, recorder.summary.unwritten, recorder.running) == (1, 0, False)
 
     @pytest.mark.parametrize("how", ["before it", "in the middle"])
@@ -357,7 +357,7 @@ class TestInterruptedStarts:
             thread.start()
             thread.join(GENEROUS_S)
         assert (numbers(sink), sink.closings) == ([], 1)
-        assert recorder.summary.emitted == 0
+        assert recorder.summary.samples_emitted == 0
         assert recorder.summary.dropped > 5
         begun = time.monotonic()
         recorder.close()
@@ -391,7 +391,7 @@ class TestStoppingFromWithin:
         recorder = Recorder(OwnSource(), sinks=[sink], rate_hz=50)
         with recorder:
             assert recorder.join(5)
-        assert len(sink.samples) == recorder.summary.emitted >= 3
+        assert len(sink.samples) == recorder.summary.samples_emitted >= 3
         assert sink.closed
 
 
@@ -422,7 +422,7 @@ try:
             recorder.join()
 except KeyboardInterrupt:
     summary = recording.summary
-    print(summary.emitted, summary.dropped, summary.unwritten, slow.closed, flush=True)
+    print(summary.samples_emitted, summary.dropped, summary.unwritten, slow.closed, flush=True)
 """
 
     @pytest.mark.skipif(sys.platform == "win32", reason="there are no signals to send to a program on Windows")
@@ -453,7 +453,7 @@ class TestPipe:
         path = tmp_path / "run.csv"
         with record(OwnSource(), rate_hz=5, count=5) as rec:
             summary = pipe(rec, path)
-        assert (summary.emitted, len(list(load(path)))) == (5, 5)
+        assert (summary.samples_emitted, len(list(load(path)))) == (5, 5)
 
     def test_a_recording_that_was_not_started_is_told(self) -> None:
         with pytest.raises(ServomexConfigurationError, match="Use 'with'"):
@@ -517,7 +517,7 @@ def test_a_sink_that_raises_something_else_costs_the_others_nothing(tmp_path: Pa
     recorder.join(10)
     with pytest.raises(ServomexSinkWriteError, match="not one of ours"):
         recorder.close()
-    assert len(list(load(path))) == recorder.summary.emitted > 0
+    assert len(list(load(path))) == recorder.summary.samples_emitted > 0
 
 
 def test_a_recorder_that_was_never_started_closes_its_sinks(tmp_path: Path) -> None:

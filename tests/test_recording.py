@@ -45,7 +45,7 @@ class TestMoments:
         source = OwnSource()
         with record(source, rate_hz=50, duration=0.4) as rec:
             batches = list(rec.stream)
-        assert rec.expected == rec.summary.slots == len(batches) + rec.summary.late == 20
+        assert rec.expected == rec.summary.slots == len(batches) + rec.summary.samples_late == 20
         assert numbers(batches) == list(range(1, len(batches) + 1))
         assert rec.summary.started_at
         assert rec.summary.finished_at
@@ -54,20 +54,20 @@ class TestMoments:
         source = OwnSource(takes_s=0.012)
         with record(source, rate_hz=20, count=12) as rec:
             list(rec)
-        assert rec.summary.late == 0
+        assert rec.summary.samples_late == 0
         spans = [moment - source.began[0] for moment in source.began]
         assert all(abs(span - slot / 20) < 0.03 for slot, span in enumerate(spans)), spans
-        assert rec.summary.tick_p50_s is not None
-        assert rec.summary.tick_p50_s <= (rec.summary.tick_p99_s or 0) <= rec.summary.max_drift_s
+        assert 0.0 <= rec.summary.lateness_ms_p50 <= rec.summary.lateness_ms_p99 <= rec.summary.max_drift_ms < 30.0
+        assert 12.0 <= rec.summary.tick_duration_ms_p50 <= rec.summary.tick_duration_ms_p99 < 50.0
 
     def test_a_reading_that_takes_too_long_costs_the_moments_that_it_covers(self) -> None:
         source = OwnSource(act=lambda number: time.sleep(0.23) if number == 3 else None)
         with record(source, rate_hz=20, duration=0.75) as rec:
             batches = list(rec)
         assert rec.summary.slots == 15
-        assert rec.summary.late == 15 - len(batches)
-        assert 3 <= rec.summary.late <= 5
-        assert rec.summary.max_drift_s < 0.06, "a moment that has passed is not made up"
+        assert rec.summary.samples_late == 15 - len(batches)
+        assert 3 <= rec.summary.samples_late <= 5
+        assert rec.summary.max_drift_ms < 60.0, "a moment that has passed is not made up"
 
     @pytest.mark.parametrize(
         ("rate_hz", "duration", "slots"), [(5, 60, 300), (0.1, 60, 6), (3, 1, 3), (10, 0.05, 1), (0.3, 10, 3)]
@@ -90,7 +90,7 @@ class TestGaps:
             first, gap, last = rec.stream
         assert (first[0].error, last[0].error) == (None, None)
         assert (gap[0].error, gap[0].reading, gap[0].device) == ("nobody answers", None, "own")
-        assert (rec.summary.emitted, rec.summary.errors, rec.summary.disconnects) == (2, 1, 0)
+        assert (rec.summary.samples_emitted, rec.summary.errors, rec.summary.disconnects) == (3, 1, 0)
 
     def test_a_port_that_is_lost_and_comes_back_is_one_disconnect(
         self, monkeypatch: pytest.MonkeyPatch, line: VirtualLine
@@ -139,7 +139,7 @@ class TestBroadcasts:
         assert times == sorted(set(times))
         assert 9 <= len(times) <= 14
         assert all(len(batch) == 5 for batch in batches)
-        assert rec.summary.emitted == len(times)
+        assert rec.summary.samples_emitted == len(times)
 
     def test_with_a_rate_no_frame_comes_twice(self, broadcasting: tuple[VirtualLine, Analyzer]) -> None:
         _, analyzer = broadcasting
@@ -159,7 +159,7 @@ class TestBroadcasts:
         monkeypatch.setattr(analyzer.reader, "subscribe", lambda _size: queue)
         deadline = time.monotonic() + 5
         with record(analyzer, overflow="block", buffer_size=1) as rec:
-            while rec.summary.emitted < 2 and time.monotonic() < deadline:  # one waits for the place of the other
+            while rec.summary.samples_emitted < 2 and time.monotonic() < deadline:  # one waits for room
                 time.sleep(0.01)
             queue.put(ServomexConnectionError("the port was lost"))
             while not queue.dropped_errors and time.monotonic() < deadline:
@@ -207,14 +207,14 @@ class TestOverflow:
             batches = list(rec)
         summary = rec.summary
         assert summary.slots == 40
-        assert summary.emitted == len(batches)
+        assert summary.samples_emitted == len(batches)
         if policy is OverflowPolicy.BLOCK:
             assert summary.dropped == 0
-            assert summary.late > 10
+            assert summary.samples_late > 10
             assert numbers(batches) == list(range(1, len(batches) + 1))
         else:
             assert summary.dropped > 10
-            assert summary.late == 0
+            assert summary.samples_late == 0
         if policy is OverflowPolicy.DROP_OLDEST:
             assert numbers(batches)[-1] == source.readings
             assert numbers(batches)[0] > 10
@@ -272,13 +272,39 @@ class TestRequests:
 
 def test_lateness_is_told_as_what_so_many_of_a_hundred_keep() -> None:
     summary = AcquisitionSummary()
-    assert (summary.tick_p50_s, summary.tick_p99_s) == (None, None)
-    summary.note_tick(7.0)
-    assert (summary.tick_p50_s, summary.tick_p99_s) == (7.0, 7.0)
+    assert (summary.lateness_ms_p50, summary.lateness_ms_p99, summary.max_drift_ms) == (0.0, 0.0, 0.0)
+    summary.note_start(0.5)
+    assert (summary.lateness_ms_p50, summary.lateness_ms_p99) == (500.0, 500.0)
     summary = AcquisitionSummary()
-    for drift in reversed(range(1, 201)):
-        summary.note_tick(float(drift))
-    assert (summary.tick_p50_s, summary.tick_p99_s, summary.max_drift_s) == (100.0, 198.0, 200.0)
+    for drift_s in reversed(range(1, 201)):
+        summary.note_start(float(drift_s))
+    assert (summary.lateness_ms_p50, summary.lateness_ms_p99) == (100_000.0, 198_000.0)
+    assert summary.max_drift_ms == 200_000.0
+    assert (summary.tick_duration_ms_p50, summary.tick_duration_ms_p99) == (0.0, 0.0)
+
+
+def test_the_duration_of_a_tick_is_that_of_its_poll_also_when_it_fails() -> None:
+    def act(number: int) -> None:
+        time.sleep(0.04 if number <= 2 else 0.01)
+        if number <= 2:
+            raise ServomexTimeoutError("no reply")
+
+    with record(OwnSource(act=act), rate_hz=10, count=3) as rec:
+        list(rec)
+    assert 40.0 <= rec.summary.tick_duration_ms_p50 <= rec.summary.tick_duration_ms_p99 < 70.0
+    with record(OwnSource(takes_s=0.01), rate_hz=10, count=3) as rec:
+        list(rec)
+    assert 10.0 <= rec.summary.tick_duration_ms_p50 < 40.0
+
+
+def test_broadcasts_that_are_taken_as_they_come_have_neither_lateness_nor_duration(
+    broadcasting: tuple[VirtualLine, Analyzer],
+) -> None:
+    with record(broadcasting[1], count=3) as rec:
+        list(rec)
+    summary = rec.summary
+    assert (summary.max_drift_ms, summary.lateness_ms_p99, summary.tick_duration_ms_p99) == (0.0, 0.0, 0.0)
+    assert str(summary) == "3 readings, 0 failed, 0 late, 0 dropped, 0 disconnects"
 
 
 def test_a_run_may_take_weeks() -> None:
@@ -336,7 +362,7 @@ class TestEnds:
             time.sleep(1.5)  # nobody takes them: about 30 come, of which 3 and 3 wait
             found = list(rec)
         summary = rec.summary
-        assert summary.emitted == summary.attempts == len(found) == 12
+        assert summary.samples_emitted == summary.attempts == len(found) == 12
         assert summary.dropped == summary.missed > 10
         assert summary.slots == 12 + summary.missed
 
@@ -387,11 +413,12 @@ class TestOwnSources:
 
 
 def test_a_summary_says_in_words_what_became_of_a_recording() -> None:
-    summary = AcquisitionSummary(emitted=1, errors=2, late=3, dropped=4, disconnects=1)
+    summary = AcquisitionSummary(samples_emitted=3, errors=2, samples_late=3, dropped=4, disconnects=1)
     assert str(summary) == "1 reading, 2 failed, 3 late, 4 dropped, 1 disconnect"
-    summary = AcquisitionSummary(unwritten=1, max_drift_s=0.0049)
-    summary.note_tick(0.0021)
+    summary = AcquisitionSummary(unwritten=1, max_drift_ms=4.9)
+    summary.note_start(0.0021)
+    summary.note_poll(0.0412, good=True)
     assert str(summary) == (
         "0 readings, 0 failed, 0 late, 0 dropped, 0 disconnects, 1 row not written; "
-        "began late by 2.1 ms (median), 2.1 ms (p99), 4.9 ms (most)"
+        "start lateness 2.1 ms (median), 2.1 ms (p99), 4.9 ms (max); poll duration 41.2 ms (median), 41.2 ms (p99)"
     )

@@ -59,15 +59,17 @@ def test_each_damaged_broadcast_reaches_subscribers_streams_and_recordings(
         messages[3], messages[6] = DAMAGED, BROKEN
         port.emit(*messages, every=PERIOD)
         wait_until(lambda: len(given) == 8)
-        wait_until(lambda: recorder.summary.emitted == 6)
+        wait_until(lambda: recorder.summary.samples_emitted == 8)
         samples = [stream.get(1.0) for _ in range(6 * 3 + 2)]
     kinds = [type(item) for item in given[:8]]
     assert kinds == [Frame] * 3 + [ServomexChecksumError] + [Frame] * 2 + [ServomexParseError] + [Frame]
     assert str(given[3]).startswith("damaged frame: checksum 2A1D, its bytes sum to 2A1E [scripted, continuous")
     for rows in (samples, memory.samples):
         assert [row.error[:14] for row in rows if row.error][:2] == ["damaged frame:"] * 2
-    assert (recorder.summary.emitted, recorder.summary.disconnects) == (6, 0)
-    assert recorder.summary.errors == sum(bool(row.error) for row in memory.samples)
+    summary = recorder.summary
+    assert summary.samples_emitted - summary.errors == 6
+    assert (summary.damaged, summary.disconnects) == (2, 0)
+    assert summary.errors == sum(bool(row.error) for row in memory.samples)
     assert analyzer.dropped_frames == 2
 
 

@@ -66,17 +66,16 @@ def _recorded(name: str, rate: int, seconds: float, load: str) -> Iterator[Resul
         raise RuntimeError(f"{expected} moments were due, and the summary tells of {summary}")
     promised = load == "alone" and rate == REFERENCE_HZ
     yield from _lateness(name, summary, LATE_MS if promised else None)
-    lost = summary.late + summary.dropped
+    lost = summary.samples_late + summary.dropped
     yield figure(f"{name}, lost moments", f"of {expected}", [lost], goal=NONE_LOST if load != "alone" else None)
 
 
 def _lateness(name: str, summary: AcquisitionSummary, goal: Goal | None) -> Iterator[Result]:
-    for part, value_s in (
-        ("p50", summary.tick_p50_s),
-        ("p99", summary.tick_p99_s),
-        ("max", summary.max_drift_s),
+    for part, value_ms in (
+        ("p50", summary.lateness_ms_p50),
+        ("p99", summary.lateness_ms_p99),
+        ("max", summary.max_drift_ms),
     ):
-        value_ms = 1000 * (value_s or 0.0)
         yield figure(f"{name}, {part}", "ms late", [value_ms], goal=goal if part == "p99" else None)
 
 
