@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -14,13 +15,17 @@ from servomex.cli import servomex_group
 from servomex.cli.discover import discover
 from servomex.cli.options import MODES
 from servomex.cli.read import read
+from servomex.cli.record import record
+from servomex.cli.replay import replay
 from servomex.cli.simulate import simulate
+from servomex.cli.stream import stream
 from servomex.enums import ProtocolKind
 from tests.conftest import needs_signals
-from tests.test_cli_read import FAST, finish, invoke, run
+from tests.test_cli_read import FAST, finish, invoke, rows_of, run
 
 pytestmark = pytest.mark.virtual_time
 
+CAPTURE = Path(__file__).parent / "captures" / "continuous_4100_idle_5ch.bin"
 NARROW = 52
 """The narrowest that click writes for."""
 
@@ -92,6 +97,66 @@ def test_every_mode_is_listed_and_another_is_answered_with_the_list(command: cli
 
 def test_every_mode_of_the_api_can_be_typed() -> None:
     assert {mode: MODES[mode] for mode in ProtocolKind} == {mode: mode for mode in ProtocolKind}
+
+
+CONTINUOUS = "sim://4100?mode=continuous&period=0.1"
+NAMED: dict[str, tuple[tuple[str, ...], click.Command]] = {
+    "read": (("sim://4100", *FAST), read),
+    "stream": (("sim://4100", *FAST, "--rate", "50", "--count", "1"), stream),
+    "stream, continuous": ((CONTINUOUS, "--protocol", "continuous", "--count", "1"), stream),
+    "replay": ((str(CAPTURE), "--speed", "0"), replay),
+}
+BAD_TAGS = {
+    "no value": (("site",), "'site' is not KEY=VALUE"),
+    "empty value": (("site=",), "text of 1 to 256 characters"),
+    "no key": (("=mill-3",), "the key of a tag is"),
+    "a key with a space": (("my site=x",), "the key of a tag is"),
+    "the name of a column": (("device=x",), "cannot be named 'device'"),
+    "two lines": (("site=a\nb",), "on one line"),
+    "twice": (("site=a", "line=1", "site=b"), "the tag 'site' is given twice, as 'a' and as 'b'"),
+    "too many": (tuple(f"tag{number}=x" for number in range(33)), "32 at most"),
+}
+
+
+class TestNaming:
+    """``--name`` and ``--tag``."""
+
+    @pytest.mark.parametrize(("args", "command"), NAMED.values(), ids=NAMED)
+    def test_each_row_carries_the_name(self, args: tuple[str, ...], command: click.Command) -> None:
+        result = invoke(*args, "--name", "stack 1", "--format", "csv", command=command)
+        assert result.exit_code == 0
+        assert {row["device"] for row in rows_of(result.stdout)} == {"stack 1"}
+
+    def test_a_table_begins_with_it(self) -> None:
+        assert invoke("sim://4100", *FAST, "--name", "stack 1").stdout.startswith(
+            "stack 1, sim://4100, modbus_rtu"
+        )
+
+    def test_a_recording_carries_it(self, tmp_path: Path) -> None:
+        target = tmp_path / "run.csv"
+        args = ("sim://4100", str(target), *FAST, "--count", "1", "--name", "stack 1")
+        assert invoke(*args, command=record).exit_code == 0
+        assert {row["device"] for row in rows_of(target.read_text(encoding="utf-8"))} == {"stack 1"}
+
+    @pytest.mark.parametrize(("tags", "words"), BAD_TAGS.values(), ids=BAD_TAGS)
+    @pytest.mark.parametrize("command", [read, record])
+    def test_bad_tags_are_refused_before_a_port_is_opened(
+        self, tags: tuple[str, ...], words: str, command: click.Command
+    ) -> None:
+        given = [part for tag in tags for part in ("--tag", tag)]
+        result = invoke("/dev/nope", *["run.csv"] * (command is record), *given, command=command)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert words in result.stderr
+
+    @pytest.mark.parametrize("name", ["", " ", "x" * 129, "a\tb"])
+    def test_a_bad_name_is_refused_before_a_port_is_opened(self, name: str) -> None:
+        result = invoke("/dev/nope", "--name", name)
+        assert (result.exit_code, "the name of an analyser must be" in result.stderr) == (2, True)
+
+    def test_a_bad_tag_of_the_environment_is_refused_with_its_variable(self) -> None:
+        result = invoke("/dev/nope", env={"SERVOMEX_TAG": "site=a,line"})
+        assert result.exit_code == 2
+        assert "from the environment as SERVOMEX_TAG: 'line' is not KEY=VALUE" in result.stderr
 
 
 @pytest.mark.real_time

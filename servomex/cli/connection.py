@@ -4,7 +4,7 @@ import contextlib
 import importlib
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -17,6 +17,7 @@ from servomex.cli.options import MODES, PortArgument, mode_settings, option, sec
 from servomex.cli.stderr import STDERR
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.settings import SerialSettings
+from servomex.tags import NO_TAGS
 
 _log = logging.getLogger("servomex.cli")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -149,6 +150,8 @@ class Connection:
     trace: str | None
     verbose: int
     quiet: bool
+    name: str | None = None
+    tags: Mapping[str, str] = NO_TAGS
 
     @property
     def settings(self) -> SerialSettings:
@@ -180,6 +183,8 @@ class Connection:
                 gap=self.gap,
                 listen=self.listen,
                 trace=self.trace,
+                name=self.name,
+                tags=self.tags,
             )
 
     @contextlib.contextmanager

@@ -1,12 +1,13 @@
 """The kinds of options: numbers, seconds, what may also come from the environment."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import click
 
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexValidationError
+from servomex.tags import name_of, tags_of
 from servomex.validation import rate
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -101,6 +102,37 @@ class _Option(click.Option):
         return names
 
 
+class _Tag(click.types.StringParamType):
+    """A tag; in a variable of the environment, commas separate several."""
+
+    envvar_list_splitter = ","
+
+
+def check_tags(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> Mapping[str, str]:
+    """Take tags apart, and refuse what :func:`tags_of` does."""
+    tags: dict[str, str] = {}
+    for text in values:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals:
+            raise click.BadParameter(f"{text!r} is not KEY=VALUE: write it as in site=mill-3.")
+        if key in tags:
+            raise click.BadParameter(f"the tag {key!r} is given twice, as {tags[key]!r} and as {value!r}.")
+        tags[key] = value
+    try:
+        return tags_of(tags)
+    except ServomexValidationError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def check_name(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """Refuse what cannot name an analyser."""
+    try:
+        return None if value is None else name_of(value)
+    except ServomexValidationError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 class PortArgument(click.Argument):
     """A port that may also come from the environment, as its error says when it is missing."""
 
@@ -122,3 +154,24 @@ def seconds_option(
     """Declare an option in seconds that may also come from the environment."""
     check = check_seconds(zero=zero, longest=longest)
     return option(*names, type=SECONDS, metavar="SECONDS", callback=check, **settings)
+
+
+def naming_options(command: F) -> F:
+    """Give a command that writes rows the options for what each row says of the analyser."""
+    name = option(
+        "--name",
+        metavar="NAME",
+        callback=check_name,
+        show_default="the port, over Modbus with the address",
+        help="Name of the analyser in each row.",
+    )
+    tags = option(
+        "--tag",
+        "tags",
+        type=_Tag(),
+        metavar="KEY=VALUE",
+        multiple=True,
+        callback=check_tags,
+        help="What else each row says of the analyser, such as site=mill-3; may be repeated.",
+    )
+    return name(tags(command))

@@ -11,7 +11,7 @@ import servomex
 from servomex.cli import formats
 from servomex.cli.common import EXIT_CODES, INTERRUPTED, Program, note, stop_code
 from servomex.cli.connection import Connection, channels_option, connection_options
-from servomex.cli.options import option, seconds_option
+from servomex.cli.options import naming_options, option, seconds_option
 from servomex.cli.showing import FORMATS, Gap, writer_for
 from servomex.clock import time
 from servomex.durations import counted
@@ -100,6 +100,7 @@ class Tally:
 @click.command(cls=Program, short_help="Read an analyser.", epilog=f"{_MORE}\n{EXIT_CODES}")
 @connection_options
 @channels_option
+@naming_options
 @option(
     "--format",
     "output_format",
@@ -149,7 +150,7 @@ def _run(request: _Request, tally: Tally) -> int:
     """Read as often as is asked for, and give the exit code."""
     with request.open(request.channels) as analyzer:
         _log.info("found %s in mode %s; timeout %.1f s", analyzer.name, analyzer.protocol, analyzer.timeout_s)
-        show = writer_for(request.output_format, analyzer)
+        show = writer_for(request.output_format, analyzer, request.name)
         frame = None
         try:
             for frame in _readings(request, analyzer, tally):

@@ -10,7 +10,7 @@ import servomex
 from servomex.cli.common import EXIT_CODES, Program, RequestError, interrupts_wait, note, one_line, stop_code
 from servomex.cli.connection import PORT, Connection, channels_option, line_options
 from servomex.cli.logs import warnings_on_stderr
-from servomex.cli.options import PER_SECOND, SECONDS, check_rate, check_seconds
+from servomex.cli.options import PER_SECOND, SECONDS, check_rate, check_seconds, naming_options
 from servomex.cli.stderr import BAR, STDERR
 from servomex.cli.targets import check_decimal, check_files, decimal_option
 from servomex.durations import parse_duration
@@ -49,6 +49,7 @@ def _check_duration(_ctx: click.Context, _option: click.Parameter, value: str | 
 @line_options
 @click.argument("targets", metavar="OUT...", nargs=-1)
 @channels_option
+@naming_options
 @click.option(
     "--rate",
     type=PER_SECOND,

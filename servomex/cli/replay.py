@@ -1,8 +1,8 @@
 """``servomex replay``: play a wire trace or a capture again, and write the readings that it gives."""
 
 import collections
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
@@ -10,7 +10,7 @@ import click
 import servomex
 from servomex.cli.common import EXIT_CODES, NoAnswerError, Program, interrupts_wait, note, stop_code
 from servomex.cli.connection import load
-from servomex.cli.options import LONGEST_S, MODES, mode_settings
+from servomex.cli.options import LONGEST_S, MODES, mode_settings, naming_options
 from servomex.cli.read import Tally
 from servomex.cli.showing import FORMATS, writer_for
 from servomex.enums import ChannelId, ProtocolKind
@@ -76,8 +76,9 @@ class _Reads:
     show_default=True,
     help="How readings are written to stdout.",
 )
+@naming_options
 @click.version_option(servomex.__version__, prog_name="servomex")
-def replay(file: str, speed: float, protocol: ProtocolKind, output_format: str) -> None:
+def replay(file: str, speed: float, protocol: ProtocolKind, output_format: str, **naming: Any) -> None:
     """Play FILE, a wire trace or a capture of broadcasts, and show the readings that it gives.
 
     What was broadcast is shown once. Where the analyser was asked, it is asked again, as often and when it was
@@ -92,9 +93,9 @@ def replay(file: str, speed: float, protocol: ProtocolKind, output_format: str) 
     continuous = protocol == ProtocolKind.CONTINUOUS_ASCII or (protocol == ProtocolKind.AUTO and recording.timed)
     try:
         if continuous and recording.timed:
-            _hear(line, tally, output_format)
+            _hear(line, tally, output_format, naming)
         else:
-            _ask(line, _reads(recording, file, protocol), tally, output_format)
+            _ask(line, _reads(recording, file, protocol), tally, output_format, naming)
     except KeyboardInterrupt as stop:
         code = stop_code(stop)
     else:
@@ -103,7 +104,7 @@ def replay(file: str, speed: float, protocol: ProtocolKind, output_format: str) 
     raise click.exceptions.Exit(code)
 
 
-def _hear(line: "ReplayLine", tally: Tally, output_format: str) -> None:
+def _hear(line: "ReplayLine", tally: Tally, output_format: str, naming: Mapping[str, Any]) -> None:
     """Show every broadcast of a recording."""
     recording = line.recording
     load(line.url, ProtocolKind.CONTINUOUS_ASCII)
@@ -111,8 +112,8 @@ def _hear(line: "ReplayLine", tally: Tally, output_format: str) -> None:
         reader = servomex.ContinuousReader(link, live=False)
         queue = reader.subscribe(QUEUE)
         reader.start()
-        with servomex.Analyzer(link, reader, owns_link=False) as analyzer:
-            show = writer_for(output_format, analyzer)
+        with servomex.Analyzer(link, reader, owns_link=False, **naming) as analyzer:
+            show = writer_for(output_format, analyzer, naming["name"])
             try:
                 for frame in _broadcasts(line, reader, queue, tally):
                     tally.readings += 1
@@ -139,7 +140,7 @@ def _broadcasts(
             _failed(tally, error)
 
 
-def _ask(line: "ReplayLine", reads: _Reads, tally: Tally, output_format: str) -> None:
+def _ask(line: "ReplayLine", reads: _Reads, tally: Tally, output_format: str, naming: Mapping[str, Any]) -> None:
     """Ask the analyser of a recording as often as it was asked."""
     recording = line.recording
     load(line.url, reads.protocol)
@@ -151,8 +152,9 @@ def _ask(line: "ReplayLine", reads: _Reads, tally: Tally, output_format: str) ->
         identify=False,
         channels=reads.channels,
         gap=recording.gap_s,
+        **naming,
     ) as analyzer:
-        show = writer_for(output_format, analyzer)
+        show = writer_for(output_format, analyzer, naming["name"])
         try:
             for frame in _polls(line, reads, analyzer, tally):
                 tally.readings += 1

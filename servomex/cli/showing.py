@@ -33,18 +33,27 @@ class Gap:
             self.failures = 0
 
 
-def writer_for(output_format: str, analyzer: "servomex.Analyzer") -> Callable[[Frame], None]:
-    """Give what writes a frame to stdout in the format that is asked for."""
+def writer_for(
+    output_format: str, analyzer: "servomex.Analyzer", name: str | None = None
+) -> Callable[[Frame], None]:
+    """Return what writes a frame to stdout in the format that is asked for.
+
+    Args:
+        output_format: One of :data:`FORMATS`.
+        analyzer: Where the frames are from.
+        name: Its name, if the user gave it one: a table then begins with it.
+    """
     if output_format == "table":
-        return _table_writer(analyzer)
+        return _table_writer(analyzer, name)
     write = {"csv": formats.csv_rows, "json": formats.json_line, "influx": formats.influx_lines}[output_format]
     if output_format == "csv":
         write_data(formats.csv_header())
     return lambda frame: write_data(write(frame, analyzer.name))
 
 
-def _table_writer(analyzer: "servomex.Analyzer") -> Callable[[Frame], None]:
-    title = one_line(f"{analyzer.link.port}, {analyzer.protocol}")
+def _table_writer(analyzer: "servomex.Analyzer", name: str | None) -> Callable[[Frame], None]:
+    given = "" if name is None else f"{name}, "
+    title = one_line(f"{given}{analyzer.link.port}, {analyzer.protocol}")
     if analyzer.client is not None:
         title += f", address {analyzer.client.address}"
     colour = colour_wanted()

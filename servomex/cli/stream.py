@@ -7,7 +7,7 @@ import click
 import servomex
 from servomex.cli.common import EXIT_CODES, Program, interrupts_wait, note, stop_code
 from servomex.cli.connection import Connection, channels_option, connection_options
-from servomex.cli.options import PER_SECOND, check_rate, option
+from servomex.cli.options import PER_SECOND, check_rate, naming_options, option
 from servomex.cli.showing import FORMATS, Gap, writer_for
 from servomex.durations import counted
 from servomex.models import Frame
@@ -22,6 +22,7 @@ Examples:
 @click.command(cls=Program, short_help="Write readings as they come.", epilog=f"{_MORE}\n{EXIT_CODES}")
 @connection_options
 @channels_option
+@naming_options
 @click.option(
     "--rate",
     type=PER_SECOND,
@@ -56,7 +57,7 @@ def stream(
         from servomex.recording import BUFFER
         from servomex.subscription import frames_of
     with request.logs(omitted=OUTAGES), request.open(channels) as analyzer:
-        show = writer_for(output_format, analyzer)
+        show = writer_for(output_format, analyzer, request.name)
         with frames_of(analyzer, rate, BUFFER) as frames:
             try:
                 while taken != count:
