@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         ErrorContext,
         ServomexCalibrationError,
         ServomexChannelError,
+        ServomexChannelNotFoundError,
         ServomexChecksumError,
         ServomexConfigurationError,
         ServomexConfirmationRequiredError,
@@ -156,6 +157,7 @@ __all__ = [
     "SerialSettings",
     "ServomexCalibrationError",
     "ServomexChannelError",
+    "ServomexChannelNotFoundError",
     "ServomexChecksumError",
     "ServomexConfigurationError",
     "ServomexConfirmationRequiredError",
@@ -213,8 +215,9 @@ _NAMES = {
         "CalPhase Capability ChannelId ChannelKind ErrorPolicy OverflowPolicy ProtocolKind Quality StreamMode"
     ),
     "servomex.errors": (
-        "Argument ErrorContext ServomexCalibrationError ServomexChannelError ServomexChecksumError "
-        "ServomexConfigurationError ServomexConfirmationRequiredError ServomexConnectionError ServomexError "
+        "Argument ErrorContext ServomexCalibrationError ServomexChannelError "
+        "ServomexChannelNotFoundError ServomexChecksumError ServomexConfigurationError "
+        "ServomexConfirmationRequiredError ServomexConnectionError ServomexError "
         "ServomexForeignDeviceError ServomexFrameError ServomexGatewayError "
         "ServomexIllegalDataAddressError ServomexIllegalDataValueError ServomexIllegalFunctionError "
         "ServomexModbusError ServomexParseError ServomexProtocolError ServomexProtocolUnsupportedError "

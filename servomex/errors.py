@@ -5,6 +5,7 @@
     ServomexError
     ├── ServomexConfigurationError (ValueError)   what was asked for cannot be
     │   ├── ServomexValidationError               an argument is out of range or unknown
+    │   │   └── ServomexChannelNotFoundError (LookupError)   the analyser does not show this channel
     │   └── ServomexConfirmationRequiredError     confirm=True is missing
     ├── ServomexTransportError                    the line
     │   ├── ServomexTimeoutError (TimeoutError)   nothing usable came in time
@@ -196,6 +197,10 @@ class ServomexConfigurationError(ServomexError, ValueError):
 
 class ServomexValidationError(ServomexConfigurationError):
     """An argument is out of range or names something unknown."""
+
+
+class ServomexChannelNotFoundError(ServomexValidationError, LookupError):
+    """The channel that was asked for is not populated, no channel has this name, or several have it."""
 
 
 class ServomexConfirmationRequiredError(ServomexConfigurationError):

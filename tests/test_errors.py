@@ -13,6 +13,7 @@ from servomex.enums import ProtocolKind
 from servomex.errors import (
     Argument,
     ErrorContext,
+    ServomexChannelNotFoundError,
     ServomexChecksumError,
     ServomexConfigurationError,
     ServomexConnectionError,
@@ -61,6 +62,7 @@ def make(kind: type[ServomexError], context: ErrorContext | None = None) -> Serv
     (ServomexError, (Exception,)),
     (ServomexConfigurationError, (ServomexError, ValueError)),
     (ServomexValidationError, (ServomexConfigurationError,)),
+    (ServomexChannelNotFoundError, (ServomexValidationError, LookupError)),
     (ServomexTransportError, (ServomexError,)),
     (ServomexTimeoutError, (ServomexTransportError, TimeoutError)),
     (ServomexStaleError, (ServomexTimeoutError,)),
@@ -142,6 +144,7 @@ def test_notes_survive_pickling(kind: type[ServomexError]) -> None:
 
 
 @pytest.mark.parametrize(("kind", "built_in"), [
+    (ServomexChannelNotFoundError, LookupError), (ServomexChannelNotFoundError, ValueError),
     (ServomexValidationError, ValueError), (ServomexChecksumError, ValueError), (ServomexStaleError, TimeoutError),
     (ServomexTimeoutError, OSError), (ServomexConnectionError, OSError),
     (ServomexConnectionError, ConnectionError), (ServomexSinkSchemaError, ValueError),
