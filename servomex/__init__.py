@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         Argument,
         ErrorContext,
         ServomexCalibrationError,
+        ServomexCapabilityError,
         ServomexChannelError,
         ServomexChannelNotFoundError,
         ServomexChecksumError,
@@ -77,6 +78,8 @@ if TYPE_CHECKING:
         ServomexIllegalDataValueError,
         ServomexIllegalFunctionError,
         ServomexModbusError,
+        ServomexNoFrameError,
+        ServomexNotFoundError,
         ServomexParseError,
         ServomexProtocolError,
         ServomexProtocolUnsupportedError,
@@ -156,6 +159,7 @@ __all__ = [
     "SerialLink",
     "SerialSettings",
     "ServomexCalibrationError",
+    "ServomexCapabilityError",
     "ServomexChannelError",
     "ServomexChannelNotFoundError",
     "ServomexChecksumError",
@@ -171,6 +175,8 @@ __all__ = [
     "ServomexIllegalFunctionError",
     "ServomexManager",
     "ServomexModbusError",
+    "ServomexNoFrameError",
+    "ServomexNotFoundError",
     "ServomexParseError",
     "ServomexProtocolError",
     "ServomexProtocolUnsupportedError",
@@ -215,15 +221,16 @@ _NAMES = {
         "CalPhase Capability ChannelId ChannelKind ErrorPolicy OverflowPolicy ProtocolKind Quality StreamMode"
     ),
     "servomex.errors": (
-        "Argument ErrorContext ServomexCalibrationError ServomexChannelError "
+        "Argument ErrorContext ServomexCalibrationError ServomexCapabilityError ServomexChannelError "
         "ServomexChannelNotFoundError ServomexChecksumError ServomexConfigurationError "
         "ServomexConfirmationRequiredError ServomexConnectionError ServomexError "
         "ServomexForeignDeviceError ServomexFrameError ServomexGatewayError "
         "ServomexIllegalDataAddressError ServomexIllegalDataValueError ServomexIllegalFunctionError "
-        "ServomexModbusError ServomexParseError ServomexProtocolError ServomexProtocolUnsupportedError "
-        "ServomexSinkDependencyError ServomexSinkError ServomexSinkReadError ServomexSinkSchemaError "
-        "ServomexSinkSyncError ServomexSinkWriteError ServomexStaleError ServomexTimeoutError "
-        "ServomexTransportError ServomexValidationError"
+        "ServomexModbusError ServomexNoFrameError ServomexNotFoundError ServomexParseError "
+        "ServomexProtocolError ServomexProtocolUnsupportedError ServomexSinkDependencyError "
+        "ServomexSinkError ServomexSinkReadError ServomexSinkSchemaError ServomexSinkSyncError "
+        "ServomexSinkWriteError ServomexStaleError ServomexTimeoutError ServomexTransportError "
+        "ServomexValidationError"
     ),
     "servomex.link": "SerialLink",
     "servomex.loading": "load load_metadata",

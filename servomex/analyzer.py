@@ -17,8 +17,8 @@ from servomex.errors import (
     ErrorContext,
     ServomexConfirmationRequiredError,
     ServomexConnectionError,
+    ServomexNoFrameError,
     ServomexProtocolUnsupportedError,
-    ServomexTimeoutError,
     ServomexValidationError,
 )
 from servomex.exits import at_exit
@@ -250,12 +250,12 @@ class Analyzer(ProcessBound):
         """Give the newest frame at hand without any I/O, however old it is: look at its ``age_s``.
 
         Raises:
-            ServomexTimeoutError: There is none yet.
+            ServomexNoFrameError: There is none yet.
         """
         self.check_process()
         frame = self.reader.latest if self.reader else self._last
         if frame is None:
-            raise ServomexTimeoutError("no frame has been received yet", self._context(), cure="Call poll() first")
+            raise ServomexNoFrameError("no frame has been received yet", self._context(), cure="Call poll() first")
         return frame
 
     def poll_samples(

@@ -3,8 +3,6 @@
 import threading
 from datetime import UTC, datetime
 
-import attrs
-
 from servomex import awake
 from servomex.backlog import Backlog
 from servomex.channelset import ChannelSet
@@ -174,7 +172,7 @@ class ContinuousReader(ProcessBound):
         while True:
             with self._changes.mutex:
                 if self._error is not None:
-                    raise self._error.copied()
+                    raise self._error.with_context(elapsed_s=time.monotonic() - started)
                 frame, usable = self._latest, self._count > self._fresh_from
                 if (
                     frame is not None
@@ -374,8 +372,9 @@ class ContinuousReader(ProcessBound):
         _log.info("%s: frame dropped: %s", self.link.port, error.message)
         if self._intake.is_mixed:
             self._note_mixture()
-        context = attrs.evolve(self._context(), response=error.context.response)
-        self._report(self._refusals.add(error.copied(context=context), self.period_s))
+        here = self._context()
+        error = error.with_context(port=here.port, protocol=here.protocol)
+        self._report(self._refusals.add(error, self.period_s))
 
     def _report_rest(self) -> None:
         self._report(self._refusals.rest())
@@ -432,7 +431,7 @@ class ContinuousReader(ProcessBound):
     def trouble(self) -> ServomexError:
         """Return why no new frame comes: the reader has ended, the port was lost, or the line is silent."""
         error = self._error
-        return self._missing(self._latest, 0.0) if error is None else error.copied()
+        return self._missing(self._latest, 0.0) if error is None else error.with_context()
 
     def _missing(self, frame: Frame | None, elapsed_s: float) -> ServomexTimeoutError:
         context = self._context(elapsed_s)

@@ -16,6 +16,7 @@ from servomex.errors import (
     ServomexFrameError,
     ServomexGatewayError,
     ServomexModbusError,
+    ServomexNotFoundError,
     ServomexParseError,
     ServomexTimeoutError,
 )
@@ -147,7 +148,7 @@ def detect(link: SerialLink, address: int, *, listen: float) -> Detection:
         listen: Seconds until giving up; a broadcast may come as rarely as every 9999 s.
 
     Raises:
-        ServomexTimeoutError: Nothing was found.
+        ServomexNotFoundError: Nothing was found.
         ServomexConnectionError: The port is closed or lost.
     """
     deadline = time.monotonic() + listen
@@ -208,11 +209,11 @@ def answers_modbus_tcp(link: SerialLink, address: int) -> bool:
     return is_modbus_tcp(came)
 
 
-def _nothing_found(link: SerialLink, address: int, ear: Ear, elapsed_s: float) -> ServomexTimeoutError:
+def _nothing_found(link: SerialLink, address: int, ear: Ear, elapsed_s: float) -> ServomexNotFoundError:
     verdict = ear.verdict(link.echo)
     if not ear.broadcast and not ear.gateway and answers_modbus_tcp(link, address):
         verdict = MODBUS_TCP
-    return ServomexTimeoutError(
+    return ServomexNotFoundError(
         f"no analyser found in {elapsed_s:.1f} s: nothing answered Modbus RTU or ASCII at address {address}, and "
         f"no broadcast came (its frame frequency may be longer, or 0); {verdict.seen}",
         ErrorContext(port=link.port),

@@ -5,31 +5,34 @@
     ServomexError
     ├── ServomexConfigurationError (ValueError)   what was asked for cannot be
     │   ├── ServomexValidationError               an argument is out of range or unknown
-    │   │   └── ServomexChannelNotFoundError (LookupError)   the analyser does not show this channel
+    │   │   ├── ServomexChannelNotFoundError (LookupError)   the analyser does not show this channel
+    │   │   └── ServomexNoFrameError              (also a TimeoutError) a snapshot before the first frame
     │   └── ServomexConfirmationRequiredError     confirm=True is missing
     ├── ServomexTransportError                    the line
     │   ├── ServomexTimeoutError (TimeoutError)   nothing usable came in time
     │   │   └── ServomexStaleError                only an old broadcast is at hand
     │   └── ServomexConnectionError (ConnectionError)   the port is missing, busy, forbidden or lost
+    │       └── ServomexNotFoundError             (also a TimeoutError) protocol='auto' finds no analyser
     ├── ServomexProtocolError                     what came is not what it should be
-    │   ├── ServomexParseError (ValueError)       a broadcast frame breaks the format
-    │   │   └── ServomexChecksumError             ... or its checksum
-    │   ├── ServomexFrameError                    a Modbus reply is damaged or answers something else
+    │   ├── ServomexParseError (ValueError)       what came cannot be read, or is not to be believed
+    │   │   ├── ServomexChecksumError             a broadcast is complete, and its checksum does not fit
+    │   │   └── ServomexFrameError                broken structure: of a broadcast, or of a Modbus reply
     │   ├── ServomexModbusError                   the analyser refused: an exception reply
-    │   │   ├── ServomexIllegalFunctionError      exception 01
+    │   │   ├── ServomexIllegalFunctionError      exception 01 (also a ServomexCapabilityError)
     │   │   ├── ServomexIllegalDataAddressError   exception 02
     │   │   ├── ServomexIllegalDataValueError     exception 03
     │   │   └── ServomexGatewayError              exceptions 0A and 0B: a gateway has no answer of the analyser
     │   ├── ServomexForeignDeviceError            what answers is not an analyser of the 4000 series
     │   ├── ServomexChannelError                  a channel that was there, or was asked for, is gone
-    │   └── ServomexProtocolUnsupportedError      the communication mode cannot do this
+    │   └── ServomexProtocolUnsupportedError      the mode cannot do this (also a ServomexCapabilityError)
+    ├── ServomexCapabilityError                   not available on this device or in this mode
     ├── ServomexCalibrationError                  an autocalibration did not start, or did not end, as asked
     └── ServomexSinkError                         the files of a recording
         ├── ServomexSinkSchemaError (ValueError)  a file, or a sample, does not hold what it should
         ├── ServomexSinkWriteError (OSError)      a file cannot be written
         │   └── ServomexSinkSyncError             it is written, but may not survive a loss of power
         ├── ServomexSinkReadError (OSError)       a file is missing or cannot be read
-        └── ServomexSinkDependencyError (ImportError)   a package for this format is not installed
+        └── ServomexSinkDependencyError (ImportError)   a package is not installed (also a configuration error)
 
 Every error carries its cure as data: ``cure`` is what to do, and ``argument`` the :class:`Argument` to change
 where that is the cure. ``str()`` shows the message, the cure and the :class:`ErrorContext`.
@@ -37,10 +40,12 @@ where that is the cure. ``str()`` shows the message, the cure and the :class:`Er
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Self
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
+
+from servomex.mappings import FrozenMapping, frozen
 
 if TYPE_CHECKING:
     from servomex.models import Frame
@@ -100,20 +105,25 @@ def spelling(spell: Callable[[Argument], str]) -> Iterator[None]:
         _spell.pop()
 
 
+def _facts(items: Mapping[str, Any]) -> FrozenMapping[Any]:
+    return frozen(items)
+
+
 @attrs.frozen
 class ErrorContext:
-    """Where an error happened. Every field may be unknown (``None``).
+    """Where an error happened. Every field but ``extra`` may be unknown (``None``).
 
     Attributes:
         port: Device path or URL of the port.
-        protocol: Communication mode, one of the values of ``ProtocolKind``.
+        protocol: Communication mode, a ``ProtocolKind`` or its value.
         address: Modbus slave address, 1 to 247.
-        channel: Channel id such as ``I1``.
+        channel: A ``ChannelId``, or its value such as ``I1``.
         register: First register, discrete input or coil of the request, by the maker's number (30001 ...).
         function_code: Modbus function code of the request.
         request: Bytes that were sent.
         response: Bytes that came, as far as they came.
         elapsed_s: Seconds from the start of the call to the error.
+        extra: What else is known, by name, such as the ``device`` of a manager; it cannot be changed.
     """
 
     port: str | None = None
@@ -125,6 +135,17 @@ class ErrorContext:
     request: bytes | None = None
     response: bytes | None = None
     elapsed_s: float | None = None
+    extra: Mapping[str, Any] = attrs.field(default=FrozenMapping(), converter=_facts, hash=False)
+
+    def merged(self, **updates: Any) -> "ErrorContext":
+        """Return a context in which some things are known otherwise.
+
+        Args:
+            updates: Fields with their new values. What is not a field is added to ``extra``, as are the items of
+                an ``extra`` that is given.
+        """
+        fields = {name: updates.pop(name) for name in _FIELDS & updates.keys()}
+        return attrs.evolve(self, **fields, extra={**self.extra, **updates.pop("extra", {}), **updates})
 
     def __str__(self) -> str:
         parts = (
@@ -137,8 +158,12 @@ class ErrorContext:
             None if not self.request else f"sent {_hex(self.request)}",
             None if not self.response else f"got {_hex(self.response)}",
             None if self.elapsed_s is None else f"after {self.elapsed_s:.2f} s",
+            *(f"{name} {value}" for name, value in self.extra.items()),
         )
         return ", ".join(part for part in parts if part)
+
+
+_FIELDS = attrs.fields_dict(ErrorContext).keys() - {"extra"}
 
 
 class ServomexError(Exception):
@@ -153,7 +178,7 @@ class ServomexError(Exception):
 
     def __init__(
         self,
-        message: str,
+        message: str = "",
         context: ErrorContext | None = None,
         *,
         cure: str = "",
@@ -168,27 +193,29 @@ class ServomexError(Exception):
     @property
     def text(self) -> str:
         """The message and the cure, without the context."""
-        return f"{self.message}. {self.cure}" if self.cure else self.message
+        return ". ".join(part for part in (self.message, self.cure) if part)
 
     def __str__(self) -> str:
         where = str(self.context)
-        return f"{self.text} [{where}]" if where else self.text
+        return f"{self.text} [{where}]".lstrip() if where else self.text
 
-    def copied(self, message: str | None = None, context: ErrorContext | None = None) -> Self:
-        """Return the same error anew, as each thread that raises it needs one of its own.
+    def with_context(self, **updates: Any) -> Self:
+        """Return a copy that knows more of where it happened; each thread that raises an error needs its own.
+
+        The copy keeps everything else, notes, cause and traceback included; what is noted on one of them later is
+        not on the other.
 
         Args:
-            message: What happened, in other words; the same when ``None``.
-            context: Where; the same when ``None``.
+            updates: Fields of :class:`ErrorContext` with their new values; what is not a field is added to its
+                ``extra``. None are needed for a mere copy.
         """
         other = copy.copy(self)
-        vars(other).pop("__notes__", None)  # the list would be shared
-        if message is not None:
-            other.message = message
-            other.args = (message,)
-        if context is not None:
-            other.context = context
-        return other
+        other.context = self.context.merged(**updates)
+        other.__cause__, other.__context__ = self.__cause__, self.__context__
+        other.__suppress_context__ = self.__suppress_context__
+        if notes := getattr(self, "__notes__", None):
+            other.__notes__ = list(notes)
+        return other.with_traceback(self.__traceback__)
 
 
 class ServomexConfigurationError(ServomexError, ValueError):
@@ -219,43 +246,62 @@ class ServomexStaleError(ServomexTimeoutError):
     """No new broadcast came in time, and the last one is too old to pass as current.
 
     Attributes:
-        frame: The last frame that was received.
-        age_s: Seconds since its last byte arrived.
+        frame: The last frame that was received; ``None`` where an error is read back from a recording.
+        age_s: Seconds since its last byte arrived; ``None`` likewise.
     """
 
     def __init__(
-        self, message: str, context: ErrorContext | None = None, *, frame: "Frame", age_s: float, cure: str = ""
+        self,
+        message: str = "",
+        context: ErrorContext | None = None,
+        *,
+        cure: str = "",
+        argument: Argument | None = None,
+        frame: "Frame | None" = None,
+        age_s: float | None = None,
     ) -> None:
-        super().__init__(message, context, cure=cure)
+        super().__init__(message, context, cure=cure, argument=argument)
         self.frame = frame
         self.age_s = age_s
-
-    def __reduce__(self) -> "tuple[object, ...]":
-        return (_rebuild_stale, (self.message, self.context, self.frame, self.age_s), self.__dict__)
-
-
-def _rebuild_stale(message: str, context: ErrorContext, frame: "Frame", age_s: float) -> ServomexStaleError:
-    """Unpickle: an exception cannot be rebuilt from positional arguments alone."""
-    return ServomexStaleError(message, context, frame=frame, age_s=age_s)
 
 
 class ServomexConnectionError(ServomexTransportError, ConnectionError):
     """The port is missing, busy, forbidden, closed or was unplugged."""
 
 
+class ServomexNotFoundError(ServomexConnectionError, ServomexTimeoutError):
+    """The mode was to be found (``protocol="auto"``), and no analyser was, in any mode."""
+
+
+class ServomexNoFrameError(ServomexValidationError, ServomexTimeoutError):
+    """A snapshot was asked for before the first frame was received."""
+
+
 class ServomexProtocolError(ServomexError):
     """What came over the line is not what the protocol allows."""
 
 
+class ServomexCapabilityError(ServomexError):
+    """What was asked for is not available on this device, or in this mode."""
+
+
 class ServomexParseError(ServomexProtocolError, ValueError):
-    """A continuous frame breaks the format.
+    """What came cannot be read as a message, or is a broadcast that is not to be believed.
 
     Attributes:
         reason: How, without the words that it is damaged.
     """
 
-    def __init__(self, message: str, context: ErrorContext | None = None, *, reason: str = "") -> None:
-        super().__init__(message, context)
+    def __init__(
+        self,
+        message: str = "",
+        context: ErrorContext | None = None,
+        *,
+        cure: str = "",
+        argument: Argument | None = None,
+        reason: str = "",
+    ) -> None:
+        super().__init__(message, context, cure=cure, argument=argument)
         self.reason = reason or message
 
 
@@ -263,15 +309,15 @@ class ServomexChecksumError(ServomexParseError):
     """The checksum of a continuous frame does not fit its bytes."""
 
 
-class ServomexFrameError(ServomexProtocolError):
-    """A Modbus reply is damaged, short, or answers another request."""
+class ServomexFrameError(ServomexParseError):
+    """The structure of a broadcast is broken, or a Modbus reply is damaged, short, or answers another request."""
 
 
 class ServomexModbusError(ServomexProtocolError):
     """The analyser answered with a Modbus exception: it received the request and refused it."""
 
 
-class ServomexIllegalFunctionError(ServomexModbusError):
+class ServomexIllegalFunctionError(ServomexModbusError, ServomexCapabilityError):
     """Modbus exception 01: the function is not supported."""
 
 
@@ -295,7 +341,7 @@ class ServomexChannelError(ServomexProtocolError):
     """A channel that was there, or that was asked for, is not populated any more."""
 
 
-class ServomexProtocolUnsupportedError(ServomexProtocolError):
+class ServomexProtocolUnsupportedError(ServomexProtocolError, ServomexCapabilityError):
     """The analyser's communication mode cannot do what was asked."""
 
 
@@ -308,18 +354,16 @@ class ServomexCalibrationError(ServomexError):
     """
 
     def __init__(
-        self, message: str, context: ErrorContext | None = None, *, running: bool | None = None, cure: str = ""
+        self,
+        message: str = "",
+        context: ErrorContext | None = None,
+        *,
+        cure: str = "",
+        argument: Argument | None = None,
+        running: bool | None = None,
     ) -> None:
-        super().__init__(message, context, cure=cure)
+        super().__init__(message, context, cure=cure, argument=argument)
         self.running = running
-
-    def __reduce__(self) -> "tuple[object, ...]":
-        return (_rebuild_calibration, (self.message, self.context, self.running), self.__dict__)
-
-
-def _rebuild_calibration(message: str, context: ErrorContext, running: bool | None) -> ServomexCalibrationError:
-    """Unpickle: an exception cannot be rebuilt from positional arguments alone."""
-    return ServomexCalibrationError(message, context, running=running)
 
 
 class ServomexSinkError(ServomexError):
@@ -342,5 +386,5 @@ class ServomexSinkReadError(ServomexSinkError, OSError):
     """A file is missing or cannot be read."""
 
 
-class ServomexSinkDependencyError(ServomexSinkError, ImportError):
+class ServomexSinkDependencyError(ServomexSinkError, ServomexConfigurationError, ImportError):
     """A package that the format needs is not installed; the error names the extra that brings it."""

@@ -12,7 +12,12 @@ from typing import Any, Self, TypeVar
 from servomex.analyzer import Analyzer
 from servomex.clock import time
 from servomex.enums import ChannelId, ErrorPolicy, ProtocolKind, channel_set
-from servomex.errors import ServomexConfigurationError, ServomexConnectionError, ServomexValidationError
+from servomex.errors import (
+    ServomexConfigurationError,
+    ServomexConnectionError,
+    ServomexError,
+    ServomexValidationError,
+)
 from servomex.exits import at_exit
 from servomex.joining import Options, Source, link_for, mode_for
 from servomex.link import SerialLink
@@ -42,8 +47,9 @@ class ServomexManager(ProcessBound):
 
     Args:
         error_policy: ``raise``: when analysers fail, a call asks all the others first, and then raises an
-            ``ExceptionGroup`` of all failures, each with a note that names its analyser. ``return``: each result
-            carries its error.
+            ``ExceptionGroup`` of all failures. ``return``: each result carries its error. Either way the error's
+            ``context.extra["device"]`` is the name of its analyser; on one that is not a :class:`ServomexError` a
+            note says it, when it is raised.
 
     Raises:
         ServomexValidationError: The policy is unknown.
@@ -123,7 +129,8 @@ class ServomexManager(ProcessBound):
                 of ``channels`` is not populated.
             ServomexConfigurationError: The port is used in another mode or with other settings.
             ServomexConnectionError: The port is missing, busy or forbidden, or the manager is closed.
-            ServomexTimeoutError: No analyser was found.
+            ServomexNotFoundError: No analyser was found, with ``auto``.
+        ServomexTimeoutError: The analyser did not answer, in the mode that was given.
             ServomexFrameError: What came is damaged.
         """
         if auto_reconnect not in (None, True, False):
@@ -390,7 +397,8 @@ def _raise_failures(results: dict[str, DeviceResult[T]]) -> None:
     if not failures:
         return
     for name, error in failures.items():
-        error.add_note(f"the analyser was {name!r}")
+        if not isinstance(error, ServomexError):  # it has no context
+            error.add_note(f"the analyser was {name!r}")
     raise ExceptionGroup(
         f"{len(failures)} of {len(results)} analysers failed: {', '.join(failures)}", list(failures.values())
     )

@@ -80,7 +80,8 @@ def open_device(
     Raises:
         ServomexValidationError: An argument is out of range, or a channel of ``channels`` is not populated.
         ServomexConnectionError: The port is missing, busy or forbidden.
-        ServomexTimeoutError: No analyser was found.
+        ServomexNotFoundError: No analyser was found, with ``auto``.
+        ServomexTimeoutError: The analyser did not answer, in the mode that was given.
         ServomexFrameError: What came is damaged.
         ServomexForeignDeviceError: What answers is not an analyser of the 4000 series.
     """

@@ -12,7 +12,7 @@ REPORT_S = 1.0
 class Refusals:
     """Thins out the errors of broadcasts that were refused. Any thread may use it.
 
-    An error that is reported says how many there were since the one before. What is not reported for now is
+    An error that stands for several says so, by ``refused_broadcasts`` in its context. What is not reported now is
     :meth:`rest`, which is due when a good broadcast comes, and at the end.
     """
 
@@ -47,4 +47,4 @@ class Refusals:
         self._number, self._last = 0, None
         if error is None or not more:
             return error
-        return error.copied(f"{error.message} ({more} more were refused since the last report)")
+        return error.with_context(refused_broadcasts=1 + more)

@@ -49,8 +49,8 @@ class DeviceResult(Generic[T]):
     Attributes:
         value: What it gave; ``None`` after an error.
         error: Why there is no value; ``None`` when all went well. Of a reading it is a :class:`ServomexError`,
-            whose text names the port and the address; of :meth:`ServomexManager.execute_each` what the operation
-            raised.
+            whose context has the port, the address and the name, ``extra["device"]``; of
+            :meth:`ServomexManager.execute_each` what the operation raised.
         name: The analyser's name in its manager.
     """
 
@@ -138,7 +138,8 @@ class Member:
 
     def context(self) -> ErrorContext:
         """Say where it is."""
-        return ErrorContext(self.analyzer.link.port, self.analyzer.protocol, self.address)
+        where = ErrorContext(self.analyzer.link.port, self.analyzer.protocol, self.address)
+        return where.merged(device=self.name)
 
     @property
     def _missing(self) -> bool:
@@ -219,7 +220,9 @@ class Round(Generic[T]):
             if loss is None:
                 self.results[name] = DeviceResult(self.work(member), name=name)
             else:
-                self.results[name] = DeviceResult(error=loss.copied(), name=name)
+                self.results[name] = DeviceResult(error=loss.with_context(device=name), name=name)
+        except ServomexError as error:
+            self.results[name] = DeviceResult(error=error.with_context(device=name), name=name)
         except Exception as error:  # noqa: BLE001 (it is the result)
             self.results[name] = DeviceResult(error=error, name=name)
         except BaseException as error:  # noqa: BLE001 (it is raised in the caller's thread)

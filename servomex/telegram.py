@@ -20,7 +20,13 @@ from typing import NamedTuple
 
 from servomex.clock import time
 from servomex.enums import ChannelId, ProtocolKind
-from servomex.errors import ErrorContext, ServomexChecksumError, ServomexParseError, ServomexValidationError
+from servomex.errors import (
+    ErrorContext,
+    ServomexChecksumError,
+    ServomexFrameError,
+    ServomexParseError,
+    ServomexValidationError,
+)
 from servomex.models import AnalyserStatus, CalGroupState, ChannelStatus, Frame, Reading, has_value
 from servomex.units import SUBSCRIPTS, Unit, channel_name, display_text, unit_and_text
 
@@ -64,6 +70,12 @@ _SUMMED_AT_ONCE = 256
 class _Damage(Exception):  # noqa: N818 (it becomes a ServomexParseError, which names the frame)
     """Why a frame is refused."""
 
+    kind: type[ServomexParseError] = ServomexParseError
+
+
+class _BrokenStructure(_Damage):
+    kind = ServomexFrameError
+
 
 class _Block(NamedTuple):
     """What a channel block says beside its value."""
@@ -105,30 +117,32 @@ def parse_frame(raw: bytes, *, received_at: datetime | None = None, monotonic_ns
 
     Raises:
         ServomexChecksumError: The frame is complete and its checksum does not fit.
-        ServomexParseError: The frame breaks the format.
+        ServomexFrameError: Its structure is broken: the header, the length, a channel block, their order.
+        ServomexParseError: Its structure is sound, and a value in it is malformed.
     """
     frame = raw.rstrip(b"\r\n")
     header = HEADER.match(frame)
     if header is None:
-        raise _refuse("no frame header", raw)
+        raise _refuse(_BrokenStructure("no frame header"), raw)
     clock, flags, cal, count = header.groups()
     layout = _BLOCKS[count]
     size = HEADER_SIZE + layout.size + TAIL_SIZE
     if len(frame) != size:
-        raise _refuse(f"{len(frame)} bytes instead of {size} for {int(count)} channels", raw)
+        wrong = f"{len(frame)} bytes instead of {size} for {int(count)} channels"
+        raise _refuse(_BrokenStructure(wrong), raw)
     _check_sum(frame, raw)
     received_at = received_at or datetime.now(UTC)
     monotonic_ns = time.monotonic_ns() if monotonic_ns is None else monotonic_ns
     try:
         readings = _readings(layout.unpack_from(frame, HEADER_SIZE), received_at, monotonic_ns)
     except _Damage as damage:
-        raise _refuse(str(damage), raw) from None
+        raise _refuse(damage, raw) from None
     analyser = AnalyserStatus(b"F" in flags, b"M" in flags, _cal_groups(cal), _clock(clock))
     return Frame(_MODE, readings, analyser, received_at, monotonic_ns, raw=bytes(frame))
 
 
-def _refuse(reason: str, raw: bytes) -> ServomexParseError:
-    return ServomexParseError(f"damaged frame: {reason}", ErrorContext(response=bytes(raw)), reason=reason)
+def _refuse(damage: _Damage, raw: bytes) -> ServomexParseError:
+    return damage.kind(f"damaged frame: {damage}", ErrorContext(response=bytes(raw)), reason=str(damage))
 
 
 def _check_sum(frame: bytes, raw: bytes) -> None:
@@ -136,7 +150,7 @@ def _check_sum(frame: bytes, raw: bytes) -> None:
     if tail == b"%04X;" % computed:
         return
     if _TAIL.fullmatch(tail) is None:
-        raise _refuse("no checksum at its end", raw)
+        raise _refuse(_BrokenStructure("no checksum at its end"), raw)
     reason = f"checksum {tail[:4].decode('ascii')}, its bytes sum to {computed:04X}"
     raise ServomexChecksumError(
         f"damaged frame: {reason}",
@@ -153,7 +167,7 @@ def _readings(fields: tuple[bytes, ...], received_at: datetime, monotonic_ns: in
             value = _value(field)
         except _Damage as damage:
             place = {"value": repr(field)[1:], "channel": channel, "number": len(readings) + 1}
-            raise _Damage(str(damage).format_map(place)) from None
+            raise type(damage)(str(damage).format_map(place)) from None
         readings.append(
             Reading(channel, name, value if valid else None, unit, text, status, _MODE, received_at, monotonic_ns)
         )
@@ -166,16 +180,16 @@ def _blocks(labels: tuple[bytes, ...], states: tuple[bytes, ...]) -> tuple[_Bloc
     blocks = tuple(_block(number, *parts) for number, parts in enumerate(zip(labels, states, strict=True), 1))
     channels = [block.channel for block in blocks]
     if any(_ORDER[channel] >= _ORDER[following] for channel, following in pairwise(channels)):
-        raise _Damage("channels twice or out of order")
+        raise _BrokenStructure("channels twice or out of order")
     if len(channels) >= _FEWEST_DOCUMENTED and channels[-2:] != _EXTERNALS:
-        raise _Damage("the last two channels are not E1 and E2")
+        raise _BrokenStructure("the last two channels are not E1 and E2")
     return blocks
 
 
 def _block(number: int, label: bytes, state: bytes) -> _Block:
     labelled, stated = _LABEL.fullmatch(label), _STATE.fullmatch(state)
     if labelled is None or stated is None:
-        raise _Damage(f"channel block {number} breaks the format")
+        raise _BrokenStructure(f"channel block {number} breaks the format")
     channel, status = _IDS[labelled[1]], _channel_status(stated[2])
     return _Block(
         channel, channel_name(labelled[2]), *unit_and_text(stated[1]), status, has_value(channel, status)
@@ -189,7 +203,7 @@ def _value(field: bytes) -> float | None:
     if _NUMBER_LIKE.fullmatch(field):
         raise _Damage("value {value} of {channel} is no number")
     if _VALUE.fullmatch(field) is None:
-        raise _Damage("channel block {number} breaks the format")
+        raise _BrokenStructure("channel block {number} breaks the format")
     return None
 
 

@@ -12,6 +12,7 @@ from servomex.errors import (
     ErrorContext,
     ServomexConfigurationError,
     ServomexError,
+    ServomexNotFoundError,
     ServomexProtocolError,
     ServomexTimeoutError,
 )
@@ -41,7 +42,7 @@ def find(link: SerialLink, address: int, ear: Ear, listen_s: float, say: Say) ->
         say: Is told what is being tried.
 
     Raises:
-        ServomexTimeoutError: Nothing was found, or an analyser elsewhere.
+        ServomexNotFoundError: Nothing was found, or an analyser elsewhere.
         ServomexProtocolError: Who answers is no analyser, or not alone at its address.
         ServomexConnectionError: The port was lost.
     """
@@ -51,7 +52,7 @@ def find(link: SerialLink, address: int, ear: Ear, listen_s: float, say: Say) ->
     try:
         with link.tap(ear.hear):
             found = detect(link, address, listen=listen_s)
-    except ServomexTimeoutError as error:
+    except ServomexNotFoundError as error:
         if ear.broadcast or ear.sign:
             raise
         raise _elsewhere(link, address, ear, say) or _nowhere(link, error) from error
@@ -128,11 +129,16 @@ def _survey(link: SerialLink, places: Iterable[Place], listen_s: float | None = 
     return survey.findings
 
 
-def _nowhere(link: SerialLink, error: ServomexTimeoutError) -> ServomexTimeoutError:
+def _nowhere(link: SerialLink, error: ServomexNotFoundError) -> ServomexNotFoundError:
     """Return the error that says that nothing answered anywhere else either."""
     rates = [str(rate) for rate in BAUDRATES if rate != link.settings.baudrate] if _has_rates(link) else []
     tried = [f"the addresses {ADDRESSES[0]} to {ADDRESSES[-1]}", *([f"{', '.join(rates)} baud"] if rates else [])]
-    return error.copied(f"{error.message}; nothing answered at {', or at '.join(tried)} either")
+    return ServomexNotFoundError(
+        f"{error.message}; nothing answered at {', or at '.join(tried)} either",
+        error.context,
+        cure=error.cure,
+        argument=error.argument,
+    )
 
 
 def _has_rates(link: SerialLink) -> bool:
@@ -140,5 +146,5 @@ def _has_rates(link: SerialLink) -> bool:
     return not link.port.lower().startswith("socket://")
 
 
-def _misplaced(link: SerialLink, seen: str, cure: str, argument: Argument) -> ServomexTimeoutError:
-    return ServomexTimeoutError(seen, ErrorContext(port=link.port), cure=cure, argument=argument)
+def _misplaced(link: SerialLink, seen: str, cure: str, argument: Argument) -> ServomexNotFoundError:
+    return ServomexNotFoundError(seen, ErrorContext(port=link.port), cure=cure, argument=argument)

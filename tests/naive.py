@@ -4,7 +4,7 @@ import re
 from datetime import datetime
 
 from servomex.enums import ChannelId, ProtocolKind
-from servomex.errors import ServomexChecksumError, ServomexParseError
+from servomex.errors import ServomexChecksumError, ServomexFrameError, ServomexParseError
 from servomex.models import AnalyserStatus, CalGroupState, ChannelStatus, Frame, Reading
 from servomex.telegram import MAX_JUNK
 from servomex.units import Unit
@@ -22,21 +22,21 @@ def parse(raw: bytes, received_at: datetime, monotonic_ns: int) -> Frame:
     frame = raw.rstrip(b"\r\n")
     header = HEADER.match(frame)
     if header is None:
-        raise ServomexParseError("header")
+        raise ServomexFrameError("header")
     count = int(header[1])
     if len(frame) != 34 + 33 * count + 5:
-        raise ServomexParseError("length")
+        raise ServomexFrameError("length")
     if not re.fullmatch(rb"[0-9A-F]{4};", frame[-5:]):
-        raise ServomexParseError("checksum is no number")
+        raise ServomexFrameError("checksum is no number")
     if int(frame[-5:-1], 16) != sum(frame[1:-5]) % 65536:
         raise ServomexChecksumError("checksum")
     blocks = [frame[start : start + 33] for start in range(34, 34 + 33 * count, 33)]
     readings = tuple(_reading(block, received_at, monotonic_ns) for block in blocks)
     channels = [reading.channel for reading in readings]
     if channels != [channel for channel in ChannelId if channel in channels]:
-        raise ServomexParseError("order")
+        raise ServomexFrameError("order")
     if count > 2 and channels[-2:] != ["E1", "E2"]:
-        raise ServomexParseError("externals")
+        raise ServomexFrameError("externals")
     date, time, flags, cal = frame[1:].split(b";")[:4]
     groups = tuple(
         CalGroupState(number, cal[2 * number - 2 :][:1] == b"C", int(cal[2 * number - 1 :][:1]))
@@ -59,7 +59,7 @@ def _clock(date: bytes, time: bytes) -> datetime | None:
 def _reading(block: bytes, received_at: datetime, monotonic_ns: int) -> Reading:
     fields = BLOCK.fullmatch(block)
     if fields is None:
-        raise ServomexParseError("block")
+        raise ServomexFrameError("block")
     channel, name, value, unit, alarms, flags, calibrating, warming_up = fields.groups()
     status = ChannelStatus(
         b"F" in flags, b"M" in flags, calibrating == b"C", warming_up == b"W",

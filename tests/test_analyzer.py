@@ -22,6 +22,7 @@ from servomex import (
     ServomexConfigurationError,
     ServomexConnectionError,
     ServomexError,
+    ServomexNoFrameError,
     ServomexTimeoutError,
     ServomexValidationError,
     open_device,
@@ -395,7 +396,7 @@ def test_without_identification_nothing_is_sent() -> None:
     with open_device(line.url, protocol="modbus_rtu", identify=False) as analyzer:
         assert line.heard == []
         assert analyzer.info is None
-        with pytest.raises(ServomexTimeoutError, match="Call poll"):
+        with pytest.raises(ServomexNoFrameError, match="Call poll"):
             analyzer.snapshot()
 
 

@@ -79,6 +79,7 @@ def test_a_muted_analyser_is_stale_within_the_timeout(analyzer: Analyzer, analys
         analyzer.poll(timeout=0.2)
     assert time.monotonic() - started < 0.35
     assert caught.value.frame is analyzer.snapshot()
+    assert caught.value.age_s is not None
     assert caught.value.age_s >= 4 * PERIOD
     analyser.faults.silent = False
     assert analyzer.poll(timeout=2.0).age_s < 1.0
@@ -251,6 +252,7 @@ def test_a_frame_from_before_the_computer_slept_is_not_current(
     assert before.age_s > 3600
     with pytest.raises(ServomexStaleError) as caught:
         analyzer.poll(timeout=0.1, max_age=60)
+    assert caught.value.age_s is not None
     assert caught.value.age_s > 3600
     status = analyser.analyser_status()
     assert status.clock is not None

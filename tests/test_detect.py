@@ -10,7 +10,7 @@ from servomex import (
     SerialSettings,
     ServomexConnectionError,
     ServomexFrameError,
-    ServomexTimeoutError,
+    ServomexNotFoundError,
     ServomexValidationError,
     detect,
     open_device,
@@ -136,11 +136,11 @@ def test_only_reads_and_loopbacks_are_sent(mode: str) -> None:
 def test_nothing_found_says_what_was_seen(build: Callable[[], VirtualLine], words: str) -> None:
     line = build()
     started = time.monotonic()
-    with pytest.raises(ServomexTimeoutError, match=words) as caught:
+    with pytest.raises(ServomexNotFoundError, match=words) as caught:
         open_device(line.url, listen=1.5)
     assert time.monotonic() - started < 2.2
     assert "no analyser found" in str(caught.value)
-    with pytest.raises(ServomexTimeoutError):
+    with pytest.raises(ServomexNotFoundError):
         open_device(line.url, listen=0.1)  # the port was given back
 
 

@@ -1,18 +1,22 @@
-"""The error tree: who inherits from whom, what an error shows, and that it survives pickling."""
+"""The error tree: who inherits from whom, what an error shows, and that it survives pickling and copying."""
 
 import copy
 import inspect
 import pickle
+import pydoc
 from typing import Any
 
 import attrs
 import pytest
 
+import servomex
 from servomex import errors
-from servomex.enums import ProtocolKind
+from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import (
     Argument,
     ErrorContext,
+    ServomexCalibrationError,
+    ServomexCapabilityError,
     ServomexChannelNotFoundError,
     ServomexChecksumError,
     ServomexConfigurationError,
@@ -23,6 +27,8 @@ from servomex.errors import (
     ServomexIllegalDataValueError,
     ServomexIllegalFunctionError,
     ServomexModbusError,
+    ServomexNoFrameError,
+    ServomexNotFoundError,
     ServomexParseError,
     ServomexProtocolError,
     ServomexProtocolUnsupportedError,
@@ -53,8 +59,6 @@ FULL = ErrorContext(
 
 def make(kind: type[ServomexError], context: ErrorContext | None = None) -> ServomexError:
     """Make an error of any class."""
-    if kind is ServomexStaleError:
-        return ServomexStaleError("too late", context, frame=parse_frame(REAL), age_s=12.5)
     return kind("too late", context)
 
 
@@ -63,24 +67,27 @@ def make(kind: type[ServomexError], context: ErrorContext | None = None) -> Serv
     (ServomexConfigurationError, (ServomexError, ValueError)),
     (ServomexValidationError, (ServomexConfigurationError,)),
     (ServomexChannelNotFoundError, (ServomexValidationError, LookupError)),
+    (ServomexNoFrameError, (ServomexValidationError, ServomexTimeoutError)),
     (ServomexTransportError, (ServomexError,)),
     (ServomexTimeoutError, (ServomexTransportError, TimeoutError)),
     (ServomexStaleError, (ServomexTimeoutError,)),
     (ServomexConnectionError, (ServomexTransportError, ConnectionError)),
+    (ServomexNotFoundError, (ServomexConnectionError, ServomexTimeoutError)),
     (ServomexProtocolError, (ServomexError,)),
     (ServomexParseError, (ServomexProtocolError, ValueError)),
     (ServomexChecksumError, (ServomexParseError,)),
-    (ServomexFrameError, (ServomexProtocolError,)),
+    (ServomexFrameError, (ServomexParseError,)),
+    (ServomexCapabilityError, (ServomexError,)),
     (ServomexModbusError, (ServomexProtocolError,)),
-    (ServomexIllegalFunctionError, (ServomexModbusError,)),
+    (ServomexIllegalFunctionError, (ServomexModbusError, ServomexCapabilityError)),
     (ServomexIllegalDataAddressError, (ServomexModbusError,)),
     (ServomexIllegalDataValueError, (ServomexModbusError,)),
-    (ServomexProtocolUnsupportedError, (ServomexProtocolError,)),
+    (ServomexProtocolUnsupportedError, (ServomexProtocolError, ServomexCapabilityError)),
     (ServomexSinkError, (ServomexError,)),
     (ServomexSinkSchemaError, (ServomexSinkError, ValueError)),
     (ServomexSinkWriteError, (ServomexSinkError, OSError)),
     (ServomexSinkReadError, (ServomexSinkError, OSError)),
-    (ServomexSinkDependencyError, (ServomexSinkError, ImportError)),
+    (ServomexSinkDependencyError, (ServomexSinkError, ServomexConfigurationError, ImportError)),
 ])  # fmt: skip
 def test_the_tree(kind: type[ServomexError], bases: tuple[type, ...]) -> None:
     assert kind.__bases__ == bases
@@ -149,7 +156,9 @@ def test_notes_survive_pickling(kind: type[ServomexError]) -> None:
     (ServomexTimeoutError, OSError), (ServomexConnectionError, OSError),
     (ServomexConnectionError, ConnectionError), (ServomexSinkSchemaError, ValueError),
     (ServomexSinkWriteError, OSError), (ServomexSinkReadError, OSError),
-    (ServomexSinkDependencyError, ImportError),
+    (ServomexSinkDependencyError, ImportError), (ServomexNotFoundError, TimeoutError),
+    (ServomexNotFoundError, ConnectionError), (ServomexNoFrameError, ValueError),
+    (ServomexNoFrameError, TimeoutError), (ServomexFrameError, ValueError),
 ])  # fmt: skip
 def test_an_error_is_caught_as_the_fitting_built_in(kind: type[ServomexError], built_in: type[Exception]) -> None:
     with pytest.raises(built_in) as caught:
@@ -157,7 +166,7 @@ def test_an_error_is_caught_as_the_fitting_built_in(kind: type[ServomexError], b
     assert str(caught.value).startswith("too late [/dev/ttyUSB0")
 
 
-@pytest.mark.parametrize("kind", [ServomexTransportError, ServomexModbusError, ServomexFrameError])
+@pytest.mark.parametrize("kind", [ServomexTransportError, ServomexModbusError, ServomexCapabilityError])
 def test_other_errors_are_no_value_errors(kind: type[ServomexError]) -> None:
     assert not issubclass(kind, ValueError | OSError)
 
@@ -212,8 +221,13 @@ def test_an_error_shows_its_cure_between_message_and_context(kind: type[Servomex
 @pytest.mark.parametrize("kind", CLASSES)
 @pytest.mark.parametrize(
     "copied",
-    [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy, lambda error: error.copied()],
-    ids=["pickle", "copy", "deepcopy", "copied"],
+    [
+        lambda error: pickle.loads(pickle.dumps(error)),
+        copy.copy,
+        copy.deepcopy,
+        lambda error: error.with_context(),
+    ],
+    ids=["pickle", "copy", "deepcopy", "with_context"],
 )
 def test_a_copy_keeps_the_cure(kind: type[ServomexError], copied: Any) -> None:
     error = with_cure(kind)
@@ -222,14 +236,92 @@ def test_a_copy_keeps_the_cure(kind: type[ServomexError], copied: Any) -> None:
     assert (type(other), str(other), other.argument) == (kind, str(error), Argument("protocol", "continuous"))
 
 
+def raised(error: ServomexError) -> ServomexError:
+    """Raise an error while another is handled, from a third."""
+    facts: dict[str, int] = {}
+    try:
+        facts["context"] += 1
+    except KeyError:
+        with pytest.raises(ServomexError) as caught:
+            raise error from OSError("cause")
+        return caught.value
+    raise AssertionError
+
+
 @pytest.mark.parametrize("kind", CLASSES)
-def test_a_copy_may_say_it_in_other_words_and_has_notes_of_its_own(kind: type[ServomexError]) -> None:
-    error = with_cure(kind)
+def test_with_context_adds_where_it_was_and_keeps_everything_else(kind: type[ServomexError]) -> None:
+    error = raised(with_cure(kind))
     error.add_note("of the first")
-    other = error.copied("later", ErrorContext(port="COM3"))
-    assert (str(other), other.args) == ("later. Use protocol='continuous' [COM3]", ("later",))
+    other = error.with_context(device="unit 2", address=4)
+    assert other.context == FULL.merged(address=4, device="unit 2")
+    assert error.context == FULL
+    assert other.__traceback__ is error.__traceback__ is not None
+    assert other.__cause__ is error.__cause__ is not None
+    assert other.__context__ is error.__context__ is not None
+    assert other.__suppress_context__ is True
+    ours, theirs = vars(other) | {"context": None}, vars(error) | {"context": None}
+    assert (type(other), other.args, ours) == (kind, error.args, theirs)
     other.add_note("of the second")
-    assert error.__notes__ == ["of the first"]
+    assert (error.__notes__, other.__notes__) == (["of the first"], ["of the first", "of the second"])
+
+
+def test_with_context_keeps_what_a_class_adds() -> None:
+    frame = parse_frame(REAL)
+    stale = ServomexStaleError("old", frame=frame, age_s=12.5).with_context(port="COM3")
+    assert (stale.frame, stale.age_s, str(stale)) == (frame, 12.5, "old [COM3]")
+    assert ServomexCalibrationError("runs", running=True).with_context().running is True
+    assert ServomexParseError("damaged frame: no header", reason="no header").with_context().reason == "no header"
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_error_takes_the_same_arguments_and_needs_none(kind: type[ServomexError]) -> None:
+    assert (str(kind()), kind().message, kind().context) == ("", "", ErrorContext())
+    assert str(kind(context=ErrorContext(port="COM3"))) == "[COM3]"
+    argument = Argument("gap", 0.1)
+    error = kind("late", FULL, cure="Wait", argument=argument)
+    assert (error.message, error.context, error.cure, error.argument) == ("late", FULL, "Wait", argument)
+    assert str(kind(cure="Wait")) == "Wait"
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_error_is_at_the_top_and_in_its_help(kind: type[ServomexError]) -> None:
+    assert getattr(servomex, kind.__name__) is kind
+    assert kind.__name__ in dir(servomex)
+    assert kind.__name__ in pydoc.plain(pydoc.render_doc("servomex"))
+    assert kind.__name__ in pydoc.plain(pydoc.render_doc("servomex.errors")).split("CLASSES")[0]
+
+
+class TestContext:
+    def test_further_facts_are_shown_last(self) -> None:
+        context = ErrorContext(port="COM3", elapsed_s=1.0, extra={"device": "unit 2", "try": 3})
+        assert str(context) == "COM3, after 1.00 s, device unit 2, try 3"
+
+    def test_further_facts_cannot_be_changed(self) -> None:
+        given = {"device": "unit 2"}
+        context = ErrorContext(extra=given)
+        given["device"] = "unit 3"
+        assert context.extra == {"device": "unit 2"}
+        with pytest.raises(TypeError):
+            context.extra["device"] = "unit 3"  # type: ignore[index]
+
+    def test_a_context_with_a_list_among_its_facts_can_be_hashed(self) -> None:
+        one, other = (ErrorContext(port="COM3", extra={"tried": [1, 2]}) for _ in range(2))
+        assert (one, hash(one)) == (other, hash(other))
+        assert one != ErrorContext(port="COM3", extra={"tried": [1]})
+
+    def test_merging_overlays_fields_and_adds_the_rest_to_the_extra(self) -> None:
+        context = ErrorContext(port="COM3", address=1, extra={"device": "a", "try": 1})
+        merged = context.merged(address=2, channel=ChannelId.I1, device="b", extra={"site": "mill"})
+        assert merged == ErrorContext(
+            port="COM3", address=2, channel="I1", extra={"device": "b", "try": 1, "site": "mill"}
+        )
+        assert context.merged(port=None).port is None
+        assert context.merged() == context
+
+    def test_members_of_enums_are_shown_as_their_values(self) -> None:
+        context = ErrorContext(protocol=ProtocolKind.MODBUS_RTU, channel=ChannelId.E2)
+        assert str(context) == "modbus_rtu, E2"
+        assert context == ErrorContext(protocol="modbus_rtu", channel="E2")
 
 
 @pytest.mark.parametrize(("argument", "text"), [

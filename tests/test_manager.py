@@ -230,8 +230,9 @@ def test_raise_asks_all_first_and_raises_all_failures_with_the_names_of_their_an
         assert heard(line, 3), "not all were asked"
         for error, name, where in zip(caught.value.exceptions, ["a1", "a4"], [line, other], strict=True):
             assert isinstance(error, ServomexTimeoutError)
-            assert error.__notes__ == [f"the analyser was {name!r}"]
+            assert error.context.extra == {"device": name}
             assert where.url in str(error)
+            assert f", device {name}]" in str(error)
         with pytest.raises(ExceptionGroup, match="a1, a4"):
             manager.poll_samples(timeout=0.15)
         with pytest.raises(ExceptionGroup, match="a1, a2, a3, a4"):

@@ -10,7 +10,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from servomex.enums import ChannelId, ProtocolKind
-from servomex.errors import ServomexChecksumError, ServomexParseError, ServomexValidationError
+from servomex.errors import (
+    ServomexChecksumError,
+    ServomexFrameError,
+    ServomexParseError,
+    ServomexValidationError,
+)
 from servomex.models import AnalyserStatus, CalGroupState, ChannelStatus, Frame, Reading
 from servomex.telegram import checksum, format_frame, format_value, frame_size, parse_frame
 from servomex.units import Unit
@@ -40,10 +45,10 @@ CAPTURED = [
 ]
 
 
-def refuse(raw: bytes, match: str) -> None:
-    with pytest.raises(ServomexParseError, match=match) as caught:
+def refuse(raw: bytes, match: str, kind: type[ServomexParseError] = ServomexFrameError) -> None:
+    with pytest.raises(kind, match=match) as caught:
         parse_frame(raw)
-    assert type(caught.value) is ServomexParseError
+    assert type(caught.value) is kind
     assert caught.value.context.response == raw
 
 
@@ -121,7 +126,7 @@ def test_what_is_no_number_is_no_value(text: bytes) -> None:
     b"- 0.12", b"0.12  ", b"1.2.37",
 ])  # fmt: skip
 def test_a_malformed_number_is_damage(text: bytes) -> None:
-    refuse(make(block(value=text), *EXTERNALS), "of I1 is no number")
+    refuse(make(block(value=text), *EXTERNALS), "of I1 is no number", ServomexParseError)
 
 
 def test_an_invalid_external_input_has_no_value() -> None:

@@ -7,7 +7,7 @@ import pytest
 from servomex import whereabouts
 from servomex.checkup import Order, examine
 from servomex.detect import Detection, Ear
-from servomex.errors import ServomexTimeoutError, ServomexValidationError
+from servomex.errors import ServomexNotFoundError, ServomexValidationError
 from servomex.link import SerialLink
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
 from servomex.simulator.device import IllegalAddressError
@@ -130,14 +130,14 @@ def test_broadcasts_of_which_none_is_undamaged_are_named() -> None:
 def test_broadcasts_that_come_seldom_need_a_longer_listen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whereabouts, "detect", find_nothing)
     line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.03))
-    with SerialLink(line.url) as link, pytest.raises(ServomexTimeoutError) as caught:
+    with SerialLink(line.url) as link, pytest.raises(ServomexNotFoundError) as caught:
         whereabouts.find(link, 1, Ear(), LISTEN_S, lambda _text: None)
     words = "a broadcast came only now: the analyser is in continuous mode. Use a longer listen"
     assert caught.value.text == words
 
 
 def find_nothing(*_args: Any, **_options: Any) -> Detection:
-    raise ServomexTimeoutError("no analyser found. Not one byte came")
+    raise ServomexNotFoundError("no analyser found. Not one byte came")
 
 
 def test_another_mode_than_the_one_that_was_named() -> None:

@@ -22,7 +22,9 @@ from servomex.errors import (
     ServomexConfigurationError,
     ServomexConnectionError,
     ServomexError,
+    ServomexNotFoundError,
     ServomexProtocolError,
+    ServomexSinkError,
     ServomexTransportError,
     spelling,
 )
@@ -93,6 +95,8 @@ class Terminated(KeyboardInterrupt):
 
 
 _KINDS: tuple[tuple[type[ServomexError], type[CommandError]], ...] = (
+    (ServomexSinkError, CommandError),
+    (ServomexNotFoundError, NoAnswerError),
     (ServomexConfigurationError, RequestError),
     (ServomexConnectionError, PortError),
     (ServomexTransportError, NoAnswerError),
