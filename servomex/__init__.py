@@ -26,8 +26,8 @@ The public names, each with a page of its own, such as ``help(servomex.open_devi
 * Ports: ``present_ports`` ``PortInfo`` ``find_devices`` ``discover_port`` ``DiscoveryResult``
 * Errors: ``ServomexError`` and its kinds, drawn as a tree in ``help("servomex.errors")``; ``ErrorContext``,
   ``Argument``
-* The parts of an analyser: ``SerialLink`` ``ContinuousReader`` ``ModbusClient``, and ``telegram``, the parser of
-  broadcasts
+* The parts of an analyser: ``SerialLink`` ``Transport`` ``ContinuousReader`` ``ModbusClient``, and ``telegram``,
+  the parser of broadcasts
 
 ``servomex.registers``, ``servomex.simulator``, ``servomex.sinks`` and ``servomex.testing`` are public as well. The
 other modules are not, but for what the reference of the manual lists, and may change with any version. Durations
@@ -119,6 +119,7 @@ if TYPE_CHECKING:
     from servomex.streaming import StreamingSession
     from servomex.subscription import Subscription
     from servomex.summary import AcquisitionSummary
+    from servomex.transport import Transport
     from servomex.units import Unit, UnitKind
 
 __version__ = "0.1.0"
@@ -193,6 +194,7 @@ __all__ = [
     "StreamMode",
     "StreamingSession",
     "Subscription",
+    "Transport",
     "Unit",
     "UnitKind",
     "__version__",
@@ -249,6 +251,7 @@ _NAMES = {
     "servomex.subscription": "Subscription",
     "servomex.summary": "AcquisitionSummary",
     "servomex.telegram": "",
+    "servomex.transport": "Transport",
     "servomex.units": "Unit UnitKind",
 }
 """What each module gives to this one. A module is imported when the first of its names is asked for, so that a

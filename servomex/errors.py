@@ -71,8 +71,7 @@ class Argument:
     ``--protocol continuous`` on the command line, see :func:`spelling`.
 
     Attributes:
-        name: Its name in the call, such as ``protocol``; for a serial setting that of the field of
-            ``SerialSettings``.
+        name: Its name in the call, such as ``protocol``.
         value: The value to give it; ``None`` where the user has to find the value.
     """
 
@@ -87,11 +86,9 @@ def _as_keyword(argument: Argument) -> str:
     name, value = argument.name, argument.value
     if value is None:
         return name
-    text = f"{name}={str(value)!r}" if isinstance(value, str) else f"{name}={value!r}"
-    return f"serial_settings=SerialSettings({text})" if name in _SERIAL_SETTINGS else text
+    return f"{name}={str(value)!r}" if isinstance(value, str) else f"{name}={value!r}"
 
 
-_SERIAL_SETTINGS = frozenset({"baudrate", "bytesize", "parity", "stopbits"})
 _spell: list[Callable[[Argument], str]] = [_as_keyword]
 
 

@@ -16,8 +16,9 @@ from servomex.portnames import device_of
 from servomex.settings import SerialSettings
 from servomex.shared_port import Member
 from servomex.tags import NO_TAGS
+from servomex.transport import Transport, port_and_settings
 
-Source: TypeAlias = str | os.PathLike[str] | SerialLink | Analyzer
+Source: TypeAlias = str | os.PathLike[str] | SerialSettings | Transport | SerialLink | Analyzer
 
 GAP_S = 0.05
 """The silence before each request on a port that is opened here, unless something else was asked for."""
@@ -65,34 +66,44 @@ def port_identity(port: str, *, windows: bool = os.name == "nt") -> str:
 
 
 def link_for(source: Source, in_use: Iterable[SerialLink], options: Options) -> SerialLink:
-    """Find the link of a source; for the name of a port that is not in use, a new one that is not open yet.
+    """Find the link of a source; for a port that is not in use, a new one that is not open yet.
 
     Raises:
         ServomexConfigurationError: Its port is in use through another link.
         ServomexValidationError: It is no source, or the gap is out of range.
     """
     links = list(in_use)
-    if isinstance(source, str | os.PathLike):
-        gap_s = GAP_S if options.gap is None else options.gap
-        auto_reconnect = options.auto_reconnect is not False
-        found = _same_port(os.fspath(source), links)
-        return found or SerialLink(source, options.serial_settings, gap=gap_s, auto_reconnect=auto_reconnect)
-    link = source.link if isinstance(source, Analyzer) else source
-    if not isinstance(link, SerialLink):
-        raise ServomexValidationError(f"a source is the name of a port, a SerialLink or an Analyzer, not {link!r}")
-    other = _same_port(link.port, links)
-    if other not in (None, link):
-        raise ServomexConfigurationError(
-            "the port is in use here already, and two links to one port would mix up its bytes: add the analyser "
-            "by the name of the port",
-            ErrorContext(port=link.port),
-        )
-    return link
+    if isinstance(source, SerialLink | Analyzer):
+        link = source.link if isinstance(source, Analyzer) else source
+        if _in_use(link.port, link.transport, links) not in (None, link):
+            raise _two_links(link.port)
+        return link
+    name, transport, _ = port_and_settings(source, options.serial_settings)
+    found = _in_use(name, transport, links)
+    if found and transport and found.transport is not transport:
+        raise _two_links(name)
+    gap_s = GAP_S if options.gap is None else options.gap
+    auto_reconnect = options.auto_reconnect is not False
+    return found or SerialLink(source, options.serial_settings, gap=gap_s, auto_reconnect=auto_reconnect)
 
 
-def _same_port(port: str, links: list[SerialLink]) -> SerialLink | None:
-    identity = port_identity(port)
-    return next((link for link in links if port_identity(link.port) == identity), None)
+def _two_links(port: str) -> ServomexConfigurationError:
+    return ServomexConfigurationError(
+        "the port is in use here already, and two links to one port would mix up its bytes: add the analyser "
+        "by the name of the port",
+        ErrorContext(port=port),
+    )
+
+
+def _in_use(port: str, transport: Transport | None, links: list[SerialLink]) -> SerialLink | None:
+    """Find the link to a port; open ports that were passed in are told apart as objects: names may be equal."""
+    for link in links:
+        if transport is not None and link.transport is not None:
+            if link.transport is transport:
+                return link
+        elif port_identity(link.port) == port_identity(port):
+            return link
+    return None
 
 
 def mode_for(link: SerialLink, here: list[Member], source: Source, options: Options) -> ProtocolKind:
@@ -111,7 +122,7 @@ def mode_for(link: SerialLink, here: list[Member], source: Source, options: Opti
             )
         address = source.client.address if source.client else None
         return _mode_beside(here, source.protocol, address, link.port)
-    _check_same(link, options)
+    _check_same(link, source if isinstance(source, SerialSettings) else options.serial_settings, options)
     if link.has_reader and not here:
         raise ServomexConfigurationError(
             "an analyser in continuous mode is read on this port already: it must be alone there",
@@ -120,9 +131,9 @@ def mode_for(link: SerialLink, here: list[Member], source: Source, options: Opti
     return _mode_beside(here, options.protocol, options.address, link.port)
 
 
-def _check_same(link: SerialLink, options: Options) -> None:
+def _check_same(link: SerialLink, settings: SerialSettings | None, options: Options) -> None:
     for what, asked, used in (
-        ("serial_settings", options.serial_settings, link.settings),
+        ("serial_settings", settings and attrs.evolve(settings, port=link.settings.port), link.settings),
         ("gap", options.gap, link.gap_s),
         ("auto_reconnect", options.auto_reconnect, link.auto_reconnect),
     ):

@@ -36,8 +36,9 @@ from servomex.ports import (
 )
 from servomex.process import ProcessBound, let_go_after_fork
 from servomex.pyserial import serial
-from servomex.settings import SerialSettings, settings_of
+from servomex.settings import SerialSettings
 from servomex.trace import TraceWriter
+from servomex.transport import Transport, port_and_settings
 from servomex.validation import seconds
 
 wire = package_log("servomex.wire")
@@ -60,22 +61,25 @@ class SerialLink(ProcessBound):
     are bounded by deadlines on ``time.monotonic()``.
 
     Args:
-        port: Device path, ``COM11``, ``usb:SERIAL``, a pyserial URL, ``sim://``, or an open pyserial object. Such
-            an object is never closed or reopened here, and gets a read timeout of 50 ms.
-        settings: Serial settings; those of the bench unit when left out.
+        port: Device path, ``COM11``, ``usb:SERIAL``, a pyserial URL, ``sim://``, :class:`SerialSettings` that name
+            one of these, or an open port, see :class:`Transport`. An open port is never closed or reopened here,
+            and gets a read timeout of 50 ms.
+        settings: Serial settings; those of the bench unit when omitted. A ``serial.Serial`` that is passed in is
+            set already, and they may not differ from its own.
         gap: Seconds of silence kept before each request, 0 to 10. The bench unit on a USB adapter lost 26 % of
             requests without any, 8 % with 10 to 20 ms and none with 50 ms.
         auto_reconnect: Reopen the port after it was lost.
         trace: A file to which every byte of both directions is appended, see :mod:`servomex.trace`.
         shared_line: Whether another master, or another program on the same serial server, asks on this line, so
-            that replies must be proven to be one's own. When ``None``, that is assumed of ports on a network, and
-            of a line on which others were noticed.
+            that replies must be proven to be one's own. When ``None``, that is assumed of ports on a network, of
+            ports that were not opened exclusively, and of a line on which others were noticed.
 
     Attributes:
         port: The name it was opened by.
+        transport: The open port that was passed in; ``None`` when the link opens and closes its port itself.
         usb_serial: The serial number of its USB adapter, which a port that is reopened must have again; ``None``
             when it has none, or none is known.
-        settings: The serial settings in use.
+        settings: The serial settings in use, with the name of the port unless an open port was passed in.
         gap_s: Seconds of silence kept before each request.
         auto_reconnect: Whether the port is reopened after it was lost.
         trace: The file of the wire trace; ``None`` for none.
@@ -93,35 +97,25 @@ class SerialLink(ProcessBound):
 
     def __init__(
         self,
-        port: "str | os.PathLike[str] | Any",
+        port: str | os.PathLike[str] | SerialSettings | Transport,
         settings: SerialSettings | None = None,
         *,
         gap: float = 0.05,
         auto_reconnect: bool = True,
-        trace: "str | os.PathLike[str] | None" = None,
+        trace: str | os.PathLike[str] | None = None,
         shared_line: bool | None = None,
     ) -> None:
         self._closed = Signal()
         self._closed.set()
         self._serial: Any = None
-        self._foreign: Any = None
-        if isinstance(port, str | os.PathLike):
-            self.port = os.fspath(port)
-            if not self.port:
-                raise ServomexValidationError("the port must not be empty", cure=_NAME_IT)
-        elif hasattr(port, "read") and hasattr(port, "write"):
-            self._foreign = port
-            self.port = str(getattr(port, "port", None) or port)
-        else:
-            raise ServomexValidationError(
-                f"a port is a path, a URL or a pyserial object, not {port!r}", cure=_name_of(port)
-            )
+        self.port, self.transport, self.settings = port_and_settings(port, settings)
         self.usb_serial: str | None = None
-        self.settings = settings_of(settings)
         self.gap_s = seconds(gap, "gap", zero=True)
         if self.gap_s > 10:
             raise ServomexValidationError(f"gap must be at most 10 seconds, not {gap!r}")
         self.lock = PortLock()
+        if shared_line is None and not self.settings.exclusive:
+            shared_line = True
         self.others = Others(self.port, shared_line)
         self.echo: bool | None = None
         self.proven: set[int] = set()
@@ -197,7 +191,7 @@ class SerialLink(ProcessBound):
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_serial", None) is not None and self._foreign is None:
+        if getattr(self, "_serial", None) is not None and self.transport is None:
             warnings.warn(
                 f"the port {self.port} was never closed: use 'with', or call close()",
                 ResourceWarning,
@@ -212,7 +206,7 @@ class SerialLink(ProcessBound):
         port, self._serial, self._opening, self._trace = self._serial, None, None, None
         self.lock, self._closed, self._pulse_locks = PortLock(), Signal(), {}
         self._closed.set()
-        if port is not None and self._foreign is None:
+        if port is not None and self.transport is None:
             abandon_port(port)
 
     def __repr__(self) -> str:
@@ -425,7 +419,7 @@ class SerialLink(ProcessBound):
 
     @property
     def _may_reopen(self) -> bool:
-        return self.auto_reconnect and self._foreign is None
+        return self.auto_reconnect and self.transport is None
 
     def _port_in_use(self) -> Any:
         self.check_process()
@@ -436,9 +430,8 @@ class SerialLink(ProcessBound):
         return self._serial
 
     def _connect(self) -> None:
-        if self._foreign is not None:
-            self._foreign.timeout = READ_TICK_S
-            self._adopt(self._foreign)
+        if self.transport is not None:
+            self._adopt(self.transport)
         else:
             self._adopt(self._opened())
             self.usb_serial = serial_number_of(self.port)
@@ -461,6 +454,8 @@ class SerialLink(ProcessBound):
         """Use a port that was opened; what waits in it is of unknown age."""
         self._serial = port
         try:
+            if self.transport is not None:
+                self.transport.timeout = READ_TICK_S
             self._serial.reset_input_buffer()
         except IO_ERRORS as error:
             pass_on_interruption(error)
@@ -490,7 +485,7 @@ class SerialLink(ProcessBound):
     def _blocked(self, port: Any, waited_s: float) -> ServomexConnectionError:
         """Close a port that takes no bytes; the error to raise. What it holds must not be sent much later."""
         self._resumed = True  # a new connection to a server that hangs would hang as well
-        if self._foreign is None:
+        if self.transport is None:
             try:
                 port.reset_output_buffer()
             except IO_ERRORS as error:  # it is closed anyway
@@ -513,7 +508,7 @@ class SerialLink(ProcessBound):
 
     def _drop_port(self) -> None:
         port, self._serial = self._serial, None
-        if port is None or self._foreign is not None:
+        if port is None or self.transport is not None:
             return
         try:
             close_port(port)
@@ -527,18 +522,6 @@ class SerialLink(ProcessBound):
 
     def _context(self) -> ErrorContext:
         return ErrorContext(port=self.port)
-
-
-_NAME_IT = "Name it as in '/dev/ttyUSB0', 'COM3' or 'socket://192.168.0.7:4001'"
-
-
-def _name_of(port: object) -> str:
-    """Return how to name what was probably meant by something that cannot be a port."""
-    if isinstance(port, bytes):
-        return f"Write {port.decode('utf-8', 'replace')!r}, as text"
-    if isinstance(port, int) and not isinstance(port, bool):
-        return f"Write 'COM{port}' on Windows, or the path of the device"
-    return _NAME_IT
 
 
 def _waiting_in(port: Any) -> bytes:

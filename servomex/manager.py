@@ -1,7 +1,6 @@
 """ServomexManager: several analysers on one or more ports, each port with a thread of its own."""
 
 import contextlib
-import os
 import sys
 import threading
 import warnings
@@ -23,7 +22,7 @@ from servomex.joining import Options, Source, link_for, mode_for
 from servomex.link import SerialLink
 from servomex.models import Frame, Sample
 from servomex.process import ProcessBound
-from servomex.settings import SerialSettings
+from servomex.settings import Parity, SerialSettings, settings_given
 from servomex.shared_port import DeviceResult, Member, Round, SharedPort
 from servomex.tags import name_of, tags_of
 from servomex.validation import choice, seconds, whole
@@ -87,6 +86,13 @@ class ServomexManager(ProcessBound):
         protocol: ProtocolKind | str = ProtocolKind.AUTO,
         address: int = 1,
         serial_settings: SerialSettings | None = None,
+        baudrate: int | None = None,
+        bytesize: int | None = None,
+        parity: Parity | None = None,
+        stopbits: int | None = None,
+        rtscts: bool | None = None,
+        xonxoff: bool | None = None,
+        exclusive: bool | None = None,
         timeout: float | None = None,
         identify: bool = True,
         channels: Iterable[ChannelId | str] | None = None,
@@ -105,12 +111,20 @@ class ServomexManager(ProcessBound):
 
         Args:
             name: Names it in results, errors and samples, 1 to 128 characters on one line.
-            source: The name of a port, as for :func:`open_device`; a link that was opened; or an analyser that was
-                opened, for which nothing else may be given.
+            source: A port, as for :func:`open_device`; a link that was opened; or an analyser that was opened, for
+                which nothing else may be given.
             protocol: The communication mode. On a port that has analysers already, ``auto`` means theirs. An
                 analyser in continuous mode must be alone on its port.
             address: Modbus slave address, 1 to 247; each occurs once on a port.
-            serial_settings: 19200 8N1 when left out, or those of the port in use, from which they may not differ.
+            serial_settings: 19200 8N1 when omitted, or those of the port in use, from which they may not differ.
+            baudrate: This and the next six are single fields of :class:`SerialSettings`, as for
+                :func:`open_device`.
+            bytesize: Data bits, 7 or 8.
+            parity: ``N``, ``E`` or ``O``.
+            stopbits: 1 or 2.
+            rtscts: Hardware flow control.
+            xonxoff: Software flow control.
+            exclusive: Take the port for this program alone.
             timeout: Seconds that each call takes at most; see :attr:`Analyzer.timeout_s` for the default.
             identify: Read the channels, which shows that the analyser is there.
             channels: Read only these; all that are populated when left out.
@@ -138,7 +152,16 @@ class ServomexManager(ProcessBound):
         options = Options(
             protocol=choice(ProtocolKind, protocol, "protocol"),
             address=whole(address, "address", 1, 247),
-            serial_settings=serial_settings,
+            serial_settings=settings_given(
+                serial_settings,
+                baudrate=baudrate,
+                bytesize=bytesize,
+                parity=parity,
+                stopbits=stopbits,
+                rtscts=rtscts,
+                xonxoff=xonxoff,
+                exclusive=exclusive,
+            ),
             timeout=None if timeout is None else seconds(timeout, "timeout"),
             identify=identify,
             channels=None if channels is None else channel_set(channels),
@@ -339,7 +362,7 @@ class ServomexManager(ProcessBound):
         here = [member for member in self._members.values() if member.port.link is link]
         protocol = mode_for(link, here, source, options)
         with contextlib.ExitStack() as undo:
-            port = here[0].port if here else SharedPort(link, owned=isinstance(source, str | os.PathLike))
+            port = here[0].port if here else SharedPort(link, owned=not isinstance(source, SerialLink | Analyzer))
             if not here:
                 undo.callback(port.close)
             self._opening = link if port.owned else None

@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from servomex.analyzer import Analyzer
 from servomex.clock import time
@@ -19,8 +19,9 @@ from servomex.errors import (
 from servomex.linesigns import MODBUS_TCP
 from servomex.link import SerialLink
 from servomex.models import Frame, listed
-from servomex.settings import SerialSettings
+from servomex.settings import Parity, SerialSettings, settings_given
 from servomex.tags import name_of, tags_of
+from servomex.transport import Transport
 from servomex.validation import choice, seconds, whole
 
 if TYPE_CHECKING:
@@ -32,11 +33,18 @@ OPENING_S = 5.0
 
 
 def open_device(
-    port: str | os.PathLike[str] | SerialLink | Any,
+    port: str | os.PathLike[str] | SerialSettings | Transport | SerialLink,
     *,
     protocol: ProtocolKind | str = ProtocolKind.AUTO,
     address: int = 1,
     serial_settings: SerialSettings | None = None,
+    baudrate: int | None = None,
+    bytesize: int | None = None,
+    parity: Parity | None = None,
+    stopbits: int | None = None,
+    rtscts: bool | None = None,
+    xonxoff: bool | None = None,
+    exclusive: bool | None = None,
     timeout: float | None = None,
     identify: bool = True,
     channels: Iterable[ChannelId | str] | None = None,
@@ -53,11 +61,20 @@ def open_device(
 
     Args:
         port: A device path, ``COM11``, ``usb:SERIAL``, a pyserial URL (``socket://``, ``rfc2217://``,
-            ``hwgrep://``), ``sim://``, an open :class:`SerialLink` or a pyserial object. A link or object that is
-            passed in stays open when the analyser is closed.
+            ``hwgrep://``), ``sim://``, :class:`SerialSettings` that name one of these, an open
+            :class:`SerialLink`, or an open port, see :class:`Transport`. A link or open port that is passed in
+            stays open when the analyser is closed.
         protocol: The communication mode set on the analyser's panel; ``auto`` finds it.
         address: Modbus slave address, 1 to 247.
-        serial_settings: Must equal those on the panel; 19200 8N1 when left out. Not together with a link.
+        serial_settings: Must equal those on the panel; 19200 8N1 when omitted. Not together with a link.
+        baudrate: This and the next six are the fields of :class:`SerialSettings`, for one or a few of them; the
+            others have their defaults. Not together with ``serial_settings`` or with what has settings of its own.
+        bytesize: Data bits, 7 or 8.
+        parity: ``N``, ``E`` or ``O``.
+        stopbits: 1 or 2.
+        rtscts: Hardware flow control.
+        xonxoff: Software flow control.
+        exclusive: Take the port for this program alone; what ``False`` risks is told in :class:`SerialSettings`.
         timeout: Seconds that each call takes at most; when left out, one that suits mode and line, see
             :attr:`Analyzer.timeout_s`. Opening itself may take 5 s over Modbus, whatever this is, and ``listen``
             in continuous mode.
@@ -79,6 +96,7 @@ def open_device(
 
     Raises:
         ServomexValidationError: An argument is out of range, or a channel of ``channels`` is not populated.
+        ServomexConfigurationError: Arguments contradict each other, or the settings can never work on this port.
         ServomexConnectionError: The port is missing, busy or forbidden.
         ServomexNotFoundError: No analyser was found, with ``auto``.
         ServomexTimeoutError: The analyser did not answer, in the mode that was given.
@@ -93,18 +111,23 @@ def open_device(
     selected = None if channels is None else channel_set(channels)
     given_name = None if name is None else name_of(name)
     given_tags = tags_of(tags)
+    settings = settings_given(
+        serial_settings,
+        baudrate=baudrate,
+        bytesize=bytesize,
+        parity=parity,
+        stopbits=stopbits,
+        rtscts=rtscts,
+        xonxoff=xonxoff,
+        exclusive=exclusive,
+    )
     with contextlib.ExitStack() as undo:
         if isinstance(port, SerialLink):
-            if serial_settings is not None:
-                raise ServomexConfigurationError("serial_settings belong to the SerialLink: give them there")
-            if trace is not None:
-                raise ServomexConfigurationError("the trace belongs to the SerialLink: give it there")
-            if shared_line is not None:
-                raise ServomexConfigurationError("shared_line belongs to the SerialLink: give it there")
+            _check_belongings(serial_settings=settings, trace=trace, shared_line=shared_line)
             link = port
         else:
             link = SerialLink(
-                port, serial_settings, gap=gap, auto_reconnect=auto_reconnect, trace=trace, shared_line=shared_line
+                port, settings, gap=gap, auto_reconnect=auto_reconnect, trace=trace, shared_line=shared_line
             )
             undo.callback(link.close)
             link.open()
@@ -128,9 +151,16 @@ def open_device(
 
 
 def open_continuous(
-    port: str | os.PathLike[str] | SerialLink | Any,
+    port: str | os.PathLike[str] | SerialSettings | Transport | SerialLink,
     *,
     serial_settings: SerialSettings | None = None,
+    baudrate: int | None = None,
+    bytesize: int | None = None,
+    parity: Parity | None = None,
+    stopbits: int | None = None,
+    rtscts: bool | None = None,
+    xonxoff: bool | None = None,
+    exclusive: bool | None = None,
     timeout: float | None = None,
     identify: bool = True,
     channels: Iterable[ChannelId | str] | None = None,
@@ -149,6 +179,13 @@ def open_continuous(
         port,
         protocol=ProtocolKind.CONTINUOUS_ASCII,
         serial_settings=serial_settings,
+        baudrate=baudrate,
+        bytesize=bytesize,
+        parity=parity,
+        stopbits=stopbits,
+        rtscts=rtscts,
+        xonxoff=xonxoff,
+        exclusive=exclusive,
         timeout=timeout,
         identify=identify,
         channels=channels,
@@ -158,6 +195,17 @@ def open_continuous(
         name=name,
         tags=tags,
     )
+
+
+def _check_belongings(**given: object) -> None:
+    """Refuse what a link has of its own, beside the link.
+
+    Raises:
+        ServomexConfigurationError: Something was given.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise ServomexConfigurationError(f"{name} belongs to the SerialLink: give it there")
 
 
 def _source(

@@ -14,7 +14,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from servomex.clock import time
-from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexConnectionError, ServomexError
+from servomex.errors import (
+    Argument,
+    ErrorContext,
+    ServomexConfigurationError,
+    ServomexConnectionError,
+    ServomexError,
+)
 from servomex.holders import holders
 from servomex.interruption import pass_on_interruption
 from servomex.lock import WAKE_S, Signal
@@ -72,7 +78,8 @@ def open_port(port: str, settings: SerialSettings) -> Any:
     """Open a device path, ``COM11``, ``usb:SERIAL`` or a URL (``socket://``, ``rfc2217://``, ``sim://`` ...).
 
     ``usb:SERIAL`` and ``hwgrep://`` are looked up each time, since an adapter may come back under another name.
-    Device files are opened for exclusive use, so that a second program cannot take part of the bytes.
+    Device files are opened for exclusive use, unless the settings say otherwise, so that a second program cannot
+    take part of the bytes.
 
     Returns:
         A pyserial object whose reads end after :data:`READ_TICK_S`.
@@ -94,7 +101,8 @@ def open_port(port: str, settings: SerialSettings) -> Any:
         options["write_timeout"] = write_timeout_s(settings)
     device = device_of(port)
     if _is_device_name(device):
-        options["exclusive"] = True
+        _check_exclusive(port, settings)
+        options["exclusive"] = settings.exclusive
     _check_network_address(port)
     _check_open_files(port)
     try:
@@ -106,6 +114,20 @@ def open_port(port: str, settings: SerialSettings) -> Any:
         pass_on_interruption(error)
         seen, cure = explain(device, error)
         raise ServomexConnectionError(seen, ErrorContext(port=port), cure=cure) from error
+
+
+def _check_exclusive(port: str, settings: SerialSettings) -> None:
+    """Refuse to share a port where the system cannot.
+
+    Raises:
+        ServomexConfigurationError: It is to be shared, and this is Windows.
+    """
+    if os.name == "nt" and not settings.exclusive:
+        raise ServomexConfigurationError(
+            f"{port} cannot be shared: Windows opens a serial port for one program at a time",
+            ErrorContext(port=port),
+            cure=f"Omit {Argument('exclusive', value=False)}",
+        )
 
 
 def _unusable(port: str, settings: SerialSettings, error: Exception) -> ServomexConfigurationError:

@@ -1,14 +1,24 @@
 """The settings of a serial port."""
 
+import os
 from collections.abc import Mapping
 from typing import Literal, get_args
 
 import attrs
 
-from servomex.errors import ServomexValidationError
+from servomex.errors import ServomexConfigurationError, ServomexValidationError
 from servomex.validation import whole
 
 Parity = Literal["N", "E", "O"]
+
+
+def _port(value: str | os.PathLike[str] | None) -> str | None:
+    if value is None:
+        return None
+    name = os.fspath(value) if isinstance(value, str | os.PathLike) else value
+    if not isinstance(name, str) or not name:
+        raise ServomexValidationError(f"port must be the name of a port or None, not {value!r}")
+    return name
 
 
 def _baudrate(value: int) -> int:
@@ -28,7 +38,7 @@ def _check_parity(_settings: object, _field: object, value: str) -> None:
         raise ServomexValidationError(f"parity must be N, E or O, not {value!r}")
 
 
-def _check_flow(_settings: object, field: "attrs.Attribute[bool]", value: bool) -> None:
+def _check_flag(_settings: object, field: "attrs.Attribute[bool]", value: bool) -> None:
     if not isinstance(value, bool):
         raise ServomexValidationError(f"{field.name} must be True or False, not {value!r}")
 
@@ -41,23 +51,33 @@ class SerialSettings:
     control. The analyser offers 2400 to 19200 baud (installation manual, section 3.4).
 
     Attributes:
+        port: The port that is set so, by any name that :func:`open_device` takes; ``None`` where it is named
+            elsewhere, and for a port object that was passed in.
         baudrate: Bits per second, 300 to 115200.
         bytesize: Data bits, 7 or 8. Modbus RTU needs 8.
         parity: ``N``, ``E`` or ``O``.
         stopbits: 1 or 2.
         rtscts: Hardware flow control.
         xonxoff: Software flow control. Not for Modbus RTU, whose data may look like XON or XOFF.
+        exclusive: Take the port for this program alone, so that a second program, or a second analyser object,
+            that wants it for itself is refused. ``False`` lets others open it too and ignores their claims: each
+            byte that comes is then read by only one of the programs, so that readings fail and broadcasts get
+            lost. Modbus replies are proven to be one's own, as on a line that is shared, but two programs cannot
+            know when the other is asking. Windows opens every port for one program, and refuses ``False``. It is
+            about devices of this computer: who may connect to a port on a network is decided by its server.
 
     Raises:
         ServomexValidationError: A value is out of range.
     """
 
+    port: str | None = attrs.field(default=None, converter=_port)
     baudrate: int = attrs.field(default=19200, converter=_baudrate)
     bytesize: int = attrs.field(default=8, converter=_bytesize)
     parity: Parity = attrs.field(default="N", validator=_check_parity)
     stopbits: int = attrs.field(default=1, converter=_stopbits)
-    rtscts: bool = attrs.field(default=False, validator=_check_flow)
-    xonxoff: bool = attrs.field(default=False, validator=_check_flow)
+    rtscts: bool = attrs.field(default=False, validator=_check_flag)
+    xonxoff: bool = attrs.field(default=False, validator=_check_flag)
+    exclusive: bool = attrs.field(default=True, validator=_check_flag)
 
     @property
     def char_time_s(self) -> float:
@@ -83,3 +103,26 @@ def settings_of(given: SerialSettings | None) -> SerialSettings:
     raise ServomexValidationError(
         f"serial_settings are a SerialSettings, not {given!r}", cure=f"Write SerialSettings({text})"
     )
+
+
+def settings_given(whole: SerialSettings | None, **single: object) -> SerialSettings | None:
+    """Return the settings that a call got, as a whole or one by one; ``None`` when it got none.
+
+    Args:
+        whole: Its ``serial_settings``.
+        single: Fields of :class:`SerialSettings` by name; those that are ``None`` were omitted.
+
+    Raises:
+        ServomexConfigurationError: It got both.
+        ServomexValidationError: A setting is out of range.
+    """
+    named = {name: value for name, value in single.items() if value is not None}
+    if not named:
+        return whole
+    if whole is not None:
+        names = ", ".join(named)
+        raise ServomexConfigurationError(
+            f"{names} and serial_settings are given together",
+            cure=f"Give {names} in the SerialSettings, or omit serial_settings",
+        )
+    return SerialSettings(**named)  # type: ignore[arg-type]  # its fields check them

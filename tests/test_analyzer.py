@@ -405,7 +405,8 @@ def test_the_identity_tells_what_is_in_use() -> None:
     line = VirtualLine(VirtualAnalyzer(address=30), baudrate=9600)
     with open_device(line.url, address=30, serial_settings=settings) as analyzer:
         info = analyzer.identify()
-    assert (info.port, info.address, info.serial_settings) == (line.url, 30, settings)
+    assert (info.port, info.address) == (line.url, 30)
+    assert info.serial_settings == attrs.evolve(settings, port=line.url)
     assert [(item.name, item.unit) for item in info.channels[:3]] == [("Oxygen", "%"), ("CO", "%"), ("CO₂", "%")]
     assert analyzer.info is info
 
@@ -413,7 +414,7 @@ def test_the_identity_tells_what_is_in_use() -> None:
 def test_settings_belong_to_the_link_that_is_passed_in() -> None:
     with (
         SerialLink("sim://4100") as link,
-        pytest.raises(ServomexConfigurationError, match="belong to the SerialLink"),
+        pytest.raises(ServomexConfigurationError, match="serial_settings belongs to the SerialLink"),
     ):
         open_device(link, serial_settings=SerialSettings())
 

@@ -111,7 +111,7 @@ def test_seven_data_bits_are_too_few_for_modbus() -> None:
         finding = checkup.settings(order, found)
         assert (finding.verdict, finding.cure) == (
             "WARNING",
-            "Use serial_settings=SerialSettings(bytesize=8): Modbus RTU needs it",
+            "Use bytesize=8: Modbus RTU needs it",
         )
     assert checkup.settings(order, broadcast).verdict == "ok"
 

@@ -328,7 +328,7 @@ class TestContext:
     (Argument("protocol", "continuous"), "protocol='continuous'"), (Argument("gap", 0.1), "gap=0.1"),
     (Argument("timeout"), "timeout"), (Argument("confirm", True), "confirm=True"),
     (Argument("protocol", ProtocolKind.MODBUS_RTU), "protocol='modbus_rtu'"),
-    (Argument("baudrate", 9600), "serial_settings=SerialSettings(baudrate=9600)"),
+    (Argument("baudrate", 9600), "baudrate=9600"),
 ])  # fmt: skip
 def test_an_argument_is_spelled_as_in_a_call(argument: Argument, text: str) -> None:
     assert str(argument) == text

@@ -10,6 +10,7 @@ import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -413,7 +414,7 @@ def test_a_port_that_stays_away_for_days_is_still_a_connection_error(
 
 
 @pytest.mark.parametrize("port", ["", None, 42, b"/dev/ttyUSB0", object()])
-def test_what_is_no_port_is_refused(port: object) -> None:
+def test_what_is_no_port_is_refused(port: Any) -> None:
     with pytest.raises(ServomexValidationError, match="port"):
         SerialLink(port)
 

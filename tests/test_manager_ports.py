@@ -56,7 +56,7 @@ def test_a_port_is_opened_once_has_one_thread_and_is_closed_with_its_last_analys
 def test_a_new_port_has_the_usual_gap_and_comes_back_by_itself(manager: ServomexManager) -> None:
     line = line_of(1)
     link = manager.add("a1", line.url, protocol="modbus_rtu").link
-    assert (link.gap_s, link.settings) == (0.05, SerialSettings())
+    assert (link.gap_s, link.settings) == (0.05, SerialSettings(port=link.port))
     line.unplug()
     lost = manager.poll()["a1"].error
     assert "reopened by itself" in str(lost)
@@ -228,7 +228,7 @@ def test_no_port_is_opened_for_what_cannot_be(
 
 def test_a_source_that_is_none_is_refused(manager: ServomexManager) -> None:
     for source in (5, None, VirtualAnalyzer()):
-        with pytest.raises(ServomexValidationError, match="a source is"):
+        with pytest.raises(ServomexValidationError, match="a port is"):
             manager.add("a1", source)  # type: ignore[arg-type]
     with pytest.raises(ServomexValidationError, match="must not be empty"):
         manager.add("a1", "")

@@ -208,10 +208,12 @@ def odd(value: object) -> Any:
 
 CALLED = [
     called("a port that is not there", lambda _, __: open_device("/dev/ttyUSB77"), "no port /dev/ttyUSB77", PORTS),
-    called("bytes for a port", lambda _, __: open_device(b"/dev/ttyUSB0"), "b'/dev/ttyUSB0'", "'/dev/ttyUSB0'"),
-    called("a number for a port", lambda _, __: open_device(3), "3", "'COM3'"),
+    called(
+        "bytes for a port", lambda _, __: open_device(odd(b"/dev/ttyUSB0")), "b'/dev/ttyUSB0'", "'/dev/ttyUSB0'"
+    ),
+    called("a number for a port", lambda _, __: open_device(odd(3)), "3", "'COM3'"),
     called("an empty port", lambda _, __: open_device(""), "empty", "COM"),
-    called("None for a port", lambda _, __: open_device(None), "None", "path"),
+    called("None for a port", lambda _, __: open_device(odd(None)), "None", "path"),
     called("a misspelt mode", lambda _, __: open_device(SIM, protocol="rtu"), "'rtu'", "modbus_rtu"),
     called(
         "a dictionary for settings",

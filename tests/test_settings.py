@@ -2,6 +2,7 @@
 
 import pickle
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -15,12 +16,14 @@ from servomex.validation import choice, rate, seconds, whole
 
 def test_the_defaults_are_those_of_the_bench_unit() -> None:
     assert attrs.asdict(SerialSettings()) == {
+        "port": None,
         "baudrate": 19200,
         "bytesize": 8,
         "parity": "N",
         "stopbits": 1,
         "rtscts": False,
         "xonxoff": False,
+        "exclusive": True,
     }
 
 
@@ -28,7 +31,7 @@ def test_the_defaults_are_those_of_the_bench_unit() -> None:
     *[("baudrate", value) for value in (300, 2400, 4800, 9600, 19200, 115200)],
     *[("bytesize", value) for value in (7, 8)], *[("parity", value) for value in "NEO"],
     *[("stopbits", value) for value in (1, 2)],
-    *[(flow, value) for flow in ("rtscts", "xonxoff") for value in (True, False)],
+    *[(flow, value) for flow in ("rtscts", "xonxoff", "exclusive") for value in (True, False)],
 ])  # fmt: skip
 def test_good_settings_are_kept(field: str, value: Any) -> None:
     assert getattr(SerialSettings(**{field: value}), field) == value
@@ -47,10 +50,23 @@ def test_a_bad_setting_is_refused_by_name(field: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", ["no", 1, None])
-@pytest.mark.parametrize("field", ["rtscts", "xonxoff"])
-def test_flow_control_is_on_or_off(field: str, value: Any) -> None:
+@pytest.mark.parametrize("field", ["rtscts", "xonxoff", "exclusive"])
+def test_a_switch_is_on_or_off(field: str, value: Any) -> None:
     with pytest.raises(ServomexValidationError, match=f"^{field} must be"):
         SerialSettings(**{field: value})
+
+
+@pytest.mark.parametrize(("port", "kept"), [
+    ("COM11", "COM11"), (Path("tty0"), "tty0"), ("sim://4100", "sim://4100"), (None, None),
+])  # fmt: skip
+def test_settings_keep_the_name_of_their_port(port: str | Path | None, kept: str | None) -> None:
+    assert SerialSettings(port=port).port == kept
+
+
+@pytest.mark.parametrize("port", ["", b"COM11", 11, True, ["COM11"], object()])
+def test_a_port_of_settings_that_is_not_a_name_is_refused(port: Any) -> None:
+    with pytest.raises(ServomexValidationError, match=r"^port must be the name of a port or None"):
+        SerialSettings(port=port)
 
 
 def test_a_changed_copy_is_checked_as_well() -> None:
@@ -86,6 +102,7 @@ def test_settings_are_frozen_comparable_and_picklable() -> None:
             setattr(settings, field, getattr(settings, field))
     assert pickle.loads(pickle.dumps(settings)) == settings == SerialSettings(baudrate=9600, parity="E")
     assert settings != SerialSettings(baudrate=9600)
+    assert SerialSettings(port="COM3") != SerialSettings(port="COM4")
     assert hash(settings) == hash(SerialSettings(baudrate=9600, parity="E"))
 
 

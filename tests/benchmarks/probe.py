@@ -63,7 +63,7 @@ class Flood:
 
     def __init__(self, stream: bytes, size: int, first: int) -> None:
         self.port = "flood"
-        self.timeout = 0.05
+        self.timeout: float | None = 0.05
         self.ended = threading.Event()
         self.memory_mib: list[float] = []
         self._stream = stream
@@ -83,7 +83,7 @@ class Flood:
             self.memory_mib.append(resident_mib() or 0.0)
         if not self._left:
             self.ended.set()
-            time.sleep(self.timeout)
+            time.sleep(self.timeout or 0.0)
             return b""
         data = self._stream[self._place : self._place + min(size, self._left)]
         self._place = (self._place + len(data)) % len(self._stream)
