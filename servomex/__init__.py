@@ -20,8 +20,8 @@ The public names, each with a page of its own, such as ``help(servomex.open_devi
   ``UnitKind`` ``ChannelId`` ``ChannelKind`` ``ChannelInfo`` ``DeviceInfo`` ``Sample`` ``ROW_COLUMNS``
 * Several analysers: ``ServomexManager`` ``DeviceResult`` ``ErrorPolicy``
 * As it comes: ``Subscription`` ``StreamingSession`` ``StreamMode`` ``OverflowPolicy``
-* To files and back: ``Recorder`` ``record`` ``Recording`` ``Closed`` ``pipe`` ``AcquisitionSummary`` ``open_sink``
-  ``load`` ``load_metadata`` ``to_pandas``
+* To files and back: ``Recorder`` ``record`` ``Recording`` ``PollSource`` ``Closed`` ``pipe``
+  ``AcquisitionSummary`` ``open_sink`` ``load`` ``load_metadata`` ``to_pandas``
 * Autocalibration: ``CalibrationReport`` ``CalibrationPhase`` ``CalibrationProgress`` ``CalPhase``
 * Ports: ``present_ports`` ``PortInfo`` ``find_devices`` ``discover_port`` ``DiscoveryResult``
 * Errors: ``ServomexError`` and its kinds, drawn as a tree in ``help("servomex.errors")``; ``ErrorContext``,
@@ -109,6 +109,7 @@ if TYPE_CHECKING:
         Sample,
     )
     from servomex.opening import open_continuous, open_device
+    from servomex.polling import PollSource
     from servomex.portnames import PortInfo, present_ports
     from servomex.queues import Closed
     from servomex.recorder import Recorder, pipe
@@ -150,6 +151,7 @@ __all__ = [
     "Frame",
     "ModbusClient",
     "OverflowPolicy",
+    "PollSource",
     "PortInfo",
     "ProtocolKind",
     "Quality",
@@ -240,6 +242,7 @@ _NAMES = {
     "servomex.modbus": "ModbusClient",
     "servomex.models": ("AnalyserStatus CalGroupState ChannelInfo ChannelStatus DeviceInfo Frame Reading Sample"),
     "servomex.opening": "open_continuous open_device",
+    "servomex.polling": "PollSource",
     "servomex.portnames": "PortInfo present_ports",
     "servomex.queues": "Closed",
     "servomex.recorder": "Recorder pipe",

@@ -25,6 +25,7 @@ from servomex.outages import Outages
 from servomex.process import ProcessBound
 from servomex.queues import BoundedQueue, Closed, FrameQueue
 from servomex.summary import AcquisitionSummary
+from servomex.validation import rate
 from servomex.worker import Worker
 
 T = TypeVar("T")
@@ -33,6 +34,8 @@ _log = package_log("servomex")
 
 STOP_S = 30.0
 """How long the thread may take to end: as long as the reading that goes on."""
+USUAL_HZ = 1.0
+"""How often an analyser is read over Modbus where no rate is given."""
 A_RATE = Argument("rate_hz", 1)
 """The argument that is missing where nothing else sets the moments of readings."""
 LOOK_S = 0.1
@@ -94,20 +97,26 @@ def broadcasts_of(reader: ContinuousReader, size: int, taken: Callable[[Frame], 
     )
 
 
-def check_rate_is_free(reader: ContinuousReader | None, rate_hz: float | None) -> None:
-    """Refuse a rate for frames that are taken as they are broadcast.
+def pace_of(reader: ContinuousReader | None, rate_hz: float | None) -> float | None:
+    """Return how often per second an analyser is read for a program that takes readings as they come.
+
+    Over Modbus that is once unless a rate is given; ``None`` for each broadcast of an analyser in continuous mode.
 
     Raises:
         ServomexConfigurationError: There is a rate, and an analyser in continuous mode.
+        ServomexValidationError: The rate is out of range.
     """
-    if reader is not None and rate_hz is not None:
-        rate = Argument("rate_hz")
+    if reader is None:
+        return rate(USUAL_HZ if rate_hz is None else rate_hz)
+    if rate_hz is not None:
+        given = Argument("rate_hz")
         raise ServomexConfigurationError(
             "an analyser in continuous mode sets the rate itself, on its panel",
             ErrorContext(reader.link.port, ProtocolKind.CONTINUOUS_ASCII),
-            cure=f"Omit {rate}",
-            argument=rate,
+            cure=f"Omit {given}",
+            argument=given,
         )
+    return None
 
 
 @attrs.frozen(kw_only=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 import attrs
 
 from servomex import calibration, calibration_stop
+from servomex.acquisition import USUAL_HZ
 from servomex.calibration_report import CalibrationProgress, CalibrationReport, OnProgress, progress_of
 from servomex.clock import time
 from servomex.continuous import ContinuousReader
@@ -26,11 +27,12 @@ from servomex.intake import FRESH_S, PERIODS_FRESH
 from servomex.link import SerialLink
 from servomex.mappings import FrozenMapping
 from servomex.models import AnalyserStatus, ChannelInfo, ChannelStatus, DeviceInfo, Frame, Reading, Sample
+from servomex.polling import checked_names
 from servomex.process import ProcessBound
 from servomex.recording import BUFFER
 from servomex.registers import CAL_GROUPS
 from servomex.streaming import StreamingSession, session_of
-from servomex.subscription import USUAL_HZ, Callback, Subscription, frames_of
+from servomex.subscription import Callback, Subscription, frames_of
 from servomex.tags import name_of, tags_of
 from servomex.validation import choice, rate, seconds, whole
 
@@ -259,20 +261,29 @@ class Analyzer(ProcessBound):
         return frame
 
     def poll_samples(
-        self, *, names: Iterable[ChannelId | str] | None = None, timeout: float | None = None
+        self,
+        *,
+        names: Iterable[str] | None = None,
+        timeout: float | None = None,
+        channels: Iterable[ChannelId | str] | None = None,
     ) -> list[Sample]:
         """Give one :class:`Sample` a channel, as rows for a recording.
 
         Args:
-            names: The channels that are wanted; all when ``None``.
+            names: The analysers that are wanted, as of every :class:`PollSource`: only its own :attr:`name` is
+                known here.
             timeout: Seconds.
+            channels: The channels that are wanted; all when ``None``.
 
         Raises:
-            ServomexValidationError: A channel is unknown or not populated.
+            ServomexValidationError: An analyser or a channel is unknown, or the channel is not populated.
         """
-        wanted = None if names is None else channel_set(names)
+        if names is not None:
+            checked_names(names, [self.name])
+        wanted = None if channels is None else channel_set(channels)
         frame = self.poll(timeout=timeout)
-        return (frame if wanted is None else frame.only(wanted)).as_samples(device=self.name, metadata=self.tags)
+        shown = frame if wanted is None else frame.only(wanted)
+        return shown.as_samples(device=self.name, metadata=self.tags)
 
     def stream(
         self,
@@ -284,15 +295,19 @@ class Analyzer(ProcessBound):
     ) -> StreamingSession:
         """Give samples as they come: ``with analyzer.stream(rate_hz=2) as session: for sample in session: ...``.
 
+        ``next(session)`` gives one; :attr:`StreamingSession.mode` is how they are taken.
+
         Args:
             mode: ``autoprint``, each broadcast, in continuous mode; ``poll`` over Modbus.
-            rate_hz: Readings per second over Modbus, up to 1000. In continuous mode the analyser sets it.
+            rate_hz: Readings per second over Modbus, up to 1000; 1 when left out. In continuous mode the analyser
+                sets it.
             buffer_size: Readings that wait at most, 1 to 1,000,000.
             overflow: What happens then, see :class:`Recording`; what is dropped is counted.
 
         Raises:
-            ServomexConfigurationError: The mode is not that of the analyser, or the rate is missing or too much.
-            ServomexValidationError: A number is out of range, or the mode or the policy is unknown.
+            ServomexConfigurationError: There is a rate, and an analyser in continuous mode.
+            ServomexValidationError: The mode is not that of the analyser, the mode or the policy is unknown, or a
+                number is out of range.
         """
         self.check_process()
         wanted = None if mode is None else choice(StreamMode, mode, "mode")

@@ -15,9 +15,10 @@ from servomex.exits import at_exit
 from servomex.link import SerialLink
 from servomex.manager import ServomexManager
 from servomex.models import DeviceInfo
+from servomex.polling import PollSource
 from servomex.pouring import Pouring
 from servomex.process import ProcessBound
-from servomex.recording import Recording, Source
+from servomex.recording import Recording
 from servomex.sinks import Sink, check_targets, open_sink
 from servomex.summary import AcquisitionSummary
 from servomex.validation import seconds
@@ -52,7 +53,7 @@ class Recorder(ProcessBound):
 
     def __init__(
         self,
-        source: Source,
+        source: PollSource,
         sinks: Target | Iterable[Target],
         *,
         sink_options: Mapping[str, Any] | None = None,
@@ -181,7 +182,7 @@ def pipe(recording: Recording, *sinks: Target) -> AcquisitionSummary:
     return recording.summary
 
 
-def metadata_of(source: Source) -> dict[str, str]:
+def metadata_of(source: PollSource) -> dict[str, str]:
     """Give what a file should tell of where its rows are from: the software, the port, the channels."""
     from servomex import __version__  # which imports this module
 

@@ -1,10 +1,8 @@
 """Recording: samples of a source at a rate, or of each broadcast, as batches or one by one."""
 
 import functools
-from collections import defaultdict
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Protocol, Self
+from typing import Self
 
 import attrs
 
@@ -12,27 +10,18 @@ from servomex.acquisition import A_RATE, Acquisition, Feed, Pace, broadcasts_of
 from servomex.clock import time
 from servomex.continuous import ContinuousReader
 from servomex.durations import LONGEST_S
-from servomex.enums import ChannelId, ErrorPolicy, OverflowPolicy, ProtocolKind
+from servomex.enums import ErrorPolicy, OverflowPolicy, ProtocolKind
 from servomex.errors import ServomexConfigurationError, ServomexError
 from servomex.identities import Identities
 from servomex.mappings import FrozenMapping
 from servomex.models import Frame, Sample
+from servomex.polling import Poll, PollSource, check_source
 from servomex.queues import LARGEST, Closed
 from servomex.tags import tags_of
 from servomex.validation import choice, rate, seconds, whole
 
 BUFFER = 1000
 """Readings that wait to be taken at most, unless told otherwise."""
-
-
-class Source(Protocol):
-    """What can be recorded: an :class:`Analyzer`, a :class:`ServomexManager`, or anything with this method.
-
-    Its ``name``, ``protocol`` and ``tags``, if it has them, are those of the rows that report a failed reading.
-    """
-
-    def poll_samples(self) -> list[Sample]:
-        """Give the samples of this moment. A :class:`ServomexError` is a gap in the recording."""
 
 
 class Recording(Acquisition[list[Sample]]):
@@ -68,7 +57,7 @@ class Recording(Acquisition[list[Sample]]):
 
     def __init__(
         self,
-        source: Source,
+        source: PollSource,
         *,
         rate_hz: float | None = None,
         duration: float | None = None,
@@ -77,10 +66,7 @@ class Recording(Acquisition[list[Sample]]):
         buffer_size: int = BUFFER,
         auto_reconnect: bool = True,
     ) -> None:
-        if not callable(getattr(source, "poll_samples", None)):
-            raise ServomexConfigurationError(
-                f"{source!r} cannot be recorded", cure="Record what open_device() returns, or a ServomexManager"
-            )
+        check_source(source)
         policy = choice(OverflowPolicy, overflow, "overflow policy")
         pace = Pace(
             rate_hz=None if rate_hz is None else rate(rate_hz),
@@ -118,20 +104,21 @@ class Recording(Acquisition[list[Sample]]):
         self.summary.changes += len(events)
         return events + taken
 
-    def __iter__(self) -> Iterator[list[Sample]]:
-        while True:
-            try:
-                batch = self.get()
-            except Closed:
-                return
-            yield batch
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> list[Sample]:
+        try:
+            return self.get()
+        except Closed:
+            raise StopIteration from None
 
 
 record = Recording
 """Begin a recording: ``with record(analyzer, rate_hz=2, duration=10) as rec: for batch in rec.stream: ...``."""
 
 
-def feed_of(source: Source, pace: Pace, size: int, *, auto_reconnect: bool = True) -> Feed[list[Sample]]:
+def feed_of(source: PollSource, pace: Pace, size: int, *, auto_reconnect: bool = True) -> Feed[list[Sample]]:
     """Find out how a source is to be read.
 
     Raises:
@@ -147,7 +134,7 @@ def feed_of(source: Source, pace: Pace, size: int, *, auto_reconnect: bool = Tru
     name = str(getattr(source, "name", "") or type(source).__name__)
     tags = tags_of(getattr(source, "tags", None))
     protocol = getattr(source, "protocol", ProtocolKind.AUTO)
-    poll, failed = _Poll(source), _Failure(name, protocol, tags)
+    poll, failed = Poll(source), _Failure(name, protocol, tags)
     feed = Feed(
         name=name,
         poll=poll,
@@ -173,30 +160,8 @@ def _errors_by_device(batch: list[Sample], name: str) -> dict[str, str | None]:
     return worked | {item.device or name: item.error for item in batch if item.error}
 
 
-def _is_closed(source: Source) -> bool:
+def _is_closed(source: PollSource) -> bool:
     return bool(getattr(source, "closed", False))
-
-
-class _Poll:
-    """Reads a source, and leaves out what it has given before."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._given: dict[tuple[str, ChannelId | None], set[int]] = {}
-
-    def __call__(self) -> list[Sample] | None:
-        samples = self._source.poll_samples()
-        fresh = [item for item in samples if not self._was_given(item)]
-        given = defaultdict[tuple[str, ChannelId | None], set[int]](set)
-        for item in samples:
-            given[item.device, item.channel].add(item.monotonic_ns)
-        self._given |= given
-        return fresh or None
-
-    def _was_given(self, item: Sample) -> bool:
-        """Whether it is the broadcast that was the newest at the moment before already."""
-        repeats = item.protocol is ProtocolKind.CONTINUOUS_ASCII and not item.error
-        return repeats and item.monotonic_ns in self._given.get((item.device, item.channel), ())
 
 
 class _Failure:

@@ -1,12 +1,11 @@
 """StreamingSession: the samples of one analyser, one by one, as they come."""
 
 from collections import deque
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self
 
-from servomex.acquisition import check_rate_is_free
+from servomex.acquisition import pace_of
 from servomex.enums import OverflowPolicy, StreamMode
-from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexConnectionError
+from servomex.errors import ErrorContext, ServomexConnectionError, ServomexValidationError
 from servomex.models import Sample
 from servomex.process import ProcessBound
 from servomex.queues import Closed
@@ -24,9 +23,14 @@ class StreamingSession(ProcessBound):
 
     Args:
         recording: Where the samples come from.
+        mode: How it gets them.
+
+    Attributes:
+        mode: How it gets its readings: ``autoprint``, each broadcast, or ``poll``, at a rate.
     """
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: Recording, mode: StreamMode) -> None:
+        self.mode = mode
         self._recording = recording
         self._samples: deque[Sample] = deque()
 
@@ -59,15 +63,17 @@ class StreamingSession(ProcessBound):
         """
         self._recording.close()
 
-    def __iter__(self) -> Iterator[Sample]:
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Sample:
         self.check_process()
-        while True:
-            while self._samples:
-                yield self._samples.popleft()
-            try:
+        try:
+            while not self._samples:
                 self._samples.extend(self._recording.get())
-            except Closed:
-                return
+        except Closed:
+            raise StopIteration from None
+        return self._samples.popleft()
 
     def __enter__(self) -> Self:
         self._recording.start()
@@ -87,14 +93,18 @@ def session_of(
     """Make the session for :meth:`Analyzer.stream`.
 
     Raises:
-        ServomexConfigurationError: The analyser is not read in this mode, or a rate is missing or too much.
+        ServomexValidationError: The analyser is not read in this mode.
+        ServomexConfigurationError: A rate was given for an analyser in continuous mode.
     """
     usual = StreamMode.AUTOPRINT if analyzer.reader else StreamMode.POLL
     if mode not in (None, usual):
-        raise ServomexConfigurationError(
+        raise ServomexValidationError(
             f"an analyser in mode {analyzer.protocol} is streamed with {usual}, not {mode}: "
             + ("it sends by itself" if analyzer.reader else "it sends only what it is asked for"),
             ErrorContext(analyzer.link.port, analyzer.protocol),
+            cure="Omit mode",
         )
-    check_rate_is_free(analyzer.reader, rate_hz)
-    return StreamingSession(Recording(analyzer, rate_hz=rate_hz, buffer_size=buffer_size, overflow=overflow))
+    pace_hz = pace_of(analyzer.reader, rate_hz)
+    return StreamingSession(
+        Recording(analyzer, rate_hz=pace_hz, buffer_size=buffer_size, overflow=overflow), usual
+    )

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from servomex.acquisition import Acquisition, Feed, Pace, broadcasts_of, check_rate_is_free
+from servomex.acquisition import Acquisition, Feed, Pace, broadcasts_of, pace_of
 from servomex.enums import OverflowPolicy
 from servomex.errors import ServomexError, ServomexTimeoutError
 from servomex.logs import package_log
 from servomex.models import Frame
 from servomex.process import ProcessBound
 from servomex.queues import LARGEST, Closed
-from servomex.validation import rate, whole
+from servomex.validation import whole
 from servomex.worker import Worker
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ _log = package_log("servomex")
 
 Callback = Callable[[Frame | ServomexError], object]
 TICK_S = 0.1
-USUAL_HZ = 1.0
-"""How often a Modbus analyser is read for a callback, unless told otherwise."""
 
 
 class Subscription(ProcessBound):
@@ -144,8 +142,7 @@ def frames_of(analyzer: "Analyzer", rate_hz: float | None, buffer_size: int) -> 
         ServomexValidationError: A number is out of range.
     """
     buffer_size = whole(buffer_size, "buffer_size", 1, LARGEST)
-    check_rate_is_free(analyzer.reader, rate_hz)
-    pace = Pace(rate_hz=None if analyzer.reader else rate(USUAL_HZ if rate_hz is None else rate_hz))
+    pace = Pace(rate_hz=pace_of(analyzer.reader, rate_hz))
     return Acquisition(_feed(analyzer, buffer_size), pace, size=buffer_size, policy=OverflowPolicy.DROP_OLDEST)
 
 

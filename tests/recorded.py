@@ -1,7 +1,7 @@
 """What the tests of recordings share: a source that does what it is told, and samples."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from servomex.enums import ProtocolKind
@@ -28,7 +28,7 @@ class OwnSource:
         self._takes_s = takes_s
         self._act = act
 
-    def poll_samples(self) -> list[Sample]:
+    def poll_samples(self, *, names: Sequence[str] | None = None, timeout: float | None = None) -> list[Sample]:
         self.began.append(time.monotonic())
         self.readings += 1
         time.sleep(self._takes_s)

@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -26,7 +27,7 @@ class Unsteady:
         self.polls = self.failed = self.empty = 0
         self._dice = dice
 
-    def poll_samples(self) -> list[Sample]:
+    def poll_samples(self, *, names: Sequence[str] | None = None, timeout: float | None = None) -> list[Sample]:
         self.polls += 1
         time.sleep(self._dice.choice([0.0, 0.01, 0.04, 0.12, 0.3]))
         what = self._dice.random()

@@ -130,7 +130,7 @@ def test_every_reading_method_agrees_with_the_frame(mode: str) -> None:
             assert analyzer.status(reading.channel) == reading.status
         assert analyzer.analyser_status().cal_text == frame.analyser.cal_text
         assert analyzer.snapshot().channels == frame.channels
-        samples = analyzer.poll_samples(names=["I1", ChannelId.E1])
+        samples = analyzer.poll_samples(channels=["I1", ChannelId.E1])
         assert [(sample.channel, sample.device) for sample in samples] == [
             ("I1", analyzer.name),
             ("E1", analyzer.name),

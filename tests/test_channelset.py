@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -368,9 +369,21 @@ def test_a_recording_of_one_that_was_asked_for_has_error_rows_for_as_long(mode: 
 def test_rows_of_a_channel_that_is_not_there_cannot_be_asked_for(mode: str) -> None:
     line = VirtualLine(bench(mode))
     with opened(line, mode) as analyzer:
-        assert [sample.channel for sample in analyzer.poll_samples(names=["i1", "E2"])] == ["I1", "E2"]
+        assert [sample.channel for sample in analyzer.poll_samples(channels=["i1", "E2"])] == ["I1", "E2"]
         with pytest.raises(ServomexValidationError, match="channel I4 is not populated"):
-            analyzer.poll_samples(names=["I1", "I4"])
+            analyzer.poll_samples(channels=["I1", "I4"])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_only_analyser_that_an_analyser_knows_is_itself(mode: str) -> None:
+    line = VirtualLine(bench(mode))
+    with opened(line, mode) as analyzer:
+        assert len(analyzer.poll_samples(names=[analyzer.name], channels=["I1"])) == 1
+        for wrong in (["I1"], [analyzer.name, "kiln"], [], analyzer.name):
+            with pytest.raises(ServomexValidationError):
+                analyzer.poll_samples(names=wrong)
+        with pytest.raises(ServomexValidationError, match=f"'kiln'.*{re.escape(analyzer.name)}"):
+            analyzer.poll_samples(names=["kiln"])
 
 
 def test_a_state_that_is_asked_for_again_costs_one_request() -> None:

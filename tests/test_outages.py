@@ -5,7 +5,7 @@ import itertools
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 import pytest
@@ -133,7 +133,9 @@ class TestOneSource:
             def __init__(self) -> None:
                 self.numbers = itertools.count(1)
 
-            def poll_samples(self) -> list[Sample]:
+            def poll_samples(
+                self, *, names: Sequence[str] | None = None, timeout: float | None = None
+            ) -> list[Sample]:
                 number = next(self.numbers)
                 if number == 2:
                     raise ServomexTimeoutError("no reply")
@@ -290,7 +292,9 @@ class TestIdentities:
             name = "rig"
             protocol = ProtocolKind.MODBUS_RTU
 
-            def poll_samples(self) -> list[Sample]:
+            def poll_samples(
+                self, *, names: Sequence[str] | None = None, timeout: float | None = None
+            ) -> list[Sample]:
                 number = next(numbers)
                 item = sample(number, device="rig")
                 assert item.reading
@@ -332,7 +336,9 @@ class TestIdentities:
         numbers = itertools.count(1)
 
         class Changing:
-            def poll_samples(self) -> list[Sample]:
+            def poll_samples(
+                self, *, names: Sequence[str] | None = None, timeout: float | None = None
+            ) -> list[Sample]:
                 number = next(numbers)
                 item = sample(number)
                 assert item.reading

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import attrs
 import pytest
@@ -12,6 +12,7 @@ from servomex import (
     Analyzer,
     Closed,
     OverflowPolicy,
+    PollSource,
     ProtocolKind,
     Sample,
     ServomexConfigurationError,
@@ -334,6 +335,24 @@ class TestManagers:
 
 
 class TestEnds:
+    def test_next_takes_one_batch_until_the_end(self) -> None:
+        with record(OwnSource(), rate_hz=50, count=3) as rec:
+            assert [next(rec)[0].monotonic_ns for _ in range(3)] == [1, 2, 3]
+            for _ in range(2):
+                with pytest.raises(StopIteration):
+                    next(rec)
+        with pytest.raises(ServomexConfigurationError, match="start"):
+            next(record(OwnSource(), rate_hz=50))
+
+    def test_next_raises_what_ended_it(self) -> None:
+        def fail(number: int) -> None:
+            raise ZeroDivisionError
+
+        with record(OwnSource(act=fail), rate_hz=50) as rec:
+            for _ in range(2):
+                with pytest.raises(ZeroDivisionError):
+                    next(rec)
+
     def test_a_closed_analyser_ends_it_over_modbus_as_well(self) -> None:
         line = VirtualLine(VirtualAnalyzer())
         with open_device(line.url, protocol="modbus_rtu", gap=0.0) as analyzer:
@@ -391,9 +410,28 @@ class TestEnds:
 class TestOwnSources:
     """What a source of the user's own gives is recorded as it is."""
 
+    def test_what_has_poll_samples_is_a_source(self, line: VirtualLine) -> None:
+        with open_device(line.url, protocol="modbus_rtu", gap=0) as analyzer, ServomexManager() as manager:
+            assert all(isinstance(item, PollSource) for item in (analyzer, manager, OwnSource()))
+        assert not isinstance(line, PollSource)
+
+    def test_what_cannot_be_read_as_a_source_is_refused_before_anything_starts(self) -> None:
+        class Narrow:
+            def poll_samples(self) -> list[Sample]:
+                return []
+
+        with pytest.raises(ServomexConfigurationError, match="cannot be recorded"):
+            record(object(), rate_hz=1)  # type: ignore[arg-type]
+        with pytest.raises(
+            ServomexConfigurationError, match=r"names and timeout .*Define it as poll_samples\(self, "
+        ):
+            record(Narrow(), rate_hz=1)  # type: ignore[arg-type]
+
     def test_samples_without_names_and_with_any_times(self) -> None:
         class Plain:
-            def poll_samples(self) -> list[Sample]:
+            def poll_samples(
+                self, *, names: Sequence[str] | None = None, timeout: float | None = None
+            ) -> list[Sample]:
                 samples = sample(7, device=""), sample(3, device="")
                 return [attrs.evolve(item, protocol=ProtocolKind.MODBUS_RTU) for item in samples]
 
@@ -404,7 +442,9 @@ class TestOwnSources:
         given = iter([[1, 100], [1, 100], [2, 100], [2, 101], [3, 102]])
 
         class Two:
-            def poll_samples(self) -> list[Sample]:
+            def poll_samples(
+                self, *, names: Sequence[str] | None = None, timeout: float | None = None
+            ) -> list[Sample]:
                 return [sample(number, device="") for number in next(given)]
 
         with record(Two(), rate_hz=100, count=5) as rec:

@@ -16,6 +16,7 @@ from servomex import (
     ServomexError,
     ServomexTimeoutError,
     ServomexValidationError,
+    StreamMode,
     open_device,
 )
 from servomex import link as link_module
@@ -52,7 +53,9 @@ class TestStream:
 
     def test_leaving_a_loop_loses_nothing(self, analyzer: Analyzer) -> None:
         with analyzer.stream(rate_hz=rate(analyzer)) as session:
-            first = next(iter(session))
+            for sample in session:
+                first = sample
+                break
             rest = [session.get(2) for _ in range(4)]
         assert [first.channel, *(item.channel for item in rest)] == ["I1", "I2", "I3", "E1", "E2"]
         assert len({first.monotonic_ns, *(item.monotonic_ns for item in rest)}) == 1
@@ -97,12 +100,38 @@ class TestStream:
 
     def test_the_wrong_mode_or_rate_is_refused(self, analyzer: Analyzer) -> None:
         wrong = "poll" if rate(analyzer) is None else "autoprint"
-        with pytest.raises(ServomexConfigurationError, match="is streamed with"):
+        with pytest.raises(ServomexValidationError, match=r"is streamed with .*Omit mode"):
             analyzer.stream(mode=wrong, rate_hz=rate(analyzer))
-        with pytest.raises(ServomexConfigurationError, match="rate"):
-            analyzer.stream(rate_hz=1.0 if rate(analyzer) is None else None)
         with pytest.raises(ServomexValidationError):
             analyzer.stream(mode="loud", rate_hz=rate(analyzer))
+        too_much = 1.0 if rate(analyzer) is None else 1001.0
+        expected = "sets the rate itself, on its panel.*Omit rate_hz" if rate(analyzer) is None else "at most 1000"
+        for begin in (analyzer.stream, lambda rate_hz: analyzer.subscribe(print, rate_hz=rate_hz)):
+            with pytest.raises(ServomexConfigurationError, match=expected):
+                begin(rate_hz=too_much)
+
+    def test_its_mode_is_that_of_the_analyser(self, analyzer: Analyzer) -> None:
+        usual = "autoprint" if rate(analyzer) is None else "poll"
+        with analyzer.stream(rate_hz=rate(analyzer)) as session:
+            assert session.mode is StreamMode(usual)
+        with analyzer.stream(mode=usual, rate_hz=rate(analyzer)) as session:
+            assert session.mode == usual
+
+    def test_over_modbus_it_is_read_once_a_second_unless_a_rate_is_given(self, line: VirtualLine) -> None:
+        with open_device(line.url, protocol="modbus_rtu", gap=0.001) as analyzer, analyzer.stream() as session:
+            begun = time.monotonic()
+            moments = [session.get(2).monotonic_ns for _ in range(15)]
+        assert len(set(moments)) == 3
+        assert 1.9 < time.monotonic() - begun < 2.5
+
+    def test_next_takes_one_sample_until_the_end(self, analyzer: Analyzer) -> None:
+        with analyzer.stream(rate_hz=rate(analyzer)) as session:
+            assert [next(session).channel for _ in range(5)] == ["I1", "I2", "I3", "E1", "E2"]
+            session.close()
+            rest = list(session)
+        assert len(rest) % 5 == 0
+        for _ in range(2):
+            assert next(session, None) is None
 
     def test_a_lost_port_is_a_sample_with_an_error(
         self, analyzer: Analyzer, monkeypatch: pytest.MonkeyPatch

@@ -103,8 +103,8 @@ def record(
         options["decimal"] = decimal
     check_decimal(targets, options)
     with interrupts_wait():
+        from servomex.acquisition import USUAL_HZ
         from servomex.recorder import Recorder
-        from servomex.subscription import USUAL_HZ
     check_files(targets, options)
     with request.logs(), request.open(channels) as analyzer, _warnings(request):
         try:

@@ -4,7 +4,7 @@ import contextlib
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class Source:
     def __init__(self) -> None:
         self._frame = numbered_frames(1)[0]
 
-    def poll_samples(self) -> list[Sample]:
+    def poll_samples(self, *, names: Sequence[str] | None = None, timeout: float | None = None) -> list[Sample]:
         """Give the samples of a frame that has come just now."""
         frame = attrs.evolve(self._frame, received_at=datetime.now(UTC), monotonic_ns=time.monotonic_ns())
         return frame.as_samples(device=self.name)

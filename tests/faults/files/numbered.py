@@ -1,7 +1,7 @@
 """Readings that are known by their number: what a source gives, and what must therefore be in its files."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -107,7 +107,7 @@ class NumberedSource:
             number += 1
             yield Given(self.name, number, time.monotonic_ns(), datetime.now(UTC))
 
-    def poll_samples(self) -> list[Sample]:
+    def poll_samples(self, *, names: Sequence[str] | None = None, timeout: float | None = None) -> list[Sample]:
         """Return the rows of the next reading."""
         given = next(self._numbers)
         os.write(self._log, given.line().encode())
