@@ -1,11 +1,11 @@
-"""Durations, sizes and counts as people write them: ``90s 15m 8h 2d``, ``100MB 1GB``, ``1 reading``."""
+"""Durations, sizes and counts as people write them: ``500ms 90s 15m 8h 2d``, ``100MB 1GB``, ``1 reading``."""
 
 import re
 
 from servomex.errors import ServomexValidationError
 from servomex.excerpts import shown
 
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 BYTES = {"b": 1, "kb": 1_000, "mb": 1_000_000, "gb": 1_000_000_000, "tb": 1_000_000_000_000}
 MS = 1e3
 """Milliseconds in a second."""
@@ -16,18 +16,29 @@ _WRITTEN = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([a-zA-Z]+)")
 
 
 def parse_duration(text: str) -> float:
-    """Give the seconds that a text such as ``90s``, ``15m``, ``8h``, ``2d`` or ``1.5h`` means.
+    """Return the seconds that a text such as ``500ms``, ``90s``, ``15m``, ``8h``, ``2d`` or ``1.5h`` means.
 
     Raises:
         ServomexValidationError: It is no such text, 0, or longer than ``3650d``.
     """
-    found = _WRITTEN.fullmatch(text.strip())
-    if not found or found[2] not in SECONDS:
-        raise ServomexValidationError(f"{shown(text)} is not a duration", cure="Write it as 90s, 15m, 8h or 2d")
-    duration_s = float(found[1]) * SECONDS[found[2]]
+    duration_s = parse_time(text)
     if not 0 < duration_s <= LONGEST_S:
         raise ServomexValidationError(f"a duration must be more than 0 and at most 3650d, not {shown(text)}")
     return duration_s
+
+
+def parse_time(text: str) -> float:
+    """Return the seconds of such a text, 0 and more.
+
+    Raises:
+        ServomexValidationError: It is no such text.
+    """
+    found = _WRITTEN.fullmatch(text.strip())
+    if not found or found[2] not in SECONDS:
+        raise ServomexValidationError(
+            f"{shown(text)} is not a duration", cure="Write it as 500ms, 90s, 15m, 8h or 2d"
+        )
+    return float(found[1]) * SECONDS[found[2]]
 
 
 def parse_size(text: str) -> int:

@@ -129,20 +129,23 @@ class Subscription(ProcessBound):
             _log.exception("%s: a callback raised", self._acquisition.name)
 
 
-def frames_of(analyzer: "Analyzer", rate_hz: float | None, buffer_size: int) -> Acquisition[Frame | ServomexError]:
+def frames_of(
+    analyzer: "Analyzer", rate_hz: float | None, buffer_size: int, *, duration_s: float | None = None
+) -> Acquisition[Frame | ServomexError]:
     """Make the acquisition of an analyser's frames, and of errors in the place of those that fail.
 
     Args:
         analyzer: The analyser.
         rate_hz: Readings per second over Modbus, 1 when ``None``; an analyser in continuous mode sets it itself.
         buffer_size: Frames that wait at most; then the oldest are dropped and counted.
+        duration_s: After how many seconds it ends; ``None`` for never.
 
     Raises:
         ServomexConfigurationError: A rate was given for an analyser in continuous mode.
         ServomexValidationError: A number is out of range.
     """
     buffer_size = whole(buffer_size, "buffer_size", 1, LARGEST)
-    pace = Pace(rate_hz=pace_of(analyzer.reader, rate_hz))
+    pace = Pace(rate_hz=pace_of(analyzer.reader, rate_hz), duration_s=duration_s)
     return Acquisition(_feed(analyzer, buffer_size), pace, size=buffer_size, policy=OverflowPolicy.DROP_OLDEST)
 
 

@@ -321,7 +321,7 @@ class TestJitter:
         stdout, stderr = run("jitter", line.url, *RTU, "--count", "3")
         head, names, counts, times, values = stdout.splitlines()
         assert head == f"{line.url}, modbus_rtu, address 1, time of a reading"
-        assert (names.split(), counts.split()) == (["count", "failures", "dropped"], ["3", "0", "0"])
+        assert (names.split(), counts.split()) == (["count", "failures", "dropped", "late"], ["3", "0", "0", "0"])
         assert times.split() == ["min", "median", "p99", "max", "deviation"]
         assert re.fullmatch(r"ms( +\d+\.\d){5}", values)
         assert stderr == ""

@@ -50,7 +50,7 @@ class TestTap:
         traffic = rtu("01 04 0000 0007") + rtu(OXYGEN) + ascii_("02 08 0000 0102") + b"\xff\xfe" + WIRE
         line = line_with(traffic)
         monkeypatch.setattr(line, "write", pytest.fail)
-        stdout, stderr = run("tap", line.url, "--duration", "0.15")
+        stdout, stderr = run("tap", line.url, "--duration", "150ms")
         texts = stdout.splitlines()
         assert [text[24:] for text in texts[:5]] == [
             "request: address 1, FC04 read input registers 30001 to 30007",
@@ -67,11 +67,11 @@ class TestTap:
 
     def test_bytes_and_objects_on_request(self) -> None:
         line = line_with(rtu("01 84 02"))
-        stdout, stderr = run("tap", line.url, "--duration", "0.1", "--hex", "-q")
+        stdout, stderr = run("tap", line.url, "--duration", "100ms", "--hex", "-q")
         shown = "exception 02 (address out of range): address 1, FC04  [01 84 02 c2 c1]"
         assert {text[24:] for text in stdout.splitlines()} == {shown}
         assert stderr == ""
-        record = json.loads(run("tap", line.url, "--duration", "0.1", "--format", "json")[0].splitlines()[0])
+        record = json.loads(run("tap", line.url, "--duration", "100ms", "--format", "json")[0].splitlines()[0])
         assert datetime.fromisoformat(record.pop("received_at")).utcoffset() == timedelta(0)
         assert record == {
             "kind": "rtu", "raw": "018402c2c1", "address": 1, "function": 4,
@@ -109,7 +109,7 @@ class TestTap:
         assert [message.raw for _, message in hearing.messages(link, until)] == [b"\x01\x04"]
 
     def test_nothing_heard_is_said(self) -> None:
-        stdout, stderr = run("tap", "sim://4100", "--duration", "0.1")
+        stdout, stderr = run("tap", "sim://4100", "--duration", "100ms")
         assert stdout == ""
         assert re.fullmatch(r"heard nothing in 0\.\d s\n", stderr)
 

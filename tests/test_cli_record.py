@@ -70,7 +70,7 @@ class TestRecord:
         assert (result.exit_code, result.stderr) == (0, "")
         assert 0 < len(list(load(tmp_path / "run.csv"))) <= 25
         result = invoke(line.url, "x.csv", "--duration", "soon", *FAST, command=record)
-        assert (result.exit_code, "Write it as 90s, 15m, 8h or 2d" in result.stderr) == (2, True)
+        assert (result.exit_code, "Write it as 500ms, 90s, 15m, 8h or 2d" in result.stderr) == (2, True)
 
     def test_an_existing_file_is_not_touched_unless_told(self, line: VirtualLine, tmp_path: Path) -> None:
         file = tmp_path / "run.csv"

@@ -20,7 +20,7 @@ from servomex.cli.common import (
     write_text,
 )
 from servomex.cli.connection import Connection, connection_options, load
-from servomex.cli.options import SECONDS, check_seconds
+from servomex.cli.options import duration_option, rate_of, rate_options
 from servomex.cli.results import Source
 from servomex.cli.stderr import BAR, STDERR
 from servomex.cli.tallies import Cadence, Tally, smallest_safe_gap
@@ -36,10 +36,11 @@ _FRAMINGS = (ProtocolKind.MODBUS_RTU, ProtocolKind.MODBUS_ASCII)
 _MORE = """\b
 Examples:
   servomex diag echo /dev/ttyUSB0
-  servomex diag tap /dev/ttyUSB0 --duration 60
+  servomex diag tap /dev/ttyUSB0 --duration 60s
   servomex diag loopback /dev/ttyUSB0 --protocol modbus_rtu --count 100
   servomex diag gap /dev/ttyUSB0 --gaps 0,0.02,0.05,0.1
   servomex diag jitter /dev/ttyUSB0 --protocol continuous
+  servomex diag jitter /dev/ttyUSB0 --rate 2 --count 100
 """
 
 
@@ -116,13 +117,7 @@ def loopback(count: int, output_format: str, **given: Any) -> None:
 
 @diag.command(epilog=EXIT_CODES)
 @_diagnosis
-@click.option(
-    "--duration",
-    type=SECONDS,
-    metavar="SECONDS",
-    callback=check_seconds(),
-    help="End after so many seconds; without it, with Ctrl-C.",
-)
+@duration_option
 @click.option(
     "--hex", "with_hex", is_flag=True, help="Show the bytes of each message as well; json always has them."
 )
@@ -156,16 +151,24 @@ def _counted(counts: collections.Counter[str]) -> str:
 @diag.command(epilog=EXIT_CODES)
 @_diagnosis
 @_count
-def jitter(count: int, output_format: str, **given: Any) -> None:
-    """Tell how regularly readings come.
+@rate_options("Over Modbus one right after the other when omitted; in continuous mode neither may be given.")
+def jitter(count: int, rate: float | None, every: float | None, output_format: str, **given: Any) -> None:
+    """Show how regularly readings come.
 
-    That is the time between the broadcasts of the analyser on PORT, or what a reading over Modbus takes.
+    That is the time between the broadcasts of the analyser on PORT, what a reading over Modbus takes or, at a
+    rate, the time from one reading over Modbus to the next.
     """
+    rate_hz = rate_of(rate, every)
     request, cadence = Connection(**given), Cadence()
     with interrupts_wait():
+        from servomex.acquisition import pace_of
         from servomex.cli import measure
     with _session(request), request.open() as analyzer:
-        if analyzer.protocol is ProtocolKind.CONTINUOUS_ASCII:
+        pace_of(analyzer.reader, rate_hz)  # an analyser in continuous mode takes none
+        if rate_hz is not None:
+            what = f"time between readings at {rate_hz:g} a second"
+            steps = measure.paced(analyzer, count, rate_hz, cadence, request.timeout)
+        elif analyzer.protocol is ProtocolKind.CONTINUOUS_ASCII:
             what = "time between broadcasts"
             steps = measure.intervals(analyzer, count, cadence, request.timeout or request.listen)
         else:

@@ -24,6 +24,7 @@ from servomex.errors import (
 from servomex.exchange import PATIENCE, USUAL_WAIT_S
 from servomex.link import SerialLink
 from servomex.link_client import LOOPBACK, READ_INPUTS, Query
+from servomex.lock import pause
 from servomex.modbus import ModbusClient
 from servomex.registers import message_size
 
@@ -139,6 +140,44 @@ def sweeps(analyzer: Analyzer, count: int, cadence: Cadence, timeout: float | No
             cadence.seconds.append(time.monotonic() - begun)
         yield
     if failure is not None and not cadence.seconds:
+        raise failure
+
+
+def paced(
+    analyzer: Analyzer, count: int, rate_hz: float, cadence: Cadence, timeout: float | None = None
+) -> Iterator[None]:
+    """Take the time between the beginnings of readings that are asked for at fixed moments, ``count`` of them.
+
+    A moment that has passed when its turn comes is counted as late, as in a recording.
+
+    Raises:
+        ServomexError: Not one succeeded; the error of the last.
+        ServomexConnectionError: The port was lost.
+    """
+    begun, slot, succeeded = time.monotonic(), 0, False
+    before: float | None = None
+    failure: ServomexError | None = None
+    for _ in range(count):
+        pause(max(0.0, begun + slot / rate_hz - time.monotonic()))
+        moment = time.monotonic()
+        if before is not None:
+            cadence.seconds.append(moment - before)
+        before = moment
+        try:
+            analyzer.poll(timeout=timeout)
+        except ServomexConnectionError:
+            raise
+        except _FAILURES as error:
+            failure = error
+            cadence.failures += 1
+        else:
+            succeeded = True
+        slot += 1
+        passed = int((time.monotonic() - begun) * rate_hz)
+        cadence.late += max(0, passed - slot)
+        slot = max(slot, passed)
+        yield
+    if failure is not None and not succeeded:
         raise failure
 
 

@@ -5,37 +5,48 @@ from typing import Any, TypeVar
 
 import click
 
+from servomex.durations import parse_duration, parse_time
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexValidationError
 from servomex.tags import name_of, tags_of
-from servomex.validation import rate
+from servomex.validation import FASTEST_HZ, rate
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 LONGEST_S = 1e6
 """What an option in seconds may be at most: more than the 9999 s between broadcasts, and no timer overflows."""
+SHORTEST_EVERY_S = 1 / FASTEST_HZ
 
 
-class Number(click.types.FloatParamType):
-    """A number without a unit.
-
-    Args:
-        unit: What it counts, such as ``seconds``.
-    """
-
-    def __init__(self, unit: str) -> None:
-        self._unit = unit
+class _Seconds(click.types.FloatParamType):
+    """Seconds: a number, or a text with a unit such as ``500ms``."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read it."""
         try:
             return float(value)
         except ValueError:
-            self.fail(f"{value!r} is not a number of {self._unit}: write it without a unit, as in 0.5", param, ctx)
+            pass
+        try:
+            return parse_time(value)
+        except ServomexValidationError:
+            self.fail(f"{value!r} is not a time: write seconds as in 0.5, or a unit as in 500ms or 2m", param, ctx)
 
 
-SECONDS = Number("seconds")
-PER_SECOND = Number("readings per second")
+class _PerSecond(click.types.FloatParamType):
+    """A number of readings per second."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it."""
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(
+                f"{value!r} is not a number of readings per second: write it without a unit, as in 0.5", param, ctx
+            )
+
+
+SECONDS = _Seconds()
 
 
 MODES = {
@@ -82,7 +93,21 @@ def check_seconds(*, zero: bool = False, longest: float = LONGEST_S) -> Callable
     return check
 
 
-def check_rate(_ctx: click.Context, _option: click.Parameter, value: float | None) -> float | None:
+def _check_duration(_ctx: click.Context, _option: click.Parameter, value: str | None) -> float | None:
+    try:
+        return None if value is None else parse_duration(value)
+    except ServomexValidationError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _check_every(ctx: click.Context, option: click.Parameter, value: str | None) -> float | None:
+    interval_s = _check_duration(ctx, option, value)
+    if interval_s is not None and not SHORTEST_EVERY_S <= interval_s <= LONGEST_S:
+        raise click.BadParameter(f"{value!r} is out of range: 1ms to {LONGEST_S:,.0f}s.")
+    return interval_s
+
+
+def _check_rate(_ctx: click.Context, _option: click.Parameter, value: float | None) -> float | None:
     """Refuse a number of readings per second that is out of range, NaN included."""
     try:
         return None if value is None else rate(value)
@@ -175,3 +200,46 @@ def naming_options(command: F) -> F:
         help="What else each row says of the analyser, such as site=mill-3; may be repeated.",
     )
     return name(tags(command))
+
+
+def rate_options(usual: str) -> Callable[[F], F]:
+    """Give a command the options ``--rate`` and ``--every``, which it hands to :func:`rate_of`.
+
+    Args:
+        usual: What happens without either, for the help.
+    """
+
+    def decorate(command: F) -> F:
+        rate_option = click.option(
+            "--rate",
+            type=_PerSecond(),
+            metavar="HZ",
+            callback=_check_rate,
+            help=f"Readings per second, up to 1000. {usual}",
+        )
+        every_option = click.option(
+            "--every",
+            metavar="TIME",
+            callback=_check_every,
+            help="The same as a time from one reading to the next: 500ms, 2s, 1m or 1h.",
+        )
+        return rate_option(every_option(command))
+
+    return decorate
+
+
+def rate_of(rate_hz: float | None, every_s: float | None) -> float | None:
+    """Return the readings per second that ``--rate`` or ``--every`` asks for; ``None`` without either.
+
+    Raises:
+        UsageError: Both were given.
+    """
+    if rate_hz is not None and every_s is not None:
+        raise click.UsageError("--rate and --every exclude each other: give one of them.")
+    return rate_hz if every_s is None else 1 / every_s
+
+
+duration_option = click.option(
+    "--duration", metavar="TIME", callback=_check_duration, help="End after 90s, 15m, 8h or 2d."
+)
+"""When a command ends by itself. A unit is needed: hours are as likely here as seconds."""

@@ -10,11 +10,10 @@ import servomex
 from servomex.cli.common import EXIT_CODES, Program, RequestError, interrupts_wait, note, one_line, stop_code
 from servomex.cli.connection import PORT, Connection, channels_option, line_options
 from servomex.cli.logs import warnings_on_stderr
-from servomex.cli.options import PER_SECOND, SECONDS, check_rate, check_seconds, naming_options
+from servomex.cli.options import SECONDS, check_seconds, duration_option, naming_options, rate_of, rate_options
 from servomex.cli.stderr import BAR, STDERR
 from servomex.cli.targets import check_decimal, check_files, decimal_option
-from servomex.durations import parse_duration
-from servomex.errors import ServomexError, ServomexSinkError, ServomexValidationError
+from servomex.errors import ServomexError, ServomexSinkError
 from servomex.pdu import value_text
 
 if TYPE_CHECKING:
@@ -37,31 +36,18 @@ Ctrl-C and SIGTERM end a recording with everything written.
 """
 
 
-def _check_duration(_ctx: click.Context, _option: click.Parameter, value: str | None) -> float | None:
-    try:
-        return None if value is None else parse_duration(value)
-    except ServomexValidationError as error:
-        raise click.BadParameter(error.text) from error
-
-
 @click.command(cls=Program, short_help="Record an analyser to files.", epilog=f"{_MORE}\n{EXIT_CODES}")
 @click.argument("port", type=PORT)
 @line_options
 @click.argument("targets", metavar="OUT...", nargs=-1)
 @channels_option
 @naming_options
-@click.option(
-    "--rate",
-    type=PER_SECOND,
-    metavar="HZ",
-    callback=check_rate,
-    help="Readings per second, up to 1000. Over Modbus 1 when left out; in continuous mode each broadcast.",
-)
-@click.option("--duration", metavar="TIME", callback=_check_duration, help="End after 90s, 15m, 8h or 2d.")
+@rate_options("Over Modbus 1 when omitted; in continuous mode each broadcast.")
+@duration_option
 @click.option(
     "--count", type=click.IntRange(1), metavar="N", help="End after this many readings, failed ones included."
 )
-@click.option("--append", is_flag=True, help="Go on with files that exist.")
+@click.option("--append", is_flag=True, help="Append to files that exist.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option("--rotate", metavar="LIMIT", help="Begin new files by size or time: 100MB, 1d, or both as 100MB,1d.")
 @click.option(
@@ -79,6 +65,7 @@ def record(
     targets: tuple[str, ...],
     channels: list[str] | None,
     rate: float | None,
+    every: float | None,
     duration: float | None,
     count: int | None,
     append: bool,
@@ -95,6 +82,7 @@ def record(
     named here, whatever SERVOMEX_PORT says: an OUT could be taken for it.
     """
     _check_order(given["port"], targets)
+    rate_hz = rate_of(rate, every)
     request, code = Connection(**given), 0
     options: dict[str, Any] = {"append": append, "overwrite": overwrite, "flush_s": flush}
     if rotate is not None:
@@ -112,7 +100,7 @@ def record(
                 analyzer,
                 targets,
                 sink_options=options,
-                rate_hz=USUAL_HZ if rate is None and not analyzer.reader else rate,
+                rate_hz=USUAL_HZ if rate_hz is None and not analyzer.reader else rate_hz,
                 duration=duration,
                 count=count,
             )

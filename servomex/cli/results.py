@@ -50,7 +50,12 @@ def loopbacks(source: Source, tally: Tally, *, as_json: bool) -> str:
 
 def cadence(source: Source, what: str, found: Cadence, *, as_json: bool) -> str:
     """Write how regularly readings came."""
-    counts = {"count": len(found.seconds), "failures": found.failures, "dropped": found.dropped}
+    counts = {
+        "count": len(found.seconds),
+        "failures": found.failures,
+        "dropped": found.dropped,
+        "late": found.late,
+    }
     durations = summary(found.seconds)
     if as_json:
         return json_line({**attrs.asdict(source), "of": what, **counts, "seconds": _rounded(durations)})

@@ -7,10 +7,11 @@ import click
 import servomex
 from servomex.cli.common import EXIT_CODES, Program, interrupts_wait, note, stop_code
 from servomex.cli.connection import Connection, channels_option, connection_options
-from servomex.cli.options import PER_SECOND, check_rate, naming_options, option
+from servomex.cli.options import duration_option, naming_options, option, rate_of, rate_options
 from servomex.cli.showing import FORMATS, Gap, writer_for
 from servomex.durations import counted
 from servomex.models import Frame
+from servomex.queues import Closed
 
 _MORE = """\b
 Examples:
@@ -23,13 +24,8 @@ Examples:
 @connection_options
 @channels_option
 @naming_options
-@click.option(
-    "--rate",
-    type=PER_SECOND,
-    metavar="HZ",
-    callback=check_rate,
-    help="Readings per second over Modbus, up to 1000; 1 when left out. In continuous mode each broadcast.",
-)
+@rate_options("Over Modbus 1 when omitted; in continuous mode each broadcast, and neither may be given.")
+@duration_option
 @click.option(
     "--count", type=click.IntRange(1), metavar="N", help="End after this many readings, failed ones included."
 )
@@ -43,13 +39,20 @@ Examples:
 )
 @click.version_option(servomex.__version__, prog_name="servomex")
 def stream(
-    channels: list[str] | None, rate: float | None, count: int | None, output_format: str, **given: Any
+    channels: list[str] | None,
+    rate: float | None,
+    every: float | None,
+    duration: float | None,
+    count: int | None,
+    output_format: str,
+    **given: Any,
 ) -> None:
-    """Write the readings of the analyser on PORT as they come, until Ctrl-C or --count.
+    """Write the readings of the analyser on PORT as they come, until Ctrl-C, --duration or --count.
 
     A reading that fails is a line on stderr, and so is the first good one after it. When the reader of the output
     is slow, the oldest are dropped and counted.
     """
+    rate_hz = rate_of(rate, every)
     request = Connection(**given)
     code, taken, failed, gap = 0, 0, 0, Gap()
     with interrupts_wait():
@@ -58,7 +61,7 @@ def stream(
         from servomex.subscription import frames_of
     with request.logs(omitted=OUTAGES), request.open(channels) as analyzer:
         show = writer_for(output_format, analyzer, request.name)
-        with frames_of(analyzer, rate, BUFFER) as frames:
+        with frames_of(analyzer, rate_hz, BUFFER, duration_s=duration) as frames:
             try:
                 while taken != count:
                     item = frames.get()
@@ -70,6 +73,8 @@ def stream(
                     failed += 1
                     if not request.quiet:
                         note(f"Failed: {item}")
+            except Closed:
+                pass  # the end of --duration
             except KeyboardInterrupt as stop:
                 code = stop_code(stop)
     if not request.quiet:

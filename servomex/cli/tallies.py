@@ -83,11 +83,13 @@ class Cadence:
     """How regularly readings come.
 
     Attributes:
-        seconds: The durations: of sweeps, or between broadcasts.
+        seconds: The durations: of sweeps, between broadcasts, or between readings at a rate.
         failures: Readings that failed.
         dropped: Broadcasts, or replies, that were refused as damaged or late.
+        late: Moments of a rate that had passed before the reading in front of them ended.
     """
 
     seconds: list[float] = attrs.field(factory=list)
     failures: int = 0
     dropped: int = 0
+    late: int = 0
