@@ -136,7 +136,7 @@ class Feed(Generic[T]):
     name: str
     poll: Callable[[], T | None]
     failed: Callable[[ServomexError], T]
-    outcomes: Callable[[T], Mapping[str, str | None]] | None = None
+    outcomes: Callable[[T], Mapping[str, ServomexError | None]] | None = None
     closed: Callable[[], bool] = lambda: False
     follow: Callable[[], Broadcasts[T]] | None = None
 
@@ -326,7 +326,7 @@ class Acquisition(ProcessBound, Generic[T]):
         took_s = time.monotonic() - begun
         self._lost = False
         outcomes = {} if taken is None else self._outcomes(taken)
-        failed = any(outcomes.values())
+        failed = any(error is not None for error in outcomes.values())
         self.summary.note_poll(took_s, good=taken is not None and not failed)
         if taken is None:
             self.summary.repeated += 1
@@ -334,7 +334,7 @@ class Acquisition(ProcessBound, Generic[T]):
         self._outages.note(outcomes)
         self._hand_on(taken, stopping, failed=failed)
 
-    def _outcomes(self, taken: T) -> Mapping[str, str | None]:
+    def _outcomes(self, taken: T) -> Mapping[str, ServomexError | None]:
         return self._feed.outcomes(taken) if self._feed.outcomes else {self.name: None}
 
     def _follow(self, stopping: threading.Event, source: Broadcasts[T]) -> None:
@@ -402,7 +402,7 @@ class Acquisition(ProcessBound, Generic[T]):
         if isinstance(error, ServomexConnectionError):
             self.summary.disconnects += not self._lost
             self._lost = True
-        self._outages.note({self.name: str(error)})
+        self._outages.note({self.name: error})
         self._hand_on(self._feed.failed(error), stopping, failed=True)
         if self._lost and not self._reconnect:
             raise error

@@ -14,7 +14,7 @@ from servomex.errors import Argument, ServomexSinkDependencyError, ServomexValid
 from servomex.extras import how_to_get
 from servomex.loading import Source, load
 from servomex.models import Reading, Sample
-from servomex.rows import COLUMN_KINDS, ColumnKind
+from servomex.rows import COLUMN_KINDS, ColumnKind, tags_cell
 from servomex.units import Unit, UnitKind
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ _TYPES = {
     ColumnKind.NUMBER: "float64",
     ColumnKind.FLAG: "boolean",
     ColumnKind.TEXT: "category",
+    ColumnKind.TAGS: "category",
 }
 
 
@@ -46,7 +47,7 @@ def to_pandas(
             front. A value is NaN unless it is good, and where a reading failed all are. Values in %, vpm and ppm
             are converted to the first of these units that the channel has; any other unit, and another name of
             the channel, begins columns of their own. Without ``wide`` there is one row a sample, with the columns
-            of :data:`servomex.ROW_COLUMNS`.
+            of :data:`servomex.ROW_COLUMNS`; ``tags`` are the text of a JSON object there.
         keep: ``uncertain`` also keeps the values of maintenance, calibration and warm-up in a wide table.
 
     Raises:
@@ -67,7 +68,7 @@ def to_pandas(
     samples = _samples(source)
     if wide:
         return _wide(pandas, samples, {Quality.GOOD, Quality.UNCERTAIN} if keep else {Quality.GOOD})
-    rows = [tuple(sample.as_dict().values()) for sample in samples]
+    rows = [tuple((sample.as_dict() | {"tags": tags_cell(sample.metadata)}).values()) for sample in samples]
     columns = zip(*rows, strict=True) if rows else [()] * len(ROW_COLUMNS)
     return pandas.DataFrame(
         {

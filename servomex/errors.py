@@ -23,7 +23,7 @@
     │   │   ├── ServomexIllegalDataValueError     exception 03
     │   │   └── ServomexGatewayError              exceptions 0A and 0B: a gateway has no answer of the analyser
     │   ├── ServomexForeignDeviceError            what answers is not an analyser of the 4000 series
-    │   ├── ServomexChannelError                  a channel that was there, or was asked for, is gone
+    │   ├── ServomexChannelError                  a channel is gone, or has another name or unit
     │   └── ServomexProtocolUnsupportedError      the mode cannot do this (also a ServomexCapabilityError)
     ├── ServomexCapabilityError                   not available on this device or in this mode
     ├── ServomexCalibrationError                  an autocalibration did not start, or did not end, as asked
@@ -335,7 +335,7 @@ class ServomexForeignDeviceError(ServomexProtocolError):
 
 
 class ServomexChannelError(ServomexProtocolError):
-    """A channel that was there, or that was asked for, is not populated any more."""
+    """A channel that was there, or that was asked for, is not populated any more, or has another name or unit."""
 
 
 class ServomexProtocolUnsupportedError(ServomexProtocolError, ServomexCapabilityError):

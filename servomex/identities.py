@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import attrs
 
 from servomex.enums import ChannelId
+from servomex.errors import ServomexChannelError
 from servomex.logs import package_log
 from servomex.models import Reading, Sample
 
@@ -20,7 +21,8 @@ class Identities:
     def events(self, samples: Iterable[Sample]) -> list[Sample]:
         """Return a row for each channel that has another name or unit than before, and log a warning.
 
-        The row has the time of the first reading with the new name or unit, its text in ``error``, and no reading.
+        The row has the time of the first reading with the new name or unit, a :class:`ServomexChannelError`, and
+        no reading.
         """
         found = []
         for sample in samples:
@@ -34,7 +36,12 @@ class Identities:
                 _log.warning("%s: %s", sample.device, text)
                 found.append(
                     attrs.evolve(
-                        sample, reading=None, analyser=None, requested_at=None, latency_s=None, error=text
+                        sample,
+                        reading=None,
+                        analyser=None,
+                        requested_at=None,
+                        latency_s=None,
+                        error=ServomexChannelError(text),
                     )
                 )
         return found

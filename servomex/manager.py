@@ -433,6 +433,6 @@ def _failed(member: Member, error: Exception | None) -> Sample:
         member.analyzer.protocol,
         datetime.now(UTC),
         time.monotonic_ns(),
-        error=str(error),
+        error=error,
         metadata=member.analyzer.tags,
     )

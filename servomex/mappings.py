@@ -13,10 +13,11 @@ class FrozenMapping(Mapping[str, V]):
         items: What it holds.
     """
 
-    __slots__ = ("_items",)
+    __slots__ = ("_hash", "_items")
 
     def __init__(self, items: Mapping[str, V] | None = None) -> None:
         self._items = dict(items or {})
+        self._hash: int | None = None
 
     def __getitem__(self, key: str) -> V:
         return self._items[key]
@@ -27,8 +28,17 @@ class FrozenMapping(Mapping[str, V]):
     def __len__(self) -> int:
         return len(self._items)
 
+    def plain(self) -> dict[str, V]:
+        """Return it as a dict of the caller's own."""
+        return self._items.copy()
+
     def __hash__(self) -> int:
-        return hash(frozenset(self._items.items()))
+        if self._hash is None:
+            self._hash = hash(frozenset(self._items.items()))
+        return self._hash
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return FrozenMapping, (self._items,)  # the hash of a text is another one in each process
 
     def __repr__(self) -> str:
         return repr(self._items)

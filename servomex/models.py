@@ -16,7 +16,7 @@ import attrs
 from servomex import awake
 from servomex.columns import ROW_COLUMNS
 from servomex.enums import EXTERNAL_CHANNELS, CalPhase, ChannelId, ChannelKind, ProtocolKind, Quality, channel_set
-from servomex.errors import ServomexValidationError
+from servomex.errors import ServomexError, ServomexValidationError
 from servomex.mappings import FrozenMapping, frozen
 from servomex.settings import SerialSettings
 from servomex.tags import NO_TAGS
@@ -365,7 +365,28 @@ class Frame:
 
 
 def _frozen_tags(tags: Mapping[str, str]) -> FrozenMapping[str]:
-    return frozen(tags)  # whose own type says too little for a converter
+    return frozen(tags)
+
+
+def _own(error: Exception | None) -> ServomexError | None:
+    """Return the error of a sample; one that is not of this package is wrapped in one that names its type.
+
+    Raises:
+        ServomexValidationError: It is not an exception.
+    """
+    if error is None or isinstance(error, ServomexError):
+        return error
+    if not isinstance(error, BaseException):
+        raise ServomexValidationError(
+            f"the error of a sample is an exception, not {error!r}", cure="Write ServomexError(text)"
+        )
+    wrapped = ServomexError(f"{type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _type_and_text(error: ServomexError | None) -> tuple[type[ServomexError], str] | None:
+    return None if error is None else (type(error), str(error))
 
 
 @attrs.frozen
@@ -381,7 +402,9 @@ class Sample:
         analyser: The analyser's state that came with it; ``None`` for an error.
         requested_at: When it was asked for, UTC; ``None`` for a broadcast.
         latency_s: Seconds from the request to the arrival; ``None`` for a broadcast.
-        error: Why there is no reading; ``None`` when there is one.
+        error: Why there is no reading, a :class:`ServomexError`; ``None`` when there is one. Another exception is
+            wrapped in one that names its type. Samples are equal when the class and the text of their errors are;
+            one that was read from a file has these, and nothing else of its error.
         metadata: The tags of the analyser and of the recording, such as ``{"site": "mill-3"}``.
     """
 
@@ -393,8 +416,8 @@ class Sample:
     analyser: AnalyserStatus | None = None
     requested_at: datetime | None = None
     latency_s: float | None = None
-    error: str | None = None
-    metadata: Mapping[str, str] = attrs.field(default=NO_TAGS, converter=_frozen_tags)
+    error: ServomexError | None = attrs.field(default=None, converter=_own, eq=_type_and_text)
+    metadata: FrozenMapping[str] = attrs.field(default=NO_TAGS, converter=_frozen_tags)
 
     @property
     def channel(self) -> ChannelId | None:
@@ -404,8 +427,9 @@ class Sample:
     def as_dict(self) -> dict[str, Any]:
         """Flatten to a row: the keys are :data:`ROW_COLUMNS`, in that order.
 
-        Times are ``datetime``, flags are ``bool``, what is unknown is ``None``. Of an error, only the columns
-        that say when, where and why are filled.
+        Times are ``datetime``, flags are ``bool``, what is unknown is ``None``; ``tags`` is a ``dict``, ``error``
+        the text of the error and ``error_type`` the name of its class. Of an error, only the columns that say
+        when, where and why are filled.
         """
         row: dict[str, Any] = dict.fromkeys(ROW_COLUMNS)
         row |= {
@@ -415,8 +439,10 @@ class Sample:
             "protocol": self.protocol.value,
             "requested_at": self.requested_at,
             "latency_s": self.latency_s,
-            "error": self.error,
+            "tags": self.metadata.plain(),
         }
+        if self.error is not None:
+            row |= {"error": str(self.error), "error_type": type(self.error).__name__}
         if self.reading:
             row |= self.reading.as_dict()
         if self.analyser:

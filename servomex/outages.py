@@ -43,7 +43,7 @@ class Outages:
         self._unlogged = 0
         self._last_damage = ""
 
-    def note(self, outcomes: Mapping[str, str | None]) -> None:
+    def note(self, outcomes: Mapping[str, ServomexError | None]) -> None:
         """Note the readings of one moment: by source the error, or ``None`` for a good reading."""
         for source, error in outcomes.items():
             if error is not None:
@@ -68,7 +68,7 @@ class Outages:
         for name in list(self._open):
             self._ended(name, "is still away at the end")
 
-    def _failed(self, source: str, error: str) -> None:
+    def _failed(self, source: str, error: ServomexError) -> None:
         now = time.monotonic()
         outage = self._open.get(source)
         if outage is None:

@@ -94,5 +94,5 @@ class Poll:
 
     def _was_given(self, item: Sample) -> bool:
         """Whether it is the broadcast that was the newest at the moment before already."""
-        repeats = item.protocol is ProtocolKind.CONTINUOUS_ASCII and not item.error
+        repeats = item.protocol is ProtocolKind.CONTINUOUS_ASCII and item.error is None
         return repeats and item.monotonic_ns in self._given.get((item.device, item.channel), ())

@@ -155,9 +155,9 @@ def feed_of(source: PollSource, pace: Pace, size: int, *, auto_reconnect: bool =
     return attrs.evolve(feed, follow=lambda: broadcasts_of(reader, size, taken))
 
 
-def _errors_by_device(batch: list[Sample], name: str) -> dict[str, str | None]:
+def _errors_by_device(batch: list[Sample], name: str) -> dict[str, ServomexError | None]:
     worked = {item.device or name: None for item in batch}
-    return worked | {item.device or name: item.error for item in batch if item.error}
+    return worked | {item.device or name: item.error for item in batch if item.error is not None}
 
 
 def _is_closed(source: PollSource) -> bool:
@@ -179,7 +179,7 @@ class _Failure:
                 self._protocol,
                 datetime.now(UTC),
                 time.monotonic_ns(),
-                error=str(error),
+                error=error,
                 metadata=self._tags,
             )
         ]

@@ -5,19 +5,34 @@
 
 import csv
 import io
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum, StrEnum, auto
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from servomex import errors
 from servomex.columns import ROW_COLUMNS
 from servomex.enums import ChannelId, ProtocolKind
-from servomex.errors import ServomexSinkSchemaError
+from servomex.errors import ServomexError, ServomexSinkSchemaError
 from servomex.excerpts import shown
+from servomex.mappings import FrozenMapping
 from servomex.models import AnalyserStatus, CalGroupState, ChannelStatus, Reading, Sample
+from servomex.plain import (
+    FREE_TEXT,
+    LONGEST_TEXT,
+    NUMBERS,
+    TIMES,
+    make_plain,
+    plain_tags,
+    tags_text,
+    time_text,
+    utc,
+)
+from servomex.tags import NO_TAGS, tags_of
 from servomex.units import Unit
 
 
@@ -32,32 +47,29 @@ class ColumnKind(Enum):
     NUMBER = auto()
     FLAG = auto()
     TEXT = auto()
+    TAGS = auto()
+    """Texts by their keys."""
 
 
 ANALYSER_FLAGS = ("analyser_fault", "analyser_maintenance")
 CHANNEL_FLAGS = "ok fault maintenance calibrating warming_up alarm1 alarm2 alarm3 alarm4".split()
 FLAGS = (*CHANNEL_FLAGS, *ANALYSER_FLAGS)
-TIMES = ("received_at", "requested_at")
-FREE_TEXT = ("device", "name", "unit_text", "error")
-"""The columns whose text the instrument or the user chose."""
-LONGEST_TEXT = 20_000
-"""Characters of such a text that are kept: readers of csv take no longer cells."""
 
 _OF_READING = ("kind", "name", "value", "unit", "unit_text", "quality", *CHANNEL_FLAGS)
-_NUMBERS = ("value", "latency_s")
 _LARGEST = 2**63
 _LONGEST_GROUPS = 1_000
 """Characters; the instrument writes eight."""
 _E = TypeVar("_E", bound=StrEnum)
 _SPECIAL = {
     **dict.fromkeys(TIMES, ColumnKind.TIME),
-    **dict.fromkeys(_NUMBERS, ColumnKind.NUMBER),
+    **dict.fromkeys(NUMBERS, ColumnKind.NUMBER),
     **dict.fromkeys(FLAGS, ColumnKind.FLAG),
     "analyser_clock": ColumnKind.CLOCK,
     "monotonic_ns": ColumnKind.INTEGER,
+    "tags": ColumnKind.TAGS,
 }
 COLUMN_KINDS = {column: _SPECIAL.get(column, ColumnKind.TEXT) for column in ROW_COLUMNS}
-_NUMBER_PLACES = tuple(ROW_COLUMNS.index(column) for column in _NUMBERS)
+_NUMBER_PLACES = tuple(ROW_COLUMNS.index(column) for column in NUMBERS)
 
 _FORMULA = re.compile(r"\s*[=+\-@＝＋－＠']")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -69,41 +81,14 @@ _CAL_GROUP = re.compile(r"([CS])([0-9]+)")
 
 
 def plain_row(sample: Sample) -> tuple[Any, ...]:
-    """Flatten a sample to the values of its columns, as every format can hold them.
-
-    Times are brought to UTC. What is no Unicode in a text, as in the name of a port in another encoding, becomes
-    a ``?``; a text of more than :data:`LONGEST_TEXT` characters is cut off there.
+    """Flatten a sample to the values of its columns, as every format can hold them, see :func:`make_plain`.
 
     Raises:
-        ValueError: A time has no zone, or a number is not finite or longer than 64 bits.
+        ValueError: A time has no zone, a number is not finite or longer than 64 bits, or the tags cannot be.
     """
-    row = sample.as_dict()
-    if not -_LARGEST <= sample.monotonic_ns < _LARGEST:
-        raise ValueError(f"monotonic_ns is {sample.monotonic_ns}, which is more than 64 bits")
-    for column in TIMES:
-        if row[column] is not None:
-            row[column] = _utc(row[column])
-    for column in _NUMBERS:
-        if row[column] is not None and not math.isfinite(row[column]):
-            raise ValueError(f"{column} is {row[column]}; what is not valid is None")
-    for column in FREE_TEXT:
-        text = row[column]
-        if text and not (text.isascii() and len(text) <= LONGEST_TEXT):
-            row[column] = text[:LONGEST_TEXT].encode("utf-8", "replace").decode("utf-8")
+    row = make_plain(sample.as_dict())
+    row["tags"] = plain_tags(sample.metadata)
     return tuple(row.values())
-
-
-def _utc(moment: datetime) -> datetime:
-    if moment.tzinfo is None:
-        raise ValueError(f"the time {moment} has no zone")
-    return moment.astimezone(UTC)
-
-
-def time_text(moment: datetime) -> str:
-    """Write a time in ISO 8601: UTC with all six digits, so that texts sort as times; a clock as it is."""
-    if moment.tzinfo is None:
-        return moment.isoformat()
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 SEPARATORS = {".": ",", ",": ";"}
@@ -118,13 +103,16 @@ def csv_text(rows: Iterable[Sequence[Any]], decimal: str = ".") -> str:
     characters, line ends among them, begins with ``'\`` and has these and backslashes as ``\x0a``.
 
     With a comma as the decimal sign the cells are separated by semicolons, as spreadsheets of many countries do.
+
+    The last cell, the tags, is always in quotation marks, also when it is empty: a line shows that it is whole.
     """
     text = io.StringIO()
+    separator = SEPARATORS[decimal]
     cells = map(_cells, rows)
-    csv.writer(text, delimiter=SEPARATORS[decimal], lineterminator="\n").writerows(
+    csv.writer(text, delimiter=separator, lineterminator="\n").writerows(
         cells if decimal == "." else map(_with_commas, cells)
     )
-    return text.getvalue()
+    return text.getvalue().replace(f"{separator}\n", f'{separator}""\n')
 
 
 def _cells(row: Sequence[Any]) -> list[Any]:
@@ -146,6 +134,11 @@ def _time_cell(value: datetime | None) -> str | None:
     return None if value is None else time_text(value)
 
 
+def tags_cell(tags: FrozenMapping[str]) -> str | None:
+    """Write tags as a JSON object, as csv and databases hold them; nothing when there are none."""
+    return tags_text(tags) if tags else None
+
+
 def _guarded(text: str | None) -> str | None:
     if text is None:
         return None
@@ -163,6 +156,7 @@ _WRITERS: dict[ColumnKind, Callable[[Any], Any]] = {
     ColumnKind.TIME: _time_cell,
     ColumnKind.CLOCK: _time_cell,
     ColumnKind.FLAG: _flag_cell,
+    ColumnKind.TAGS: tags_cell,
 }
 _TEXT_WRITERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(FREE_TEXT, _guarded),
@@ -190,12 +184,21 @@ def csv_row(line: str, decimal: str = ".") -> dict[str, Any]:
 
 
 def stored_row(values: Iterable[Any]) -> dict[str, Any]:
-    """Read a row of JSON or SQLite, given as values in the order of :data:`ROW_COLUMNS`.
+    """Read a row of a database, given as values in the order of :data:`ROW_COLUMNS`.
 
     Raises:
         ValueError: A value is of another kind than its column.
     """
     return _read(values, _FROM_STORED)
+
+
+def json_row(values: Iterable[Any]) -> dict[str, Any]:
+    """Read a row of JSON, whose tags are an object, given as values in the order of :data:`ROW_COLUMNS`.
+
+    Raises:
+        ValueError: A value is of another kind than its column.
+    """
+    return _read(values, _FROM_JSON)
 
 
 def typed_row(values: Iterable[Any]) -> dict[str, Any]:
@@ -218,7 +221,7 @@ def _read(values: Iterable[Any], readers: Iterable[Callable[[Any], Any]]) -> dic
 
 
 def _time(text: str) -> datetime:
-    return _utc(datetime.fromisoformat(text))
+    return utc(datetime.fromisoformat(text))
 
 
 def _clock(text: str) -> datetime:
@@ -261,6 +264,49 @@ def _text(value: str) -> str:
     return value
 
 
+@lru_cache(maxsize=64)
+def tags_in(text: str) -> FrozenMapping[str]:
+    """Read tags from the text of a JSON object; many rows have the same.
+
+    Raises:
+        ValueError: They are not such a text, or cannot be tags.
+        TypeError: They are something else.
+    """
+    if len(_text(text)) > LONGEST_TEXT:
+        raise ValueError
+    try:
+        found = json.loads(text, object_pairs_hook=tuple)
+    except RecursionError:
+        raise ValueError from None
+    if not isinstance(found, tuple):
+        raise TypeError
+    return _tags_from(found)
+
+
+@lru_cache(maxsize=64)
+def _tags_from(pairs: tuple[tuple[str, str], ...]) -> FrozenMapping[str]:
+    """Return the tags that these pairs are.
+
+    Raises:
+        ValueError: A key is there twice, or see :func:`tags_of`.
+        TypeError: They are something else.
+    """
+    tags = dict(pairs)
+    if len(tags) != len(pairs):
+        raise ValueError
+    return tags_of(tags)
+
+
+def _tags_of_object(value: dict[str, str]) -> FrozenMapping[str]:
+    if not isinstance(value, dict):
+        raise TypeError
+    return _tags_from(tuple(value.items()))
+
+
+def _tags_of_pairs(value: list[tuple[str, str]] | str) -> FrozenMapping[str]:
+    return tags_in(value) if isinstance(value, str) else _tags_from(tuple(value))
+
+
 def _number_of(cell: str) -> float:
     return _number(float(_matching(_NUMBER, cell)))
 
@@ -293,6 +339,7 @@ _STORED: dict[ColumnKind, Callable[[Any], Any]] = {
     ColumnKind.NUMBER: _number,
     ColumnKind.FLAG: _flag,
     ColumnKind.TEXT: _text,
+    ColumnKind.TAGS: tags_in,
 }
 _WRITTEN: dict[ColumnKind, Callable[[Any], Any]] = {
     **_STORED,
@@ -302,10 +349,12 @@ _WRITTEN: dict[ColumnKind, Callable[[Any], Any]] = {
 }
 _TYPED: dict[ColumnKind, Callable[[Any], Any]] = {
     **_STORED,
-    ColumnKind.TIME: _utc,
+    ColumnKind.TIME: utc,
     ColumnKind.CLOCK: _without_zone,
+    ColumnKind.TAGS: _tags_of_pairs,
 }
 _FROM_STORED = [_STORED[kind] for kind in COLUMN_KINDS.values()]
+_FROM_JSON = [_tags_of_object if kind is ColumnKind.TAGS else _STORED[kind] for kind in COLUMN_KINDS.values()]
 _FROM_TYPED = [_TYPED[kind] for kind in COLUMN_KINDS.values()]
 _FROM_CELLS = [_unguarded if column in FREE_TEXT else _WRITTEN[kind] for column, kind in COLUMN_KINDS.items()]
 
@@ -329,8 +378,22 @@ def sample_of(row: Mapping[str, Any]) -> Sample:
         _analyser(row),
         row["requested_at"],
         row["latency_s"],
-        row["error"],
+        _error(row),
+        row["tags"] or NO_TAGS,
     )
+
+
+_ERRORS = {
+    name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, ServomexError)
+}
+
+
+def _error(row: Mapping[str, Any]) -> ServomexError | None:
+    """Build an error with the text of that which was written, and its class if that is one of this package."""
+    if row["error"] is None:
+        _must_be_empty(row, ("error_type",), "error")
+        return None
+    return _ERRORS.get(_needed(row, "error_type"), ServomexError)(row["error"])
 
 
 def _needed(row: Mapping[str, Any], column: str) -> Any:

@@ -4,8 +4,12 @@ from datetime import UTC, datetime
 
 from hypothesis import strategies as st
 
+from servomex import errors as errors_module
+from servomex.columns import ROW_COLUMNS
 from servomex.enums import ChannelId, ProtocolKind
+from servomex.errors import ServomexError
 from servomex.models import AnalyserStatus, CalGroupState, ChannelStatus, Reading, Sample
+from servomex.tags import LONGEST_KEY, LONGEST_VALUE, MOST_TAGS
 from servomex.units import Unit
 
 _CHARACTERS = st.one_of(
@@ -27,6 +31,17 @@ analysers = st.builds(
     ),
     clocks,
 )
+_KINDS = [
+    kind for kind in vars(errors_module).values() if isinstance(kind, type) and issubclass(kind, ServomexError)
+]
+errors = st.builds(lambda kind, text: kind(text), st.sampled_from(_KINDS), texts)
+_VALUE = st.one_of(
+    st.sampled_from("'\"=+-@\\,;{}[]: \ufeff\u20ac\U0001f300"),
+    st.characters(codec="utf-8", exclude_categories=("Cc", "Zl", "Zp")),
+)
+keys = st.from_regex(r"[A-Za-z][A-Za-z0-9_.-]{0,8}", fullmatch=True).filter(lambda key: key not in ROW_COLUMNS)
+tags = st.dictionaries(keys, st.text(_VALUE, min_size=1, max_size=12), max_size=4)
+most_tags = {f"k{number:02d}".ljust(LONGEST_KEY, "x"): '"' * LONGEST_VALUE for number in range(MOST_TAGS)}
 
 
 @st.composite
@@ -40,5 +55,6 @@ def samples(draw: st.DrawFn) -> Sample:
     ))  # fmt: skip
     return Sample(
         draw(texts), protocol, received_at, monotonic_ns, reading, draw(st.none() | analysers),
-        draw(st.none() | times), draw(st.none() | numbers), draw(st.none() | texts),
+        draw(st.none() | times), draw(st.none() | numbers), draw(st.none() | errors),
+        draw(tags),
     )  # fmt: skip

@@ -7,6 +7,7 @@ from pathlib import Path
 import attrs
 
 from servomex.enums import ProtocolKind
+from servomex.errors import ServomexTimeoutError
 from servomex.models import Sample
 from servomex.sinks import open_sink
 from servomex.telegram import parse_frame
@@ -20,16 +21,25 @@ PERIOD_S = 2
 
 
 def batch(number: int, *, device: str = "rig A", start: datetime = RECEIVED_AT) -> list[Sample]:
-    """Give the samples of one frame: five channels, or an error every seventh time."""
+    """Give the samples of one frame: five channels, every third time with tags, or an error every seventh."""
     moment, monotonic_ns = start + timedelta(seconds=number * PERIOD_S), number * PERIOD_S * 1_000_000_000
     if number % 7 == 6:
-        return [Sample(device, ProtocolKind.MODBUS_RTU, moment, monotonic_ns, error=f"no reply to {number}")]
+        return [
+            Sample(
+                device,
+                ProtocolKind.MODBUS_RTU,
+                moment,
+                monotonic_ns,
+                error=ServomexTimeoutError(f"no reply to {number}"),
+            )
+        ]
     readings = tuple(
         attrs.evolve(item, value=round(20 + number / 1000, 3), received_at=moment, monotonic_ns=monotonic_ns)
         for item in FRAME
     )
     frame = attrs.evolve(FRAME, readings=readings, received_at=moment, monotonic_ns=monotonic_ns)
-    return frame.as_samples(device=device)
+    tags = {"site": "mill-3", "line": 'A "old", ='} if number % 3 == 1 else {}
+    return [attrs.evolve(sample, metadata=tags) for sample in frame.as_samples(device=device)]
 
 
 def batches(count: int, first: int = 0) -> list[list[Sample]]:

@@ -72,7 +72,8 @@ def refused(*calls: Callable[[], object]) -> None:
 
 
 def row(number: int) -> Sample:
-    return Sample("a", servomex.ProtocolKind.MODBUS_RTU, datetime(2026, 1, 1, tzinfo=UTC), number, error="none")
+    error = servomex.ServomexError("none")
+    return Sample("a", servomex.ProtocolKind.MODBUS_RTU, datetime(2026, 1, 1, tzinfo=UTC), number, error=error)
 
 
 @pytest.fixture(params=["sim", "terminal", "socket", "rfc2217"])

@@ -240,7 +240,7 @@ def test_in_continuous_mode_it_is_an_ordinary_loss(
         server.hang_up()
         errors = [sample.error for batch in recording for sample in batch if sample.error]
         assert len(errors) == 1
-        assert "the port was lost" in errors[0]
+        assert "the port was lost" in str(errors[0])
         assert recording.summary.disconnects == 1
         assert recording.summary.samples_emitted > 5
 

@@ -91,7 +91,7 @@ def test_samples_carry_the_name_of_their_analyser_and_an_error_takes_the_place_o
     assert [(row.device, row.channel) for row in rows] == [("a2", "I1"), ("a2", "E1"), ("a2", "E2")]
     assert (lost.device, lost.protocol, lost.reading) == ("a1", "modbus_rtu", None)
     assert lost.error is not None
-    assert line.url in lost.error
+    assert line.url in str(lost.error)
     assert before < lost.monotonic_ns <= time.monotonic_ns()
     assert lost.as_dict()["received_at"] is not None
     assert {row.device for row in manager.poll_samples(names=["a2"])} == {"a2"}

@@ -11,9 +11,16 @@ from typing import Any
 import attrs
 import pytest
 
+import servomex.errors
 from servomex.columns import ROW_COLUMNS
 from servomex.enums import ChannelId, ChannelKind, ProtocolKind, Quality
-from servomex.errors import ServomexValidationError
+from servomex.errors import (
+    ErrorContext,
+    ServomexError,
+    ServomexStaleError,
+    ServomexTimeoutError,
+    ServomexValidationError,
+)
 from servomex.models import (
     AnalyserStatus,
     CalGroupState,
@@ -33,6 +40,9 @@ from tests.frames import MONOTONIC_NS, REAL, RECEIVED_AT, block, external, make
 READING = Reading(
     ChannelId.I1, "Oxygen", 20.376, Unit.PERCENT, "%", ChannelStatus(), ProtocolKind.MODBUS_RTU, RECEIVED_AT, 7
 )  # fmt: skip
+EVERY_ERROR = [
+    kind for kind in vars(servomex.errors).values() if isinstance(kind, type) and issubclass(kind, ServomexError)
+]
 REQUESTED_AT = RECEIVED_AT - timedelta(seconds=0.25)
 
 
@@ -210,6 +220,7 @@ COLUMNS = [
     "received_at", "monotonic_ns", "device", "protocol", "channel", "kind", "name", "value", "unit", "unit_text",
     "quality", "ok", "fault", "maintenance", "calibrating", "warming_up", "alarm1", "alarm2", "alarm3", "alarm4",
     "analyser_fault", "analyser_maintenance", "cal_groups", "analyser_clock", "requested_at", "latency_s", "error",
+    "error_type", "tags",
 ]  # fmt: skip
 
 
@@ -221,12 +232,14 @@ def test_a_row_tells_everything() -> None:
     frame = attrs.evolve(
         parse_frame(raw, received_at=RECEIVED_AT, monotonic_ns=7), requested_at=REQUESTED_AT, latency_s=0.25
     )
-    rows = [sample.as_dict() for sample in frame.as_samples(device="rig A")]
+    samples = [attrs.evolve(item, metadata={"site": "mill-3"}) for item in frame.as_samples(device="rig A")]
+    rows = [sample.as_dict() for sample in samples]
     common = {
         "received_at": RECEIVED_AT, "monotonic_ns": 7, "device": "rig A", "protocol": "continuous",
         "analyser_fault": False, "analyser_maintenance": True, "cal_groups": "S1C2S1S2",
         "analyser_clock": datetime.fromisoformat("2020-10-06T02:54:12"), "requested_at": REQUESTED_AT,
-        "latency_s": 0.25, "error": None, "maintenance": False, "calibrating": False, "warming_up": False,
+        "latency_s": 0.25, "error": None, "error_type": None, "tags": {"site": "mill-3"},
+        "maintenance": False, "calibrating": False, "warming_up": False,
         "fault": False, "alarm1": False, "alarm2": False, "alarm3": False, "alarm4": False,
     }  # fmt: skip
     special: list[dict[str, Any]] = [
@@ -243,7 +256,7 @@ def test_a_row_tells_everything() -> None:
     assert [list(row) for row in rows] == [COLUMNS] * 4
     # Plain types, so that no sink has to know our enums.
     assert {type(value) for row in rows for value in row.values()} <= {
-        str, float, int, bool, datetime, type(None),
+        str, float, int, bool, datetime, type(None), dict,
     }  # fmt: skip
 
 
@@ -257,7 +270,7 @@ def test_a_reading_alone_gives_a_part_of_the_same_row(frame: Frame) -> None:
         assert reading.as_dict() == {key: row[key] for key in reading.as_dict()}
         assert set(COLUMNS) - set(reading.as_dict()) == {
             "device", "analyser_fault", "analyser_maintenance", "cal_groups", "analyser_clock", "requested_at",
-            "latency_s", "error",
+            "latency_s", "error", "error_type", "tags",
         }  # fmt: skip
 
 
@@ -272,14 +285,54 @@ def test_samples_keep_the_reading_and_its_surroundings(frame: Frame) -> None:
 
 
 def test_an_error_takes_the_place_of_a_reading() -> None:
-    sample = Sample("rig A", ProtocolKind.MODBUS_RTU, RECEIVED_AT, 7, error="no reply")
+    sample = Sample("rig A", ProtocolKind.MODBUS_RTU, RECEIVED_AT, 7, error=ServomexTimeoutError("no reply"))
     row = sample.as_dict()
     assert sample.channel is None
     assert list(row) == COLUMNS
     assert {key: value for key, value in row.items() if value is not None} == {
         "received_at": RECEIVED_AT, "monotonic_ns": 7, "device": "rig A", "protocol": "modbus_rtu",
-        "error": "no reply",
+        "error": "no reply", "error_type": "ServomexTimeoutError", "tags": {},
     }  # fmt: skip
+
+
+class TestErrorsOfSamples:
+    def of(self, error: Any) -> Sample:
+        return Sample("rig A", ProtocolKind.MODBUS_RTU, RECEIVED_AT, 7, error=error)
+
+    def test_they_are_equal_by_class_and_text(self) -> None:
+        where = ErrorContext(port="COM3")
+        first, twin = (self.of(ServomexTimeoutError("no reply", where, cure="Wait")) for _ in range(2))
+        assert first == twin
+        assert hash(first) == hash(twin)
+        read_back = self.of(ServomexTimeoutError("no reply. Wait [COM3]"))
+        assert read_back == first
+        for error in (ServomexTimeoutError("no reply"), ServomexStaleError("no reply. Wait [COM3]"), None):
+            assert self.of(error) != first
+
+    def test_it_is_the_error_itself(self) -> None:
+        error = ServomexTimeoutError("no reply")
+        assert self.of(error).error is error
+        assert self.of(None).error is None
+
+    def test_an_error_of_others_is_wrapped_in_one_that_names_its_type(self) -> None:
+        error = ZeroDivisionError("division by zero")
+        wrapped = self.of(error).error
+        assert wrapped is not None
+        assert (type(wrapped), str(wrapped)) == (ServomexError, "ZeroDivisionError: division by zero")
+        assert wrapped.__cause__ is error
+
+    @pytest.mark.parametrize("wrong", ["no reply", 7, ServomexTimeoutError])
+    def test_what_is_not_an_error_is_refused(self, wrong: object) -> None:
+        with pytest.raises(ServomexValidationError, match="the error of a sample is an exception, not"):
+            self.of(wrong)
+
+    @pytest.mark.parametrize("kind", EVERY_ERROR, ids=lambda kind: kind.__name__)
+    def test_every_error_can_be_made_of_its_text_and_travels_between_processes(
+        self, kind: type[ServomexError]
+    ) -> None:
+        sample = self.of(kind("no reply [COM3]"))
+        assert pickle.loads(pickle.dumps(sample)) == sample
+        assert (type(sample.error), str(sample.error)) == (kind, "no reply [COM3]")
 
 
 GROUPS = (CalGroupState(1, True, 2),)
@@ -330,7 +383,8 @@ def test_models_survive_copying_and_pickling(build: Callable[[], Any], duplicate
 def test_a_model_differs_when_any_field_does(build: Callable[[], Any]) -> None:
     model = build()
     for field in attrs.fields_dict(type(model)):
-        other = {"site": "another"} if field == "metadata" else "something else"
+        others = {"metadata": {"site": "another"}, "error": ServomexError("something else")}
+        other = others.get(field, "something else")
         assert attrs.evolve(model, **{field: other}) != model
 
 

@@ -485,7 +485,8 @@ class TestPipe:
         path = tmp_path / "run.sqlite"
         with record(OwnSource(act=fail), rate_hz=50, count=3) as rec:
             pipe(rec, path)
-        assert [item.error for item in load(path)] == [None, "nobody answers", None]
+        good, failed, back = (item.error for item in load(path))
+        assert (type(failed), str(failed), good, back) == (ServomexTimeoutError, "nobody answers", None, None)
 
 
 def test_broadcasts_that_wait_behind_a_slow_sink_are_accounted_for() -> None:

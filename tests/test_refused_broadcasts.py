@@ -65,7 +65,7 @@ def test_each_damaged_broadcast_reaches_subscribers_streams_and_recordings(
     assert kinds == [Frame] * 3 + [ServomexChecksumError] + [Frame] * 2 + [ServomexParseError] + [Frame]
     assert str(given[3]).startswith("damaged frame: checksum 2A1D, its bytes sum to 2A1E [scripted, continuous")
     for rows in (samples, memory.samples):
-        assert [row.error[:14] for row in rows if row.error][:2] == ["damaged frame:"] * 2
+        assert [str(row.error)[:14] for row in rows if row.error][:2] == ["damaged frame:"] * 2
     summary = recorder.summary
     assert summary.samples_emitted - summary.errors == 6
     assert (summary.damaged, summary.disconnects) == (2, 0)
@@ -102,7 +102,7 @@ def errors_of(rec: Recording) -> list[str]:
     batches: list[list[Sample]] = []
     with contextlib.suppress(ServomexConnectionError):  # the end of one whose analyser was closed
         batches.extend(rec)
-    return [item.error for batch in batches for item in batch if item.error]
+    return [str(item.error) for batch in batches for item in batch if item.error]
 
 
 def emit(port: ScriptedPort, *messages: bytes) -> None:

@@ -9,13 +9,16 @@ import re
 import zlib
 from pathlib import Path
 
+import attrs
 import pytest
 
 from servomex.cli import formats
 from servomex.columns import ROW_COLUMNS
 from servomex.errors import ServomexSinkSchemaError, ServomexSinkWriteError
 from servomex.loading import load
+from servomex.mappings import frozen
 from servomex.models import Sample
+from servomex.plain import tags_text
 from servomex.sinks import lines as of_lines
 from servomex.sinks import open_sink, text
 from servomex.sinks.lines import BLOCK
@@ -53,7 +56,7 @@ class TestTheFiles:
         error = next(row for row in rows if row["error"])
         assert {key: value for key, value in error.items() if value} == {
             "received_at": "2026-03-01T12:30:57.500000+00:00", "monotonic_ns": "12000000000", "device": "rig A",
-            "protocol": "modbus_rtu", "error": "no reply to 6",
+            "protocol": "modbus_rtu", "error": "no reply to 6", "error_type": "ServomexTimeoutError",
         }  # fmt: skip
 
     def test_json_lines_are_json(self, tmp_path: Path) -> None:
@@ -157,12 +160,18 @@ class TestHalfLines:
         assert list(load(path)) + write(path, [batch(1)], append=True) == list(load(path))
 
     @pytest.mark.parametrize("name", ["run.csv", "run.csv.gz"])
-    def test_an_error_of_csv_without_its_line_end_may_have_been_longer(self, name: str, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("tags", [{}, {"site": "mill-3"}, {"a": '"', "b": "}"}])
+    def test_no_tag_is_lost_with_the_line_end(self, name: str, tags: dict[str, str], tmp_path: Path) -> None:
         path = tmp_path / name
-        written = write(path, batches(7))
+        last = attrs.evolve(batch(6)[0], metadata=tags)
+        written = write(path, [*batches(6), [last]])
         assert written[-1].error
-        put(path, text_of(path).removesuffix(b"\n"))
-        assert list(load(path)) == written[:-1]
+        whole = text_of(path).removesuffix(b"\n")
+        put(path, whole)
+        assert list(load(path)) == written
+        for size in range(1, len(tags_text(frozen(tags))) + 3):
+            put(path, whole[:-size])
+            assert list(load(path)) == written[:-1]
         write(path, [batch(7)], append=True)
         assert list(load(path)) == written[:-1] + batch(7)
 

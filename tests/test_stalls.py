@@ -178,7 +178,7 @@ with open_continuous(url, identify=False) as analyzer:
         print("ready", flush=True)
         until, stood_still = time.monotonic() + 60, False
         while time.monotonic() < until:
-            if not stood_still and any("did not run" in (row.error or "") for row in memory.samples):
+            if not stood_still and any("did not run" in str(row.error) for row in memory.samples):
                 until, stood_still = time.monotonic() + 1, True
             try:
                 judge("poll", analyzer.poll(timeout=0.1))
@@ -189,7 +189,7 @@ with open_continuous(url, identify=False) as analyzer:
     for row in memory.samples:
         if row.reading and row.channel == "I1" and row.monotonic_ns / 1e9 - begun - row.reading.value > 0.6:
             bad.append(f"row: {row}")
-    told = [row.error for row in memory.samples if row.error]
+    told = [str(row.error) for row in memory.samples if row.error]
     good = summary.samples_emitted - summary.errors
     print(repr((bad, seen[0], good, summary.dropped, told)), flush=True)
 """

@@ -12,9 +12,15 @@ import servomex
 from servomex.columns import ROW_COLUMNS
 from servomex.dataframes import to_pandas
 from servomex.enums import ProtocolKind
-from servomex.errors import ServomexSinkDependencyError, ServomexSinkReadError, ServomexValidationError
+from servomex.errors import (
+    ServomexSinkDependencyError,
+    ServomexSinkReadError,
+    ServomexTimeoutError,
+    ServomexValidationError,
+)
 from servomex.loading import load
 from servomex.models import ChannelStatus, Sample
+from servomex.rows import tags_cell
 from servomex.units import Unit
 from tests.frames import RECEIVED_AT
 from tests.recordings import ONE_EACH, batch, batches, joined, write
@@ -48,7 +54,7 @@ class TestLong:
         samples = joined(batches(8))
         table = to_pandas(samples)
         for row, sample in zip(table.to_dict("records"), samples, strict=True):
-            expected = sample.as_dict()
+            expected = sample.as_dict() | {"tags": tags_cell(sample.metadata)}
             assert {key: None if pd.isna(value) else value for key, value in row.items()} == expected
 
     def test_gaps_are_not_false(self) -> None:
@@ -120,7 +126,8 @@ class TestWide:
         assert table["I2 [%] quality"].tolist() == ["bad"]
 
     def test_nothing_is_an_empty_table_with_an_index_of_times(self) -> None:
-        for samples in ([], [Sample("rig", ProtocolKind.MODBUS_RTU, RECEIVED_AT, 0, error="no reply")]):
+        failed = Sample("rig", ProtocolKind.MODBUS_RTU, RECEIVED_AT, 0, error=ServomexTimeoutError("no reply"))
+        for samples in ([], [failed]):
             table = to_pandas(samples, wide=True)
             assert table.shape == (len(samples), 0)
             assert str(table.index.dtype) == "datetime64[us, UTC]"

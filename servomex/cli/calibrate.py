@@ -27,8 +27,8 @@ from servomex.coils import left_at_one, start_coils_of
 from servomex.durations import counted
 from servomex.enums import CalPhase
 from servomex.pdu import value_text
+from servomex.plain import time_text
 from servomex.registers import CAL_GROUPS
-from servomex.rows import time_text
 
 F = TypeVar("F", bound=Callable[..., Any])
 

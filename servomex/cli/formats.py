@@ -14,7 +14,8 @@ import click
 from servomex.columns import ROW_COLUMNS
 from servomex.enums import Quality
 from servomex.models import AnalyserStatus, Frame, Reading
-from servomex.rows import FLAGS, csv_text, time_text
+from servomex.plain import json_value
+from servomex.rows import FLAGS, csv_text, plain_row
 
 MEASUREMENT = "servomex"
 """The measurement of every line of the influx format."""
@@ -33,7 +34,8 @@ _LARGEST_PLAIN = 1e16
 
 def rows(frame: Frame, device: str | None) -> list[dict[str, Any]]:
     """Give one row a channel, with the keys of :data:`ROW_COLUMNS`."""
-    found = [sample.as_dict() for sample in frame.as_samples(device=device or "")]
+    samples = frame.as_samples(device=device or "")
+    found = [dict(zip(ROW_COLUMNS, plain_row(sample), strict=True)) for sample in samples]
     if device is None:
         for row in found:
             row |= dict.fromkeys(_ARRIVAL)
@@ -68,7 +70,7 @@ def json_line(frame: Frame, device: str | None) -> str:
         },
         "readings": rows(frame, device),
     }
-    return json.dumps(record, ensure_ascii=False, allow_nan=False, default=time_text) + "\n"
+    return json.dumps(record, ensure_ascii=False, allow_nan=False, default=json_value) + "\n"
 
 
 def influx_lines(frame: Frame, device: str) -> str:
@@ -76,7 +78,8 @@ def influx_lines(frame: Frame, device: str) -> str:
     timestamp = (frame.received_at - _EPOCH) // timedelta(microseconds=1) * 1000
     lines = []
     for row in rows(frame, device):
-        tags = ",".join(f"{key}={_tag(row[key])}" for key in _TAGS if row[key])
+        own = {key: row[key] for key in _TAGS if row[key]}
+        tags = ",".join(f"{key}={_tag(text)}" for key, text in (own | row["tags"].plain()).items())
         fields = [] if row["value"] is None else [f"value={row['value']!r}"]
         fields.append(f"quality={_string(row['quality'])}")
         fields += [f"{key}={str(row[key]).lower()}" for key in FLAGS]

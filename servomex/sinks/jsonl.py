@@ -8,7 +8,8 @@ from typing import Any
 from servomex.columns import ROW_COLUMNS
 from servomex.errors import ServomexSinkSchemaError
 from servomex.excerpts import shown
-from servomex.rows import check_columns, sample_of, stored_row, time_text
+from servomex.plain import json_value
+from servomex.rows import check_columns, json_row, sample_of
 from servomex.sinks.lines import check_encoding
 from servomex.sinks.text import TextSink
 
@@ -49,12 +50,12 @@ def _row(line: str) -> dict[str, Any]:
     missing = [column for column in ROW_COLUMNS if column not in found]
     if missing:
         raise ValueError(f"it lacks {missing[0]!r}")
-    return stored_row(found[column] for column in ROW_COLUMNS)
+    return json_row(found[column] for column in ROW_COLUMNS)
 
 
 def _line(row: tuple[Any, ...]) -> str:
     record = dict(zip(ROW_COLUMNS, row, strict=True))
-    return json.dumps(record, ensure_ascii=False, allow_nan=False, default=time_text) + "\n"
+    return json.dumps(record, ensure_ascii=False, allow_nan=False, default=json_value) + "\n"
 
 
 def _object(line: str) -> dict[str, Any]:

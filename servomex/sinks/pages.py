@@ -16,6 +16,10 @@ LARGEST_PAGE = 10_000_000
 """Bytes of a page when it is unpacked; writers usually end a page at 1 MB."""
 LARGEST_ROW_OF_PAGES = 48_000_000
 """Bytes of the largest page of each column together: so much is in memory at the same time."""
+MOST_PAIRS = 6_000_000
+"""Keys of the maps of a row group: of a million rows with a few each. All of them may be those of one row."""
+LARGEST_MAP = 100_000_000
+"""Bytes of the pages with these keys, and with their values, when they are unpacked."""
 MOST_PAGES = 5_000
 """Pages of a column in one row group."""
 BATCH_ROWS = 5_000
@@ -111,8 +115,13 @@ def _group(fields: _Fields) -> Group:
     return Group(rows, tuple(places))
 
 
-def rows_at_once(source: BinaryIO, group: Group) -> int:
+def rows_at_once(source: BinaryIO, group: Group, flat: int) -> int:
     """Return how many rows of a row group fit in memory.
+
+    Args:
+        source: The file.
+        group: The row group.
+        flat: How many columns have one value a row. What follows them is the keys and values of a map.
 
     Raises:
         ValueError: Its pages do not fit, or what is said of them makes no sense.
@@ -120,8 +129,11 @@ def rows_at_once(source: BinaryIO, group: Group) -> int:
     largest, row_size = 0, 0.0
     for number, (start, end) in enumerate(group.columns, 1):
         pages = [*_pages(source, start, end)]
-        if sum(page.values for page in pages) != group.rows:
+        values = sum(page.values for page in pages)
+        if values != group.rows if number <= flat else not group.rows <= values <= MOST_PAIRS:
             raise ValueError(f"the pages of column {number} do not hold {group.rows} rows")
+        if number > flat and sum(page.size for page in pages) > LARGEST_MAP:
+            raise ValueError(f"the pages of column {number} are too large")
         largest += max((page.size for page in pages), default=0)
         row_size += max((page.size / page.values for page in pages if page.values), default=0.0)
     if largest > LARGEST_ROW_OF_PAGES:

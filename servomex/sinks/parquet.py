@@ -13,6 +13,7 @@ from servomex.errors import ServomexSinkSchemaError, ServomexSinkWriteError
 from servomex.logs import package_log
 from servomex.models import Sample
 from servomex.sinks.files import FileSink, explained, explained_reading, lost
+from servomex.sinks.mapped import pairs_of
 from servomex.sinks.parts import (
     MERGED,
     RECORDING,
@@ -47,7 +48,7 @@ class ParquetSink(FileSink):
 
     The columns are :data:`servomex.ROW_COLUMNS`: times are timestamps in microseconds, UTC except for
     ``analyser_clock``, which has no zone; flags are boolean, ``monotonic_ns`` is a 64-bit integer, ``value`` and
-    ``latency_s`` are doubles, all else is text with a dictionary.
+    ``latency_s`` are doubles, ``tags`` are a map of texts, all else is text with a dictionary.
 
     A Parquet file can be read when it is complete, not before. So rows go to ``NAME.parquet.parts/000001.parquet``
     and so on, each complete in itself; closing merges them into ``NAME.parquet`` and then removes them.
@@ -147,8 +148,9 @@ class ParquetSink(FileSink):
 
     def _store(self, rows: list[Any]) -> None:
         arrow = imported_pyarrow()
+        is_map = arrow.types.is_map
         columns = [
-            arrow.array(values, field.type)
+            arrow.array([*map(pairs_of, values)] if is_map(field.type) else values, field.type)
             for values, field in zip(zip(*rows, strict=True), self._schema, strict=True)
         ]
         new = arrow.Table.from_arrays(columns, schema=self._schema)

@@ -18,11 +18,14 @@ from servomex.extras import how_to_get
 from servomex.logs import package_log
 from servomex.models import Sample
 from servomex.rows import COLUMN_KINDS, ColumnKind, check_columns, sample_of, typed_row
+from servomex.sinks.mapped import cast_tags, holds_tags
 from servomex.sinks.pages import groups_in, rows_at_once
 from servomex.sinks.places import real
 
 _log = package_log("servomex")
 
+FLAT = len(COLUMN_KINDS) - 1
+"""Columns with one value a row: all but the last one, the tags."""
 GROUP_ROWS = 100_000
 """Rows of a row group of the merged file."""
 RECORDING = b"servomex.recording"
@@ -73,6 +76,7 @@ def schema_of_rows() -> Any:
         ColumnKind.NUMBER: arrow.float64(),
         ColumnKind.FLAG: arrow.bool_(),
         ColumnKind.TEXT: arrow.dictionary(arrow.int32(), arrow.string()),
+        ColumnKind.TAGS: arrow.map_(arrow.string(), arrow.string()),
     }
     return arrow.schema([(column, types[kind]) for column, kind in COLUMN_KINDS.items()])
 
@@ -213,7 +217,7 @@ class Part:
                 raise ValueError("its row groups have another number of rows than the file")
         for number, group in enumerate(groups):
             with _understood(self.path):
-                rows = rows_at_once(self.source, group) if group.rows else 0
+                rows = rows_at_once(self.source, group, FLAT) if group.rows else 0
                 found = self.file.iter_batches(rows, row_groups=[number]) if rows else iter(())
             left = group.rows
             while True:
@@ -240,7 +244,7 @@ def opened(path: Path) -> Iterator[Part]:
         ServomexSinkSchemaError: It is damaged, or its columns are others.
     """
     arrow = imported_pyarrow()
-    texts = [column for column, kind in COLUMN_KINDS.items() if kind is ColumnKind.TEXT]
+    texts = {column for column, kind in COLUMN_KINDS.items() if kind in (ColumnKind.TEXT, ColumnKind.TAGS)}
     with path.open("rb") as source:
         _check_footer(path, source)
         with _understood(path):
@@ -249,12 +253,13 @@ def opened(path: Path) -> Iterator[Part]:
                 "thrift_container_size_limit": MOST_OF_A_KIND,
             }
             metadata = arrow.parquet.ParquetFile(source, **limits).metadata
-        check_columns(str(path), metadata.schema.names)
+            names = metadata.schema.to_arrow_schema().names
+        check_columns(str(path), names)
         with _understood(path):
             file = arrow.parquet.ParquetFile(
                 source,
                 metadata=metadata,
-                read_dictionary=texts,
+                read_dictionary=[path for path in _paths(metadata) if path.partition(".")[0] in texts],
                 buffer_size=STREAM_BYTES,
                 page_checksum_verification=True,
                 **limits,
@@ -263,6 +268,11 @@ def opened(path: Path) -> Iterator[Part]:
         if not schema.equals(schema_of_rows()):
             _check_schema(path, schema)
         yield Part(path, file, source)
+
+
+def _paths(metadata: Any) -> list[str]:
+    """Return the columns as they are stored: a map has one of keys and one of values."""
+    return [metadata.schema.column(number).path for number in range(metadata.num_columns)]
 
 
 def _check_footer(path: Path, source: BinaryIO) -> None:
@@ -288,6 +298,8 @@ def _can_hold(found: Any, kind: ColumnKind) -> bool:
     types = imported_pyarrow().types
     if types.is_null(found):
         return True
+    if kind is ColumnKind.TAGS:
+        return holds_tags(found, lambda text: _can_hold(text, ColumnKind.TEXT))
     if kind in (ColumnKind.TIME, ColumnKind.CLOCK):
         return bool(types.is_timestamp(found)) and (found.tz is not None) == (kind is ColumnKind.TIME)
     if kind is ColumnKind.TEXT:
@@ -309,11 +321,17 @@ def _cast(batch: Any) -> Any:
     if batch.schema.equals(schema):
         return batch
     arrow = imported_pyarrow()
-    columns = [
-        _cast_text(column, field.type) if arrow.types.is_dictionary(field.type) else column.cast(field.type)
-        for column, field in zip(batch.columns, schema, strict=True)
-    ]
+    columns = [_cast_column(column, field.type) for column, field in zip(batch.columns, schema, strict=True)]
     return arrow.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _cast_column(column: Any, wanted: Any) -> Any:
+    types = imported_pyarrow().types
+    if column.type.equals(wanted):
+        return column
+    if types.is_map(wanted):
+        return cast_tags(column, wanted)
+    return _cast_text(column, wanted) if types.is_dictionary(wanted) else column.cast(wanted)
 
 
 def _cast_text(column: Any, wanted: Any) -> Any:

@@ -18,8 +18,9 @@ from servomex.errors import (
 )
 from servomex.logs import package_log
 from servomex.models import Sample
+from servomex.plain import time_text
 from servomex.process import keep_forever
-from servomex.rows import sample_of, stored_row, time_text
+from servomex.rows import sample_of, stored_row, tags_cell
 from servomex.sinks.database import (
     BUSY_S,
     COLUMNS,
@@ -414,7 +415,8 @@ def _placeholder(path: Path) -> int | None:
 
 
 def _values(row: tuple[Any, ...]) -> list[Any]:
-    return [time_text(value) if isinstance(value, datetime) else value for value in row]
+    *others, tags = row
+    return [*(time_text(value) if isinstance(value, datetime) else value for value in others), tags_cell(tags)]
 
 
 def _unlink(path: Path) -> None:

@@ -29,7 +29,7 @@ class Verdict:
 
 def shown(sample: Sample) -> str:
     """Write a row in short."""
-    value = sample.error if sample.reading is None else f"{sample.channel} {sample.reading.value}"
+    value = str(sample.error) if sample.reading is None else f"{sample.channel} {sample.reading.value}"
     return f"{value!r} of {sample.device!r} at {sample.received_at.isoformat()}, {sample.monotonic_ns}"
 
 

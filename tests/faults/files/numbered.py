@@ -11,6 +11,7 @@ import attrs
 
 from servomex.clock import time
 from servomex.enums import ChannelId, ProtocolKind
+from servomex.errors import ServomexTimeoutError
 from servomex.models import AnalyserStatus, CalGroupState, ChannelStatus, Reading, Sample
 from servomex.units import Unit
 
@@ -43,7 +44,7 @@ class Given:
         """Return its rows: one to three, or one that has failed. No two readings have a row in common."""
         protocol, at, ns = ProtocolKind.MODBUS_RTU, self.received_at, self.monotonic_ns
         if self.number % ERROR_EVERY == 0:
-            return [Sample(self.run, protocol, at, ns, error=f"no reply to\n{self.number}")]
+            return [Sample(self.run, protocol, at, ns, error=ServomexTimeoutError(f"no reply to\n{self.number}"))]
         groups = tuple(CalGroupState(group, group == self.number % 9, 1) for group in range(1, 5))
         analyser = AnalyserStatus(self.number % 5 == 0, self.number % 3 == 0, groups)
         return [

@@ -1,0 +1,123 @@
+"""Values as files, JSON and other programs hold them: times in UTC, finite numbers, texts that are Unicode."""
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import Enum
+from functools import lru_cache
+from typing import Any
+
+from servomex.mappings import FrozenMapping
+from servomex.tags import NO_TAGS, tags_of
+
+LONGEST_TEXT = 20_000
+"""Characters of a text that are kept: readers of csv take no longer cells."""
+FREE_TEXT = ("device", "name", "unit_text", "error", "error_type")
+"""The columns whose text the instrument or the user chose."""
+TIMES = ("received_at", "requested_at")
+NUMBERS = ("value", "latency_s")
+_LARGEST = 2**63
+
+
+def time_text(moment: datetime) -> str:
+    """Write a time in ISO 8601: UTC with all six digits, so that texts sort as times; a clock as it is."""
+    if moment.tzinfo is None:
+        return moment.isoformat()
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def utc(moment: datetime) -> datetime:
+    """Return a time in UTC.
+
+    Raises:
+        ValueError: It has no zone.
+    """
+    if moment.tzinfo is None:
+        raise ValueError(f"the time {moment} has no zone")
+    return moment.astimezone(UTC)
+
+
+def make_plain(row: dict[str, Any]) -> dict[str, Any]:
+    """Change the values of a row, or of some of its columns, to what every format can hold, and return it.
+
+    Times are brought to UTC. What is not Unicode in a text, as in the name of a port in another encoding, becomes
+    a ``?``; a text of more than :data:`LONGEST_TEXT` characters is cut off there.
+
+    Raises:
+        ValueError: A time has no zone, or a number is not finite or longer than 64 bits.
+    """
+    number = row.get("monotonic_ns")
+    if number is not None and not -_LARGEST <= number < _LARGEST:
+        raise ValueError(f"monotonic_ns is {number}, which is more than 64 bits")
+    for column in TIMES:
+        if row.get(column) is not None:
+            row[column] = utc(row[column])
+    for column in NUMBERS:
+        if row.get(column) is not None and not math.isfinite(row[column]):
+            raise ValueError(f"{column} is {row[column]}; use None for an invalid value")
+    for column in FREE_TEXT:
+        text = row.get(column)
+        if text and not (text.isascii() and len(text) <= LONGEST_TEXT):
+            row[column] = text[:LONGEST_TEXT].encode("utf-8", "replace").decode("utf-8")
+    return row
+
+
+@lru_cache(maxsize=64)
+def _checked_tags(tags: FrozenMapping[str]) -> FrozenMapping[str]:
+    return tags_of(tags)
+
+
+def plain_tags(tags: FrozenMapping[str]) -> FrozenMapping[str]:
+    """Check the tags of a sample, see :func:`servomex.tags.tags_of`; those that were just checked cost little.
+
+    Raises:
+        ValueError: They cannot be written, since they could not be read again.
+    """
+    if not tags:
+        return NO_TAGS
+    try:
+        return _checked_tags(tags)
+    except TypeError:  # a value in it cannot be hashed, and is no text
+        return tags_of(tags)
+
+
+@lru_cache(maxsize=64)
+def tags_text(tags: FrozenMapping[str]) -> str:
+    """Write tags as a JSON object: without spaces, its keys sorted."""
+    return json.dumps(tags.plain(), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def json_value(value: Any) -> Any:
+    """Return a value as JSON has it; models and errors as objects.
+
+    Times are texts of ISO 8601, see :func:`time_text`, members of an enum their values, bytes hexadecimal.
+
+    Raises:
+        ValueError: A number is not finite, which JSON cannot hold.
+    """
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"JSON cannot hold {value}")
+        return value
+    return _json_of_others(value)
+
+
+def _json_of_others(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return time_text(value)
+    if isinstance(value, Enum):
+        return json_value(value.value)
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, FrozenMapping):
+        return value.plain()
+    if isinstance(value, Mapping):
+        return {str(key): json_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_value(item) for item in value]
+    raise TypeError(f"JSON has nothing for a {type(value).__name__}")
