@@ -164,8 +164,8 @@ class Acquisition(ProcessBound, Generic[T]):
     def __init__(
         self, feed: Feed[T], pace: Pace, *, size: int, policy: OverflowPolicy, auto_reconnect: bool = True
     ) -> None:
-        self.name = feed.name
-        self.summary = AcquisitionSummary()
+        self.name: str = feed.name
+        self.summary: AcquisitionSummary = AcquisitionSummary()
         self.error: BaseException | None = None
         self._feed = feed
         self._pace = pace

@@ -84,7 +84,7 @@ class Analyzer(ProcessBound):
         tags: Mapping[str, str] | None = None,
     ) -> None:
         self.link = link
-        self.closed = False
+        self.closed: bool = False
         self.reader: ContinuousReader | None = None
         self.client: ModbusClient | None = None
         if isinstance(source, ContinuousReader):

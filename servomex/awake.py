@@ -172,5 +172,5 @@ def system_source() -> Source:
     return wall_clock() if clock is None else lasting_clock(clock)
 
 
-sleeps = SleepLog(system_source())
+sleeps: SleepLog = SleepLog(system_source())
 """The sleeps of this computer that this program noticed."""

@@ -23,8 +23,8 @@ class Backlog:
     """
 
     def __init__(self, char_s: float) -> None:
-        self.lasts = False
-        self.size = 0
+        self.lasts: bool = False
+        self.size: int = 0
         self._char_s = char_s
         self._frames = 0
         self._splitter = FrameSplitter()

@@ -10,10 +10,10 @@ import time as _time
 class _Clocks:
     """What the package uses of the module ``time``."""
 
-    monotonic = staticmethod(_time.monotonic)
-    monotonic_ns = staticmethod(_time.monotonic_ns)
-    time = staticmethod(_time.time)
-    sleep = staticmethod(_time.sleep)
+    monotonic: "staticmethod[[], float]" = staticmethod(_time.monotonic)
+    monotonic_ns: "staticmethod[[], int]" = staticmethod(_time.monotonic_ns)
+    time: "staticmethod[[], float]" = staticmethod(_time.time)
+    sleep: "staticmethod[[float], None]" = staticmethod(_time.sleep)
 
 
-time = _Clocks()
+time: _Clocks = _Clocks()

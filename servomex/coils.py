@@ -51,10 +51,10 @@ class Pulse:
     """
 
     def __init__(self, client: "ModbusClient", coil: registers.Span, what: str) -> None:
-        self.sent = False
-        self.acknowledged = False
+        self.sent: bool = False
+        self.acknowledged: bool = False
         self.taken: bool | None = None
-        self.given_at = 0.0
+        self.given_at: float = 0.0
         self._lost: ServomexError | None = None
         self._client = client
         self._coil = coil

@@ -75,7 +75,7 @@ class ContinuousReader(ProcessBound):
         live: bool = True,
     ) -> None:
         self.link = link
-        self.discarded_bytes = 0
+        self.discarded_bytes: int = 0
         self._selected = channels
         self._known = ChannelSet(channels)
         self._splitter = FrameSplitter()

@@ -24,9 +24,9 @@ class Cycle:
     """
 
     def __init__(self, settle_s: float, longest_gap_s: float | None = None) -> None:
-        self.looks = 0
-        self.seconds = 0.0
-        self.watched = longest_gap_s is not None
+        self.looks: int = 0
+        self.seconds: float = 0.0
+        self.watched: bool = longest_gap_s is not None
         self._settle_s = settle_s
         self._longest_gap_s = longest_gap_s
         self._begun = False

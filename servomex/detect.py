@@ -70,8 +70,8 @@ class Ear:
 
     def __init__(self) -> None:
         self.frame: Frame | None = None
-        self.broadcast = False
-        self.bytes_heard = 0
+        self.broadcast: bool = False
+        self.bytes_heard: int = 0
         self.gateway: LineSign | None = None
         self._splitter = FrameSplitter()
         self._pieces = self._damaged = 0

@@ -183,7 +183,7 @@ class ServomexError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
-        self.context = context or ErrorContext()
+        self.context: ErrorContext = context or ErrorContext()
         self.cure = cure
         self.argument = argument
 
@@ -299,7 +299,7 @@ class ServomexParseError(ServomexProtocolError, ValueError):
         reason: str = "",
     ) -> None:
         super().__init__(message, context, cure=cure, argument=argument)
-        self.reason = reason or message
+        self.reason: str = reason or message
 
 
 class ServomexChecksumError(ServomexParseError):

@@ -31,7 +31,7 @@ class Evidence:
     """
 
     def __init__(self, others: Others) -> None:
-        self.known = Known()
+        self.known: Known = Known()
         self._others = others
         self._passed: deque[bytes] = deque(maxlen=PASSED_KEPT)
         self._recent: deque[tuple[bytes, float]] = deque(maxlen=RECENT_KEPT)

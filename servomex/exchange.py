@@ -108,11 +108,11 @@ class Exchange:
     """
 
     def __init__(self, link: SerialLink, address: int, framing: ProtocolKind, retries: int) -> None:
-        self.repeats = 0
-        self.evidence = Evidence(link.others)
-        self.late_replies = 0
-        self.damaged_replies = 0
-        self.slowest_s = FIRST_GUESS_S
+        self.repeats: int = 0
+        self.evidence: Evidence = Evidence(link.others)
+        self.late_replies: int = 0
+        self.damaged_replies: int = 0
+        self.slowest_s: float = FIRST_GUESS_S
         self._link = link
         self._others = link.others
         self._address = address

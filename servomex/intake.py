@@ -41,9 +41,10 @@ class Intake:
     """
 
     def __init__(self, port: str, *, live: bool = True) -> None:
-        self.dropped = 0
-        self.last_reason = ""
-        self.refused_since = self.damaged_since = 0
+        self.dropped: int = 0
+        self.last_reason: str = ""
+        self.refused_since: int = 0
+        self.damaged_since: int = 0
         self._port = port
         self._live = live
         self._lateness = Lateness()

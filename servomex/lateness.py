@@ -153,9 +153,9 @@ class Lateness:
     """
 
     def __init__(self) -> None:
-        self.cadence = Cadence()
-        self.repeated_s = 0.0
-        self.stands_s = 0.0
+        self.cadence: Cadence = Cadence()
+        self.repeated_s: float = 0.0
+        self.stands_s: float = 0.0
         self._line: _ClockLine | None = None
         self._erratic = False
         self._last: Arrived | None = None

@@ -19,7 +19,7 @@ from servomex.errors import (
 )
 from servomex.interruption import pass_on_interruption
 from servomex.lock import PortLock, Signal, Turn
-from servomex.logs import package_log
+from servomex.logs import PackageLog, package_log
 from servomex.others import Others
 from servomex.portnames import is_network, same_adapter, serial_number_of
 from servomex.ports import (
@@ -41,7 +41,7 @@ from servomex.trace import TraceWriter
 from servomex.transport import Transport, port_and_settings
 from servomex.validation import seconds
 
-wire = package_log("servomex.wire")
+wire: PackageLog = package_log("servomex.wire")
 """Every byte, once, in both directions: ``PORT > hex`` was sent, ``PORT < hex`` came."""
 
 BACK_OFF_S = (0.5, 30.0)
@@ -108,24 +108,27 @@ class SerialLink(ProcessBound):
         self._closed = Signal()
         self._closed.set()
         self._serial: Any = None
+        self.port: str
+        self.transport: Transport | None
+        self.settings: SerialSettings
         self.port, self.transport, self.settings = port_and_settings(port, settings)
         self.usb_serial: str | None = None
-        self.gap_s = seconds(gap, "gap", zero=True)
+        self.gap_s: float = seconds(gap, "gap", zero=True)
         if self.gap_s > 10:
             raise ServomexValidationError(f"gap must be at most 10 seconds, not {gap!r}")
-        self.lock = PortLock()
+        self.lock: PortLock = PortLock()
         if shared_line is None and not self.settings.exclusive:
             shared_line = True
-        self.others = Others(self.port, shared_line)
+        self.others: Others = Others(self.port, shared_line)
         self.echo: bool | None = None
         self.proven: set[int] = set()
         self.stops: Counter[int] = Counter()
         self.cycles: defaultdict[int, dict[int, Cycle]] = defaultdict(dict)
         self._pulse_locks: dict[int, PortLock] = {}
         self._start_locks: dict[int, PortLock] = {}
-        self.generation = 0
+        self.generation: int = 0
         self.has_reader = False
-        self.talking_since = 0.0
+        self.talking_since: float = 0.0
         self.auto_reconnect = auto_reconnect
         self.trace = trace
         self._trace: TraceWriter | None = None

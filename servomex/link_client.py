@@ -213,21 +213,21 @@ class LinkClient:
     """
 
     def __init__(self, link: SerialLink, address: int, framing: ProtocolKind) -> None:
-        self.ascii = framing is ProtocolKind.MODBUS_ASCII
-        self.sent = b""
-        self.sent_ns = 0
-        self.first_at = 0.0
-        self.received = bytearray()
+        self.ascii: bool = framing is ProtocolKind.MODBUS_ASCII
+        self.sent: bytes = b""
+        self.sent_ns: int = 0
+        self.first_at: float = 0.0
+        self.received: bytearray = bytearray()
         self.echo_size: int | None = None
         self.start: int | None = None
-        self.size = 0
+        self.size: int = 0
         self.others: list[Message] = []
-        self.paused_s = 0.0
+        self.paused_s: float = 0.0
         self._link = link
         self._address = address
         self._framer: FramerBase = (FramerAscii if self.ascii else FramerRTU)(DecodePDU(False))
         self._body = b""
-        self.query = Query(READ_INPUTS)
+        self.query: Query = Query(READ_INPUTS)
         self._wait_s = self._pause_s = 0.0
         self._deadline = 0.0
         self._limit = self._came_at = 0.0

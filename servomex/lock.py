@@ -86,7 +86,7 @@ class Changes:
     """
 
     def __init__(self) -> None:
-        self.mutex = threading.RLock()  # a signal's handler may come to it in the middle
+        self.mutex: threading.RLock = threading.RLock()  # a signal's handler may come to it in the middle
         self._tickets: list[threading.Lock] = []
 
     def ticket(self) -> threading.Lock:
@@ -138,10 +138,10 @@ class Turn(type(threading.RLock())):  # type: ignore[misc]
         busy: Callable[[], Exception] = TimeoutError,
         then: Callable[[], object] | None = None,
     ) -> None:
-        self.thread = threading.current_thread()
+        self.thread: threading.Thread = threading.current_thread()
         self.more = 0
-        self.in_line = threading.Lock()
-        self.called = Signal()
+        self.in_line: threading.Lock = threading.Lock()
+        self.called: Signal = Signal()
         self._begin = (lock, timeout, busy, then)
 
     def __enter__(self) -> Self:

@@ -83,9 +83,9 @@ class ModbusClient:
         channels: frozenset[ChannelId] | None = None,
     ) -> None:
         self.link = link
-        self.address = whole(address, "address", 1, 247)
+        self.address: int = whole(address, "address", 1, 247)
         self.protocol = protocol
-        self.exchange = Exchange(link, address, protocol, whole(retries, "retries", 0, 10))
+        self.exchange: Exchange = Exchange(link, address, protocol, whole(retries, "retries", 0, 10))
         ascii_framing = protocol is ProtocolKind.MODBUS_ASCII
         self._timing = registers.LineTiming(link.settings.char_time_s, link.gap_s, ascii_framing)
         self._selected = channels

@@ -29,10 +29,10 @@ class Others:
     """
 
     def __init__(self, port: str, shared: bool | None = None) -> None:
-        self.network = is_network(port)
+        self.network: bool = is_network(port)
         self.asked: set[int] = set()
-        self.messages = 0
-        self.requests = 0
+        self.messages: int = 0
+        self.requests: int = 0
         self.duplicates = 0
         self.doubles = 0
         self._declared = self.network if shared is None else shared

@@ -130,8 +130,8 @@ class FrameQueue:
     """
 
     def __init__(self, size: int = 100) -> None:
-        self.dropped = 0
-        self.dropped_errors = 0
+        self.dropped: int = 0
+        self.dropped_errors: int = 0
         self._items: BoundedQueue[Frame | ServomexError] = BoundedQueue(size, OverflowPolicy.DROP_OLDEST)
 
     def put(self, item: Frame | ServomexError) -> None:

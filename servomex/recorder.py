@@ -64,7 +64,7 @@ class Recorder(ProcessBound):
             raise ServomexValidationError(
                 f"{name} is an option of the files", cure=f"Write sink_options={{{name!r}: {options[name]!r}}}"
             )
-        self.recording = Recording(source, **options)
+        self.recording: Recording = Recording(source, **options)
         options = {"metadata": metadata_of(source), **(sink_options or {})}
         self._pouring = Pouring(self.recording, open_sinks(sinks, **options))
 

@@ -75,7 +75,7 @@ class Recording(Acquisition[list[Sample]]):
         )
         buffer_size = whole(buffer_size, "buffer_size", 1, LARGEST)
         self.source = source
-        self.rate_hz = pace.rate_hz
+        self.rate_hz: float | None = pace.rate_hz
         super().__init__(
             feed_of(source, pace, buffer_size, auto_reconnect=auto_reconnect),
             pace,
@@ -83,7 +83,7 @@ class Recording(Acquisition[list[Sample]]):
             policy=policy,
             auto_reconnect=auto_reconnect,
         )
-        self.expected = min((limit for limit in (pace.slots, pace.count) if limit), default=None)
+        self.expected: int | None = min((limit for limit in (pace.slots, pace.count) if limit), default=None)
         self._identities = Identities()
 
     @property

@@ -98,7 +98,7 @@ class Member:
         self.owned = owned
         self.removed = False
         self._client = analyzer.client
-        self.address = self._client.address if self._client else None
+        self.address: int | None = self._client.address if self._client else None
         self._failures = 0
         self._generation = 0
         self._retry_at = 0.0

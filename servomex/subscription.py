@@ -50,8 +50,8 @@ class Subscription(ProcessBound):
         callback: Callback,
         name: str,
     ) -> None:
-        self.delivered = 0
-        self.failures = 0
+        self.delivered: int = 0
+        self.failures: int = 0
         self.last_failure: Exception | None = None
         self._acquisition = acquisition
         self._callback = callback

@@ -95,7 +95,7 @@ class Survey:
         self, link: SerialLink, places: Sequence[Place], listen: float | None, step: Callable[[], None]
     ) -> None:
         self.findings: list[Found] = []
-        self.ear = Ear()
+        self.ear: Ear = Ear()
         self.echo: bool | None = None
         self._link = link
         self._places = places

@@ -27,11 +27,11 @@ class Sweep:
 
     def __init__(self, channels: Sequence[ChannelId], todo: list[Query], repeats: int) -> None:
         self.channels = channels
-        self.todo = todo
+        self.todo: list[Query] = todo
         self.states_planned = False
         self._repeats = repeats
         self.words: dict[int, int] = {}
-        self.agrees = True
+        self.agrees: bool = True
         self._bits: dict[int, bool] = {}
         self._replies: list[tuple[Query, Reply]] = []
 

@@ -150,7 +150,7 @@ def as_option(argument: Argument) -> str:
 class ProgramGroup(Program, click.Group):
     """A group whose commands are such, and which knows what a misspelt one was meant to be."""
 
-    command_class = Program
+    command_class: type[click.Command] | None = Program
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

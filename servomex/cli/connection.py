@@ -122,7 +122,7 @@ def _check_channels(_ctx: click.Context, _option: click.Parameter, value: str | 
     return names
 
 
-channels_option = option(
+channels_option: Callable[[F], F] = option(
     "--channels",
     metavar="I1,I2,...",
     callback=_check_channels,

@@ -1,12 +1,14 @@
 """The options of the commands that write recordings, and checks of what they are written to."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import click
 
 from servomex.cli.common import RequestError, interrupts_wait
 from servomex.errors import ServomexSinkError
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def check_files(targets: Iterable[str], options: dict[str, Any]) -> None:
@@ -26,7 +28,7 @@ def check_files(targets: Iterable[str], options: dict[str, Any]) -> None:
         raise RequestError(str(error)) from error
 
 
-decimal_option = click.option(
+decimal_option: Callable[[F], F] = click.option(
     "--decimal",
     type=click.Choice([".", ","]),
     help="Decimal sign of csv files, '.' by default; ',' also separates the cells by semicolons.",

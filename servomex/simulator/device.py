@@ -78,23 +78,23 @@ class VirtualAnalyzer:
         listed = list(capture_channels() if channels is None else channels)
         present = {item.channel for item in listed}
         listed += [item for item in capture_channels() if item.channel in EXTERNAL_CHANNELS - present]
-        self.channels = {
+        self.channels: dict[ChannelId, VirtualChannel] = {
             item.channel: item for item in sorted(listed, key=lambda item: list(ChannelId).index(item.channel))
         }
         if len(self.channels) != len(listed):
             raise ServomexValidationError("a channel is listed twice")
-        self.mode = choice(ProtocolKind, mode, "mode")
+        self.mode: ProtocolKind = choice(ProtocolKind, mode, "mode")
         if self.mode is ProtocolKind.AUTO:
             raise ServomexValidationError("an analyser is in one mode: continuous, modbus_rtu or modbus_ascii")
-        self.address = whole(address, "address", 1, 247)
-        self.period = seconds(period, "period", zero=True)
+        self.address: int = whole(address, "address", 1, 247)
+        self.period: float = seconds(period, "period", zero=True)
         self.clock = clock
-        self.faults = faults or Faults()
+        self.faults: Faults = faults or Faults()
         self.fault = False
         self.maintenance = False
-        self.cal_phase_s = 5.0
+        self.cal_phase_s: float = 5.0
         self.refuses_calibration = False
-        self.largest_read = len(ChannelId)
+        self.largest_read: int = len(ChannelId)
         self.refuses_gaps = False
         self.coil_log: list[tuple[float, int, bool]] = []
         self._lock = threading.RLock()

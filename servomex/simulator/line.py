@@ -85,11 +85,11 @@ class VirtualLine:
         unplug_after: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.analysers = analysers or (VirtualAnalyzer(clock=clock),)
-        self.baudrate = whole(baudrate, "baudrate", 300, 115200)
+        self.analysers: tuple[VirtualAnalyzer, ...] = analysers or (VirtualAnalyzer(clock=clock),)
+        self.baudrate: int = whole(baudrate, "baudrate", 300, 115200)
         self.echo = echo
         self.clock = clock
-        self.changed = threading.Condition()
+        self.changed: threading.Condition = threading.Condition()
         self.heard: list[tuple[float, bytes]] = []
         self._name = name or f"line-{next(_numbers)}"
         self._char_s = SerialSettings(baudrate=baudrate).char_time_s if pace else 0.0

@@ -22,7 +22,7 @@ class Serial(SerialBase):
         line = replay_from_url(url) or line_from_url(url, int(self.baudrate))
         self._reader = line.open(int(self.baudrate))
         self._line = line
-        self.is_open = True
+        self.is_open: bool = True
 
     def close(self) -> None:
         """Give the line back; whoever waits for bytes returns."""

@@ -84,8 +84,8 @@ class ReplayLine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.recording = recording
-        self.url = url or f"sim://replay-{next(_count)}"
-        self.changed = threading.Condition()
+        self.url: str = url or f"sim://replay-{next(_count)}"
+        self.changed: threading.Condition = threading.Condition()
         self.clock = clock
         self._speed = _checked(speed)
         self._loop = loop

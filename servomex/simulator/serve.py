@@ -68,7 +68,7 @@ class PtyServer:
             raise ServomexConfigurationError(
                 "this system has no pseudo-terminals: serve the virtual analyser on TCP instead"
             ) from None
-        self.port = ""
+        self.port: str = ""
         self._line = line
         self._ready = Signal()
         self._worker = Worker("servomex-simulator pty", self._run)
@@ -142,7 +142,7 @@ class TcpServer:
             raise ServomexConnectionError(f"cannot listen on {host}:{port}: {error}") from error
         self._listener.settimeout(TICK_S)
         bound_host, bound_port = self._listener.getsockname()[:2]
-        self.port = f"socket://{bound_host}:{bound_port}"
+        self.port: str = f"socket://{bound_host}:{bound_port}"
         self._worker = Worker(f"servomex-simulator {self.port}", self._run)
 
     def __enter__(self) -> Self:

@@ -166,7 +166,8 @@ class BufferedSink(Sink):
         except BaseException:
             self._held.close()
             raise
-        self.closed = False
+        self.closed: bool = False
+        self.rows: int = 0
         let_go_after_fork(self)
         at_exit(self._close_forgotten)
 

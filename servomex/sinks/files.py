@@ -142,11 +142,11 @@ class FileSink(BufferedSink):
         if decimal not in SEPARATORS:
             raise ServomexValidationError(f"the decimal sign must be '.' or ',', not {decimal!r}")
         _check_choice(path, append=append, overwrite=overwrite)
-        self.path = Path(path).absolute()  # a program may go to another folder meanwhile
+        self.path: Path = Path(path).absolute()  # a program may go to another folder meanwhile
         self.decimal = decimal
         self.append = append
         self.overwrite = overwrite
-        self.metadata = {_unicode(key): _unicode(text) for key, text in (metadata or {}).items()}
+        self.metadata: dict[str, str] = {_unicode(key): _unicode(text) for key, text in (metadata or {}).items()}
         self.check_installed()
         super().__init__(str(path), flush_s=flush_s, fsync_s=fsync_s)
 

@@ -33,10 +33,10 @@ class Lines:
 
     def __init__(self, path: Path, is_whole: Callable[[bytes], bool] | None = None) -> None:
         self.path = path
-        self.count = 0
-        self.rest = b""
-        self.completed = False
-        self.ended = True
+        self.count: int = 0
+        self.rest: bytes = b""
+        self.completed: bool = False
+        self.ended: bool = True
         self._is_whole = is_whole
 
     def __iter__(self) -> Iterator[bytes]:

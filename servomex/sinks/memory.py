@@ -17,7 +17,7 @@ class MemorySink(BufferedSink):
 
     def __init__(self, name: str = "memory://", *, metadata: Mapping[str, str] | None = None) -> None:
         self.samples: list[Sample] = []
-        self.metadata = dict(metadata or {})
+        self.metadata: dict[str, str] = dict(metadata or {})
         super().__init__(name, flush_s=0, fsync_s=None)
 
     def _prepared(self, samples: Sequence[Sample]) -> list[Any]:

@@ -81,7 +81,7 @@ class RotatingSink(Sink):
                 "rotated files are always new ones",
                 cure=f"Leave out {Argument('append')} and {Argument('overwrite')}",
             )
-        self.name = str(path)
+        self.name: str = str(path)
         self._kind = kind
         self._path = path.absolute()
         self._suffix = path.name[-len(suffix) :]
@@ -95,7 +95,8 @@ class RotatingSink(Sink):
         kind.check_installed()
         with explained(self.name):
             check_folder(self._path)  # or it would be told with the first sample only
-        self.closed = False
+        self.closed: bool = False
+        self.rows: int = 0
 
     @property
     def removed(self) -> int:

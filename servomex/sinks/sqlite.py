@@ -284,7 +284,8 @@ class SqliteSink(FileSink):
         keep_forever(self._connection)
         self._lock.let_go()
         self._held = contextlib.ExitStack()
-        self._pending, self.closed = [], True
+        self._pending = []
+        self.closed = True
 
     @property
     def size(self) -> int:

@@ -44,7 +44,7 @@ class ScriptedPort:
     def __init__(self, dialogue: Iterable[tuple[bytes, bytes]] = (), *, loopbacks: bool = False) -> None:
         self.port = "scripted"
         self.timeout: float | None = 0.05
-        self.is_open = True
+        self.is_open: bool = True
         self.written: list[bytes] = []
         self._dialogue = deque(dialogue)
         self._loopbacks = loopbacks
