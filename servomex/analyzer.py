@@ -1,5 +1,6 @@
 """Analyzer: one analyser, whatever its communication mode."""
 
+import contextlib
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
@@ -12,10 +13,11 @@ from servomex.acquisition import USUAL_HZ
 from servomex.calibration_report import CalibrationProgress, CalibrationReport, OnProgress, progress_of
 from servomex.clock import time
 from servomex.continuous import ContinuousReader
-from servomex.enums import Capability, ChannelId, OverflowPolicy, ProtocolKind, StreamMode, channel_set
+from servomex.enums import Capability, ChannelId, OverflowPolicy, ProtocolKind, StreamMode
 from servomex.errors import (
     Argument,
     ErrorContext,
+    ServomexChannelNotFoundError,
     ServomexConfirmationRequiredError,
     ServomexConnectionError,
     ServomexNoFrameError,
@@ -27,6 +29,7 @@ from servomex.intake import FRESH_S, PERIODS_FRESH
 from servomex.link import SerialLink
 from servomex.mappings import FrozenMapping
 from servomex.models import AnalyserStatus, ChannelInfo, ChannelStatus, DeviceInfo, Frame, Reading, Sample
+from servomex.naming import asked_channel, asked_channels, find, needed, same_name
 from servomex.polling import checked_names
 from servomex.process import ProcessBound
 from servomex.recording import BUFFER
@@ -197,34 +200,43 @@ class Analyzer(ProcessBound):
         return frame
 
     def read_channel(self, channel: ChannelId | str, *, timeout: float | None = None) -> Reading:
-        """Give one channel with its state; over Modbus only this channel is read.
+        """Return one channel with its state; over Modbus only this channel is read.
 
         Args:
-            channel: Its id, such as ``I1``.
+            channel: Its id, such as ``I1``, or its name on the display, such as ``Oxygen``, see :meth:`Frame.get`.
+                A name is looked for among the channels of the last frame, and the reading must still have it;
+                otherwise all channels are read, and it is looked for anew.
             timeout: Seconds.
 
         Raises:
-            ServomexValidationError: The channel is unknown or not populated.
+            ServomexChannelNotFoundError: The channel is not populated, none has this name, or several have it.
+            ServomexValidationError: There is no such channel in the series.
         """
-        wanted = choice(ChannelId, channel, "channel")
-        if self.client:
-            return self.client.read_channel(wanted, self._deadline(timeout))
-        return self.poll(timeout=timeout)[wanted]
+        asked = asked_channel(channel)
+        if self.client is None:
+            return self.poll(timeout=timeout)[asked]
+        deadline = self._deadline(timeout)
+        if isinstance(asked, ChannelId):
+            return self.client.read_channel(asked, deadline)
+        return self._read_named(self.client, asked, deadline)
 
     def read_all(self, *, timeout: float | None = None) -> dict[ChannelId, Reading]:
         """Give all readings by channel, in the analyser's order."""
         return {reading.channel: reading for reading in self.poll(timeout=timeout)}
 
     def status(self, channel: ChannelId | str, *, timeout: float | None = None) -> ChannelStatus:
-        """Give one channel's state; over Modbus only that is read, and every 10 s whether the channel is there.
+        """Return one channel's state; over Modbus only that is read, and every 10 s whether the channel is there.
+
+        By its name a channel is read as :meth:`read_channel` does: the state alone would not show whose it is.
 
         Raises:
-            ServomexValidationError: The channel is unknown or not populated.
+            ServomexChannelNotFoundError: The channel is not populated, none has this name, or several have it.
+            ServomexValidationError: There is no such channel in the series.
         """
-        wanted = choice(ChannelId, channel, "channel")
-        if self.client:
-            return self.client.read_status(wanted, self._deadline(timeout))
-        return self.poll(timeout=timeout)[wanted].status
+        asked = asked_channel(channel)
+        if self.client and isinstance(asked, ChannelId):
+            return self.client.read_status(asked, self._deadline(timeout))
+        return self.read_channel(asked, timeout=timeout).status
 
     def analyser_status(self, *, timeout: float | None = None) -> AnalyserStatus:
         """Give the state of the analyser as a whole; over Modbus only that is read."""
@@ -273,14 +285,15 @@ class Analyzer(ProcessBound):
             names: The analysers that are wanted, as of every :class:`PollSource`: only its own :attr:`name` is
                 known here.
             timeout: Seconds.
-            channels: The channels that are wanted; all when ``None``.
+            channels: The channels that are wanted, by id or name; all when ``None``.
 
         Raises:
-            ServomexValidationError: An analyser or a channel is unknown, or the channel is not populated.
+            ServomexValidationError: An analyser is unknown, or there is no such channel in the series.
+            ServomexChannelNotFoundError: A channel is not populated, none has this name, or several have it.
         """
         if names is not None:
             checked_names(names, [self.name])
-        wanted = None if channels is None else channel_set(channels)
+        wanted = None if channels is None else asked_channels(channels)
         frame = self.poll(timeout=timeout)
         shown = frame if wanted is None else frame.only(wanted)
         return shown.as_samples(device=self.name, metadata=self.tags)
@@ -506,6 +519,17 @@ class Analyzer(ProcessBound):
     def _broadcasts(self) -> ContinuousReader:
         assert self.reader is not None  # noqa: S101 (there is a reader wherever there is no client)
         return self.reader
+
+    def _read_named(self, client: "ModbusClient", name: str, deadline: float) -> Reading:
+        """Read the channel that has a name, which may have been given to another since it was seen last."""
+        with contextlib.suppress(ServomexChannelNotFoundError):
+            if self._last is not None and (seen := find(self._last, name)):
+                reading = client.read_channel(ChannelId(seen.channel), deadline)
+                if same_name(reading.name, name):
+                    return reading
+        client.look_at_all_channels()
+        self._last = client.read_frame(deadline)
+        return needed(self._last.readings, name, self._context())
 
     def _addressable(self) -> "ModbusClient":
         if not self.client:

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from servomex.enums import ChannelId
 from servomex.errors import ErrorContext, ServomexChannelError
 from servomex.logs import package_log
-from servomex.models import Reading, listed
+from servomex.models import Reading
+from servomex.naming import listed
 
 _log = package_log("servomex")
 

@@ -1,10 +1,6 @@
 """The closed vocabularies: communication modes, channels, quality."""
 
-from collections.abc import Iterable
 from enum import Flag, StrEnum, auto
-
-from servomex.errors import ServomexValidationError
-from servomex.validation import choice
 
 
 class ProtocolKind(StrEnum):
@@ -116,19 +112,3 @@ class StreamMode(StrEnum):
 
     POLL = "poll"
     AUTOPRINT = "autoprint"
-
-
-def channel_set(names: Iterable[ChannelId | str]) -> frozenset[ChannelId]:
-    """Check a list of channels.
-
-    Raises:
-        ServomexValidationError: It is a text or empty, or names an unknown channel.
-    """
-    if isinstance(names, str):
-        raise ServomexValidationError(
-            f"channels are a list, even of one, and not the text {names!r}", cure="Write it as ['I1', 'I2']"
-        )
-    wanted = frozenset(choice(ChannelId, name, "channel") for name in names)
-    if not wanted:
-        raise ServomexValidationError("an empty list of channels reads nothing", cure="Omit it to read all")
-    return wanted

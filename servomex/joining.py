@@ -33,7 +33,7 @@ class Options:
     serial_settings: SerialSettings | None = None
     timeout: float | None = None
     identify: bool = True
-    channels: frozenset[ChannelId] | None = None
+    channels: tuple[ChannelId | str, ...] | None = None
     retries: int = 2
     gap: float | None = None
     listen: float = 10.0

@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 
 from servomex.analyzer import Analyzer
 from servomex.clock import time
-from servomex.enums import ChannelId, ErrorPolicy, ProtocolKind, channel_set
+from servomex.enums import ChannelId, ErrorPolicy, ProtocolKind
 from servomex.errors import (
     ServomexConfigurationError,
     ServomexConnectionError,
@@ -21,6 +21,7 @@ from servomex.exits import at_exit
 from servomex.joining import Options, Source, link_for, mode_for
 from servomex.link import SerialLink
 from servomex.models import Frame, Sample
+from servomex.naming import asked_channels
 from servomex.process import ProcessBound
 from servomex.settings import Parity, SerialSettings, settings_given
 from servomex.shared_port import DeviceResult, Member, Round, SharedPort
@@ -164,7 +165,7 @@ class ServomexManager(ProcessBound):
             ),
             timeout=None if timeout is None else seconds(timeout, "timeout"),
             identify=identify,
-            channels=None if channels is None else channel_set(channels),
+            channels=None if channels is None else asked_channels(channels),
             retries=whole(retries, "retries", 0, 10),
             gap=None if gap is None else seconds(gap, "gap", zero=True),
             listen=seconds(listen, "listen"),

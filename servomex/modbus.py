@@ -14,9 +14,9 @@ from servomex.clock import time
 from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
 from servomex.errors import (
     ErrorContext,
+    ServomexChannelNotFoundError,
     ServomexIllegalDataAddressError,
     ServomexTimeoutError,
-    ServomexValidationError,
 )
 from servomex.exchange import Exchange
 from servomex.link import SerialLink
@@ -144,7 +144,7 @@ class ModbusClient:
         """Read one channel and its state.
 
         Raises:
-            ServomexValidationError: The channel is not populated.
+            ServomexChannelNotFoundError: The channel is not populated.
         """
         with self.link.conversation(deadline):
             while True:
@@ -155,7 +155,7 @@ class ModbusClient:
             received_at, monotonic_ns = self._moment(deadline)
         reading = registers.decode_channel(channel, words, bits, self.protocol, received_at, monotonic_ns)
         if not is_populated(reading):
-            raise ServomexValidationError(
+            raise ServomexChannelNotFoundError(
                 f"channel {channel} is not populated: it has no name, no state and no value{self._known.there}",
                 self._context(channel),
             )
@@ -166,7 +166,7 @@ class ModbusClient:
         """Read one channel's state; its registers as well, unless they showed it to be there within 10 s.
 
         Raises:
-            ServomexValidationError: The channel is not populated.
+            ServomexChannelNotFoundError: The channel is not populated.
         """
         if time.monotonic() - self._looked_at.get(channel, -math.inf) > PRESENCE_S:
             return self.read_channel(channel, deadline).status

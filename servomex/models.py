@@ -15,13 +15,13 @@ import attrs
 
 from servomex import awake
 from servomex.columns import ROW_COLUMNS
-from servomex.enums import EXTERNAL_CHANNELS, CalPhase, ChannelId, ChannelKind, ProtocolKind, Quality, channel_set
-from servomex.errors import ServomexError, ServomexValidationError
+from servomex.enums import EXTERNAL_CHANNELS, CalPhase, ChannelId, ChannelKind, ProtocolKind, Quality
+from servomex.errors import ServomexChannelNotFoundError, ServomexError, ServomexValidationError
 from servomex.mappings import FrozenMapping, frozen
+from servomex.naming import asked_channel, asked_channels, find, needed
 from servomex.settings import SerialSettings
 from servomex.tags import NO_TAGS
 from servomex.units import Unit, channel_name, convert, unit_and_text
-from servomex.validation import choice
 
 
 @attrs.frozen
@@ -244,16 +244,12 @@ class AnalyserStatus:
         )
 
 
-def listed(readings: Iterable[Reading]) -> str:
-    """Name channels for an error text: ``I1 (Oxygen), E1 (no name)``."""
-    return ", ".join(f"{item.channel} ({item.name or 'no name'})" for item in readings) or "none"
-
-
 @attrs.frozen
 class Frame:
     """All channels at one moment: one broadcast, or one Modbus sweep.
 
-    Indexable by channel (``frame["I1"]``) and iterable over its readings, which are in the analyser's order.
+    Indexable by channel (``frame["I1"]``, ``frame["Oxygen"]``) and iterable over its readings, which are in the
+    analyser's order. ``in`` asks for a channel, by its id or name, or for a reading.
 
     Attributes:
         protocol: The communication mode it came by.
@@ -295,26 +291,33 @@ class Frame:
         return bool(self.readings) and not self.analyser.fault and all(reading.ok for reading in self.readings)
 
     def get(self, channel: ChannelId | str) -> Reading | None:
-        """Give the reading of a channel, ``None`` when the frame does not hold it.
+        """Return the reading of a channel, ``None`` when the frame does not hold it.
+
+        Args:
+            channel: Its id, such as ``I1``, or its name on the display, such as ``Oxygen``, both in any case. A
+                subscript is the same as its digit. An id is never taken for a name.
 
         Raises:
-            ServomexValidationError: There is no channel of this name in the series.
+            ServomexChannelNotFoundError: Several channels have this name; the error lists them.
+            ServomexValidationError: It looks like an id, and there is none such in the series.
         """
-        wanted = choice(ChannelId, channel, "channel")
-        return next((reading for reading in self.readings if reading.channel is wanted), None)
+        return find(self.readings, asked_channel(channel))
+
+    def channel(self, channel: ChannelId | str) -> Reading:
+        """Return the reading of a channel; ``frame[channel]`` is the same.
+
+        Args:
+            channel: Its id or its name, as for :meth:`get`.
+
+        Raises:
+            ServomexChannelNotFoundError: The frame does not hold this channel, or several have this name; the
+                error lists those there are. It is a ``LookupError`` as well.
+            ServomexValidationError: It looks like an id, and there is none such in the series.
+        """
+        return needed(self.readings, asked_channel(channel))
 
     def __getitem__(self, channel: ChannelId | str) -> Reading:
-        """Give the reading of a channel.
-
-        Raises:
-            ServomexValidationError: The frame does not hold this channel; the error lists those it holds.
-        """
-        reading = self.get(channel)
-        if reading is None:
-            raise ServomexValidationError(
-                f"channel {channel} is not populated; this analyser has {listed(self.readings)}"
-            )
-        return reading
+        return self.channel(channel)
 
     def __iter__(self) -> Iterator[Reading]:
         return iter(self.readings)
@@ -322,17 +325,27 @@ class Frame:
     def __len__(self) -> int:
         return len(self.readings)
 
-    def __contains__(self, channel: object) -> bool:
-        wanted = channel.upper() if isinstance(channel, str) and channel.isascii() else None
-        return any(item.channel == wanted for item in self.readings)
+    def __contains__(self, item: object) -> bool:
+        if isinstance(item, Reading):
+            return item in self.readings
+        try:
+            return isinstance(item, str) and self.get(item) is not None
+        except ServomexChannelNotFoundError:  # several have this name
+            return True
+        except ServomexValidationError:
+            return False
 
     def only(self, channels: Iterable[ChannelId | str]) -> "Frame":
         """Return the same frame with these channels only.
 
+        Args:
+            channels: Ids or names, as for :meth:`get`.
+
         Raises:
-            ServomexValidationError: A channel is unknown, or the frame does not hold it.
+            ServomexChannelNotFoundError: The frame does not hold one of them, or several channels have its name.
+            ServomexValidationError: One looks like an id, and there is none such in the series.
         """
-        wanted = {self[channel].channel for channel in channel_set(channels)}
+        wanted = {needed(self.readings, channel).channel for channel in asked_channels(channels)}
         return attrs.evolve(self, readings=tuple(item for item in self.readings if item.channel in wanted))
 
     def populated(self) -> "Frame":

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 from servomex.analyzer import Analyzer
 from servomex.clock import time
 from servomex.continuous import ContinuousReader
-from servomex.enums import ChannelId, ProtocolKind, channel_set
+from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import (
     ServomexChannelError,
+    ServomexChannelNotFoundError,
     ServomexConfigurationError,
     ServomexError,
     ServomexTimeoutError,
-    ServomexValidationError,
 )
 from servomex.linesigns import MODBUS_TCP
 from servomex.link import SerialLink
-from servomex.models import Frame, listed
+from servomex.models import Frame
+from servomex.naming import asked_channels, listed
 from servomex.settings import Parity, SerialSettings, settings_given
 from servomex.tags import name_of, tags_of
 from servomex.transport import Transport
@@ -80,7 +81,10 @@ def open_device(
             in continuous mode.
         identify: Read the channels, which shows that the analyser is there. Without, nothing is sent and nothing
             is waited for, except that ``auto`` must find the mode.
-        channels: Read only these; all that are populated when left out.
+        channels: Read only these, by their ids or names, such as ``["I1", "CO2"]``; all that are populated when
+            omitted. Which channel has a name is read when the analyser is opened, also without ``identify``; the
+            channel is read from then on. A change of its name is reported like that of any other, as a row of its
+            own in recordings.
         retries: How often a Modbus read is repeated within its deadline, 0 to 10.
         gap: Seconds of silence before each Modbus request, 0 to 10. Not together with a link.
         listen: Seconds to wait for the first broadcast, and for ``auto`` to find the mode.
@@ -95,7 +99,9 @@ def open_device(
             of 256 characters, under keys of letters, digits, ``_``, ``.`` and ``-``.
 
     Raises:
-        ServomexValidationError: An argument is out of range, or a channel of ``channels`` is not populated.
+        ServomexValidationError: An argument is out of range.
+        ServomexChannelNotFoundError: A channel of ``channels`` is not populated, none has this name, or several
+            have it.
         ServomexConfigurationError: Arguments contradict each other, or the settings can never work on this port.
         ServomexConnectionError: The port is missing, busy or forbidden.
         ServomexNotFoundError: No analyser was found, with ``auto``.
@@ -108,7 +114,7 @@ def open_device(
     retries = whole(retries, "retries", 0, 10)
     listen_s = seconds(listen, "listen")
     timeout_s = None if timeout is None else seconds(timeout, "timeout")
-    selected = None if channels is None else channel_set(channels)
+    asked = None if channels is None else asked_channels(channels)
     given_name = None if name is None else name_of(name)
     given_tags = tags_of(tags)
     settings = settings_given(
@@ -138,6 +144,12 @@ def open_device(
             with _pointing_to_help():
                 found = detect(link, address, listen=listen_s)
             kind, first = found.protocol, found.frame
+        selected = None if asked is None else frozenset(item for item in asked if isinstance(item, ChannelId))
+        if asked is not None and selected is not None and len(selected) < len(asked):
+            with Analyzer(link, _source(link, kind, address, retries, None, first), owns_link=False) as unselected:
+                _meet(unselected, listen_s)
+                first = unselected.snapshot()
+            selected = frozenset(item.channel for item in first.only(asked))
         source = _source(link, kind, address, retries, selected, first)
         analyzer = Analyzer(
             link, source, timeout=timeout_s, owns_link=link is not port, name=given_name, tags=given_tags
@@ -146,6 +158,8 @@ def open_device(
         if identify:
             with _pointing_to_help():
                 _meet(analyzer, listen_s)
+                if asked is not None:
+                    analyzer.snapshot().only(asked)  # a name that moved meanwhile would be that of another gas
         undo.pop_all()
     return analyzer
 
@@ -239,14 +253,14 @@ def _meet(analyzer: Analyzer, listen_s: float) -> None:
     """Read the channels of an analyser for the first time.
 
     Raises:
-        ServomexValidationError: One of those selected is not populated.
+        ServomexChannelNotFoundError: One of those selected is not populated.
     """
     continuous = analyzer.protocol is ProtocolKind.CONTINUOUS_ASCII
     try:
         analyzer.identify(timeout=listen_s if continuous else max(analyzer.timeout_s, OPENING_S))
     except ServomexChannelError as error:
         there = _channels_there(analyzer.client) if analyzer.client else ""
-        raise ServomexValidationError(f"{error.message}{there}", error.context, cure=error.cure) from error
+        raise ServomexChannelNotFoundError(f"{error.message}{there}", error.context, cure=error.cure) from error
     except ServomexTimeoutError as error:
         if analyzer.client and _is_modbus_tcp(analyzer.client):
             raise ServomexTimeoutError(MODBUS_TCP.seen, error.context, cure=MODBUS_TCP.cure) from error

@@ -16,6 +16,7 @@ from servomex.columns import ROW_COLUMNS
 from servomex.enums import ChannelId, ChannelKind, ProtocolKind, Quality
 from servomex.errors import (
     ErrorContext,
+    ServomexChannelNotFoundError,
     ServomexError,
     ServomexStaleError,
     ServomexTimeoutError,
@@ -58,11 +59,11 @@ def test_a_frame_gives_a_channel_by_its_name_or_its_id(frame: Frame, channel: st
     assert frame[ChannelId(channel)] is frame.get(channel) is frame.get(ChannelId(channel)) is reading
 
 
-@pytest.mark.parametrize("channel", ["X9", "i4", "I5", "", "Oxygen", "I4", "D1", ChannelId.D4])
+@pytest.mark.parametrize("channel", ["X9", "i4", "I5", "", "Oxyge", "||||||", "I4", "D1", ChannelId.D4])
 def test_a_channel_that_is_not_there_is_an_error_that_lists_those_that_are(frame: Frame, channel: str) -> None:
     with pytest.raises(ServomexValidationError) as caught:
         frame[channel]
-    assert str(channel) in str(caught.value)
+    assert str(channel).upper() in str(caught.value).upper()
     assert all(present in str(caught.value) for present in ("I1", "I2", "I3", "E1", "E2"))
 
 
@@ -76,10 +77,62 @@ def test_a_channel_that_is_not_populated_is_told_from_those_that_are(frame: Fram
         attrs.evolve(frame, readings=())["I1"]
 
 
-def test_get_gives_none_for_a_channel_that_is_not_populated_but_knows_no_other_names(frame: Frame) -> None:
-    assert frame.get("I4") is None
-    with pytest.raises(ServomexValidationError, match="X9"):
-        frame.get("X9")
+@pytest.mark.parametrize("channel", ["I4", "SO2", "X9"])
+def test_get_gives_none_where_a_channel_is_an_error_that_is_a_lookup_error_too(frame: Frame, channel: str) -> None:
+    assert frame.get(channel) is None
+    for look in (frame.channel, frame.__getitem__):
+        with pytest.raises(LookupError) as caught:
+            look(channel)
+        assert isinstance(caught.value, ServomexChannelNotFoundError)
+
+
+@pytest.mark.parametrize("channel", ["I9", "e3", "D0", " ", "", None, 1])
+def test_what_is_neither_an_id_nor_a_name_is_refused(frame: Frame, channel: Any) -> None:
+    for look in (frame.channel, frame.__getitem__, frame.get):
+        with pytest.raises(ServomexValidationError, match="unknown channel"):
+            look(channel)
+    assert channel not in frame
+
+
+@pytest.mark.parametrize(("asked", "channel"), [
+    ("I1", "I1"), ("i1", "I1"), (" i1 ", "I1"), (ChannelId.I1, "I1"), ("Oxygen", "I1"), ("OXYGEN", "I1"),
+    (" oxygen ", "I1"), ("co", "I2"), ("CO2", "I3"), ("CO₂", "I3"), ("co₂", "I3"),
+])  # fmt: skip
+def test_a_channel_is_named_by_its_id_or_its_gas(frame: Frame, asked: str, channel: str) -> None:
+    assert frame.channel(asked) is frame[asked] is frame.get(asked)
+    assert frame[asked].channel == channel
+    assert asked in frame
+    assert frame.only([asked, "E1"]).channels == (channel, "E1")
+
+
+def test_a_subscript_in_the_name_is_the_same_as_its_digit(frame: Frame) -> None:
+    over_modbus = attrs.evolve(frame, readings=(attrs.evolve(frame["I3"], name="CO₂"),))
+    assert over_modbus["CO2"] is over_modbus["co₂"] is over_modbus.readings[0]
+
+
+def test_a_name_of_several_channels_is_an_error_that_lists_them(frame: Frame) -> None:
+    twice = attrs.evolve(frame, readings=(*frame.readings[:2], attrs.evolve(frame["I3"], name="co")))
+    for look in (twice.channel, twice.__getitem__, twice.get, lambda name: twice.only([name])):
+        with pytest.raises(ServomexChannelNotFoundError) as caught:
+            look("CO")
+        assert str(caught.value) == "'CO' is the name of several channels: I2 (CO), I3 (co). Name one by its id"
+    assert "CO" in twice
+    assert twice["Oxygen"].channel == "I1"
+
+
+def test_an_id_is_never_taken_for_a_name(frame: Frame) -> None:
+    named = attrs.evolve(
+        frame, readings=(attrs.evolve(frame["I1"], name="I2"), attrs.evolve(frame["E1"], name="d4"))
+    )
+    for asked in ("I2", "i2", "D4"):
+        assert named.get(asked) is None
+        with pytest.raises(ServomexChannelNotFoundError):
+            named[asked]
+
+
+def test_a_frame_holds_the_readings_it_gives(frame: Frame) -> None:
+    assert all(reading in frame for reading in frame)
+    assert attrs.evolve(frame["I1"], value=1.0) not in frame
 
 
 def test_a_frame_is_iterable_and_has_a_length(frame: Frame) -> None:
@@ -90,8 +143,8 @@ def test_a_frame_is_iterable_and_has_a_length(frame: Frame) -> None:
 
 
 @pytest.mark.parametrize(("channel", "there"), [
-    ("I1", True), (ChannelId.E2, True), ("I4", False), (ChannelId.D1, False), ("X9", False), ("", False),
-    (None, False), (1, False), (["I1"], False),
+    ("I1", True), (ChannelId.E2, True), ("oxygen", True), ("I4", False), (ChannelId.D1, False),
+    ("X9", False), ("", False), (None, False), (1, False), (["I1"], False),
 ])  # fmt: skip
 def test_in_asks_for_a_channel_and_never_raises(frame: Frame, channel: object, there: bool) -> None:
     assert (channel in frame) is there

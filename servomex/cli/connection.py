@@ -15,7 +15,9 @@ from servomex.cli.common import interrupts_wait, note
 from servomex.cli.logs import log_on_stderr
 from servomex.cli.options import MODES, PortArgument, mode_settings, option, seconds_option
 from servomex.cli.stderr import STDERR
-from servomex.enums import ChannelId, ProtocolKind
+from servomex.enums import ProtocolKind
+from servomex.errors import ServomexValidationError
+from servomex.naming import asked_channels
 from servomex.settings import SerialSettings
 from servomex.tags import NO_TAGS
 
@@ -115,19 +117,18 @@ def line_options(command: F) -> F:
 def _check_channels(_ctx: click.Context, _option: click.Parameter, value: str | None) -> list[str] | None:
     if value is None:
         return None
-    names = [name.strip().upper() for name in value.split(",")]
-    for name in names:
-        if name not in set(ChannelId):
-            raise click.BadParameter(f"{name!r} is not a channel; there are {', '.join(ChannelId)}.")
-    return names
+    try:
+        return list(asked_channels(value.split(",")))
+    except ServomexValidationError as error:
+        raise click.BadParameter(f"{error.text}.") from None
 
 
 channels_option: Callable[[F], F] = option(
     "--channels",
-    metavar="I1,I2,...",
+    metavar="I1,CO2,...",
     callback=_check_channels,
     show_default="all",
-    help="Read only these channels.",
+    help="Read only these channels, by their ids or the names of their gases.",
 )
 """Which channels are wanted."""
 

@@ -1,0 +1,115 @@
+"""Naming a channel: by its id, or by the gas that it is named after. No input or output."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeVar
+
+from servomex.enums import ChannelId
+from servomex.errors import ErrorContext, ServomexChannelNotFoundError, ServomexValidationError
+from servomex.units import SUBSCRIPTS
+
+_ID_SHAPED = re.compile(r"[IDE][0-9]+", re.ASCII | re.IGNORECASE)
+"""What looks like an id and is none is a slip, and not the name of a gas."""
+_DIGITS = str.maketrans(SUBSCRIPTS, "0123456789")
+
+
+class Named(Protocol):
+    """What belongs to one channel."""
+
+    @property
+    def channel(self) -> str:
+        """The channel."""
+
+    @property
+    def name(self) -> str | None:
+        """Its name on the display; ``None`` when it has none."""
+
+
+N = TypeVar("N", bound=Named)
+
+
+def asked_channel(channel: ChannelId | str) -> ChannelId | str:
+    """Check what names a channel: return its id, or a name that only a reading can turn into one.
+
+    Raises:
+        ServomexValidationError: It is not a text, is empty, or looks like an id and is none.
+    """
+    text = channel.strip() if isinstance(channel, str) else ""
+    try:
+        return ChannelId(text)
+    except ValueError:
+        if text and not _ID_SHAPED.fullmatch(text):
+            return text
+    raise ServomexValidationError(f"unknown channel {channel!r}; known are {', '.join(ChannelId)}")
+
+
+def asked_channels(channels: Iterable[ChannelId | str]) -> tuple[ChannelId | str, ...]:
+    """Check a list of what names channels, as :func:`asked_channel` does.
+
+    Raises:
+        ServomexValidationError: It is a text or empty, or one of it names no channel.
+    """
+    if isinstance(channels, str):
+        raise ServomexValidationError(
+            f"channels are a list, even of one, and not the text {channels!r}", cure="Write it as ['I1', 'I2']"
+        )
+    asked = tuple(dict.fromkeys(map(asked_channel, channels)))
+    if not asked:
+        raise ServomexValidationError("an empty list of channels reads nothing", cure="Omit it to read all")
+    return asked
+
+
+def same_name(name: str | None, asked: str) -> bool:
+    """Return whether a channel's name is the one asked for, in any case; a subscript is the same as its digit."""
+    return name is not None and _plain(name) == _plain(asked)
+
+
+def find(there: Iterable[N], asked: ChannelId | str, context: ErrorContext | None = None) -> N | None:
+    """Return what belongs to the channel that is asked for; ``None`` when it is not there.
+
+    An id is never taken for a name.
+
+    Args:
+        there: What there is, one item a channel.
+        asked: An id or a name, from :func:`asked_channel`.
+        context: Where, for the error.
+
+    Raises:
+        ServomexChannelNotFoundError: Several channels have the name.
+    """
+    items = list(there)
+    for item in items:
+        if item.channel == asked:
+            return item
+    if isinstance(asked, ChannelId):
+        return None
+    named = [item for item in items if same_name(item.name, asked)]
+    if len(named) > 1:
+        raise ServomexChannelNotFoundError(
+            f"{asked!r} is the name of several channels: {listed(named)}", context, cure="Name one by its id"
+        )
+    return named[0] if named else None
+
+
+def needed(there: Sequence[N], asked: ChannelId | str, context: ErrorContext | None = None) -> N:
+    """Return what belongs to the channel that is asked for, as :func:`find` does.
+
+    Raises:
+        ServomexChannelNotFoundError: It is not there, or several channels have the name.
+    """
+    item = find(there, asked, context)
+    if item is not None:
+        return item
+    missing = (
+        f"channel {asked} is not populated" if isinstance(asked, ChannelId) else f"no channel is named {asked!r}"
+    )
+    raise ServomexChannelNotFoundError(f"{missing}; this analyser has {listed(there)}", context)
+
+
+def listed(channels: Iterable[Named]) -> str:
+    """Name channels for an error text: ``I1 (Oxygen), E1 (no name)``."""
+    return ", ".join(f"{item.channel} ({item.name or 'no name'})" for item in channels) or "none"
+
+
+def _plain(name: str) -> str:
+    return name.strip().translate(_DIGITS).casefold()
