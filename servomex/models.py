@@ -23,6 +23,9 @@ from servomex.settings import SerialSettings
 from servomex.tags import NO_TAGS
 from servomex.units import Unit, channel_name, convert, unit_and_text
 
+MODEL = "SERVOPRO 4000 series"
+"""The instrument shows no more of itself: whether it is a 4100, a 4200 or a 4900 is not in its registers."""
+
 
 @attrs.frozen
 class ChannelStatus:
@@ -74,6 +77,11 @@ class Reading:
         protocol: The communication mode it came by.
         received_at: Arrival, UTC.
         monotonic_ns: Arrival on the monotonic clock, in nanoseconds.
+        raw: The channel's bytes as they came, where an unknown glyph or a text in the place of the value can be
+            seen. Of a broadcast the 33 bytes of its block, separators included. Over Modbus the 14 bytes of its
+            registers (value, name, unit), and one more with its discrete inputs as Modbus packs them: bit 0 fault
+            (of E1 and E2: invalid), 1 maintenance, 2 calibrating, 3 warming up, 4 to 7 alarm 1 to 4. Empty when it
+            was read from a file. Not part of rows or of comparisons.
     """
 
     channel: ChannelId
@@ -85,6 +93,7 @@ class Reading:
     protocol: ProtocolKind
     received_at: datetime
     monotonic_ns: int
+    raw: bytes = attrs.field(default=b"", eq=False, repr=False)
 
     @property
     def kind(self) -> ChannelKind:
@@ -176,6 +185,7 @@ def make_reading(
     protocol: ProtocolKind,
     received_at: datetime,
     monotonic_ns: int,
+    raw: bytes = b"",
 ) -> Reading:
     """Build a reading from what came over the wire, by the same rules in every mode.
 
@@ -185,7 +195,7 @@ def make_reading(
         value = None
     unit, unit_text = unit_and_text(raw_unit)
     return Reading(
-        channel, channel_name(raw_name), value, unit, unit_text, status, protocol, received_at, monotonic_ns
+        channel, channel_name(raw_name), value, unit, unit_text, status, protocol, received_at, monotonic_ns, raw
     )
 
 
@@ -492,7 +502,7 @@ class ChannelInfo:
 
 @attrs.frozen
 class DeviceInfo:
-    """What is known of an open analyser. The instrument tells neither its model nor its serial number.
+    """What is known of an open analyser, which shows neither a serial number nor which of the series it is.
 
     Attributes:
         port: Device path or URL of the port.
@@ -500,6 +510,7 @@ class DeviceInfo:
         address: Modbus slave address; ``None`` in continuous mode, which has none.
         serial_settings: The settings in use.
         channels: The populated channels, in the analyser's order.
+        model: The series, ``SERVOPRO 4000 series``: other instruments are refused.
     """
 
     port: str
@@ -507,3 +518,4 @@ class DeviceInfo:
     address: int | None
     serial_settings: SerialSettings
     channels: tuple[ChannelInfo, ...]
+    model: str = attrs.field(default=MODEL, kw_only=True)

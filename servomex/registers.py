@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from enum import IntEnum
+from functools import lru_cache
 from itertools import pairwise
 from typing import TypeVar
 
@@ -140,16 +141,24 @@ def decode_channel(
     monotonic_ns: int,
 ) -> Reading:
     """Decode one channel from its seven registers and its eight state bits."""
+    raw = _bytes(block)
     return make_reading(
         channel,
-        _bytes(block[2:5]),
+        raw[4:10],
         float_value(block[:2]),
-        _bytes(block[5:7]),
+        raw[10:],
         decode_state(channel, bits),
         protocol,
         received_at,
         monotonic_ns,
+        raw + _packed(tuple(bits)),
     )
+
+
+@lru_cache(maxsize=256)
+def _packed(bits: tuple[bool, ...]) -> bytes:
+    """Pack state bits into a byte as Modbus does, the first of them lowest."""
+    return bytes([sum(bit << place for place, bit in enumerate(bits))])
 
 
 def decode_state(channel: ChannelId, bits: Sequence[bool]) -> ChannelStatus:

@@ -134,7 +134,7 @@ def parse_frame(raw: bytes, *, received_at: datetime | None = None, monotonic_ns
     received_at = received_at or datetime.now(UTC)
     monotonic_ns = time.monotonic_ns() if monotonic_ns is None else monotonic_ns
     try:
-        readings = _readings(layout.unpack_from(frame, HEADER_SIZE), received_at, monotonic_ns)
+        readings = _readings(bytes(frame), layout, received_at, monotonic_ns)
     except _Damage as damage:
         raise _refuse(damage, raw) from None
     analyser = AnalyserStatus(b"F" in flags, b"M" in flags, _cal_groups(cal), _clock(clock))
@@ -159,18 +159,22 @@ def _check_sum(frame: bytes, raw: bytes) -> None:
     )
 
 
-def _readings(fields: tuple[bytes, ...], received_at: datetime, monotonic_ns: int) -> tuple[Reading, ...]:
+def _readings(
+    frame: bytes, layout: struct.Struct, received_at: datetime, monotonic_ns: int
+) -> tuple[Reading, ...]:
+    fields = layout.unpack_from(frame, HEADER_SIZE)
     blocks = _blocks(fields[::3], fields[2::3])
     readings: list[Reading] = []
+    start = HEADER_SIZE
     for (channel, name, unit, text, status, valid), field in zip(blocks, fields[1::3], strict=True):
         try:
             value = _value(field)
         except _Damage as damage:
             place = {"value": repr(field)[1:], "channel": channel, "number": len(readings) + 1}
             raise type(damage)(str(damage).format_map(place)) from None
-        readings.append(
-            Reading(channel, name, value if valid else None, unit, text, status, _MODE, received_at, monotonic_ns)
-        )
+        raw, start = frame[start : start + BLOCK_SIZE], start + BLOCK_SIZE
+        value = value if valid else None
+        readings.append(Reading(channel, name, value, unit, text, status, _MODE, received_at, monotonic_ns, raw))
     return tuple(readings)
 
 
