@@ -1,5 +1,6 @@
-"""What a message shows of something that was found in a file: a short piece of it, without control characters."""
+"""What a message shows of what came from elsewhere: a short piece, no control characters, no password."""
 
+import re
 import reprlib
 
 LONGEST = 80
@@ -23,3 +24,15 @@ def plain(text: str) -> str:
     line = " ".join(text[: 2 * LONGEST + 1].split())
     escaped = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
     return escaped if len(escaped) <= 2 * LONGEST else f"{escaped[: 2 * LONGEST]}..."
+
+
+_IN_URL = re.compile(r"(://[^:@]*:).*@", re.DOTALL)
+_AS_OPTION = re.compile(r"(\b(?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'?|(?:\\.|\S)+)", re.IGNORECASE | re.DOTALL)
+
+
+def without_password(text: str) -> str:
+    """Return a URL, or a connection string of libpq, with ``***`` in the place of its password.
+
+    In doubt, as when a password is not percent-encoded, more than the password is hidden.
+    """
+    return _AS_OPTION.sub(r"\1***", _IN_URL.sub(r"\1***@", text))

@@ -163,8 +163,8 @@ class _Outlet:
 
     @property
     def removed(self) -> int:
-        """Samples that were in the sink until another program removed them."""
-        return self._sink.removed
+        """Samples that the sink accepted, and that another program removed since or its database did not take."""
+        return self._sink.removed + self._sink.refused
 
     def add(self, samples: Sequence[Sample]) -> None:
         """Take samples that are to be written."""
@@ -188,8 +188,8 @@ class _Outlet:
         deadline = time.monotonic() + LAST_S
         while not self.left_out:
             self._retry_at = 0.0
-            self._try(self._write_waiting)
-            if not self._waiting or time.monotonic() >= deadline:
+            self._try(self._write_and_flush)
+            if self._failing is None or time.monotonic() >= deadline:
                 break
             Signal().wait(AGAIN_S)
         if not self.left_out:
@@ -230,6 +230,11 @@ class _Outlet:
             while self._waiting:
                 self._write_or_refuse()
 
+    def _write_and_flush(self) -> None:
+        """Write what waits here and in the sink: its end tries that only once more."""
+        self._write_waiting()
+        self._sink.flush()
+
     def _write_or_refuse(self) -> None:
         try:
             self._write_first(1)
@@ -269,7 +274,7 @@ class _Outlet:
     def _leave_out(self, error: ServomexSinkError | None) -> None:
         """Close the sink, and count what it has not got because of an error."""
         self.left_out = True
-        if error is not None:
+        if error is not None and self._waiting:
             self._lose(len(self._waiting), error)
         self._waiting = []
         before = self._sink.rows

@@ -288,7 +288,8 @@ def test_modules_import_what_the_architecture_lets_them() -> None:
 
 
 LIBRARIES = {
-    "attrs": "attrs", "click": "click", "pandas": "pandas", "pyarrow": "pyarrow", "pymodbus": "pymodbus",
+    "attrs": "attrs", "click": "click", "pandas": "pandas", "psycopg": "psycopg", "pyarrow": "pyarrow",
+    "pymodbus": "pymodbus",
     "serial": "pyserial",
 }  # fmt: skip
 

@@ -9,4 +9,4 @@ hiddenimports = collect_submodules("servomex", filter=lambda name: not name.star
 # pyserial finds the handler of a URL by the name of its scheme.
 hiddenimports += [f"serial.urlhandler.protocol_{scheme}" for scheme in _SCHEMES]
 # They are large, and few programs need them: one that does imports them itself.
-excludedimports = ["pandas", "pyarrow"]
+excludedimports = ["pandas", "psycopg", "pyarrow"]

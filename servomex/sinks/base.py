@@ -37,16 +37,23 @@ class Sink(ProcessBound, abc.ABC):
         rows: Rows that were accepted so far.
         closed: Whether it was closed, or never got open.
         is_left: Whether it was left open for ever, see :meth:`leave`.
+        always_appends: Whether it adds to what is there by its nature, as a table of a database does.
     """
 
     name: str
     rows: int = 0
     closed: bool = True
     is_left: bool = False
+    always_appends = False
 
     @property
     def removed(self) -> int:
         """Rows that were written, and that another program has removed since."""
+        return 0
+
+    @property
+    def refused(self) -> int:
+        """Rows that were accepted, and that the database did not take when they were stored; the log says why."""
         return 0
 
     @property
@@ -58,6 +65,19 @@ class Sink(ProcessBound, abc.ABC):
     def moved_at(self) -> float:
         """When a call that takes long, as that of :meth:`close` may, last got on, on the monotonic clock."""
         return 0.0
+
+    @classmethod
+    def place_of(cls, url: str) -> str:
+        """Return what a URL leads to: two that lead to the same are one, however they are written."""
+        return url
+
+    @classmethod
+    def check_url(cls, url: str) -> None:
+        """Check whether what a URL leads to can be written, as far as that shows without a change.
+
+        Raises:
+            ServomexError: It cannot; the errors are those of the constructor.
+        """
 
     @abc.abstractmethod
     def write(self, samples: Sequence[Sample]) -> None:
@@ -149,13 +169,15 @@ class BufferedSink(Sink):
         ServomexValidationError: An argument is out of range.
     """
 
+    most_pending = MOST_PENDING
+
     def __init__(self, name: str, *, flush_s: float = FLUSH_S, fsync_s: float | None = FSYNC_S) -> None:
         self.name = name
         self._flush_s = seconds(flush_s, "flush_s", zero=True)
         self._fsync_s = None if fsync_s is None else seconds(fsync_s, "fsync_s", zero=True)
         self._pending: list[Any] = []
         self._stored_since_sync = False
-        self._removed = self._stored = 0
+        self._removed = self._refused = self._stored = 0
         self._moved_at = 0.0
         self._is_ended = False
         self._is_anothers = False
@@ -200,6 +222,11 @@ class BufferedSink(Sink):
     def removed(self) -> int:
         """Rows that were written, and that another program has removed since."""
         return self._removed
+
+    @property
+    def refused(self) -> int:
+        """Rows that were accepted, and that the database did not take when they were stored; the log says why."""
+        return self._refused
 
     def write(self, samples: Sequence[Sample]) -> None:
         """Take one batch, see :meth:`Sink.write`."""
@@ -272,7 +299,7 @@ class BufferedSink(Sink):
 
     def _flush_is_due(self) -> bool:
         late = time.monotonic() - self._flushed_at >= self._flush_s
-        return bool(self._pending) and (late or len(self._pending) >= MOST_PENDING)
+        return bool(self._pending) and (late or len(self._pending) >= self.most_pending)
 
     def _sync_is_due(self) -> bool:
         if self._fsync_s is None or not (self._stored_since_sync or self._pending):
@@ -297,6 +324,11 @@ class BufferedSink(Sink):
             raise ServomexSinkWriteError(
                 f"{self.name}: another program removed {counted(self._removed, 'row')} while it was written; "
                 "those that came later are in it"
+            )
+        if self._refused:
+            raise ServomexSinkSchemaError(
+                f"{self.name} did not take {counted(self._refused, 'row')}; the others are in it, and "
+                "the log says why"
             )
 
     def _flush_last(self) -> None:

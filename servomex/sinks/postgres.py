@@ -1,0 +1,158 @@
+"""PostgreSQL: a table that several programs may write to, ``postgresql://user@host/database?table=samples``.
+
+psycopg is imported when a table is opened, and not with this module: it is an optional package.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from servomex.durations import counted
+from servomex.logs import package_log
+from servomex.models import Sample
+from servomex.sinks.base import FLUSH_S, FSYNC_S, BufferedSink
+from servomex.sinks.postgres_config import PostgresConfig, check_psycopg
+from servomex.sinks.postgres_rows import text_without_nul
+
+_log = package_log("servomex")
+
+MOST_PENDING = 1_000
+"""Rows that wait for the flush at most."""
+
+
+class PostgresSink(BufferedSink):
+    """Writes a table of a PostgreSQL server. Several may write to it at the same time, from any computer.
+
+    The columns are :data:`servomex.ROW_COLUMNS`: times are ``timestamptz``, ``analyser_clock`` is a ``timestamp``,
+    ``monotonic_ns`` a ``bigint``, numbers are ``double precision``, flags ``boolean``, ``tags`` is ``jsonb``, all
+    else ``text``. Rows are sent in batches of 1,000, or after ``flush_s``. A row that the table has already is not
+    stored again, so that rows whose fate is unknown, as after a lost connection, are sent once more.
+
+    A commit survives the loss of power of the server, since it turns ``synchronous_commit`` on for its session.
+    What is said of a whole recording is in the table ``<table>_metadata``.
+
+    Args:
+        config: Which table it is, as a :class:`PostgresConfig` or a URL, see :meth:`PostgresConfig.from_url`.
+        flush_s: Seconds until a row is in the table, 0 for at once.
+        fsync_s: Seconds until a row survives a loss of power, if that is to be sooner; ``None`` for ``flush_s``.
+        metadata: What is said of the whole recording.
+
+    Attributes:
+        config: Which table it is.
+        repeated: Rows that were in the table already when they came.
+
+    Raises:
+        ServomexValidationError: The URL or an argument is not valid.
+        ServomexSinkWriteError: The server cannot be reached, or the table cannot be written.
+        ServomexSinkSchemaError: The table is not one of this package.
+        ServomexSinkDependencyError: psycopg is not installed.
+    """
+
+    most_pending = MOST_PENDING
+    always_appends = True
+
+    def __init__(
+        self,
+        config: PostgresConfig | str,
+        *,
+        flush_s: float = FLUSH_S,
+        fsync_s: float | None = FSYNC_S,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        self.config = _config_of(config)
+        self.metadata = {
+            text_without_nul(_unicode(key)): text_without_nul(_unicode(text))
+            for key, text in (metadata or {}).items()
+        }
+        self.repeated = 0
+        self._in_table = 0
+        from servomex.sinks.postgres_writer import TableWriter
+
+        self._writer = TableWriter(self.config, self.metadata)
+        super().__init__(self.config.target(), flush_s=flush_s, fsync_s=fsync_s)
+
+    def _open(self) -> None:
+        self._held.callback(self._writer.disconnect)
+        self._writer.connect()
+
+    def _let_go(self) -> None:
+        """Leave the connection to the parent in a forked child, and what waits for the next flush."""
+        self._writer.let_go()
+        self._held = contextlib.ExitStack()
+        self._pending, self.closed = [], True
+
+    def _store(self, rows: list[Any]) -> None:
+        tables = self._writer.tables
+        try:
+            outcome = self._writer.send(rows)
+        finally:
+            if self._writer.tables != tables:
+                self._note_dropped_table()
+        self._in_table += len(rows) - len(outcome.refused)
+        self.repeated += outcome.repeated
+        self._refused += len(outcome.refused)
+        if outcome.refused:
+            number, (row, reason) = len(outcome.refused), outcome.refused[0]
+            _log.warning("%s does not take %s: %s, %s", self.name, counted(number, "row"), row, reason)
+
+    def _note_dropped_table(self) -> None:
+        self._removed += self._in_table
+        _log.warning(
+            "%s was dropped while it was written, with %s: a new one is to have the rest",
+            self.name,
+            counted(self._in_table, "row"),
+        )
+        self._in_table = 0
+
+    @classmethod
+    def place_of(cls, url: str) -> str:
+        """Return the server, the database and the table that a URL leads to."""
+        return PostgresConfig.from_url(url).target()
+
+    @classmethod
+    def check_url(cls, url: str) -> None:
+        """Check whether a table can be written, as far as that shows without a change.
+
+        Raises:
+            ServomexError: It cannot; the errors are those of the constructor.
+        """
+        config = _config_of(url)
+        from servomex.sinks.postgres_reader import check_writable
+
+        check_writable(config)
+
+    @classmethod
+    def read(cls, source: PostgresConfig | str) -> Iterator[Sample]:
+        """Return the samples of a table in the order of their arrival; it connects for the first of them.
+
+        Raises:
+            ServomexValidationError: The URL is not valid.
+            ServomexSinkReadError: It cannot be read.
+            ServomexSinkSchemaError: It is not a table of this package, or a row in it is not.
+        """
+        config = _config_of(source)
+        from servomex.sinks.postgres_reader import samples_of
+
+        return samples_of(config)
+
+    @classmethod
+    def read_metadata(cls, source: PostgresConfig | str) -> dict[str, str]:
+        """Return what is said of the recordings in a table; of equal keys the newest.
+
+        Raises:
+            ServomexSinkReadError: It cannot be read.
+        """
+        config = _config_of(source)
+        from servomex.sinks.postgres_reader import metadata_of
+
+        return metadata_of(config)
+
+
+def _config_of(source: PostgresConfig | str) -> PostgresConfig:
+    config = source if isinstance(source, PostgresConfig) else PostgresConfig.from_url(source)
+    check_psycopg()
+    return config
+
+
+def _unicode(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
