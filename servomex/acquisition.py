@@ -18,6 +18,7 @@ from servomex.errors import (
     ServomexConnectionError,
     ServomexError,
     ServomexParseError,
+    ServomexTransportError,
 )
 from servomex.logs import package_log
 from servomex.models import Frame
@@ -131,6 +132,7 @@ class Feed(Generic[T]):
             there is no such function, it is good and of the feed's own.
         closed: Whether nothing will be read any more.
         follow: Begins to collect broadcasts, for an acquisition without a rate.
+        ended: Called in the thread that reads when it has read for the last time.
     """
 
     name: str
@@ -139,6 +141,7 @@ class Feed(Generic[T]):
     outcomes: Callable[[T], Mapping[str, ServomexError | None]] | None = None
     closed: Callable[[], bool] = lambda: False
     follow: Callable[[], Broadcasts[T]] | None = None
+    ended: Callable[[], object] | None = None
 
 
 class Acquisition(ProcessBound, Generic[T]):
@@ -274,6 +277,8 @@ class Acquisition(ProcessBound, Generic[T]):
             self.error = error  # before the queue ends, or its end would look like a regular one
             raise
         finally:
+            if self._feed.ended is not None:
+                self._feed.ended()
             self._outages.end(self.name)
             self.summary.finished_at = datetime.now(UTC)
             self._queue.close()
@@ -315,11 +320,9 @@ class Acquisition(ProcessBound, Generic[T]):
         begun = time.monotonic()
         try:
             taken = self._feed.poll()
-        except ServomexConfigurationError:
-            raise
         except ServomexError as error:
             self.summary.note_poll(time.monotonic() - begun, good=False)
-            if self._feed.closed():
+            if self._feed.closed() or _is_mistake(error):
                 raise
             self._hand_on_failure(error, stopping)
             return
@@ -417,3 +420,8 @@ class Acquisition(ProcessBound, Generic[T]):
         self.summary.samples_emitted -= 1
         self.summary.errors -= failed
         self.summary.dropped += 1
+
+
+def _is_mistake(error: ServomexError) -> bool:
+    """Whether an error says that no reading can succeed, and not only this one did not."""
+    return isinstance(error, ServomexConfigurationError) and not isinstance(error, ServomexTransportError)

@@ -224,7 +224,13 @@ class ServomexManager(ProcessBound):
         limit_s = None if timeout is None else seconds(timeout, "timeout")
         return self._results(self._chosen(names), Round(lambda member: member.poll(limit_s), reads=True))
 
-    def poll_samples(self, *, names: Iterable[str] | None = None, timeout: float | None = None) -> list[Sample]:
+    def poll_samples(
+        self,
+        *,
+        names: Iterable[str] | None = None,
+        timeout: float | None = None,
+        error_policy: ErrorPolicy | str | None = None,
+    ) -> list[Sample]:
         """Read analysers and give one :class:`Sample` a channel, as rows for a recording.
 
         Of an analyser that failed, when the policy is ``return``, there is one sample with its error instead.
@@ -232,15 +238,17 @@ class ServomexManager(ProcessBound):
         Args:
             names: The analysers to read; all when ``None``.
             timeout: As for :meth:`poll`.
+            error_policy: That of this call; that of the manager when ``None``. A recording reads with ``return``.
 
         Raises:
             ExceptionGroup: Some failed, and the policy is ``raise``.
-            ServomexValidationError: A name is unknown, or the timeout is out of range.
+            ServomexValidationError: A name or the policy is unknown, or the timeout is out of range.
             ServomexConnectionError: The manager is closed.
         """
         members = self._chosen(names)
         limit_s = None if timeout is None else seconds(timeout, "timeout")
-        results = self._results(members, Round(lambda member: member.poll(limit_s), reads=True))
+        policy = None if error_policy is None else choice(ErrorPolicy, error_policy, "error policy")
+        results = self._results(members, Round(lambda member: member.poll(limit_s), reads=True), policy)
         rows: list[Sample] = []
         for member in members:
             frame, error = results[member.name].value, results[member.name].error
@@ -394,7 +402,9 @@ class ServomexManager(ProcessBound):
             if member.owned:
                 rest.callback(member.analyzer.close)
 
-    def _results(self, members: list[Member], asked: Round[T]) -> dict[str, DeviceResult[T]]:
+    def _results(
+        self, members: list[Member], asked: Round[T], policy: ErrorPolicy | None = None
+    ) -> dict[str, DeviceResult[T]]:
         """Let each port's thread ask its analysers, and wait for all of them."""
         try:
             ports = dict.fromkeys(member.port for member in members)
@@ -407,7 +417,7 @@ class ServomexManager(ProcessBound):
         if asked.fatal is not None:
             raise asked.fatal
         results = {member.name: asked.results.get(member.name) or self._gone(member) for member in members}
-        if self._error_policy is ErrorPolicy.RAISE:
+        if (policy or self._error_policy) is ErrorPolicy.RAISE:
             _raise_failures(results)
         return results
 

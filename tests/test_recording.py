@@ -238,10 +238,6 @@ class TestRequests:
         ):
             record(analyzer)
 
-    def test_a_manager_that_raises_is_refused(self) -> None:
-        with ServomexManager() as manager, pytest.raises(ServomexConfigurationError, match="error_policy"):
-            record(manager, rate_hz=1)
-
     def test_a_manager_is_recorded_with_the_errors_of_single_analysers(self) -> None:
         line = VirtualLine(VirtualAnalyzer(address=1), VirtualAnalyzer(address=2))
         with ServomexManager(error_policy="return") as manager:
