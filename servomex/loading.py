@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
+from servomex.contents import format_of
 from servomex.errors import ServomexSinkReadError, ServomexValidationError
 from servomex.logs import package_log
 from servomex.models import Sample
-from servomex.sinks import FileSink, sink_class
+from servomex.sinks import SUFFIXES, FileSink, sink_class
 
 _log = package_log("servomex")
 
@@ -33,7 +34,7 @@ def load(source: Source | Iterable[Source]) -> Iterator[Sample]:
         ServomexSinkReadError: A file is missing or cannot be read.
         ServomexSinkSchemaError: A file is damaged or has other columns; the error tells the line or row.
         ServomexSinkDependencyError: A package that the format needs is not installed.
-        ServomexValidationError: The suffix of a file is unknown.
+        ServomexValidationError: Neither the suffix nor the content of a file is that of a recording.
     """
     files = [(_kind_of(path), path) for path in files_of(source)]
     return chain.from_iterable(kind.read(path) for kind, path in files)
@@ -109,10 +110,25 @@ def _fitting(pattern: str) -> list[str]:
 
 def _kind_of(path: Path) -> type[FileSink]:
     """Find the class that can read a file, and check that the file is there."""
-    kind: type[FileSink] = sink_class(".parquet" if path.is_dir() else path)[1]
+    kind = _class_for(path)
     kind.check_installed()
     if not kind.exists(path):
         raise ServomexSinkReadError(f"there is no file {path}")
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise ServomexSinkReadError(f"{path} is a device or a pipe", cure="Name a file")
+    return kind
+
+
+def _class_for(path: Path) -> type[FileSink]:
+    """Find the class of a file by its suffix or, when that says nothing, by its content."""
+    try:
+        kind: type[FileSink] = sink_class(".parquet" if path.is_dir() else path)[1]
+    except ServomexValidationError:
+        found = format_of(path)
+        if found is None:
+            why = "does not begin as one" if path.exists() else "is not there"
+            raise ServomexValidationError(
+                f"{path} is not a recording by its name, and {why}", cure=f"Name a file that ends with {SUFFIXES}"
+            ) from None
+        kind = sink_class(path, found)[1]
     return kind

@@ -147,7 +147,7 @@ class TestErrors:
         (["n-*.csv", "out.csv"], 2, "no file fits n-*.csv"), (["run.xls", "out.csv"], 2, "ends with .csv"),
         (["run.csv", "memory://"], 2, "name a file"),
         (["run.csv", "out.csv", "--append", "--overwrite"], 2, "not both"),
-        (["run.csv", "out.csv", "--rotate", "daily"], 2, "Write it as 90s"),
+        (["run.csv", "out.csv", "--rotate", "daily"], 2, "Write it as 500ms, 90s"),
         (["run.csv", "out.csv", "--rotate", "1d", "--append"], 2, "always new ones"),
         (["run.csv", "nowhere/out.csv"], 2, "there is no folder nowhere"),
     ])  # fmt: skip

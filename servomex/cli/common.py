@@ -137,7 +137,7 @@ class Program(click.Command):
         sys.exit(code)
 
 
-_OPTIONS = {"rate_hz": "rate", "confirm": "yes", "protocols": "protocol"}
+_OPTIONS = {"file_format": "format", "rate_hz": "rate", "confirm": "yes", "protocols": "protocol"}
 """The options that have another name than the argument that they are for."""
 
 

@@ -10,7 +10,7 @@ import servomex
 from servomex.cli.common import EXIT_CODES, Program, RequestError, interrupts_wait, note, stop_code
 from servomex.cli.logs import warnings_on_stderr
 from servomex.cli.stderr import BAR, STDERR
-from servomex.cli.targets import check_decimal, check_files, decimal_option
+from servomex.cli.targets import check_decimal, check_files, decimal_option, format_option
 from servomex.durations import counted
 from servomex.errors import ServomexSinkError
 from servomex.models import Sample
@@ -26,7 +26,7 @@ Examples:
   servomex convert run.sqlite run.csv.gz --rotate 1d
 
 \b
-Formats, by suffix:
+Formats, by suffix or --format:
   .csv .csv.gz .jsonl .ndjson .jsonl.gz .sqlite .sqlite3 .db .parquet
 """
 
@@ -43,9 +43,12 @@ Formats, by suffix:
     "its first row is put into the name of each file.",
 )
 @decimal_option
+@format_option
 @click.version_option(servomex.__version__, prog_name="servomex")
 def convert(sources: tuple[str, ...], target: str, **options: Any) -> None:
-    """Write the recordings IN, one after the other, to OUT; the suffixes tell the formats.
+    """Write the recordings IN, one after the other, to OUT.
+
+    The format of OUT is that of its suffix, or --format; that of an IN shows in its suffix or its content.
 
     IN may be a pattern in quotation marks, or a folder of Parquet parts. Where an IN is damaged, what is in front
     of the damage is written.

@@ -12,7 +12,7 @@ import click
 import servomex
 from servomex.cli import formats
 from servomex.cli.common import EXIT_CODES, Program, RequestError, colour_wanted, note, write_data, write_text
-from servomex.columns import ROW_COLUMNS
+from servomex.contents import BEGINNINGS
 from servomex.durations import counted
 from servomex.errors import ServomexParseError
 from servomex.models import Frame
@@ -53,11 +53,7 @@ class _Damage:
 
 _OTHERS = (
     (MAGIC.encode(), "a trace", "replay"),
-    (f"{ROW_COLUMNS[0]},".encode(), "a recording", "convert"),
-    (f"{ROW_COLUMNS[0]};".encode(), "a recording", "convert"),
-    (f'{{"{ROW_COLUMNS[0]}"'.encode(), "a recording", "convert"),
-    (b"SQLite format 3\0", "a recording", "convert"),
-    (b"PAR1", "a recording", "convert"),
+    *((beginning, "a recording", "convert") for beginning in BEGINNINGS),
 )
 """How files begin that other commands read."""
 

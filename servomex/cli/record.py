@@ -12,7 +12,7 @@ from servomex.cli.connection import PORT, Connection, channels_option, line_opti
 from servomex.cli.logs import warnings_on_stderr
 from servomex.cli.options import SECONDS, check_seconds, duration_option, naming_options, rate_of, rate_options
 from servomex.cli.stderr import BAR, STDERR
-from servomex.cli.targets import check_decimal, check_files, decimal_option
+from servomex.cli.targets import check_decimal, check_files, decimal_option, format_option
 from servomex.errors import ServomexError, ServomexSinkError
 from servomex.pdu import value_text
 
@@ -28,9 +28,10 @@ Examples:
   servomex record /dev/ttyUSB0 run.csv --rate 2 --duration 8h
   servomex record /dev/ttyUSB0 run.sqlite run.csv.gz --rotate 1d
   servomex record /dev/ttyUSB1 --protocol continuous burn.parquet
+  servomex record /dev/ttyUSB0 log.2026-11 --format csv --every 1m
 
 \b
-Formats, by suffix:
+Formats, by suffix or --format:
   .csv .csv.gz .jsonl .ndjson .jsonl.gz .sqlite .sqlite3 .db .parquet
 Ctrl-C and SIGTERM end a recording with everything written.
 """
@@ -60,6 +61,7 @@ Ctrl-C and SIGTERM end a recording with everything written.
     help="What is lost at most when the program is killed; 0 for nothing.",
 )
 @decimal_option
+@format_option
 @click.version_option(servomex.__version__, prog_name="servomex")
 def record(
     targets: tuple[str, ...],
@@ -73,6 +75,7 @@ def record(
     rotate: str | None,
     flush: float,
     decimal: str | None,
+    file_format: str | None,
     **given: Any,
 ) -> None:
     """Record the analyser on PORT to the files OUT.
@@ -89,6 +92,8 @@ def record(
         options["rotate"] = rotate
     if decimal is not None:
         options["decimal"] = decimal
+    if file_format is not None:
+        options["file_format"] = file_format
     check_decimal(targets, options)
     with interrupts_wait():
         from servomex.acquisition import USUAL_HZ

@@ -35,6 +35,14 @@ decimal_option: Callable[[F], F] = click.option(
 )
 """How the numbers of csv files are written."""
 
+format_option = click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["csv", "jsonl", "sqlite", "parquet"]),
+    help="Format of files whose names do not say it by their suffix.",
+)
+"""What a file is written as when its name does not say it."""
+
 
 def check_decimal(targets: Iterable[str], options: dict[str, Any]) -> None:
     """Refuse a decimal sign when there is no csv file that it could be for.
@@ -42,5 +50,8 @@ def check_decimal(targets: Iterable[str], options: dict[str, Any]) -> None:
     Raises:
         RequestError: None of the files has one.
     """
-    if options.get("decimal") and not any(target.lower().endswith((".csv", ".csv.gz")) for target in targets):
+    csv = options.get("file_format") == "csv" or any(
+        item.lower().endswith((".csv", ".csv.gz")) for item in targets
+    )
+    if options.get("decimal") and not csv:
         raise RequestError("--decimal is for csv files, and none is to be written")

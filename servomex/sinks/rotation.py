@@ -66,7 +66,7 @@ class RotatingSink(Sink):
     Args:
         kind: The sink of one file.
         path: ``NAME.csv``.
-        suffix: What of it is the suffix.
+        suffix: What of it is the suffix; it may have none.
         rotate: When the next file begins, see :func:`parse_rotation`.
         options: The options of each file.
 
@@ -84,7 +84,7 @@ class RotatingSink(Sink):
         self.name: str = str(path)
         self._kind = kind
         self._path = path.absolute()
-        self._suffix = path.name[-len(suffix) :]
+        self._suffix = path.name[len(path.name) - len(suffix) :]
         self._limit = parse_rotation(rotate)
         self._options = options
         self._current: FileSink | None = None
