@@ -133,6 +133,7 @@ class Feed(Generic[T]):
         closed: Whether nothing will be read any more.
         follow: Begins to collect broadcasts, for an acquisition without a rate.
         ended: Called in the thread that reads when it has read for the last time.
+        reader: Counts the broadcasts that were refused between the moments of a rate; ``None`` over Modbus.
     """
 
     name: str
@@ -142,6 +143,7 @@ class Feed(Generic[T]):
     closed: Callable[[], bool] = lambda: False
     follow: Callable[[], Broadcasts[T]] | None = None
     ended: Callable[[], object] | None = None
+    reader: ContinuousReader | None = None
 
 
 class Acquisition(ProcessBound, Generic[T]):
@@ -181,6 +183,7 @@ class Acquisition(ProcessBound, Generic[T]):
         self._outages = Outages(self.summary)
         self._lost = self._rate_told = False
         self._seen_dropped = self._seen_losses = 0
+        self._seen_refused = 0
         self._worker = Worker(f"servomex-acquisition {feed.name}", self._run)
 
     @property
@@ -286,6 +289,7 @@ class Acquisition(ProcessBound, Generic[T]):
     def _keep_pace(self, stopping: threading.Event) -> None:
         """Read at each moment that has not passed already."""
         begun, rate_hz, slots, slot = time.monotonic(), self._pace.rate_hz, self._pace.slots, 0
+        self._seen_refused = self._feed.reader.refused_broadcasts if self._feed.reader else 0
         if rate_hz is None:
             missing = "without broadcasts a rate is needed"
             raise ServomexConfigurationError(missing, cure=f"Pass {A_RATE}", argument=A_RATE)
@@ -295,6 +299,7 @@ class Acquisition(ProcessBound, Generic[T]):
                 return
             self.summary.note_start(time.monotonic() - due)
             self._read(stopping)
+            self._count_refused()
             slot += 1
             passed = int((time.monotonic() - begun) * rate_hz)  # the moment that is on now
             missed = max(0, min(passed, slots or passed) - slot)
@@ -302,6 +307,13 @@ class Acquisition(ProcessBound, Generic[T]):
                 self.summary.samples_late += missed
                 slot += missed
                 self._check_rate(rate_hz)
+
+    def _count_refused(self) -> None:
+        """Count the broadcasts that were refused since the last moment: there are no readings in their place."""
+        reader = self._feed.reader
+        if reader is not None and (number := reader.refused_broadcasts - self._seen_refused) > 0:
+            self._seen_refused += number
+            self._outages.note_damage(self.name, reader.last_reason, number)
 
     def _check_rate(self, rate_hz: float) -> None:
         """Warn once when moments are missed since readings take longer than from one moment to the next."""
@@ -380,7 +392,7 @@ class Acquisition(ProcessBound, Generic[T]):
             self._hand_on(source.taken(item), stopping, failed=False)
         elif isinstance(item, ServomexParseError):
             self._lost = False  # the analyser is there, and what it sends comes damaged
-            self._outages.note_damage(self.name, item)
+            self._outages.note_damage(self.name, str(item), item.context.extra.get("refused_broadcasts", 1))
             self._hand_on(self._feed.failed(item), stopping, failed=True)
         else:
             self._hand_on_failure(item, stopping)

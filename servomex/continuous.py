@@ -7,6 +7,7 @@ from servomex import awake
 from servomex.backlog import Backlog
 from servomex.channelset import ChannelSet
 from servomex.clock import time
+from servomex.damage import Damage
 from servomex.durations import counted
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import (
@@ -33,7 +34,7 @@ from servomex.process import ProcessBound, let_go_after_fork
 from servomex.queues import FrameQueue
 from servomex.refusals import Refusals
 from servomex.sources import TWO_SOURCES, TWO_SOURCES_CURE
-from servomex.telegram import HEADER_SIZE, FrameSplitter, parse_frame
+from servomex.telegram import FrameSplitter, parse_frame
 from servomex.worker import Worker
 
 _log = package_log("servomex")
@@ -80,6 +81,7 @@ class ContinuousReader(ProcessBound):
         self._known = ChannelSet(channels)
         self._splitter = FrameSplitter()
         self._joined = self._joined_within = False
+        self._damage = Damage()
         self._intake = Intake(link.port, live=live)
         self._changes = Changes()
         self._latest: Frame | None = None
@@ -134,6 +136,11 @@ class ContinuousReader(ProcessBound):
     def dropped_frames(self) -> int:
         """Frames that were damaged, refused, or held back because what they changed was not confirmed."""
         return self._intake.dropped + self._waited
+
+    @property
+    def refused_broadcasts(self) -> int:
+        """Broadcasts that were damaged, or refused as not to be believed."""
+        return self._intake.dropped
 
     @property
     def last_reason(self) -> str:
@@ -193,9 +200,9 @@ class ContinuousReader(ProcessBound):
     def subscribe(self, size: int = 100) -> FrameQueue:
         """Return a queue that gets every frame from now on, and an error in the place of each that is missing.
 
-        That is one that was damaged or refused, or lacks a channel; when refused ones come faster than good ones
-        do, an error stands for several and says so. The loss of the port, and a time in which the program stood
-        still, are one error each.
+        That is one that was damaged or refused, or lacks a channel. Of refused ones there is at most one error a
+        broadcast period: when they come faster, it stands for several, and ``refused_broadcasts`` in its context
+        says for how many. The loss of the port, and a time in which the program stood still, are one error each.
 
         Args:
             size: How many it holds, 1 to 1,000,000; then the oldest are dropped and counted.
@@ -206,7 +213,7 @@ class ContinuousReader(ProcessBound):
         """
         self.check_process()
         queue = FrameQueue(size)
-        self._report_rest()  # to those who were there
+        self._report(self._refusals.rest())  # to those who were there
         with self._changes.mutex:
             if self._ended:
                 queue.close()
@@ -216,7 +223,7 @@ class ContinuousReader(ProcessBound):
 
     def unsubscribe(self, queue: FrameQueue) -> None:
         """Close a queue and forget it."""
-        self._report_rest()
+        self._report(self._refusals.rest())
         with self._changes.mutex:
             if queue in self._queues:
                 self._queues.remove(queue)
@@ -273,8 +280,8 @@ class ContinuousReader(ProcessBound):
                 backlog.drop(data)
             elif data:
                 self._take(data, received_at, now)
-                if not self._intake.holds(now.lasting_s):
-                    self._release()
+            if not self._intake.holds(now.lasting_s):
+                self._release()
         self._release()
 
     def _next_data(self, stopping: threading.Event) -> bytes:
@@ -299,7 +306,7 @@ class ContinuousReader(ProcessBound):
 
     def _end(self) -> None:
         """Let every call fail, and end the queues: whoever finds one at its end finds the reason as well."""
-        self._report_rest()
+        self._report(self._refusals.rest())
         with self._changes.mutex:
             self._error = self._error or ServomexConnectionError("the analyser was closed", self._context())
             self._changes.announce()
@@ -313,8 +320,10 @@ class ContinuousReader(ProcessBound):
             try:
                 frame = parse_frame(piece, received_at=received_at, monotonic_ns=now.monotonic_ns).populated()
             except ServomexParseError as error:
+                error.received_at, error.monotonic_ns = received_at, now.monotonic_ns
                 self._note_damage(piece, error, now.lasting_s)
             else:
+                self._damage.note_good(len(piece), now.lasting_s)
                 self._intake.add(frame, now.lasting_s)
             self._joined = True
 
@@ -322,7 +331,7 @@ class ContinuousReader(ProcessBound):
         """Count damage. What was cut off by joining in the middle of a frame is not the line's fault."""
         self.discarded_bytes += len(piece)
         self._joined_within = self._joined_within or (not self._joined and is_part_of_broadcast(piece))
-        if self._joined and (len(piece) >= HEADER_SIZE or piece.endswith(b"\n")):
+        if self._joined and self._damage.is_broadcast(piece, at_s, self.period_s):
             self._intake.add(error, at_s)
 
     def _end_backlog(self, backlog: Backlog) -> None:
@@ -339,6 +348,7 @@ class ContinuousReader(ProcessBound):
             self._context(),
         )
         _log.warning("%s", error)
+        self._report(self._refusals.rest())
         self._hand_on(error, frames)
 
     def _release(self) -> None:
@@ -348,9 +358,10 @@ class ContinuousReader(ProcessBound):
                 self._accept(item)
             else:
                 self._refuse(item)
+        self._report(self._refusals.due(self.period_s))
 
     def _accept(self, frame: Frame) -> None:
-        self._report_rest()
+        self._report(self._refusals.before_good())
         try:
             self._known.check(frame, self._context(), confirmed=True)
         except ServomexChannelError as error:
@@ -368,16 +379,13 @@ class ContinuousReader(ProcessBound):
             queue.put(frame)
 
     def _refuse(self, error: ServomexError) -> None:
-        """Hand on that a broadcast was refused, but not more often than broadcasts come: noise is no flood."""
+        """Take that a broadcast was refused, which is reported with the next good one at the latest."""
         _log.info("%s: frame dropped: %s", self.link.port, error.message)
         if self._intake.is_mixed:
             self._note_mixture()
         here = self._context()
         error = error.with_context(port=here.port, protocol=here.protocol)
-        self._report(self._refusals.add(error, self.period_s))
-
-    def _report_rest(self) -> None:
-        self._report(self._refusals.rest())
+        self._refusals.add(error)
 
     def _report(self, refusal: ServomexError | None) -> None:
         if refusal is not None:
@@ -418,6 +426,7 @@ class ContinuousReader(ProcessBound):
             self._fresh_from = self._count  # what came before the loss may be old, however young it looks
 
     def _fail(self, error: ServomexError) -> None:
+        self._report(self._refusals.rest())
         with self._changes.mutex:
             first = self._error is None or isinstance(self._error, ServomexProtocolError)
             self._error = error

@@ -41,6 +41,7 @@ where that is the cure. ``str()`` shows the message, the cure and the :class:`Er
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
@@ -287,6 +288,8 @@ class ServomexParseError(ServomexProtocolError, ValueError):
 
     Attributes:
         reason: How, without the words that it is damaged.
+        received_at: When the last byte of a broadcast arrived, UTC; ``None`` when that is not known.
+        monotonic_ns: The same on the monotonic clock.
     """
 
     def __init__(
@@ -297,9 +300,13 @@ class ServomexParseError(ServomexProtocolError, ValueError):
         cure: str = "",
         argument: Argument | None = None,
         reason: str = "",
+        received_at: datetime | None = None,
+        monotonic_ns: int | None = None,
     ) -> None:
         super().__init__(message, context, cure=cure, argument=argument)
         self.reason: str = reason or message
+        self.received_at: datetime | None = received_at
+        self.monotonic_ns: int | None = monotonic_ns
 
 
 class ServomexChecksumError(ServomexParseError):

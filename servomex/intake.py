@@ -117,7 +117,10 @@ class Intake:
         why = self._guard.refusal(item)
         if not why:
             return item
-        return ServomexProtocolError(why, cure=TWO_SOURCES_CURE) if self._guard.mixed else ServomexParseError(why)
+        if self._guard.mixed:
+            return ServomexProtocolError(why, cure=TWO_SOURCES_CURE)
+        at, at_ns = item.frame.received_at, item.frame.monotonic_ns
+        return ServomexParseError(why, received_at=at, monotonic_ns=at_ns)
 
     def _refused(self, error: ServomexError) -> ServomexError:
         self.dropped += 1

@@ -51,11 +51,11 @@ class Outages:
             elif source in self._open:
                 self._ended(source, "is back")
 
-    def note_damage(self, source: str, error: ServomexError) -> None:
-        """Note a broadcast that came damaged."""
-        self._summary.damaged += 1
-        self._unlogged += 1
-        self._last_damage = str(error)
+    def note_damage(self, source: str, reason: str, number: int) -> None:
+        """Note broadcasts that came damaged, and why the last of them was refused."""
+        self._summary.damaged += number
+        self._unlogged += number
+        self._last_damage = reason
         now = time.monotonic()
         if self._damage_logged_at is None or now - self._damage_logged_at >= DAMAGE_S:
             self._log_damage(source)

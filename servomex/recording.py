@@ -12,7 +12,12 @@ from servomex.clock import time
 from servomex.continuous import ContinuousReader
 from servomex.durations import LONGEST_S
 from servomex.enums import OverflowPolicy, ProtocolKind
-from servomex.errors import ServomexConfigurationError, ServomexError, ServomexValidationError
+from servomex.errors import (
+    ServomexConfigurationError,
+    ServomexError,
+    ServomexParseError,
+    ServomexValidationError,
+)
 from servomex.identities import Identities
 from servomex.mappings import FrozenMapping
 from servomex.models import Frame, Sample
@@ -210,9 +215,9 @@ def feed_of(source: PollSource, pace: Pace, size: int, how: How) -> Feed[list[Sa
         closed=lambda: renewal is None and _is_closed(source),
         ended=renewal.close if renewal else None,
     )
-    if pace.rate_hz is not None:
-        return feed
     reader = getattr(source, "reader", None)
+    if pace.rate_hz is not None:
+        return attrs.evolve(feed, reader=reader) if isinstance(reader, ContinuousReader) else feed
     if not isinstance(reader, ContinuousReader):
         raise ServomexConfigurationError(
             "a rate is needed: only an analyser in continuous mode sets its own",
@@ -246,12 +251,15 @@ class _Failure:
         self._tags = tags
 
     def __call__(self, error: ServomexError) -> list[Sample]:
+        at, at_ns = None, None
+        if isinstance(error, ServomexParseError):  # a broadcast that was refused
+            at, at_ns = error.received_at, error.monotonic_ns
         return [
             Sample(
                 self._name,
                 self._protocol,
-                datetime.now(UTC),
-                time.monotonic_ns(),
+                at or datetime.now(UTC),
+                time.monotonic_ns() if at_ns is None else at_ns,
                 error=error,
                 metadata=self._tags,
             )

@@ -36,8 +36,9 @@ class AcquisitionSummary:
         started_at: When it began, UTC.
         finished_at: When it ended, UTC; ``None`` while it runs.
         errors: How many of ``samples_emitted`` report a failure, of several analysers that of at least one.
-        damaged: How many of these report broadcasts that came damaged, or were refused as not to be believed. One
-            may stand for several, and says how many. Those whose error was not taken in time are counted as well.
+        damaged: Broadcasts that came damaged, or were refused as not to be believed, those whose error was not
+            taken in time included. Where each broadcast is taken as it comes, one of the ``errors`` stands for one
+            of them, or for several and says how many; in a recording at a rate they are only counted here.
         delayed: Broadcasts among the readings that came late: their times are moved back by the delay.
         repeated: Moments at which there was nothing newer than at the one before.
         dropped: Readings and broadcasts that were given up: they were not taken in time, or had waited for an

@@ -226,7 +226,7 @@ class TestDamage:
         outages = Outages(summary)
         for second in range(130):
             now = float(second)
-            outages.note_damage("rig", ServomexParseError(f"damage {second}"))
+            outages.note_damage("rig", f"damage {second}", 1)
         outages.end("rig")
         assert [text.split()[1] for text in log()] == ["1", "60", "60", "9"]
         assert summary.damaged == 130

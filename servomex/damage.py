@@ -1,0 +1,51 @@
+"""Damage: which damaged input stands for a broadcast that is missing. No I/O, no clock of its own."""
+
+import re
+
+from servomex.telegram import HEADER, HEADER_SIZE, MAX_CHANNELS, frame_size
+
+LINE_END = 2
+"""Bytes of CR LF, which end a broadcast and are not part of its frame."""
+UNKNOWN_S = 0.5
+"""How long a damaged broadcast may take to come when no period is known; else it is half a period."""
+_BEGINNING = re.compile(rb" [0-9]{2}-")
+
+
+class Damage:
+    """Tells damaged broadcasts from what is only a part of one, and from noise between them.
+
+    A byte that has become a line end cuts a broadcast into two pieces, and one line end that is damaged is a piece
+    by itself. What follows a piece closely, and fits into the same broadcast with it, is of the same one.
+    """
+
+    def __init__(self) -> None:
+        self._size = frame_size(MAX_CHANNELS) + LINE_END
+        self._room = 0
+        self._until_s = 0.0
+
+    def note_good(self, size: int, at_s: float) -> None:
+        """Note that a good frame came, whose line end may come damaged.
+
+        Args:
+            size: Its bytes, the line end not included.
+            at_s: When it came.
+        """
+        self._size = size + LINE_END
+        self._room, self._until_s = LINE_END, at_s + UNKNOWN_S
+
+    def is_broadcast(self, piece: bytes, at_s: float, period_s: float | None) -> bool:
+        """Whether a damaged piece is of a broadcast of which no piece came before.
+
+        Args:
+            piece: The bytes, its line end included if it has one.
+            at_s: When they came.
+            period_s: Seconds between broadcasts; ``None`` when that is not known.
+        """
+        if len(piece) <= self._room and at_s <= self._until_s and HEADER.match(piece) is None:
+            self._room -= len(piece)
+            return False
+        if len(piece) < HEADER_SIZE and not piece.endswith(b"\n") and _BEGINNING.match(piece) is None:
+            return False
+        self._room = self._size - len(piece)
+        self._until_s = at_s + (UNKNOWN_S if period_s is None else period_s / 2)
+        return True
