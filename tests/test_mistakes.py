@@ -102,7 +102,7 @@ TYPED = [
     typed("a unit that is none", f"read {SIM} --timeout 5sec", USAGE, "'5sec'", "500ms or 2m"),
     typed("a decimal comma", f"read {SIM} --watch 0,5", USAGE, "'0,5'", "seconds as in 0.5"),
     typed("an abbreviated baud rate", f"read {SIM} --baudrate 19k2", USAGE, "'19k2'", "integer|number"),
-    typed("a gas for a channel", f"read {SIM} --channels O2", USAGE, "'O2'", "I1, I2"),
+    typed("a gas for a channel", f"read {SIM} --channels O2", USAGE, "'O2'", r"I1 \(Oxygen\)"),
     typed("a channel that is not there", f"read {SIM} {RTU} --channels I4", USAGE, "I4", r"I1 \(Oxygen\)"),
     typed("no OUT", f"record {SIM}", USAGE, "OUT", r"run\.csv"),
     typed("no PORT before OUT", "record run.csv", USAGE, "PORT is missing", r"PORT run\.csv"),
@@ -233,7 +233,7 @@ CALLED = [
     called("a timeout of 0", lambda _, __: open_device(SIM, timeout=0), "timeout", "more than 0"),
     called("the broadcast address", lambda _, __: open_device(SIM, address=0), "address", "1 to 247"),
     called("text for a list of channels", lambda _, __: open_device(SIM, channels="I1"), "'I1'", r"\['I1'"),
-    called("a gas for a channel", lambda _, __: open_device(SIM, channels=["O2"]), "'O2'", "I1, I2"),
+    called("a gas for a channel", lambda _, __: open_device(SIM, channels=["O2"]), "'O2'", r"I1 \(Oxygen\)"),
     called(
         "a channel that is not there",
         lambda _, __: open_device(SIM, protocol="modbus_rtu", channels=["I4"]),
@@ -262,7 +262,7 @@ CALLED = [
         "longer listen",
     ),
     called(
-        "a reading by the name of its gas", lambda analyzer, _: analyzer.read_channel("Oxygen"), "'Oxygen'", "I1"
+        "a gas that is not there", lambda analyzer, _: analyzer.read_channel("Argon"), "'Argon'", r"I1 \(Oxygen\)"
     ),
     called("a list for a channel", lambda analyzer, _: analyzer.read_channel(odd(["I1"])), r"\['I1'\]", "I1, I2"),
     called(
