@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 from servomex.contents import format_of
-from servomex.errors import ServomexSinkReadError, ServomexValidationError
+from servomex.errors import Argument, ServomexSinkReadError, ServomexValidationError
 from servomex.logs import package_log
 from servomex.models import Sample
 from servomex.sinks import SUFFIXES, FileSink, sink_class
@@ -19,7 +19,7 @@ Source = str | os.PathLike[str]
 _PARTS = ".parts"
 
 
-def load(source: Source | Iterable[Source]) -> Iterator[Sample]:
+def load(source: Source | Iterable[Source], *, table: str | None = None) -> Iterator[Sample]:
     """Give the samples of a recording, equal to those that were written and in the same order.
 
     A half line at the end of a file, as a kill can leave it, is omitted with a warning. So is, among several
@@ -29,15 +29,26 @@ def load(source: Source | Iterable[Source]) -> Iterator[Sample]:
         source: A file that a sink wrote, a folder of Parquet parts, a pattern such as ``run-*.csv`` or ``run-*``,
             or several of these, which are read one after the other. Of what fits a pattern only recordings are
             read, each with what belongs to it, such as ``-wal`` or ``.parts``.
+        table: The table of SQLite files; when omitted, the only one in each that is a recording.
 
     Raises:
         ServomexSinkReadError: A file is missing or cannot be read.
         ServomexSinkSchemaError: A file is damaged or has other columns; the error tells the line or row.
         ServomexSinkDependencyError: A package that the format needs is not installed.
-        ServomexValidationError: Neither the suffix nor the content of a file is that of a recording.
+        ServomexValidationError: Neither the suffix nor the content of a file is that of a recording, or a table is
+            named and a file has none.
     """
     files = [(_kind_of(path), path) for path in files_of(source)]
-    return chain.from_iterable(kind.read(path) for kind, path in files)
+    if table is None:
+        return chain.from_iterable(kind.read(path) for kind, path in files)
+    from servomex.sinks import SqliteSink
+
+    for kind, path in files:
+        if not issubclass(kind, SqliteSink):
+            raise ServomexValidationError(
+                f"{path} has no tables", cure=f"Omit {Argument('table')}", argument=Argument("table")
+            )
+    return chain.from_iterable(SqliteSink.read(path, table) for _, path in files)
 
 
 def load_metadata(path: Source) -> dict[str, str]:

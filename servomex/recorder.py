@@ -4,7 +4,7 @@ import contextlib
 import os
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from servomex.errors import (
     ServomexConfigurationError,
@@ -19,7 +19,7 @@ from servomex.polling import PollSource
 from servomex.pouring import Pouring
 from servomex.process import ProcessBound
 from servomex.recording import Recording
-from servomex.sinks import Sink, check_targets, open_sink
+from servomex.sinks import Sink, SinkOptions, check_targets, open_sink, options_of
 from servomex.summary import AcquisitionSummary
 from servomex.validation import seconds
 
@@ -28,7 +28,7 @@ NAME_FILES = "Name one or more files, as in ['run.csv']"
 
 Target = Sink | str | os.PathLike[str]
 """Where samples are written: an open sink, a file name, or a URL."""
-_OF_SINKS = frozenset({"append", "overwrite", "rotate", "flush_s", "fsync_s", "metadata", "decimal"})
+_OF_SINKS = frozenset(SinkOptions.__annotations__)
 _TARGETS = (Sink, str, os.PathLike)
 
 
@@ -213,7 +213,7 @@ def _told_of(source: object) -> dict[str, str]:
     }
 
 
-def open_sinks(sinks: Target | Iterable[Target], **options: Any) -> list[Sink]:
+def open_sinks(sinks: Target | Iterable[Target], **options: Unpack[SinkOptions]) -> list[Sink]:
     """Open those that are named. When one cannot be, those that were opened here are closed again.
 
     Raises:
@@ -232,7 +232,7 @@ def open_sinks(sinks: Target | Iterable[Target], **options: Any) -> list[Sink]:
     opened: list[Sink] = []
     with contextlib.ExitStack() as undo:
         for item in wanted:
-            sink = item if isinstance(item, Sink) else open_sink(item, **options)
+            sink = item if isinstance(item, Sink) else open_sink(item, **options_of(item, options))
             if sink is not item:
                 undo.callback(sink.close)
             opened.append(sink)

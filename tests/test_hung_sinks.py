@@ -9,14 +9,14 @@ import pytest
 
 from servomex import Recorder, ServomexSinkWriteError
 from servomex.models import Sample
-from servomex.sinks import MemorySink
+from servomex.sinks import InMemorySink
 from tests.recorded import OwnSource
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.real_time
 
 
-class Hanging(MemorySink):
+class Hanging(InMemorySink):
     """A sink whose calls do not come back until the disk does."""
 
     def __init__(self) -> None:

@@ -154,8 +154,9 @@ class TestMetadata:
     def test_it_returns_where_the_format_has_a_place_for_it(self, tmp_path: Path) -> None:
         metadata = {"port": "COM3", "software": "servomex 0.1"}
         for name in ONE_EACH:
-            write(tmp_path / name, batches(1), metadata=metadata)
-            assert load_metadata(tmp_path / name) == (metadata if name.endswith(("sqlite", "parquet")) else {})
+            has_place = name.endswith(("sqlite", "parquet"))
+            write(tmp_path / name, batches(1), **({"metadata": metadata} if has_place else {}))
+            assert load_metadata(tmp_path / name) == (metadata if has_place else {})
 
     def test_a_file_that_is_missing_is_told(self) -> None:
         with pytest.raises(ServomexSinkReadError, match=r"there is no file nope\.db"):

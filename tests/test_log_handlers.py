@@ -14,7 +14,7 @@ import servomex
 from servomex.errors import ServomexConnectionError, ServomexSinkWriteError
 from servomex.logs import package_log
 from servomex.simulator import VirtualAnalyzer, VirtualLine
-from servomex.sinks import MemorySink
+from servomex.sinks import InMemorySink
 from servomex.worker import Worker
 
 GENEROUS_S = 5.0
@@ -94,7 +94,7 @@ def test_the_owner_of_a_thread_is_told_of_its_death(failing: Failing) -> None:
 
 
 def test_a_recording_whose_sinks_fail_goes_on(failing: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Full(MemorySink):
+    class Full(InMemorySink):
         full = True
 
         def _store(self, rows: list[object]) -> None:

@@ -29,7 +29,7 @@ from servomex import (
     writing,
 )
 from servomex.simulator import VirtualAnalyzer, VirtualLine
-from servomex.sinks import MemorySink, open_sink
+from servomex.sinks import InMemorySink, open_sink
 from tests.background import ended, no_thread_for
 from tests.recorded import OwnSource
 from tests.recordings import FRAME
@@ -40,7 +40,7 @@ ROOT = Path(__file__).parent.parent
 GENEROUS_S = 5.0
 
 
-class SlowSink(MemorySink):
+class SlowSink(InMemorySink):
     """Takes its time for each write, and fails from some write on."""
 
     def __init__(self, takes_s: float = 0.0, fails_from: int | None = None) -> None:
@@ -63,12 +63,12 @@ def interrupted(recorder: Recorder, error: BaseException) -> None:
         raise error
 
 
-def numbers(sink: MemorySink) -> list[int]:
+def numbers(sink: InMemorySink) -> list[int]:
     return [item.monotonic_ns for item in sink.samples]
 
 
 def test_it_records_in_the_background_until_its_duration_is_over() -> None:
-    sink = MemorySink()
+    sink = InMemorySink()
     recorder = Recorder(OwnSource(), sinks=[sink], rate_hz=50, duration=0.3).start()
     assert recorder.running
     assert recorder.join(5)
@@ -90,7 +90,7 @@ def test_stopping_writes_what_was_taken(tmp_path: Path) -> None:
 def test_all_sinks_get_the_same(tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("run.csv", "run.jsonl", "run.sqlite", "run.csv.gz")]
     line = VirtualLine(VirtualAnalyzer())
-    memory = MemorySink()
+    memory = InMemorySink()
     with (
         open_device(line.url, protocol="modbus_rtu", gap=0.002) as analyzer,
         Recorder(analyzer, sinks=[memory, *paths], rate_hz=20, count=6) as recorder,
@@ -131,7 +131,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_sink_that_fails_is_left_out_and_told_at_the_end(impatient: None) -> None:
-    bad, good = SlowSink(fails_from=2), MemorySink()
+    bad, good = SlowSink(fails_from=2), InMemorySink()
     recorder = Recorder(OwnSource(), sinks=[bad, good], rate_hz=50, count=10).start()
     recorder.join(10)
     with pytest.raises(ServomexSinkWriteError, match="disk is full"):
@@ -143,7 +143,7 @@ def test_a_sink_that_fails_is_left_out_and_told_at_the_end(impatient: None) -> N
 
 
 def test_what_is_not_written_is_counted_while_it_runs(impatient: None) -> None:
-    recorder = Recorder(OwnSource(), sinks=[SlowSink(fails_from=2), MemorySink()], rate_hz=50).start()
+    recorder = Recorder(OwnSource(), sinks=[SlowSink(fails_from=2), InMemorySink()], rate_hz=50).start()
     deadline = time.monotonic() + 5
     while recorder.summary.unwritten < 5 and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -172,7 +172,7 @@ def test_a_source_that_breaks_is_told_at_the_end_and_loses_nothing() -> None:
         if number == 4:
             raise ZeroDivisionError("a bug of the user's")
 
-    sink = MemorySink()
+    sink = InMemorySink()
     recorder = Recorder(OwnSource(act=fail), sinks=[sink], rate_hz=50).start()
     assert recorder.join(5)
     with pytest.raises(ZeroDivisionError):
@@ -225,7 +225,7 @@ class TestOpening:
         assert list(tmp_path.iterdir()) == []
 
     def test_a_frame_is_not_a_list_of_samples(self, tmp_path: Path) -> None:
-        with Recorder(OwnSource(), MemorySink(), rate_hz=1):
+        with Recorder(OwnSource(), InMemorySink(), rate_hz=1):
             pass
         with open_sink(tmp_path / "run.csv") as sink:
             for wrong in ([FRAME], FRAME, None, [(1, 2)]):
@@ -233,7 +233,7 @@ class TestOpening:
                     sink.write(wrong)  # type: ignore[arg-type]
 
     def test_joining_needs_a_start(self) -> None:
-        recorder = Recorder(OwnSource(), sinks=[MemorySink()], rate_hz=1)
+        recorder = Recorder(OwnSource(), sinks=[InMemorySink()], rate_hz=1)
         with pytest.raises(ServomexConfigurationError, match="not started"):
             recorder.join()
         recorder.close()
@@ -265,13 +265,13 @@ class TestOpening:
     @pytest.mark.parametrize("thread", ["servomex-acquisition", "servomex-recorder"])
     def test_a_start_that_fails_leaves_nothing_behind(self, thread: str, monkeypatch: pytest.MonkeyPatch) -> None:
         no_thread_for(thread, monkeypatch)
-        sink = MemorySink()
+        sink = InMemorySink()
         with pytest.raises(ServomexError, match=f"'{thread} own' cannot be started .can't start new thread.: "):
             Recorder(OwnSource(), sinks=[sink], rate_hz=50).start()
         assert sink.closed
 
     def test_it_can_be_started_once_only(self) -> None:
-        with Recorder(OwnSource(), sinks=[MemorySink()], rate_hz=50) as recorder:
+        with Recorder(OwnSource(), sinks=[InMemorySink()], rate_hz=50) as recorder:
             with pytest.raises(ServomexConfigurationError, match="once only"):
                 recorder.start()
             time.sleep(0.1)
@@ -371,7 +371,7 @@ class TestStoppingFromWithin:
             if number == 3:
                 recorder.close()
 
-        sink = MemorySink()
+        sink = InMemorySink()
         recorder = Recorder(OwnSource(act=stop), sinks=[sink], rate_hz=50)
         started = time.monotonic()
         with recorder:
@@ -381,7 +381,7 @@ class TestStoppingFromWithin:
         assert sink.closed
 
     def test_a_sink_may_stop_it(self) -> None:
-        class Enough(MemorySink):
+        class Enough(InMemorySink):
             def write(self, samples: Sequence[Sample]) -> None:
                 super().write(samples)
                 if len(self.samples) >= 3:
@@ -457,7 +457,7 @@ class TestPipe:
 
     def test_a_recording_that_was_not_started_is_told(self) -> None:
         with pytest.raises(ServomexConfigurationError, match="Use 'with'"):
-            pipe(record(OwnSource(), rate_hz=1), MemorySink())
+            pipe(record(OwnSource(), rate_hz=1), InMemorySink())
 
     def test_files_tell_where_their_rows_are_from(self, tmp_path: Path) -> None:
         lines = [VirtualLine(VirtualAnalyzer()), VirtualLine(VirtualAnalyzer(address=3))]
@@ -501,7 +501,7 @@ def test_broadcasts_that_wait_behind_a_slow_sink_are_accounted_for() -> None:
     assert came - 2 <= recorder.summary.slots <= came + 5
 
 
-class BrokenSink(MemorySink):
+class BrokenSink(InMemorySink):
     """A sink of the user's own that raises what is no error of this package."""
 
     def write(self, samples: Sequence[Sample]) -> None:
@@ -522,7 +522,7 @@ def test_a_sink_that_raises_something_else_costs_the_others_nothing(tmp_path: Pa
 
 
 def test_a_recorder_that_was_never_started_closes_its_sinks(tmp_path: Path) -> None:
-    sink = MemorySink()
+    sink = InMemorySink()
     recorder = Recorder(OwnSource(), sinks=[sink, tmp_path / "run.csv"], rate_hz=1)
     recorder.close()
     assert sink.closed

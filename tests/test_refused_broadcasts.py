@@ -24,7 +24,7 @@ from servomex import (
     open_continuous,
     record,
 )
-from servomex.sinks import MemorySink
+from servomex.sinks import InMemorySink
 from servomex.telegram import FrameSplitter, parse_frame
 from servomex.testing import ScriptedPort
 from tests.broadcasts import Sender
@@ -53,7 +53,7 @@ def test_each_damaged_broadcast_reaches_subscribers_streams_and_recordings(
     port: ScriptedPort, analyzer: Analyzer
 ) -> None:
     given: list[Frame | ServomexError] = []
-    memory = MemorySink()
+    memory = InMemorySink()
     with analyzer.subscribe(given.append), analyzer.stream() as stream, Recorder(analyzer, [memory]) as recorder:
         messages = [Sender().at(second) + b"\r\n" for second in range(8)]
         messages[3], messages[6] = DAMAGED, BROKEN

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import servomex
+import servomex.sinks
 from servomex.errors import (
     ServomexSinkDependencyError,
     ServomexSinkError,
@@ -23,7 +24,18 @@ from servomex.errors import (
 )
 from servomex.loading import load
 from servomex.models import Sample
-from servomex.sinks import MemorySink, Sink, open_sink
+from servomex.sinks import (
+    CsvSink,
+    InMemorySink,
+    JsonlSink,
+    ParquetSink,
+    Sink,
+    SinkOptions,
+    SqliteSink,
+    check_targets,
+    open_sink,
+    options_of,
+)
 from tests.any_samples import samples
 from tests.recordings import FILES, ONE_EACH, TEXT_FILES, batch, batches, joined, write
 from tests.unprivileged import refused
@@ -35,7 +47,7 @@ every_format = pytest.mark.parametrize("name", ONE_EACH)
 class TestMemory:
     def test_samples_are_at_hand_at_once_and_stay_what_they_are(self) -> None:
         sink = open_sink("memory://", metadata={"port": "COM3"})
-        assert isinstance(sink, MemorySink)
+        assert isinstance(sink, InMemorySink)
         first = batch(0)
         sink.write(first)
         assert all(mine is yours for mine, yours in zip(sink.samples, first, strict=True))
@@ -268,9 +280,9 @@ class TestWhereNothingCanBeWritten:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(sys.modules, "pyarrow", None)
-        for options in ({}, {"rotate": "1d"}):
+        for rotate in (None, "1d"):
             with pytest.raises(ServomexSinkDependencyError, match=r'pip install "servomex\[parquet\]"'):
-                open_sink(tmp_path / "run.parquet", **options)
+                open_sink(tmp_path / "run.parquet", rotate=rotate)
         assert list(tmp_path.iterdir()) == []
 
 
@@ -286,15 +298,58 @@ class TestTable:
 
     def test_a_url_is_found_by_its_scheme_and_not_by_its_end(self) -> None:
         with open_sink("memory://run.csv") as sink:
-            assert isinstance(sink, MemorySink)
+            assert isinstance(sink, InMemorySink)
         with pytest.raises(ServomexValidationError, match=r"no file: it cannot be rotated"):
             open_sink("memory://", rotate="1d")
 
-    def test_an_unknown_option_is_told(self, tmp_path: Path) -> None:
-        for target in (tmp_path / "run.csv", "memory://"):
-            with pytest.raises(ServomexValidationError, match="unexpected keyword argument 'speed'"):
-                open_sink(target, speed=3)
+    @pytest.mark.parametrize(("name", "option", "formats"), [
+        ("run.jsonl", {"decimal": ","}, ".csv, .csv.gz"), ("run.csv", {"table": "x"}, ".sqlite, .sqlite3, .db"),
+        ("run.sqlite", {"compression": "zstd"}, ".parquet"), ("run.parquet", {"decimal": "."}, ".csv, .csv.gz"),
+        ("run.csv.gz", {"metadata": {"a": "b"}}, ".sqlite, .sqlite3, .db, .parquet, memory://"),
+        ("memory://", {"append": True}, ".csv, .csv.gz, .jsonl, .ndjson, .jsonl.gz, .sqlite, .sqlite3, .db, .par"),
+        ("memory://", {"fsync_s": None}, ".csv, .csv.gz, .jsonl, "),
+    ])  # fmt: skip
+    @pytest.mark.parametrize("rotate", [None, "1d"])
+    def test_an_option_of_another_format_is_told_with_the_formats_that_have_it(
+        self, name: str, option: Any, formats: str, rotate: str | None, tmp_path: Path
+    ) -> None:
+        target = name if "://" in name else tmp_path / name
+        with pytest.raises(ServomexValidationError) as caught:
+            open_sink(target, rotate=rotate, **option)
+        assert f"{target} has no {next(iter(option))}: that is for {formats}" in str(caught.value)
         assert list(tmp_path.iterdir()) == []
+
+    def test_of_several_files_each_is_given_what_it_has(self, tmp_path: Path) -> None:
+        options: SinkOptions = {"decimal": ",", "compression": "snappy", "metadata": {"a": "b"}, "flush_s": 2.0}
+        assert options_of("run.csv", options) == {"decimal": ",", "flush_s": 2.0}
+        assert options_of("run.parquet", options) == {
+            "compression": "snappy", "metadata": {"a": "b"}, "flush_s": 2.0,
+        }  # fmt: skip
+        assert options_of("memory://", options) == {"metadata": {"a": "b"}}
+        check_targets([tmp_path / "run.csv", tmp_path / "run.parquet"], **options)
+        with pytest.raises(
+            ServomexValidationError, match=r"no file to be written has compression: that is for \.par"
+        ):
+            check_targets([tmp_path / "run.csv", tmp_path / "run.jsonl"], **options)
+
+    @every_format
+    def test_its_class_can_be_used_alone(self, name: str, tmp_path: Path) -> None:
+        kinds = {"csv": CsvSink, "jsonl": JsonlSink, "sqlite": SqliteSink, "parquet": ParquetSink}
+        kind: Any = kinds[name.removesuffix(".gz").rpartition(".")[2]]
+        with open_sink(tmp_path / f"other-{name}") as sink:
+            assert type(sink) is kind
+        with kind(tmp_path / name) as sink:
+            sink.write(batch(0))
+            sink.write(batch(1))
+        assert list(load(tmp_path / name)) == joined(batches(2))
+        with kind(tmp_path / name, append=True, flush_s=0, fsync_s=None) as sink:
+            sink.write(batch(2))
+        assert list(load(tmp_path / name)) == joined(batches(3))
+
+    def test_what_is_not_there_is_no_attribute(self) -> None:
+        for name in ("MongoSink", "_SINKS2", "csv_sink"):
+            assert not hasattr(servomex.sinks, name)
+        assert set(servomex.sinks.__all__) <= set(dir(servomex.sinks))
 
     def test_a_sink_shows_what_it_is(self, tmp_path: Path) -> None:
         with open_sink(tmp_path / "run.csv") as sink:
@@ -303,7 +358,7 @@ class TestTable:
 
     def test_the_package_gives_it(self) -> None:
         assert servomex.open_sink is open_sink
-        assert issubclass(MemorySink, Sink)
+        assert issubclass(InMemorySink, Sink)
 
 
 def test_nothing_is_logged_when_nothing_is_wrong(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -167,7 +168,8 @@ class TestLinks:
         (tmp_path / "disk").mkdir()
         link, target = tmp_path / name, tmp_path / "disk" / f"real-{name}"
         link.symlink_to(target)
-        for number, option in enumerate(({}, {"append": True}, {"overwrite": True})):
+        every: list[Any] = [{}, {"append": True}, {"overwrite": True}]
+        for number, option in enumerate(every):
             target.unlink(missing_ok=True)
             check_targets([link], **option)
             assert write(link, batches(number + 1), **option) == list(load(link)) == list(load(target))

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -203,7 +204,7 @@ class TestTheSink:
         assert [len(list(load(tmp_path / name))) for name in names(tmp_path)] == [5, 5]
 
     @pytest.mark.parametrize("options", [{"append": True}, {"overwrite": True}])
-    def test_rotated_files_are_new_ones(self, options: dict[str, bool], tmp_path: Path) -> None:
+    def test_rotated_files_are_new_ones(self, options: Any, tmp_path: Path) -> None:
         with pytest.raises(ServomexValidationError, match=r"always new ones\. Leave out append and overwrite"):
             open_sink(tmp_path / "run.csv", file_format=None, rotate="1d", **options)
         open_sink(tmp_path / "run.csv", rotate="1d", append=False, overwrite=False).close()

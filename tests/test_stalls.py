@@ -15,7 +15,7 @@ from typing import Self
 import pytest
 
 from servomex import Analyzer, Frame, Recorder, Sample, ServomexError, ServomexStaleError, open_continuous
-from servomex.sinks import MemorySink
+from servomex.sinks import InMemorySink
 from tests.background import ended, repeating
 from tests.frames import EXTERNALS, block, make
 
@@ -119,7 +119,7 @@ def test_a_network_that_stalls_gives_nothing_old_as_current(has_clock: bool) -> 
             accepting.join()
             server.run(5 * PERIOD)
             threading.Event().wait(0.15)
-            judge, memory = Judge(server, analyzer), MemorySink()
+            judge, memory = Judge(server, analyzer), InMemorySink()
             before = server.sent
             recorder = Recorder(analyzer, [memory])
             given: list[Frame | ServomexError] = []
@@ -159,7 +159,7 @@ def waiting(get: Callable[[float], Sample]) -> Iterator[Sample]:
 CHILD = """
 import sys, threading, time
 from servomex import open_continuous, Recorder, Frame
-from servomex.sinks import MemorySink
+from servomex.sinks import InMemorySink
 url, begun = sys.argv[1], float(sys.argv[2])
 bad, seen = [], [0]
 
@@ -170,7 +170,7 @@ def judge(where, frame):
         bad.append(f"{where}: {true_s:.2f} s old, says {frame.age_s:.2f}")
 
 with open_continuous(url, identify=False) as analyzer:
-    memory = MemorySink()
+    memory = InMemorySink()
     def take(item):
         if isinstance(item, Frame):
             judge("subscribe", item)

@@ -12,7 +12,7 @@ from servomex import (
     ServomexSinkWriteError,
     writing,
 )
-from servomex.sinks import MemorySink
+from servomex.sinks import InMemorySink
 from servomex.writing import AGAIN_S, LAST_S, Writer
 from tests.recorded import sample
 
@@ -23,7 +23,7 @@ def nothing(_samples: Sequence[Sample]) -> None:
     """Let everything pass."""
 
 
-class OwnSink(MemorySink):
+class OwnSink(InMemorySink):
     """A sink that does something before each write, such as to fail."""
 
     def __init__(self, before: Callable[[Sequence[Sample]], None] = nothing) -> None:
@@ -39,7 +39,7 @@ def full(_samples: Sequence[Sample]) -> None:
     raise ServomexSinkWriteError("the disk is full")
 
 
-def numbers(sink: MemorySink) -> list[int]:
+def numbers(sink: InMemorySink) -> list[int]:
     return [item.monotonic_ns for item in sink.samples]
 
 
@@ -56,7 +56,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch, at_once: None) -> None:
 
 
 def test_a_sink_that_fails_for_a_moment_gets_everything_in_order(at_once: None) -> None:
-    sink, other = OwnSink(full), MemorySink()
+    sink, other = OwnSink(full), InMemorySink()
     writer = Writer([sink, other])
     for number in range(3):
         writer.write([sample(number)])
@@ -114,7 +114,7 @@ def test_what_waits_at_the_end_is_written(at_once: None) -> None:
 
 
 def test_a_sink_that_keeps_failing_is_left_out_and_what_it_misses_is_counted(impatient: None) -> None:
-    sink, other = OwnSink(), MemorySink()
+    sink, other = OwnSink(), InMemorySink()
     writer = Writer([sink, other])
     writer.write([sample(0)])
     sink.before = full
@@ -129,7 +129,7 @@ def test_a_sink_that_keeps_failing_is_left_out_and_what_it_misses_is_counted(imp
 
 def test_too_much_that_waits_ends_the_patience(at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "MOST_WAITING", 10)
-    writer = Writer([OwnSink(full), MemorySink()])
+    writer = Writer([OwnSink(full), InMemorySink()])
     for number in range(11):
         writer.write([sample(number)])
     assert writer.lost == 11
@@ -152,7 +152,7 @@ def test_a_sample_that_is_refused_costs_that_sample_only(caplog: pytest.LogCaptu
         if any(item.monotonic_ns % 3 == 0 for item in samples):
             raise ServomexSinkSchemaError("not a number")
 
-    sink, other = OwnSink(refuse), MemorySink()
+    sink, other = OwnSink(refuse), InMemorySink()
     writer = Writer([sink, other])
     writer.write([sample(number) for number in range(1, 8)])
     assert (numbers(sink), len(other.samples)) == ([1, 2, 4, 5, 7], 7)
@@ -163,7 +163,7 @@ def test_a_sample_that_is_refused_costs_that_sample_only(caplog: pytest.LogCaptu
 
 
 def test_a_batch_that_is_in_but_not_synced_is_not_written_twice(at_once: None) -> None:
-    class Unsynced(MemorySink):
+    class Unsynced(InMemorySink):
         def write(self, samples: Sequence[Sample]) -> None:
             super().write(samples)
             if len(self.samples) < 3:
@@ -200,7 +200,7 @@ def test_a_refused_sample_and_a_full_disk_at_once(at_once: None) -> None:
 
 
 def test_rows_that_only_waited_in_the_sink_are_counted_when_closing_loses_them() -> None:
-    class Forgetful(MemorySink):
+    class Forgetful(InMemorySink):
         def close(self) -> None:
             if not self.closed:
                 self.rows -= 2
@@ -215,12 +215,12 @@ def test_rows_that_only_waited_in_the_sink_are_counted_when_closing_loses_them()
 
 
 def test_every_sink_is_closed_whatever_the_others_do() -> None:
-    class Broken(MemorySink):
+    class Broken(InMemorySink):
         def close(self) -> None:
             super().close()
             raise OSError("not one of ours")
 
-    sinks = [Broken(), MemorySink(), Broken(), MemorySink()]
+    sinks = [Broken(), InMemorySink(), Broken(), InMemorySink()]
     with pytest.raises(ServomexSinkWriteError, match="not one of ours"):
         Writer(sinks).close()
     assert all(sink.closed for sink in sinks)

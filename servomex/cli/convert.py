@@ -62,13 +62,14 @@ def convert(sources: tuple[str, ...], target: str, **options: Any) -> None:
 
 def _run(sources: tuple[str, ...], target: str, options: dict[str, Any]) -> None:
     with interrupts_wait():
-        from servomex.sinks import open_sink
+        from servomex.sinks import open_sink, options_of
     options = {name: value for name, value in options.items() if value}
     check_decimal([target], options)
     samples, metadata = _opened(sources, target)
     check_files([target], options)
+    given: Any = {"metadata": metadata, **options}
     try:
-        sink = open_sink(target, metadata=metadata, **options)
+        sink = open_sink(target, **options_of(target, given))
     except ServomexSinkError as error:
         raise RequestError(str(error)) from error
     try:

@@ -1,13 +1,15 @@
 """Comma-separated values: ``.csv`` and ``.csv.gz``."""
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from servomex.columns import ROW_COLUMNS
-from servomex.errors import Argument, ServomexSinkSchemaError
+from servomex.errors import Argument, ServomexSinkSchemaError, ServomexValidationError
 from servomex.rows import SEPARATORS, check_columns, csv_row, csv_text, sample_of
+from servomex.sinks.base import FLUSH_S, FSYNC_S
 from servomex.sinks.files import explained_reading
 from servomex.sinks.lines import Lines, check_encoding
 from servomex.sinks.text import TextSink
@@ -20,10 +22,37 @@ class CsvSink(TextSink):
 
     The columns are :data:`servomex.ROW_COLUMNS`. There is no place for metadata. With ``decimal=","`` the numbers
     have a decimal comma and the cells are separated by semicolons; what reads a file sees that in its header.
+
+    Args:
+        path: The file.
+        append: Go on with the file if there is one.
+        overwrite: Replace the file if there is one.
+        flush_s: Seconds until a row survives the death of the process, 0 for at once.
+        fsync_s: Seconds until a row survives a loss of power, 0 for at once; ``None`` leaves that to the system.
+        decimal: The decimal sign, ``.`` or ``,``.
+
+    Raises:
+        ServomexSinkError: See :class:`FileSink`.
+        ServomexValidationError: The decimal sign is another one, or see :class:`FileSink`.
     """
 
     _beginnings = tuple(_HEADERS.values())
     _header = _HEADERS["."] + b"\n"
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        append: bool = False,
+        overwrite: bool = False,
+        flush_s: float = FLUSH_S,
+        fsync_s: float | None = FSYNC_S,
+        decimal: str = ".",
+    ) -> None:
+        if decimal not in SEPARATORS:
+            raise ServomexValidationError(f"the decimal sign must be '.' or ',', not {decimal!r}")
+        self.decimal = decimal
+        super().__init__(path, append=append, overwrite=overwrite, flush_s=flush_s, fsync_s=fsync_s)
 
     def _open(self) -> None:
         self._header = _HEADERS[self.decimal] + b"\n"

@@ -10,13 +10,16 @@ from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote_from_bytes
 
+from servomex.columns import ROW_COLUMNS
 from servomex.errors import (
+    Argument,
     ServomexSinkError,
     ServomexSinkReadError,
     ServomexSinkSchemaError,
     ServomexSinkWriteError,
+    ServomexValidationError,
 )
-from servomex.excerpts import plain
+from servomex.excerpts import plain, shown
 from servomex.logs import package_log
 from servomex.rows import COLUMN_KINDS, ColumnKind, check_columns
 from servomex.sinks.files import explained_reading
@@ -25,6 +28,13 @@ from servomex.sinks.wal import unseen_transactions
 
 _log = package_log("servomex")
 
+TABLE = "samples"
+"""The usual table of the rows."""
+METADATA = "metadata"
+MOST_TABLES = 1_000
+"""Tables that are looked at for the one with the rows."""
+MOST_SHOWN = 10
+_TABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}", re.ASCII)
 BUSY_S = 5.0
 """How long opening and reading wait for another program that writes to the same database."""
 LONGEST_VALUE = 1_000_000
@@ -53,20 +63,63 @@ def log_of(path: Path) -> Path:
     return place.with_name(f"{place.name}-wal")
 
 
+def checked_table(name: str) -> str:
+    """Check the name of a table of rows.
+
+    Raises:
+        ServomexValidationError: It cannot be one.
+    """
+    if not isinstance(name, str) or not _TABLE_NAME.fullmatch(name) or _is_reserved(name):
+        raise ServomexValidationError(
+            f"a table cannot be named {name!r}",
+            cure=f"Use up to 63 letters, digits and '_', and not {METADATA!r}",
+        )
+    return name
+
+
+def _is_reserved(name: str) -> bool:
+    return name.lower() == METADATA or name.lower().startswith("sqlite_")
+
+
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
+def reading(path: Path, table: str | None = None) -> Iterator[tuple[sqlite3.Connection, str]]:
     """Open a database that holds a recording, to be read as one moment shows it; see :func:`connected`.
 
     What it does by itself, such as a view in the place of a table or a trigger, is not run.
+
+    Yields:
+        The database and the table of the recording: the only one when ``table`` is ``None``.
+
+    Raises:
+        ServomexSinkSchemaError: It has no such table, or several and none was named.
     """
     with connected(path) as connection:
-        if not check_tables(connection, path, triggers=True):
+        found = checked_table(table) if table is not None else _only_table(connection, path)
+        if not check_tables(connection, path, found, triggers=True):
             raise ServomexSinkSchemaError(
-                f"{path} holds no recording: it has no table 'samples'"
+                f"{path} holds no recording: it has no table {found!r}"
                 + (", it is empty" if _is_empty(connection) else "")
             )
         connection.execute("BEGIN")
-        yield connection
+        yield connection, found
+
+
+def _only_table(connection: sqlite3.Connection, path: Path) -> str:
+    """Find the table of the recording: the only one with the columns of rows, or the usual one, of any shape."""
+    query = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0 LIMIT ?"
+    names = [name for (name,) in connection.execute(query, (MOST_TABLES,)).fetchall()]
+    found = [name for name in names if _TABLE_NAME.fullmatch(name) and _may_be_ours(connection, name)]
+    if len(found) > 1:
+        raise ServomexSinkSchemaError(
+            f"{path} holds several recordings, in its tables {', '.join(map(shown, sorted(found)[:MOST_SHOWN]))}",
+            cure=f"Choose one with {Argument('table', found[0])}",
+            argument=Argument("table"),
+        )
+    return found[0] if found else TABLE
+
+
+def _may_be_ours(connection: sqlite3.Connection, name: str) -> bool:
+    return name.lower() == TABLE or list(_columns(connection, name)) == ROW_COLUMNS
 
 
 def is_blank(path: Path) -> bool:
@@ -167,38 +220,51 @@ def _interrupt_endless(connection: sqlite3.Connection) -> None:
     connection.set_progress_handler(is_too_much, STEPS // _CALLS)
 
 
-def check_tables(connection: sqlite3.Connection, path: Path, *, triggers: bool = False) -> bool:
+def has_metadata(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether a database has metadata of a recording.
+
+    Raises:
+        ServomexSinkSchemaError: Something else has the name of the table for it.
+    """
+    _check_kinds(connection, path, (METADATA,), triggers=True)
+    found = _columns(connection, METADATA)
+    if found and list(found) != ["key", "value"]:
+        raise ServomexSinkSchemaError(
+            f"{path} has a table {METADATA!r} that is not ours", cure="Choose another file"
+        )
+    return bool(found)
+
+
+def check_tables(connection: sqlite3.Connection, path: Path, table: str, *, triggers: bool = False) -> bool:
     """Check our tables, as far as they exist; return whether that of the samples does.
 
     Args:
         connection: The database.
         path: Its file, for messages.
+        table: That of the samples.
         triggers: Whether they may have triggers, which writing would run.
 
     Raises:
         ServomexSinkSchemaError: They are not tables, or have other columns.
     """
-    _check_kinds(connection, path, triggers=triggers)
-    metadata = _columns(connection, "metadata")
-    if metadata and list(metadata) != ["key", "value"]:
-        raise ServomexSinkSchemaError(
-            f"{path} has a table 'metadata' that is not ours", cure="Choose another file"
-        )
-    found = _columns(connection, "samples")
+    _check_kinds(connection, path, (table.lower(), METADATA), triggers=triggers)
+    has_metadata(connection, path)
+    found = _columns(connection, table)
     if not found:
         return False
-    check_columns(f"the table 'samples' of {path}", found)
+    check_columns(f"the table {table!r} of {path}", found)
     for name, kind in COLUMNS.items():
         if found[name].upper() != kind:
             raise ServomexSinkSchemaError(f"{path}: the column {name!r} is {plain(found[name])} instead of {kind}")
     return True
 
 
-def _check_kinds(connection: sqlite3.Connection, path: Path, *, triggers: bool) -> None:
+def _check_kinds(connection: sqlite3.Connection, path: Path, tables: tuple[str, ...], *, triggers: bool) -> None:
     """Check that what has the name of a table of ours is one, and nothing that computes its rows."""
     found = connection.execute(
         "SELECT type, lower(tbl_name), rootpage, sql FROM sqlite_master "
-        "WHERE type IN ('table', 'view', 'trigger') AND lower(tbl_name) IN ('samples', 'metadata')"
+        "WHERE type IN ('table', 'view', 'trigger') AND lower(tbl_name) IN (?, ?)",
+        (tables[0], tables[-1]),
     )
     for kind, name, root, sql in found.fetchall():
         if kind == "trigger":
@@ -212,7 +278,7 @@ def _check_kinds(connection: sqlite3.Connection, path: Path, *, triggers: bool) 
 
 def _columns(connection: sqlite3.Connection, table: str) -> dict[str, str]:
     """Return the columns of a table, each with its type. A column that is computed has an empty one."""
-    rows = connection.execute(f"PRAGMA table_xinfo({table})")
+    rows = connection.execute(f'PRAGMA table_xinfo("{table}")')
     return {name: "" if hidden else kind for _, name, kind, _, _, _, hidden in rows}
 
 

@@ -19,7 +19,6 @@ from servomex.errors import (
 )
 from servomex.logs import package_log
 from servomex.models import Sample
-from servomex.rows import SEPARATORS
 from servomex.sinks.base import FLUSH_S, FSYNC_S, BufferedSink
 from servomex.sinks.places import Place, check_folder, real
 
@@ -104,8 +103,12 @@ def _check_choice(path: str | os.PathLike[str], *, append: bool, overwrite: bool
         raise ServomexValidationError(f"{path} can be appended to or overwritten, not both")
 
 
+def plain_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
+    """Return metadata as every format can hold it: the name of a port need not be Unicode."""
+    return {_unicode(key): _unicode(text) for key, text in (metadata or {}).items()}
+
+
 def _unicode(text: str) -> str:
-    """Give a text that every format can hold: the name of a port need not be Unicode."""
     return text.encode("utf-8", "replace").decode()
 
 
@@ -118,8 +121,6 @@ class FileSink(BufferedSink):
         overwrite: Replace the file if there is one.
         flush_s: Seconds until a row survives the death of the process, 0 for at once.
         fsync_s: Seconds until a row survives a loss of power, 0 for at once; ``None`` leaves that to the system.
-        metadata: What is said of the whole recording; formats that have no place for it leave it out.
-        decimal: Decimal sign of csv, ``.`` or ``,``; other formats have their own.
 
     Raises:
         ServomexSinkWriteError: The file exists already, or cannot be written.
@@ -136,17 +137,11 @@ class FileSink(BufferedSink):
         overwrite: bool = False,
         flush_s: float = FLUSH_S,
         fsync_s: float | None = FSYNC_S,
-        metadata: Mapping[str, str] | None = None,
-        decimal: str = ".",
     ) -> None:
-        if decimal not in SEPARATORS:
-            raise ServomexValidationError(f"the decimal sign must be '.' or ',', not {decimal!r}")
         _check_choice(path, append=append, overwrite=overwrite)
         self.path: Path = Path(path).absolute()  # a program may go to another folder meanwhile
-        self.decimal = decimal
         self.append = append
         self.overwrite = overwrite
-        self.metadata: dict[str, str] = {_unicode(key): _unicode(text) for key, text in (metadata or {}).items()}
         self.check_installed()
         super().__init__(str(path), flush_s=flush_s, fsync_s=fsync_s)
 

@@ -7,7 +7,7 @@ from servomex.models import Sample
 from servomex.sinks.base import BufferedSink
 
 
-class MemorySink(BufferedSink):
+class InMemorySink(BufferedSink):
     """Keeps every sample that is written: for tests, and for recordings that fit in memory.
 
     Attributes:

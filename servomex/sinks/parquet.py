@@ -3,16 +3,18 @@
 import contextlib
 import errno
 import json
+import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from servomex.clock import time
-from servomex.errors import ServomexSinkSchemaError, ServomexSinkWriteError
+from servomex.errors import ServomexSinkSchemaError, ServomexSinkWriteError, ServomexValidationError
 from servomex.logs import package_log
 from servomex.models import Sample
-from servomex.sinks.files import FileSink, explained, explained_reading, lost
+from servomex.sinks.base import FLUSH_S, FSYNC_S
+from servomex.sinks.files import FileSink, explained, explained_reading, lost, plain_metadata
 from servomex.sinks.mapped import pairs_of
 from servomex.sinks.parts import (
     MERGED,
@@ -40,7 +42,8 @@ PART_ROWS = 5_000
 """A flush writes the newest part again until it has so many rows, or was synced: few parts, little to write."""
 MOST_WATCHED = 2_000
 """Of more parts, the older ones are looked at with each sync only."""
-COMPRESSION = "zstd"
+COMPRESSIONS = ("zstd", "snappy", "gzip", "brotli", "lz4", "none")
+"""The first one is the usual one."""
 
 
 class ParquetSink(FileSink):
@@ -52,7 +55,37 @@ class ParquetSink(FileSink):
 
     A Parquet file can be read when it is complete, not before. So rows go to ``NAME.parquet.parts/000001.parquet``
     and so on, each complete in itself; closing merges them into ``NAME.parquet`` and then removes them.
+
+    Args:
+        path: The file.
+        append: Go on with the file if there is one.
+        overwrite: Replace the file if there is one.
+        flush_s: Seconds until a row survives the death of the process, 0 for at once.
+        fsync_s: Seconds until a row survives a loss of power, 0 for at once; ``None`` leaves that to the system.
+        metadata: What is said of the whole recording.
+        compression: ``zstd``, ``snappy``, ``gzip``, ``brotli``, ``lz4`` or ``none``.
+
+    Raises:
+        ServomexSinkError: See :class:`FileSink`.
+        ServomexValidationError: The compression is another one, or see :class:`FileSink`.
     """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        append: bool = False,
+        overwrite: bool = False,
+        flush_s: float = FLUSH_S,
+        fsync_s: float | None = FSYNC_S,
+        metadata: Mapping[str, str] | None = None,
+        compression: str = COMPRESSIONS[0],
+    ) -> None:
+        if compression not in COMPRESSIONS:
+            raise ServomexValidationError(f"compression is one of {', '.join(COMPRESSIONS)}, not {compression!r}")
+        self.compression = compression
+        self.metadata = plain_metadata(metadata)
+        super().__init__(path, append=append, overwrite=overwrite, flush_s=flush_s, fsync_s=fsync_s)
 
     def _open(self) -> None:
         self._schema = schema_of_rows()
@@ -255,7 +288,7 @@ class ParquetSink(FileSink):
             with self._folder.create(temporary) as file:
                 schema = self._schema.with_metadata(metadata)
                 with arrow.parquet.ParquetWriter(
-                    file, schema, compression=COMPRESSION, write_page_checksum=True
+                    file, schema, compression=self.compression, write_page_checksum=True
                 ) as writer:
                     for table in tables:
                         writer.write_table(table, row_group_size=max(1, table.num_rows))

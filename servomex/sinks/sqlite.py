@@ -5,7 +5,7 @@ import errno
 import itertools
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,18 +21,22 @@ from servomex.models import Sample
 from servomex.plain import time_text
 from servomex.process import keep_forever
 from servomex.rows import sample_of, stored_row, tags_cell
+from servomex.sinks.base import FLUSH_S, FSYNC_S
 from servomex.sinks.database import (
     BUSY_S,
     COLUMNS,
+    TABLE,
     check_tables,
+    checked_table,
     connected,
+    has_metadata,
     is_blank,
     log_of,
     reading,
     told,
     uri_of,
 )
-from servomex.sinks.files import FileSink, explained, lost
+from servomex.sinks.files import FileSink, explained, lost, plain_metadata
 from servomex.sinks.places import (
     LockFile,
     Place,
@@ -53,31 +57,58 @@ BUSY_WRITING_MS = 500
 """How long a flush waits for it: not for long, since other sinks wait for this one."""
 
 _NEVER_EMPTY = ("received_at", "monotonic_ns", "device", "protocol")
-_CREATE = """
-CREATE TABLE IF NOT EXISTS samples ({columns});
-CREATE INDEX IF NOT EXISTS samples_received_at ON samples (received_at);
-CREATE TABLE IF NOT EXISTS metadata (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-""".format(
-    columns=", ".join(
-        f"{name} {kind}{' NOT NULL' if name in _NEVER_EMPTY else ''}" for name, kind in COLUMNS.items()
-    )
+_COLUMNS = ", ".join(
+    f"{name} {kind}{' NOT NULL' if name in _NEVER_EMPTY else ''}" for name, kind in COLUMNS.items()
 )
-_INSERT = f"INSERT INTO samples VALUES ({', '.join('?' * len(ROW_COLUMNS))})"  # noqa: S608 (no text from outside)
+_CREATE = f"""
+CREATE TABLE IF NOT EXISTS "{{table}}" ({_COLUMNS});
+CREATE INDEX IF NOT EXISTS "{{table}}_received_at" ON "{{table}}" (received_at);
+CREATE TABLE IF NOT EXISTS metadata (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+_INSERT = f"""INSERT INTO "{{table}}" VALUES ({", ".join("?" * len(ROW_COLUMNS))})"""  # noqa: S608 (a checked name)
 _NOTE = "INSERT INTO metadata VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 _SYNCED = "synced_at"
-_INDEX = "samples_received_at"
-_SELECT = f"SELECT rowid, {', '.join(ROW_COLUMNS)} FROM samples ORDER BY rowid"  # noqa: S608 (no text from outside)
+_SELECT = f"""SELECT rowid, {", ".join(ROW_COLUMNS)} FROM "{{table}}" ORDER BY rowid"""  # noqa: S608 (likewise)
 
 
 class SqliteSink(FileSink):
-    """Writes the table ``samples`` of a database; other programs may read it at the same time.
+    """Writes a table of a database; other programs may read it at the same time.
 
     The columns are :data:`servomex.ROW_COLUMNS`: times are TEXT in ISO 8601, flags and ``monotonic_ns`` INTEGER,
     ``value`` and ``latency_s`` REAL, all else TEXT; there is an index on ``received_at``. The metadata is in the
-    table ``metadata(key, value)``; its ``synced_at`` tells up to when a loss of power can take nothing away.
+    table ``metadata(key, value)``, one for all tables; its ``synced_at`` is the time up to which a loss of power
+    can take nothing away.
 
     The database is in WAL mode: a commit survives the death of the process, and a sync a loss of power.
+
+    Args:
+        path: The file.
+        append: Go on with the file if there is one.
+        overwrite: Replace the file if there is one.
+        flush_s: Seconds until a row survives the death of the process, 0 for at once.
+        fsync_s: Seconds until a row survives a loss of power, 0 for at once; ``None`` leaves that to the system.
+        metadata: What is said of the whole recording.
+        table: The table of the rows: a word of up to 63 letters, digits and ``_`` that begins with no digit.
+
+    Raises:
+        ServomexSinkError: See :class:`FileSink`.
+        ServomexValidationError: The table cannot have this name, or see :class:`FileSink`.
     """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        append: bool = False,
+        overwrite: bool = False,
+        flush_s: float = FLUSH_S,
+        fsync_s: float | None = FSYNC_S,
+        metadata: Mapping[str, str] | None = None,
+        table: str = TABLE,
+    ) -> None:
+        self.table = checked_table(table)
+        self.metadata = plain_metadata(metadata)
+        super().__init__(path, append=append, overwrite=overwrite, flush_s=flush_s, fsync_s=fsync_s)
 
     def _open(self) -> None:
         create = not (self.append and self.path.exists())
@@ -120,13 +151,13 @@ class SqliteSink(FileSink):
                 self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
             )
             self._link.callback(self._connection.close)
-            check_tables(self._connection, self.path)
+            check_tables(self._connection, self.path, self.table)
             (mode,) = self._connection.execute("PRAGMA journal_mode = WAL").fetchone()
             self._connection.execute("PRAGMA synchronous = NORMAL")
             self._connection.execute("PRAGMA fullfsync = ON")
             self._connection.execute("PRAGMA checkpoint_fullfsync = ON")
             self._connection.execute(f"PRAGMA busy_timeout = {BUSY_WRITING_MS}")
-            self._connection.executescript(_CREATE)
+            self._connection.executescript(_CREATE.format(table=self.table))
         self._has_log = mode == "wal"
         if not self._has_log:
             _log.warning(
@@ -199,7 +230,7 @@ class SqliteSink(FileSink):
 
     def _misses_rows(self) -> bool:
         """Whether another connection misses the newest row; a program may have shortened the log lawfully."""
-        newest = "SELECT max(rowid) FROM samples"
+        newest = f'SELECT max(rowid) FROM "{self.table}"'  # noqa: S608 (a checked name)
         with self._blaming_database(), self._explained():
             (wanted,) = self._connection.execute(newest).fetchone()
         try:
@@ -294,7 +325,7 @@ class SqliteSink(FileSink):
 
     def _store(self, rows: list[Any]) -> None:
         with self._blaming_database(), self._transaction():
-            self._connection.executemany(_INSERT, map(_values, rows))
+            self._connection.executemany(_INSERT.format(table=self.table), map(_values, rows))
         self._rows += len(rows)
         if self._has_log:
             with explained(self.name), contextlib.suppress(FileNotFoundError):
@@ -356,9 +387,17 @@ class SqliteSink(FileSink):
                 raise busy(path) from error
 
     @classmethod
+    def check(cls, path: Path, *, append: bool = False, overwrite: bool = False, **others: Any) -> None:
+        """Check whether a file can be written; see :meth:`FileSink.check`."""
+        table = checked_table(others.pop("table", TABLE))
+        super().check(path, append=append, overwrite=overwrite, **others)
+        if append and path.exists():
+            with connected(path) as connection:
+                check_tables(connection, path, table)
+
+    @classmethod
     def _check_columns(cls, path: Path) -> None:
-        with connected(path) as connection:
-            check_tables(connection, path)
+        """Leave it to :meth:`check`, which knows the table."""
 
     @classmethod
     def is_blank(cls, path: Path) -> bool:
@@ -366,11 +405,14 @@ class SqliteSink(FileSink):
         return is_blank(path)
 
     @classmethod
-    def read(cls, path: Path) -> Iterator[Sample]:
-        """Return the samples of a database in the order in which they were written."""
-        with reading(path) as connection:
+    def read(cls, path: Path, table: str | None = None) -> Iterator[Sample]:
+        """Return the samples of a database in the order in which they were written.
+
+        Without a table, it is the only one that is a recording.
+        """
+        with reading(path, table) as (connection, found):
             number = last = 0
-            for rowid, *row in connection.execute(_SELECT):
+            for rowid, *row in connection.execute(_SELECT.format(table=found)):
                 if number and rowid <= last:
                     raise ServomexSinkSchemaError(f"{path} is damaged: its row {rowid} comes after row {last}")
                 number, last = number + 1, rowid
@@ -379,12 +421,14 @@ class SqliteSink(FileSink):
                 except ValueError as error:
                     raise ServomexSinkSchemaError(f"{path}, row {number}: {error}") from error
                 yield sample
-            _check_count(connection, path, number)
+            _check_count(connection, path, found, number)
 
     @classmethod
     def read_metadata(cls, path: Path) -> dict[str, str]:
         """Return the table ``metadata``."""
-        with reading(path) as connection:
+        with connected(path) as connection:
+            if not has_metadata(connection, path):
+                return {}
             found = connection.execute("SELECT key, value FROM metadata WHERE key <> ?", (_SYNCED,))
             told = {str(key): str(value) for key, value in itertools.islice(found, MOST_NOTES + 1)}
         if len(told) > MOST_NOTES:
@@ -392,13 +436,15 @@ class SqliteSink(FileSink):
         return told
 
 
-def _check_count(connection: sqlite3.Connection, path: Path, rows: int) -> None:
+def _check_count(connection: sqlite3.Connection, path: Path, table: str, rows: int) -> None:
     """Compare the rows that were read with those in the index: damage can hide a page of the table."""
-    known = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'index' AND name = ?", (_INDEX,))
+    index = f"{table}_received_at"
+    known = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'index' AND name = ?", (index,))
     if known.fetchone() is None:
         return
     indexed = 0
-    for (_,) in connection.execute(f"SELECT rowid FROM samples INDEXED BY {_INDEX} ORDER BY received_at"):  # noqa: S608
+    ordered = f'SELECT rowid FROM "{table}" INDEXED BY "{index}" ORDER BY received_at'  # noqa: S608
+    for (_,) in connection.execute(ordered):
         indexed += 1
         if indexed > rows:
             break

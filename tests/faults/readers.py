@@ -20,7 +20,7 @@ from servomex import (
     load,
 )
 from servomex.enums import ChannelId, ProtocolKind
-from servomex.sinks import MemorySink
+from servomex.sinks import InMemorySink
 from tests.faults.checker import Checker, Given, freshness
 from tests.faults.tally import Tally
 from tests.faults.truth import ORDER
@@ -252,7 +252,7 @@ class Readers(Users):
         suffix = dice.choice((".csv", ".jsonl", ".sqlite"))
         while not self._stopping.is_set():
             path = self._folder / f"recording-{next(_numbers)}{suffix}"
-            memory = MemorySink()
+            memory = InMemorySink()
             rate_hz = dice.choice((None, STREAM_HZ)) if self._analyzer.reader else STREAM_HZ
             recorder = Recorder(self._analyzer, [memory, path], rate_hz=rate_hz)
             recorder.start()
@@ -361,7 +361,7 @@ class ManagerReaders(Users):
                 checker.good("read_channel", Given.reading(reading), begun)
 
     def _records(self, _dice: Random) -> None:
-        memory = MemorySink()
+        memory = InMemorySink()
         recorder = Recorder(self._manager, [memory], rate_hz=2.0)
         recorder.start()
         self._stopping.wait()

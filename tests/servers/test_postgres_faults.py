@@ -19,7 +19,7 @@ import pytest
 from servomex import Recorder
 from servomex.errors import ServomexSinkError, ServomexSinkSchemaError, ServomexSinkWriteError
 from servomex.models import Sample
-from servomex.sinks import MemorySink
+from servomex.sinks import InMemorySink
 from servomex.sinks.postgres import PostgresSink
 from tests.recorded import OwnSource
 from tests.recordings import batch, batches, joined
@@ -36,9 +36,9 @@ def numbers(samples: list[Sample]) -> list[int]:
 
 
 @contextlib.contextmanager
-def recording(url: str, **options: object) -> Iterator[tuple[Recorder, PostgresSink, MemorySink]]:
+def recording(url: str, **options: object) -> Iterator[tuple[Recorder, PostgresSink, InMemorySink]]:
     """Record 100 readings a second to a table and to a list."""
-    sink, memory = PostgresSink(url, flush_s=0.05, **options), MemorySink()  # type: ignore[arg-type]
+    sink, memory = PostgresSink(url, flush_s=0.05, **options), InMemorySink()  # type: ignore[arg-type]
     with Recorder(OwnSource(), [sink, memory], rate_hz=100, buffer_size=100_000) as recorder:
         wait_until(lambda: sink.rows - sink.unstored > 20)
         yield recorder, sink, memory
@@ -74,7 +74,7 @@ def test_a_server_that_is_restarted_at_the_end_costs_no_row(postgres: PostgresSe
 def test_the_last_rows_wait_for_a_server_that_is_away_at_the_end(
     postgres: PostgresServer, url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sink, memory = PostgresSink(url, flush_s=1000), MemorySink()
+    sink, memory = PostgresSink(url, flush_s=1000), InMemorySink()
     recorder = Recorder(OwnSource(), [sink, memory], rate_hz=100).start()
     wait_until(lambda: sink.pending > 20)
     postgres.stop()
@@ -235,7 +235,7 @@ class TestServerThatHangs:
     def test_the_end_of_a_recording_does_not_wait_for_it(
         self, postgres: PostgresServer, url: str, hang: Callable[[], None]
     ) -> None:
-        sink, memory = PostgresSink(url, flush_s=0.05), MemorySink()
+        sink, memory = PostgresSink(url, flush_s=0.05), InMemorySink()
         recorder = Recorder(OwnSource(), [sink, memory], rate_hz=50).start()
         wait_until(lambda: sink.rows > 20)
         hang()
@@ -348,7 +348,7 @@ def test_refused_rows_end_a_recording_with_an_error_and_are_counted(
     caplog.set_level(logging.WARNING)
     PostgresSink(url).close()
     rows(url, "ALTER TABLE samples ADD CHECK (monotonic_ns <> 7)")
-    sink, memory = PostgresSink(url, flush_s=0.05), MemorySink()
+    sink, memory = PostgresSink(url, flush_s=0.05), InMemorySink()
     with (
         pytest.raises(ServomexSinkSchemaError, match="did not take 1 row"),
         Recorder(OwnSource(), [sink, memory], rate_hz=100) as recorder,
