@@ -1,13 +1,23 @@
 """What is told of an autocalibration: how far it is, and in the end what happened."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 import attrs
 
 from servomex.cycles import Cycle
+from servomex.durations import counted
 from servomex.enums import CalPhase, ChannelId
+from servomex.markup import readings_table, table
 from servomex.models import AnalyserStatus, ChannelStatus, Frame, Reading
+from servomex.texts import clock_text, duration_text, value_text
+
+PHASE_WORDS = {
+    CalPhase.IDLE: "sample",
+    CalPhase.SAMPLING: "sample",
+    CalPhase.CAL_GAS_1: "calibration gas 1",
+    CalPhase.CAL_GAS_2: "calibration gas 2",
+}
 
 
 @attrs.frozen
@@ -38,6 +48,12 @@ class CalibrationProgress:
     def active(self) -> bool:
         """Whether the group is on calibration gas."""
         return self.phase in (CalPhase.CAL_GAS_1, CalPhase.CAL_GAS_2)
+
+    def __str__(self) -> str:
+        """Say it on one line, such as ``group 1: calibration gas 1, 12 s``."""
+        elapsed = "" if self.elapsed_s is None else f", {duration_text(self.elapsed_s)}"
+        coil = "; its start coil is at 1" if self.start_coil else ""
+        return f"group {self.group}: {PHASE_WORDS[self.phase]}{elapsed}{coil}"
 
 
 @attrs.frozen
@@ -102,6 +118,50 @@ class CalibrationReport:
     def readings_after(self) -> tuple[Reading, ...]:
         """What the calibrated channels read after."""
         return tuple(item for item in self.after if item.channel in self.channels)
+
+    def __str__(self) -> str:
+        """Return the lines that ``servomex calibrate start --wait`` prints."""
+        return "\n".join((self._heading, *self._course(), *self._outcome()))
+
+    def _repr_html_(self) -> str:
+        phases = [
+            (clock_text(item.started_at), PHASE_WORDS[item.phase], duration_text(item.duration_s))
+            for item in self.phases
+        ]
+        phases.append((clock_text(self.ended_at), "sample", f"seen for {duration_text(self.settled_s)}"))
+        return "".join((
+            table(("from", "on", "for"), phases, caption=[self._heading, *self.notes]),
+            *(
+                readings_table(readings, caption=[f"{when}, received {clock_text(frame.received_at)}"])
+                for when, frame, readings in (
+                    ("before", self.before, self.readings_before),
+                    ("after", self.after, self.readings_after),
+                )
+            ),
+        ))  # fmt: skip
+
+    @property
+    def _heading(self) -> str:
+        took = duration_text((self.ended_at - self.started_at).total_seconds())
+        times = f"{clock_text(self.started_at)} to {clock_text(self.ended_at)}"
+        return f"autocalibration of group {self.group}: {times}, {took}"
+
+    def _course(self) -> Iterator[str]:
+        for phase in self.phases:
+            back = ", then calibration gas again" if phase.phase is CalPhase.SAMPLING else ""
+            lasted = duration_text(phase.duration_s)
+            yield f"{clock_text(phase.started_at)} {PHASE_WORDS[phase.phase]}, {lasted}{back}"
+        yield f"{clock_text(self.ended_at)} sample, seen for {duration_text(self.settled_s)}"
+
+    def _outcome(self) -> Iterator[str]:
+        for before, after in zip(self.readings_before, self.readings_after, strict=False):
+            label = f"{before.channel} {before.name or ''}".rstrip()
+            yield f"{label}: {value_text(before)} before, {value_text(after)} after"
+            yield f"{before.channel} states seen: {'; '.join(map(str, self.states[before.channel]))}"
+        if not self.channels:
+            yield "no channel showed that it was calibrating"
+        if self.failed_looks:
+            yield f"{counted(self.failed_looks, 'reading')} failed meanwhile"
 
 
 OnProgress = Callable[[CalibrationProgress], object]

@@ -70,6 +70,13 @@ class DiscoveryResult:
         """Whether an analyser was found."""
         return self.info is not None
 
+    def __str__(self) -> str:
+        """Say on one line which analyser was found, or why there is none."""
+        if self.info is not None:
+            return str(self.info)
+        address = "" if self.address is None else f", address {self.address}"
+        return f"{self.port}{address}: {self.error.text if self.error else 'no analyser'}"
+
 
 @attrs.frozen
 class _Request:

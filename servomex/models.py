@@ -9,6 +9,7 @@ belong to Modbus, where the data was asked for; a broadcast has none. The analys
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from enum import Enum
 from typing import Any
 
 import attrs
@@ -18,10 +19,18 @@ from servomex.columns import ROW_COLUMNS
 from servomex.enums import EXTERNAL_CHANNELS, CalPhase, ChannelId, ChannelKind, ProtocolKind, Quality
 from servomex.errors import ServomexChannelNotFoundError, ServomexError, ServomexValidationError
 from servomex.mappings import FrozenMapping, frozen
+from servomex.markup import arrival_text, frame_table, readings_table, table
 from servomex.naming import asked_channel, asked_channels, find, needed
 from servomex.settings import SerialSettings
 from servomex.tags import NO_TAGS
+from servomex.texts import analyser_text, channel_text, frame_text, reading_text
 from servomex.units import Unit, channel_name, convert, unit_and_text
+
+
+def _member(item: str) -> str:
+    """Show a member of an enum as a program writes it."""
+    return f"{type(item).__name__}.{item.name}" if isinstance(item, Enum) else repr(item)
+
 
 MODEL = "SERVOPRO 4000 series"
 """The instrument shows no more of itself: whether it is a 4100, a 4200 or a 4900 is not in its registers."""
@@ -62,6 +71,16 @@ class ChannelStatus:
         ]
         return tuple(word for raised, word in flags if raised)
 
+    def __str__(self) -> str:
+        """Say in words what is raised, such as ``warming up, alarm 2``; ``ok`` when nothing is."""
+        return ", ".join(self.words) or "ok"
+
+    def __repr__(self) -> str:
+        flags = ("fault", "maintenance", "calibrating", "warming_up")
+        raised = [f"{flag}=True" for flag in flags if getattr(self, flag)]
+        raised += [f"alarms={self.alarms}"] * any(self.alarms)
+        return f"ChannelStatus({', '.join(raised)})"
+
 
 @attrs.frozen
 class Reading:
@@ -84,13 +103,13 @@ class Reading:
             was read from a file. Not part of rows or of comparisons.
     """
 
-    channel: ChannelId
+    channel: ChannelId = attrs.field(repr=_member)
     name: str | None
     value: float | None
-    unit: Unit
+    unit: Unit = attrs.field(repr=_member)
     unit_text: str
     status: ChannelStatus
-    protocol: ProtocolKind
+    protocol: ProtocolKind = attrs.field(repr=_member)
     received_at: datetime
     monotonic_ns: int
     raw: bytes = attrs.field(default=b"", eq=False, repr=False)
@@ -153,6 +172,13 @@ class Reading:
             "alarm3": status.alarms[2],
             "alarm4": status.alarms[3],
         }
+
+    def __str__(self) -> str:
+        """Say it on one line: ``I1 Oxygen 20.376 %, good``, and then in words what is raised."""
+        return reading_text(self)
+
+    def _repr_html_(self) -> str:
+        return readings_table([self], caption=[arrival_text(self.received_at, self.age_s)])
 
     def __format__(self, spec: str) -> str:
         if not spec:
@@ -253,6 +279,10 @@ class AnalyserStatus:
             f"group {item.group} on calibration gas {item.cal_gas}" for item in self.cal_groups if item.calibrating
         )
 
+    def __str__(self) -> str:
+        """Say in words what is raised, and its clock: ``analyser ok, its clock 2020-10-06 02:54:12``."""
+        return analyser_text(self)
+
 
 @attrs.frozen
 class Frame:
@@ -275,7 +305,7 @@ class Frame:
             for one in time and over Modbus. The times of arrival, here and in the readings, are moved back by it.
     """
 
-    protocol: ProtocolKind
+    protocol: ProtocolKind = attrs.field(repr=_member)
     readings: tuple[Reading, ...]
     analyser: AnalyserStatus
     received_at: datetime
@@ -328,6 +358,13 @@ class Frame:
 
     def __getitem__(self, channel: ChannelId | str) -> Reading:
         return self.channel(channel)
+
+    def __str__(self) -> str:
+        """Return the table that ``servomex-read`` prints, with the age that the frame has now."""
+        return frame_text(self, self.protocol)
+
+    def _repr_html_(self) -> str:
+        return frame_table(self)
 
     def __iter__(self) -> Iterator[Reading]:
         return iter(self.readings)
@@ -432,7 +469,7 @@ class Sample:
     """
 
     device: str
-    protocol: ProtocolKind
+    protocol: ProtocolKind = attrs.field(repr=_member)
     received_at: datetime
     monotonic_ns: int
     reading: Reading | None = None
@@ -489,15 +526,19 @@ class ChannelInfo:
         unit_text: The unit as the analyser shows it.
     """
 
-    channel: ChannelId
+    channel: ChannelId = attrs.field(repr=_member)
     name: str | None
-    unit: Unit
+    unit: Unit = attrs.field(repr=_member)
     unit_text: str
 
     @property
     def kind(self) -> ChannelKind:
         """Where the channel's value comes from."""
         return self.channel.kind
+
+    def __str__(self) -> str:
+        """Name it, such as ``I1 Oxygen (%)``."""
+        return channel_text(self)
 
 
 @attrs.frozen
@@ -514,8 +555,22 @@ class DeviceInfo:
     """
 
     port: str
-    protocol: ProtocolKind
+    protocol: ProtocolKind = attrs.field(repr=_member)
     address: int | None
     serial_settings: SerialSettings
     channels: tuple[ChannelInfo, ...]
     model: str = attrs.field(default=MODEL, kw_only=True)
+
+    def __str__(self) -> str:
+        """Say it on one line, such as ``/dev/ttyUSB0: SERVOPRO 4000 series, modbus_rtu, address 1, ...``."""
+        return f"{self._whereabouts}: {', '.join(map(str, self.channels)) or 'no channel'}"
+
+    def _repr_html_(self) -> str:
+        rows = [(item.channel, item.name, item.unit_text, item.kind) for item in self.channels]
+        return table(("channel", "name", "unit", "kind"), rows, caption=[self._whereabouts])
+
+    @property
+    def _whereabouts(self) -> str:
+        address = "" if self.address is None else f"address {self.address}"
+        facts = (self.model, self.protocol, address, str(self.serial_settings))
+        return f"{self.port}: {', '.join(filter(None, facts))}"

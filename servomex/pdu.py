@@ -20,6 +20,7 @@ from servomex.errors import (
 )
 from servomex.models import Reading
 from servomex.registers import Span
+from servomex.texts import value_text
 
 _READ_COILS, _READ_INPUTS, _READ_REGISTERS, _WRITE_COIL, _LOOPBACK, _WRITE_COILS = 1, 2, 4, 5, 8, 15
 _READS = {
@@ -217,11 +218,6 @@ def _state_texts(bits: dict[int, bool]) -> Iterator[str]:
         first = registers.ANALYSER_GROUPS.address + 2 * group
         if first in bits and first + 1 in bits:
             yield f"group {group + 1} on calibration gas {1 + bits[first + 1]}" if bits[first] else ""
-
-
-def value_text(reading: Reading) -> str:
-    """Write a value with its unit."""
-    return "no value" if reading.value is None else f"{reading.value} {reading.unit_text}".rstrip()
 
 
 def reading_text(reading: Reading) -> str:

@@ -73,6 +73,11 @@ class DeviceResult(Generic[T]):
         """Whether there was no error."""
         return self.error is None
 
+    def __str__(self) -> str:
+        """Say what came of it, after the name of the analyser."""
+        what = self.value if self.error is None else str(self.error) or type(self.error).__name__
+        return f"{self.name}: {what}" if self.name else str(what)
+
 
 class Member:
     """An analyser of a manager, and whether it answers. Only its port's thread asks it through this class.

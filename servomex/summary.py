@@ -1,11 +1,13 @@
 """AcquisitionSummary: what became of an acquisition, in numbers that add up."""
 
 from collections import deque
-from datetime import datetime
+from datetime import UTC, datetime
 
 import attrs
 
 from servomex.durations import MS, counted
+from servomex.markup import table
+from servomex.texts import clock_text
 
 TICKS_KEPT = 4096
 """From how many of the latest moments the quantiles of lateness and of durations are taken."""
@@ -85,6 +87,14 @@ class AcquisitionSummary:
             times += f"{self.tick_duration_ms_p99:.1f} ms (p99)"
         return f"{self.counts}{times}"
 
+    def _repr_html_(self) -> str:
+        figures = [field.name for field in attrs.fields(AcquisitionSummary) if not field.name.startswith("_")]
+        figures += ["lateness_ms_p50", "lateness_ms_p99", "tick_duration_ms_p50", "tick_duration_ms_p99"]
+        until = f"as of {clock_text(datetime.now(UTC))}" if self.finished_at is None else "to its end"
+        return table(
+            (), [(name, _shown(getattr(self, name))) for name in figures], caption=[f"{self.counts} {until}"]
+        )
+
     @property
     def counts(self) -> str:
         """The counts in words, good readings apart from those that failed: the beginning of the text form."""
@@ -161,3 +171,10 @@ def _quantile(values: deque[float], percent: int) -> float:
     """Return the smallest value that ``percent`` of 100 do not exceed; 0.0 of none."""
     ordered = sorted(values)
     return ordered[-(-len(ordered) * percent // 100) - 1] if ordered else 0.0
+
+
+def _shown(figure: object) -> object:
+    """Return a figure for people: times to the second, others to three decimals."""
+    if isinstance(figure, datetime):
+        return clock_text(figure)
+    return round(figure, 3) if isinstance(figure, float) else figure

@@ -21,6 +21,7 @@ from servomex.cli.decode import _from_hex, _pieces, decode
 from servomex.models import ChannelStatus
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from servomex.telegram import FrameSplitter
+from servomex.texts import frame_text, number_text
 from tests.frames import CAPTURE, REAL, WIRE, block, chunks, external, make
 from tests.test_cli_read import VALUES, finish, invoke, line_with, program, start
 
@@ -202,10 +203,10 @@ class TestText:
         (123456789.0, "123456789.0"), (3e38, "3e+38"),
     ])  # fmt: skip
     def test_values(self, value: float | None, text: str) -> None:
-        assert formats.value_text(value) == text
+        assert number_text(value) == text
 
     def table(self, line: VirtualLine, **extra: Any) -> list[str]:
-        return formats.table(line.analysers[0].frame(), "title", **extra).splitlines()
+        return frame_text(line.analysers[0].frame(), "title", **extra).splitlines()
 
     def test_texts_are_guarded_and_numbers_are_not(self) -> None:
         rows = formats.csv_rows(
@@ -235,12 +236,12 @@ class TestText:
         analyser.write_coils(1, [True])
         words = "title: analyser fault, maintenance required, group 2 on calibration gas 1, its clock 2"
         assert self.table(line)[0].startswith(words)
-        assert "\x1b[31manalyser fault" in self.table(line, colour=True)[0]
+        assert "\x1b[31manalyser fault" in self.table(line, paint=formats.coloured)[0]
 
     def test_colours(self) -> None:
         states = [ChannelStatus(fault=True), ChannelStatus(warming_up=True), ChannelStatus()]
         line = line_with(*zip(["I1", "I2", "I3"], states, strict=True))
-        coloured = self.table(line, colour=True)
+        coloured = self.table(line, paint=formats.coloured)
         assert [text[:5] for text in coloured[3:6]] == ["\x1b[31m", "\x1b[33m", "I3   "]
         assert [click.unstyle(text) for text in coloured[2:]] == self.table(line)[2:]
 

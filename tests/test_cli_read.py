@@ -223,7 +223,7 @@ def test_the_options_reach_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (result.exit_code, result.stderr) == (4, "Error: nobody there\n")
     assert asked == [("COM11", {
         "protocol": "modbus_ascii", "address": 9, "gap": 0.1, "retries": 3, "timeout": 4.0, "listen": 5.0,
-        "channels": ["I1", "D2"], "trace": "wire.log",
+        "channels": ["I1", "D2"], "trace": "wire.log", "name": None, "tags": {},
         "serial_settings": servomex.SerialSettings(baudrate=9600, bytesize=7, parity="E", stopbits=2),
     })]  # fmt: skip
 

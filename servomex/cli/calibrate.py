@@ -2,15 +2,14 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
 import servomex
-from servomex.calibration_report import CalibrationProgress, CalibrationReport
+from servomex.calibration_report import PHASE_WORDS, CalibrationProgress, CalibrationReport
 from servomex.cli.common import (
     EXIT_CODES,
     ProgramGroup,
@@ -24,20 +23,12 @@ from servomex.cli.common import (
 from servomex.cli.connection import Connection, connection_options
 from servomex.cli.options import SECONDS, check_seconds
 from servomex.coils import left_at_one, start_coils_of
-from servomex.durations import counted
-from servomex.enums import CalPhase
-from servomex.pdu import value_text
 from servomex.plain import time_text
 from servomex.registers import CAL_GROUPS
+from servomex.texts import duration_text, value_text
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_WORDS = {
-    CalPhase.IDLE: "sample",
-    CalPhase.SAMPLING: "sample",
-    CalPhase.CAL_GAS_1: "calibration gas 1",
-    CalPhase.CAL_GAS_2: "calibration gas 2",
-}
 _MORE = """\b
 Examples:
   servomex calibrate status /dev/ttyUSB0
@@ -111,7 +102,7 @@ def _write_progress(seen: Sequence[CalibrationProgress], output_format: str) -> 
         return
     coil = "; its start coil is at 1"
     write_text(
-        "".join(f"group {item.group}: {_WORDS[item.phase]}{coil * bool(item.start_coil)}\n" for item in seen)
+        "".join(f"group {item.group}: {PHASE_WORDS[item.phase]}{coil * bool(item.start_coil)}\n" for item in seen)
     )
 
 
@@ -218,7 +209,7 @@ def _watch(
     if output_format == "json":
         write_data(_report_json(report))
     else:
-        write_text("".join(f"{one_line(line)}\n" for line in _report_lines(report)))
+        write_text("".join(f"{one_line(line)}\n" for line in str(report).splitlines()))
 
 
 class _Progress:
@@ -235,14 +226,14 @@ class _Progress:
 
     def update(self, progress: CalibrationProgress) -> None:
         """Show one more reading."""
-        text = f"group {progress.group}: {_WORDS[progress.phase]}, {_duration(progress.elapsed_s or 0.0)}"
+        text = f"group {progress.group}: {PHASE_WORDS[progress.phase]}, {duration_text(progress.elapsed_s or 0.0)}"
         if self._live:
             text = one_line(f"{text}{_values(progress)}")
             click.echo(f"\r{text:<{self._width}}", err=True, nl=False)
             self._width = len(text)
-        elif _WORDS[progress.phase] != self._words:
+        elif PHASE_WORDS[progress.phase] != self._words:
             note(text)
-        self._words = _WORDS[progress.phase]
+        self._words = PHASE_WORDS[progress.phase]
 
     def end(self) -> None:
         """Leave the line."""
@@ -253,26 +244,6 @@ class _Progress:
 def _values(progress: CalibrationProgress) -> str:
     shown = [item for item in progress.frame or () if item.status.calibrating]
     return "".join(f"; {item.channel} {item.name or ''} {value_text(item)}" for item in shown)
-
-
-def _report_lines(report: CalibrationReport) -> Iterator[str]:
-    took = (report.ended_at - report.started_at).total_seconds()
-    yield (
-        f"autocalibration of group {report.group}: {_clock(report.started_at)} to {_clock(report.ended_at)}, "
-        f"{_duration(took)}"
-    )
-    for phase in report.phases:
-        back = ", then calibration gas again" if phase.phase is CalPhase.SAMPLING else ""
-        yield f"{_clock(phase.started_at)} {_WORDS[phase.phase]}, {_duration(phase.duration_s)}{back}"
-    yield f"{_clock(report.ended_at)} sample, seen for {_duration(report.settled_s)}"
-    for before, after in zip(report.readings_before, report.readings_after, strict=False):
-        yield (f"{before.channel} {before.name or ''}: {value_text(before)} before, {value_text(after)} after")
-        seen = [", ".join(state.words) or "ok" for state in report.states[before.channel]]
-        yield f"{before.channel} states seen: {'; '.join(seen)}"
-    if not report.channels:
-        yield "no channel showed that it was calibrating"
-    if report.failed_looks:
-        yield f"{counted(report.failed_looks, 'reading')} failed meanwhile"
 
 
 def _report_json(report: CalibrationReport) -> str:
@@ -293,12 +264,3 @@ def _report_json(report: CalibrationReport) -> str:
         "notes": report.notes,
     }
     return json.dumps(record, default=time_text) + "\n"
-
-
-def _clock(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -17,6 +17,7 @@ from servomex.durations import counted
 from servomex.errors import ServomexParseError
 from servomex.models import Frame
 from servomex.telegram import FrameSplitter, parse_frame
+from servomex.texts import frame_text, unpainted
 from servomex.trace import MAGIC
 
 NO_FRAME = 4
@@ -176,7 +177,8 @@ def _table() -> _Shows:
     def show_frame(frame: Frame) -> None:
         nonlocal count
         count += 1
-        write_text(formats.table(frame, f"frame {count}", arrived=False, colour=colour) + "\n")
+        paint = formats.coloured if colour else unpainted
+        write_text(frame_text(frame, f"frame {count}", arrived=False, paint=paint) + "\n\n")
 
     def show_damage(damage: _Damage) -> None:
         line = f"DAMAGED {_told(damage)}"

@@ -8,7 +8,6 @@ import attrs
 import click
 
 import servomex
-from servomex.cli import formats
 from servomex.cli.common import EXIT_CODES, INTERRUPTED, Program, note, stop_code
 from servomex.cli.connection import Connection, channels_option, connection_options
 from servomex.cli.options import naming_options, option, seconds_option
@@ -19,6 +18,7 @@ from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConfigurationError, ServomexError
 from servomex.lock import pause
 from servomex.models import Frame
+from servomex.texts import state_text
 
 _log = logging.getLogger("servomex.cli")
 
@@ -207,4 +207,4 @@ def _patience(request: _Request, analyzer: "servomex.Analyzer") -> float | None:
 def _complaints(frame: Frame) -> Iterator[str]:
     if frame.analyser.fault:
         yield "analyser fault"
-    yield from (f"{item.channel} {formats.state_text(item)}" for item in frame if not item.ok)
+    yield from (f"{item.channel} {state_text(item)}" for item in frame if not item.ok)

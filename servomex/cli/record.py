@@ -14,10 +14,10 @@ from servomex.cli.options import SECONDS, check_seconds, duration_option, naming
 from servomex.cli.stderr import BAR, STDERR
 from servomex.cli.targets import check_decimal, check_files, decimal_option, format_option
 from servomex.errors import ServomexError, ServomexSinkError
-from servomex.pdu import value_text
 
 if TYPE_CHECKING:
     from servomex.recorder import Recorder
+from servomex.texts import value_text
 
 TICK_S = 0.5
 """How often what is shown on a terminal is brought up to date."""

@@ -10,6 +10,7 @@ from servomex.cli.common import colour_wanted, note, one_line, write_data, write
 from servomex.clock import time
 from servomex.durations import counted
 from servomex.models import Frame
+from servomex.texts import frame_text, unpainted
 
 FORMATS = ("table", "csv", "json", "influx")
 
@@ -56,12 +57,12 @@ def _table_writer(analyzer: "servomex.Analyzer", name: str | None) -> Callable[[
     title = one_line(f"{given}{analyzer.link.port}, {analyzer.protocol}")
     if analyzer.client is not None:
         title += f", address {analyzer.client.address}"
-    colour = colour_wanted()
+    paint = formats.coloured if colour_wanted() else unpainted
     before = ""
 
     def write(frame: Frame) -> None:
         nonlocal before
-        write_text(before + formats.table(frame, title, colour=colour))
+        write_text(f"{before}{frame_text(frame, title, paint=paint)}\n")
         before = "\n"
 
     return write
