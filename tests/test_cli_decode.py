@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import random
+import re
 import subprocess
 import sys
 import time
@@ -14,10 +15,13 @@ from typing import Any
 import click
 import pytest
 from click.testing import Result
+from hypothesis import given
+from hypothesis import strategies as st
 
 from servomex.cli import formats
 from servomex.cli.common import colour_wanted, one_line
-from servomex.cli.decode import _from_hex, _pieces, decode
+from servomex.cli.decode import _pieces, decode
+from servomex.cli.hextext import bytes_of
 from servomex.models import ChannelStatus
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from servomex.telegram import FrameSplitter
@@ -144,7 +148,7 @@ class TestInput:
     @pytest.mark.parametrize("size", [1, 3, 1000])
     def test_hex(self, size: int) -> None:
         text = b"\n ".join(chunks(WIRE.hex(" ").encode().upper(), 50))
-        assert b"".join(_from_hex(chunks(text, size))) == WIRE
+        assert b"".join(bytes_of(chunks(text, size))) == WIRE
         result = decoded(text, "--hex", "-")
         assert (result.exit_code, result.stderr) == (0, "1 frame, 0 damaged pieces\n")
 
@@ -152,7 +156,39 @@ class TestInput:
     def test_no_hex(self, text: bytes) -> None:
         result = decoded(text, "--hex")
         assert (result.exit_code, result.stderr.count("\n")) == (2, 2)
-        assert "no hexadecimal text" in result.stderr
+        assert re.search("no hexadecimal text|in the middle of a byte", result.stderr)
+
+    @pytest.mark.parametrize("separator", [" ", "", ":", ",", ", ", " 0x", ",0X", "\n"])
+    def test_arguments_are_hexadecimal_text_as_well(self, separator: str) -> None:
+        for text in (WIRE.hex(), WIRE.hex().upper()):
+            bytes_ = [text[place : place + 2] for place in range(0, len(text), 2)]
+            result = decoded(b"", "--hex", separator.join(bytes_))
+            assert (result.exit_code, result.stderr) == (0, "1 frame, 0 damaged pieces\n")
+
+    def test_each_byte_may_be_an_argument(self) -> None:
+        result = decoded(b"", "--hex", *WIRE.hex(" ").split(), "--format", "csv")
+        assert (result.exit_code, result.stdout) == (0, decoded(WIRE, "--format", "csv").stdout)
+
+    @pytest.mark.parametrize("args", [("2",), ("20", "3g"), ("capture.hex",), ("0x", "2"), ("20;30",), ("ü",)])
+    def test_arguments_that_are_none_are_refused(self, args: tuple[str, ...]) -> None:
+        result = decoded(WIRE, "--hex", *args)
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 2)
+        assert re.search("no hexadecimal text: '|in the middle of a byte", result.stderr)
+
+    def test_a_file_of_hexadecimal_text_is_read(self, tmp_path: Path) -> None:
+        (tmp_path / "20").write_text(WIRE.hex(":"))
+        result = decoded(b"", "--hex", str(tmp_path / "20"))
+        assert (result.exit_code, result.stderr) == (0, "1 frame, 0 damaged pieces\n")
+
+    def test_several_files_are_refused(self) -> None:
+        result = decoded(WIRE, "a.bin", "b.bin")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "name one FILE" in result.stderr
+
+    @given(st.binary(max_size=40), st.integers(1, 9), st.sampled_from(["", " ", ":", ", ", " 0x", "0x", "\r\n"]))
+    def test_any_bytes_come_back_however_they_are_cut(self, raw: bytes, size: int, separator: str) -> None:
+        text = separator + separator.join(f"{byte:02x}" for byte in raw)
+        assert b"".join(bytes_of(chunks(text.encode(), size))) == raw
 
     @pytest.mark.parametrize("path", ["/nope/capture.bin", str(Path(__file__).parent)])
     def test_no_such_file(self, path: str) -> None:

@@ -1,7 +1,9 @@
 """``servomex decode``: decode captured broadcasts, the good ones and what is wrong with the others."""
 
+import contextlib
 import itertools
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
@@ -12,6 +14,7 @@ import click
 import servomex
 from servomex.cli import formats
 from servomex.cli.common import EXIT_CODES, Program, RequestError, colour_wanted, note, write_data, write_text
+from servomex.cli.hextext import bytes_of
 from servomex.contents import BEGINNINGS
 from servomex.durations import counted
 from servomex.errors import ServomexParseError
@@ -31,6 +34,7 @@ Examples:
   servomex decode capture.bin
   servomex decode --format json capture.bin | jq .readings[0].value
   cat capture.hex | servomex decode --hex --format csv > capture.csv
+  servomex decode --hex "20 30 36 2d 31 30 ..."
 
 Exits with 0 when every frame is good, with 4 when there is none or anything is damaged. A capture that was begun
 in the middle of a frame starts with a damaged piece.
@@ -60,8 +64,13 @@ _OTHERS = (
 
 
 @click.command(cls=Program, short_help="Decode captured broadcasts.", epilog=f"{_MORE}\n{EXIT_CODES}")
-@click.argument("file", type=click.File("rb"), default="-")
-@click.option("--hex", "is_hex", is_flag=True, help="FILE holds hexadecimal text; white space in it is ignored.")
+@click.argument("inputs", metavar="[FILE]", nargs=-1)
+@click.option(
+    "--hex",
+    "is_hex",
+    is_flag=True,
+    help="FILE holds hexadecimal text, or stands for it: '20 30 0d', 20:30:0D, or one argument a byte.",
+)
 @click.option(
     "--format",
     "output_format",
@@ -71,23 +80,45 @@ _OTHERS = (
     help="How frames are written to stdout. Damage is part of it, but in csv goes to stderr.",
 )
 @click.version_option(servomex.__version__, prog_name="servomex")
-def decode(file: IO[bytes], is_hex: bool, output_format: str) -> None:
+def decode(inputs: tuple[str, ...], is_hex: bool, output_format: str) -> None:
     """Decode the broadcasts captured in FILE; '-' or nothing is stdin.
 
     A capture does not tell when it was received: the columns for that stay empty.
     """
-    show_frame, show_damage = _WRITERS[output_format]()
-    chunks = _checked(_chunks(file))
     frames = damaged = 0
-    for item in _decoded(_from_hex(chunks) if is_hex else chunks):
-        if isinstance(item, _Damage):
-            damaged += 1
-            show_damage(item)
-        else:
-            frames += 1
-            show_frame(item)
+    with _bytes_in(inputs, is_hex=is_hex) as chunks:
+        show_frame, show_damage = _WRITERS[output_format]()
+        for item in _decoded(chunks):
+            if isinstance(item, _Damage):
+                damaged += 1
+                show_damage(item)
+            else:
+                frames += 1
+                show_frame(item)
     note(f"{counted(frames, 'frame')}, {counted(damaged, 'damaged piece')}")
     raise click.exceptions.Exit(NO_FRAME if damaged or not frames else 0)
+
+
+@contextlib.contextmanager
+def _bytes_in(inputs: tuple[str, ...], *, is_hex: bool) -> Iterator[Iterator[bytes]]:
+    """Open the file that is named, or stdin, or take the arguments as hexadecimal text.
+
+    Raises:
+        UsageError: There are several files, or one cannot be read; or the text is none.
+    """
+    if is_hex and inputs not in ((), ("-",)) and not os.path.isfile(inputs[0]):  # noqa: PTH113 (any text may come)
+        yield bytes_of([" ".join(inputs).encode("utf-8", "replace")])
+        return
+    if len(inputs) > 1:
+        raise click.UsageError("name one FILE; only with --hex may there be several arguments: bytes, and no file")
+    name = inputs[0] if inputs else "-"
+    try:
+        file: IO[bytes] = click.open_file(name, "rb")
+    except OSError as error:
+        raise click.BadParameter(f"{name!r}: {error.strerror or error}", param_hint="FILE") from error
+    with file:
+        chunks = _checked(_chunks(file))
+        yield bytes_of(chunks) if is_hex else chunks
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:
@@ -108,28 +139,6 @@ def _checked(chunks: Iterator[bytes]) -> Iterator[bytes]:
         if first.startswith(beginning):
             raise RequestError(f"this is {what}, not a capture of broadcasts: use 'servomex {command}'")
     return itertools.chain([first], chunks)
-
-
-def _from_hex(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Decode hexadecimal text.
-
-    Raises:
-        UsageError: It is none.
-    """
-    digits = b""
-    for chunk in chunks:
-        digits += b"".join(chunk.split())
-        even = len(digits) - len(digits) % 2
-        yield _bytes_of(digits[:even])
-        digits = digits[even:]
-    yield _bytes_of(digits)
-
-
-def _bytes_of(digits: bytes) -> bytes:
-    try:
-        return bytes.fromhex(digits.decode("ascii"))
-    except ValueError as error:
-        raise click.UsageError(f"the input is no hexadecimal text: {error}") from error
 
 
 def _decoded(chunks: Iterable[bytes]) -> Iterator[Frame | _Damage]:
