@@ -26,6 +26,7 @@ The public names, each with a page of its own, such as ``help(servomex.open_devi
 * Ports: ``present_ports`` ``PortInfo`` ``find_devices`` ``discover_port`` ``DiscoveryResult``
 * Errors: ``ServomexError`` and its kinds, drawn as a tree in ``help("servomex.errors")``; ``ErrorContext``,
   ``Argument``
+* For tests: ``FakeTransport``; more in ``servomex.testing``
 * The parts of an analyser: ``SerialLink`` ``Transport`` ``ContinuousReader`` ``ModbusClient``, and ``telegram``,
   the parser of broadcasts
 
@@ -120,6 +121,7 @@ if TYPE_CHECKING:
     from servomex.streaming import StreamingSession
     from servomex.subscription import Subscription
     from servomex.summary import AcquisitionSummary
+    from servomex.testing.fake import FakeTransport
     from servomex.transport import Transport
     from servomex.units import Unit, UnitKind
 
@@ -148,6 +150,7 @@ __all__ = [
     "DiscoveryResult",
     "ErrorContext",
     "ErrorPolicy",
+    "FakeTransport",
     "Frame",
     "ModbusClient",
     "OverflowPolicy",
@@ -254,6 +257,7 @@ _NAMES = {
     "servomex.subscription": "Subscription",
     "servomex.summary": "AcquisitionSummary",
     "servomex.telegram": "",
+    "servomex.testing.fake": "FakeTransport",
     "servomex.transport": "Transport",
     "servomex.units": "Unit UnitKind",
 }

@@ -5,11 +5,11 @@ import re
 from servomex.errors import ServomexValidationError
 from servomex.excerpts import shown
 
-SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-BYTES = {"b": 1, "kb": 1_000, "mb": 1_000_000, "gb": 1_000_000_000, "tb": 1_000_000_000_000}
+SECONDS: dict[str, float] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+BYTES: dict[str, int] = {"b": 1, "kb": 1_000, "mb": 1_000_000, "gb": 1_000_000_000, "tb": 1_000_000_000_000}
 MS = 1e3
 """Milliseconds in a second."""
-LONGEST_S = 3650.0 * SECONDS["d"]
+LONGEST_S: float = 3650.0 * SECONDS["d"]
 LARGEST_BYTES = 1_000_000 * BYTES["tb"]
 
 _WRITTEN = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([a-zA-Z]+)")

@@ -16,9 +16,10 @@ MEMBERS = ("read", "write", "in_waiting", "timeout", "reset_input_buffer")
 class Transport(Protocol):
     """An open port that reads and writes bytes as pyserial does: all that the driver uses of one.
 
-    A ``serial.Serial``, what ``serial.serial_for_url`` returns and :class:`servomex.testing.ScriptedPort` are
-    transports; a class of one's own is, with these members. An attribute ``port`` names it in errors, if it has
-    one. An ``OSError`` that it raises counts as the loss of the port.
+    A ``serial.Serial``, what ``serial.serial_for_url`` returns, :class:`FakeTransport` and
+    :class:`servomex.testing.ScriptedPort` are transports; a class of one's own is, with these members. An
+    attribute ``port`` names it in errors, if it has one. An ``OSError`` that it raises counts as the loss of the
+    port.
 
     Attributes:
         timeout: Seconds that :meth:`read` waits at most. It is set to 0.05 when the port is taken into use.

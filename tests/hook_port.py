@@ -4,23 +4,21 @@ from collections.abc import Callable
 
 from servomex.simulator import VirtualAnalyzer
 from servomex.simulator.slave import ModbusSlave
-from servomex.testing import ScriptedPort
+from servomex.testing import FakeTransport
 
 
-class HookPort(ScriptedPort):
+class HookPort(FakeTransport):
     """A port whose far end is a function: it is called with what was written and says what arrives, and when."""
 
-    def __init__(self, answer: Callable[["HookPort", bytes], None]) -> None:
-        super().__init__()
-        self._answer = answer
+    def __init__(self, hook: Callable[["HookPort", bytes], None]) -> None:
+        def silent(request: bytes) -> bytes:
+            hook(self, request)
+            return b""
+
+        super().__init__(silent)
 
     def at(self, delay: float, data: bytes) -> None:
-        self.emit(data, every=delay)
-
-    def write(self, data: bytes) -> int:
-        self.written.append(data)
-        self._answer(self, data)
-        return len(data)
+        self.schedule([data], interval=delay)
 
 
 def answering(analyser: VirtualAnalyzer) -> Callable[[bytes], bytes]:

@@ -108,9 +108,9 @@ def test_no_poll_gives_what_is_known_to_be_late() -> None:
     """Its stamp is behind that of the broadcast before it, so that it alone does not show how late it is."""
     port, sender, late = ScriptedPort(), Sender(clock=UNSET), list[float]()
     with open_continuous(port, identify=False) as analyzer:
-        port.emit(*[sender.at(number) for number in range(12)], every=1.0)
+        port.schedule([sender.at(number) for number in range(12)], interval=1.0)
         time.sleep(17.0)
-        port.emit(*[sender.at(number) for number in range(12, 22)], every=0.45)
+        port.schedule([sender.at(number) for number in range(12, 22)], interval=0.45)
         until = time.monotonic() + 6
         while time.monotonic() < until:
             with contextlib.suppress(ServomexTimeoutError):

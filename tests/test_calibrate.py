@@ -169,7 +169,7 @@ class TestEarlyEnd:
             pytest.raises(ServomexCalibrationError, match="exception 03"),
         ):
             analyzer.calibrate(1, confirm=True, timeout=10)
-        assert all(data[1:4] != b"\x05\0\x08" for data in port.written)
+        assert all(data[1:4] != b"\x05\0\x08" for data in port.writes)
 
     def test_whoever_interrupts_again_waits_for_the_stop(self) -> None:
         """People press Ctrl-C twice. Here each of the next requests is interrupted."""
@@ -221,7 +221,7 @@ class TestEarlyEnd:
         port = ScriptedPort()
         with opened(port) as analyzer, pytest.raises(ServomexValidationError):
             analyzer.calibrate(1, confirm=True, **arguments)  # type: ignore[arg-type]
-        assert port.written == []
+        assert port.writes == ()
 
     def test_another_calibration_is_left_alone(self, analyser: VirtualAnalyzer, analyzer: Analyzer) -> None:
         never_ending(analyser)

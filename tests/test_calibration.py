@@ -59,7 +59,7 @@ class TestGates:
             for call in calls:
                 with pytest.raises(ServomexConfirmationRequiredError, match="confirm=True"):
                     call()
-        assert port.written == []
+        assert port.writes == ()
 
     @pytest.mark.parametrize("group", [0, 5, -1, "1", True, 1.0, None])
     def test_a_group_that_does_not_exist_is_refused_before_any_byte(self, group: int) -> None:
@@ -73,7 +73,7 @@ class TestGates:
             for call in calls:
                 with pytest.raises(ServomexValidationError, match="group must be a whole number from 1 to 4"):
                     call()
-        assert port.written == []
+        assert port.writes == ()
 
     @pytest.mark.parametrize("timeout", [0, -1, float("nan"), "5"])
     def test_a_timeout_that_cannot_be_is_refused_before_any_byte(self, timeout: float) -> None:
@@ -82,7 +82,7 @@ class TestGates:
             for call in (analyzer.start_calibration, analyzer.calibrate):
                 with pytest.raises(ServomexValidationError):
                     call(1, confirm=True, timeout=timeout)
-        assert port.written == []
+        assert port.writes == ()
 
     def test_in_continuous_mode_nothing_can_be_started(self) -> None:
         port = ScriptedPort()
@@ -94,7 +94,7 @@ class TestGates:
                 analyzer.stop_calibration(confirm=True)
             with pytest.raises(ServomexProtocolUnsupportedError, match="continuous mode"):
                 analyzer.calibrate(1, confirm=True, timeout=1)
-        assert port.written == []
+        assert port.writes == ()
 
     def test_a_closed_analyser_says_so(self, line: VirtualLine) -> None:
         with open_device(line.url, protocol="modbus_rtu", gap=0) as analyzer:

@@ -137,7 +137,7 @@ def test_a_stop_that_is_lost_again_and_again_succeeds_when_all_is_on_sample() ->
     port = far_end(analyser, losing("request lost", STOP_1, times=1000))
     with open_device(port, protocol="modbus_rtu", gap=0.002) as analyzer:
         assert analyzer.stop_calibration(confirm=True, timeout=8) == ()
-    assert sum(data[1:6] == STOP_1 for data in port.written) == calibration_stop.STOP_TRIES
+    assert sum(data[1:6] == STOP_1 for data in port.writes) == calibration_stop.STOP_TRIES
 
 
 def test_a_stop_that_is_lost_again_and_again_while_gas_flows_is_an_error() -> None:

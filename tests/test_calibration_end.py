@@ -129,7 +129,7 @@ def test_a_time_to_settle_that_cannot_be_is_refused_before_any_byte(settle: floa
     port = ScriptedPort()
     with opened(port) as analyzer, pytest.raises(ServomexValidationError, match="settle"):
         analyzer.calibrate(1, confirm=True, timeout=5, settle=settle)
-    assert port.written == []
+    assert port.writes == ()
 
 
 def test_a_long_time_without_a_look_begins_the_wait_anew(

@@ -70,7 +70,7 @@ class TestLoss:
         ):
             analyzer.start_calibration(1, confirm=True, timeout=1.5)
         assert caught.value.running is None
-        assert sum(data[1:6] == WRITE_1 for data in port.written) == 1
+        assert sum(data[1:6] == WRITE_1 for data in port.writes) == 1
         assert coils(analyser) == [(1, False)]
 
     def test_a_refused_start_says_so(self) -> None:
@@ -129,7 +129,7 @@ class TestLoss:
         assert time.monotonic() - begun < 1.8
         assert caught.value.running is None
         assert caught.value.cure == "Look at the panel"
-        assert sum(data[1:6] == WRITE_0 for data in port.written) > 2
+        assert sum(data[1:6] == WRITE_0 for data in port.writes) > 2
         assert coils(analyser) == [(1, True)]
 
     def test_an_analyser_that_dies_after_the_one_is_told_plainly(self) -> None:

@@ -86,7 +86,7 @@ def test_what_is_heard_before_anything_is_sent(heard: bytes, verdict: str, seen:
     assert (found.check, found.verdict) == ("line", verdict)
     assert re.fullmatch(seen, found.seen)
     assert re.fullmatch(cure, found.cure)
-    assert port.written == []
+    assert port.writes == ()
 
 
 def test_a_broadcast_that_is_under_way_when_the_time_is_up_is_heard_to_its_end(

@@ -53,7 +53,7 @@ def test_nothing_is_sent_behind_a_broadcast_that_came_in_the_silence_before_a_pr
     port.reset_input_buffer = lambda: None  # type: ignore[method-assign]
     with open_device(port) as analyzer:
         assert analyzer.protocol is ProtocolKind.CONTINUOUS_ASCII
-    assert port.written == []
+    assert port.writes == ()
 
 
 def test_a_probe_ends_as_soon_as_a_broadcast_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,4 +182,4 @@ def test_bad_arguments_are_refused_before_the_port_is_touched(arguments: dict[st
     with pytest.raises(ServomexValidationError):
         open_device(port, **arguments)  # type: ignore[arg-type]
     assert port.in_waiting == 9
-    assert port.written == []
+    assert port.writes == ()

@@ -111,7 +111,7 @@ class TestDamage:
 def rows_of(analyzer: Analyzer, port: ScriptedPort, messages: list[bytes], every: float) -> list[list[Sample]]:
     """Record messages that come one after the other."""
     with record(analyzer) as rec:
-        port.emit(*messages, every=every)
+        port.schedule(messages, interval=every)
         wait_until(lambda: rec.summary.samples_emitted >= len(messages), limit_s=every * len(messages) + 30)
         time.sleep(1.2 * every)  # nothing more is to come
     batches = list(rec)
@@ -155,13 +155,8 @@ def test_the_error_has_the_time_at_which_the_damaged_broadcast_came(
 ) -> None:
     given: list[Frame | ServomexError] = []
     with analyzer.subscribe(given.append):
-        port.emit(
-            captured(0),
-            captured(1),
-            *(with_byte(captured(number), 60, 0) for number in (2, 3)),
-            captured(4),
-            every=2.0,
-        )
+        damaged = (with_byte(captured(number), 60, 0) for number in (2, 3))
+        port.schedule([captured(0), captured(1), *damaged, captured(4)], interval=2.0)
         wait_until(lambda: len(given) == 5)
     times = [item.monotonic_ns for item in given if isinstance(item, Frame | ServomexParseError)]
     steps_s = [(later - before) / 1e9 for before, later in pairwise(times) if later and before]
@@ -182,7 +177,7 @@ class TestNoise:
 
     def test_it_gives_one_error_a_period(self, port: ScriptedPort, analyzer: Analyzer) -> None:
         with record(analyzer) as rec:
-            port.emit(*(Sender().at(second) for second in range(5)), every=1.0)
+            port.schedule((Sender().at(second) for second in range(5)), interval=1.0)
             wait_until(lambda: rec.summary.samples_emitted == 5)
             for data in self.noise(5.0, seed=3):
                 port.feed(data)
@@ -225,7 +220,7 @@ def test_at_a_rate_damaged_broadcasts_are_counted(port: ScriptedPort, analyzer: 
     with record(analyzer, rate_hz=0.5) as rec:
         for number in (3, 7, 8):
             messages[number] = with_byte(messages[number], 60, 0)
-        port.emit(*messages[1:], every=1.0)
+        port.schedule(messages[1:], interval=1.0)
         wait_until(lambda: rec.summary.damaged == 3)
     assert rec.summary.damaged == analyzer.dropped_frames - before == 3
     assert rec.summary.errors == 0

@@ -29,7 +29,7 @@ def test_a_calibration_starts_though_a_glitch_comes_before_each_reply(
     with open_device(port, protocol=mode, gap=0.002) as analyzer:
         assert analyzer.link.echo is False
         assert analyzer.start_calibration(1, confirm=True).active
-    writes = [data for data in port.written if data in (frame("01 05 0000 FF00"), frame("01 05 0000 0000"))]
+    writes = [data for data in port.writes if data in (frame("01 05 0000 FF00"), frame("01 05 0000 0000"))]
     assert writes == [frame("01 05 0000 FF00"), frame("01 05 0000 0000")]
     assert coils(analyser) == [(1, True), (1, False)]
 

@@ -73,7 +73,7 @@ def test_a_fence_that_is_answered_twice_shows_an_echo(mode: str) -> None:
     answer = answering(VirtualAnalyzer(mode=mode))
 
     def far_end(port: HookPort, data: bytes) -> None:
-        if len(port.written) > 1:
+        if len(port.writes) > 1:
             port.at(0.001, data)
         port.at(0.02, answer(data))
 

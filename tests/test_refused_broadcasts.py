@@ -57,7 +57,7 @@ def test_each_damaged_broadcast_reaches_subscribers_streams_and_recordings(
     with analyzer.subscribe(given.append), analyzer.stream() as stream, Recorder(analyzer, [memory]) as recorder:
         messages = [Sender().at(second) + b"\r\n" for second in range(8)]
         messages[3], messages[6] = DAMAGED, BROKEN
-        port.emit(*messages, every=PERIOD)
+        port.schedule(messages, interval=PERIOD)
         wait_until(lambda: len(given) == 8)
         wait_until(lambda: recorder.summary.samples_emitted == 8)
         samples = [stream.get(1.0) for _ in range(6 * 3 + 2)]
@@ -76,7 +76,7 @@ def test_each_damaged_broadcast_reaches_subscribers_streams_and_recordings(
 def test_noise_is_no_flood_of_errors(port: ScriptedPort, analyzer: Analyzer) -> None:
     given: list[Frame | ServomexError] = []
     with analyzer.subscribe(given.append):
-        port.emit(*(Sender().at(second) for second in range(5)), every=0.2)
+        port.schedule((Sender().at(second) for second in range(5)), interval=0.2)
         wait_until(lambda: len(given) == 5)
         for _ in range(30):
             port.feed(DAMAGED)
@@ -122,7 +122,7 @@ class TestReports:
     ) -> None:
         given: list[Frame | ServomexError] = []
         with analyzer.subscribe(given.append):
-            port.emit(*(Sender().at(second) for second in range(5)), every=0.2)
+            port.schedule((Sender().at(second) for second in range(5)), interval=0.2)
             wait_until(lambda: len(given) == 5)
             emit(port, DAMAGED, DAMAGED, DAMAGED, BROKEN, Sender().at(5))
             wait_until(lambda: sum(isinstance(item, Frame) for item in given) == 6)
@@ -135,7 +135,7 @@ class TestReports:
     def test_a_single_one_is_reported_as_it_is(self, port: ScriptedPort, analyzer: Analyzer) -> None:
         given: list[Frame | ServomexError] = []
         with analyzer.subscribe(given.append):
-            port.emit(*(Sender().at(second) for second in range(5)), every=0.2)
+            port.schedule((Sender().at(second) for second in range(5)), interval=0.2)
             wait_until(lambda: len(given) == 5)
             emit(port, DAMAGED, DAMAGED, Sender().at(5))
             wait_until(lambda: len(given) == 8)
@@ -217,19 +217,19 @@ def test_two_analysers_on_a_line_are_an_error_for_every_call(
 ) -> None:
     given: list[Frame | ServomexError] = []
     with analyzer.subscribe(given.append):
-        port.emit(*((Sender(), other)[number % 2].at(0.1 * number) for number in range(24)), every=0.1)
+        port.schedule(((Sender(), other)[number % 2].at(0.1 * number) for number in range(24)), interval=0.1)
         wait_until(lambda: any("two analysers broadcast" in str(item) for item in given))
         for call in (analyzer.poll, analyzer.read_all, analyzer.analyser_status):
             with pytest.raises(ServomexProtocolError, match="Connect one analyser to a port"):
                 call()
-        port.emit(*(Sender().at(5 + 0.1 * number) for number in range(40)), every=0.1)
+        port.schedule((Sender().at(5 + 0.1 * number) for number in range(40)), interval=0.1)
         before = len(given)
         wait_until(lambda: any(isinstance(item, Frame) for item in given[before:]))
         assert analyzer.poll(max_age=60)["I1"].name == "Oxygen"
 
 
 def test_a_broadcast_that_is_repeated_is_stale_and_says_so(port: ScriptedPort, analyzer: Analyzer) -> None:
-    port.emit(*(Sender().at(second) for second in range(5)), *[Sender().at(4)] * 60, every=0.1)
+    port.schedule([*(Sender().at(second) for second in range(5)), *[Sender().at(4)] * 60], interval=0.1)
     wait_until(lambda: analyzer.dropped_frames > 3)
     with pytest.raises(ServomexStaleError, match="the same broadcast is repeated byte for byte") as caught:
         analyzer.poll(timeout=0.3)

@@ -86,8 +86,8 @@ def test_a_reply_may_pause_where_there_is_time_for_it(mode: str, pause_s: float)
         reply = answer(data)
         begins_s = max(0.0, free_at - time.monotonic()) + 0.01
         free_at = time.monotonic() + begins_s + pause_s
-        port.emit(reply[:5], every=begins_s)
-        port.emit(reply[5:], every=begins_s + pause_s)
+        port.schedule([reply[:5]], interval=begins_s)
+        port.schedule([reply[5:]], interval=begins_s + pause_s)
 
     with open_device(HookPort(end), protocol=mode, identify=False) as analyzer:
         assert analyzer.poll(timeout=60).ok

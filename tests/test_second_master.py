@@ -128,13 +128,13 @@ def test_an_old_state_that_comes_again_in_front_of_each_answer_is_not_believed(m
 def repeating_line(mode: str, again_s: float, answers_s: float = 0.02) -> HookPort:
     """One analyser, whose values change all the time, on a line that gives every third reply twice."""
     analyser = VirtualAnalyzer(mode=mode)
-    analyser["I1"].signal = lambda _seconds: float(len(port.written))
+    analyser["I1"].signal = lambda _seconds: float(len(port.writes))
     answer = answering(analyser)
 
     def far_end(port: HookPort, data: bytes) -> None:
         reply = answer(data)
         port.at(answers_s, reply)
-        if len(port.written) % 3 == 0:
+        if len(port.writes) % 3 == 0:
             port.at(answers_s + again_s, reply)
 
     port = HookPort(far_end)

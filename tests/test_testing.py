@@ -35,7 +35,7 @@ def test_requests_in_the_right_order_get_their_replies() -> None:
     assert port.in_waiting == 3
     assert port.read(3) == b"333"
     port.check()
-    assert port.written == [b"one", b"two", b"three"]
+    assert port.writes == (b"one", b"two", b"three")
 
 
 @pytest.mark.parametrize("request_", [b"two", b"One", b"one ", b""])
@@ -105,7 +105,7 @@ def test_a_read_takes_what_comes_by_itself_and_wakes_for_it() -> None:
     port = ScriptedPort()
     port.timeout = GENEROUS_S
     start = time.monotonic()
-    port.emit(b"1", b"2", b"3", every=0.1)
+    port.schedule([b"1", b"2", b"3"], interval=0.1)
     assert port.in_waiting == 0
     assert port.read(1) == b"1"
     assert 0.1 <= time.monotonic() - start < GENEROUS_S / 2
@@ -118,22 +118,22 @@ def test_what_is_emitted_wakes_a_read_that_waits_already() -> None:
     port = ScriptedPort()
     port.timeout = None
     future = in_thread(port.read, 3)
-    port.emit(b"late", every=0.05)
+    port.schedule([b"late"], interval=0.05)
     assert future.result(GENEROUS_S) == b"lat"
 
 
 def test_bytes_that_were_emitted_arrive_in_the_order_of_their_moments() -> None:
     port = ScriptedPort()
     port.timeout = GENEROUS_S
-    port.emit(b"c", every=0.15)
-    port.emit(b"a", b"b", every=0.05)
+    port.schedule([b"c"], interval=0.15)
+    port.schedule([b"a", b"b"], interval=0.05)
     port.feed(b"now")
     assert port.read(6) == b"nowabc"
 
 
 def test_bytes_that_are_on_their_way_fail_the_check_and_are_not_dropped_with_the_input() -> None:
     port = ScriptedPort()
-    port.emit(b"soon", every=0.2)
+    port.schedule([b"soon"], interval=0.2)
     port.reset_input_buffer()
     with pytest.raises(AssertionError, match="b'soon' is still on its way"):
         port.check()
@@ -143,7 +143,7 @@ def test_bytes_that_are_on_their_way_fail_the_check_and_are_not_dropped_with_the
 
 def test_bytes_that_have_arrived_since_they_were_emitted_were_not_read() -> None:
     port = ScriptedPort()
-    port.emit(b"soon", every=0.0)
+    port.schedule([b"soon"], interval=0.0)
     with pytest.raises(AssertionError, match="b'soon' was never read"):
         port.check()
 
@@ -192,7 +192,7 @@ def test_a_wrong_request_that_a_program_hides_fails_the_check_and_the_block(requ
     port = ScriptedPort([(b"one", b"")])
     with pytest.raises(AssertionError, match=r"^74 77 6f was written where the script expects 6f 6e 65"):
         hiding(port, *requests)
-    assert port.written == [*requests]
+    assert port.writes == requests
     with pytest.raises(AssertionError, match=r"^74 77 6f was written"):
         port.check()
 
@@ -239,7 +239,7 @@ def test_a_closed_port_is_of_no_use_but_for_its_check() -> None:
     for use in uses:
         with pytest.raises(serial.PortNotOpenError):
             use()
-    assert port.written == []
+    assert port.writes == ()
     with pytest.raises(AssertionError, match="1 requests"):
         port.check()
 
@@ -275,7 +275,7 @@ def test_a_read_can_be_cancelled_and_gives_what_is_there() -> None:
 def test_broadcasts_of_a_capture_are_read_as_they_come() -> None:
     port = ScriptedPort()
     with port, open_continuous(port, identify=False) as analyzer:
-        port.emit(*load_capture(CAPTURE)[:3], every=0.05)
+        port.schedule(load_capture(CAPTURE)[:3], interval=0.05)
         clocks = [analyzer.poll(wait_fresh=True).analyser.clock for _ in range(3)]
     assert [clock.second for clock in clocks if clock] == [12, 14, 16]
 

@@ -239,7 +239,7 @@ def rate_of(rate_hz: float | None, every_s: float | None) -> float | None:
     return rate_hz if every_s is None else 1 / every_s
 
 
-duration_option = click.option(
+duration_option: Callable[[F], F] = click.option(
     "--duration", metavar="TIME", callback=_check_duration, help="End after 90s, 15m, 8h or 2d."
 )
 """When a command ends by itself. A unit is needed: hours are as likely here as seconds."""

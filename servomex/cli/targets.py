@@ -35,7 +35,7 @@ decimal_option: Callable[[F], F] = click.option(
 )
 """How the numbers of csv files are written."""
 
-format_option = click.option(
+format_option: Callable[[F], F] = click.option(
     "--format",
     "file_format",
     type=click.Choice(["csv", "jsonl", "sqlite", "parquet"]),

@@ -84,7 +84,7 @@ class ParquetSink(FileSink):
         if compression not in COMPRESSIONS:
             raise ServomexValidationError(f"compression is one of {', '.join(COMPRESSIONS)}, not {compression!r}")
         self.compression = compression
-        self.metadata = plain_metadata(metadata)
+        self.metadata: dict[str, str] = plain_metadata(metadata)
         super().__init__(path, append=append, overwrite=overwrite, flush_s=flush_s, fsync_s=fsync_s)
 
     def _open(self) -> None:

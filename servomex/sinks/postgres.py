@@ -59,12 +59,12 @@ class PostgresSink(BufferedSink):
         fsync_s: float | None = FSYNC_S,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        self.config = _config_of(config)
-        self.metadata = {
+        self.config: PostgresConfig = _config_of(config)
+        self.metadata: dict[str, str] = {
             text_without_nul(_unicode(key)): text_without_nul(_unicode(text))
             for key, text in (metadata or {}).items()
         }
-        self.repeated = 0
+        self.repeated: int = 0
         self._in_table = 0
         from servomex.sinks.postgres_writer import TableWriter
 
@@ -79,7 +79,8 @@ class PostgresSink(BufferedSink):
         """Leave the connection to the parent in a forked child, and what waits for the next flush."""
         self._writer.let_go()
         self._held = contextlib.ExitStack()
-        self._pending, self.closed = [], True
+        self._pending = []
+        self.closed = True
 
     def _store(self, rows: list[Any]) -> None:
         tables = self._writer.tables

@@ -44,7 +44,7 @@ class TableWriter:
     """
 
     def __init__(self, config: PostgresConfig, metadata: Mapping[str, str]) -> None:
-        self.tables = 0
+        self.tables: int = 0
         self._config = config
         self._metadata = metadata
         self._recording = uuid.uuid4()

@@ -106,8 +106,8 @@ class SqliteSink(FileSink):
         metadata: Mapping[str, str] | None = None,
         table: str = TABLE,
     ) -> None:
-        self.table = checked_table(table)
-        self.metadata = plain_metadata(metadata)
+        self.table: str = checked_table(table)
+        self.metadata: dict[str, str] = plain_metadata(metadata)
         super().__init__(path, append=append, overwrite=overwrite, flush_s=flush_s, fsync_s=fsync_s)
 
     def _open(self) -> None:

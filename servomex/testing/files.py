@@ -1,0 +1,165 @@
+"""Files for tests: captures of broadcasts, and scripts of requests and replies."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from servomex.errors import ServomexConfigurationError
+from servomex.excerpts import shown
+from servomex.telegram import FrameSplitter
+from servomex.trace import is_trace, read_trace
+
+LARGEST = 25_000_000
+"""Bytes of a script: all of it is in memory."""
+
+_SEPARATORS = re.compile(r"[\s:,]+")
+
+
+def load_capture(path: str | os.PathLike[str]) -> list[bytes]:
+    """Cut a file of captured broadcasts into frames and the damage between them.
+
+    Traces and other captures become a port by ``sim://replay?file=FILE``.
+
+    Args:
+        path: A file with the bytes as they came, and nothing else.
+
+    Returns:
+        Every byte of the file, in order: whole frames with their line ends, and pieces that are none.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    splitter = FrameSplitter()
+    return [*splitter.feed(Path(path).read_bytes()), *splitter.flush()]
+
+
+def load_script(path: str | os.PathLike[str]) -> dict[bytes, bytes]:
+    """Read requests and their replies from a file, as :class:`FakeTransport` takes them.
+
+    It is a text such as this one, or a wire trace, see :mod:`servomex.trace`::
+
+        # the state of the analyser
+        > 01 02 03 e8 00 02 79 bb
+        < 01 02 01 00 a1 88
+
+    A line with ``>`` is a request in hexadecimal digits, which may be separated by spaces, colons or commas. Lines
+    with ``<`` are its reply, joined where there are several; a request without any is not answered. Lines that
+    begin with ``#`` and empty lines are comments. Each request may occur once.
+
+    In a trace a request may occur often. Its last reply counts, and what came before the first request is omitted.
+    A reply is what came until the next request: where replies were late, damaged or from other devices, the script
+    has them so. ``sim://replay?file=FILE`` plays a trace in its order and with its times.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ServomexConfigurationError: It cannot be read, is larger than 25 MB or has no requests, or a line is
+            neither; the error names the file and the line.
+    """
+    _check_size(path)
+    script = _of_trace(path) if is_trace(path) else _of_text(path)
+    if not script:
+        raise ServomexConfigurationError(
+            f"{os.fspath(path)} has no requests",
+            cure="Read broadcasts with load_capture(), or play a trace of them by sim://replay?file=FILE",
+        )
+    return script
+
+
+def _check_size(path: str | os.PathLike[str]) -> None:
+    """Refuse what does not fit in memory, and what has no size, such as a device that never ends.
+
+    Raises:
+        ServomexConfigurationError: It does not fit, is missing, or is not a file.
+    """
+    try:
+        size = Path(path).stat().st_size
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from error
+    if not Path(path).is_file():
+        raise _unreadable(path, "it is not a file")
+    if size > LARGEST:
+        raise _unreadable(path, f"it has more than {LARGEST // 1_000_000} MB")
+
+
+def _unreadable(path: str | os.PathLike[str], why: str) -> ServomexConfigurationError:
+    return ServomexConfigurationError(f"cannot read {os.fspath(path)}: {why}")
+
+
+def _of_trace(path: str | os.PathLike[str]) -> dict[bytes, bytes]:
+    script: dict[bytes, bytes] = {}
+    for request, reply in _exchanges(path):
+        if reply or request not in script:
+            script[request] = reply
+    return script
+
+
+def _exchanges(path: str | os.PathLike[str]) -> Iterator[tuple[bytes, bytes]]:
+    """Give each request of a trace with what came until the next one, or until the port was lost or closed."""
+    request, reply = b"", bytearray()
+    for line in read_trace(path):
+        if line.kind == "came":
+            reply += line.data
+            continue
+        if request:
+            yield request, bytes(reply)
+        request = line.data
+        reply.clear()
+    if request:
+        yield request, bytes(reply)
+
+
+def _of_text(path: str | os.PathLike[str]) -> dict[bytes, bytes]:
+    script: dict[bytes, bytearray] = {}
+    request = b""
+    for number, line in enumerate(_lines(path), 1):
+        text = line.strip()
+        if text and not text.startswith("#"):
+            try:
+                request = _taken(text, request, script)
+            except ValueError as error:
+                raise ServomexConfigurationError(f"{os.fspath(path)}, line {number}: {error}") from None
+    return {asked: bytes(reply) for asked, reply in script.items()}
+
+
+def _lines(path: str | os.PathLike[str]) -> Iterable[str]:
+    try:
+        return Path(path).read_text("utf-8-sig", "replace").split("\n")
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from error
+
+
+def _bytes_of(text: str) -> bytes:
+    """Return the bytes of a line.
+
+    Raises:
+        ValueError: It is neither a request nor a reply.
+    """
+    if text[0] not in "<>":
+        raise ValueError(f"neither a request ('>') nor a reply ('<'): {shown(text)}")
+    try:
+        return bytes.fromhex(_SEPARATORS.sub(" ", text[1:]))
+    except ValueError:
+        raise ValueError(f"not bytes in hexadecimal digits: {shown(text[1:].strip())}") from None
+
+
+def _taken(text: str, request: bytes, script: dict[bytes, bytearray]) -> bytes:
+    """Take a line into a script, and return the request to which the replies after it belong.
+
+    Raises:
+        ValueError: It is neither a request nor a reply, or does not fit what came before it.
+    """
+    data = _bytes_of(text)
+    if text.startswith("<"):
+        if not request:
+            raise ValueError("a reply without a request before it")
+        script[request] += data
+        return request
+    if not data:
+        raise ValueError("a request without bytes")
+    if data in script:
+        raise ValueError(f"the request {data[:24].hex(' ')} is there already: each has one reply")
+    script[data] = bytearray()
+    return data

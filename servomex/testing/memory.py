@@ -1,0 +1,209 @@
+"""``MemoryPort``: a port of pyserial without a device, whose far end is a test."""
+
+import threading
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from servomex.clock import time
+from servomex.errors import ServomexValidationError
+from servomex.pyserial import serial
+from servomex.validation import seconds
+
+
+class MemoryPort:
+    """A port without a device: the base of ``FakeTransport`` and ``ScriptedPort``.
+
+    Opening an analyser drops what has arrived, as with a real port: feed it afterwards, or schedule what is to
+    come. Any thread may call any method.
+
+    Args:
+        port: The name it shows in errors.
+
+    Attributes:
+        port: The name it shows in errors.
+        timeout: Seconds that a read waits, as in pyserial: ``None`` for ever, 0 not at all.
+        is_open: Whether it has not been closed.
+    """
+
+    def __init__(self, port: str) -> None:
+        self.port = port
+        self.timeout: float | None = 0.05
+        self.is_open: bool = True
+        self._writes: list[bytes] = []
+        self._input = bytearray()
+        self._coming: list[tuple[float, bytes]] = []
+        self._cancelled = False
+        self._changed = threading.Condition()
+
+    @property
+    def writes(self) -> tuple[bytes, ...]:
+        """Everything that was written, in order."""
+        with self._changed:
+            return tuple(self._writes)
+
+    def feed(self, data: bytes) -> None:
+        """Let bytes arrive that the program did not ask for, all at once."""
+        with self._changed:
+            self._take_arrived()
+            self._input += data
+            self._changed.notify_all()
+
+    def schedule(self, pieces: Iterable[bytes], *, interval: float) -> None:
+        """Let pieces arrive by themselves, one after the other, while the program continues. Returns at once.
+
+        One piece is a late message, single bytes are a slow line, the frames of a capture are broadcasts.
+
+        Args:
+            pieces: What arrives, each piece at once.
+            interval: Seconds until the first piece, and from each piece to the next.
+
+        Raises:
+            ServomexValidationError: The pieces are a single ``bytes``, or the interval is out of range.
+        """
+        step_s = seconds(interval, "interval", zero=True)
+        listed = list(_several(pieces))
+        with self._changed:
+            self._arrive([(step_s * number, piece) for number, piece in enumerate(listed, 1)])
+
+    def emit(self, frames: Iterable[bytes], *, interval: float = 0.0) -> None:
+        """Feed frames one by one, and return when the last was fed or the port was closed.
+
+        It blocks for as long as it takes. To broadcast while the program reads, call it in a thread of the test,
+        with ``itertools.cycle(frames)`` until the port is closed, or use :meth:`schedule`.
+
+        Args:
+            frames: What to feed, the first at once.
+            interval: Seconds from each frame to the next.
+
+        Raises:
+            ServomexValidationError: The frames are a single ``bytes``, or the interval is out of range.
+            serial.PortNotOpenError: The port was closed before.
+        """
+        step_s = seconds(interval, "interval", zero=True)
+        with self._changed:
+            self._check_open()
+        due = time.monotonic()
+        for frame in _several(frames):
+            if not self._stays_open_until(due):
+                return
+            self.feed(frame)
+            due += step_s
+
+    def _stays_open_until(self, due: float) -> bool:
+        with self._changed:
+            while self.is_open and (remaining := due - time.monotonic()) > 0:
+                self._changed.wait(remaining)
+            return self.is_open
+
+    def write(self, data: bytes, /) -> int:
+        """Take a request, and let the reply to it arrive.
+
+        Returns:
+            How many bytes were written: all.
+
+        Raises:
+            serial.PortNotOpenError: The port was closed.
+        """
+        request = bytes(data)
+        with self._changed:
+            self._check_open()
+            self._writes.append(request)
+        self._answer(request)
+        return len(request)
+
+    def _answer(self, request: bytes) -> None:
+        """Let the reply to a request arrive, if there is one."""
+
+    @property
+    def in_waiting(self) -> int:
+        """The number of bytes that have arrived.
+
+        Raises:
+            serial.PortNotOpenError: The port was closed.
+        """
+        with self._changed:
+            self._check_open()
+            self._take_arrived()
+            return len(self._input)
+
+    def read(self, size: int = 1, /) -> bytes:
+        """Read up to ``size`` bytes, waiting for them for ``timeout`` seconds at most.
+
+        Raises:
+            serial.PortNotOpenError: The port was closed, before or meanwhile.
+        """
+        deadline = None if self.timeout is None else time.monotonic() + self.timeout
+        with self._changed:
+            while not self._has(size) and (deadline is None or time.monotonic() < deadline):
+                times = [when for when in (deadline, *(due for due, _ in self._coming[:1])) if when is not None]
+                self._changed.wait(max(0.0, min(times) - time.monotonic()) if times else None)
+            self._cancelled = False
+            data = bytes(self._input[:size])
+            del self._input[:size]
+        return data
+
+    def cancel_read(self) -> None:
+        """End the read that waits in another thread, or else the next one: it returns what is there."""
+        with self._changed:
+            self._cancelled = True
+            self._changed.notify_all()
+
+    def reset_input_buffer(self) -> None:
+        """Drop what has arrived. What is still on its way will come.
+
+        Raises:
+            serial.PortNotOpenError: The port was closed.
+        """
+        with self._changed:
+            self._check_open()
+            self._take_arrived()
+            self._input.clear()
+
+    def close(self) -> None:
+        """Close it: reads and writes fail from now on, and :meth:`emit` returns. May be called twice."""
+        with self._changed:
+            self.is_open = False
+            self._changed.notify_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _arrive(self, pieces: Iterable[tuple[float, bytes]]) -> None:
+        """Let each piece arrive in so many seconds. The caller holds the lock."""
+        now = time.monotonic()
+        self._coming += [(now + delay_s, piece) for delay_s, piece in pieces]
+        self._coming.sort(key=lambda item: item[0])
+        self._changed.notify_all()
+
+    def _has(self, size: int) -> bool:
+        """Whether a read need not wait any longer."""
+        self._check_open()
+        self._take_arrived()
+        return self._cancelled or len(self._input) >= size
+
+    def _take_arrived(self) -> None:
+        now = time.monotonic()
+        while self._coming and self._coming[0][0] <= now:
+            self._input += self._coming.pop(0)[1]
+
+    def _check_open(self) -> None:
+        if not self.is_open:
+            raise serial.PortNotOpenError
+
+
+def _several(pieces: Iterable[bytes]) -> Iterable[bytes]:
+    """Refuse a single piece where several are asked for: its bytes would be taken one by one, as numbers."""
+    if isinstance(pieces, bytes | bytearray | memoryview):
+        raise ServomexValidationError("pieces are a list, even of one, and not bytes", cure="Write [data]")
+    return pieces
+
+
+def is_loopback(request: bytes) -> bool:
+    """Return whether a request is a loopback, in either framing of Modbus."""
+    return request[1:4] == b"\x08\0\0" or (request[:1] == b":" and request[3:9] == b"080000")
