@@ -145,13 +145,25 @@ def _refuse(damage: _Damage, raw: bytes) -> ServomexParseError:
     return damage.kind(f"damaged frame: {damage}", ErrorContext(response=bytes(raw)), reason=str(damage))
 
 
-def _check_sum(frame: bytes, raw: bytes) -> None:
-    tail, computed = frame[-TAIL_SIZE:], checksum(frame[1:-TAIL_SIZE])
-    if tail == b"%04X;" % computed:
-        return
+def checksums(frame: bytes) -> tuple[str, str] | None:
+    """Return the checksum that a frame states at its end and the one that its bytes sum to; ``None`` without one.
+
+    Args:
+        frame: The frame, or what is left of it, from its start space to its last ``;``.
+    """
+    tail = frame[-TAIL_SIZE:]
     if _TAIL.fullmatch(tail) is None:
+        return None
+    return tail[:4].decode("ascii"), f"{checksum(frame[1:-TAIL_SIZE]):04X}"
+
+
+def _check_sum(frame: bytes, raw: bytes) -> None:
+    if frame[-TAIL_SIZE:] == b"%04X;" % checksum(frame[1:-TAIL_SIZE]):
+        return
+    found = checksums(frame)
+    if found is None:
         raise _refuse(_BrokenStructure("no checksum at its end"), raw)
-    reason = f"checksum {tail[:4].decode('ascii')}, its bytes sum to {computed:04X}"
+    reason = "checksum {}, its bytes sum to {}".format(*found)
     raise ServomexChecksumError(
         f"damaged frame: {reason}",
         ErrorContext(response=bytes(raw)),

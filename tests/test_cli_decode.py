@@ -30,6 +30,7 @@ from tests.frames import CAPTURE, REAL, WIRE, block, chunks, external, make
 from tests.test_cli_read import VALUES, finish, invoke, line_with, program, start
 
 CLOCKS = ["02:54:12", "02:54:14", "02:54:16", "02:54:18", "02:54:21", "02:54:23"]
+CHECKSUMS = ["2A1D", "2A1F", "2A21", "2A23", "2A1D", "2A1F"]
 DAMAGED = WIRE + b"\x1b[2Jnoise\r\n" + WIRE.replace(b"20.376", b"29.376") + WIRE[:50]
 DAMAGE_OFFSETS = [len(WIRE), len(WIRE) + 11, 2 * len(WIRE) + 11]
 
@@ -70,7 +71,8 @@ class TestTheCapture:
         result = invoke(str(CAPTURE), command=decode)
         blocks = result.stdout.strip("\n").split("\n\n")
         assert [text.splitlines()[0] for text in blocks] == [
-            f"frame {number}: analyser ok, its clock 2020-10-06 {clock}" for number, clock in enumerate(CLOCKS, 1)
+            f"frame {number}, checksum valid {checksum}: analyser ok, its clock 2020-10-06 {clock}"
+            for number, (clock, checksum) in enumerate(zip(CLOCKS, CHECKSUMS, strict=True), 1)
         ]
         assert all("I1       Oxygen  20.376  %     ok     good" in text for text in blocks)
         assert "received" not in result.stdout
@@ -84,8 +86,12 @@ class TestDamage:
         good, *bad = records_of(result)
         assert (result.exit_code, result.stderr) == (4, "1 frame, 3 damaged pieces\n")
         assert len(good["readings"]) == 5
-        assert [list(item) for item in bad] == [["error", "offset", "raw"]] * 3
+        assert [list(item) for item in bad] == [["error", "offset", "raw", "checksum"]] * 3
         assert [item["offset"] for item in bad] == DAMAGE_OFFSETS
+        assert good["checksum"] == {"stated": "2A1D", "computed": "2A1D", "valid": True}
+        assert [item["checksum"] for item in bad] == [
+            None, {"stated": "2A1D", "computed": "2A26", "valid": False}, None,
+        ]  # fmt: skip
         for item, reason in zip(bad, self.REASONS, strict=True):
             assert item["error"].startswith(reason)
             raw = bytes.fromhex(item["raw"])
@@ -96,9 +102,16 @@ class TestDamage:
         lines = [line for line in result.stdout.splitlines() if line.startswith("DAMAGED")]
         assert result.exit_code == 4
         assert lines[0] == rf"DAMAGED at byte {len(WIRE)}: no frame header: b'\x1b[2Jnoise\r\n'"
-        assert lines[1].startswith(f"DAMAGED at byte {len(WIRE) + 11}: {self.REASONS[1]}: b' 06-10-20;")
+        assert lines[1].startswith(
+            f"DAMAGED at byte {len(WIRE) + 11}: checksum invalid: stated 2A1D computed 2A26: b' 06"
+        )
         assert lines[1].endswith("' ...")
         assert all(char.isprintable() for char in result.stdout.replace("\n", ""))
+
+    def test_a_broken_frame_whose_checksum_fits_says_both(self) -> None:
+        result = decoded(make(block(value=b"2..376"), external(b"E1"), external(b"E2")))
+        words = r"DAMAGED at byte 0: value '2\.\.376' of I1 is no number; checksum valid [0-9A-F]{4}: b' 06"
+        assert re.match(words, result.stdout)
 
     def test_csv(self) -> None:
         result = decoded(DAMAGED, "--format", "csv")
@@ -142,6 +155,29 @@ class TestDamage:
                 assert data[end:offset].strip(b"\r\n") == b""
                 end = offset + len(piece)
             assert data[end:].strip(b"\r\n") == b""
+
+
+class TestBytes:
+    """-v: what a table or a number cannot show."""
+
+    ODD = make(block(name=b"CO\xa9   ", value=b"OVER  "), external(b"E1"), external(b"E2"))
+
+    def test_table(self) -> None:
+        shown = decoded(self.ODD, "-v").stdout.splitlines()
+        assert r"I1 b'I1;CO\xa9   ;OVER  ; % ;    ;  ; ; ;'" in shown
+        assert sum(line.startswith(("I1 b'", "E1 b'", "E2 b'")) for line in shown) == 3
+        assert decoded(self.ODD).stdout.count("b'") == 0
+
+    def test_json(self) -> None:
+        (record,) = records_of(decoded(self.ODD, "--format", "json", "-v"))
+        assert bytes.fromhex(record["readings"][0]["raw"]) == self.ODD[34:67]
+        (record,) = records_of(decoded(self.ODD, "--format", "json"))
+        assert "raw" not in record["readings"][0]
+
+    def test_csv(self) -> None:
+        result = decoded(self.ODD, "--format", "csv", "-v")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "csv has no column for the bytes" in result.stderr
 
 
 class TestInput:

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -17,9 +16,9 @@ from servomex.cli.common import EXIT_CODES, Program, RequestError, colour_wanted
 from servomex.cli.hextext import bytes_of
 from servomex.contents import BEGINNINGS
 from servomex.durations import counted
-from servomex.errors import ServomexParseError
+from servomex.errors import ServomexChecksumError, ServomexParseError
 from servomex.models import Frame
-from servomex.telegram import FrameSplitter, parse_frame
+from servomex.telegram import FrameSplitter, checksums, parse_frame
 from servomex.texts import frame_text, unpainted
 from servomex.trace import MAGIC
 
@@ -49,11 +48,13 @@ class _Damage:
         offset: Where it begins, in bytes from the start.
         reason: What is wrong with it.
         raw: The piece.
+        is_checksum: Whether that is its checksum alone.
     """
 
     offset: int
     reason: str
     raw: bytes
+    is_checksum: bool
 
 
 _OTHERS = (
@@ -79,15 +80,21 @@ _OTHERS = (
     show_default=True,
     help="How frames are written to stdout. Damage is part of it, but in csv goes to stderr.",
 )
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Show the bytes of each channel too: an unknown glyph, or the text in the place of a value.",
+)
 @click.version_option(servomex.__version__, prog_name="servomex")
-def decode(inputs: tuple[str, ...], is_hex: bool, output_format: str) -> None:
+def decode(inputs: tuple[str, ...], is_hex: bool, output_format: str, verbose: bool) -> None:
     """Decode the broadcasts captured in FILE; '-' or nothing is stdin.
 
     A capture does not tell when it was received: the columns for that stay empty.
     """
     frames = damaged = 0
     with _bytes_in(inputs, is_hex=is_hex) as chunks:
-        show_frame, show_damage = _WRITERS[output_format]()
+        show_frame, show_damage = _WRITERS[output_format](verbose)
         for item in _decoded(chunks):
             if isinstance(item, _Damage):
                 damaged += 1
@@ -146,7 +153,7 @@ def _decoded(chunks: Iterable[bytes]) -> Iterator[Frame | _Damage]:
         try:
             yield parse_frame(piece)
         except ServomexParseError as error:
-            yield _Damage(offset, error.reason, piece)
+            yield _Damage(offset, error.reason, piece, isinstance(error, ServomexChecksumError))
 
 
 def _pieces(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
@@ -179,15 +186,17 @@ def _line_ends(data: bytes, start: int) -> int:
 _Shows = tuple[Callable[[Frame], None], Callable[[_Damage], None]]
 
 
-def _table() -> _Shows:
+def _table(verbose: bool) -> _Shows:
     colour = colour_wanted()
+    paint = formats.coloured if colour else unpainted
     count = 0
 
     def show_frame(frame: Frame) -> None:
         nonlocal count
         count += 1
-        paint = formats.coloured if colour else unpainted
-        write_text(frame_text(frame, f"frame {count}", arrived=False, paint=paint) + "\n\n")
+        title = f"frame {count}, {_verdict(frame.raw)}"
+        raw = "".join(f"{item.channel} {item.raw!r}\n" for item in frame) if verbose else ""
+        write_text(f"{frame_text(frame, title, arrived=False, paint=paint)}\n{raw}\n")
 
     def show_damage(damage: _Damage) -> None:
         line = f"DAMAGED {_told(damage)}"
@@ -196,15 +205,26 @@ def _table() -> _Shows:
     return show_frame, show_damage
 
 
-def _json() -> _Shows:
+def _json(verbose: bool) -> _Shows:
+    def show_frame(frame: Frame) -> None:
+        record = formats.json_record(frame, None)
+        record["checksum"] = _checksum_record(frame.raw)
+        if verbose:
+            for row, reading in zip(record["readings"], frame, strict=True):
+                row["raw"] = reading.raw.hex()
+        write_data(formats.json_text(record))
+
     def show_damage(damage: _Damage) -> None:
-        record: dict[str, Any] = {"error": damage.reason, "offset": damage.offset, "raw": damage.raw.hex()}
-        write_data(json.dumps(record, ensure_ascii=False) + "\n")
+        found = _checksum_record(damage.raw)
+        record = {"error": damage.reason, "offset": damage.offset, "raw": damage.raw.hex(), "checksum": found}
+        write_data(formats.json_text(record))
 
-    return lambda frame: write_data(formats.json_line(frame, None)), show_damage
+    return show_frame, show_damage
 
 
-def _csv() -> _Shows:
+def _csv(verbose: bool) -> _Shows:
+    if verbose:
+        raise click.UsageError("csv has no column for the bytes of a channel: use -v with table or json.")
     write_data(formats.csv_header())
     return (
         lambda frame: write_data(formats.csv_rows(frame, None)),
@@ -213,8 +233,28 @@ def _csv() -> _Shows:
 
 
 def _told(damage: _Damage) -> str:
+    verdict = _verdict(damage.raw)
+    reasons = [verdict] if damage.is_checksum else [damage.reason, *filter(None, [verdict])]
     more = " ..." if len(damage.raw) > SHOWN else ""
-    return f"at byte {damage.offset}: {damage.reason}: {damage.raw[:SHOWN]!r}{more}"
+    return f"at byte {damage.offset}: {'; '.join(reasons)}: {damage.raw[:SHOWN]!r}{more}"
 
 
-_WRITERS: dict[str, Callable[[], _Shows]] = {"table": _table, "json": _json, "csv": _csv}
+def _verdict(raw: bytes) -> str:
+    """Say whether a checksum fits; empty where there is none."""
+    found = checksums(raw.rstrip(b"\r\n"))
+    if found is None:
+        return ""
+    stated, computed = found
+    return (
+        f"checksum valid {stated}"
+        if stated == computed
+        else f"checksum invalid: stated {stated} computed {computed}"
+    )
+
+
+def _checksum_record(raw: bytes) -> dict[str, Any] | None:
+    found = checksums(raw.rstrip(b"\r\n"))
+    return found and {"stated": found[0], "computed": found[1], "valid": found[0] == found[1]}
+
+
+_WRITERS: dict[str, Callable[[bool], _Shows]] = {"table": _table, "json": _json, "csv": _csv}

@@ -51,9 +51,19 @@ def csv_rows(frame: Frame, device: str | None) -> str:
 
 def json_line(frame: Frame, device: str | None) -> str:
     """Write one object on one line."""
+    return json_text(json_record(frame, device))
+
+
+def json_text(record: dict[str, Any]) -> str:
+    """Write an object on one line."""
+    return json.dumps(record, ensure_ascii=False, allow_nan=False, default=json_value) + "\n"
+
+
+def json_record(frame: Frame, device: str | None) -> dict[str, Any]:
+    """Return the object of a frame."""
     arrived = device is not None
     analyser = frame.analyser
-    record = {
+    return {
         "device": device,
         "protocol": frame.protocol.value,
         "received_at": frame.received_at if arrived else None,
@@ -67,7 +77,6 @@ def json_line(frame: Frame, device: str | None) -> str:
         },
         "readings": rows(frame, device),
     }
-    return json.dumps(record, ensure_ascii=False, allow_nan=False, default=json_value) + "\n"
 
 
 def influx_lines(frame: Frame, device: str) -> str:
