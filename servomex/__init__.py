@@ -110,10 +110,11 @@ if TYPE_CHECKING:
         Sample,
     )
     from servomex.opening import open_continuous, open_device
+    from servomex.piping import pipe
     from servomex.polling import PollSource
     from servomex.portnames import PortInfo, present_ports
     from servomex.queues import Closed
-    from servomex.recorder import Recorder, pipe
+    from servomex.recorder import Recorder
     from servomex.recording import Recording, record
     from servomex.settings import SerialSettings
     from servomex.shared_port import DeviceResult
@@ -245,10 +246,11 @@ _NAMES = {
     "servomex.modbus": "ModbusClient",
     "servomex.models": ("AnalyserStatus CalGroupState ChannelInfo ChannelStatus DeviceInfo Frame Reading Sample"),
     "servomex.opening": "open_continuous open_device",
+    "servomex.piping": "pipe",
     "servomex.polling": "PollSource",
     "servomex.portnames": "PortInfo present_ports",
     "servomex.queues": "Closed",
-    "servomex.recorder": "Recorder pipe",
+    "servomex.recorder": "Recorder",
     "servomex.recording": "Recording record",
     "servomex.settings": "SerialSettings",
     "servomex.shared_port": "DeviceResult",

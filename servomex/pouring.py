@@ -2,15 +2,15 @@
 
 import contextlib
 import threading
-from collections.abc import Iterable
+from typing import Protocol
 
 from servomex.clock import time
 from servomex.errors import ServomexSinkError, ServomexSinkWriteError, ServomexTimeoutError
 from servomex.lock import Signal
 from servomex.logs import package_log
+from servomex.models import Sample
 from servomex.queues import Closed
-from servomex.recording import Recording
-from servomex.sinks import Sink
+from servomex.summary import AcquisitionSummary
 from servomex.worker import Worker
 from servomex.writing import Standing, Writer
 
@@ -32,17 +32,38 @@ TOLD_S = 2.0
 """When it is told that one does not answer."""
 
 
+class Pourable(Protocol):
+    """What can be poured: a :class:`Recording`, or batches from elsewhere."""
+
+    name: str
+    summary: AcquisitionSummary
+
+    def take(self, most: int, timeout: float | None = None) -> list[list[Sample]]:
+        """Take the oldest batch, and those that wait after it up to ``most``.
+
+        Raises:
+            ServomexTimeoutError: None came in time.
+            Closed: Nothing will come any more.
+        """
+
+    def close(self) -> None:
+        """End it."""
+
+    def drop_waiting(self) -> None:
+        """Give up what waits to be taken when it has ended, and count it as dropped."""
+
+
 class Pouring:
     """Writes what comes of a recording to sinks, in a thread of its own, until it ends.
 
     Args:
         recording: What comes.
-        sinks: Where to write; they are closed at the end.
+        writer: Where to write; it is closed at the end.
     """
 
-    def __init__(self, recording: Recording, sinks: Iterable[Sink]) -> None:
+    def __init__(self, recording: Pourable, writer: Writer) -> None:
         self._recording = recording
-        self._writer = Writer(sinks)
+        self._writer = writer
         self._closer: dict[str, str] = {}
         self._drained = Signal()
         self._is_told = False

@@ -81,6 +81,7 @@ class Recording(Acquisition[list[Sample]]):
 
     Attributes:
         source: What is read, or was at first.
+        names: The analysers that are read; ``None`` for all.
         rate_hz: Readings per second; ``None`` for each broadcast.
         expected: How many readings are taken at most; ``None`` when that is not known.
         summary: What became of it so far, an :class:`AcquisitionSummary`; live.
@@ -118,8 +119,9 @@ class Recording(Acquisition[list[Sample]]):
         buffer_size = whole(buffer_size, "buffer_size", 1, LARGEST)
         self.source = source
         self.rate_hz: float | None = pace.rate_hz
+        self.names: tuple[str, ...] | None = None if names is None else checked_names(names, names_here(source))
         how = How(
-            names=None if names is None else checked_names(names, names_here(source)),
+            names=self.names,
             timeout_s=None if timeout is None else seconds(timeout, "timeout"),
             tags=tags_of(tags),
             factory=_factory_for(source, reconnect_factory, auto_reconnect=auto_reconnect),

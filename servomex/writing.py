@@ -1,7 +1,9 @@
 """Writing: batches of samples into several sinks, of which one that fails does not take the others with it."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import attrs
 
@@ -11,13 +13,19 @@ from servomex.errors import (
     ServomexSinkSchemaError,
     ServomexSinkSyncError,
     ServomexSinkWriteError,
+    ServomexValidationError,
 )
 from servomex.lock import Signal
 from servomex.logs import package_log
 from servomex.models import Sample
-from servomex.sinks import Sink
+from servomex.sinks import Sink, SinkOptions, check_targets, open_sink, options_of
 
 _log = package_log("servomex")
+
+Target = Sink | str | os.PathLike[str]
+"""Where samples are written: an open sink, a file name, or a URL."""
+_TARGETS = (Sink, str, os.PathLike)
+NAME_FILES = "Name one or more files, as in ['run.csv']"
 
 PATIENCE_S = 30.0
 """How long a sink that cannot be written is tried again before it is left out."""
@@ -56,11 +64,13 @@ class Writer:
     30 s, while what it has missed waits. A sample that a sink refuses costs that sample only.
 
     Args:
-        sinks: Where to write; they are closed by :meth:`close`.
+        sinks: Where to write; they are closed by :meth:`close`, and when they are left out.
+        given: Those of them that are somebody else's: they stay open, with everything synced at the end.
     """
 
-    def __init__(self, sinks: Iterable[Sink]) -> None:
-        self._outlets = [_Outlet(sink) for sink in sinks]
+    def __init__(self, sinks: Iterable[Sink], given: Iterable[Sink] = ()) -> None:
+        stay_open = {*map(id, given)}
+        self._outlets = [_Outlet(sink, stays_open=id(sink) in stay_open) for sink in sinks]
 
     @property
     def standing(self) -> Standing | None:
@@ -125,17 +135,23 @@ class Writer:
 class _Outlet:
     """One sink, and what waits for it.
 
+    Args:
+        sink: The sink.
+        stays_open: Whether it is closed by its user, and not here.
+
     Attributes:
         failure: Why samples are lost, the first reason of several; ``None`` as long as none are.
         lost: Samples that are not in the sink and never will be.
         left_out: Whether nothing is written to it any more.
     """
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, *, stays_open: bool = False) -> None:
         self.failure: ServomexSinkError | None = None
         self.lost = 0
         self.left_out = False
         self._sink = sink
+        self._stays_open = stays_open
+        self._rows_before, self._removed_before = sink.rows, sink.removed + sink.refused
         self._waiting: list[Sample] = []
         self._failing: ServomexSinkError | None = None
         self._failing_since = self._retry_at = 0.0
@@ -164,7 +180,7 @@ class _Outlet:
     @property
     def removed(self) -> int:
         """Samples that the sink accepted, and that another program removed since or its database did not take."""
-        return self._sink.removed + self._sink.refused
+        return self._sink.removed + self._sink.refused - self._removed_before
 
     def add(self, samples: Sequence[Sample]) -> None:
         """Take samples that are to be written."""
@@ -184,7 +200,7 @@ class _Outlet:
             self._try(self._write_waiting if self._waiting else self._sink.flush_if_due)
 
     def close(self) -> None:
-        """Write what waits, for the last time, and close the sink."""
+        """Write what waits, for the last time, and close the sink unless it stays open."""
         deadline = time.monotonic() + LAST_S
         while not self.left_out:
             self._retry_at = 0.0
@@ -233,7 +249,10 @@ class _Outlet:
     def _write_and_flush(self) -> None:
         """Write what waits here and in the sink: its end tries that only once more."""
         self._write_waiting()
-        self._sink.flush()
+        if self._stays_open:
+            self._sink.sync()
+        else:
+            self._sink.flush()
 
     def _write_or_refuse(self) -> None:
         try:
@@ -272,11 +291,15 @@ class _Outlet:
         self._leave_out(error)
 
     def _leave_out(self, error: ServomexSinkError | None) -> None:
-        """Close the sink, and count what it has not got because of an error."""
+        """Close the sink unless it stays open, and count what it has not got because of an error."""
         self.left_out = True
         if error is not None and self._waiting:
             self._lose(len(self._waiting), error)
         self._waiting = []
+        if self._stays_open:
+            if error is not None:  # what waits in it may still be written by its user
+                self._lose(min(self._sink.unstored, self._sink.rows - self._rows_before), error)
+            return
         before = self._sink.rows
         try:
             with self._called():
@@ -295,3 +318,41 @@ def _sink_error(sink: Sink, error: Exception) -> ServomexSinkError:
     wrapped = ServomexSinkWriteError(f"{sink.name} failed: {type(error).__name__}: {error}")
     wrapped.__cause__ = error
     return wrapped
+
+
+def writer_to(sinks: Target | Iterable[Target], options: SinkOptions) -> Writer:
+    """Open the sinks that are named. When one cannot be, those that were opened here are closed again.
+
+    Args:
+        sinks: One or several. The writer closes those that are named, and leaves open those that are passed open.
+        options: For those that are named; each takes those that it has.
+
+    Raises:
+        ServomexValidationError: There is none, or see :func:`open_sink`.
+        ServomexSinkError: See :func:`open_sink`.
+    """
+    single = isinstance(sinks, _TARGETS) or hasattr(sinks, "write")  # as an open file has, which is refused below
+    wanted: list[Any] = [sinks] if single else list(sinks)  # type: ignore[arg-type]
+    if not wanted:
+        raise ServomexValidationError("there is no sink to write to", cure=NAME_FILES)
+    for item in wanted:
+        if not isinstance(item, _TARGETS):
+            raise ServomexValidationError(f"a sink is a Sink or a file name, not {item!r}", cure=NAME_FILES)
+    given = [item for item in wanted if isinstance(item, Sink)]
+    if len({*map(id, given)}) < len(given):
+        raise ServomexValidationError("a sink is passed twice: each sample would be in it twice")
+    named = [item for item in wanted if not isinstance(item, Sink)]
+    if not named and options.keys() - {"metadata"}:
+        raise ServomexValidationError(
+            "sink_options are for sinks that are named, and these were opened already", cure="Omit sink_options"
+        )
+    check_targets(named, **options)  # before a file is made or emptied for one in front of it
+    opened: list[Sink] = []
+    with contextlib.ExitStack() as undo:
+        for item in wanted:
+            sink = item if isinstance(item, Sink) else open_sink(item, **options_of(item, options))
+            if sink is not item:
+                undo.callback(sink.close)
+            opened.append(sink)
+        undo.pop_all()
+    return Writer(opened, given)

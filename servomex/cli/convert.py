@@ -63,11 +63,11 @@ def convert(sources: tuple[str, ...], target: str, **options: Any) -> None:
 def _run(sources: tuple[str, ...], target: str, options: dict[str, Any]) -> None:
     with interrupts_wait():
         from servomex.sinks import open_sink, options_of
-    options = {name: value for name, value in options.items() if value}
-    check_decimal([target], options)
+    chosen: Any = {name: value for name, value in options.items() if value}
+    check_decimal([target], chosen)
     samples, metadata = _opened(sources, target)
-    check_files([target], options)
-    given: Any = {"metadata": metadata, **options}
+    check_files([target], chosen)
+    given: Any = {"metadata": metadata, **chosen}
     try:
         sink = open_sink(target, **options_of(target, given))
     except ServomexSinkError as error:

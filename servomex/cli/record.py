@@ -14,10 +14,11 @@ from servomex.cli.options import SECONDS, check_seconds, duration_option, naming
 from servomex.cli.stderr import BAR, STDERR
 from servomex.cli.targets import check_decimal, check_files, decimal_option, format_option
 from servomex.errors import ServomexError, ServomexSinkError
+from servomex.texts import value_text
 
 if TYPE_CHECKING:
     from servomex.recorder import Recorder
-from servomex.texts import value_text
+    from servomex.sinks import SinkOptions
 
 TICK_S = 0.5
 """How often what is shown on a terminal is brought up to date."""
@@ -87,7 +88,7 @@ def record(
     _check_order(given["port"], targets)
     rate_hz = rate_of(rate, every)
     request, code = Connection(**given), 0
-    options: dict[str, Any] = {"append": append, "overwrite": overwrite, "flush_s": flush}
+    options: SinkOptions = {"append": append, "overwrite": overwrite, "flush_s": flush}
     if rotate is not None:
         options["rotate"] = rotate
     if decimal is not None:

@@ -1,17 +1,20 @@
 """The options of the commands that write recordings, and checks of what they are written to."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from servomex.cli.common import RequestError, interrupts_wait
 from servomex.errors import ServomexSinkError
 
+if TYPE_CHECKING:
+    from servomex.sinks import SinkOptions
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def check_files(targets: Iterable[str], options: dict[str, Any]) -> None:
+def check_files(targets: Iterable[str], options: "SinkOptions") -> None:
     """Check what a recording is to be written to, before anything is opened.
 
     Raises:
@@ -44,7 +47,7 @@ format_option: Callable[[F], F] = click.option(
 """What a file is written as when its name does not say it."""
 
 
-def check_decimal(targets: Iterable[str], options: dict[str, Any]) -> None:
+def check_decimal(targets: Iterable[str], options: "SinkOptions") -> None:
     """Refuse a decimal sign when there is no csv file that it could be for.
 
     Raises:
