@@ -116,8 +116,8 @@ if TYPE_CHECKING:
     from servomex.queues import Closed
     from servomex.recorder import Recorder
     from servomex.recording import Recording, record
+    from servomex.rounds import DeviceResult
     from servomex.settings import SerialSettings
-    from servomex.shared_port import DeviceResult
     from servomex.sinks import open_sink
     from servomex.streaming import StreamingSession
     from servomex.subscription import Subscription
@@ -253,7 +253,7 @@ _NAMES = {
     "servomex.recorder": "Recorder",
     "servomex.recording": "Recording record",
     "servomex.settings": "SerialSettings",
-    "servomex.shared_port": "DeviceResult",
+    "servomex.rounds": "DeviceResult",
     "servomex.sinks": "open_sink",
     "servomex.streaming": "StreamingSession",
     "servomex.subscription": "Subscription",

@@ -236,7 +236,8 @@ class ContinuousReader(ProcessBound):
     def _run(self, stopping: threading.Event) -> None:
         try:
             with self.link.lock_held(time.monotonic() + LOCK_WAIT_S):
-                self.link.read_waiting()  # and dropped: nobody knows how old it is
+                if self.link.is_open:
+                    self.link.read_waiting()  # and dropped: nobody knows how old it is
                 self._receive(stopping)
         except ServomexError as error:
             self._release()
@@ -418,7 +419,7 @@ class ContinuousReader(ProcessBound):
 
     def _restart(self) -> None:
         """Begin anew on a port that was reopened: what was half received is gone."""
-        _log.info("%s: the port is back", self.link.port)
+        _log.info("%s: the port is %s", self.link.port, "back" if self.link.generation > 1 else "open")
         self._splitter.flush()
         self._joined = False
         with self._changes.mutex:

@@ -20,7 +20,7 @@ from servomex.errors import (
     ServomexParseError,
     ServomexTimeoutError,
 )
-from servomex.exchange import Exchange
+from servomex.exchange import PATIENCE, Exchange
 from servomex.linesigns import (
     MODBUS_TCP,
     PART_ONLY,
@@ -152,29 +152,80 @@ def detect(link: SerialLink, address: int, *, listen: float) -> Detection:
         ServomexConnectionError: The port is closed or lost.
     """
     deadline = time.monotonic() + listen
-    ear = Ear()
+    search = Search(link, address)
     with link.conversation(deadline):
         link.read_waiting()  # and dropped: nobody knows how old it is
-        with link.tap(ear.hear):
-            found = _search(link, address, ear, deadline)
+        found = _until(search, deadline)
     if found is None:
-        raise _nothing_found(link, address, ear, listen)
+        raise search.nothing_found(listen)
     return found
 
 
-def _search(link: SerialLink, address: int, ear: Ear, deadline: float) -> Detection | None:
-    """Probe and listen in turn until something is found or the deadline passes."""
-    probes = [(framing, Exchange(link, address, framing, retries=0)) for framing in FRAMINGS]
+class Search:
+    """Probes an address and listens, in turn.
+
+    Args:
+        link: The port.
+        address: The Modbus slave address to ask.
+
+    Attributes:
+        link: The port.
+        address: The address.
+        ear: What was heard so far. It may be replaced between two rounds, to forget that.
+    """
+
+    def __init__(self, link: SerialLink, address: int) -> None:
+        self.link = link
+        self.address = address
+        self.ear: Ear = Ear()
+        self._probes = [(framing, Exchange(link, address, framing, retries=0)) for framing in FRAMINGS]
+
+    def look(self, wait_s: float, pause_s: float, deadline: float) -> Detection | None:
+        """Probe each framing once, and listen. Once part of a broadcast was heard, only listen.
+
+        Args:
+            wait_s: How long a reply may take to begin, unless late ones have shown that it takes longer.
+            pause_s: How long to listen after the probes.
+            deadline: When to give up, on ``time.monotonic()``.
+
+        Raises:
+            ServomexConnectionError: The port is closed or lost.
+        """
+        link, ear = self.link, self.ear
+        with link.tap(ear.hear):
+            for framing, exchange in self._probes:
+                link.settle(
+                    link.gap_s, deadline
+                )  # what is under way may be a broadcast: it is not to be disturbed
+                if not ear.broadcast and _answers(
+                    exchange, ear, max(wait_s, PATIENCE * exchange.slowest_s), deadline
+                ):
+                    return Detection(framing)
+            ear.listen(link, deadline if ear.broadcast else min(deadline, time.monotonic() + pause_s))
+        return None if ear.frame is None else Detection(ProtocolKind.CONTINUOUS_ASCII, ear.frame)
+
+    def nothing_found(self, elapsed_s: float) -> ServomexNotFoundError:
+        """Return the error that says what was heard. A network server is asked whether it speaks Modbus TCP."""
+        ear, verdict = self.ear, self.ear.verdict(self.link.echo)
+        if not ear.broadcast and not ear.gateway and answers_modbus_tcp(self.link, self.address):
+            verdict = MODBUS_TCP
+        return ServomexNotFoundError(
+            f"no analyser found in {elapsed_s:.1f} s: nothing answered Modbus RTU or ASCII at address "
+            f"{self.address}, and no broadcast came (its frame frequency may be longer, or 0); {verdict.seen}",
+            ErrorContext(port=self.link.port),
+            cure=verdict.cure,
+            argument=Argument("listen") if ear.is_cut_off else None,
+        )
+
+
+def _until(search: Search, deadline: float) -> Detection | None:
+    """Probe and listen in turn, each time longer, until something is found or the deadline passes."""
     pause_s, longest_pause_s = PAUSES_S
     wait_s, longest_wait_s = WAITS_S
     while time.monotonic() < deadline:
-        for framing, exchange in probes:
-            link.settle(link.gap_s, deadline)  # what is under way may be a broadcast: nothing is to be probed then
-            if not ear.broadcast and _answers(exchange, ear, wait_s, deadline):
-                return Detection(framing)
-        ear.listen(link, deadline if ear.broadcast else min(deadline, time.monotonic() + pause_s))
-        if ear.frame is not None:
-            return Detection(ProtocolKind.CONTINUOUS_ASCII, ear.frame)
+        found = search.look(wait_s, pause_s, deadline)
+        if found is not None:
+            return found
         pause_s, wait_s = min(longest_pause_s, 2 * pause_s), min(longest_wait_s, 2 * wait_s)
     return None
 
@@ -207,16 +258,3 @@ def answers_modbus_tcp(link: SerialLink, address: int) -> bool:
             while not is_modbus_tcp(came) and time.monotonic() < until:
                 came += other.read(until)
     return is_modbus_tcp(came)
-
-
-def _nothing_found(link: SerialLink, address: int, ear: Ear, elapsed_s: float) -> ServomexNotFoundError:
-    verdict = ear.verdict(link.echo)
-    if not ear.broadcast and not ear.gateway and answers_modbus_tcp(link, address):
-        verdict = MODBUS_TCP
-    return ServomexNotFoundError(
-        f"no analyser found in {elapsed_s:.1f} s: nothing answered Modbus RTU or ASCII at address {address}, and "
-        f"no broadcast came (its frame frequency may be longer, or 0); {verdict.seen}",
-        ErrorContext(port=link.port),
-        cure=verdict.cure,
-        argument=Argument("listen") if ear.is_cut_off else None,
-    )

@@ -2,58 +2,25 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 import attrs
 
 from servomex.analyzer import Analyzer
-from servomex.enums import ChannelId, ProtocolKind
+from servomex.enums import ProtocolKind
 from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexError, ServomexValidationError
 from servomex.link import SerialLink
-from servomex.opening import open_device
+from servomex.member import Member
 from servomex.portnames import device_of
+from servomex.reaching import Options
 from servomex.settings import SerialSettings
-from servomex.shared_port import Member
-from servomex.tags import NO_TAGS
 from servomex.transport import Transport, port_and_settings
 
 Source: TypeAlias = str | os.PathLike[str] | SerialSettings | Transport | SerialLink | Analyzer
 
 GAP_S = 0.05
 """The silence before each request on a port that is opened here, unless something else was asked for."""
-
-
-@attrs.frozen(kw_only=True)
-class Options:
-    """How an analyser is to be opened, as :meth:`ServomexManager.add` was told and has checked."""
-
-    protocol: ProtocolKind = ProtocolKind.AUTO
-    address: int = 1
-    serial_settings: SerialSettings | None = None
-    timeout: float | None = None
-    identify: bool = True
-    channels: tuple[ChannelId | str, ...] | None = None
-    retries: int = 2
-    gap: float | None = None
-    listen: float = 10.0
-    auto_reconnect: bool | None = None
-    tags: Mapping[str, str] = NO_TAGS
-
-    def open(self, name: str, link: SerialLink, protocol: ProtocolKind) -> Analyzer:
-        """Open the analyser on a link that is open, in a mode that is known by now, or still to be found."""
-        return open_device(
-            link,
-            protocol=protocol,
-            address=self.address,
-            timeout=self.timeout,
-            identify=self.identify,
-            channels=self.channels,
-            retries=self.retries,
-            listen=self.listen,
-            name=name,
-            tags=self.tags,
-        )
 
 
 def port_identity(port: str, *, windows: bool = os.name == "nt") -> str:
@@ -106,7 +73,7 @@ def _in_use(port: str, transport: Transport | None, links: list[SerialLink]) -> 
     return None
 
 
-def mode_for(link: SerialLink, here: list[Member], source: Source, options: Options) -> ProtocolKind:
+def mode_for(link: SerialLink, here: Sequence[Member], source: Source, options: Options) -> ProtocolKind:
     """Find the mode in which a source may be opened beside those that are on its link; ``AUTO`` if any will do.
 
     Raises:
@@ -121,14 +88,14 @@ def mode_for(link: SerialLink, here: list[Member], source: Source, options: Opti
                 ErrorContext(link.port, source.protocol),
             )
         address = source.client.address if source.client else None
-        return _mode_beside(here, source.protocol, address, link.port)
+        return mode_beside(here, source.protocol, address, link.port)
     _check_same(link, source if isinstance(source, SerialSettings) else options.serial_settings, options)
     if link.has_reader and not here:
         raise ServomexConfigurationError(
             "an analyser in continuous mode is read on this port already: it must be alone there",
             ErrorContext(port=link.port),
         )
-    return _mode_beside(here, options.protocol, options.address, link.port)
+    return mode_beside(here, options.protocol, options.address, link.port)
 
 
 def _check_same(link: SerialLink, settings: SerialSettings | None, options: Options) -> None:
@@ -144,16 +111,23 @@ def _check_same(link: SerialLink, settings: SerialSettings | None, options: Opti
             )
 
 
-def _mode_beside(here: list[Member], protocol: ProtocolKind, address: int | None, port: str) -> ProtocolKind:
+def mode_beside(here: Sequence[Member], protocol: ProtocolKind, address: int | None, port: str) -> ProtocolKind:
+    """Find the mode in which an analyser may be beside those on its port; ``AUTO`` where none of them is known.
+
+    Raises:
+        ServomexConfigurationError: The port is used in another mode.
+        ServomexValidationError: The address is taken.
+    """
     if not here:
         return protocol
-    used, names = here[0].analyzer.protocol, ", ".join(member.name for member in here)
+    used = next((item.protocol for item in here if item.protocol is not ProtocolKind.AUTO), ProtocolKind.AUTO)
+    names = ", ".join(member.name for member in here)
     context = ErrorContext(port, protocol, address)
     if ProtocolKind.CONTINUOUS_ASCII in (used, protocol):
         raise ServomexConfigurationError(
             f"an analyser in continuous mode must be alone on its port, and {names} is there in {used}", context
         )
-    if protocol not in (ProtocolKind.AUTO, used):
+    if used is not protocol and ProtocolKind.AUTO not in (used, protocol):
         raise ServomexConfigurationError(
             f"all analysers on a port must be in the same mode, and {names} is there in {used}", context
         )
@@ -162,4 +136,4 @@ def _mode_beside(here: list[Member], protocol: ProtocolKind, address: int | None
             raise ServomexValidationError(
                 f"the address is taken: it is that of {member.name}. Each may occur once on a port", context
             )
-    return used
+    return protocol if used is ProtocolKind.AUTO else used

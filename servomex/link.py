@@ -30,6 +30,7 @@ from servomex.ports import (
     abandon_port,
     close_port,
     has_hung_up,
+    is_absent,
     open_port,
     takes_bytes,
     write_timeout_s,
@@ -46,6 +47,11 @@ wire: PackageLog = package_log("servomex.wire")
 
 BACK_OFF_S = (0.5, 30.0)
 """First and longest pause between two tries to reopen a lost port; it doubles from one to the other."""
+
+EAGER_S = 0.3
+"""From one try to the next of a port on which something was never reached, see :attr:`SerialLink.eager`."""
+EXPLAINED_S = 30.0
+"""How long the reason of a device that is not there is kept: until then only whether it is there is looked at."""
 
 MAX_CHUNK = 4096
 
@@ -92,6 +98,8 @@ class SerialLink(ProcessBound):
         cycles: The autocalibrations that were started here and have not settled, by Modbus address and group.
         has_reader: Whether the thread of a ContinuousReader reads from it.
         generation: Counts how often the port was opened.
+        eager: Whether a port that is lost or missing is tried three times a second, without growing pauses:
+            something on it was never reached.
         talking_since: When the last conversation began, on ``time.monotonic()``.
     """
 
@@ -127,6 +135,7 @@ class SerialLink(ProcessBound):
         self._pulse_locks: dict[int, PortLock] = {}
         self._start_locks: dict[int, PortLock] = {}
         self.generation: int = 0
+        self.eager: bool = False
         self.has_reader = False
         self.talking_since: float = 0.0
         self.auto_reconnect = auto_reconnect
@@ -137,6 +146,8 @@ class SerialLink(ProcessBound):
         self._opening: Opening | None = None
         self._failures = 0
         self._retry_at = 0.0
+        self._tried_at = 0.0
+        self._absent_until = 0.0
         self._resumed = False
         self._last_traffic = 0.0
         let_go_after_fork(self)
@@ -165,13 +176,29 @@ class SerialLink(ProcessBound):
             ServomexError: The trace cannot be written.
         """
         with self.lock_held(), contextlib.ExitStack() as undo:
-            if self.trace is not None and self._trace is None:
-                self._trace = TraceWriter(self.trace, self.port, self.settings, self.gap_s)
+            if self._trace is None:
+                self._begin_trace()
                 undo.callback(self._end_trace)
             if self._serial is None:
                 self._connect()
             self._closed.clear()
             undo.pop_all()
+        return self
+
+    def open_later(self) -> Self:
+        """Take the port into use without opening it: the next conversation opens it, as it does one that was lost.
+
+        An open port that was passed in is used at once, as by :meth:`open`.
+
+        Raises:
+            ServomexError: The trace cannot be written.
+        """
+        if self.transport is not None:
+            return self.open()
+        with self.lock_held():
+            if self._trace is None:
+                self._begin_trace()
+            self._closed.clear()
         return self
 
     def close(self) -> None:
@@ -285,20 +312,28 @@ class SerialLink(ProcessBound):
             raise ServomexConnectionError("the port is closed", self._context())
         if self._serial is not None:
             return
-        if self._loss is not None and (self.retry_in_s > 0 or not self._may_reopen):
+        if self._loss is not None and (self.retry_in_s > 0 or not self._may_try):
             raise self._still_lost(self._loss)
         if self._opening is None:
+            self._tried_at = time.monotonic()
+            if self._loss is not None and self._tried_at < self._absent_until and is_absent(self.port):
+                self._note_failure(self._loss)
+                raise self._still_lost(self._loss)
             self._opening = Opening(self.port, self._reopen)
         try:
             port = self._opening.result(max(READ_TICK_S, deadline - time.monotonic()))
         except ServomexError as error:
             self._opening = None
             self._note_failure(ServomexConnectionError(error.message, error.context, cure=error.cure))
+            self._absent_until = self._tried_at + EXPLAINED_S if is_absent(self.port) else 0.0
             raise
         if port is None:
-            raise ServomexConnectionError("the port was lost, and is still being opened again", self._context())
+            what = "was lost, and is still being opened again" if self.generation else "is still being opened"
+            raise ServomexConnectionError(f"the port {what}", self._context())
         self._opening = None
         self._adopt(port)
+        if self.generation == 1:
+            self.usb_serial = serial_number_of(self.port)
 
     def write(self, data: bytes, deadline: float | None = None) -> None:
         """Send bytes.
@@ -424,6 +459,11 @@ class SerialLink(ProcessBound):
     def _may_reopen(self) -> bool:
         return self.auto_reconnect and self.transport is None
 
+    @property
+    def _may_try(self) -> bool:
+        """Whether a port that is not open may be opened: one that never was is not reopened."""
+        return self._may_reopen or not self.generation
+
     def _port_in_use(self) -> Any:
         self.check_process()
         if self._closed.is_set():
@@ -500,12 +540,16 @@ class SerialLink(ProcessBound):
     def _note_failure(self, error: ServomexConnectionError) -> None:
         first, longest = BACK_OFF_S
         self._loss = error
-        self._retry_at = time.monotonic() + min(longest, first * 2 ** min(self._failures, 16))
+        now = time.monotonic()
+        if self.eager:  # what a try has taken, as on a network, counts as a part of its pause
+            self._retry_at = max(now, self._tried_at + EAGER_S)
+        else:
+            self._retry_at = now + min(longest, first * 2 ** min(self._failures, 16))
         self._failures += 1
 
     def _still_lost(self, loss: ServomexConnectionError | None) -> ServomexConnectionError:
         message = "the port is not open" if loss is None else loss.message
-        if self._may_reopen and self.retry_in_s > 0:
+        if self._may_try and self.retry_in_s > 0:
             message += f" (next try in {self.retry_in_s:.1f} s)"
         return ServomexConnectionError(message, self._context(), cure="" if loss is None else loss.cure)
 
@@ -517,6 +561,10 @@ class SerialLink(ProcessBound):
             close_port(port)
         except IO_ERRORS as error:  # the port is gone already; there is nothing left to close
             pass_on_interruption(error)
+
+    def _begin_trace(self) -> None:
+        if self.trace is not None:
+            self._trace = TraceWriter(self.trace, self.port, self.settings, self.gap_s)
 
     def _end_trace(self) -> None:
         trace, self._trace = self._trace, None

@@ -5,26 +5,22 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, overload
 
 from servomex.analyzer import Analyzer
-from servomex.clock import time
 from servomex.enums import ChannelId, ErrorPolicy, ProtocolKind
-from servomex.errors import (
-    ServomexConfigurationError,
-    ServomexConnectionError,
-    ServomexError,
-    ServomexValidationError,
-)
+from servomex.errors import ServomexConfigurationError, ServomexConnectionError, ServomexValidationError
 from servomex.exits import at_exit
-from servomex.joining import Options, Source, link_for, mode_for
+from servomex.joining import Source, link_for, mode_beside, mode_for
 from servomex.link import SerialLink
+from servomex.member import Member
 from servomex.models import Frame, Sample
 from servomex.naming import asked_channels
 from servomex.process import ProcessBound
+from servomex.reaching import Awaited, Options
+from servomex.rounds import DeviceResult, Round, failed_row, raise_failures
 from servomex.settings import Parity, SerialSettings, settings_given
-from servomex.shared_port import DeviceResult, Member, Round, SharedPort
+from servomex.shared_port import SharedPort
 from servomex.tags import name_of, tags_of
 from servomex.validation import choice, seconds, whole
 
@@ -79,6 +75,60 @@ class ServomexManager(ProcessBound):
         """What is done with errors."""
         return self._error_policy
 
+    @overload
+    def add(
+        self,
+        name: str,
+        source: Source,
+        *,
+        protocol: ProtocolKind | str = ...,
+        address: int = ...,
+        serial_settings: SerialSettings | None = ...,
+        baudrate: int | None = ...,
+        bytesize: int | None = ...,
+        parity: Parity | None = ...,
+        stopbits: int | None = ...,
+        rtscts: bool | None = ...,
+        xonxoff: bool | None = ...,
+        exclusive: bool | None = ...,
+        timeout: float | None = ...,
+        identify: bool = ...,
+        channels: Iterable[ChannelId | str] | None = ...,
+        retries: int = ...,
+        gap: float | None = ...,
+        listen: float = ...,
+        auto_reconnect: bool | None = ...,
+        tags: Mapping[str, str] | None = ...,
+        wait: Literal[True] = ...,
+    ) -> Analyzer: ...
+
+    @overload
+    def add(
+        self,
+        name: str,
+        source: Source,
+        *,
+        protocol: ProtocolKind | str = ...,
+        address: int = ...,
+        serial_settings: SerialSettings | None = ...,
+        baudrate: int | None = ...,
+        bytesize: int | None = ...,
+        parity: Parity | None = ...,
+        stopbits: int | None = ...,
+        rtscts: bool | None = ...,
+        xonxoff: bool | None = ...,
+        exclusive: bool | None = ...,
+        timeout: float | None = ...,
+        identify: bool = ...,
+        channels: Iterable[ChannelId | str] | None = ...,
+        retries: int = ...,
+        gap: float | None = ...,
+        listen: float = ...,
+        auto_reconnect: bool | None = ...,
+        tags: Mapping[str, str] | None = ...,
+        wait: bool,
+    ) -> Analyzer | None: ...
+
     def add(
         self,
         name: str,
@@ -102,7 +152,8 @@ class ServomexManager(ProcessBound):
         listen: float = 10.0,
         auto_reconnect: bool | None = None,
         tags: Mapping[str, str] | None = None,
-    ) -> Analyzer:
+        wait: bool = True,
+    ) -> Analyzer | None:
         """Open an analyser and take it in under a name.
 
         A port is opened once and shared by all analysers that are added on it, under whichever of its names. It is
@@ -135,9 +186,13 @@ class ServomexManager(ProcessBound):
             listen: Seconds to wait for the first broadcast, and for ``auto`` to find the mode.
             auto_reconnect: Reopen a port that was unplugged; ``True`` when left out, or as the port in use does.
             tags: What every row says of the analyser beside its name, as for :func:`open_device`.
+            wait: Wait for the analyser, and raise an error if it or its port is not there. With ``False`` it is
+                taken in at once. Until it is reached, which the thread of its port tries again and again, its
+                result is an error that says why it was not; only what can never be is raised here.
 
         Returns:
-            The analyser. The manager closes it, unless it was passed in.
+            The analyser. The manager closes it, unless it was passed in. ``None`` when ``auto`` is still to find
+            the mode of one that is not waited for; :meth:`get` returns it once it was reached.
 
         Raises:
             ServomexValidationError: An argument is out of range, the name or the address is taken, or a channel
@@ -150,6 +205,8 @@ class ServomexManager(ProcessBound):
         """
         if auto_reconnect not in (None, True, False):
             raise ServomexValidationError(f"auto_reconnect is True or False, not {auto_reconnect!r}")
+        if wait not in (True, False):
+            raise ServomexValidationError(f"wait is True or False, not {wait!r}")
         options = Options(
             protocol=choice(ProtocolKind, protocol, "protocol"),
             address=whole(address, "address", 1, 247),
@@ -177,17 +234,19 @@ class ServomexManager(ProcessBound):
             self._check_usable()
             self._check_name(name)
             try:
-                return self._join(name, source, options)
+                return self._join(name, source, options, wait=wait)
             finally:
                 self._opening = None
 
     def get(self, name: str) -> Analyzer:
-        """Give an analyser by its name.
+        """Return an analyser by its name.
 
         Raises:
             ServomexValidationError: There is none of this name; the error lists those that are there.
+            ServomexError: It was added with ``wait=False``, and its mode was not found yet; the error is that of
+                its readings.
         """
-        return self._member(name).analyzer
+        return self._member(name).known
 
     def remove(self, name: str) -> None:
         """Take an analyser out, and close what the manager has opened for it: the last one closes the port.
@@ -253,9 +312,9 @@ class ServomexManager(ProcessBound):
         for member in members:
             frame, error = results[member.name].value, results[member.name].error
             if frame is None:
-                rows.append(_failed(member, error))
+                rows.append(failed_row(member, error))
             else:
-                rows += frame.as_samples(device=member.name, metadata=member.analyzer.tags)
+                rows += frame.as_samples(device=member.name, metadata=member.tags)
         return rows
 
     def execute_each(
@@ -365,7 +424,7 @@ class ServomexManager(ProcessBound):
             raise ServomexValidationError(f"names are a list such as ['a', 'b'], not {names!r}")
         return [self._member(name) for name in dict.fromkeys(names)]
 
-    def _join(self, name: str, source: Source, options: Options) -> Analyzer:
+    def _join(self, name: str, source: Source, options: Options, *, wait: bool) -> Analyzer | None:
         """Check whether a source fits in with those that are here; open its port if need be, and its analyser."""
         link = link_for(source, {member.port.link for member in self._members.values()}, options)
         here = [member for member in self._members.values() if member.port.link is link]
@@ -375,19 +434,24 @@ class ServomexManager(ProcessBound):
             if not here:
                 undo.callback(port.close)
             self._opening = link if port.owned else None
-            if port.owned and not here:
-                link.open()
+            missing = port.open(wait=wait) if port.owned and not here else None
             self._check_usable()  # again: close() can only end what it has seen
-            analyzer = source if isinstance(source, Analyzer) else options.open(name, link, protocol)
-            if analyzer is not source:
-                undo.callback(analyzer.close)
+            if isinstance(source, Analyzer):
+                member = Member(name, source, port, owned=False)
+            elif wait:
+                member = Member(name, options.open(name, link, protocol), port, owned=True)
+            else:
+                member = Member(name, Awaited(name, link, options, protocol, missing), port, owned=True)
+            undo.callback(member.close)
             if not here:
                 port.start()
             undo.callback(self._forget, name)
-            member = Member(name, analyzer, port, owned=analyzer is not source)
+            with port.joining:  # once more: what was waited for may have been found meanwhile
+                mode_beside(port.members, member.protocol, member.address, link.port)
+                port.take_in(member)
             self._members = {**self._members, name: member}
             undo.pop_all()
-        return analyzer
+        return member.analyzer
 
     def _forget(self, name: str) -> None:
         self._members = {key: member for key, member in self._members.items() if key != name}
@@ -395,20 +459,21 @@ class ServomexManager(ProcessBound):
     def _leave(self, member: Member) -> None:
         self._forget(member.name)
         member.removed = True
+        member.port.let_go(member)
         with contextlib.ExitStack() as rest:  # the last that was put there comes first
-            if not any(other.port is member.port for other in self._members.values()):
+            if not member.port.members:
                 member.port.end()
                 rest.callback(member.port.close)
-            if member.owned:
-                rest.callback(member.analyzer.close)
+            rest.callback(member.close)
 
     def _results(
         self, members: list[Member], asked: Round[T], policy: ErrorPolicy | None = None
     ) -> dict[str, DeviceResult[T]]:
         """Let each port's thread ask its analysers, and wait for all of them."""
         try:
-            ports = dict.fromkeys(member.port for member in members)
-            turns = [port.submit(asked, [item for item in members if item.port is port]) for port in ports]
+            asks = [member for member in members if not asked.is_answered_by(member)]
+            ports = dict.fromkeys(member.port for member in asks)
+            turns = [port.submit(asked, [item for item in asks if item.port is port]) for port in ports]
             for turn in turns:
                 turn.wait()
         except BaseException:
@@ -418,32 +483,9 @@ class ServomexManager(ProcessBound):
             raise asked.fatal
         results = {member.name: asked.results.get(member.name) or self._gone(member) for member in members}
         if (policy or self._error_policy) is ErrorPolicy.RAISE:
-            _raise_failures(results)
+            raise_failures(results)
         return results
 
     def _gone(self, member: Member) -> DeviceResult[Any]:
         what = "the manager was closed" if self._closed else "the analyser was removed from the manager"
-        return DeviceResult(error=ServomexConnectionError(what, member.context()), name=member.name)
-
-
-def _raise_failures(results: dict[str, DeviceResult[T]]) -> None:
-    failures = {name: result.error for name, result in results.items() if result.error is not None}
-    if not failures:
-        return
-    for name, error in failures.items():
-        if not isinstance(error, ServomexError):  # it has no context
-            error.add_note(f"the analyser was {name!r}")
-    raise ExceptionGroup(
-        f"{len(failures)} of {len(results)} analysers failed: {', '.join(failures)}", list(failures.values())
-    )
-
-
-def _failed(member: Member, error: Exception | None) -> Sample:
-    return Sample(
-        member.name,
-        member.analyzer.protocol,
-        datetime.now(UTC),
-        time.monotonic_ns(),
-        error=error,
-        metadata=member.analyzer.tags,
-    )
+        return DeviceResult(error=ServomexConnectionError(what, member.context), name=member.name)

@@ -141,25 +141,27 @@ def open_device(
         if kind is ProtocolKind.AUTO:
             from servomex.detect import detect
 
-            with _pointing_to_help():
+            with pointing_to_help():
                 found = detect(link, address, listen=listen_s)
             kind, first = found.protocol, found.frame
-        selected = None if asked is None else frozenset(item for item in asked if isinstance(item, ChannelId))
-        if asked is not None and selected is not None and len(selected) < len(asked):
-            with Analyzer(link, _source(link, kind, address, retries, None, first), owns_link=False) as unselected:
-                _meet(unselected, listen_s)
+        selected = ids_of(asked)
+        if asked is not None and selected is None:
+            source = source_of(link, kind, address, retries, None, first)
+            with Analyzer(link, source, owns_link=False) as unselected:
+                meet(unselected, listen_s)
                 first = unselected.snapshot()
             selected = frozenset(item.channel for item in first.only(asked))
-        source = _source(link, kind, address, retries, selected, first)
         analyzer = Analyzer(
-            link, source, timeout=timeout_s, owns_link=link is not port, name=given_name, tags=given_tags
+            link,
+            source_of(link, kind, address, retries, selected, first),
+            timeout=timeout_s,
+            owns_link=link is not port,
+            name=given_name,
+            tags=given_tags,
         )
         undo.callback(analyzer.close)
         if identify:
-            with _pointing_to_help():
-                _meet(analyzer, listen_s)
-                if asked is not None:
-                    analyzer.snapshot().only(asked)  # a name that moved meanwhile would be that of another gas
+            meet(analyzer, listen_s, asked)
         undo.pop_all()
     return analyzer
 
@@ -222,14 +224,24 @@ def _check_belongings(**given: object) -> None:
             raise ServomexConfigurationError(f"{name} belongs to the SerialLink: give it there")
 
 
-def _source(
+def source_of(
     link: SerialLink,
     protocol: ProtocolKind,
     address: int,
     retries: int,
     channels: frozenset[ChannelId] | None,
-    first: Frame | None,
+    first: Frame | None = None,
 ) -> "ContinuousReader | ModbusClient":
+    """Return what an analyser in a known mode is read by. Nothing is sent, and nothing is waited for.
+
+    Args:
+        link: The port.
+        protocol: The communication mode.
+        address: Modbus slave address.
+        retries: How often a Modbus read is repeated.
+        channels: Channels to read; all when ``None``.
+        first: The broadcast by which the mode was found.
+    """
     if protocol is ProtocolKind.CONTINUOUS_ASCII:
         reader = ContinuousReader(link, channels=channels, first=first)
         reader.start()
@@ -240,7 +252,7 @@ def _source(
 
 
 @contextlib.contextmanager
-def _pointing_to_help() -> Iterator[None]:
+def pointing_to_help() -> Iterator[None]:
     """Where nothing answers, name what finds out why."""
     try:
         yield
@@ -249,12 +261,31 @@ def _pointing_to_help() -> Iterator[None]:
         raise
 
 
-def _meet(analyzer: Analyzer, listen_s: float) -> None:
+def ids_of(asked: tuple[ChannelId | str, ...] | None) -> frozenset[ChannelId] | None:
+    """Return the channels that were asked for; ``None`` for all, and when some are named by their gas."""
+    ids = frozenset(item for item in asked or () if isinstance(item, ChannelId))
+    return ids if asked is not None and all(isinstance(item, ChannelId) for item in asked) else None
+
+
+def meet(analyzer: Analyzer, listen_s: float, asked: tuple[ChannelId | str, ...] | None = None) -> None:
     """Read the channels of an analyser for the first time.
+
+    Args:
+        analyzer: The analyser.
+        listen_s: Seconds to wait for the first broadcast.
+        asked: The channels that were asked for. A name that moved meanwhile would be that of another gas.
 
     Raises:
         ServomexChannelNotFoundError: One of those selected is not populated.
+        ServomexError: As :meth:`Analyzer.poll` does.
     """
+    with pointing_to_help():
+        _meet(analyzer, listen_s)
+    if asked is not None:
+        analyzer.snapshot().only(asked)
+
+
+def _meet(analyzer: Analyzer, listen_s: float) -> None:
     continuous = analyzer.protocol is ProtocolKind.CONTINUOUS_ASCII
     try:
         analyzer.identify(timeout=listen_s if continuous else max(analyzer.timeout_s, OPENING_S))

@@ -143,6 +143,11 @@ def _unusable(port: str, settings: SerialSettings, error: Exception) -> Servomex
     return ServomexConfigurationError(text, context)
 
 
+def is_absent(port: str) -> bool:
+    """Whether a port is known not to be there without being opened: the path of a device that does not exist."""
+    return os.name == "posix" and os.sep in port and "://" not in port and not os.path.exists(port)  # noqa: PTH110
+
+
 def write_timeout_s(settings: SerialSettings) -> float:
     """Return how long a port that takes bytes may need for a request; it cannot be set for each call."""
     return PROMPT_WRITE_S + LONGEST_WRITE * settings.char_time_s

@@ -1,275 +1,47 @@
-"""SharedPort: a port of a manager, the thread that asks its analysers in turn, and which of them do not answer."""
+"""SharedPort: a port of a manager, the thread that asks its analysers in turn and seeks those not reached yet."""
 
 import contextlib
 import queue
 import threading
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-import attrs
-
-from servomex import registers
-from servomex.analyzer import Analyzer
 from servomex.clock import time
 from servomex.enums import ProtocolKind
-from servomex.errors import (
-    ErrorContext,
-    ServomexConnectionError,
-    ServomexError,
-    ServomexFrameError,
-    ServomexModbusError,
-    ServomexTimeoutError,
-    ServomexTransportError,
-)
+from servomex.errors import ServomexConnectionError, ServomexError
 from servomex.link import SerialLink
-from servomex.lock import Signal
+from servomex.member import TURN_S, Member
 from servomex.models import Frame
+from servomex.reaching import PROBE_S, Awaited, refused
+from servomex.rounds import DeviceResult, Round, Turn
 from servomex.worker import Worker
 
-T = TypeVar("T")
-
-PAUSES_S = (1.0, 60.0)
-"""First and longest pause in asking an analyser that does not answer; it doubles from one to the other."""
-PROBE_S = 0.5
-"""What the question may take by which such an analyser is tried again; longer where the line needs more."""
-PROBE_REQUESTS = 3
-"""That question at its longest: a read that shows whether the line echoes, the fence, and the state."""
-LOOK_S = 0.001
-"""How long a continuous analyser that fell silent is waited for: its thread listens all the time."""
-TURN_S = 4.0
-"""How long others may keep a port before a round goes on without it; less than a thread is given to end."""
-WAKE_S = 0.2
-"""How often a waiting caller looks up: on Windows, Ctrl-C does not end the wait for a lock."""
-
-
-@attrs.frozen
-class DeviceResult(Generic[T]):
-    """What came of asking one analyser of a manager: a value or an error, never both.
-
-    Attributes:
-        value: What it gave; ``None`` after an error.
-        error: Why there is no value; ``None`` when all went well. Of a reading it is a :class:`ServomexError`,
-            whose context has the port, the address and the name, ``extra["device"]``; of
-            :meth:`ServomexManager.execute_each` what the operation raised.
-        name: The analyser's name in its manager.
-    """
-
-    value: T | None = None
-    error: Exception | None = None
-    name: str = ""
-
-    @classmethod
-    def success(cls, value: T) -> "DeviceResult[T]":
-        """Return the result of an analyser that gave a value."""
-        return cls(value)
-
-    @classmethod
-    def failure(cls, error: Exception) -> "DeviceResult[Any]":
-        """Return the result of an analyser that gave an error."""
-        return cls(error=error)
-
-    @property
-    def ok(self) -> bool:
-        """Whether there was no error."""
-        return self.error is None
-
-    def __str__(self) -> str:
-        """Say what came of it, after the name of the analyser."""
-        what = self.value if self.error is None else str(self.error) or type(self.error).__name__
-        return f"{self.name}: {what}" if self.name else str(what)
-
-
-class Member:
-    """An analyser of a manager, and whether it answers. Only its port's thread asks it through this class.
-
-    Over Modbus, what counts as an answer is what the line has shown: the address is proven after any answer, also
-    one that somebody else has got, and until a request fails.
-
-    Args:
-        name: Its name in the manager.
-        analyzer: The analyser.
-        port: The port that it is on.
-        owned: Whether the manager has opened it.
-
-    Attributes:
-        removed: Whether it was taken out of the manager, and is not to be asked any more.
-        address: Modbus slave address; ``None`` in continuous mode.
-    """
-
-    def __init__(self, name: str, analyzer: Analyzer, port: "SharedPort", *, owned: bool) -> None:
-        self.name = name
-        self.analyzer = analyzer
-        self.port = port
-        self.owned = owned
-        self.removed = False
-        self._client = analyzer.client
-        self.address: int | None = self._client.address if self._client else None
-        self._failures = 0
-        self._generation = 0
-        self._retry_at = 0.0
-        self._failure: type[ServomexError] = ServomexTimeoutError
-        self._reason = self._cure = ""
-
-    def poll(self, timeout: float | None) -> Frame:
-        """Read all channels, unless the analyser is left out because it did not answer.
-
-        The port is taken before the time begins to run: that others keep it busy says nothing about the analyser.
-
-        Raises:
-            ServomexError: As :meth:`Analyzer.poll` does.
-        """
-        if self._client and self._missing and time.monotonic() < self._retry_at:
-            raise self._left_out()
-        link = self.analyzer.link
-        turn = link.lock_held(time.monotonic() + TURN_S) if self._client else contextlib.nullcontext()
-        with turn:
-            try:
-                frame = self._ask(timeout)
-            except Exception as error:
-                self._note(error)
-                raise
-        self._failures = 0
-        return frame
-
-    def operate(self, operation: Callable[[Analyzer], T]) -> T:
-        """Carry out an operation of the caller's, whatever is known of the analyser, and learn from it."""
-        try:
-            value = operation(self.analyzer)
-        except Exception as error:
-            self._note(error)
-            raise
-        self._note(None)
-        return value
-
-    def context(self) -> ErrorContext:
-        """Say where it is."""
-        where = ErrorContext(self.analyzer.link.port, self.analyzer.protocol, self.address)
-        return where.merged(device=self.name)
-
-    @property
-    def _missing(self) -> bool:
-        """Whether it failed last, and no sign has come since. With its port, it may have come back as well."""
-        same_port = self._generation == self.analyzer.link.generation
-        return self._failures > 0 and same_port and not self._proven
-
-    @property
-    def _proven(self) -> bool:
-        return self.address in self.analyzer.link.proven
-
-    def _ask(self, timeout: float | None) -> Frame:
-        if self._missing and self._client is None:
-            return self.analyzer.poll(timeout=LOOK_S)
-        if self._missing and self._client:
-            with contextlib.suppress(ServomexModbusError):  # a refusal is an answer
-                self._client.read_analyser(time.monotonic() + self._probe_s)
-            self._failures = 0
-        return self.analyzer.poll(timeout=timeout)
-
-    @property
-    def _probe_s(self) -> float:
-        """Seconds in which an analyser that is back has told its state, on this line and as slow as it was."""
-        from servomex.exchange import QUIET_S
-
-        assert self._client is not None  # noqa: S101 (one without a client is not probed)
-        settings, gap_s = self.analyzer.link.settings, self.analyzer.link.gap_s
-        framing = self._client.protocol is ProtocolKind.MODBUS_ASCII
-        timing = registers.LineTiming(settings.char_time_s, gap_s, framing, self._client.exchange.slowest_s)
-        return max(PROBE_S, QUIET_S + PROBE_REQUESTS * timing.bits(registers.ALL_ANALYSER))
-
-    def _note(self, error: Exception | None) -> None:
-        """Learn from what somebody did with the analyser. A port that is lost says nothing about it."""
-        if self._proven:
-            self._failures = 0
-        elif isinstance(error, ServomexFrameError | ServomexTransportError) and not isinstance(
-            error, ServomexConnectionError
-        ):
-            first, longest = PAUSES_S
-            failures = self._failures if self._missing else 0
-            self._retry_at = time.monotonic() + min(longest, first * 2 ** min(failures, 16))
-            self._failures = failures + 1
-            self._generation = self.analyzer.link.generation
-            self._failure = ServomexFrameError if isinstance(error, ServomexFrameError) else ServomexTimeoutError
-            self._reason, self._cure = error.message, error.cure
-
-    def _left_out(self) -> ServomexError:
-        pause_s = max(0.0, self._retry_at - time.monotonic())
-        return self._failure(
-            f"it did not answer, and is asked again in {pause_s:.1f} s at the earliest: {self._reason}",
-            self.context(),
-            cure=self._cure,
-        )
-
-
-@attrs.define(eq=False)
-class Round(Generic[T]):
-    """One call of a manager: what is done with each analyser, and what came of it so far.
-
-    Attributes:
-        work: Done with each analyser, in its port's thread.
-        reads: Whether it only reads, so that on a lost port nothing need be tried.
-        results: What came of it, by the analyser's name.
-        stopped: Whether no further analyser is to be asked.
-        fatal: What ``work`` raised that is no ``Exception``.
-    """
-
-    work: Callable[[Member], T]
-    reads: bool
-    results: dict[str, DeviceResult[T]] = attrs.field(factory=dict)
-    stopped: bool = False
-    fatal: BaseException | None = None
-
-    def ask(self, member: Member, loss: ServomexError | None) -> None:
-        """Do the work with one analyser, unless its port is lost. Whatever comes of it is kept."""
-        name = member.name
-        try:
-            if loss is None:
-                self.results[name] = DeviceResult(self.work(member), name=name)
-            else:
-                self.results[name] = DeviceResult(error=loss.with_context(device=name), name=name)
-        except ServomexError as error:
-            self.results[name] = DeviceResult(error=error.with_context(device=name), name=name)
-        except Exception as error:  # noqa: BLE001 (it is the result)
-            self.results[name] = DeviceResult(error=error, name=name)
-        except BaseException as error:  # noqa: BLE001 (it is raised in the caller's thread)
-            self.fatal, self.stopped = error, True
-
-
-class Turn:
-    """The part of a round that is done on one port.
-
-    Args:
-        asked: The round.
-        members: The analysers on this port, in order.
-    """
-
-    def __init__(self, asked: Round[Any], members: list[Member]) -> None:
-        self.asked = asked
-        self.members = members
-        self._ended = Signal()
-        self._mutex = threading.Lock()
-
-    def end(self) -> None:
-        """Let the caller go, also with what there is so far. May be called twice, and by any thread."""
-        with self._mutex:
-            self._ended.set()
-
-    def wait(self) -> None:
-        """Wait for the end."""
-        while not self._ended.wait(WAKE_S):
-            pass
+OPENING_S = 0.3
+"""How long a port is waited for that need not be there: a network address may take seconds to fail."""
 
 
 class SharedPort:
     """A port of a manager, and the thread that asks the analysers on it one after the other.
 
+    Between two rounds it tries to reach those that were not reached yet: one at a time, so that a round waits for
+    a single try at most.
+
     Args:
         link: The port.
         owned: Whether the manager has opened it, so that :meth:`close` closes it.
+
+    Attributes:
+        members: The analysers on it, in the order in which they were added.
+        joining: To be held while it is decided who may be on the port, and in which mode.
     """
 
     def __init__(self, link: SerialLink, *, owned: bool) -> None:
         self.link = link
         self.owned = owned
+        self.members: tuple[Member, ...] = ()
+        self.joining: contextlib.AbstractContextManager[bool] = threading.RLock()
+        self._generation = link.generation
+        self._tried = (0.0, 0.0)
+        self._not_before = 0.0
         self._turns: queue.SimpleQueue[Turn | None] = queue.SimpleQueue()
         self._current: Turn | None = None
         self._ended = False
@@ -281,9 +53,47 @@ class SharedPort:
         """Whether it is this port's thread that runs."""
         return self._thread == threading.get_ident()
 
+    def open(self, *, wait: bool) -> ServomexError | None:
+        """Open the port for the first time.
+
+        Args:
+            wait: Raise the error of a port that is not there. Else it is returned, and the port opened once it is.
+
+        Raises:
+            ServomexConnectionError: It is missing, busy or forbidden, and ``wait``.
+            ServomexConfigurationError: Its name or the settings can never work.
+        """
+        if wait:
+            self.link.open()
+            return None
+        self.link.eager = True
+        self.link.open_later()
+        try:
+            with self.link.lock_held():
+                self.link.ensure_open(time.monotonic() + OPENING_S)
+        except ServomexConnectionError as error:
+            return error
+        return None
+
     def start(self) -> None:
         """Start the thread."""
         self._worker.start()
+
+    def take_in(self, member: Member) -> None:
+        """Let an analyser be one of those on this port, and look for it if it was not reached."""
+        with self.joining:
+            self.members = (*self.members, member)
+            known = [other.protocol for other in self.members if other.protocol is not ProtocolKind.AUTO]
+            if known:
+                self._agree_on(known[0])
+        self._note_awaited()
+        self._turns.put(None)  # the thread may wait without end
+
+    def let_go(self, member: Member) -> None:
+        """Let an analyser be none of those on this port any more."""
+        with self.joining:
+            self.members = tuple(other for other in self.members if other is not member)
+        self._note_awaited()
 
     def submit(self, asked: Round[Any], members: list[Member]) -> Turn:
         """Hand a round's part over to the thread. When the port was closed, it ends at once."""
@@ -326,10 +136,22 @@ class SharedPort:
             self.end()
 
     def _serve_next(self) -> bool:
-        """Wait for a turn and do it; ``False`` when there is none to come."""
-        turn = self._turns.get()
-        if turn is None:
+        """Wait for a turn and do it, and try to reach one analyser that is due; ``False`` when it is to end."""
+        with contextlib.suppress(queue.Empty):
+            turn = self._turns.get(timeout=self._idle_s())
+            if turn is not None:
+                self._serve(turn)
+        if self._ended:
             return False
+        if (member := self._due()) is not None:
+            began = time.monotonic()
+            self._seek(member)
+            self._tried = (began, time.monotonic())
+        return True
+
+    def _serve(self, turn: Turn) -> None:
+        began, ended = self._tried
+        self._not_before = 2 * ended - began  # the others have the line for as long as the try had it
         self._current = turn
         asked = turn.asked
         loss = self._loss() if asked.reads and not asked.stopped else None
@@ -337,10 +159,95 @@ class SharedPort:
             if self._ended or asked.stopped:
                 break
             if not member.removed:
-                asked.ask(member, loss)
+                self._ask(asked, member, loss)
         self._current = None
         turn.end()
-        return True
+
+    def _ask(self, asked: Round[Any], member: Member, loss: ServomexError | None) -> None:
+        """Do the work of a round. What was never tried is tried first; a frame that came of it is the result."""
+        if asked.reads and member.awaited and not member.awaited.is_tried:
+            frame = self._seek(member)
+            if frame is not None:
+                asked.results[member.name] = DeviceResult(frame, name=member.name)
+                return
+        asked.ask(member, None if member.awaited else loss)
+
+    def _awaited(self) -> list[tuple[Member, Awaited]]:
+        return [(member, member.awaited) for member in self.members if member.awaited]
+
+    def _note_awaited(self) -> None:
+        self.link.eager = bool(self._awaited())
+
+    def _idle_s(self) -> float | None:
+        """Seconds until an analyser is to be tried; ``None`` when all were reached."""
+        dues = [awaited.due for _, awaited in self._awaited()]
+        return max(0.0, max(min(dues), self._not_before) - time.monotonic()) if dues else None
+
+    def _due(self) -> Member | None:
+        """Return the analyser whose turn it is to be tried; ``None`` when none is."""
+        now = time.monotonic()
+        waiting = sorted(self._awaited(), key=lambda item: item[1].due)
+        is_due = waiting and waiting[0][1].due <= now >= self._not_before
+        return waiting[0][0] if is_due else None
+
+    def _seek(self, member: Member) -> Frame | None:
+        """Try once to reach an analyser; the frame that showed it, if there is one."""
+        awaited = member.awaited
+        if awaited is None:
+            return None
+        try:
+            if not self.link.has_reader:
+                self._open()
+            if awaited.protocol is ProtocolKind.AUTO and not self._find_mode(member, awaited):
+                return None
+            return member.seek()
+        except ServomexError as error:
+            if not self._ended:  # else it is no reason that the port is closed
+                awaited.note(error)
+        except Exception as error:  # noqa: BLE001 (it is the reason; the thread is that of all others here, too)
+            awaited.note(ServomexError(f"trying to reach it failed: {error!r}", awaited.context))
+        finally:
+            self._note_awaited()
+        return None
+
+    def _open(self) -> None:
+        """Make sure that the port is open; all that were not reached are due when it has just been opened.
+
+        Raises:
+            ServomexError: It is missing or lost: none of those that were not reached can be.
+        """
+        try:
+            with self.link.lock_held(time.monotonic() + PROBE_S):
+                self.link.ensure_open(time.monotonic())
+        except ServomexError as error:
+            for _, awaited in self._awaited():
+                awaited.note(error)
+            raise
+        if self.link.generation != self._generation:
+            self._generation = self.link.generation
+            for _, awaited in self._awaited():
+                awaited.due = time.monotonic()
+
+    def _find_mode(self, member: Member, awaited: Awaited) -> bool:
+        """Look for the mode of a port whose mode is not known; return whether the analyser can be asked now.
+
+        Raises:
+            ServomexError: No analyser was found, or one in continuous mode that is not alone.
+        """
+        found = awaited.search()
+        if found is None:
+            return False
+        with self.joining:
+            others = [other.name for other in self.members if other is not member]
+            if found.protocol is ProtocolKind.CONTINUOUS_ASCII and others:
+                raise refused(awaited, ", ".join(others))
+            self._agree_on(found.protocol, found.frame)
+        return awaited.protocol is not ProtocolKind.AUTO
+
+    def _agree_on(self, protocol: ProtocolKind, first: Frame | None = None) -> None:
+        """Let all analysers whose mode is not known have this one: those on a port are in the same."""
+        for _, awaited in self._awaited():
+            awaited.take_mode(protocol, first)
 
     def _loss(self) -> ServomexError | None:
         """Say why nothing can be read here for now; a lost port is tried again, without waiting for it.

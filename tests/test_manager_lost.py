@@ -15,10 +15,11 @@ from servomex import (
     ServomexManager,
     ServomexStaleError,
     open_device,
-    shared_port,
 )
 from servomex import link as link_module
 from servomex.ports import open_port
+from servomex.rounds import Round
+from servomex.shared_port import SharedPort
 from servomex.simulator import VirtualLine
 from tests.managing import filled, heard, is_free, line_of, unit, values
 from tests.test_lock import GENEROUS_S, in_thread
@@ -40,8 +41,8 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServomexManager]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what failed be tried again soon."""
     monkeypatch.setattr(link_module, "BACK_OFF_S", (0.05, 0.1))
-    monkeypatch.setattr(shared_port, "PAUSES_S", (0.02, 0.02))
-    monkeypatch.setattr(shared_port, "PROBE_S", 0.05)
+    monkeypatch.setattr("servomex.member.PAUSES_S", (0.02, 0.02))
+    monkeypatch.setattr("servomex.member.PROBE_S", 0.05)
     monkeypatch.setattr("servomex.exchange.QUIET_S", 0.05)
 
 
@@ -70,7 +71,7 @@ def test_the_analysers_of_a_lost_port_fail_at_once_and_are_read_as_soon_as_it_is
 def test_an_analyser_that_was_dead_before_its_port_was_lost_is_read_when_that_is_back(
     manager: ServomexManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_port, "PAUSES_S", (60.0, 60.0))
+    monkeypatch.setattr("servomex.member.PAUSES_S", (60.0, 60.0))
     line = filled(manager, line_of(1, 2))
     silence(manager, line)
     line.unplug()
@@ -212,10 +213,10 @@ def test_closing_ends_the_calls_that_wait(foreign: bool) -> None:
 
 def test_a_call_that_comes_while_a_port_is_closed_ends_too() -> None:
     line = line_of(1)
-    port = shared_port.SharedPort(SerialLink(line.url), owned=True)
+    port = SharedPort(SerialLink(line.url), owned=True)
     port.start()
     port.close()
-    turn = port.submit(shared_port.Round(lambda _member: None, reads=True), [])
+    turn = port.submit(Round(lambda _member: None, reads=True), [])
     in_thread(turn.wait).result(GENEROUS_S)
 
 

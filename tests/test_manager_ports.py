@@ -229,7 +229,7 @@ def test_no_port_is_opened_for_what_cannot_be(
 def test_a_source_that_is_none_is_refused(manager: ServomexManager) -> None:
     for source in (5, None, VirtualAnalyzer()):
         with pytest.raises(ServomexValidationError, match="a port is"):
-            manager.add("a1", source)  # type: ignore[arg-type]
+            manager.add("a1", source)  # type: ignore[call-overload]
     with pytest.raises(ServomexValidationError, match="must not be empty"):
         manager.add("a1", "")
 
