@@ -194,6 +194,42 @@ class TestLoopback:
         assert stdout.startswith("sim://4100, modbus_rtu, address 1, loopbacks\n")
 
 
+class TestPayload:
+    """``loopback --payload``."""
+
+    @pytest.mark.parametrize("text", ["A55A", "a5 5a", "0xA5,0x5A", "A5:5A"])
+    @pytest.mark.parametrize("mode", ["rtu", "ascii"])
+    def test_what_is_sent_and_received_is_shown(self, mode: str, text: str) -> None:
+        line = VirtualLine(VirtualAnalyzer(mode=ProtocolKind(f"modbus_{mode}")))
+        stdout, stderr = run("loopback", line.url, "--protocol", mode, "--gap", "0", "--payload", text)
+        assert stdout == f"{line.url}, modbus_{mode}, address 1, loopback: sent a5 5a, received a5 5a\n"
+        assert stderr == ""
+
+    def test_json(self, line: VirtualLine) -> None:
+        record = found("loopback", line.url, *RTU, "--payload", "0102")
+        assert record == {
+            "port": line.url, "protocol": "modbus_rtu", "address": 1, "payload": "0102", "received": "0102"
+        }  # fmt: skip
+        assert [request[:6] for _, request in line.heard][-1] == b"\x01\x08\x00\x00\x01\x02"
+
+    def test_without_a_reply_it_ends_with_4(self, line: VirtualLine, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(slave, "SUPPORTED", (1, 2, 4, 5, 15))
+        stdout, stderr = run("loopback", line.url, *RTU, "--payload", "0102", code=4)
+        assert (stdout, stderr.count("\n")) == ("", 1)
+
+    @pytest.mark.parametrize(("args", "words"), [
+        (("--payload", "A5"), "a loopback carries 2 bytes, as in 'A5 5A', not 1"),
+        (("--payload", "A5 5A 00"), "not 3"),
+        (("--payload", ""), "not 0"),
+        (("--payload", "A55"), "ends in the middle of a byte"),
+        (("--payload", "A5 zz"), "no hexadecimal text: 'A5zz'"),
+        (("--payload", "A55A", "--count", "3"), "--payload sends one loopback: omit --count"),
+    ])  # fmt: skip
+    def test_what_cannot_be_is_refused_before_a_port_is_opened(self, args: tuple[str, ...], words: str) -> None:
+        stdout, stderr = run("loopback", "/dev/nope", *args, code=2)
+        assert (stdout, words in stderr) == ("", True)
+
+
 @pytest.mark.parametrize(
     ("command", "mode", "port"),
     [

@@ -62,8 +62,9 @@ class TestTap:
         for text in texts:
             moment = datetime.fromisoformat(text[:23]).replace(tzinfo=UTC)
             assert abs(datetime.now(UTC) - moment) < timedelta(seconds=10)
-        assert sum(map(int, re.findall(r"(\d+) [abnr]", stderr))) == len(texts)
-        assert re.fullmatch(r"heard \d ascii, \d broadcast, \d noise, \d\d? rtu in \d\.\d s\n", stderr)
+        assert sum(map(int, re.findall(r"(\d+) [AbnR]", stderr))) == len(texts)
+        kinds = r"\d ASCII messages?, \d broadcasts?, \d noisy pieces?, \d\d? RTU messages"
+        assert re.fullmatch(rf"heard {kinds} in \d\.\d s\n", stderr)
 
     def test_bytes_and_objects_on_request(self) -> None:
         line = line_with(rtu("01 84 02"))
@@ -108,6 +109,15 @@ class TestTap:
         link: Any = SimpleNamespace(read=read)
         assert [message.raw for _, message in hearing.messages(link, until)] == [b"\x01\x04"]
 
+    @pytest.mark.parametrize("number", [1, 3])
+    def test_a_count_ends_it(self, number: int) -> None:
+        stdout, stderr = run("tap", CONTINUOUS, "--count", str(number), "--format", "json")
+        assert [json.loads(line)["kind"] for line in stdout.splitlines()] == ["broadcast"] * number
+        assert re.fullmatch(rf"heard {number} broadcasts? in \d\.\d s\n", stderr)
+
+    def test_what_comes_first_ends_it(self) -> None:
+        assert run("tap", CONTINUOUS, "--count", "1000000", "--duration", "300ms")[0].count("\n") < 10
+
     def test_nothing_heard_is_said(self) -> None:
         stdout, stderr = run("tap", "sim://4100", "--duration", "100ms")
         assert stdout == ""
@@ -130,7 +140,7 @@ class TestTap:
         child.send_signal(signal.SIGINT)
         code, _, stderr = finish(child)
         assert code == 130
-        assert re.fullmatch(r"heard \d+ broadcast in \d+\.\d s\n", stderr)
+        assert re.fullmatch(r"heard \d+ broadcasts in \d+\.\d s\n", stderr)
 
 
 ASKED = rtu("01 02 03E8 0002")

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -20,17 +21,22 @@ from servomex.cli.common import (
     write_text,
 )
 from servomex.cli.connection import Connection, connection_options, load
+from servomex.cli.hextext import bytes_of
 from servomex.cli.options import duration_option, rate_of, rate_options
 from servomex.cli.results import Source
 from servomex.cli.stderr import BAR, STDERR
 from servomex.cli.tallies import Cadence, Tally, smallest_safe_gap
 from servomex.clock import time
+from servomex.durations import counted
 from servomex.enums import ProtocolKind
 from servomex.errors import ErrorContext, ServomexProtocolUnsupportedError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 LONGEST_GAP_S = 10.0
+LOOPBACKS = 20
+"""How many are sent unless told otherwise."""
+PAYLOAD_BYTES = 2
 _FRAMINGS = (ProtocolKind.MODBUS_RTU, ProtocolKind.MODBUS_ASCII)
 
 _MORE = """\b
@@ -38,6 +44,7 @@ Examples:
   servomex diag echo /dev/ttyUSB0
   servomex diag tap /dev/ttyUSB0 --duration 60s
   servomex diag loopback /dev/ttyUSB0 --protocol modbus_rtu --count 100
+  servomex diag loopback /dev/ttyUSB0 --payload A55A
   servomex diag gap /dev/ttyUSB0 --gaps 0,0.02,0.05,0.1
   servomex diag jitter /dev/ttyUSB0 --protocol continuous
   servomex diag jitter /dev/ttyUSB0 --rate 2 --count 100
@@ -75,14 +82,25 @@ def _diagnosis(command: F) -> F:
     return command
 
 
-_count = click.option(
-    "--count",
-    type=click.IntRange(1, 1_000_000),
-    metavar="N",
-    default=20,
-    show_default=True,
-    help="How many readings or requests.",
-)
+def _count(usual: int | None, what: str, shown: str | bool = True) -> Callable[[F], F]:
+    """Declare how often something is done."""
+    return click.option(
+        "--count",
+        type=click.IntRange(1, 1_000_000),
+        metavar="N",
+        default=usual,
+        show_default=shown,
+        help=what,
+    )
+
+
+def _check_payload(_ctx: click.Context, _option: click.Parameter, value: str | None) -> bytes | None:
+    if value is None:
+        return None
+    payload = b"".join(bytes_of([value.encode("utf-8", "replace")]))
+    if len(payload) != PAYLOAD_BYTES:
+        raise click.BadParameter(f"a loopback carries {PAYLOAD_BYTES} bytes, as in 'A5 5A', not {len(payload)}.")
+    return payload
 
 
 def _check_gaps(_ctx: click.Context, _option: click.Parameter, value: str) -> list[float]:
@@ -97,16 +115,30 @@ def _check_gaps(_ctx: click.Context, _option: click.Parameter, value: str) -> li
 
 @diag.command(epilog=EXIT_CODES)
 @_diagnosis
-@_count
-def loopback(count: int, output_format: str, **given: Any) -> None:
+@_count(None, "How many loopbacks are sent.", str(LOOPBACKS))
+@click.option(
+    "--payload",
+    metavar="HEX",
+    callback=_check_payload,
+    help="Send these two bytes instead, such as A55A, once and repeated if lost, and show what comes back.",
+)
+def loopback(count: int | None, payload: bytes | None, output_format: str, **given: Any) -> None:
     """Count what is lost, damaged or late.
 
-    Loopbacks (function 08) go to the analyser on PORT and back and change nothing. Each is sent once. Modbus only.
+    Loopbacks (function 08) go to the analyser on PORT and back and change nothing. Each carries two random bytes
+    and is sent once. Modbus only.
     """
+    if payload is not None and count is not None:
+        raise click.UsageError("--payload sends one loopback: omit --count.")
+    count = LOOPBACKS if count is None else count
     request, tally = Connection(**given), Tally()
     with interrupts_wait():
         from servomex.cli import measure
     with _session(request), _modbus(request, "a loopback") as analyzer:
+        if payload is not None:
+            received = analyzer.loopback(payload, timeout=request.timeout)
+            _show(results.payload, output_format, _source(request, analyzer), payload, received)
+            return
         client = measure.single_attempts(analyzer.link, request.address, analyzer.protocol)
         try:
             _advance(measure.loopbacks(client, count, tally, request.timeout), count, request.quiet)
@@ -118,21 +150,23 @@ def loopback(count: int, output_format: str, **given: Any) -> None:
 @diag.command(epilog=EXIT_CODES)
 @_diagnosis
 @duration_option
+@_count(None, "End after this many messages; a piece of noise counts as one.")
 @click.option(
     "--hex", "with_hex", is_flag=True, help="Show the bytes of each message as well; json always has them."
 )
-def tap(duration: float | None, with_hex: bool, output_format: str, **given: Any) -> None:
-    """Show each message that passes.
+def tap(duration: float | None, count: int | None, with_hex: bool, output_format: str, **given: Any) -> None:
+    """Show each message that passes, until Ctrl-C, --duration or --count.
 
-    Nothing is sent on PORT. Broadcasts, Modbus RTU and ASCII messages are told in words, with their time in UTC;
-    what fits nothing is noise. Of the options only those of the port matter.
+    Nothing is sent on PORT. Broadcasts, Modbus RTU and ASCII messages are shown in words, with their time in UTC;
+    what fits nothing is noise. Of the options of a connection only those of the port matter.
     """
     request = Connection(**given)
     counts: collections.Counter[str] = collections.Counter()
     with _session(request), _port(request) as link:
         begun = time.monotonic()
         try:
-            for arrived_at, message in hearing.messages(link, None if duration is None else begun + duration):
+            heard = hearing.messages(link, None if duration is None else begun + duration)
+            for arrived_at, message in itertools.islice(heard, count):
                 counts[message.kind] += 1
                 if output_format == "json":
                     write_data(results.message_json(arrived_at, message))
@@ -143,14 +177,18 @@ def tap(duration: float | None, with_hex: bool, output_format: str, **given: Any
                 note(f"{_counted(counts)} in {time.monotonic() - begun:.1f} s")
 
 
+_KINDS = {"ascii": "ASCII message", "broadcast": "broadcast", "noise": "noisy piece", "rtu": "RTU message"}
+"""What messages are called in a sum."""
+
+
 def _counted(counts: collections.Counter[str]) -> str:
-    kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(counts.items()))
+    kinds = ", ".join(counted(number, _KINDS[kind]) for kind, number in sorted(counts.items()))
     return f"heard {kinds}" if kinds else "heard nothing"
 
 
 @diag.command(epilog=EXIT_CODES)
 @_diagnosis
-@_count
+@_count(20, "How many readings.")
 @rate_options("Over Modbus one right after the other when omitted; in continuous mode neither may be given.")
 def jitter(count: int, rate: float | None, every: float | None, output_format: str, **given: Any) -> None:
     """Show how regularly readings come.
@@ -192,7 +230,7 @@ def jitter(count: int, rate: float | None, every: float | None, output_format: s
     callback=_check_gaps,
     help="The gaps to try; 0 still means 3.5 characters.",
 )
-@_count
+@_count(20, "How many requests with each gap.")
 @click.option(
     "--further",
     type=click.IntRange(0, 1_000_000),

@@ -28,6 +28,7 @@ from servomex.cli.connection import PORT
 from servomex.cli.logs import log_on_stderr
 from servomex.cli.options import FIXED_MODES, MODES, option, seconds_option
 from servomex.cli.stderr import BAR, STDERR
+from servomex.durations import counted
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConfigurationError, ServomexConnectionError
 from servomex.portnames import PortInfo, present_text
@@ -214,8 +215,16 @@ def _tell_failures(results: "Sequence[DiscoveryResult]", quiet: bool) -> None:
     for result in results:
         if result.error and not quiet:
             note(f"{result.port}: {result.error.text}")
+    if results and not quiet:
+        note(_count(results))
     if len(errors) == len(results):
         raise _failure(errors)
+
+
+def _count(results: "Sequence[DiscoveryResult]") -> str:
+    """Say on how many of the ports there is an analyser."""
+    ports, with_one = {item.port for item in results}, {item.port for item in results if item.info}
+    return f"found an analyser on {len(with_one)} of {counted(len(ports), 'port')}"
 
 
 def _failure(errors: "list[servomex.ServomexError]") -> CommandError:

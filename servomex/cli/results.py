@@ -48,6 +48,13 @@ def loopbacks(source: Source, tally: Tally, *, as_json: bool) -> str:
     return f"{source}, loopbacks\n{_counts(counts)}{_durations(round_trips, 'round trip')}"
 
 
+def payload(source: Source, sent: bytes, received: bytes, *, as_json: bool) -> str:
+    """Write what a loopback carried, and what came back."""
+    if as_json:
+        return json_line({**attrs.asdict(source), "payload": sent.hex(), "received": received.hex()})
+    return f"{source}, loopback: sent {sent.hex(' ')}, received {received.hex(' ')}\n"
+
+
 def cadence(source: Source, what: str, found: Cadence, *, as_json: bool) -> str:
     """Write how regularly readings came."""
     counts = {
