@@ -96,7 +96,7 @@ class Passage:
 
     def __init__(self) -> None:
         self.name = "pipe"
-        self.summary = AcquisitionSummary(started_at=datetime.now(UTC))
+        self.summary: AcquisitionSummary = AcquisitionSummary(started_at=datetime.now(UTC))
         self._queue: BoundedQueue[list[Sample]] = BoundedQueue(AHEAD, OverflowPolicy.BLOCK)
 
     def put(self, batch: list[Sample], look: Callable[[], object]) -> bool:

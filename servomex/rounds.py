@@ -14,6 +14,7 @@ from servomex.member import Member
 from servomex.models import Sample
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 WAKE_S = 0.2
 """How often a waiting caller looks up: on Windows, Ctrl-C does not end the wait for a lock."""
@@ -36,14 +37,14 @@ class DeviceResult(Generic[T]):
     name: str = ""
 
     @classmethod
-    def success(cls, value: T) -> "DeviceResult[T]":
+    def success(cls, value: V) -> "DeviceResult[V]":
         """Return the result of an analyser that gave a value."""
-        return cls(value)
+        return DeviceResult(value)
 
     @classmethod
     def failure(cls, error: Exception) -> "DeviceResult[Any]":
         """Return the result of an analyser that gave an error."""
-        return cls(error=error)
+        return DeviceResult(error=error)
 
     @property
     def ok(self) -> bool:
