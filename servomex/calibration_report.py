@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from typing import Any
 
 import attrs
 
@@ -10,6 +11,7 @@ from servomex.durations import counted
 from servomex.enums import CalPhase, ChannelId
 from servomex.markup import readings_table, table
 from servomex.models import AnalyserStatus, ChannelStatus, Frame, Reading
+from servomex.plain import json_fields, json_value
 from servomex.texts import clock_text, duration_text, value_text
 
 PHASE_WORDS = {
@@ -43,6 +45,10 @@ class CalibrationProgress:
     frame: Frame | None = None
     start_coil: bool | None = None
     notes: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as an object of JSON."""
+        return {**json_fields(self), "active": self.active}
 
     @property
     def active(self) -> bool:
@@ -103,6 +109,13 @@ class CalibrationReport:
     failed_looks: int
     settled_s: float
     notes: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as an object of JSON: before and after are the calibrated channels, states are words."""
+        states = {channel: [state.words for state in states] for channel, states in self.states.items()}
+        own = {"before": self.readings_before, "after": self.readings_after, "states": states}
+        fields = {item.name: getattr(self, item.name) for item in attrs.fields(type(self))}
+        return {name: json_value(value) for name, value in (fields | own).items()}
 
     @property
     def returns(self) -> tuple[CalibrationPhase, ...]:

@@ -4,7 +4,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
@@ -24,6 +24,7 @@ from servomex.link import SerialLink
 from servomex.lock import Signal
 from servomex.logs import package_log
 from servomex.models import DeviceInfo
+from servomex.plain import json_value
 from servomex.portnames import PortInfo, present_ports, usb_identity
 from servomex.settings import SerialSettings
 from servomex.survey import Place, Survey
@@ -64,6 +65,20 @@ class DiscoveryResult:
     info: DeviceInfo | None
     address: int | None
     error: ServomexError | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as an object of JSON, as ``servomex discover --format json`` prints it."""
+        info = self.info
+        return {
+            "port": self.port,
+            "protocol": json_value(info.protocol) if info else None,
+            "baudrate": info.serial_settings.baudrate if info else None,
+            "address": self.address,
+            "channels": json_value(info.channels) if info else [],
+            "usb": json_value(self.usb),
+            "error": None if self.error is None else str(self.error),
+            "error_type": None if self.error is None else type(self.error).__name__,
+        }
 
     @property
     def ok(self) -> bool:

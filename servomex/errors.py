@@ -40,6 +40,7 @@ where that is the cure. ``str()`` shows the message, the cure and the :class:`Er
 
 import contextlib
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -101,6 +102,16 @@ def spelling(spell: Callable[[Argument], str]) -> Iterator[None]:
         yield
     finally:
         _spell.pop()
+
+
+def _json(value: Any) -> Any:
+    """Return a fact as JSON has it; anything else as its text."""
+    if isinstance(value, bytes):
+        return value.hex()
+    is_plain = (
+        value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
+    )
+    return value if is_plain else str(value)
 
 
 def _facts(items: Mapping[str, Any]) -> FrozenMapping[Any]:
@@ -196,6 +207,20 @@ class ServomexError(Exception):
     def __str__(self) -> str:
         where = str(self.context)
         return f"{self.text} [{where}]".lstrip() if where else self.text
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as an object of JSON: text, class, message, cure, argument, and what is known of the place."""
+        argument = self.argument and {"name": self.argument.name, "value": _json(self.argument.value)}
+        where = {item.name: getattr(self.context, item.name) for item in attrs.fields(ErrorContext)}
+        facts = {name: _json(value) for name, value in where.items() if name != "extra" and value is not None}
+        return {
+            "error": str(self),
+            "error_type": type(self).__name__,
+            "message": self.message,
+            "cure": self.cure,
+            "argument": argument,
+            "context": facts | {name: _json(value) for name, value in self.context.extra.items()},
+        }
 
     def with_context(self, **updates: Any) -> Self:
         """Return a copy that knows more of where it happened; each thread that raises an error needs its own.

@@ -1,6 +1,7 @@
 """What a check of the check-up has found: what was seen, what it means, and the cure."""
 
 from enum import StrEnum
+from typing import Any
 
 import attrs
 
@@ -33,6 +34,10 @@ class Finding:
     seen: str
     cure: str = ""
     error: ServomexError | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as an object of JSON."""
+        return {"check": self.check, "verdict": self.verdict.value, "seen": self.seen, "cure": self.cure}
 
 
 def problem(check: str, error: ServomexError) -> Finding:

@@ -21,6 +21,7 @@ from servomex.errors import ServomexChannelNotFoundError, ServomexError, Servome
 from servomex.mappings import FrozenMapping, frozen
 from servomex.markup import arrival_text, frame_table, readings_table, table
 from servomex.naming import asked_channel, asked_channels, find, needed
+from servomex.plain import json_fields, json_of, json_value, plain_tags, time_text
 from servomex.settings import SerialSettings
 from servomex.tags import NO_TAGS
 from servomex.texts import analyser_text, channel_text, frame_text, reading_text
@@ -180,6 +181,14 @@ class Reading:
     def _repr_html_(self) -> str:
         return readings_table([self], caption=[arrival_text(self.received_at, self.age_s)])
 
+    def as_json(self) -> dict[str, Any]:
+        """Return :meth:`as_dict` as ``json.dumps`` takes it: times are texts of ISO 8601, in UTC.
+
+        Raises:
+            ServomexValidationError: The value is not a finite number.
+        """
+        return json_of(self.as_dict())
+
     def __format__(self, spec: str) -> str:
         if not spec:
             return str(self)
@@ -266,6 +275,16 @@ class AnalyserStatus:
     maintenance: bool
     cal_groups: tuple[CalGroupState, ...]
     clock: datetime | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as an object of JSON; the groups are the text of :attr:`cal_text`."""
+        clock = self.clock and time_text(self.clock)
+        return {
+            "fault": self.fault,
+            "maintenance": self.maintenance,
+            "cal_groups": self.cal_text,
+            "clock": clock,
+        }
 
     @property
     def cal_text(self) -> str:
@@ -400,6 +419,33 @@ class Frame:
         readings = tuple(item for item in self.readings if is_populated(item))
         return self if len(readings) == len(self.readings) else attrs.evolve(self, readings=readings)
 
+    def as_json(self, *, device: str = "", metadata: Mapping[str, str] = NO_TAGS) -> dict[str, Any]:
+        """Return it as an object of JSON, as ``servomex read --format json`` prints it.
+
+        Its keys are ``device`` and ``tags``, the fields of the frame but for its bytes, ``analyser`` with
+        ``fault``, ``maintenance``, ``cal_groups`` and ``clock``, and ``readings``: a list with the
+        :meth:`Reading.as_json` of each.
+
+        Args:
+            device: The caller's name for the analyser.
+            metadata: The tags of the analyser.
+
+        Raises:
+            ServomexValidationError: A number is not finite, or a tag cannot be one.
+        """
+        own = {
+            "device": device,
+            "protocol": self.protocol.value,
+            "received_at": self.received_at,
+            "monotonic_ns": self.monotonic_ns,
+            "requested_at": self.requested_at,
+            "latency_s": self.latency_s,
+            "delayed_s": self.delayed_s,
+            "tags": plain_tags(_frozen_tags(metadata)),
+        }
+        readings = [reading.as_json() for reading in self.readings]
+        return {**json_of(own), "analyser": self.analyser.as_json(), "readings": readings}
+
     def as_samples(self, *, device: str = "", metadata: Mapping[str, str] = NO_TAGS) -> "list[Sample]":
         """Return one :class:`Sample` a reading, for rows and recordings.
 
@@ -484,6 +530,14 @@ class Sample:
         """The channel; ``None`` for an error, which belongs to no single channel."""
         return self.reading.channel if self.reading else None
 
+    def as_json(self) -> dict[str, Any]:
+        """Return :meth:`as_dict` as ``json.dumps`` takes it, and as JSON lines hold it: times are texts in UTC.
+
+        Raises:
+            ServomexValidationError: A number is not finite, a time has no zone, or a tag cannot be one.
+        """
+        return json_of({**self.as_dict(), "tags": plain_tags(self.metadata)})
+
     def as_dict(self) -> dict[str, Any]:
         """Flatten to a row: the keys are :data:`ROW_COLUMNS`, in that order.
 
@@ -531,6 +585,10 @@ class ChannelInfo:
     unit: Unit = attrs.field(repr=_member)
     unit_text: str
 
+    def as_json(self) -> dict[str, Any]:
+        """Return it as an object of JSON."""
+        return {**json_fields(self), "kind": json_value(self.kind)}
+
     @property
     def kind(self) -> ChannelKind:
         """Where the channel's value comes from."""
@@ -560,6 +618,10 @@ class DeviceInfo:
     serial_settings: SerialSettings
     channels: tuple[ChannelInfo, ...]
     model: str = attrs.field(default=MODEL, kw_only=True)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as an object of JSON."""
+        return json_fields(self)
 
     def __str__(self) -> str:
         """Say it on one line, such as ``/dev/ttyUSB0: SERVOPRO 4000 series, modbus_rtu, address 1, ...``."""

@@ -4,10 +4,12 @@ import json
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from enum import Enum
 from functools import lru_cache
 from typing import Any
 
+import attrs
+
+from servomex.errors import ServomexValidationError
 from servomex.mappings import FrozenMapping
 from servomex.tags import NO_TAGS, tags_of
 
@@ -31,10 +33,10 @@ def utc(moment: datetime) -> datetime:
     """Return a time in UTC.
 
     Raises:
-        ValueError: It has no zone.
+        ServomexValidationError: It has no zone.
     """
     if moment.tzinfo is None:
-        raise ValueError(f"the time {moment} has no zone")
+        raise ServomexValidationError(f"the time {moment} has no zone")
     return moment.astimezone(UTC)
 
 
@@ -45,17 +47,17 @@ def make_plain(row: dict[str, Any]) -> dict[str, Any]:
     a ``?``; a text of more than :data:`LONGEST_TEXT` characters is cut off there.
 
     Raises:
-        ValueError: A time has no zone, or a number is not finite or longer than 64 bits.
+        ServomexValidationError: A time has no zone, or a number is not finite or longer than 64 bits.
     """
     number = row.get("monotonic_ns")
     if number is not None and not -_LARGEST <= number < _LARGEST:
-        raise ValueError(f"monotonic_ns is {number}, which is more than 64 bits")
+        raise ServomexValidationError(f"monotonic_ns is {number}, which is more than 64 bits")
     for column in TIMES:
         if row.get(column) is not None:
             row[column] = utc(row[column])
     for column in NUMBERS:
         if row.get(column) is not None and not math.isfinite(row[column]):
-            raise ValueError(f"{column} is {row[column]}; use None for an invalid value")
+            raise ServomexValidationError(f"{column} is {row[column]}; use None for an invalid value")
     for column in FREE_TEXT:
         text = row.get(column)
         if text and not (text.isascii() and len(text) <= LONGEST_TEXT):
@@ -72,7 +74,7 @@ def plain_tags(tags: FrozenMapping[str]) -> FrozenMapping[str]:
     """Check the tags of a sample, see :func:`servomex.tags.tags_of`; those that were just checked cost little.
 
     Raises:
-        ValueError: They cannot be written, since they could not be read again.
+        ServomexValidationError: They cannot be written, since they could not be read again.
     """
     if not tags:
         return NO_TAGS
@@ -88,13 +90,32 @@ def tags_text(tags: FrozenMapping[str]) -> str:
     return json.dumps(tags.plain(), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
-def json_value(value: Any) -> Any:
-    """Return a value as JSON has it; models and errors as objects.
-
-    Times are texts of ISO 8601, see :func:`time_text`, members of an enum their values, bytes hexadecimal.
+def json_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row, or some of its columns, as an object of JSON.
 
     Raises:
-        ValueError: A number is not finite, which JSON cannot hold.
+        ServomexValidationError: See :func:`make_plain`.
+    """
+    return {column: json_value(value) for column, value in make_plain({**row}).items()}
+
+
+def json_fields(model: Any) -> dict[str, Any]:
+    """Return the public fields of a model of attrs as an object of JSON, see :func:`json_value`."""
+    return {
+        field.name: json_value(getattr(model, field.name))
+        for field in attrs.fields(type(model))
+        if not field.name.startswith("_")
+    }
+
+
+def json_value(value: Any) -> Any:
+    """Return a value as JSON has it: the one encoder of this package.
+
+    Times are texts of ISO 8601, see :func:`time_text`, members of an enum their values, bytes hexadecimal, models
+    what their ``as_json`` returns, or their fields.
+
+    Raises:
+        ServomexValidationError: A number is not finite, or JSON has nothing for such a value.
     """
     if value is None or isinstance(value, bool | int):
         return value
@@ -102,7 +123,7 @@ def json_value(value: Any) -> Any:
         return str(value)
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise ValueError(f"JSON cannot hold {value}")
+            raise ServomexValidationError(f"JSON cannot hold {value}")
         return value
     return _json_of_others(value)
 
@@ -110,8 +131,6 @@ def json_value(value: Any) -> Any:
 def _json_of_others(value: Any) -> Any:
     if isinstance(value, datetime):
         return time_text(value)
-    if isinstance(value, Enum):
-        return json_value(value.value)
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, FrozenMapping):
@@ -120,4 +139,13 @@ def _json_of_others(value: Any) -> Any:
         return {str(key): json_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [json_value(item) for item in value]
-    raise TypeError(f"JSON has nothing for a {type(value).__name__}")
+    if callable(encode := getattr(value, "as_json", None)):
+        return encode()
+    if attrs.has(type(value)):
+        return json_fields(value)
+    raise ServomexValidationError(f"JSON has nothing for a {type(value).__name__}")
+
+
+def json_text(value: Any) -> str:
+    """Write a value, or a model, as one line of JSON."""
+    return json.dumps(json_value(value), ensure_ascii=False, allow_nan=False) + "\n"

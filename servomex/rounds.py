@@ -12,6 +12,7 @@ from servomex.errors import ServomexError
 from servomex.lock import Signal
 from servomex.member import Member
 from servomex.models import Sample
+from servomex.plain import json_value
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -45,6 +46,20 @@ class DeviceResult(Generic[T]):
     def failure(cls, error: Exception) -> "DeviceResult[Any]":
         """Return the result of an analyser that gave an error."""
         return DeviceResult(error=error)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as an object of JSON: the error as its text and the name of its class.
+
+        Raises:
+            ServomexValidationError: JSON has nothing for the value.
+        """
+        return {
+            "name": self.name,
+            "ok": self.ok,
+            "value": json_value(self.value),
+            "error": None if self.error is None else str(self.error),
+            "error_type": None if self.error is None else type(self.error).__name__,
+        }
 
     @property
     def ok(self) -> bool:

@@ -2,11 +2,13 @@
 
 from collections import deque
 from datetime import UTC, datetime
+from typing import Any
 
 import attrs
 
 from servomex.durations import MS, counted
 from servomex.markup import table
+from servomex.plain import json_fields
 from servomex.texts import clock_text
 
 TICKS_KEPT = 4096
@@ -94,6 +96,15 @@ class AcquisitionSummary:
         return table(
             (), [(name, _shown(getattr(self, name))) for name in figures], caption=[f"{self.counts} {until}"]
         )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as an object of JSON: its counts and times, the quantiles included."""
+        return json_fields(self) | {
+            "tick_duration_ms_p50": self.tick_duration_ms_p50,
+            "tick_duration_ms_p99": self.tick_duration_ms_p99,
+            "lateness_ms_p50": self.lateness_ms_p50,
+            "lateness_ms_p99": self.lateness_ms_p99,
+        }
 
     @property
     def counts(self) -> str:

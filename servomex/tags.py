@@ -13,6 +13,8 @@ LONGEST_KEY = 64
 LONGEST_VALUE = 256
 """Characters."""
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+_TAKEN = frozenset({*ROW_COLUMNS, "time"})
+"""Those of rows, and that of a line of InfluxDB."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 NO_TAGS: FrozenMapping[str] = FrozenMapping()
@@ -55,7 +57,7 @@ def tags_of(given: Mapping[str, str] | None) -> FrozenMapping[str]:
             raise ServomexValidationError(
                 f"the key of a tag is a word of letters, digits, '_', '.' and '-', not {key!r}"
             )
-        if key in ROW_COLUMNS:
+        if key in _TAKEN:
             raise ServomexValidationError(
                 f"a tag cannot be named {key!r}, as a column of each row is", cure="Choose another key"
             )

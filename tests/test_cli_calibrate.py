@@ -4,8 +4,10 @@ import json
 import signal
 import sys
 
+import attrs
 import pytest
 
+from servomex.calibration_report import CalibrationProgress
 from servomex.cli import calibrate as module
 from servomex.cli.calibrate import calibrate
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
@@ -45,7 +47,14 @@ class TestStatus:
         line = VirtualLine(VirtualAnalyzer(mode=mode, period=0.1))
         options = ("--protocol", mode, "--format", "json")
         result = invoke("status", line.url, "2", *options, command=calibrate)
-        assert json.loads(result.stdout) == {"2": {"phase": "idle", "start_coil": coil}}
+        (record,) = json.loads(result.stdout).items()
+        assert (record[0], record[1]["group"], record[1]["phase"], record[1]["start_coil"]) == (
+            "2",
+            2,
+            "idle",
+            coil,
+        )
+        assert list(record[1]) == [*attrs.fields_dict(CalibrationProgress), "active"]
 
     @pytest.mark.parametrize("mode", ["modbus_rtu", "modbus_ascii"])
     def test_start_coils_that_were_left_at_one_are_shown_with_the_cure(self, mode: str) -> None:
@@ -104,11 +113,9 @@ class TestStart:
 
     def test_quiet_and_as_json(self, line: VirtualLine) -> None:
         result = invoke(*START, line.url, "1", "--yes", "-q", "--format", "json", command=calibrate)
-        assert (result.exit_code, result.stdout, result.stderr) == (
-            0,
-            '{"1": {"phase": "cal_gas_1", "start_coil": null}}\n',
-            "",
-        )
+        assert (result.exit_code, result.stderr, result.stdout.count("\n")) == (0, "", 1)
+        record = json.loads(result.stdout)["1"]
+        assert (record["phase"], record["active"], record["start_coil"]) == ("cal_gas_1", True, None)
 
     def test_a_refused_start_is_one_line(self, line: VirtualLine, analyser: VirtualAnalyzer) -> None:
         analyser.refuses_calibration = True

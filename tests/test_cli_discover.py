@@ -83,11 +83,11 @@ def test_json_has_one_object_for_each_result(monkeypatch: pytest.MonkeyPatch) ->
         "baudrate": 19200,
         "address": 1,
         "channels": [
-            {"channel": "I1", "name": "Oxygen", "unit": "%"},
-            {"channel": "I2", "name": "CO", "unit": "%"},
-            {"channel": "I3", "name": "CO₂", "unit": "%"},
-            {"channel": "E1", "name": None, "unit": "mA"},
-            {"channel": "E2", "name": None, "unit": "mA"},
+            {"channel": "I1", "name": "Oxygen", "unit": "%", "unit_text": "%", "kind": "transducer"},
+            {"channel": "I2", "name": "CO", "unit": "%", "unit_text": "%", "kind": "transducer"},
+            {"channel": "I3", "name": "CO₂", "unit": "%", "unit_text": "%", "kind": "transducer"},
+            {"channel": "E1", "name": None, "unit": "mA", "unit_text": "mA", "kind": "external_input"},
+            {"channel": "E2", "name": None, "unit": "mA", "unit_text": "mA", "kind": "external_input"},
         ],
         "usb": {
             "device": server.port,
@@ -100,6 +100,7 @@ def test_json_has_one_object_for_each_result(monkeypatch: pytest.MonkeyPatch) ->
             "by_id": None,
         },
         "error": None,
+        "error_type": None,
     }
     assert list(missing) == list(found)
     assert (missing["port"], missing["address"], missing["channels"]) == ("/dev/ttyNowhere", None, [])

@@ -1,6 +1,5 @@
 """``servomex calibrate``: look at an autocalibration, start one and watch it, stop all."""
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -9,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 import servomex
-from servomex.calibration_report import PHASE_WORDS, CalibrationProgress, CalibrationReport
+from servomex.calibration_report import PHASE_WORDS, CalibrationProgress
 from servomex.cli.common import (
     EXIT_CODES,
     ProgramGroup,
@@ -23,7 +22,7 @@ from servomex.cli.common import (
 from servomex.cli.connection import Connection, connection_options
 from servomex.cli.options import SECONDS, check_seconds
 from servomex.coils import left_at_one, start_coils_of
-from servomex.plain import time_text
+from servomex.plain import json_text
 from servomex.registers import CAL_GROUPS
 from servomex.texts import duration_text, value_text
 
@@ -97,8 +96,7 @@ def status(group: int | None, output_format: str, **given: Any) -> None:
 
 def _write_progress(seen: Sequence[CalibrationProgress], output_format: str) -> None:
     if output_format == "json":
-        record = {str(item.group): {"phase": item.phase, "start_coil": item.start_coil} for item in seen}
-        write_data(json.dumps(record) + "\n")
+        write_data(json_text({str(item.group): item for item in seen}))
         return
     coil = "; its start coil is at 1"
     write_text(
@@ -207,7 +205,7 @@ def _watch(
     for text in report.notes:
         note(text)
     if output_format == "json":
-        write_data(_report_json(report))
+        write_data(json_text(report))
     else:
         write_text("".join(f"{one_line(line)}\n" for line in str(report).splitlines()))
 
@@ -244,23 +242,3 @@ class _Progress:
 def _values(progress: CalibrationProgress) -> str:
     shown = [item for item in progress.frame or () if item.status.calibrating]
     return "".join(f"; {item.channel} {item.name or ''} {value_text(item)}" for item in shown)
-
-
-def _report_json(report: CalibrationReport) -> str:
-    record = {
-        "group": report.group,
-        "started_at": report.started_at,
-        "ended_at": report.ended_at,
-        "phases": [
-            {"phase": item.phase, "started_at": item.started_at, "duration_s": round(item.duration_s, 3)}
-            for item in report.phases
-        ],
-        "channels": report.channels,
-        "before": [item.as_dict() for item in report.readings_before],
-        "after": [item.as_dict() for item in report.readings_after],
-        "states": {channel: [state.words for state in states] for channel, states in report.states.items()},
-        "failed_looks": report.failed_looks,
-        "settled_s": round(report.settled_s, 3),
-        "notes": report.notes,
-    }
-    return json.dumps(record, default=time_text) + "\n"

@@ -18,6 +18,7 @@ from servomex.contents import BEGINNINGS
 from servomex.durations import counted
 from servomex.errors import ServomexChecksumError, ServomexParseError
 from servomex.models import Frame
+from servomex.plain import json_text
 from servomex.telegram import FrameSplitter, checksums, parse_frame
 from servomex.texts import frame_text, unpainted
 from servomex.trace import MAGIC
@@ -212,12 +213,12 @@ def _json(verbose: bool) -> _Shows:
         if verbose:
             for row, reading in zip(record["readings"], frame, strict=True):
                 row["raw"] = reading.raw.hex()
-        write_data(formats.json_text(record))
+        write_data(json_text(record))
 
     def show_damage(damage: _Damage) -> None:
         found = _checksum_record(damage.raw)
         record = {"error": damage.reason, "offset": damage.offset, "raw": damage.raw.hex(), "checksum": found}
-        write_data(formats.json_text(record))
+        write_data(json_text(record))
 
     return show_frame, show_damage
 

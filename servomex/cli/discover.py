@@ -2,12 +2,10 @@
 
 import contextlib
 import importlib
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import click
 
 import servomex
@@ -31,6 +29,7 @@ from servomex.cli.stderr import BAR, STDERR
 from servomex.durations import counted
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConfigurationError, ServomexConnectionError
+from servomex.plain import json_text
 from servomex.portnames import PortInfo, present_text
 
 if TYPE_CHECKING:
@@ -138,7 +137,7 @@ def discover(ports: tuple[str, ...], output_format: str, verbose: int, quiet: bo
     with log_on_stderr(0 if quiet else verbose), _progress(hidden=quiet or verbose > 0) as show:
         results = servomex.find_devices(ports or None, on_progress=show, **wanted)
     if output_format == "json":
-        write_data("".join(map(_json_line, results)))
+        write_data("".join(map(json_text, results)))
     elif found := [result for result in results if result.info]:
         write_text(_table(found))
     _tell_failures(results, quiet)
@@ -157,22 +156,6 @@ def _progress(*, hidden: bool) -> Iterator[Callable[[int, int], None] | None]:
             bar.update(done - bar.pos)
 
         yield show
-
-
-def _json_line(result: "DiscoveryResult") -> str:
-    """Write one object on one line."""
-    info = result.info
-    channels = info.channels if info else ()
-    record = {
-        "port": result.port,
-        "protocol": info.protocol.value if info else None,
-        "baudrate": info.serial_settings.baudrate if info else None,
-        "address": result.address,
-        "channels": [{"channel": item.channel, "name": item.name, "unit": item.unit} for item in channels],
-        "usb": attrs.asdict(result.usb) if result.usb else None,
-        "error": str(result.error) if result.error else None,
-    }
-    return json.dumps(record, ensure_ascii=False) + "\n"
 
 
 def _table(results: "Sequence[DiscoveryResult]") -> str:

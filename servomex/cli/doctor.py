@@ -1,7 +1,6 @@
 """``servomex doctor``: a page on a port, its line and its analyser: what is well, what is not, and the cure."""
 
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from servomex.cli.common import (
 )
 from servomex.cli.connection import PORT, Connection, line_options, load
 from servomex.enums import ProtocolKind
+from servomex.plain import json_text
 
 if TYPE_CHECKING:
     from servomex.checkup import Order
@@ -143,12 +143,9 @@ def _json(port: str | None, findings: "Sequence[Finding]") -> str:
         "verdict": gravest.verdict if gravest else "ok",
         "check": gravest.check if gravest else None,
         "cure": gravest.cure if gravest else None,
-        "findings": [
-            {"check": item.check, "verdict": item.verdict, "seen": item.seen, "cure": item.cure}
-            for item in findings
-        ],
+        "findings": findings,
     }
-    return json.dumps(record, ensure_ascii=False) + "\n"
+    return json_text(record)
 
 
 def _exit_code(findings: "Sequence[Finding]") -> int:

@@ -4,7 +4,7 @@
 and the columns for these stay empty.
 """
 
-import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,8 +13,9 @@ import click
 from servomex.columns import ROW_COLUMNS
 from servomex.enums import Quality
 from servomex.models import Frame
-from servomex.plain import json_value
+from servomex.plain import json_text
 from servomex.rows import FLAGS, csv_text, plain_row
+from servomex.tags import NO_TAGS
 
 MEASUREMENT = "servomex"
 """The measurement of every line of the influx format."""
@@ -29,9 +30,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COLOURS = {Quality.BAD: "red", Quality.UNCERTAIN: "yellow"}
 
 
-def rows(frame: Frame, device: str | None) -> list[dict[str, Any]]:
+def rows(frame: Frame, device: str | None, tags: Mapping[str, str] = NO_TAGS) -> list[dict[str, Any]]:
     """Give one row a channel, with the keys of :data:`ROW_COLUMNS`."""
-    samples = frame.as_samples(device=device or "")
+    samples = frame.as_samples(device=device or "", metadata=tags)
     found = [dict(zip(ROW_COLUMNS, plain_row(sample), strict=True)) for sample in samples]
     if device is None:
         for row in found:
@@ -44,53 +45,37 @@ def csv_header() -> str:
     return ",".join(ROW_COLUMNS) + "\n"
 
 
-def csv_rows(frame: Frame, device: str | None) -> str:
+def csv_rows(frame: Frame, device: str | None, tags: Mapping[str, str] = NO_TAGS) -> str:
     """Write one line a channel, as :func:`csv_text` does."""
-    return csv_text([[*row.values()] for row in rows(frame, device)])
+    return csv_text([[*row.values()] for row in rows(frame, device, tags)])
 
 
-def json_line(frame: Frame, device: str | None) -> str:
+def json_line(frame: Frame, device: str | None, tags: Mapping[str, str] = NO_TAGS) -> str:
     """Write one object on one line."""
-    return json_text(json_record(frame, device))
+    return json_text(json_record(frame, device, tags))
 
 
-def json_text(record: dict[str, Any]) -> str:
-    """Write an object on one line."""
-    return json.dumps(record, ensure_ascii=False, allow_nan=False, default=json_value) + "\n"
-
-
-def json_record(frame: Frame, device: str | None) -> dict[str, Any]:
+def json_record(frame: Frame, device: str | None, tags: Mapping[str, str] = NO_TAGS) -> dict[str, Any]:
     """Return the object of a frame."""
-    arrived = device is not None
-    analyser = frame.analyser
-    return {
-        "device": device,
-        "protocol": frame.protocol.value,
-        "received_at": frame.received_at if arrived else None,
-        "requested_at": frame.requested_at if arrived else None,
-        "latency_s": frame.latency_s if arrived else None,
-        "analyser": {
-            "fault": analyser.fault,
-            "maintenance": analyser.maintenance,
-            "cal_groups": analyser.cal_text,
-            "clock": analyser.clock,
-        },
-        "readings": rows(frame, device),
-    }
+    record = frame.as_json(device=device or "", metadata=tags)
+    if device is None:
+        for item in (record, *record["readings"]):
+            item |= dict.fromkeys(_ARRIVAL & item.keys())
+    return record
 
 
-def influx_lines(frame: Frame, device: str) -> str:
+def influx_lines(frame: Frame, device: str, tags: Mapping[str, str] = NO_TAGS) -> str:
     """Write one line a channel in InfluxDB's line protocol, with times in nanoseconds."""
     timestamp = (frame.received_at - _EPOCH) // timedelta(microseconds=1) * 1000
     lines = []
-    for row in rows(frame, device):
+    for row in rows(frame, device, tags):
         own = {key: row[key] for key in _TAGS if row[key]}
-        tags = ",".join(f"{key}={_tag(text)}" for key, text in (own | row["tags"].plain()).items())
+        texts = ",".join(f"{key}={_tag(text)}" for key, text in (own | row["tags"].plain()).items())
         fields = [] if row["value"] is None else [f"value={row['value']!r}"]
         fields.append(f"quality={_string(row['quality'])}")
         fields += [f"{key}={str(row[key]).lower()}" for key in FLAGS]
         fields.append(f"cal_groups={_string(row['cal_groups'])}")
-        lines.append(f"{MEASUREMENT},{tags} {','.join(fields)} {timestamp}\n")
+        lines.append(f"{MEASUREMENT},{texts} {','.join(fields)} {timestamp}\n")
     return "".join(lines)
 
 

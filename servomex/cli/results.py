@@ -1,9 +1,7 @@
 """How ``servomex diag`` writes what it found: functions to a table for people, or to one object on a line."""
 
-import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 import attrs
 
@@ -11,7 +9,7 @@ from servomex.cli.common import one_line
 from servomex.cli.hearing import Echo
 from servomex.cli.tallies import Cadence, Summary, Tally, excluded_rate, smallest_safe_gap, summary
 from servomex.durations import MS, counted
-from servomex.plain import time_text
+from servomex.plain import json_text, time_text
 from servomex.traffic import Message
 
 DOUBT = 0.05
@@ -44,7 +42,7 @@ def loopbacks(source: Source, tally: Tally, *, as_json: bool) -> str:
     counts = attrs.asdict(tally)
     round_trips = summary(counts.pop("round_trips_s"))
     if as_json:
-        return json_line({**attrs.asdict(source), **counts, "round_trip_s": _rounded(round_trips)})
+        return json_text({**attrs.asdict(source), **counts, "round_trip_s": _rounded(round_trips)})
     return f"{source}, loopbacks\n{_counts(counts)}{_durations(round_trips, 'round trip')}"
 
 
@@ -65,7 +63,7 @@ def cadence(source: Source, what: str, found: Cadence, *, as_json: bool) -> str:
     }
     durations = summary(found.seconds)
     if as_json:
-        return json_line({**attrs.asdict(source), "of": what, **counts, "seconds": _rounded(durations)})
+        return json_text({**attrs.asdict(source), "of": what, **counts, "seconds": _rounded(durations)})
     return f"{source}, {what}\n{_counts(counts)}{_durations(durations, '', deviation=True)}"
 
 
@@ -75,7 +73,7 @@ def gaps(source: Source, tallies: Mapping[float, Tally], complete: bool, *, as_j
     if as_json:
         rows = [{"gap": gap_s, **_losses(tally)} for gap_s, tally in tallies.items()]
         excluded = None if safe is None else round(excluded_rate(tallies[safe]), 4)
-        return json_line({**attrs.asdict(source), "gaps": rows, "recommended": safe, "excluded_rate": excluded})
+        return json_text({**attrs.asdict(source), "gaps": rows, "recommended": safe, "excluded_rate": excluded})
     cells = [
         (f"{gap_s:g} s", tally.sent, tally.lost, tally.damaged, f"{100 * tally.failure_rate:.0f} %")
         for gap_s, tally in tallies.items()
@@ -111,7 +109,7 @@ def echo(port: str, found: Echo, *, as_json: bool) -> str:
     if not as_json:
         return one_line(f"{port}: {found.verdict}: {found.advice}") + "\n"
     record = attrs.asdict(found)
-    return json_line({"port": port, **record, "sent": found.sent.hex(), "received": found.received.hex()})
+    return json_text({"port": port, **record, "sent": found.sent.hex(), "received": found.received.hex()})
 
 
 def message_line(arrived_at: datetime, message: Message, *, with_bytes: bool) -> str:
@@ -123,12 +121,7 @@ def message_line(arrived_at: datetime, message: Message, *, with_bytes: bool) ->
 
 def message_json(arrived_at: datetime, message: Message) -> str:
     """Write a message as one object on one line."""
-    return json_line({"received_at": time_text(arrived_at), **attrs.asdict(message), "raw": message.raw.hex()})
-
-
-def json_line(record: Mapping[str, Any]) -> str:
-    """Write one object on one line."""
-    return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text({"received_at": time_text(arrived_at), **attrs.asdict(message), "raw": message.raw.hex()})
 
 
 def _rounded(found: Summary | None) -> dict[str, float] | None:

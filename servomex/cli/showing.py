@@ -49,7 +49,7 @@ def writer_for(
     write = {"csv": formats.csv_rows, "json": formats.json_line, "influx": formats.influx_lines}[output_format]
     if output_format == "csv":
         write_data(formats.csv_header())
-    return lambda frame: write_data(write(frame, analyzer.name))
+    return lambda frame: write_data(write(frame, analyzer.name, analyzer.tags))
 
 
 def _table_writer(analyzer: "servomex.Analyzer", name: str | None) -> Callable[[Frame], None]:
