@@ -49,7 +49,7 @@ def loopbacks(source: Source, tally: Tally, *, as_json: bool) -> str:
 def payload(source: Source, sent: bytes, received: bytes, *, as_json: bool) -> str:
     """Write what a loopback carried, and what came back."""
     if as_json:
-        return json_line({**attrs.asdict(source), "payload": sent.hex(), "received": received.hex()})
+        return json_text({**attrs.asdict(source), "payload": sent.hex(), "received": received.hex()})
     return f"{source}, loopback: sent {sent.hex(' ')}, received {received.hex(' ')}\n"
 
 
