@@ -1,21 +1,18 @@
 """Recordings as tables of pandas."""
 
-import math
 import os
 from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from servomex.columns import ROW_COLUMNS
-from servomex.enums import ChannelId, Quality
+from servomex.enums import Quality
 from servomex.errors import Argument, ServomexSinkDependencyError, ServomexValidationError
 from servomex.extras import how_to_get
 from servomex.loading import Source, load
-from servomex.models import Reading, Sample
+from servomex.models import Sample
 from servomex.rows import COLUMN_KINDS, ColumnKind, tags_cell
-from servomex.units import Unit, UnitKind
+from servomex.wide import QUALITY, Layout, qualities_kept, value_in
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -29,10 +26,6 @@ _TYPES = {
     ColumnKind.TEXT: "category",
     ColumnKind.TAGS: "category",
 }
-
-
-UNCERTAIN = "uncertain"
-"""The one value of ``keep``."""
 
 
 def to_pandas(
@@ -55,8 +48,7 @@ def to_pandas(
         ServomexSinkDependencyError: pandas is not installed.
         ServomexSinkError: A file is missing, damaged or cannot be read.
     """
-    if keep not in (None, UNCERTAIN):
-        raise ServomexValidationError(f"keep is None or {UNCERTAIN!r}, not {keep!r}")
+    kept = qualities_kept(keep)
     if keep and not wide:
         raise ServomexValidationError("keep is for a wide table", cure=f"Add {Argument('wide', True)}")
     try:
@@ -67,7 +59,7 @@ def to_pandas(
         ) from error
     samples = _samples(source)
     if wide:
-        return _wide(pandas, samples, {Quality.GOOD, Quality.UNCERTAIN} if keep else {Quality.GOOD})
+        return _wide(pandas, samples, kept)
     rows = [tuple((sample.as_dict() | {"tags": tags_cell(sample.metadata)}).values()) for sample in samples]
     columns = zip(*rows, strict=True) if rows else [()] * len(ROW_COLUMNS)
     return pandas.DataFrame(
@@ -90,69 +82,20 @@ def _samples(source: Source | Iterable[Source | Sample]) -> list[Sample]:
     return samples
 
 
-@attrs.frozen
-class _Column:
-    """What the values of one column have in common: no two quantities are in one."""
-
-    device: str
-    channel: ChannelId
-    name: str | None
-    unit: str
-    """The text of a unit, or ``concentration`` for all units of that kind."""
-
-
-def _wide(pandas: Any, samples: list[Sample], kept: set[Quality]) -> "DataFrame":
+def _wide(pandas: Any, samples: list[Sample], kept: frozenset[Quality]) -> "DataFrame":
+    layout = Layout(samples)
     moments: list[datetime] = []
-    cells: dict[_Column, dict[int, Reading]] = {}
-    filled: set[tuple[int, str, ChannelId | None]] = set()
-    for sample in samples:
-        # Broadcasts that waited in the port have one time of arrival: what is there already begins another row.
-        there = (len(moments) - 1, sample.device, sample.channel) in filled
-        if not moments or sample.received_at != moments[-1] or there:
-            moments.append(sample.received_at)
-        if sample.reading:
-            filled.add((len(moments) - 1, sample.device, sample.channel))
-            cells.setdefault(_column_of(sample.device, sample.reading), {})[len(moments) - 1] = sample.reading
-    index = pandas.DatetimeIndex(moments, dtype="datetime64[us, UTC]", name="received_at")
-    devices = list(dict.fromkeys(sample.device for sample in samples))
-    order = list(ChannelId)
-    columns = sorted(cells, key=lambda item: (devices.index(item.device), order.index(item.channel)))
+    values: list[list[float | None]] = [[] for _ in layout.columns]
+    qualities: list[list[str | None]] = [[] for _ in layout.columns]
+    for moment, readings in layout.rows(samples):
+        moments.append(moment)
+        for place, unit in enumerate(layout.units):
+            reading = readings.get(place)
+            values[place].append(value_in(unit, reading, kept))
+            qualities[place].append(None if reading is None else reading.quality.value)
     table: dict[str, Any] = {}
-    for column, label in zip(columns, _labels(columns, cells, several=len(devices) > 1), strict=True):
-        found = cells[column]
-        unit = next(iter(found.values())).unit
-        values = [_value(found.get(row), unit, kept) for row in range(len(moments))]
-        qualities = [found[row].quality.value if row in found else None for row in range(len(moments))]
-        table[label] = pandas.array(values, dtype="float64")
-        table[f"{label} quality"] = pandas.Categorical(qualities, categories=[item.value for item in Quality])
+    for label, column, words in zip(layout.labels, values, qualities, strict=True):
+        table[label] = pandas.Series(column, dtype="float64").array
+        table[QUALITY.format(label)] = pandas.Categorical(words, categories=[item.value for item in Quality])
+    index = pandas.DatetimeIndex(moments, dtype="datetime64[us, UTC]", name="received_at")
     return pandas.DataFrame(table, index=index).sort_index(kind="stable")  # type: ignore[no-any-return]
-
-
-def _column_of(device: str, reading: Reading) -> _Column:
-    concentration = reading.unit.kind is UnitKind.CONCENTRATION
-    unit = UnitKind.CONCENTRATION.value if concentration else reading.unit_text
-    return _Column(device, reading.channel, reading.name, unit)
-
-
-def _value(reading: Reading | None, unit: Unit, kept: set[Quality]) -> float:
-    """Return a value in the unit of its column; NaN for one that is missing or not good enough."""
-    if reading is None or reading.value is None or reading.quality not in kept:
-        return math.nan
-    if reading.unit is unit:
-        return reading.value
-    return math.nan if (value := reading.to(unit)) is None else value
-
-
-def _labels(columns: list[_Column], cells: dict[_Column, dict[int, Reading]], *, several: bool) -> list[str]:
-    """Name the columns by device, channel and unit, and those by their name as well that would be alike."""
-    short = [_label(column, cells[column], several=several, named=False) for column in columns]
-    return [
-        label if short.count(label) == 1 else _label(column, cells[column], several=several, named=True)
-        for column, label in zip(columns, short, strict=True)
-    ]
-
-
-def _label(column: _Column, found: dict[int, Reading], *, several: bool, named: bool) -> str:
-    unit = next(iter(found.values())).unit_text or Unit.UNKNOWN.value
-    parts = [column.device] * several + [column.channel.value] + [column.name or "-"] * named
-    return f"{' '.join(parts)} [{unit}]"

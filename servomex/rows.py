@@ -139,7 +139,8 @@ def tags_cell(tags: FrozenMapping[str]) -> str | None:
     return tags_text(tags) if tags else None
 
 
-def _guarded(text: str | None) -> str | None:
+def guarded(text: str | None) -> str | None:
+    """Write a text so that no spreadsheet takes it for a formula, and on one line, see :func:`csv_text`."""
     if text is None:
         return None
     if _CONTROL.search(text):
@@ -149,7 +150,7 @@ def _guarded(text: str | None) -> str | None:
 
 def _guarded_or_empty(text: str | None) -> str | None:
     """Tell a text that is empty from none at all."""
-    return "'" if text == "" else _guarded(text)
+    return "'" if text == "" else guarded(text)
 
 
 _WRITERS: dict[ColumnKind, Callable[[Any], Any]] = {
@@ -159,7 +160,7 @@ _WRITERS: dict[ColumnKind, Callable[[Any], Any]] = {
     ColumnKind.TAGS: tags_cell,
 }
 _TEXT_WRITERS: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(FREE_TEXT, _guarded),
+    **dict.fromkeys(FREE_TEXT, guarded),
     **dict.fromkeys(("name", "error"), _guarded_or_empty),
 }
 _CELLS = [_TEXT_WRITERS.get(column, _WRITERS.get(kind)) for column, kind in COLUMN_KINDS.items()]

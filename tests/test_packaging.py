@@ -78,7 +78,13 @@ class TestVersions:
 
     def test_the_lowest_versions_are_those_that_the_package_asks_for(self) -> None:
         extras = PYPROJECT["project"]["optional-dependencies"]
-        asked = [*PYPROJECT["project"]["dependencies"], *extras["parquet"], *extras["pandas"], *extras["postgres"]]
+        asked = [
+            *PYPROJECT["project"]["dependencies"],
+            *extras["parquet"],
+            *extras["pandas"],
+            *extras["postgres"],
+            *extras["xlsx"],
+        ]
         wanted = [re.sub(r"^([\w\[\]-]+)>=([\d.]+).*", r"\1==\2", item) for item in asked]
         tested = tox("testenv:lowest")["deps"].split()
         assert sorted(map(shortest, tested)) == sorted(map(shortest, wanted))

@@ -209,3 +209,16 @@ def test_missing_pandas_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_missing_file_is_told() -> None:
     with pytest.raises(ServomexSinkReadError, match=r"there is no file nope\.csv"):
         to_pandas("nope.csv")
+
+
+class TestLabels:
+    def test_two_channels_that_would_be_called_alike_both_have_a_column(self) -> None:
+        unknown = [changed(0, value=1.0, unit=Unit.UNKNOWN, unit_text=text) for text in ("", "?")]
+        later = attrs.evolve(unknown[1], received_at=RECEIVED_AT + timedelta(seconds=1))
+        table = to_pandas([unknown[0], later], wide=True)
+        assert list(table.columns)[::2] == ["I1 Oxygen [?]", "I1 Oxygen [?] (2)"]
+        assert table.iloc[:, [0, 2]].notna().to_numpy().tolist() == [[True, False], [False, True]]
+
+    def test_a_unit_that_changed_between_broadcasts_of_one_moment_is_in_rows_of_their_own(self) -> None:
+        table = to_pandas([changed(0), changed(0, unit=Unit.UNKNOWN, unit_text="mg")], wide=True)
+        assert len(table) == 2

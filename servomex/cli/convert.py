@@ -24,6 +24,7 @@ Examples:
   servomex convert 'run-*.csv.gz' all.sqlite
   servomex convert monday.jsonl tuesday.jsonl week.csv --append
   servomex convert run.sqlite run.csv.gz --rotate 1d
+  servomex convert --wide run.csv run.xlsx
 
 \b
 Formats, by suffix or --format:
@@ -41,6 +42,17 @@ Formats, by suffix or --format:
     metavar="LIMIT",
     help="Divide OUT by size or by the time of the data: 100MB, 1d, 1h, 15m, or both as 100MB,1d. The time of "
     "its first row is put into the name of each file.",
+)
+@click.option(
+    "--wide",
+    is_flag=True,
+    help="Write a row a time, and for each channel a column of values and one of qualities, to .csv or .xlsx; "
+    "only good values are in it.",
+)
+@click.option(
+    "--keep",
+    type=click.Choice(["uncertain"]),
+    help="With --wide, keep the values of maintenance, calibration and warm-up too.",
 )
 @decimal_option
 @format_option
@@ -64,6 +76,14 @@ def _run(sources: tuple[str, ...], target: str, options: dict[str, Any]) -> None
     with interrupts_wait():
         from servomex.sinks import open_sink, options_of
     chosen: Any = {name: value for name, value in options.items() if value}
+    if chosen.pop("wide", False):
+        with interrupts_wait():
+            from servomex.cli.wide import write_wide
+        rows = write_wide(lambda: _opened(sources, target)[0], target, chosen)
+        note(f"{counted(rows, 'row')} written to {target}")
+        return
+    if "keep" in chosen:
+        raise RequestError("--keep is for a wide table: add --wide")
     check_decimal([target], chosen)
     samples, metadata = _opened(sources, target)
     check_files([target], chosen)

@@ -1,0 +1,206 @@
+"""What ``servomex convert --wide`` writes: a wide table as csv, or as a workbook of a spreadsheet."""
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from servomex.cli.common import RequestError
+from servomex.errors import ServomexSinkDependencyError, ServomexSinkError, ServomexSinkWriteError
+from servomex.extras import how_to_get
+from servomex.models import Sample
+from servomex.plain import time_text
+from servomex.rows import SEPARATORS, guarded
+from servomex.wide import QUALITY, Layout, qualities_kept, value_in
+
+Cell = float | str | None
+SUFFIXES = (".csv", ".xlsx")
+SHEET_ROWS = 1_048_576
+"""Rows that a sheet of a workbook can have."""
+MOST_COLUMNS = 16_384
+_UNPRINTABLE = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF], "\ufffd")
+
+
+class _Table(Protocol):
+    """A table that is written row by row, and is whole at the end of its ``with`` block."""
+
+    def write(self, received_at: datetime, cells: list[Cell]) -> None:
+        """Write a row."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: object, *_exc: object) -> None: ...
+
+
+def write_wide(load: Callable[[], Iterator[Sample]], target: str, options: dict[str, Any]) -> int:
+    """Write a wide table, and return how many rows it has. The file is there when all of it is written.
+
+    The samples are read twice: first for the columns. Those in front of damage are written before it is raised.
+
+    Args:
+        load: Begins to read them.
+        target: The file; its suffix says its format.
+        options: Those of the command that are given.
+
+    Raises:
+        RequestError: The options do not go together, or the file exists.
+        ServomexSinkError: The samples cannot be read, or the file cannot be written.
+    """
+    path = Path(target)
+    kind = path.suffix.lower()
+    _check(path, kind, options)
+    damage: list[ServomexSinkError] = []  # of the second look: it is raised when the rest is written
+    layout = Layout(_until_damage(load(), []))
+    kept = qualities_kept(options.get("keep"))
+    part = path.with_name(f"{path.name}.part")
+    count = 0
+    try:
+        table = (
+            _open_workbook(part, layout) if kind == ".xlsx" else _Csv(part, layout, options.get("decimal", "."))
+        )
+        with table:
+            for received_at, readings in layout.rows(_until_damage(load(), damage)):
+                cells: list[Cell] = []
+                for place, unit in enumerate(layout.units):
+                    reading = readings.get(place)
+                    quality = None if reading is None else reading.quality.value
+                    cells += (value_in(unit, reading, kept), quality)
+                table.write(received_at, cells)
+                count += 1
+        _sync(part)
+        part.replace(path)
+    except OSError as error:
+        if isinstance(error, ServomexSinkError):
+            raise
+        raise ServomexSinkWriteError(f"{target} cannot be written: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    if damage:
+        raise damage[0]
+    return count
+
+
+def _check(path: Path, kind: str, options: dict[str, Any]) -> None:
+    if kind not in SUFFIXES or options.get("file_format") not in (None, "csv"):
+        raise RequestError(f"a wide table is written to a file that ends with {' or '.join(SUFFIXES)}, not {path}")
+    for option in ("append", "rotate"):
+        if options.get(option):
+            raise RequestError(f"--{option} cannot be combined with --wide, whose columns follow from all of it")
+    if options.get("decimal") and kind != ".csv":
+        raise RequestError("--decimal is for csv files: a spreadsheet shows its own decimal sign")
+    if path.exists() and not options.get("overwrite"):
+        raise RequestError(f"{path} exists: add --overwrite to replace it")
+
+
+def _until_damage(samples: Iterator[Sample], damage: list[ServomexSinkError]) -> Iterator[Sample]:
+    try:
+        yield from samples
+    except ServomexSinkError as error:
+        damage.append(error)
+
+
+def _sync(path: Path) -> None:
+    """Have a file on the disk before it takes its name."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _labels(layout: Layout) -> Iterator[str]:
+    for label in layout.labels:
+        yield label
+        yield QUALITY.format(label)
+
+
+class _Csv:
+    """A wide table as csv, with the separators and guarded texts of recordings."""
+
+    def __init__(self, path: Path, layout: Layout, decimal: str) -> None:
+        self._decimal = decimal
+        self._file = path.open("w", encoding="utf-8", newline="")
+        self._writer = csv.writer(self._file, delimiter=SEPARATORS[decimal], lineterminator="\n")
+        self._writer.writerow(["received_at", *map(guarded, _labels(layout))])
+
+    def write(self, received_at: datetime, cells: list[Cell]) -> None:
+        """Write a row."""
+        self._writer.writerow([time_text(received_at), *map(self._text, cells)])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._file.close()
+
+    def _text(self, cell: Cell) -> str | None:
+        return repr(cell).replace(".", self._decimal) if isinstance(cell, float) else cell
+
+
+def _open_workbook(path: Path, layout: Layout) -> "_Table":
+    try:
+        import openpyxl
+    except ImportError as error:
+        raise ServomexSinkDependencyError(
+            f".xlsx needs openpyxl: {how_to_get('openpyxl', 'xlsx')} ({error})"
+        ) from error
+    if 1 + 2 * len(layout.columns) > MOST_COLUMNS:
+        raise RequestError(f"a sheet has {MOST_COLUMNS} columns at most: write .csv")
+    return _Workbook(openpyxl.Workbook(write_only=True), path, layout)
+
+
+class _Workbook:
+    """A wide table as a workbook; one sheet after the other where a sheet is full.
+
+    A spreadsheet knows no time zones: times are written without one, and the heading says that they are UTC.
+    """
+
+    def __init__(self, book: Any, path: Path, layout: Layout) -> None:
+        self._book = book
+        self._path = path
+        self._headings = ["received_at (UTC)", *_labels(layout)]
+        self._rows = SHEET_ROWS
+        self._sheet: Any = None
+        self._begin_sheet()
+
+    def write(self, received_at: datetime, cells: list[Cell]) -> None:
+        """Write a row."""
+        if self._rows >= SHEET_ROWS:
+            self._begin_sheet()
+        self._append([self._time(received_at), *map(self._cell, cells)])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_exc: object) -> None:
+        if kind is None:
+            self._book.save(self._path)
+            return
+        for sheet in self._book.worksheets:  # openpyxl removes its own temporary files when the program ends
+            sheet.close()
+
+    def _begin_sheet(self) -> None:
+        self._sheet = self._book.create_sheet()
+        self._sheet.freeze_panes = "B2"
+        self._rows = 0
+        self._append(map(self._cell, self._headings))
+
+    def _append(self, cells: Iterable[Any]) -> None:
+        self._sheet.append(list(cells))
+        self._rows += 1
+
+    def _time(self, moment: datetime) -> Any:
+        cell = self._new(moment.astimezone(UTC).replace(tzinfo=None))
+        cell.number_format = "yyyy-mm-dd hh:mm:ss.000"
+        return cell
+
+    def _cell(self, value: Cell) -> Any:
+        if not isinstance(value, str):
+            return value
+        cell = self._new(value.translate(_UNPRINTABLE))
+        cell.data_type = "s"  # never a formula, whatever it begins with
+        return cell
+
+    def _new(self, value: Any) -> Any:
+        from openpyxl.cell import WriteOnlyCell
+
+        return WriteOnlyCell(self._sheet, value=value)
