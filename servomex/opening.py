@@ -75,7 +75,7 @@ def open_device(
         stopbits: 1 or 2.
         rtscts: Hardware flow control.
         xonxoff: Software flow control.
-        exclusive: Take the port for this program alone; what ``False`` risks is told in :class:`SerialSettings`.
+        exclusive: Take the port for this program alone; :class:`SerialSettings` lists the risks of ``False``.
         timeout: Seconds that each call takes at most; when left out, one that suits mode and line, see
             :attr:`Analyzer.timeout_s`. Opening itself may take 5 s over Modbus, whatever this is, and ``listen``
             in continuous mode.

@@ -20,12 +20,14 @@ class Transport(Protocol):
     :class:`servomex.testing.ScriptedPort` are transports; a class of one's own is, with these members. An
     attribute ``port`` names it in errors, if it has one. An ``OSError`` that it raises counts as the loss of the
     port.
-
-    Attributes:
-        timeout: Seconds that :meth:`read` waits at most. It is set to 0.05 when the port is taken into use.
     """
 
-    timeout: float | None
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that :meth:`read` waits at most. An attribute will do; it is set to 0.05."""
+
+    @timeout.setter
+    def timeout(self, seconds: float | None, /) -> None: ...
 
     @property
     def in_waiting(self) -> int:

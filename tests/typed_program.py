@@ -1,7 +1,4 @@
-"""A program that uses every public name as its type says. Type checkers read it strictly, and a test runs it.
-
-It is no example of good use: what belongs together is spread over calls, so that each parameter occurs.
-"""
+"""A program that uses every public name as its type says. Type checkers read it strictly, and a test runs it."""
 
 # pyright: strict
 
@@ -12,6 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, assert_type
 
+import serial
+
+import servomex
 from servomex import (
     ROW_COLUMNS,
     AcquisitionSummary,
@@ -49,38 +49,10 @@ from servomex import (
     Sample,
     SerialLink,
     SerialSettings,
-    ServomexCalibrationError,
-    ServomexCapabilityError,
-    ServomexChannelError,
-    ServomexChannelNotFoundError,
-    ServomexChecksumError,
-    ServomexConfigurationError,
-    ServomexConfirmationRequiredError,
     ServomexConnectionError,
     ServomexError,
-    ServomexForeignDeviceError,
-    ServomexFrameError,
-    ServomexGatewayError,
-    ServomexIllegalDataAddressError,
-    ServomexIllegalDataValueError,
-    ServomexIllegalFunctionError,
     ServomexManager,
-    ServomexModbusError,
-    ServomexNoFrameError,
-    ServomexNotFoundError,
-    ServomexParseError,
-    ServomexProtocolError,
-    ServomexProtocolUnsupportedError,
-    ServomexSinkDependencyError,
-    ServomexSinkError,
-    ServomexSinkReadError,
-    ServomexSinkSchemaError,
-    ServomexSinkSyncError,
-    ServomexSinkWriteError,
-    ServomexStaleError,
     ServomexTimeoutError,
-    ServomexTransportError,
-    ServomexValidationError,
     StreamingSession,
     StreamMode,
     Subscription,
@@ -104,14 +76,7 @@ from servomex import (
 from servomex.testing import ScriptedPort, load_capture, load_script
 
 SETTINGS = SerialSettings(
-    port=None,
-    baudrate=19200,
-    bytesize=8,
-    parity="N",
-    stopbits=1,
-    rtscts=False,
-    xonxoff=False,
-    exclusive=True,
+    port=None, baudrate=19200, bytesize=8, parity="N", stopbits=1, rtscts=False, xonxoff=False, exclusive=True
 )
 CHANNELS: Sequence[ChannelId | str] = [ChannelId.I1, "I2"]
 
@@ -184,15 +149,7 @@ def single_settings(port: str) -> SerialSettings:
     ) as analyzer:
         assert analyzer.protocol is ProtocolKind.CONTINUOUS_ASCII
     with open_device(
-        port,
-        baudrate=19200,
-        bytesize=8,
-        parity="N",
-        stopbits=1,
-        rtscts=False,
-        xonxoff=False,
-        exclusive=True,
-        channels=["I1"],
+        port, baudrate=19200, bytesize=8, parity="N", stopbits=1, rtscts=False, xonxoff=False, exclusive=True
     ) as analyzer:
         return analyzer.identify().serial_settings
 
@@ -227,6 +184,11 @@ def read_modbus(port: str, folder: Path) -> None:
     with FakeTransport(answers, label="fake://a1") as fake, opened(fake, folder / "again.txt") as analyzer:
         assert isinstance(analyzer.poll(), Frame)
         assert_type(fake.writes, tuple[bytes, ...])
+
+
+def of_pyserial(port: serial.Serial) -> Transport:
+    """Pass a port of pyserial where a transport is asked for."""
+    return port
 
 
 def read_links(port: str) -> None:
@@ -374,35 +336,35 @@ def calibrated(port: str) -> None:
 
 
 ERRORS: tuple[type[ServomexError], ...] = (
-    ServomexCalibrationError,
-    ServomexCapabilityError,
-    ServomexChannelError,
-    ServomexChannelNotFoundError,
-    ServomexChecksumError,
-    ServomexConfigurationError,
-    ServomexConfirmationRequiredError,
-    ServomexConnectionError,
-    ServomexForeignDeviceError,
-    ServomexFrameError,
-    ServomexGatewayError,
-    ServomexIllegalDataAddressError,
-    ServomexIllegalDataValueError,
-    ServomexIllegalFunctionError,
-    ServomexModbusError,
-    ServomexNoFrameError,
-    ServomexNotFoundError,
-    ServomexParseError,
-    ServomexProtocolError,
-    ServomexProtocolUnsupportedError,
-    ServomexSinkDependencyError,
-    ServomexSinkError,
-    ServomexSinkReadError,
-    ServomexSinkSchemaError,
-    ServomexSinkSyncError,
-    ServomexSinkWriteError,
-    ServomexStaleError,
-    ServomexTransportError,
-    ServomexValidationError,
+    servomex.ServomexCalibrationError,
+    servomex.ServomexCapabilityError,
+    servomex.ServomexChannelError,
+    servomex.ServomexChannelNotFoundError,
+    servomex.ServomexChecksumError,
+    servomex.ServomexConfigurationError,
+    servomex.ServomexConfirmationRequiredError,
+    servomex.ServomexConnectionError,
+    servomex.ServomexForeignDeviceError,
+    servomex.ServomexFrameError,
+    servomex.ServomexGatewayError,
+    servomex.ServomexIllegalDataAddressError,
+    servomex.ServomexIllegalDataValueError,
+    servomex.ServomexIllegalFunctionError,
+    servomex.ServomexModbusError,
+    servomex.ServomexNoFrameError,
+    servomex.ServomexNotFoundError,
+    servomex.ServomexParseError,
+    servomex.ServomexProtocolError,
+    servomex.ServomexProtocolUnsupportedError,
+    servomex.ServomexSinkDependencyError,
+    servomex.ServomexSinkError,
+    servomex.ServomexSinkReadError,
+    servomex.ServomexSinkSchemaError,
+    servomex.ServomexSinkSyncError,
+    servomex.ServomexSinkWriteError,
+    servomex.ServomexStaleError,
+    servomex.ServomexTransportError,
+    servomex.ServomexValidationError,
 )
 
 
@@ -424,6 +386,8 @@ def main(port: str, capture: Path, folder: Path) -> None:
     assert __version__
     assert len(ERRORS) == len(set(ERRORS))
     assert single_settings(port).port == port
+    with contextlib.closing(serial.serial_for_url(port, baudrate=19200)) as within:
+        assert isinstance(of_pyserial(within), Transport)
     read_modbus(port, folder)
     read_links(port)
     read_broadcasts(capture)

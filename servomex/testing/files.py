@@ -97,7 +97,7 @@ def _of_trace(path: str | os.PathLike[str]) -> dict[bytes, bytes]:
 
 
 def _exchanges(path: str | os.PathLike[str]) -> Iterator[tuple[bytes, bytes]]:
-    """Give each request of a trace with what came until the next one, or until the port was lost or closed."""
+    """Yield each request of a trace with what came until the next one, or until the port was lost or closed."""
     request, reply = b"", bytearray()
     for line in read_trace(path):
         if line.kind == "came":
@@ -146,7 +146,7 @@ def _bytes_of(text: str) -> bytes:
 
 
 def _taken(text: str, request: bytes, script: dict[bytes, bytearray]) -> bytes:
-    """Take a line into a script, and return the request to which the replies after it belong.
+    """Add a line to a script, and return the request to which the replies after it belong.
 
     Raises:
         ValueError: It is neither a request nor a reply, or does not fit what came before it.

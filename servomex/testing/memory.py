@@ -43,14 +43,14 @@ class MemoryPort:
             return tuple(self._writes)
 
     def feed(self, data: bytes) -> None:
-        """Let bytes arrive that the program did not ask for, all at once."""
+        """Deliver bytes that the program did not ask for, all at once."""
         with self._changed:
             self._take_arrived()
             self._input += data
             self._changed.notify_all()
 
     def schedule(self, pieces: Iterable[bytes], *, interval: float) -> None:
-        """Let pieces arrive by themselves, one after the other, while the program continues. Returns at once.
+        """Deliver pieces by themselves, one after the other, while the program continues. Returns at once.
 
         One piece is a late message, single bytes are a slow line, the frames of a capture are broadcasts.
 
@@ -97,7 +97,7 @@ class MemoryPort:
             return self.is_open
 
     def write(self, data: bytes, /) -> int:
-        """Take a request, and let the reply to it arrive.
+        """Accept a request, and deliver the reply to it.
 
         Returns:
             How many bytes were written: all.
@@ -113,7 +113,7 @@ class MemoryPort:
         return len(request)
 
     def _answer(self, request: bytes) -> None:
-        """Let the reply to a request arrive, if there is one."""
+        """Deliver the reply to a request, if there is one."""
 
     @property
     def in_waiting(self) -> int:
@@ -175,7 +175,7 @@ class MemoryPort:
         self.close()
 
     def _arrive(self, pieces: Iterable[tuple[float, bytes]]) -> None:
-        """Let each piece arrive in so many seconds. The caller holds the lock."""
+        """Deliver each piece after its delay in seconds. The caller holds the lock."""
         now = time.monotonic()
         self._coming += [(now + delay_s, piece) for delay_s, piece in pieces]
         self._coming.sort(key=lambda item: item[0])

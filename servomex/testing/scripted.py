@@ -52,7 +52,7 @@ class ScriptedPort(MemoryPort):
                 raise AssertionError(f"{b''.join(data for _, data in self._coming)!r} is still on its way")
 
     def write(self, data: bytes, /) -> int:
-        """Take a request and let its reply arrive.
+        """Accept a request and deliver its reply.
 
         Returns:
             How many bytes were written: all.
