@@ -179,6 +179,7 @@ class Search:
         self.address = address
         self.ear: Ear = Ear()
         self._probes = [(framing, Exchange(link, address, framing, retries=0)) for framing in FRAMINGS]
+        self._speaks_tcp: bool | None = None
 
     def look(self, wait_s: float, pause_s: float, deadline: float) -> Detection | None:
         """Probe each framing once, and listen. Once part of a broadcast was heard, only listen.
@@ -205,10 +206,12 @@ class Search:
         return None if ear.frame is None else Detection(ProtocolKind.CONTINUOUS_ASCII, ear.frame)
 
     def nothing_found(self, elapsed_s: float) -> ServomexNotFoundError:
-        """Return the error that says what was heard. A network server is asked whether it speaks Modbus TCP."""
+        """Return the error that says what was heard. A network server is asked once if it speaks Modbus TCP."""
         ear, verdict = self.ear, self.ear.verdict(self.link.echo)
-        if not ear.broadcast and not ear.gateway and answers_modbus_tcp(self.link, self.address):
-            verdict = MODBUS_TCP
+        if not ear.broadcast and not ear.gateway:
+            if self._speaks_tcp is None:
+                self._speaks_tcp = answers_modbus_tcp(self.link, self.address)
+            verdict = MODBUS_TCP if self._speaks_tcp else verdict
         return ServomexNotFoundError(
             f"no analyser found in {elapsed_s:.1f} s: nothing answered Modbus RTU or ASCII at address "
             f"{self.address}, and no broadcast came (its frame frequency may be longer, or 0); {verdict.seen}",

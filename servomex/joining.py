@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import attrs
@@ -13,8 +13,9 @@ from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexEr
 from servomex.link import SerialLink
 from servomex.member import Member
 from servomex.portnames import device_of
-from servomex.reaching import Options
+from servomex.reaching import Awaited, Options
 from servomex.settings import SerialSettings
+from servomex.shared_port import SharedPort
 from servomex.transport import Transport, port_and_settings
 
 Source: TypeAlias = str | os.PathLike[str] | SerialSettings | Transport | SerialLink | Analyzer
@@ -137,3 +138,84 @@ def mode_beside(here: Sequence[Member], protocol: ProtocolKind, address: int | N
                 f"the address is taken: it is that of {member.name}. Each may occur once on a port", context
             )
     return protocol if used is ProtocolKind.AUTO else used
+
+
+@contextlib.contextmanager
+def joined(
+    name: str,
+    source: Source,
+    options: Options,
+    members: Iterable[Member],
+    *,
+    wait: bool,
+    watch: Callable[[SerialLink], None],
+) -> Iterator[Member]:
+    """Check whether a source fits in with those that are here; open its port if need be, and its analyser.
+
+    The ``with`` statement registers the analyser. When it fails, or anything before, nothing is left open.
+
+    Args:
+        name: The analyser's name.
+        source: What is to join.
+        options: How it is to be opened.
+        members: Those that are here.
+        wait: Wait for it, and raise an error if it or its port is not there.
+        watch: Is given a port that is opened here, before and after; raises when that is not wanted any more.
+
+    Raises:
+        ServomexError: As :meth:`ServomexManager.add` does.
+    """
+    everyone = list(members)
+    link = link_for(source, {member.port.link for member in everyone}, options)
+    here = [member for member in everyone if member.port.link is link]
+    protocol = mode_for(link, here, source, options)
+    with contextlib.ExitStack() as undo:
+        port = here[0].port if here else SharedPort(link, owned=not isinstance(source, SerialLink | Analyzer))
+        missing = None
+        if not here:
+            undo.callback(port.close)
+        if port.owned:
+            watch(link)
+            missing = None if here else port.open(wait=wait)
+            watch(link)
+        analyser = _analyser_of(name, source, options, link, protocol, missing, wait=wait)
+        member = Member(name, analyser, port, owned=analyser is not source)
+        undo.callback(member.close)
+        if not here:
+            port.start()
+        undo.callback(port.let_go, member)
+        with port.joining:  # once more: what was waited for may have been found meanwhile
+            mode_beside(port.members, member.protocol, member.address, link.port)
+            port.take_in(member)
+        yield member
+        undo.pop_all()
+
+
+def _analyser_of(
+    name: str,
+    source: Source,
+    options: Options,
+    link: SerialLink,
+    protocol: ProtocolKind,
+    missing: ServomexError | None,
+    *,
+    wait: bool,
+) -> Analyzer | Awaited:
+    if isinstance(source, Analyzer):
+        return source
+    return options.open(name, link, protocol) if wait else Awaited(name, link, options, protocol, missing)
+
+
+def leave(member: Member) -> None:
+    """Take an analyser from its port, and close what was opened for it: the last one closes the port.
+
+    Raises:
+        ServomexError: The thread of its port did not end.
+    """
+    member.removed = True
+    member.port.let_go(member)
+    with contextlib.ExitStack() as rest:  # the last that was put there comes first
+        if not member.port.members:
+            member.port.end()
+            rest.callback(member.port.close)
+        rest.callback(member.close)

@@ -9,18 +9,22 @@ from typing import Any, Literal, Self, TypeVar, overload
 
 from servomex.analyzer import Analyzer
 from servomex.enums import ChannelId, ErrorPolicy, ProtocolKind
-from servomex.errors import ServomexConfigurationError, ServomexConnectionError, ServomexValidationError
+from servomex.errors import (
+    ServomexConfigurationError,
+    ServomexConnectionError,
+    ServomexError,
+    ServomexValidationError,
+)
 from servomex.exits import at_exit
-from servomex.joining import Source, link_for, mode_beside, mode_for
+from servomex.joining import Source, joined, leave
 from servomex.link import SerialLink
 from servomex.member import Member
 from servomex.models import Frame, Sample
 from servomex.naming import asked_channels
 from servomex.process import ProcessBound
-from servomex.reaching import Awaited, Options
+from servomex.reaching import Options
 from servomex.rounds import DeviceResult, Round, failed_row, raise_failures
 from servomex.settings import Parity, SerialSettings, settings_given
-from servomex.shared_port import SharedPort
 from servomex.tags import name_of, tags_of
 from servomex.validation import choice, seconds, whole
 
@@ -233,8 +237,15 @@ class ServomexManager(ProcessBound):
         with self._changing:
             self._check_usable()
             self._check_name(name)
+            here = self._members
             try:
-                return self._join(name, source, options, wait=wait)
+                with joined(name, source, options, here.values(), wait=wait, watch=self._watch) as member:
+                    self._members = {**here, name: member}
+            except ServomexError as error:
+                error.context = error.context.merged(device=name)
+                raise
+            else:
+                return member.analyzer
             finally:
                 self._opening = None
 
@@ -424,47 +435,14 @@ class ServomexManager(ProcessBound):
             raise ServomexValidationError(f"names are a list such as ['a', 'b'], not {names!r}")
         return [self._member(name) for name in dict.fromkeys(names)]
 
-    def _join(self, name: str, source: Source, options: Options, *, wait: bool) -> Analyzer | None:
-        """Check whether a source fits in with those that are here; open its port if need be, and its analyser."""
-        link = link_for(source, {member.port.link for member in self._members.values()}, options)
-        here = [member for member in self._members.values() if member.port.link is link]
-        protocol = mode_for(link, here, source, options)
-        with contextlib.ExitStack() as undo:
-            port = here[0].port if here else SharedPort(link, owned=not isinstance(source, SerialLink | Analyzer))
-            if not here:
-                undo.callback(port.close)
-            self._opening = link if port.owned else None
-            missing = port.open(wait=wait) if port.owned and not here else None
-            self._check_usable()  # again: close() can only end what it has seen
-            if isinstance(source, Analyzer):
-                member = Member(name, source, port, owned=False)
-            elif wait:
-                member = Member(name, options.open(name, link, protocol), port, owned=True)
-            else:
-                member = Member(name, Awaited(name, link, options, protocol, missing), port, owned=True)
-            undo.callback(member.close)
-            if not here:
-                port.start()
-            undo.callback(self._forget, name)
-            with port.joining:  # once more: what was waited for may have been found meanwhile
-                mode_beside(port.members, member.protocol, member.address, link.port)
-                port.take_in(member)
-            self._members = {**self._members, name: member}
-            undo.pop_all()
-        return member.analyzer
-
-    def _forget(self, name: str) -> None:
-        self._members = {key: member for key, member in self._members.items() if key != name}
+    def _watch(self, link: SerialLink) -> None:
+        """Let :meth:`close` end the opening of a port, and end it when that was called before."""
+        self._opening = link
+        self._check_usable()
 
     def _leave(self, member: Member) -> None:
-        self._forget(member.name)
-        member.removed = True
-        member.port.let_go(member)
-        with contextlib.ExitStack() as rest:  # the last that was put there comes first
-            if not member.port.members:
-                member.port.end()
-                rest.callback(member.port.close)
-            rest.callback(member.close)
+        self._members = {name: other for name, other in self._members.items() if other is not member}
+        leave(member)
 
     def _results(
         self, members: list[Member], asked: Round[T], policy: ErrorPolicy | None = None

@@ -103,8 +103,11 @@ class Member:
         """Where it is."""
         return ErrorContext(self.port.link.port, self.protocol, self.address).merged(device=self.name)
 
-    def seek(self) -> Frame | None:
+    def seek(self, wait_s: float) -> Frame | None:
         """Try once to reach one that was not reached; the frame that showed it, if a whole one was read.
+
+        Args:
+            wait_s: How long a reply to the first question may take to begin.
 
         Raises:
             ServomexError: It was not reached.
@@ -112,7 +115,7 @@ class Member:
         awaited = self.awaited
         if awaited is None:
             return None
-        awaited.meet()
+        awaited.meet(wait_s)
         awaited.note_reached()
         self._failures = 0
         self._opened, self.awaited = awaited.analyzer, None

@@ -38,8 +38,8 @@ PROBE_S = 0.5
 """What the question may take by which one that did not answer is tried again; longer where the line needs more."""
 LOOK_S = 0.001
 """How long a continuous analyser that fell silent is waited for: its thread listens all the time."""
-FIRST_WAIT_S = 0.15
-"""How long a reply may take to begin of one that was never heard, unless late ones show that it is slower."""
+WAITS_S = (0.15, 2.4)
+"""How long a reply may take to begin of one that was never heard; it doubles while what comes is no answer."""
 ANSWER_S = 2.0
 """How long it may take to have one: the silence before it, a fence, and replies on a slow line."""
 AGAIN_S = 0.4
@@ -50,7 +50,7 @@ UNFIT_S = (1.0, 10.0)
 """First and longest pause after an answer that is not of the analyser that is wanted; it doubles."""
 SEARCH_LISTEN_S = 0.05
 """How long is listened for a broadcast after the probes of a search, so that they do not fill the line."""
-SEARCH_STEP_S = 2.5
+SEARCH_STEP_S = 4.0
 """What one round of a search may take at most: within the time that a thread is given to end."""
 _UNFIT = (ServomexForeignDeviceError, ServomexChannelError, ServomexConfigurationError, ServomexModbusError)
 """What shows that something is there, but not what is wanted."""
@@ -198,27 +198,29 @@ class Awaited:
         if contact:
             contact.close()
 
-    def search(self) -> "Detection | None":
+    def search(self, wait_s: float) -> "Detection":
         """Look for the mode once, by reads. What was heard is kept from one time to the next.
 
+        Args:
+            wait_s: How long a reply may take to begin.
+
         Raises:
+            ServomexNotFoundError: Nothing was found.
             ServomexConnectionError: The port is closed or lost.
             ServomexTimeoutError: Others kept the port busy.
         """
-        from servomex.detect import Search
+        from servomex.detect import Ear, Search
 
         now = time.monotonic()
-        search = self._search
-        if search is None or (now - self._searched_from > self.options.listen and self._is_quiet(search)):
-            search, self._searched_from, self._heard = Search(self._link, self.options.address), now, 0
-            self._search = search
+        if self._search is None:
+            self._search, self._searched_from = Search(self._link, self.options.address), now
+        elif now - self._searched_from > self.options.listen and self._is_quiet(self._search):
+            self._search.ear, self._searched_from, self._heard = Ear(), now, 0
         with self._link.conversation(now + PROBE_S):
-            found = search.look(FIRST_WAIT_S, SEARCH_LISTEN_S, time.monotonic() + SEARCH_STEP_S)
-        if found is None and self.reason is None:  # a network server is asked for Modbus TCP once only
-            with pointing_to_help():
-                raise search.nothing_found(time.monotonic() - now)
+            found = self._search.look(wait_s, SEARCH_LISTEN_S, time.monotonic() + SEARCH_STEP_S)
         if found is None:
-            self.due = time.monotonic()
+            with pointing_to_help():
+                raise self._search.nothing_found(time.monotonic() - self._searched_from)
         return found
 
     def _is_quiet(self, search: "Search") -> bool:
@@ -226,8 +228,11 @@ class Awaited:
         heard, self._heard = self._heard, search.ear.bytes_heard
         return heard == self._heard
 
-    def meet(self) -> None:
+    def meet(self, wait_s: float) -> None:
         """Have a first answer of the analyser, and read what it is if that is wanted.
+
+        Args:
+            wait_s: How long a reply to the first question may take to begin.
 
         Raises:
             ServomexError: It does not answer, or what answers is not what was asked for.
@@ -238,7 +243,7 @@ class Awaited:
         look_s = LOOK_S if self.is_tried else PROBE_S
         if contact.client and self.options.address not in self._link.proven:  # else the search has had an answer
             with pointing_to_help():
-                self._have_answer(contact.protocol)
+                self._have_answer(contact.protocol, wait_s)
         if self.options.identify or self.analyzer is None:
             meet(contact, look_s, self.options.channels)
         elif contact.reader:
@@ -264,7 +269,7 @@ class Awaited:
     def _removed(self) -> ServomexError:
         return ServomexConnectionError("the analyser was removed from the manager", self.context)
 
-    def _have_answer(self, framing: ProtocolKind) -> None:
+    def _have_answer(self, framing: ProtocolKind, wait_s: float) -> None:
         """Ask once over Modbus, without waiting for long."""
         from servomex.detect import PROBE
         from servomex.exchange import PATIENCE, Exchange
@@ -272,7 +277,7 @@ class Awaited:
         if self._exchange is None:  # one of its own: that of the analyser would repeat the question
             self._exchange = Exchange(self._link, self.options.address, framing, retries=0)
         deadline = time.monotonic() + ANSWER_S
-        wait_s = max(FIRST_WAIT_S, PATIENCE * self._exchange.slowest_s)
+        wait_s = max(wait_s, PATIENCE * self._exchange.slowest_s)
         try:
             with self._link.conversation(deadline):
                 self._exchange.probe(PROBE, deadline, wait_s)

@@ -7,11 +7,11 @@ from typing import Any
 
 from servomex.clock import time
 from servomex.enums import ProtocolKind
-from servomex.errors import ServomexConnectionError, ServomexError
+from servomex.errors import ServomexConnectionError, ServomexError, ServomexTransportError
 from servomex.link import SerialLink
 from servomex.member import TURN_S, Member
 from servomex.models import Frame
-from servomex.reaching import PROBE_S, Awaited, refused
+from servomex.reaching import PROBE_S, WAITS_S, Awaited, refused
 from servomex.rounds import DeviceResult, Round, Turn
 from servomex.worker import Worker
 
@@ -42,6 +42,7 @@ class SharedPort:
         self._generation = link.generation
         self._tried = (0.0, 0.0)
         self._not_before = 0.0
+        self._wait_s = WAITS_S[0]
         self._turns: queue.SimpleQueue[Turn | None] = queue.SimpleQueue()
         self._current: Turn | None = None
         self._ended = False
@@ -195,13 +196,17 @@ class SharedPort:
         awaited = member.awaited
         if awaited is None:
             return None
+        came: list[int] = []
         try:
             if not self.link.has_reader:
                 self._open()
-            if awaited.protocol is ProtocolKind.AUTO and not self._find_mode(member, awaited):
-                return None
-            return member.seek()
+            with self.link.tap(lambda data, _at: came.append(len(data))):
+                if awaited.protocol is ProtocolKind.AUTO and not self._find_mode(member, awaited):
+                    return None
+                return member.seek(self._patience_s)
         except ServomexError as error:
+            if isinstance(error, ServomexTransportError):
+                self._wait_s = min(WAITS_S[1], 2 * self._wait_s) if came else WAITS_S[0]  # it may be late
             if not self._ended:  # else it is no reason that the port is closed
                 awaited.note(error)
         except Exception as error:  # noqa: BLE001 (it is the reason; the thread is that of all others here, too)
@@ -209,6 +214,15 @@ class SharedPort:
         finally:
             self._note_awaited()
         return None
+
+    @property
+    def _patience_s(self) -> float:
+        """How long the reply of one that was never heard may take to begin; longer where others are slow."""
+        from servomex.exchange import PATIENCE
+
+        clients = [member.analyzer.client for member in self.members if member.analyzer and not member.awaited]
+        slowest_s = max((client.exchange.slowest_s for client in clients if client), default=0.0)
+        return max(self._wait_s, PATIENCE * slowest_s)
 
     def _open(self) -> None:
         """Make sure that the port is open; all that were not reached are due when it has just been opened.
@@ -234,9 +248,7 @@ class SharedPort:
         Raises:
             ServomexError: No analyser was found, or one in continuous mode that is not alone.
         """
-        found = awaited.search()
-        if found is None:
-            return False
+        found = awaited.search(self._patience_s)
         with self.joining:
             others = [other.name for other in self.members if other is not member]
             if found.protocol is ProtocolKind.CONTINUOUS_ASCII and others:
