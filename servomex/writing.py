@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from servomex.clock import time
+from servomex.durations import counted
 from servomex.errors import (
     ServomexSinkError,
     ServomexSinkSchemaError,
@@ -299,6 +300,9 @@ class _Outlet:
         if self._stays_open:
             if error is not None:  # what waits in it may still be written by its user
                 self._lose(min(self._sink.unstored, self._sink.rows - self._rows_before), error)
+            elif self.removed:  # which its own end will say as well
+                were = f"{counted(self.removed, 'row')} of this recording {'was' if self.removed == 1 else 'were'}"
+                self._lose(0, ServomexSinkWriteError(f"{self._sink.name}: {were} refused or removed"))
             return
         before = self._sink.rows
         try:

@@ -267,6 +267,19 @@ class TestSinks:
             assert not sink.closed
         assert moments(tmp_path / "run.csv") == [7, 8, 1, 2, 3], "its user has closed it later"
 
+    def test_rows_of_one_that_stays_open_that_were_removed_are_told(self, write: Callable[..., None]) -> None:
+        class Raided(InMemorySink):
+            """Another program has removed five rows before, and each third one since."""
+
+            @property
+            def removed(self) -> int:
+                return 5 + self.rows // 3
+
+        with pytest.raises(
+            ServomexSinkWriteError, match=r"memory://: 1 row of this recording was refused or removed"
+        ):
+            write(Raided())
+
     def test_options_are_for_those_that_are_named(self, write: Callable[..., None]) -> None:
         with pytest.raises(ServomexValidationError, match=r"opened already.*Omit sink_options"):
             write(InMemorySink(), sink_options={"append": True})

@@ -39,7 +39,7 @@ def numbers(samples: list[Sample]) -> list[int]:
 def recording(url: str, **options: object) -> Iterator[tuple[Recorder, PostgresSink, InMemorySink]]:
     """Record 100 readings a second to a table and to a list."""
     sink, memory = PostgresSink(url, flush_s=0.05, **options), InMemorySink()  # type: ignore[arg-type]
-    with Recorder(OwnSource(), [sink, memory], rate_hz=100, buffer_size=100_000) as recorder:
+    with sink, Recorder(OwnSource(), [sink, memory], rate_hz=100, buffer_size=100_000) as recorder:
         wait_until(lambda: sink.rows - sink.unstored > 20)
         yield recorder, sink, memory
         more = sink.rows - sink.unstored + 20
@@ -83,6 +83,7 @@ def test_the_last_rows_wait_for_a_server_that_is_away_at_the_end(
     wait_until(lambda: "It is tried again" in caplog.text)
     postgres.start()
     ender.join()
+    sink.close()
     assert numbers(read(url)) == numbers(memory.samples)
     assert recorder.summary.unwritten == 0
 
@@ -248,6 +249,7 @@ class TestServerThatHangs:
         postgres.wake()
         wait_until(lambda: not [item for item in threading.enumerate() if "servomex-recorder" in item.name])
         assert len(read(url)) + recorder.summary.unwritten >= recorder.summary.samples_emitted
+        sink.close()
 
 
 KILLED = """
@@ -350,9 +352,11 @@ def test_refused_rows_end_a_recording_with_an_error_and_are_counted(
     rows(url, "ALTER TABLE samples ADD CHECK (monotonic_ns <> 7)")
     sink, memory = PostgresSink(url, flush_s=0.05), InMemorySink()
     with (
-        pytest.raises(ServomexSinkSchemaError, match="did not take 1 row"),
+        pytest.raises(ServomexSinkWriteError, match="1 row of this recording was refused or removed"),
         Recorder(OwnSource(), [sink, memory], rate_hz=100) as recorder,
     ):
         wait_until(lambda: sink.rows - sink.unstored > 20)
     assert recorder.summary.unwritten == 1
+    with pytest.raises(ServomexSinkSchemaError, match="did not take 1 row"):
+        sink.close()
     assert numbers(read(url)) == [number for number in numbers(memory.samples) if number != 7]
