@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, tzinfo
 from unittest import mock
 
-from servomex import continuous, detect, manager, modbus, recording
+from servomex import continuous, detect, modbus, recording, rounds
 
 
 class HostClock:
@@ -33,7 +33,7 @@ class HostClock:
         """Let the driver see it."""
         self.offset_s = 0.0
         with contextlib.ExitStack() as undo:
-            for module in (continuous, detect, manager, modbus, recording):
+            for module in (continuous, detect, modbus, recording, rounds):
                 undo.enter_context(mock.patch.object(module, "datetime", _Shifted))
             yield
 
