@@ -141,7 +141,7 @@ def test_the_end_of_a_gap_is_a_line_in_a_stream() -> None:
     back = result.stderr.splitlines()[number]
     assert re.fullmatch(rf"Readings are back after \d\.\d s \({number} failed readings?\)", back)
     shown, failures = len(result.stdout.splitlines()) // 5, sum(failed)
-    assert result.stderr.splitlines()[-1] == f"{shown} readings, {failures} failed, 0 dropped"
+    assert result.stderr.splitlines()[-1] == f"{shown} readings, {failures} failed, 0 late, 0 dropped"
     assert shown + failures == 15
 
 

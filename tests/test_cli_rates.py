@@ -105,6 +105,15 @@ class TestDuration:
         result = invoke("sim://4100?fault=unplug:0.4", *FAST, *args, command=stream)
         assert (result.exit_code, "Failed: the port was lost" in result.stderr) == (0, True)
 
+    def test_moments_that_the_line_does_not_allow_are_counted(self) -> None:
+        args = ("--rate", "50", "--duration", "2s", "--channels", "I1", "--format", "csv")
+        result = invoke("sim://4100?pace=1", *FAST, *args, command=stream)
+        readings, failed, late, dropped = (
+            int(text.split()[0]) for text in result.stderr.splitlines()[-1].split(",")
+        )
+        assert (readings, failed, dropped) == (len(rows_of(result.stdout)), 0, 0)
+        assert readings + late == 100
+
     @pytest.mark.parametrize("command", [stream, record, diag])
     def test_it_needs_a_unit(self, command: click.Command) -> None:
         words = [*["tap"] * (command is diag), "/dev/nope", *["run.csv"] * (command is record)]

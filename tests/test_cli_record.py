@@ -31,7 +31,7 @@ class TestStream:
         assert result.exit_code == 0
         frames = [json.loads(text) for text in result.stdout.splitlines()]
         assert [frame["readings"][0]["value"] for frame in frames] == [20.376] * 4
-        assert result.stderr == "4 readings, 0 failed, 0 dropped\n"
+        assert result.stderr == "4 readings, 0 failed, 0 late, 0 dropped\n"
 
     def test_each_broadcast_comes_once(self, broadcasting: VirtualLine) -> None:
         args = ("--protocol", "continuous", "--channels", "I1", "--count", "4", "--format", "csv", "-q")

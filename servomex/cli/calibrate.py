@@ -48,7 +48,7 @@ a start, is shown by 'status' and 'doctor' and set back to 0 by 'stop'.
 def calibrate(ctx: click.Context) -> None:
     """Look at autocalibrations, start one, stop all.
 
-    Starting and stopping need a Modbus mode; the state is told in every mode.
+    Starting and stopping need a Modbus mode; the state can be read in every mode.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -60,9 +60,7 @@ def _command(*, writes: bool) -> Callable[[F], F]:
     def decorate(command: F) -> F:
         if writes:
             # Not from the environment: a confirmation is given for one command.
-            command = click.option("--yes", is_flag=True, help="Really do it; without it nothing is sent.")(
-                command
-            )
+            command = click.option("--yes", is_flag=True, help="Confirm; nothing is sent without it.")(command)
         return connection_options(click.version_option(servomex.__version__, prog_name="servomex")(command))
 
     return decorate
@@ -79,7 +77,7 @@ _format = click.option(
 )
 
 
-@calibrate.command(short_help="Tell what the groups are on.", epilog=EXIT_CODES)
+@calibrate.command(short_help="Show what the groups are on.", epilog=EXIT_CODES)
 @_command(writes=False)
 @click.argument("group", type=_group, required=False)
 @_format
@@ -123,7 +121,7 @@ def _write_progress(seen: Sequence[CalibrationProgress], output_format: str) -> 
     metavar="SECONDS",
     callback=check_seconds(zero=True),
     show_default="10",
-    help="With --wait: it has ended when its group was on sample for as long.",
+    help="With --wait: how long the group must be on sample until it has ended.",
 )
 @_format
 def start(

@@ -42,7 +42,7 @@ EXIT_CODES = """\b
 Exit codes:
   0    all went well
   1    another error, such as a file that cannot be written
-  2    wrong usage: an option or argument cannot be
+  2    usage error: invalid option or argument
   3    the port: missing, busy, forbidden or lost
   4    no answer, or no valid one
   5    read --check: a fault, an alarm, no value, or a failed reading

@@ -97,7 +97,7 @@ _OPTIONS = (
         metavar="FILE",
         help="Append every byte of both directions to this file.",
     ),
-    option("-v", "--verbose", count=True, help="Tell on stderr what is being done; -vv shows every byte as well."),
+    option("-v", "--verbose", count=True, help="Show on stderr what is being done; -vv also shows every byte."),
     option("-q", "--quiet", is_flag=True, help="Write nothing to stderr but the error that ends the command."),
 )
 

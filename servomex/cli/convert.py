@@ -35,7 +35,7 @@ Formats, by suffix or --format:
 @click.command(cls=Program, short_help="Write recordings in another format.", epilog=f"{_MORE}\n{EXIT_CODES}")
 @click.argument("sources", metavar="IN...", nargs=-1, required=True)
 @click.argument("target", metavar="OUT")
-@click.option("--append", is_flag=True, help="Go on with OUT if it exists.")
+@click.option("--append", is_flag=True, help="Append to OUT if it exists.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 @click.option(
     "--rotate",
@@ -62,8 +62,8 @@ def convert(sources: tuple[str, ...], target: str, **options: Any) -> None:
 
     The format of OUT is that of its suffix, or --format; that of an IN shows in its suffix or its content.
 
-    IN may be a pattern in quotation marks, or a folder of Parquet parts. Where an IN is damaged, what is in front
-    of the damage is written.
+    IN may be a pattern in quotation marks, or a folder of Parquet parts. Where an IN is damaged, what comes before
+    the damage is written.
     """
     with warnings_on_stderr():
         try:

@@ -91,7 +91,7 @@ _OTHERS = (
 def decode(inputs: tuple[str, ...], is_hex: bool, output_format: str, verbose: bool) -> None:
     """Decode the broadcasts captured in FILE; '-' or nothing is stdin.
 
-    A capture does not tell when it was received: the columns for that stay empty.
+    A capture does not show when it was received: the columns for that stay empty.
     """
     frames = damaged = 0
     with _bytes_in(inputs, is_hex=is_hex) as chunks:

@@ -57,7 +57,7 @@ Examples:
 def diag(ctx: click.Context) -> None:
     """Find out what is wrong with a line.
 
-    No command of this group changes anything at an analyser.
+    No command of this group changes anything in an analyser.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -266,10 +266,10 @@ def gap(gaps: list[float], count: int, further: int, output_format: str, **given
 @diag.command(epilog=EXIT_CODES)
 @_diagnosis
 def echo(output_format: str, **given: Any) -> None:
-    """Tell whether the adapter echoes.
+    """Find out whether the adapter echoes.
 
-    It does so if it sends back what is written to PORT, with an analyser or without. A read is sent, in both
-    Modbus framings unless --protocol names one, and what comes is compared with it.
+    One that does sends back whatever is written to PORT, with an analyser or without. A read is sent, in both
+    Modbus framings unless --protocol names one, and what comes back is compared with it.
     """
     request = Connection(**given)
     framings = [framing for framing in _FRAMINGS if request.protocol == framing] or _FRAMINGS

@@ -44,8 +44,8 @@ Examples:
   servomex discover --format json | jq -r .port
 
 \b
-What it sends changes no analyser, but everything on these ports gets to hear
-it. Name the PORTs if something else on this computer must be left alone.
+What it sends changes no analyser, but it reaches every device on these ports.
+Name the PORTs if something else on this computer must be left alone.
 """
 
 
@@ -90,7 +90,7 @@ def _check_protocols(_ctx: click.Context, _option: click.Parameter, value: str) 
     default="1-10",
     show_default=True,
     callback=_check_addresses,
-    help="Modbus slave addresses to ask, each for some 0.3 s in each framing.",
+    help="Modbus slave addresses to ask, about 0.3 s each in each framing.",
 )
 @option(
     "--baudrate",
@@ -99,7 +99,7 @@ def _check_protocols(_ctx: click.Context, _option: click.Parameter, value: str) 
     default="19200",
     show_default=True,
     callback=_check_baudrates,
-    help="Speeds to try, up to the first at which there is an analyser.",
+    help="Baud rates to try, until an analyser is found.",
 )
 @option(
     "--protocol",
@@ -114,7 +114,7 @@ def _check_protocols(_ctx: click.Context, _option: click.Parameter, value: str) 
     "--listen",
     default=2.5,
     show_default=True,
-    help="How long to listen for a broadcast at each speed, and again when one shows itself.",
+    help="How long to listen for a broadcast at each baud rate, and again when one is heard.",
 )
 @click.option(
     "--format",
@@ -122,9 +122,9 @@ def _check_protocols(_ctx: click.Context, _option: click.Parameter, value: str) 
     type=click.Choice(["table", "json"]),
     default="table",
     show_default=True,
-    help="How analysers are written to stdout; json tells of the other ports as well.",
+    help="How analysers are written to stdout; json also lists the other ports.",
 )
-@option("-v", "--verbose", count=True, help="Tell on stderr what is being done; -vv shows every byte as well.")
+@option("-v", "--verbose", count=True, help="Show on stderr what is being done; -vv also shows every byte.")
 @option("-q", "--quiet", is_flag=True, help="Write nothing to stderr but the error that ends the command.")
 @click.version_option(servomex.__version__, prog_name="servomex")
 def discover(ports: tuple[str, ...], output_format: str, verbose: int, quiet: bool, **wanted: Any) -> None:

@@ -54,10 +54,10 @@ Examples:
 )
 @click.version_option(servomex.__version__, prog_name="servomex")
 def doctor(port: str | None, output_format: str, **given: Any) -> None:
-    """Check a port, its line and its analyser, and say what to do about what is not well.
+    """Check a port, its line and its analyser, and say how to cure what is wrong.
 
-    Without PORT, the ports of this computer are listed. Nothing is changed at an analyser: what is sent are reads
-    and, behind an answer, loopbacks. It ends by itself; a silent line takes some 20 seconds.
+    Without PORT, the ports of this computer are listed. Nothing is changed in an analyser: only reads are sent
+    and, after an answer, loopbacks. It ends by itself; a silent line takes about 20 seconds.
     """
     with interrupts_wait():
         from servomex import checkup, portcheck

@@ -112,7 +112,7 @@ class Tally:
 @seconds_option(
     "--watch",
     zero=True,
-    help="Read again every so many seconds, until Ctrl-C or --count; 0 for as fast as possible. In continuous "
+    help="Repeat the reading every SECONDS, until Ctrl-C or --count; 0 for as fast as possible. In continuous "
     "mode the last broadcast is shown as long as it is current; with 0, each broadcast once.",
 )
 @option(

@@ -51,7 +51,9 @@ Ctrl-C and SIGTERM end a recording with everything written.
 )
 @click.option("--append", is_flag=True, help="Append to files that exist.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
-@click.option("--rotate", metavar="LIMIT", help="Begin new files by size or time: 100MB, 1d, or both as 100MB,1d.")
+@click.option(
+    "--rotate", metavar="LIMIT", help="Start a new file at a size or time: 100MB, 1d, or both as 100MB,1d."
+)
 @click.option(
     "--flush",
     type=SECONDS,
@@ -59,7 +61,7 @@ Ctrl-C and SIGTERM end a recording with everything written.
     callback=check_seconds(zero=True),
     default=1.0,
     show_default=True,
-    help="What is lost at most when the program is killed; 0 for nothing.",
+    help="The most that a kill of the program may lose; 0 for nothing.",
 )
 @decimal_option
 @format_option
@@ -81,9 +83,9 @@ def record(
 ) -> None:
     """Record the analyser on PORT to the files OUT.
 
-    A reading that fails is a row with its error, so that the gap shows; a port that is lost is opened again. A
-    line on stderr says when readings begin to fail, and one for how long they did when they are back. PORT must be
-    named here, whatever SERVOMEX_PORT says: an OUT could be taken for it.
+    A reading that fails is a row with its error, so that the gap shows; a port that is lost is opened again. Lines
+    on stderr report when readings begin to fail and, when they are back, for how long they failed. PORT must be
+    given here even if SERVOMEX_PORT is set: otherwise an OUT could be taken for it.
     """
     _check_order(given["port"], targets)
     rate_hz = rate_of(rate, every)

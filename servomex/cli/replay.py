@@ -82,7 +82,7 @@ def replay(file: str, speed: float, protocol: ProtocolKind, output_format: str, 
     """Play FILE, a wire trace or a capture of broadcasts, and show the readings that it gives.
 
     What was broadcast is shown once. Where the analyser was asked, it is asked again, as often and when it was
-    asked then. Readings that fail are told on stderr.
+    asked then. Failed readings are reported on stderr.
     """
     with interrupts_wait():
         from servomex.simulator.recording import load_recording

@@ -78,5 +78,7 @@ def stream(
             except KeyboardInterrupt as stop:
                 code = stop_code(stop)
     if not request.quiet:
-        note(f"{counted(taken - failed, 'reading')}, {failed} failed, {frames.summary.dropped} dropped")
+        summary = frames.summary
+        good = counted(taken - failed, "reading")
+        note(f"{good}, {failed} failed, {summary.samples_late} late, {summary.dropped} dropped")
     raise click.exceptions.Exit(code)
