@@ -1,5 +1,6 @@
 """What the options of all commands have in common: their names, their help, the modes."""
 
+import json
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
+from servomex import load
 from servomex.cli import servomex_group
 from servomex.cli.discover import discover
 from servomex.cli.options import MODES
@@ -118,6 +120,9 @@ BAD_TAGS = {
 }
 
 
+TAGS = {"site": "mill-3", "line": "A, =b"}
+
+
 class TestNaming:
     """``--name`` and ``--tag``."""
 
@@ -127,6 +132,17 @@ class TestNaming:
         assert result.exit_code == 0
         assert {row["device"] for row in rows_of(result.stdout)} == {"stack 1"}
 
+    @pytest.mark.parametrize(("args", "command"), NAMED.values(), ids=NAMED)
+    def test_each_row_carries_the_tags(self, args: tuple[str, ...], command: click.Command) -> None:
+        tags = ("--tag", "site=mill-3", "--tag", "line=A, =b")
+        rows = rows_of(invoke(*args, *tags, "--format", "csv", command=command).stdout)
+        assert [json.loads(row["tags"]) for row in rows] == [TAGS] * len(rows)
+        lines = invoke(*args, *tags, "--format", "json", command=command).stdout.splitlines()
+        assert [json.loads(line)["tags"] for line in lines] == [TAGS] * len(lines)
+        lines = invoke(*args, *tags, "--format", "influx", command=command).stdout.splitlines()
+        assert all(",site=mill-3,line=A\\,\\ \\=b " in line for line in lines)
+        assert len(lines) == len(rows) > 0
+
     def test_a_table_begins_with_it(self) -> None:
         assert invoke("sim://4100", *FAST, "--name", "stack 1").stdout.startswith(
             "stack 1, sim://4100, modbus_rtu"
@@ -134,9 +150,11 @@ class TestNaming:
 
     def test_a_recording_carries_it(self, tmp_path: Path) -> None:
         target = tmp_path / "run.csv"
-        args = ("sim://4100", str(target), *FAST, "--count", "1", "--name", "stack 1")
-        assert invoke(*args, command=record).exit_code == 0
-        assert {row["device"] for row in rows_of(target.read_text(encoding="utf-8"))} == {"stack 1"}
+        args = ("sim://4100?fault=unplug:0.4", str(target), *FAST, "--rate", "10", "--duration", "1s", "-q")
+        assert invoke(*args, "--name", "stack 1", "--tag", "site=mill-3", command=record).exit_code == 0
+        rows = [(item.device, item.metadata, bool(item.error)) for item in load(target)]
+        assert {(device, failed) for device, _, failed in rows} == {("stack 1", False), ("stack 1", True)}
+        assert all(tags == {"site": "mill-3"} for _, tags, _ in rows)
 
     @pytest.mark.parametrize(("tags", "words"), BAD_TAGS.values(), ids=BAD_TAGS)
     @pytest.mark.parametrize("command", [read, record])
