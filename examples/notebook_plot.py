@@ -35,7 +35,7 @@ def good_value(sample: servomex.Sample) -> float:
     return reading.value
 
 
-def course(channel: servomex.ChannelId) -> tuple[list[float], list[float]]:
+def course(channel: str) -> tuple[list[float], list[float]]:
     of_channel = [sample for sample in samples if sample.channel in (channel, None)]
     begun_ns = samples[0].monotonic_ns
     return [(item.monotonic_ns - begun_ns) / 1e9 for item in of_channel], list(map(good_value, of_channel))

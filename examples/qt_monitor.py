@@ -233,7 +233,7 @@ class Monitor(QWidget):
         self._span_s = span_s
         self.frame: servomex.Frame | None = None
         self.trouble: str | None = None
-        self.cards: dict[servomex.ChannelId, ChannelCard] = {}
+        self.cards: dict[str, ChannelCard] = {}
         self._lay_out()
         self._bridge = Bridge()
         self._bridge.came.connect(self._take, Qt.ConnectionType.QueuedConnection)

@@ -141,7 +141,7 @@ class Monitor:
         self.root = root
         self.frame: servomex.Frame | None = None
         self.trouble: str | None = None
-        self.rows: dict[servomex.ChannelId, ChannelRow] = {}
+        self.rows: dict[str, ChannelRow] = {}
         self._span_s = span_s
         self._closing = False
         self._items: queue.SimpleQueue[Item] = queue.SimpleQueue()

@@ -222,7 +222,7 @@ class Analyzer(ProcessBound):
 
     def read_all(self, *, timeout: float | None = None) -> dict[ChannelId, Reading]:
         """Give all readings by channel, in the analyser's order."""
-        return {reading.channel: reading for reading in self.poll(timeout=timeout)}
+        return {ChannelId(reading.channel): reading for reading in self.poll(timeout=timeout)}
 
     def status(self, channel: ChannelId | str, *, timeout: float | None = None) -> ChannelStatus:
         """Return one channel's state; over Modbus only that is read, and every 10 s whether the channel is there.
@@ -565,4 +565,4 @@ class Analyzer(ProcessBound):
 
 
 def _channels_of(frame: Frame) -> tuple[ChannelInfo, ...]:
-    return tuple(ChannelInfo(item.channel, item.name, item.unit, item.unit_text) for item in frame)
+    return tuple(ChannelInfo(ChannelId(item.channel), item.name, item.unit, item.unit_text) for item in frame)

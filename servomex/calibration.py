@@ -219,7 +219,7 @@ class Calibration:
         progress = progress_of(frame.analyser, self._group, frame.received_at, elapsed_s, frame, cycle=self._cycle)
         self._note_phase(progress)
         for reading in frame:
-            states = self._states.setdefault(reading.channel, [])
+            states = self._states.setdefault(ChannelId(reading.channel), [])
             if reading.status not in states:
                 states.append(reading.status)
         if self._on_progress is not None:

@@ -170,7 +170,7 @@ class CalibrationReport:
         for before, after in zip(self.readings_before, self.readings_after, strict=False):
             label = f"{before.channel} {before.name or ''}".rstrip()
             yield f"{label}: {value_text(before)} before, {value_text(after)} after"
-            yield f"{before.channel} states seen: {'; '.join(map(str, self.states[before.channel]))}"
+            yield f"{before.channel} states seen: {'; '.join(map(str, self.states[ChannelId(before.channel)]))}"
         if not self.channels:
             yield "no channel showed that it was calibrating"
         if self.failed_looks:

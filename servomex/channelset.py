@@ -49,7 +49,7 @@ class ChannelSet:
         Raises:
             ServomexChannelError: A channel is missing.
         """
-        present = {item.channel: item.name for item in readings}
+        present = {ChannelId(item.channel): item.name for item in readings}
         missing = (self._known.keys() | self._selected) & looked_at - present.keys()
         if asked := missing & self._selected:
             there = f"; this analyser has {listed(readings)}" if looked_at == ALL_CHANNELS else ""

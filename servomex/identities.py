@@ -16,7 +16,7 @@ class Identities:
     """Remembers the name and the unit of each channel. One thread at a time may use it."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, ChannelId], Reading] = {}
+        self._known: dict[tuple[str, ChannelId | str], Reading] = {}
 
     def events(self, samples: Iterable[Sample]) -> list[Sample]:
         """Return a row for each channel that has another name or unit than before, and log a warning.

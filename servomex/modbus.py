@@ -404,7 +404,7 @@ class ModbusClient:
         received_at, received_ns = self._moment(deadline)
         wanted = self._selected or frozenset(ChannelId)
         frame = sweep.frame(self.protocol, wanted, received_at, received_ns)
-        self._note_present(sweep.channels, frozenset(frame.channels))
+        self._note_present(sweep.channels, frozenset(map(ChannelId, frame.channels)))
         looked_at = frozenset((*sweep.whole_channels(wanted), *self._absent))
         self._known.check(frame, self._context(), looked_at=looked_at)
         return frame

@@ -16,11 +16,18 @@ import attrs
 
 from servomex import awake
 from servomex.columns import ROW_COLUMNS
-from servomex.enums import EXTERNAL_CHANNELS, CalPhase, ChannelId, ChannelKind, ProtocolKind, Quality
+from servomex.enums import (
+    EXTERNAL_CHANNELS,
+    CalPhase,
+    ChannelId,
+    ChannelKind,
+    ProtocolKind,
+    Quality,
+)
 from servomex.errors import ServomexChannelNotFoundError, ServomexError, ServomexValidationError
 from servomex.mappings import FrozenMapping, frozen
 from servomex.markup import arrival_text, frame_table, readings_table, table
-from servomex.naming import asked_channel, asked_channels, find, needed
+from servomex.naming import asked_channel, asked_channels, find, needed, reading_channel
 from servomex.plain import json_fields, json_of, json_value, plain_tags, time_text
 from servomex.settings import SerialSettings
 from servomex.tags import NO_TAGS
@@ -88,7 +95,7 @@ class Reading:
     """One channel's value with its state and its time.
 
     Attributes:
-        channel: The channel.
+        channel: The channel, a :class:`ChannelId`; a plain text where a source of one's own gave it an id.
         name: Its name on the display, such as ``Oxygen``; ``None`` when it has none.
         value: The value in :attr:`unit`; ``None`` when the analyser gave no valid one, never 0 in its stead.
         unit: The unit; :attr:`Unit.UNKNOWN` when :attr:`unit_text` is none that is known.
@@ -104,7 +111,7 @@ class Reading:
             was read from a file. Not part of rows or of comparisons.
     """
 
-    channel: ChannelId = attrs.field(repr=_member)
+    channel: ChannelId | str = attrs.field(repr=_member, converter=reading_channel)
     name: str | None
     value: float | None
     unit: Unit = attrs.field(repr=_member)
@@ -116,9 +123,9 @@ class Reading:
     raw: bytes = attrs.field(default=b"", eq=False, repr=False)
 
     @property
-    def kind(self) -> ChannelKind:
-        """Where the value comes from: a transducer, other channels, or an external input."""
-        return self.channel.kind
+    def kind(self) -> ChannelKind | None:
+        """Where the value comes from; ``None`` when a source of one's own gave the channel its id."""
+        return self.channel.kind if isinstance(self.channel, ChannelId) else None
 
     @property
     def ok(self) -> bool:
@@ -156,8 +163,8 @@ class Reading:
             "received_at": self.received_at,
             "monotonic_ns": self.monotonic_ns,
             "protocol": self.protocol.value,
-            "channel": self.channel.value,
-            "kind": self.kind.value,
+            "channel": str(self.channel),
+            "kind": None if (kind := self.kind) is None else kind.value,
             "name": self.name,
             "value": self.value,
             "unit": self.unit.value,
@@ -340,7 +347,7 @@ class Frame:
         return awake.age_s(self.monotonic_ns)
 
     @property
-    def channels(self) -> tuple[ChannelId, ...]:
+    def channels(self) -> tuple[ChannelId | str, ...]:
         """The channels it holds."""
         return tuple(reading.channel for reading in self.readings)
 
@@ -526,7 +533,7 @@ class Sample:
     metadata: FrozenMapping[str] = attrs.field(default=NO_TAGS, converter=_frozen_tags)
 
     @property
-    def channel(self) -> ChannelId | None:
+    def channel(self) -> ChannelId | str | None:
         """The channel; ``None`` for an error, which belongs to no single channel."""
         return self.reading.channel if self.reading else None
 

@@ -6,10 +6,16 @@ from typing import Protocol, TypeVar
 
 from servomex.enums import ChannelId
 from servomex.errors import ErrorContext, ServomexChannelNotFoundError, ServomexValidationError
+from servomex.excerpts import shown
 from servomex.units import SUBSCRIPTS
 
 _ID_SHAPED = re.compile(r"[IDE][0-9]+", re.ASCII | re.IGNORECASE)
 """What looks like an id and is none is a slip, and not the name of a gas."""
+LONGEST_OWN = 32
+"""Characters of a channel id of one's own."""
+_SIMILAR = re.compile(r"[IDE]\s*\d+", re.IGNORECASE)
+"""What could be an id of the analyser that was damaged, or mistyped."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _DIGITS = str.maketrans(SUBSCRIPTS, "0123456789")
 
 
@@ -113,3 +119,24 @@ def listed(channels: Iterable[Named]) -> str:
 
 def _plain(name: str) -> str:
     return name.strip().translate(_DIGITS).casefold()
+
+
+def reading_channel(value: ChannelId | str) -> ChannelId | str:
+    """Check the channel of a reading: one of the analyser's, or an id that a source of one's own gave it.
+
+    Raises:
+        ServomexValidationError: An id of one's own is not a text of 1 to 32 characters without control characters,
+            begins or ends with a space, or has the shape of the analyser's, such as ``I1`` or ``e7``.
+    """
+    if type(value) is ChannelId:
+        return value
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_OWN or _CONTROL.search(value):
+        raise ServomexValidationError(
+            f"a channel is a ChannelId or a text of 1 to {LONGEST_OWN} characters on one line, not {shown(value)}"
+        )
+    if _SIMILAR.fullmatch(value) or value.strip() != value:
+        raise ServomexValidationError(
+            f"a channel of your own cannot be {value!r}, which could be taken for one of the analyser's",
+            cure="Choose another text, such as 'furnace', or write ChannelId.I1 for a channel of an analyser",
+        )
+    return str(value)

@@ -150,7 +150,7 @@ def open_device(
             with Analyzer(link, source, owns_link=False) as unselected:
                 meet(unselected, listen_s)
                 first = unselected.snapshot()
-            selected = frozenset(item.channel for item in first.only(asked))
+            selected = frozenset(ChannelId(item.channel) for item in first.only(asked))
         analyzer = Analyzer(
             link,
             source_of(link, kind, address, retries, selected, first),

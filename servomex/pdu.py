@@ -223,7 +223,7 @@ def _state_texts(bits: dict[int, bool]) -> Iterator[str]:
 def reading_text(reading: Reading) -> str:
     """Say what a channel reads."""
     state = f" ({', '.join(reading.status.words)})" if reading.status.words else ""
-    return " ".join(filter(None, (reading.channel.value, reading.name, value_text(reading)))) + state
+    return " ".join(filter(None, (str(reading.channel), reading.name, value_text(reading)))) + state
 
 
 def _loopback_text(body: bytes) -> str:

@@ -15,7 +15,7 @@ from servomex.tags import NO_TAGS, tags_of
 
 LONGEST_TEXT = 20_000
 """Characters of a text that are kept: readers of csv take no longer cells."""
-FREE_TEXT = ("device", "name", "unit_text", "error", "error_type")
+FREE_TEXT = ("device", "channel", "name", "unit_text", "error", "error_type")
 """The columns whose text the instrument or the user chose."""
 TIMES = ("received_at", "requested_at")
 NUMBERS = ("value", "latency_s")

@@ -124,13 +124,13 @@ class Poll:
             self._options["error_policy"] = ErrorPolicy.RETURN
         self._tags = tags
         self._metadata = functools.lru_cache(maxsize=KEPT)(self._merged)
-        self._given: dict[tuple[str, ChannelId | None], set[int]] = {}
+        self._given: dict[tuple[str, ChannelId | str | None], set[int]] = {}
 
     def __call__(self) -> list[Sample] | None:
         """Return the samples of this moment; ``None`` when there is nothing newer than before."""
         samples = self._source.poll_samples(**self._options)
         fresh = [self._tagged(item) for item in samples if not self._was_given(item)]
-        given = defaultdict[tuple[str, ChannelId | None], set[int]](set)
+        given = defaultdict[tuple[str, ChannelId | str | None], set[int]](set)
         for item in samples:
             given[item.device, item.channel].add(item.monotonic_ns)
         self._given |= given

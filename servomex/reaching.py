@@ -254,7 +254,7 @@ class Awaited:
     def _select(self, contact: Analyzer) -> None:
         """Make the analyser that reads only the channels with the names that were asked for."""
         frame = contact.snapshot()
-        ids = frozenset(item.channel for item in frame.only(self.options.channels or ()))
+        ids = frozenset(ChannelId(item.channel) for item in frame.only(self.options.channels or ()))
         contact.close()
         with self._taking:
             if self._given_up:

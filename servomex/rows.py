@@ -21,6 +21,7 @@ from servomex.errors import ServomexError, ServomexSinkSchemaError
 from servomex.excerpts import shown
 from servomex.mappings import FrozenMapping
 from servomex.models import AnalyserStatus, CalGroupState, ChannelStatus, Reading, Sample
+from servomex.naming import reading_channel
 from servomex.plain import (
     FREE_TEXT,
     LONGEST_TEXT,
@@ -363,7 +364,7 @@ _FROM_CELLS = [_unguarded if column in FREE_TEXT else _WRITTEN[kind] for column,
 def sample_of(row: Mapping[str, Any]) -> Sample:
     """Build a sample from its row: the inverse of :meth:`Sample.as_dict`.
 
-    The columns ``kind``, ``quality`` and ``ok`` follow from the others and are not looked at.
+    The columns ``quality`` and ``ok`` follow from the others and are not looked at.
 
     Raises:
         ValueError: The row lacks something, or a name in it is unknown.
@@ -419,7 +420,7 @@ def _reading(
         return None
     fault, maintenance, calibrating, warming_up, *alarms = (_needed(row, column) for column in CHANNEL_FLAGS[1:])
     return Reading(
-        _member(ChannelId, row, "channel"),
+        _channel(row),
         row["name"],
         row["value"],
         _member(Unit, row, "unit"),
@@ -429,6 +430,16 @@ def _reading(
         received_at,
         monotonic_ns,
     )
+
+
+def _channel(row: Mapping[str, Any]) -> ChannelId | str:
+    """Return the channel of a row: only one without a kind has an id that a source of one's own gave it."""
+    if row["kind"] is None:
+        return reading_channel(row["channel"])
+    channel = _member(ChannelId, row, "channel")
+    if row["kind"] != channel.kind:
+        raise ValueError(f"kind of {channel} cannot be {shown(row['kind'])}")
+    return channel
 
 
 def _analyser(row: Mapping[str, Any]) -> AnalyserStatus | None:

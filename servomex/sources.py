@@ -4,7 +4,6 @@ from collections import deque
 
 import attrs
 
-from servomex.enums import ChannelId
 from servomex.lateness import RESOLUTION_S, Arrived, Lateness
 
 CONFIGURATION = "names, units or channels changed, and no second broadcast has confirmed it yet"
@@ -21,7 +20,7 @@ QUIET_FRAMES = 10
 """So many broadcasts without a stranger show that one is alone again, or as many as were between two strangers."""
 CLOCK_ALIKE_S = 2.0
 
-Configuration = tuple[tuple[tuple[ChannelId, str | None, str], ...], bool]
+Configuration = tuple[tuple[tuple[str, str | None, str], ...], bool]
 """Channels with their names and units, and whether the clock shows no time."""
 
 

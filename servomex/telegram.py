@@ -287,7 +287,7 @@ def _format_block(reading: Reading) -> str:
     name = "||||||" if reading.name is None else f"{_plain(reading.name):6}"
     alarms = "".join(str(number) if alarm else " " for number, alarm in enumerate(status.alarms, 1))
     fields = (
-        reading.channel.value,
+        str(reading.channel),
         name,
         format_value(reading.value, at_least=1 if reading.unit is Unit.MILLIAMP else 3),
         f"{_plain(reading.unit_text) + (' ' if reading.unit is Unit.PERCENT else ''):>3}",

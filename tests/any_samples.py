@@ -9,6 +9,7 @@ from servomex.columns import ROW_COLUMNS
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import ServomexError
 from servomex.models import AnalyserStatus, CalGroupState, ChannelStatus, Reading, Sample
+from servomex.naming import LONGEST_OWN, reading_channel
 from servomex.tags import LONGEST_KEY, LONGEST_VALUE, MOST_TAGS
 from servomex.units import Unit
 
@@ -41,6 +42,16 @@ _VALUE = st.one_of(
 )
 keys = st.from_regex(r"[A-Za-z][A-Za-z0-9_.-]{0,8}", fullmatch=True).filter(lambda key: key not in ROW_COLUMNS)
 tags = st.dictionaries(keys, st.text(_VALUE, min_size=1, max_size=12), max_size=4)
+
+
+def _is_own(text: str) -> bool:
+    try:
+        return reading_channel(text) == text
+    except ServomexError:
+        return False
+
+
+own_channels = st.text(_VALUE, min_size=1, max_size=LONGEST_OWN).filter(_is_own)
 most_tags = {f"k{number:02d}".ljust(LONGEST_KEY, "x"): '"' * LONGEST_VALUE for number in range(MOST_TAGS)}
 
 
@@ -50,8 +61,8 @@ def samples(draw: st.DrawFn) -> Sample:
     protocol, received_at = draw(st.sampled_from(ProtocolKind)), draw(times)
     monotonic_ns = draw(nanoseconds)
     reading = draw(st.none() | st.builds(
-        Reading, st.sampled_from(ChannelId), st.none() | texts, st.none() | numbers, st.sampled_from(Unit), texts,
-        statuses, st.just(protocol), st.just(received_at), st.just(monotonic_ns),
+        Reading, st.sampled_from(ChannelId) | own_channels, st.none() | texts, st.none() | numbers,
+        st.sampled_from(Unit), texts, statuses, st.just(protocol), st.just(received_at), st.just(monotonic_ns),
     ))  # fmt: skip
     return Sample(
         draw(texts), protocol, received_at, monotonic_ns, reading, draw(st.none() | analysers),

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from servomex.enums import ChannelId
 from servomex.models import AnalyserStatus, ChannelStatus, Frame
 from servomex.units import Unit
 
@@ -90,7 +89,7 @@ def chunks(data: bytes, size: int) -> Iterator[bytes]:
     return (data[start : start + size] for start in range(0, len(data), size))
 
 
-def measurements(frame: Frame) -> dict[ChannelId, tuple[float | None, Unit, str, ChannelStatus]]:
+def measurements(frame: Frame) -> dict[str, tuple[float | None, Unit, str, ChannelStatus]]:
     """Give what a wrong frame must never change: values, units and channel states."""
     return {item.channel: (item.value, item.unit, item.unit_text, item.status) for item in frame}
 

@@ -241,7 +241,7 @@ class Judge:
 
     def _judge(self, begun: float, readings: Sequence[Reading]) -> None:
         for reading in readings:
-            name = reading.channel.value
+            name = str(reading.channel)
             if name not in NAMES or reading.value is None:
                 self._need(name not in NAMES, f"{name} has no value")
                 continue

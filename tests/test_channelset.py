@@ -46,7 +46,7 @@ def captured() -> Frame:
 
 @pytest.fixture
 def readings() -> dict[str, Reading]:
-    return {reading.channel.value: reading for reading in captured()}
+    return {str(reading.channel): reading for reading in captured()}
 
 
 class TestSet:

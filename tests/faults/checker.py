@@ -67,7 +67,7 @@ class Given:
 
     def __str__(self) -> str:
         parts = "; ".join(
-            f"{item.channel.value} {item.name} {item.value} {item.unit_text} {' '.join(item.status.words)}".strip()
+            f"{item.channel!s} {item.name} {item.value} {item.unit_text} {' '.join(item.status.words)}".strip()
             for item in self.readings
         )
         whole = self.analyser
@@ -223,11 +223,13 @@ class Checker:
         self, given: Given, said: Said, size: int, same: Callable[[Reading, Block], bool]
     ) -> set[ChannelId]:
         """The channels that one reply tells of, if all of them are as it tells: a reply is believed as a whole."""
-        told = [item for item in given.readings if covers(said, said.function, size, item.channel)]
+        told = [item for item in given.readings if covers(said, said.function, size, ChannelId(item.channel))]
         blocks = said.moment.blocks
-        if not all(item.channel in blocks and same(item, blocks[item.channel]) for item in told):
+        if not all(
+            ChannelId(item.channel) in blocks and same(item, blocks[ChannelId(item.channel)]) for item in told
+        ):
             return set()
-        here = {item.channel for item in told}
+        here = {ChannelId(item.channel) for item in told}
         expected = {item for item in said.moment.populated if covers(said, said.function, size, item)}
         missing = expected - here - self.truth.ever_absent if given.whole and said.function == 4 else set()
         return set() if missing else here
@@ -281,10 +283,8 @@ class Checker:
         ):
             return False
         return all(
-            item.channel in blocks
-            and same_value(item, blocks[item.channel])
-            and same_state(item, blocks[item.channel])
-            for item in given.readings
+            channel in blocks and same_value(item, blocks[channel]) and same_state(item, blocks[channel])
+            for channel, item in ((ChannelId(item.channel), item) for item in given.readings)
         )
 
     @staticmethod
@@ -292,7 +292,7 @@ class Checker:
         channels = {item.id: item for item in seen.channels}
         whole = given.analyser
         return all(
-            item.channel.value in channels and same_reading(item, channels[item.channel.value])
+            str(item.channel) in channels and same_reading(item, channels[str(item.channel)])
             for item in given.readings
         ) and (whole is None or (whole.fault, whole.cal_text) == (seen.fault, seen.groups))
 

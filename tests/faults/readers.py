@@ -301,7 +301,7 @@ def belongs(sample: Sample, group: list[Sample]) -> bool:
         last.channel and sample.channel
     ):
         return False
-    return ORDER.index(last.channel) < ORDER.index(sample.channel)
+    return ORDER.index(ChannelId(last.channel)) < ORDER.index(ChannelId(sample.channel))
 
 
 def grouped(samples: Iterable[Sample]) -> list[list[Sample]]:

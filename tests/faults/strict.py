@@ -194,7 +194,7 @@ class StrictChecker(Checker):
         whole: AnalyserStatus | None = None
         if isinstance(given, Given):
             said = self._window(given, since)
-            statuses, whole = [(item.channel, item.status) for item in given.readings], given.analyser
+            statuses, whole = [(ChannelId(item.channel), item.status) for item in given.readings], given.analyser
         elif isinstance(given, AnalyserStatus):
             whole = given
         elif isinstance(given, CalibrationProgress):
@@ -229,7 +229,7 @@ class StrictChecker(Checker):
     def _is_mine(self, given: Given) -> bool:
         """Whether a broadcast is of the analyser that was there first, where there are two."""
         mine = [item.moment.blocks for item in self.truth.said if item.function == BROADCAST]
-        values = [(item.channel, item.value) for item in given.readings if item.value is not None]
+        values = [(ChannelId(item.channel), item.value) for item in given.readings if item.value is not None]
         return not values or any(
             channel in blocks and blocks[channel].value == value for channel, value in values for blocks in mine
         )

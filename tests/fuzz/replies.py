@@ -202,7 +202,7 @@ def _read_once(client: ModbusClient, end: CountingEnd, channel: str, deadline: f
     if ignore or end.limit_passed:
         return False
     for reading in readings:
-        if reading.channel.value in ("E1", "E2"):
+        if str(reading.channel) in ("E1", "E2"):
             continue
         place = ("I1", "I2", "D1").index(reading.channel)
         need(reading.value is not None, "a value was lost", reading)
