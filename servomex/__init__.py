@@ -16,6 +16,7 @@ is an error. No hardware at hand? ``open_device("sim://4100")`` opens a virtual 
 The public names, each with a page of its own, such as ``help(servomex.open_device)``:
 
 * Opening: ``open_device`` ``open_continuous`` ``Analyzer`` ``SerialSettings`` ``ProtocolKind`` ``Capability``
+  ``Availability`` ``SafetyTier``
 * What is read: ``Frame`` ``Reading`` ``ChannelStatus`` ``AnalyserStatus`` ``CalGroupState`` ``Quality`` ``Unit``
   ``UnitKind`` ``ChannelId`` ``ChannelKind`` ``ChannelInfo`` ``DeviceInfo`` ``Sample`` ``ROW_COLUMNS``
 * Several analysers: ``ServomexManager`` ``DeviceResult`` ``ErrorPolicy``
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from servomex.dataframes import to_pandas
     from servomex.discovery import DiscoveryResult, discover_port, find_devices
     from servomex.enums import (
+        Availability,
         CalPhase,
         Capability,
         ChannelId,
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
         OverflowPolicy,
         ProtocolKind,
         Quality,
+        SafetyTier,
         StreamMode,
     )
     from servomex.errors import (
@@ -134,6 +137,7 @@ __all__ = [
     "AnalyserStatus",
     "Analyzer",
     "Argument",
+    "Availability",
     "CalGroupState",
     "CalPhase",
     "CalibrationPhase",
@@ -162,6 +166,7 @@ __all__ = [
     "Reading",
     "Recorder",
     "Recording",
+    "SafetyTier",
     "Sample",
     "SerialLink",
     "SerialSettings",
@@ -226,7 +231,8 @@ _NAMES = {
     "servomex.dataframes": "to_pandas",
     "servomex.discovery": "DiscoveryResult discover_port find_devices",
     "servomex.enums": (
-        "CalPhase Capability ChannelId ChannelKind ErrorPolicy OverflowPolicy ProtocolKind Quality StreamMode"
+        "Availability CalPhase Capability ChannelId ChannelKind ErrorPolicy OverflowPolicy ProtocolKind Quality "
+        "SafetyTier StreamMode"
     ),
     "servomex.errors": (
         "Argument ErrorContext ServomexCalibrationError ServomexCapabilityError ServomexChannelError "

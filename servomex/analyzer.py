@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Self
 import attrs
 
 from servomex import calibration, calibration_stop
+from servomex.abilities import Abilities
 from servomex.acquisition import USUAL_HZ
 from servomex.calibration_report import CalibrationProgress, CalibrationReport, OnProgress, progress_of
 from servomex.clock import time
 from servomex.continuous import ContinuousReader
-from servomex.enums import Capability, ChannelId, OverflowPolicy, ProtocolKind, StreamMode
+from servomex.enums import Availability, Capability, ChannelId, OverflowPolicy, ProtocolKind, StreamMode
 from servomex.errors import (
-    Argument,
     ErrorContext,
     ServomexChannelNotFoundError,
-    ServomexConfirmationRequiredError,
     ServomexConnectionError,
     ServomexNoFrameError,
     ServomexProtocolUnsupportedError,
@@ -34,6 +33,7 @@ from servomex.polling import checked_names
 from servomex.process import ProcessBound
 from servomex.recording import BUFFER
 from servomex.registers import CAL_GROUPS
+from servomex.safety import check_confirmed
 from servomex.streaming import StreamingSession, session_of
 from servomex.subscription import Callback, Subscription, frames_of
 from servomex.tags import name_of, tags_of
@@ -45,7 +45,9 @@ if TYPE_CHECKING:
 REOPEN = "Open it again with open_device(), and use it before it is closed"
 _STARTING = "an autocalibration moves calibration gas and takes the group off its sample"
 _STOPPING = "this stops every autocalibration, also one that was started at the panel"
-_READING = Capability.READ_CHANNELS | Capability.READ_STATUS | Capability.IDENTIFY
+_VALUES = Capability.READ_CHANNELS | Capability.READ_STATUS
+_READING = _VALUES | Capability.IDENTIFY
+_NOTHING = Capability(0)
 
 
 class Analyzer(ProcessBound):
@@ -102,6 +104,7 @@ class Analyzer(ProcessBound):
         self._owns_link = owns_link
         self._last: Frame | None = None
         self._info: DeviceInfo | None = None
+        self._abilities = Abilities()
         at_exit(self._close_forgotten)
 
     @property
@@ -123,6 +126,24 @@ class Analyzer(ProcessBound):
     def capabilities(self) -> Capability:
         """What can be done in this mode. In continuous mode nothing can be sent to the analyser."""
         return _READING | Capability.LOOPBACK | Capability.AUTOCAL if self.client else _READING
+
+    def availability(self, capability: Capability) -> Availability:
+        """Return whether a capability can be used, as far as that is known. Nothing is sent for it.
+
+        ``unavailable`` is what the communication mode has not got, and what the device refused as a function that
+        it does not know; ``available`` what was seen to work since it was opened; everything else is ``unknown``.
+        A calibration counts once it was seen to run.
+
+        Args:
+            capability: One, or several together: then ``unavailable`` if one of them is, ``available`` if all are.
+
+        Raises:
+            ServomexValidationError: It is not a :class:`Capability`, or none.
+        """
+        self.check_process()
+        if self.reader and self.reader.latest is not None:
+            self._abilities.note(_READING)
+        return self._abilities.availability(capability, self.capabilities)
 
     @property
     def timeout_s(self) -> float:
@@ -193,7 +214,8 @@ class Analyzer(ProcessBound):
         deadline = self._deadline(timeout)
         limit_s = None if max_age is None else seconds(max_age, "max_age", zero=True)
         if self.client:
-            frame = self.client.read_frame(deadline)
+            with self._abilities.shown_by(_VALUES):
+                frame = self.client.read_frame(deadline)
         else:
             frame = self._broadcasts.read_frame(deadline, max_age=limit_s, wait_fresh=wait_fresh)
         self._last = frame
@@ -217,7 +239,8 @@ class Analyzer(ProcessBound):
             return self.poll(timeout=timeout)[asked]
         deadline = self._deadline(timeout)
         if isinstance(asked, ChannelId):
-            return self.client.read_channel(asked, deadline)
+            with self._abilities.shown_by(_VALUES):
+                return self.client.read_channel(asked, deadline)
         return self._read_named(self.client, asked, deadline)
 
     def read_all(self, *, timeout: float | None = None) -> dict[ChannelId, Reading]:
@@ -235,15 +258,17 @@ class Analyzer(ProcessBound):
         """
         asked = asked_channel(channel)
         if self.client and isinstance(asked, ChannelId):
-            return self.client.read_status(asked, self._deadline(timeout))
+            with self._abilities.shown_by(Capability.READ_STATUS):
+                return self.client.read_status(asked, self._deadline(timeout))
         return self.read_channel(asked, timeout=timeout).status
 
     def analyser_status(self, *, timeout: float | None = None) -> AnalyserStatus:
         """Give the state of the analyser as a whole; over Modbus only that is read."""
         if self.client:
             deadline = self._deadline(timeout)
-            self.client.recognise(deadline)
-            return self.client.read_analyser(deadline)
+            with self._abilities.shown_by(Capability.READ_STATUS):
+                self.client.recognise(deadline)
+                return self.client.read_analyser(deadline)
         return self.poll(timeout=timeout).analyser
 
     def identify(self, *, timeout: float | None = None) -> DeviceInfo:
@@ -251,6 +276,7 @@ class Analyzer(ProcessBound):
         if self.client:
             self.client.look_at_all_channels()
         frame = self.poll(timeout=timeout)
+        self._abilities.note(Capability.IDENTIFY)
         self._info = DeviceInfo(
             self.link.port,
             self.protocol,
@@ -361,7 +387,9 @@ class Analyzer(ProcessBound):
         client = self._addressable()
         if not isinstance(payload, bytes) or len(payload) != 2:
             raise ServomexValidationError(f"the payload of a loopback is 2 bytes, not {payload!r}")
-        return client.loopback(payload, self._deadline(timeout))
+        deadline = self._deadline(timeout)
+        with self._abilities.shown_by(Capability.LOOPBACK):
+            return client.loopback(payload, deadline)
 
     def start_calibration(
         self, group: int, *, confirm: bool = False, verify: bool = True, timeout: float | None = None
@@ -384,11 +412,12 @@ class Analyzer(ProcessBound):
             ServomexCalibrationError: It did not start, one runs already or is being started, or that is unknown;
                 see its ``running``.
         """
-        client = self._confirmed(confirm, _STARTING)
+        client = self._confirmed("start_calibration", confirm, _STARTING)
         group = whole(group, "group", 1, CAL_GROUPS)
         deadline = self._slow_deadline(timeout)
         client.recognise(deadline)
-        return calibration.start(client, group, deadline, verify=verify)
+        with self._abilities.shown_by(Capability.AUTOCAL if verify else _NOTHING):
+            return calibration.start(client, group, deadline, verify=verify)
 
     def stop_calibration(self, *, confirm: bool = False, timeout: float | None = None) -> tuple[int, ...]:
         """Stop all autocalibrations, however they were started, and watch until every group is on sample.
@@ -405,10 +434,11 @@ class Analyzer(ProcessBound):
             ServomexCalibrationError: A group is still on calibration gas, that is unknown, or a coil stays at 1;
                 see its ``running``.
         """
-        client = self._confirmed(confirm, _STOPPING)
+        client = self._confirmed("stop_calibration", confirm, _STOPPING)
         deadline = self._slow_deadline(timeout)
         client.recognise(deadline)
-        return calibration_stop.stop(client, deadline)
+        with self._abilities.shown_by(_NOTHING):  # it ends well also where nothing runs
+            return calibration_stop.stop(client, deadline)
 
     def calibration_status(self, group: int = 1, *, timeout: float | None = None) -> CalibrationProgress:
         """Read what a group is on: sample, or calibration gas 1 or 2; in continuous mode from the broadcast.
@@ -428,8 +458,9 @@ class Analyzer(ProcessBound):
         group = whole(group, "group", 1, CAL_GROUPS)
         if self.client:
             deadline = self._deadline(timeout)
-            self.client.recognise(deadline)
-            return calibration.look(self.client, group, deadline)
+            with self._abilities.shown_by(Capability.READ_STATUS):
+                self.client.recognise(deadline)
+                return calibration.look(self.client, group, deadline)
         frame = self.poll(timeout=timeout)
         return progress_of(frame.analyser, group, frame.received_at, frame=frame)
 
@@ -462,7 +493,7 @@ class Analyzer(ProcessBound):
             ServomexCalibrationError: It did not start, did not end in time, or that is unknown; see its
                 ``running``.
         """
-        client = self._confirmed(confirm, _STARTING)
+        client = self._confirmed("calibrate", confirm, _STARTING)
         group = whole(group, "group", 1, CAL_GROUPS)
         limit_s = seconds(timeout, "timeout")
         settle_s = calibration.SETTLE_S if settle is None else seconds(settle, "settle", zero=True)
@@ -471,7 +502,8 @@ class Analyzer(ProcessBound):
         if on_progress is not None and not callable(on_progress):
             raise ServomexValidationError(f"on_progress must be something to call, not {on_progress!r}")
         client.recognise(self._deadline(limit_s))
-        return calibration.Calibration(client, group, limit_s, settle_s, on_progress).run()
+        with self._abilities.shown_by(Capability.AUTOCAL):
+            return calibration.Calibration(client, group, limit_s, settle_s, on_progress).run()
 
     def close(self) -> None:
         """End the thread, if there is one, and close the port, if it was opened for this analyser.
@@ -540,12 +572,8 @@ class Analyzer(ProcessBound):
             )
         return self.client
 
-    def _confirmed(self, confirm: bool, why: str) -> "ModbusClient":
-        if confirm is not True:
-            confirmed = Argument("confirm", True)
-            raise ServomexConfirmationRequiredError(
-                why, self._context(), cure=f"Pass {confirmed} to do it", argument=confirmed
-            )
+    def _confirmed(self, operation: str, confirm: bool, why: str) -> "ModbusClient":
+        check_confirmed(operation, confirm, why, self._context())
         return self._addressable()
 
     def _slow_deadline(self, timeout: float | None) -> float:

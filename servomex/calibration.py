@@ -277,7 +277,8 @@ def _launch(
         if pulse.may_act:
             client.link.cycles[client.address][group] = cycle
     if pulse.refused:
-        raise calibration_error(client, f"the start of group {group} was refused: {pulse.seen}", running=False)
+        refused = f"the start of group {group} was refused: {pulse.seen}"
+        raise calibration_error(client, refused, running=False) from pulse.refusal
     status = watch(client, lambda state: not verify or state.cal_groups[group - 1].calibrating, deadline)
     if status is None:
         raise calibration_error(

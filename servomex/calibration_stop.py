@@ -69,7 +69,7 @@ def _reach_sample(client: "ModbusClient", deadline: float) -> bool:
         client.link.pause(LOOK_S)
         last, tries = last.followed_by(_attempt(client, deadline)), tries + 1
     if not last.on_sample:
-        raise _not_stopped(client, last) from last.failure
+        raise _not_stopped(client, last) from last.failure or last.pulse.refusal
     client.link.cycles[client.address].clear()
     if isinstance(last.failure, ServomexCalibrationError):
         text = "every group is on sample, but the stop coil stays at 1: the analyser ignores the next stop"

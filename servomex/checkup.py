@@ -16,7 +16,7 @@ from servomex.coils import left_at_one
 from servomex.continuous import ContinuousReader
 from servomex.detect import Detection, Ear
 from servomex.durations import counted
-from servomex.enums import EXTERNAL_CHANNELS, ProtocolKind
+from servomex.enums import EXTERNAL_CHANNELS, Availability, Capability, ProtocolKind
 from servomex.errors import (
     Argument,
     ErrorContext,
@@ -44,7 +44,7 @@ from servomex.whereabouts import Say, find
 
 CHECKS = (
     "versions port access opening line mode settings gap echo broadcast clock "
-    "analyser coils"  # and a line for each channel
+    "analyser coils abilities"  # and a line for each channel
 ).split()
 """What is checked, in this order."""
 
@@ -282,10 +282,10 @@ def _modbus(order: Order, link: SerialLink, protocol: ProtocolKind) -> Iterator[
         retries=order.retries,
         identify=False,
     ) as analyzer:
-        frame = analyzer.poll(timeout=max(OPENING_S, analyzer.timeout_s))
-        left = coils(analyzer)
+        analyzer.identify(timeout=max(OPENING_S, analyzer.timeout_s))
+        frame, left, can = analyzer.snapshot(), coils(analyzer), abilities(analyzer)
     whole, *channels = state(frame)
-    yield from (whole, left, *channels)
+    yield from (whole, left, can, *channels)
 
 
 def coils(analyzer: Analyzer) -> Finding:
@@ -311,15 +311,25 @@ def coils(analyzer: Analyzer) -> Finding:
     return Finding("coils", Verdict.WARNING, "; ".join(seen), cure)
 
 
+def abilities(analyzer: Analyzer) -> Finding:
+    """Tell which capabilities are available, after a loopback where one can be sent."""
+    with contextlib.suppress(ServomexError):
+        analyzer.loopback(b"\x55\xaa")
+    known = {str(item.name).lower(): analyzer.availability(item) for item in Capability}
+    named = {word: [name for name, its in known.items() if its is word] for word in Availability}
+    seen = "; ".join(f"{word}: {', '.join(names)}" for word, names in named.items() if names)
+    return Finding("abilities", Verdict.OK, seen)
+
+
 def _continuous(order: Order, link: SerialLink, first: Frame) -> Iterator[Finding]:
     order.say(f"waiting for another broadcast, for {order.listen:g} s at most")
     reader = ContinuousReader(link, first=first)
     reader.start()
     with Analyzer(link, reader, owns_link=False) as analyzer:
         found = broadcast(analyzer, order.listen)
-        frame, left = analyzer.snapshot(), coils(analyzer)
+        frame, left, can = analyzer.snapshot(), coils(analyzer), abilities(analyzer)
     whole, *channels = state(frame)
-    yield from (found, clock(frame), whole, left, *channels)
+    yield from (found, clock(frame), whole, left, can, *channels)
 
 
 def broadcast(analyzer: Analyzer, listen_s: float) -> Finding:

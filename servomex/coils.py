@@ -87,9 +87,14 @@ class Pulse:
         return ServomexTimeoutError("another start or stop is under way at this address", self._context)
 
     @property
+    def refusal(self) -> ServomexError | None:
+        """The exception with which the analyser refused the 1; ``None`` when it did not."""
+        return self._lost if isinstance(self._lost, _REFUSALS) and self.taken is False else None
+
+    @property
     def refused(self) -> bool:
         """Whether the analyser refused the 1."""
-        return isinstance(self._lost, _REFUSALS) and self.taken is False
+        return self.refusal is not None
 
     @property
     def may_act(self) -> bool:
@@ -127,7 +132,7 @@ class Pulse:
         """Write the 1, once, and read back until the coil tells."""
         self.sent, self.given_at = True, time.monotonic()
         try:
-            self._client.write_coil(self._coil, True, self._soon(deadline))
+            self._client.write_coil(self._coil, True, self._soon(deadline), confirm=True)
             self.acknowledged = True
         except ServomexError as error:  # it may have been heard all the same
             self._lost = error
@@ -165,7 +170,7 @@ class Pulse:
     def _set_back(self, deadline: float) -> bool:
         """Write the 0 once; tell whether the coil shows it."""
         try:
-            self._client.write_coil(self._coil, False, self._soon(deadline))
+            self._client.write_coil(self._coil, False, self._soon(deadline), confirm=True)
         except ServomexError:
             if not self._client.link.is_open:
                 self._client.link.pause(RETRY_S)

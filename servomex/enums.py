@@ -22,6 +22,26 @@ class Capability(Flag):
     LOOPBACK = auto()
 
 
+class Availability(StrEnum):
+    """Whether a capability can be used, as far as that is known without trying it."""
+
+    AVAILABLE = "available"
+    """It was seen to work."""
+    UNAVAILABLE = "unavailable"
+    """The communication mode has not got it, or the device refused it as a function that it does not know."""
+    UNKNOWN = "unknown"
+    """The mode has it, and it was not used so far."""
+
+
+class SafetyTier(StrEnum):
+    """What an operation does to an analyser."""
+
+    READONLY = "readonly"
+    """It changes nothing there: no request that writes is ever sent."""
+    STATEFUL = "stateful"
+    """It writes, such as to start a calibration, and is refused without ``confirm=True``."""
+
+
 class ChannelKind(StrEnum):
     """Where a channel's value comes from."""
 

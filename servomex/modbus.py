@@ -32,6 +32,7 @@ from servomex.link_client import (
 from servomex.models import AnalyserStatus, ChannelStatus, Frame, Reading, is_populated
 from servomex.registers import Merging, Span
 from servomex.replies import Reply
+from servomex.safety import check_confirmed
 from servomex.sweep import Sweep
 from servomex.validation import whole
 
@@ -222,8 +223,13 @@ class ModbusClient:
                     self._moment(deadline)
                     return bits
 
-    def write_coil(self, coil: Span, value: bool, deadline: float) -> None:
-        """Write one coil (FC05), once. After an error nobody knows whether it was heard: read it back."""
+    def write_coil(self, coil: Span, value: bool, deadline: float, *, confirm: bool = False) -> None:
+        """Write one coil (FC05), once. After an error nobody knows whether it was heard: read it back.
+
+        Raises:
+            ServomexConfirmationRequiredError: ``confirm`` is not ``True``.
+        """
+        check_confirmed("write_coil", confirm, "a coil may start or stop an autocalibration", self._context())
         with self.link.conversation(deadline):
             self.exchange.ask(Query(WRITE_COIL, coil, COIL_VALUES[value]), deadline)
 

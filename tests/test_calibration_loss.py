@@ -117,7 +117,7 @@ class TestLoss:
         with open_device(port, protocol="modbus_rtu", gap=0.002) as analyzer:
             client = ModbusClient(analyzer.link, 1, analyzer.protocol)
             with pytest.raises(ServomexError):
-                client.write_coil(START_COILS[1], True, time.monotonic() + 2)
+                client.write_coil(START_COILS[1], True, time.monotonic() + 2, confirm=True)
 
     def test_a_coil_that_stays_at_one_is_told_plainly_and_in_time(self) -> None:
         analyser = VirtualAnalyzer()

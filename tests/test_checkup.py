@@ -329,7 +329,14 @@ def test_a_broadcast_that_stays_alone_is_a_warning() -> None:
         found = list(checkup._continuous(order, link, VirtualAnalyzer().frame()))
     cure = "If the frame frequency on its panel is longer, use a longer listen; else check the cable"
     assert found[0] == Finding("broadcast", Verdict.WARNING, "no second one came in 0.05 s", cure)
-    assert [item.check for item in found] == ["broadcast", "clock", "analyser", "coils", *["channel"] * 5]
+    assert [item.check for item in found] == [
+        "broadcast",
+        "clock",
+        "analyser",
+        "coils",
+        "abilities",
+        *["channel"] * 5,
+    ]
 
 
 @pytest.mark.parametrize(

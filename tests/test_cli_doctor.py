@@ -190,9 +190,10 @@ def test_the_page_is_written_for_people() -> None:
         "PROBLEM  mode       an analyser answers at address 2, not 1",
     ]
     assert lines[6] == "                    cure: Use --address 2, or set address 1 on its panel"
-    assert lines[-4:] == [
+    assert lines[-5:] == [
         "skipped  analyser   because of the problem above",
         "skipped  coils      because of the problem above",
+        "skipped  abilities  because of the problem above",
         "",
         "verdict: 1 problem. First of all (mode): Use --address 2, or set address 1 on its panel",
     ]

@@ -18,6 +18,7 @@ from servomex import (
     AnalyserStatus,
     Analyzer,
     Argument,
+    Availability,
     CalGroupState,
     CalibrationPhase,
     CalibrationProgress,
@@ -46,6 +47,7 @@ from servomex import (
     Reading,
     Recorder,
     Recording,
+    SafetyTier,
     Sample,
     SerialLink,
     SerialSettings,
@@ -73,6 +75,7 @@ from servomex import (
     telegram,
     to_pandas,
 )
+from servomex.safety import TIERS
 from servomex.testing import ScriptedPort, load_capture, load_script
 
 SETTINGS = SerialSettings(
@@ -176,6 +179,7 @@ def read_modbus(port: str, folder: Path) -> None:
         assert analyzer.loopback(b"ab", timeout=2.0) == b"ab"
         wanted = Capability.READ_CHANNELS | Capability.LOOPBACK
         assert wanted in analyzer.capabilities
+        assert analyzer.availability(wanted) is Availability.AVAILABLE
         assert_type(analyzer.client, ModbusClient | None)
         samples: list[Sample] = analyzer.poll_samples(names=["a1"], timeout=2.0, channels=CHANNELS)
         tags: Mapping[str, str] = samples[0].metadata
@@ -319,6 +323,7 @@ def ports(port: str) -> None:
 
 def calibrated(port: str) -> None:
     """Use the autocalibration of a virtual analyser."""
+    assert TIERS["calibrate"] is SafetyTier.STATEFUL
     seen: list[CalibrationProgress] = []
     with open_device(port, protocol="modbus_rtu", gap=0.0) as analyzer:
         started: CalibrationProgress = analyzer.start_calibration(1, confirm=True, verify=True, timeout=5.0)
@@ -377,6 +382,9 @@ def errors(port: str) -> list[str]:
         argument: Argument | None = error.argument
         assert context.address == 9
         assert argument is None or argument.name
+        named = error.with_context(device="a9", channel=ChannelId.I1)
+        assert_type(named, ServomexTimeoutError)
+        assert named.context.extra["device"] == "a9"
         return [error.message, error.cure, str(context.merged(channel=str(ChannelId.I1)))]
     raise ServomexConnectionError("another analyser answered", ErrorContext(port=port), cure="Change its address")
 

@@ -1,0 +1,71 @@
+"""Abilities: what an analyser was seen to do, and to refuse. No input or output."""
+
+import contextlib
+from collections.abc import Iterator
+
+from servomex.enums import Availability, Capability
+from servomex.errors import ServomexIllegalFunctionError, ServomexValidationError
+
+_NEEDED_FOR = {
+    1: Capability.AUTOCAL,
+    2: Capability.READ_STATUS,
+    4: Capability.READ_CHANNELS | Capability.IDENTIFY,
+    5: Capability.AUTOCAL,
+    8: Capability.LOOPBACK,
+}
+"""By Modbus function: what is not available on a device that does not know it."""
+
+
+class Abilities:
+    """Remembers what worked and what was refused; the later of two that contradict each other counts.
+
+    Any thread may use it.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[Capability, bool] = {}
+
+    @contextlib.contextmanager
+    def shown_by(self, capability: Capability) -> Iterator[None]:
+        """Learn from what is done in the block: that it works, or that the device does not know the function."""
+        try:
+            yield
+        except Exception as error:
+            for refused in _refused(error):
+                self._seen[refused] = False
+            raise
+        self.note(capability)
+
+    def note(self, capability: Capability) -> None:
+        """Note what works."""
+        for worked in capability:
+            self._seen[worked] = True
+
+    def availability(self, capability: Capability, possible: Capability) -> Availability:
+        """Return what is known of a capability.
+
+        Args:
+            capability: One, or several that are needed together.
+            possible: Those of the communication mode.
+
+        Raises:
+            ServomexValidationError: It is not a :class:`Capability`, or none.
+        """
+        if not isinstance(capability, Capability) or not capability:
+            raise ServomexValidationError(
+                f"{capability!r} is not a capability",
+                cure="Use a member of Capability, such as Capability.AUTOCAL",
+            )
+        seen = {self._seen.get(item) if item in possible else False for item in capability}
+        if False in seen:
+            return Availability.UNAVAILABLE
+        return Availability.UNKNOWN if None in seen else Availability.AVAILABLE
+
+
+def _refused(error: BaseException | None) -> Capability:
+    """Return what is not available when a device does not know a function, by its error or what caused that."""
+    while error is not None:
+        if isinstance(error, ServomexIllegalFunctionError):
+            return _NEEDED_FOR.get(error.context.function_code or 0, Capability(0))
+        error = error.__cause__ or error.__context__
+    return Capability(0)
