@@ -31,9 +31,9 @@ The public names, each with a page of its own, such as ``help(servomex.open_devi
 * The parts of an analyser: ``SerialLink`` ``Transport`` ``ContinuousReader`` ``ModbusClient``, and ``telegram``,
   the parser of broadcasts
 
-``servomex.registers``, ``servomex.simulator``, ``servomex.sinks``, ``servomex.testing`` and ``servomex.units`` are public as well. The
-other modules are not, but for what the reference of the manual lists, and may change with any version. Durations
-are in seconds, and times of day in UTC.
+``servomex.registers``, ``servomex.simulator``, ``servomex.sinks``, ``servomex.testing`` and ``servomex.units`` are
+public as well. The other modules are not, but for what the reference of the manual lists, and may change with any
+version. Durations are in seconds, and times of day in UTC.
 """
 
 import importlib
