@@ -5,16 +5,19 @@ import os
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any, TypeGuard
 
 from servomex.contents import format_of
 from servomex.errors import Argument, ServomexSinkReadError, ServomexValidationError
 from servomex.logs import package_log
 from servomex.models import Sample
-from servomex.sinks import SUFFIXES, FileSink, sink_class
+from servomex.sinks import SUFFIXES, FileSink, name_of, sink_class
 
 _log = package_log("servomex")
 
 Source = str | os.PathLike[str]
+Place = Path | str
+"""A file, or the URL of a table."""
 
 _PARTS = ".parts"
 
@@ -27,9 +30,10 @@ def load(source: Source | Iterable[Source], *, table: str | None = None) -> Iter
 
     Args:
         source: A file that a sink wrote, a folder of Parquet parts, a pattern such as ``run-*.csv`` or ``run-*``,
-            or several of these, which are read one after the other. Of what fits a pattern only recordings are
-            read, each with what belongs to it, such as ``-wal`` or ``.parts``.
-        table: The table of SQLite files; when omitted, the only one in each that is a recording.
+            the ``postgresql://`` URL of a table, or several of these, which are read one after the other. Of what
+            fits a pattern only recordings are read, each with what belongs to it, such as ``-wal`` or ``.parts``.
+        table: The table of SQLite files and of PostgreSQL; when omitted, the only one in each file that is a
+            recording, and what the URL says.
 
     Raises:
         ServomexSinkReadError: A file is missing or cannot be read.
@@ -38,17 +42,17 @@ def load(source: Source | Iterable[Source], *, table: str | None = None) -> Iter
         ServomexValidationError: Neither the suffix nor the content of a file is that of a recording, or a table is
             named and a file has none.
     """
-    files = [(_kind_of(path), path) for path in files_of(source)]
+    found = [(_kind_of(place), place) for place in files_of(source)]
     if table is None:
-        return chain.from_iterable(kind.read(path) for kind, path in files)
-    from servomex.sinks import SqliteSink
+        return chain.from_iterable(kind.read(place) for kind, place in found)
+    from servomex.sinks import PostgresSink, SqliteSink
 
-    for kind, path in files:
-        if not issubclass(kind, SqliteSink):
+    for kind, place in found:
+        if not issubclass(kind, SqliteSink | PostgresSink):
             raise ServomexValidationError(
-                f"{path} has no tables", cure=f"Omit {Argument('table')}", argument=Argument("table")
+                f"{name_of(place)} has no tables", cure=f"Omit {Argument('table')}", argument=Argument("table")
             )
-    return chain.from_iterable(SqliteSink.read(path, table) for _, path in files)
+    return chain.from_iterable(kind.read(place, table) for kind, place in found)
 
 
 def load_metadata(path: Source) -> dict[str, str]:
@@ -57,33 +61,47 @@ def load_metadata(path: Source) -> dict[str, str]:
     Raises:
         ServomexSinkError: The file is missing, damaged or cannot be read.
     """
-    return _kind_of(Path(path)).read_metadata(Path(path))
+    place = os.fspath(path) if _is_url(path) else Path(path)
+    found: dict[str, str] = _kind_of(place).read_metadata(place)
+    return found
 
 
-def files_of(source: Source | Iterable[Source]) -> list[Path]:
-    """Give the files that are meant by paths and patterns, each once.
+def files_of(source: Source | Iterable[Source]) -> list[Place]:
+    """Give the files and tables that are meant by paths, patterns and URLs, each once.
 
     Raises:
         ServomexSinkReadError: A pattern fits no file.
-        ServomexValidationError: It is a URL.
+        ServomexValidationError: It is a URL of what cannot be read back.
     """
     names = [source] if isinstance(source, str | os.PathLike) else source
     found = dict.fromkeys(path for name in names for path in _expanded(os.fspath(name)))
-    paths = [path for path in found if path.suffix != _PARTS or path.with_suffix("") not in found]
+    paths = [path for path in found if not (_is_folder_of_parts(path) and path.with_suffix("") in found)]
     return [path for path in paths if not _is_blank(path)] if len(paths) > 1 else paths
 
 
-def _is_blank(path: Path) -> bool:
+def _is_url(name: Source) -> bool:
+    return "://" in os.fspath(name)
+
+
+def _is_folder_of_parts(path: Place) -> TypeGuard[Path]:
+    return isinstance(path, Path) and path.suffix == _PARTS
+
+
+def _is_blank(path: Place) -> bool:
     """Whether a file among others is one that was just begun; that is reported."""
-    if not path.is_file() or not _kind_of(path).is_blank(path):
+    if isinstance(path, str) or not path.is_file() or not _kind_of_file(path).is_blank(path):
         return False
     _log.warning("%s has no tables: it was just begun when its recording ended, and gives no rows", path)
     return True
 
 
-def _expanded(name: str) -> list[Path]:
-    if "://" in name:
-        raise ServomexValidationError(f"{name} is no file: only files can be read back")
+def _expanded(name: str) -> list[Path] | list[str]:
+    if _is_url(name):
+        if not hasattr(sink_class(name)[1], "read"):
+            raise ServomexValidationError(
+                f"{name_of(name)} cannot be read back: only files and tables of PostgreSQL can"
+            )
+        return [name]
     if Path(name).exists() or Path(name + _PARTS).exists() or not glob.has_magic(name):
         return [Path(name)]
     there = {*_fitting(name), *_fitting(name + _PARTS)}
@@ -119,8 +137,12 @@ def _fitting(pattern: str) -> list[str]:
     return glob.glob(pattern)  # noqa: PTH207 (that of Path takes no absolute patterns)
 
 
-def _kind_of(path: Path) -> type[FileSink]:
-    """Find the class that can read a file, and check that the file is there."""
+def _kind_of(place: Place) -> type[Any]:
+    """Find the class that can read a file or a table; of a file, check that it is there."""
+    return _kind_of_file(place) if isinstance(place, Path) else sink_class(place)[1]
+
+
+def _kind_of_file(path: Path) -> type[FileSink]:
     kind = _class_for(path)
     kind.check_installed()
     if not kind.exists(path):

@@ -110,7 +110,7 @@ class TestErrors:
         ("nope.parquet", ServomexSinkReadError, "there is no file nope.parquet"),
         ("nope-*.csv", ServomexSinkReadError, "no file fits nope-*.csv"),
         ("run.txt", ServomexValidationError, "ends with .csv, .csv.gz"),
-        ("memory://", ServomexValidationError, "memory:// is no file: only files can be read back"),
+        ("memory://", ServomexValidationError, "memory:// cannot be read back: only files and tables of Postgre"),
         (["run.csv", "nope.csv"], ServomexSinkReadError, "there is no file nope.csv"),
     ])  # fmt: skip
     def test_a_source_that_cannot_be_is_told_at_once(

@@ -69,6 +69,10 @@ class TestUrl:
             ("postgresql://h/db?statement_timeout_ms=-1", "statement_timeout_ms is a whole number, not '-1'"),
             ("postgresql://h/db?command_timeout_s=nan", "command_timeout_s is a number of seconds, not 'nan'"),
             ("postgresql://h/db?command_timeout_s=0", "command_timeout_s must be more than 0 seconds"),
+            ("postgresql://u:a/zzb@h/db", "'postgresql://u:***@h/db' has an @ in the wrong place"),
+            ("postgresql://u:a?zzb@h/db", "Percent-encode user and password"),
+            ("postgresql://u:a@zzb/c@h/db", "Percent-encode user and password"),
+            ("postgresql://u:a@zzb@h/db", "Percent-encode user and password"),
             ("postgresql://u:a%zzb@h/db", "its password has characters that must be percent-encoded"),
         ],
     )
@@ -95,6 +99,7 @@ class TestConfig:
             {"dsn": "host=a", "user": "b"},
             {"dsn": "host=a", "database": "b"},
             {"dsn": "host"},
+            {"dsn": "host=a password=b c"},
             {"password": "a", "password_file": "b"},
             {"port": 0},
             {"port": True},

@@ -7,8 +7,9 @@ A port that exists only in the text is replaced by a virtual one, see :data:`POR
 * ``python``: run; it must not raise. ``pycon``: a session with its output, which is compared.
 * ``text``: bytes, formulas and drawings; only in docs.
 
-The blocks of the tutorial build on each other: ``test_docs.py`` runs them. The examples are included by reference,
-which it looks at as well; ``test_examples.py`` and ``test_gui_examples.py`` run them.
+The blocks of the tutorial build on each other: ``test_docs.py`` runs them. Those that need a server are run in
+``tests/servers``. The examples are included by reference, which ``test_docs.py`` looks at as well;
+``test_examples.py`` and ``test_gui_examples.py`` run them.
 
 Times, ages and durations differ from run to run: they are compared by their shape only. ``...`` stands for
 anything.
@@ -40,6 +41,8 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.rst"
 DOCS = sorted((ROOT / "docs").rglob("*.rst"))
 TUTORIAL = ROOT / "docs" / "tutorial" / "first-recording.rst"
+WITH_SERVER = [ROOT / "docs" / "howto" / "postgresql.rst"]
+"""Pages whose blocks need a server: ``tests/servers`` runs them."""
 NEWS = sorted((ROOT / "changes").glob("*.rst"))
 PAGES = [README, *DOCS, ROOT / "CHANGELOG.rst", ROOT / "CONTRIBUTING.rst", ROOT / "SECURITY.rst", *NEWS]
 
@@ -114,7 +117,7 @@ def blocks_of(page: Path) -> Iterator[Block]:
         yield Block(page, number, found[2].strip(), text, number + len(body))
 
 
-BLOCKS = [block for page in PAGES if page != TUTORIAL for block in blocks_of(page)]
+BLOCKS = [block for page in PAGES if page not in (TUTORIAL, *WITH_SERVER) for block in blocks_of(page)]
 
 
 def of_kind(kind: str) -> pytest.MarkDecorator:
@@ -353,8 +356,9 @@ def test_a_session_gives_what_is_shown(block: Block, at_work: None) -> None:
 
 
 def test_nothing_escapes() -> None:
-    for block in [*BLOCKS, *blocks_of(TUTORIAL)]:
-        known = block.kind in KINDS or (block.kind == "text" and block.page in DOCS)
+    for block in [*BLOCKS, *(item for page in (TUTORIAL, *WITH_SERVER) for item in blocks_of(page))]:
+        kinds = (*KINDS, "sql") if block.page in WITH_SERVER else KINDS
+        known = block.kind in kinds or (block.kind == "text" and block.page in DOCS)
         assert known, f"{block}: blocks of kind {block.kind!r} are not run"
         assert block.text, f"{block} is empty"
         if block.kind == "console":

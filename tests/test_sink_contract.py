@@ -292,7 +292,8 @@ class TestTable:
         with pytest.raises(ServomexValidationError) as caught:
             open_sink(target)
         assert str(caught.value).endswith(
-            "ends with .csv, .csv.gz, .jsonl, .ndjson, .jsonl.gz, .sqlite, .sqlite3, .db, .parquet"
+            "ends with .csv, .csv.gz, .jsonl, .ndjson, .jsonl.gz, .sqlite, .sqlite3, .db, .parquet, or a table, "
+            "as postgresql://USER@HOST/DATABASE"
         )
         assert target in str(caught.value)
 
@@ -303,9 +304,10 @@ class TestTable:
             open_sink("memory://", rotate="1d")
 
     @pytest.mark.parametrize(("name", "option", "formats"), [
-        ("run.jsonl", {"decimal": ","}, ".csv, .csv.gz"), ("run.csv", {"table": "x"}, ".sqlite, .sqlite3, .db"),
+        ("run.jsonl", {"decimal": ","}, ".csv, .csv.gz"),
+        ("run.csv", {"table": "x"}, ".sqlite, .sqlite3, .db, postgresql://"),
         ("run.sqlite", {"compression": "zstd"}, ".parquet"), ("run.parquet", {"decimal": "."}, ".csv, .csv.gz"),
-        ("run.csv.gz", {"metadata": {"a": "b"}}, ".sqlite, .sqlite3, .db, .parquet, memory://"),
+        ("run.csv.gz", {"metadata": {"a": "b"}}, ".sqlite, .sqlite3, .db, .parquet, postgresql://, memory://"),
         ("memory://", {"append": True}, ".csv, .csv.gz, .jsonl, .ndjson, .jsonl.gz, .sqlite, .sqlite3, .db, .par"),
         ("memory://", {"fsync_s": None}, ".csv, .csv.gz, .jsonl, "),
     ])  # fmt: skip

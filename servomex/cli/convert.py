@@ -10,9 +10,10 @@ import servomex
 from servomex.cli.common import EXIT_CODES, Program, RequestError, interrupts_wait, note, stop_code
 from servomex.cli.logs import warnings_on_stderr
 from servomex.cli.stderr import BAR, STDERR
-from servomex.cli.targets import check_decimal, check_files, decimal_option, format_option
+from servomex.cli.targets import check_decimal, check_files, decimal_option, format_option, warn_of_passwords
 from servomex.durations import counted
 from servomex.errors import ServomexSinkError
+from servomex.excerpts import without_password
 from servomex.models import Sample
 
 STEPS = 200
@@ -25,10 +26,12 @@ Examples:
   servomex convert monday.jsonl tuesday.jsonl week.csv --append
   servomex convert run.sqlite run.csv.gz --rotate 1d
   servomex convert --wide run.csv run.xlsx
+  servomex convert run.sqlite postgresql://logger@db1/plant
 
 \b
 Formats, by suffix or --format:
   .csv .csv.gz .jsonl .ndjson .jsonl.gz .sqlite .sqlite3 .db .parquet
+A postgresql:// URL is a table of a PostgreSQL server, as IN and as OUT.
 """
 
 
@@ -75,6 +78,7 @@ def convert(sources: tuple[str, ...], target: str, **options: Any) -> None:
 def _run(sources: tuple[str, ...], target: str, options: dict[str, Any]) -> None:
     with interrupts_wait():
         from servomex.sinks import open_sink, options_of
+    warn_of_passwords([*sources, target])
     chosen: Any = {name: value for name, value in options.items() if value}
     if chosen.pop("wide", False):
         with interrupts_wait():
@@ -98,7 +102,7 @@ def _run(sources: tuple[str, ...], target: str, options: dict[str, Any]) -> None
                 with interrupts_wait():  # or rows could be in the file that were not counted
                     sink.write(frame)
     finally:
-        note(f"{counted(sink.rows, 'row')} written to {target}")
+        note(f"{counted(sink.rows, 'row')} written to {without_password(target)}")
 
 
 def _opened(sources: tuple[str, ...], target: str) -> tuple[Iterator[Sample], dict[str, str]]:
@@ -109,7 +113,7 @@ def _opened(sources: tuple[str, ...], target: str) -> tuple[Iterator[Sample], di
     """
     with interrupts_wait():
         from servomex.loading import files_of, load, load_metadata
-        from servomex.sinks.places import same_place
+        from servomex.sinks import is_same_place, place_of
 
     try:
         files = files_of(sources)
@@ -118,9 +122,12 @@ def _opened(sources: tuple[str, ...], target: str) -> tuple[Iterator[Sample], di
         samples = load(files)
     except ServomexSinkError as error:
         raise RequestError(str(error)) from error
-    own = [Path(target), Path(f"{target}.parts")]
-    if any(same_place(file, mine) for file in files for mine in own):
-        raise RequestError(f"{target} cannot be written while it is read: choose another name for OUT")
+    own = place_of(target)
+    mine = [own, Path(f"{own}.parts")] if isinstance(own, Path) else [own]
+    if any(is_same_place(item, its) for item in map(place_of, files) for its in mine):
+        raise RequestError(
+            f"{without_password(target)} cannot be written while it is read: choose another name for OUT"
+        )
     metadata: dict[str, str] = {}
     for file in files:
         metadata |= load_metadata(file)

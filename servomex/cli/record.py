@@ -12,8 +12,9 @@ from servomex.cli.connection import PORT, Connection, channels_option, line_opti
 from servomex.cli.logs import warnings_on_stderr
 from servomex.cli.options import SECONDS, check_seconds, duration_option, naming_options, rate_of, rate_options
 from servomex.cli.stderr import BAR, STDERR
-from servomex.cli.targets import check_decimal, check_files, decimal_option, format_option
+from servomex.cli.targets import check_decimal, check_files, decimal_option, format_option, warn_of_passwords
 from servomex.errors import ServomexError, ServomexSinkError
+from servomex.excerpts import without_password
 from servomex.texts import value_text
 
 if TYPE_CHECKING:
@@ -30,10 +31,12 @@ Examples:
   servomex record /dev/ttyUSB0 run.sqlite run.csv.gz --rotate 1d
   servomex record /dev/ttyUSB1 --protocol continuous burn.parquet
   servomex record /dev/ttyUSB0 log.2026-11 --format csv --every 1m
+  servomex record /dev/ttyUSB0 postgresql://logger@db1/plant run.csv
 
 \b
 Formats, by suffix or --format:
   .csv .csv.gz .jsonl .ndjson .jsonl.gz .sqlite .sqlite3 .db .parquet
+A postgresql:// URL is a table of a PostgreSQL server; rows are always appended to it.
 Ctrl-C and SIGTERM end a recording with everything written.
 """
 
@@ -90,7 +93,11 @@ def record(
     _check_order(given["port"], targets)
     rate_hz = rate_of(rate, every)
     request, code = Connection(**given), 0
-    options: SinkOptions = {"append": append, "overwrite": overwrite, "flush_s": flush}
+    options: SinkOptions = {"flush_s": flush}
+    if append:
+        options["append"] = True
+    if overwrite:
+        options["overwrite"] = True
     if rotate is not None:
         options["rotate"] = rotate
     if decimal is not None:
@@ -98,6 +105,7 @@ def record(
     if file_format is not None:
         options["file_format"] = file_format
     check_decimal(targets, options)
+    warn_of_passwords(targets)
     with interrupts_wait():
         from servomex.acquisition import USUAL_HZ
         from servomex.recorder import Recorder
@@ -132,12 +140,16 @@ def _check_order(port: str, targets: tuple[str, ...]) -> None:
     Raises:
         UsageError: One of both is missing, or they are the other way round.
     """
-    if not targets and _is_recording(port):
-        raise click.UsageError(f"PORT is missing: servomex record PORT {port}")
+    if _is_recording(port) and (not targets or _is_url(port)):
+        raise click.UsageError(f"PORT is missing: servomex record PORT {without_password(port)}")
     if not targets:
         raise click.UsageError(f"OUT is missing: name one or more files, as in servomex record {port} run.csv")
     if _is_recording(port) and not any(map(_is_recording, targets)):
-        raise click.UsageError(f"PORT comes before OUT: servomex record {targets[0]} {port}")
+        raise click.UsageError(f"PORT comes before OUT: servomex record {without_password(targets[0])} {port}")
+
+
+def _is_url(name: str) -> bool:
+    return "://" in name
 
 
 def _is_recording(name: str) -> bool:

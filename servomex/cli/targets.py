@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from servomex.cli.common import RequestError, interrupts_wait
+from servomex.cli.common import RequestError, interrupts_wait, note
 from servomex.errors import ServomexSinkError
+from servomex.excerpts import without_password
 
 if TYPE_CHECKING:
     from servomex.sinks import SinkOptions
@@ -24,11 +25,21 @@ def check_files(targets: Iterable[str], options: "SinkOptions") -> None:
         from servomex.sinks import check_targets
     for target in targets:
         if target.startswith("memory:"):
-            raise RequestError(f"{target} is for programs: name a file")
+            raise RequestError(f"{target} is for programs: name a file or a table")
     try:
         check_targets(targets, **options)
     except ServomexSinkError as error:
         raise RequestError(str(error)) from error
+
+
+def warn_of_passwords(names: Iterable[str]) -> None:
+    """Warn of a password in a URL that was typed: a list of processes shows it to every user of this computer."""
+    for name in names:
+        if (shown := without_password(name)) != name:
+            note(
+                f"{shown}: every user of this computer can see the password of a command, with ps. Leave it to "
+                "~/.pgpass, to the file that PGPASSFILE names, or to ?password_file=FILE"
+            )
 
 
 decimal_option: Callable[[F], F] = click.option(

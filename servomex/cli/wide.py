@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 
 from servomex.cli.common import RequestError
 from servomex.errors import ServomexSinkDependencyError, ServomexSinkError, ServomexSinkWriteError
+from servomex.excerpts import without_password
 from servomex.extras import how_to_get
 from servomex.models import Sample
 from servomex.plain import time_text
@@ -48,6 +49,8 @@ def write_wide(load: Callable[[], Iterator[Sample]], target: str, options: dict[
         RequestError: The options do not go together, or the file exists.
         ServomexSinkError: The samples cannot be read, or the file cannot be written.
     """
+    if "://" in target:
+        raise RequestError(f"{without_password(target)} is not a file: a wide table is .csv or .xlsx")
     path = Path(target)
     kind = path.suffix.lower()
     _check(path, kind, options)

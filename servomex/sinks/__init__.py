@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from servomex.contents import FORMATS
 from servomex.errors import Argument, ServomexValidationError
+from servomex.excerpts import without_password
 from servomex.sinks.base import FLUSH_S, FSYNC_S, Sink
 from servomex.sinks.files import FileSink
 from servomex.sinks.places import same_place
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from servomex.sinks.jsonl import JsonlSink
     from servomex.sinks.memory import InMemorySink
     from servomex.sinks.parquet import ParquetSink
+    from servomex.sinks.postgres import PostgresSink
+    from servomex.sinks.postgres_config import PostgresConfig
     from servomex.sinks.sqlite import SqliteSink
 
 __all__ = [
@@ -28,6 +31,8 @@ __all__ = [
     "InMemorySink",
     "JsonlSink",
     "ParquetSink",
+    "PostgresConfig",
+    "PostgresSink",
     "RotatingSink",
     "Sink",
     "SinkOptions",
@@ -43,6 +48,8 @@ _MODULE_OF = {
     "InMemorySink": "memory",
     "JsonlSink": "jsonl",
     "ParquetSink": "parquet",
+    "PostgresConfig": "postgres_config",
+    "PostgresSink": "postgres",
     "SqliteSink": "sqlite",
 }
 """Where each class is that is imported when it is wanted, so that what it needs is."""
@@ -56,6 +63,7 @@ _SINKS = {
     ".sqlite3": "SqliteSink",
     ".db": "SqliteSink",
     ".parquet": "ParquetSink",
+    "postgresql://": "PostgresSink",
     "memory://": "InMemorySink",
 }
 """Suffixes and schemes, and their classes."""
@@ -81,7 +89,7 @@ def _class(name: str) -> type[Any]:
 
 
 _OF_OPENING = ("rotate", "file_format")
-"""The options that are not those of a class."""
+"""The options that are not those of a class; files alone have them."""
 
 
 class SinkOptions(TypedDict, total=False):
@@ -122,20 +130,20 @@ def open_sink(
         file_format: ``csv``, ``jsonl``, ``sqlite`` or ``parquet``, for a file whose name does not say it by its
             suffix; a name that ends with ``.gz`` is packed. When omitted, the suffix must say it.
         rotate: Go on in a new file at a size, a time or both: ``100MB``, ``1d``, ``100MB,1d``; for files only.
-        append: Go on with the file if there is one.
+        append: Go on with the file if there is one. To a table of PostgreSQL rows are always added.
         overwrite: Replace the file if there is one.
         flush_s: Seconds until a row survives the death of the process, 0 for at once.
         fsync_s: Seconds until a row survives a loss of power, 0 for at once; ``None`` leaves that to the system.
-        metadata: What is said of the whole recording: SQLite, Parquet and memory.
+        metadata: What is said of the whole recording: SQLite, Parquet, PostgreSQL and memory.
         decimal: Decimal sign of csv, ``.`` or ``,``.
-        table: The table of SQLite, ``samples`` when omitted.
+        table: The table of SQLite or PostgreSQL, ``samples`` when omitted.
         compression: That of Parquet: ``zstd`` when omitted, ``snappy``, ``gzip``, ``brotli``, ``lz4`` or ``none``.
 
     Raises:
         ServomexValidationError: The suffix, the scheme or an option is unknown, an option is out of range, or the
             suffix says another format.
         ServomexSinkWriteError: It exists already, or cannot be written.
-        ServomexSinkSchemaError: The file that is to be continued has other columns.
+        ServomexSinkSchemaError: The file that is to be continued, or the table, has other columns.
         ServomexSinkDependencyError: A package that the format needs is not installed.
     """
     usual = {"append": False, "overwrite": False, "flush_s": FLUSH_S, "fsync_s": FSYNC_S}
@@ -154,14 +162,14 @@ def open_sink(
     for name in options:
         if name not in _options(kind):
             raise ServomexValidationError(
-                f"{os.fspath(target)} has no {Argument(name)}: that is for {_that_have(name)}",
-                cure=f"Leave it out for {os.fspath(target)}",
+                f"{name_of(target)} has no {Argument(name)}: that is for {_that_have(name)}",
+                cure=f"Leave it out for {name_of(target)}",
             )
     if rotate is None:
         sink: Sink = kind(os.fspath(target), **options)
         return sink
     if not issubclass(kind, FileSink):
-        raise ServomexValidationError(f"{target} is no file: it cannot be rotated")
+        raise ServomexValidationError(f"{name_of(target)} is no file: it cannot be rotated")
     return RotatingSink(kind, Path(target), key, rotate, **options)
 
 
@@ -171,8 +179,10 @@ def options_of(target: str | os.PathLike[str], options: SinkOptions) -> SinkOpti
     Raises:
         ServomexValidationError: The suffix or the scheme is unknown.
     """
-    kind = sink_class(target, options.get("file_format"))[1]
-    known = {*_options(kind), *_OF_OPENING}
+    if _is_url(target):
+        known = _options(sink_class(target)[1])
+    else:
+        known = {*_options(sink_class(target, options.get("file_format"))[1]), *_OF_OPENING}
     own: Any = {name: value for name, value in options.items() if name in known}
     return own  # type: ignore[no-any-return]
 
@@ -183,6 +193,8 @@ def _options(kind: type[Any]) -> set[str]:
 
 def _that_have(option: str) -> str:
     """Name the formats that have an option."""
+    if option in _OF_OPENING:
+        return "files"
     return ", ".join(
         key for key in _SINKS if option in _options(sink_class(f"x{key}" if key[0] == "." else key)[1])
     )
@@ -204,13 +216,38 @@ def check_targets(targets: Iterable[str | os.PathLike[str]], **options: Unpack[S
             raise ServomexValidationError(
                 f"no file to be written has {Argument(name)}: that is for {_that_have(name)}", cure="Leave it out"
             )
-    seen: list[Path] = []
+    seen: list[Path | str] = []
     for target, own in zip(named, owns, strict=True):
         _check_target(target, own)
-        path = Path(target)
-        if any(same_place(path, other) for other in seen):
-            raise ServomexValidationError(f"{os.fspath(target)} is named twice")
-        seen.append(path)
+        place = place_of(target)
+        if any(is_same_place(place, other) for other in seen):
+            raise ServomexValidationError(f"{name_of(target)} is named twice")
+        seen.append(place)
+
+
+def name_of(target: str | os.PathLike[str]) -> str:
+    """Return a target as a message may show it: without a password."""
+    return without_password(os.fspath(target))
+
+
+def place_of(target: str | os.PathLike[str]) -> Path | str:
+    """Return where a target is: the path of a file, or what a URL leads to.
+
+    Raises:
+        ServomexValidationError: The URL is not valid.
+    """
+    return str(sink_class(target)[1].place_of(os.fspath(target))) if _is_url(target) else Path(target)
+
+
+def is_same_place(one: Path | str, other: Path | str) -> bool:
+    """Whether two targets are one."""
+    if isinstance(one, Path) and isinstance(other, Path):
+        return same_place(one, other)
+    return one == other
+
+
+def _is_url(target: str | os.PathLike[str]) -> bool:
+    return "://" in os.fspath(target)
 
 
 def _check_target(target: str | os.PathLike[str], options: SinkOptions) -> None:
@@ -220,6 +257,8 @@ def _check_target(target: str | os.PathLike[str], options: SinkOptions) -> None:
     elif issubclass(kind, FileSink):
         checked: dict[str, Any] = {name: value for name, value in options.items() if name not in _OF_OPENING}
         kind.check(Path(target), **checked)
+    else:
+        kind.check_url(os.fspath(target), table=options.get("table"))
 
 
 def sink_class(target: str | os.PathLike[str], file_format: str | None = None) -> tuple[str, type[Any]]:
@@ -239,27 +278,28 @@ def sink_class(target: str | os.PathLike[str], file_format: str | None = None) -
         return key, _class(_SINKS[key])
     if file_format is None:
         raise ServomexValidationError(
-            f"{name!r} is {'a folder' if Path(target).is_dir() else 'not the name of a recording'}",
-            cure=f"Choose one, as in {Argument('file_format', 'csv')}, or name a file that ends with {SUFFIXES}",
+            f"{name_of(name)!r} is {'a folder' if Path(target).is_dir() else 'not the name of a recording'}",
+            cure=f"Choose one, as in {Argument('file_format', 'csv')}, or name a file that ends with {SUFFIXES}, "
+            "or a table, as postgresql://USER@HOST/DATABASE",
         )
     if file_format not in FORMATS:
         raise ServomexValidationError(f"unknown file format {file_format!r}; known are {', '.join(FORMATS)}")
     if key is not None and _SINKS[key] != _SINKS[FORMATS[file_format]]:
         raise ServomexValidationError(
-            f"{name} says by {key} that it is not {file_format}",
+            f"{name_of(name)} says by {key} that it is not {file_format}",
             cure=f"Omit {Argument('file_format')}, or choose another name",
         )
     if key is None and "://" in name:
-        raise ServomexValidationError(f"{name} is not a file: {file_format} is a format of files")
+        raise ServomexValidationError(f"{name_of(name)} is not a file: {file_format} is a format of files")
     if key is None and name.lower().endswith(".gz") and f"{FORMATS[file_format]}.gz" not in _SINKS:
         raise ServomexValidationError(
-            f"{name} cannot be packed as {file_format}", cure="Choose a name without .gz"
+            f"{name_of(name)} cannot be packed as {file_format}", cure="Choose a name without .gz"
         )
     return Path(name).suffix if key is None else key, _class(_SINKS[FORMATS[file_format]])
 
 
 def _key_of(name: str) -> str | None:
     """Return the suffix or scheme that is known."""
-    name = name.lower()
+    name = re.sub(r"^postgres://", "postgresql://", name.lower())  # libpq takes both
     scheme = re.match(r"[a-z][a-z0-9+.-]*://", name)
     return next((key for key in _SINKS if (key == scheme[0] if scheme else name.endswith(key))), None)

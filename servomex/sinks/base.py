@@ -72,7 +72,7 @@ class Sink(ProcessBound, abc.ABC):
         return url
 
     @classmethod
-    def check_url(cls, url: str) -> None:
+    def check_url(cls, url: str, *, table: str | None = None) -> None:
         """Check whether what a URL leads to can be written, as far as that shows without a change.
 
         Raises:

@@ -7,7 +7,10 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import attrs
+
 from servomex.durations import counted
+from servomex.errors import ServomexValidationError
 from servomex.logs import package_log
 from servomex.models import Sample
 from servomex.sinks.base import FLUSH_S, FSYNC_S, BufferedSink
@@ -36,6 +39,8 @@ class PostgresSink(BufferedSink):
         flush_s: Seconds until a row is in the table, 0 for at once.
         fsync_s: Seconds until a row survives a loss of power, if that is to be sooner; ``None`` for ``flush_s``.
         metadata: What is said of the whole recording.
+        table: The table, in the place of the one that ``config`` names.
+        append: Whether rows are added to a table that exists, as they always are.
 
     Attributes:
         config: Which table it is.
@@ -58,8 +63,12 @@ class PostgresSink(BufferedSink):
         flush_s: float = FLUSH_S,
         fsync_s: float | None = FSYNC_S,
         metadata: Mapping[str, str] | None = None,
+        table: str | None = None,
+        append: bool = True,
     ) -> None:
-        self.config: PostgresConfig = _config_of(config)
+        if not append:
+            raise ServomexValidationError("rows are always added to a table", cure="Name another table")
+        self.config: PostgresConfig = _config_of(config, table)
         self.metadata: dict[str, str] = {
             text_without_nul(_unicode(key)): text_without_nul(_unicode(text))
             for key, text in (metadata or {}).items()
@@ -111,19 +120,19 @@ class PostgresSink(BufferedSink):
         return PostgresConfig.from_url(url).target()
 
     @classmethod
-    def check_url(cls, url: str) -> None:
+    def check_url(cls, url: str, *, table: str | None = None) -> None:
         """Check whether a table can be written, as far as that shows without a change.
 
         Raises:
             ServomexError: It cannot; the errors are those of the constructor.
         """
-        config = _config_of(url)
+        config = _config_of(url, table)
         from servomex.sinks.postgres_reader import check_writable
 
         check_writable(config)
 
     @classmethod
-    def read(cls, source: PostgresConfig | str) -> Iterator[Sample]:
+    def read(cls, source: PostgresConfig | str, table: str | None = None) -> Iterator[Sample]:
         """Return the samples of a table in the order of their arrival; it connects for the first of them.
 
         Raises:
@@ -131,7 +140,7 @@ class PostgresSink(BufferedSink):
             ServomexSinkReadError: It cannot be read.
             ServomexSinkSchemaError: It is not a table of this package, or a row in it is not.
         """
-        config = _config_of(source)
+        config = _config_of(source, table)
         from servomex.sinks.postgres_reader import samples_of
 
         return samples_of(config)
@@ -149,10 +158,10 @@ class PostgresSink(BufferedSink):
         return metadata_of(config)
 
 
-def _config_of(source: PostgresConfig | str) -> PostgresConfig:
+def _config_of(source: PostgresConfig | str, table: str | None = None) -> PostgresConfig:
     config = source if isinstance(source, PostgresConfig) else PostgresConfig.from_url(source)
     check_psycopg()
-    return config
+    return config if table is None else attrs.evolve(config, table=table)
 
 
 def _unicode(text: str) -> str:

@@ -121,7 +121,14 @@ class PostgresConfig:
                 f"{without_password(url)!r} is not the URL of a PostgreSQL server",
                 cure="Write postgresql://user@host/database",
             )
-        place, _, query = f"postgresql://{url[scheme.end() :]}".partition("?")
+        rest = url[scheme.end() :]
+        if "@" in re.sub(r"^[^/?@]*@", "", rest):
+            # The rest of a password would be taken for a host, a port or a database, and shown as such.
+            raise ServomexValidationError(
+                f"{without_password(url)!r} has an @ in the wrong place",
+                cure="Percent-encode user and password: / as %2F, ? as %3F, @ as %40",
+            )
+        place, _, query = f"postgresql://{rest}".partition("?")
         given: dict[str, Any] = {}
         others: list[str] = []
         for parameter in filter(None, query.split("&")):
@@ -189,6 +196,11 @@ def _parsed(dsn: str) -> dict[str, str]:
         ServomexValidationError: It is not valid.
     """
     found = _parts_of(dsn)
+    if isinstance(found, str) and "://" not in dsn and "password" in dsn.lower():
+        raise ServomexValidationError(
+            "the dsn is not a connection string of PostgreSQL",
+            cure="Look at its quotation marks, or name its parts apart, as host='db1', password='...'",
+        )
     if isinstance(found, str):
         shown = without_password(dsn)
         reason = _parts_of(shown)  # what libpq says of the whole may quote the password

@@ -71,6 +71,7 @@ def explained(name: str, *, reading: bool = False) -> Iterator[None]:
     except psycopg.Error as error:
         kind = ServomexSinkReadError if reading else ServomexSinkWriteError
         what, cure = _meaning(error)
+        error._pgconn = None  # it has the password in it, and tools that report errors show attributes
         raise kind(f"{name}: {what} ({said(error)})", cure=cure) from error
 
 
