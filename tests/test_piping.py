@@ -307,6 +307,21 @@ def fail(why: str) -> None:
     raise ServomexSinkWriteError(why)
 
 
+def test_only_rows_of_this_recording_that_wait_in_an_open_sink_are_counted_as_unwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_sink(tmp_path / "run.csv", flush_s=1000.0) as sink:
+        sink.write(batch(7, 8))
+        recorder = Recorder(OwnSource(), sink, rate_hz=50, count=3).start()
+        with monkeypatch.context() as patch:
+            patch.setattr(sink, "sync", lambda: fail("the disk is full"))
+            while recorder.summary.attempts < 3:
+                time.sleep(0.1)
+            with pytest.raises(ServomexSinkWriteError):
+                recorder.close()
+        assert recorder.summary.unwritten == 3
+
+
 def test_a_recorder_takes_one_sink_or_several(tmp_path: Path) -> None:
     memory = InMemorySink()
     sinks: list[Any] = [tmp_path / "a.csv", str(tmp_path / "b.csv"), memory, [tmp_path / "c.csv", memory]]

@@ -76,6 +76,7 @@ from servomex import (
     to_pandas,
 )
 from servomex.safety import TIERS
+from servomex.sinks import SinkOptions
 from servomex.testing import ScriptedPort, load_capture, load_script
 
 SETTINGS = SerialSettings(
@@ -272,6 +273,9 @@ def streams(port: str) -> None:
             overflow=OverflowPolicy.BLOCK,
             buffer_size=10,
             auto_reconnect=True,
+            names=None,
+            timeout=5.0,
+            tags={"run": "7"},
         ) as recording:
             assert_type(recording, Recording)
             with contextlib.suppress(Closed):
@@ -290,6 +294,14 @@ def files(port: str, folder: Path) -> None:
         assert (summary.samples_emitted, summary.errors, summary.samples_late) == (3, 0, 0)
         with record(analyzer, rate_hz=20.0, count=1) as recording:
             assert_type(pipe(recording, other), AcquisitionSummary)
+        options: SinkOptions = {"append": True, "flush_s": 0.5}
+        with Recorder(analyzer, path, rate_hz=20.0, count=1, timeout=5.0, sink_options=options) as recorder:
+            recorder.join(timeout=30.0)
+        batches: list[Sequence[Sample]] = [analyzer.poll_samples(channels=["I1"]) for _ in range(2)]
+        assert pipe(batches, other, sink_options=options).samples_emitted == 2
+        with analyzer.stream(rate_hz=20.0) as session:
+            assert_type(next(session), Sample)
+            assert_type(session.mode, StreamMode)
     samples: Iterator[Sample] = load(path)
     first = next(samples)
     row: dict[str, Any] = first.as_dict()
@@ -300,7 +312,7 @@ def files(port: str, folder: Path) -> None:
         sink.write([first])
     metadata: dict[str, str] = load_metadata(folder / "copy.sqlite")
     assert metadata == {"a": "b"}
-    assert len(to_pandas(folder / "copy.csv", wide=False)) == 15
+    assert len(to_pandas(folder / "copy.csv", wide=False)) == 20
 
 
 def ports(port: str) -> None:
