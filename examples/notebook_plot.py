@@ -27,28 +27,18 @@ with (
 print(recording.summary)
 
 
-# %% One course for each channel. What is not good becomes NaN, at which matplotlib breaks the line.
-def good_value(sample: servomex.Sample) -> float:
-    reading = sample.reading
-    if reading is None or reading.value is None or reading.quality != servomex.Quality.GOOD:
-        return float("nan")
-    return reading.value
+# %% A row a time, a column a channel. What is not good is NaN, at which matplotlib breaks the line.
+table = servomex.to_pandas(samples, wide=True)
+seconds = (table.index - table.index[0]).total_seconds()
+names = {item.reading.channel: item.reading.name for item in samples if item.reading}
+measured = [label for label in map(str, table.columns) if label.startswith("I") and label.endswith("]")]
 
-
-def course(channel: str) -> tuple[list[float], list[float]]:
-    of_channel = [sample for sample in samples if sample.channel in (channel, None)]
-    begun_ns = samples[0].monotonic_ns
-    return [(item.monotonic_ns - begun_ns) / 1e9 for item in of_channel], list(map(good_value, of_channel))
-
-
-readings = {item.reading.channel: item.reading for item in samples if item.reading}
-measured = {channel: reading for channel, reading in readings.items() if reading.kind == "transducer"}
-
-# %% Plot
+# %% Plot. A label is the channel and its unit, such as "I1 [%]".
 figure, axes = plt.subplots(len(measured), sharex=True, squeeze=False, layout="constrained")
-for axis, (channel, reading) in zip(axes[:, 0], measured.items(), strict=True):
-    axis.plot(*course(channel), marker=".")
-    axis.set_ylabel(f"{reading.name or channel} / {reading.unit_text}")
+for axis, label in zip(axes[:, 0], measured, strict=True):
+    channel, _, unit = label.partition(" ")
+    axis.plot(seconds, table[label], marker=".")
+    axis.set_ylabel(f"{names[channel] or channel} {unit}")
     axis.grid(alpha=0.3)
 axes[-1, 0].set_xlabel("time / s")
 axes[0, 0].set_title(f"{PORT}, from {samples[0].received_at:%Y-%m-%d %H:%M:%S} UTC")

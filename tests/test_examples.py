@@ -33,7 +33,7 @@ SCRIPTS = sorted(path for path in EXAMPLES.glob("*.py") if path.name != "live_fe
 NEEDS = {
     "qt_monitor": ["PySide6.QtWidgets", "pyqtgraph"],
     "tk_monitor": ["tkinter"],
-    "notebook_plot": ["matplotlib"],
+    "notebook_plot": ["matplotlib", "pandas"],
 }
 LONG_S = 100.0
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for other programs")
@@ -466,7 +466,7 @@ class TestNotebookPlot:
         monkeypatch.setattr(sys, "argv", ["notebook_plot.py", "sim://4100?fault=unplug:3.5", str(picture)])
         names = runpy.run_path(str(EXAMPLES / "notebook_plot.py"))
         axes = names["figure"].axes
-        assert [axis.get_ylabel() for axis in axes] == ["Oxygen / %", "CO / %", "CO₂ / %"]
+        assert [axis.get_ylabel() for axis in axes] == ["Oxygen [%]", "CO [%]", "CO₂ [%]"]
         values = list(axes[0].lines[0].get_ydata())
         finite = [value == value for value in values]
         assert False in finite[finite.index(True) :]
