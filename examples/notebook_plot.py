@@ -7,6 +7,7 @@ As a script: python notebook_plot.py PORT [PICTURE.png]
 import sys
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 
 import servomex
 
@@ -33,13 +34,18 @@ seconds = (table.index - table.index[0]).total_seconds()
 names = {item.reading.channel: item.reading.name for item in samples if item.reading}
 measured = [label for label in map(str, table.columns) if label.startswith("I") and label.endswith("]")]
 
+
 # %% Plot. A label is the channel and its unit, such as "I1 [%]".
-figure, axes = plt.subplots(len(measured), sharex=True, squeeze=False, layout="constrained")
-for axis, label in zip(axes[:, 0], measured, strict=True):
+def draw(axis: Axes, label: str) -> None:
     channel, _, unit = label.partition(" ")
     axis.plot(seconds, table[label], marker=".")
     axis.set_ylabel(f"{names[channel] or channel} {unit}")
     axis.grid(alpha=0.3)
+
+
+figure, axes = plt.subplots(len(measured), sharex=True, squeeze=False, layout="constrained")
+for axis, label in zip(axes[:, 0], measured, strict=True):
+    draw(axis, label)
 axes[-1, 0].set_xlabel("time / s")
 axes[0, 0].set_title(f"{PORT}, from {samples[0].received_at:%Y-%m-%d %H:%M:%S} UTC")
 if PICTURE:
