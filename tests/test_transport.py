@@ -86,6 +86,7 @@ def test_a_port_with_no_more_than_a_transport_has_is_enough_in_every_mode(mode: 
         assert analyzer.info is not None
         assert analyzer.info.serial_settings == SerialSettings()
         assert analyzer.info.port == str(port)
+        assert port.timeout == 0.05
 
 
 @pytest.mark.parametrize("missing", MEMBERS)
@@ -262,6 +263,15 @@ def test_open_ports_of_equal_names_are_not_taken_for_one(tmp_path: Path) -> None
         assert first.link is not second.link
         with pytest.raises(ServomexConfigurationError, match="two links to one port"):
             manager.add("a3", SerialLink(one), protocol="modbus_rtu", address=2, identify=False)
+
+
+def test_an_open_port_with_the_name_of_one_that_is_in_use_is_refused() -> None:
+    line = VirtualLine()
+    port: Any = SimpleNamespace(**dict.fromkeys(MEMBERS), port=line.url)
+    with ServomexManager() as manager:
+        manager.add("a1", line.url, protocol="modbus_rtu", identify=False)
+        with pytest.raises(ServomexConfigurationError, match="two links to one port"):
+            manager.add("a2", port, protocol="modbus_rtu", address=2, identify=False)
 
 
 def device_at(port: str) -> serial.Serial:
