@@ -57,13 +57,13 @@ class Layout:
             devices.setdefault(sample.device, len(devices))
             if sample.reading:
                 first.setdefault(_column_of(sample.device, sample.reading), sample.reading)
-        self.columns = sorted(
+        self.columns: list[Column] = sorted(
             first,
             key=lambda item: (devices[item.device], _ORDER.get(item.channel, len(_ORDER))),
         )
-        self.units = [first[column].unit for column in self.columns]
+        self.units: list[Unit] = [first[column].unit for column in self.columns]
         texts = [first[column].unit_text or Unit.UNKNOWN.value for column in self.columns]
-        self.labels = _labels(self.columns, texts, several=len(devices) > 1)
+        self.labels: list[str] = _labels(self.columns, texts, several=len(devices) > 1)
         self._places = {column: place for place, column in enumerate(self.columns)}
 
     def rows(self, samples: Iterable[Sample]) -> Iterator[Row]:
