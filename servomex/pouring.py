@@ -25,7 +25,7 @@ DRAIN_S = 60.0
 CLOSE_S = 3600.0
 """How long it waits for the sinks to be closed after that: merging the parts of weeks takes minutes."""
 HUNG_S = 10.0
-"""How long stopping waits for a disk or network folder that does not answer at all."""
+"""How long stopping waits for a disk, network folder or server that does not answer at all."""
 IMPATIENT_S = 1.0
 """The same after a second Ctrl-C."""
 TOLD_S = 2.0
@@ -92,7 +92,8 @@ class Pouring:
         """Wait until the rest of a recording that has ended is written, and the sinks are closed.
 
         When the caller does not wait, by a second Ctrl-C, the rest is given up and only the sinks are closed. A
-        disk or network folder that does not answer is not waited for longer than 10 s, and after that Ctrl-C 1 s.
+        disk, network folder or server that does not answer is not waited for longer than 10 s, and after that
+        Ctrl-C 1 s.
 
         Raises:
             ServomexSinkError: A sink failed, or does not answer.
@@ -174,7 +175,8 @@ class Pouring:
         elif not self._is_told:
             self._is_told = True
             _log.warning(
-                "%s: writing has not come back for %.0f s, so its disk or network folder does not answer; %s",
+                "%s: writing has not come back for %.0f s, so its disk, network folder or server does not "
+                "answer; %s",
                 standing.name,
                 standing.seconds,
                 then,
@@ -227,9 +229,9 @@ class Pouring:
 
 def _does_not_answer(standing: Standing) -> ServomexSinkWriteError:
     return ServomexSinkWriteError(
-        f"{standing.name}: writing has not come back for {standing.seconds:.0f} s, so its disk or network folder "
-        "does not answer; what was not flushed may be lost",
-        cure="Look at that disk",
+        f"{standing.name}: writing has not come back for {standing.seconds:.0f} s, so its disk, network folder "
+        "or server does not answer; what was not flushed may be lost",
+        cure="Look at it",
     )
 
 

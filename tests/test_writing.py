@@ -224,3 +224,33 @@ def test_every_sink_is_closed_whatever_the_others_do() -> None:
     with pytest.raises(ServomexSinkWriteError, match="not one of ours"):
         Writer(sinks).close()
     assert all(sink.closed for sink in sinks)
+
+
+def test_what_waits_in_a_sink_at_the_end_is_tried_again(at_once: None) -> None:
+    class Later(InMemorySink):
+        attempts = 0
+
+        def flush(self) -> None:
+            self.attempts += 1
+            if self.attempts < 3:
+                raise ServomexSinkWriteError("the server is away")
+            super().flush()
+
+    sink = Later()
+    writer = Writer([sink])
+    sink._flush_s = 1000.0
+    writer.write([sample(1)])
+    writer.close()
+    assert (writer.lost, numbers(sink)) == (0, [1])
+
+
+def test_samples_that_a_database_did_not_take_are_counted() -> None:
+    class Choosy(InMemorySink):
+        @property
+        def refused(self) -> int:
+            return min(2, self.rows)
+
+    writer = Writer([Choosy()])
+    writer.write([sample(number) for number in range(5)])
+    assert writer.lost == 2
+    writer.close()
