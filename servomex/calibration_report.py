@@ -47,8 +47,10 @@ class CalibrationProgress:
     notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as an object of JSON."""
-        return {**json_fields(self), "active": self.active}
+        """Return it as an object of JSON, without the frame, which has an ``as_json`` of its own."""
+        fields = json_fields(attrs.evolve(self, frame=None))
+        del fields["frame"]
+        return fields | {"active": self.active}
 
     @property
     def active(self) -> bool:

@@ -54,7 +54,7 @@ class TestStatus:
             "idle",
             coil,
         )
-        assert list(record[1]) == [*attrs.fields_dict(CalibrationProgress), "active"]
+        assert set(record[1]) == attrs.fields_dict(CalibrationProgress).keys() - {"frame"} | {"active"}
 
     @pytest.mark.parametrize("mode", ["modbus_rtu", "modbus_ascii"])
     def test_start_coils_that_were_left_at_one_are_shown_with_the_cure(self, mode: str) -> None:

@@ -3,8 +3,8 @@
 import abc
 import contextlib
 import warnings
-from collections.abc import Sequence
-from typing import Any, NoReturn, Self
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, Self, cast
 
 from servomex.clock import time
 from servomex.durations import counted
@@ -13,12 +13,12 @@ from servomex.errors import (
     ServomexSinkSchemaError,
     ServomexSinkSyncError,
     ServomexSinkWriteError,
-    ServomexValidationError,
 )
 from servomex.exits import at_exit
 from servomex.models import Sample
 from servomex.process import ProcessBound, keep_forever, let_go_after_fork
 from servomex.rows import plain_row
+from servomex.sinks.counting import check_samples, counting, once
 from servomex.validation import seconds
 
 FLUSH_S = 1.0
@@ -29,22 +29,42 @@ MOST_PENDING = 10_000
 """Rows that wait for the flush at most; more of them are flushed at once."""
 
 
+class _NameOfClass:
+    """The name of a sink that was given none."""
+
+    def __get__(self, _sink: object, kind: type) -> str:
+        return kind.__name__
+
+
 class Sink(ProcessBound, abc.ABC):
     """Where samples are written. A context manager; one thread at a time may use it, and no other process.
 
+    A sink of one's own needs a :meth:`write` and no more: what that accepts without an error is counted in
+    ``rows``, and it is called with samples only, and not after the end. ``flush``, ``sync`` and ``close`` may be
+    defined where there is something to do; ``close`` is called once.
+
     Attributes:
-        name: What it writes to, for messages.
+        name: What it writes to, for messages; the name of the class unless there is another.
         rows: Rows that were accepted so far.
         closed: Whether it was closed, or never got open.
+        keeps_count: Whether the class counts its rows, and knows when it is closed, by itself.
         is_left: Whether it was left open for ever, see :meth:`leave`.
         always_appends: Whether it adds to what is there by its nature, as a table of a database does.
     """
 
-    name: str
+    name: str = cast("str", _NameOfClass())
     rows: int = 0
-    closed: bool = True
+    closed: bool = False
     is_left: bool = False
+    keeps_count = False
     always_appends = False
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        wraps: dict[str, Callable[[Any], Any]] = {"write": counting, "close": once}
+        for name in wraps.keys() & vars(cls).keys():
+            if not cls.keeps_count:
+                setattr(cls, name, wraps[name](vars(cls)[name]))
 
     @property
     def removed(self) -> int:
@@ -92,7 +112,6 @@ class Sink(ProcessBound, abc.ABC):
             ServomexSinkError: The sink is closed or damaged; no more can be written to it.
         """
 
-    @abc.abstractmethod
     def flush(self) -> None:
         """Write all rows so far, so that they survive the death of this process.
 
@@ -100,7 +119,6 @@ class Sink(ProcessBound, abc.ABC):
             ServomexSinkWriteError: They cannot be written; they wait for the next attempt.
         """
 
-    @abc.abstractmethod
     def sync(self) -> None:
         """Flush, and wait until what is written survives a loss of power.
 
@@ -108,22 +126,25 @@ class Sink(ProcessBound, abc.ABC):
             ServomexSinkWriteError: They cannot be written; they wait for the next attempt.
             ServomexSinkSyncError: They are written, but may not survive a loss of power.
         """
+        self.flush()
 
-    @abc.abstractmethod
     def flush_if_due(self) -> None:
         """Flush and sync when their intervals have passed. For the times when there is nothing to write.
 
         Raises:
             ServomexSinkWriteError: That failed.
         """
+        self.flush()
 
-    @abc.abstractmethod
     def close(self) -> None:
         """Flush, sync, and let go. May be called twice.
 
         Raises:
             ServomexSinkWriteError: Something could not be written, or was removed by another program, and is lost.
         """
+        if not self.closed and self.made_here:
+            self.closed = True
+            self.sync()
 
     def leave(self) -> None:
         """Leave it open for ever, also at the end of the program: its disk does not answer."""
@@ -142,7 +163,7 @@ class Sink(ProcessBound, abc.ABC):
             error.add_note(f"on closing {self.name}: {second}")
 
     def __del__(self) -> None:
-        if self.made_here and not self.closed:
+        if self.made_here and not self.closed and (self.rows or self.keeps_count):
             warnings.warn(
                 f"{self.name} was never closed: use 'with', or call close()", ResourceWarning, stacklevel=1
             )
@@ -171,6 +192,9 @@ class BufferedSink(Sink):
 
     most_pending = MOST_PENDING
 
+    closed: bool = True
+    keeps_count = True
+
     def __init__(self, name: str, *, flush_s: float = FLUSH_S, fsync_s: float | None = FSYNC_S) -> None:
         self.name = name
         self._flush_s = seconds(flush_s, "flush_s", zero=True)
@@ -188,7 +212,7 @@ class BufferedSink(Sink):
         except BaseException:
             self._held.close()
             raise
-        self.closed: bool = False
+        self.closed = False
         self.rows: int = 0
         let_go_after_fork(self)
         at_exit(self._close_forgotten)
@@ -355,12 +379,7 @@ class BufferedSink(Sink):
         Raises:
             ServomexValidationError: They are no samples.
         """
-        for sample in samples if isinstance(samples, Sequence) else (samples,):
-            if not isinstance(sample, Sample):
-                raise ServomexValidationError(
-                    f"a sink takes a list of samples, and this has a {type(sample).__name__}",
-                    cure="Write the frame.as_samples() of a frame",
-                )
+        check_samples(samples)
         try:
             return [plain_row(sample) for sample in samples]
         except ValueError as error:

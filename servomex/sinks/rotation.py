@@ -75,6 +75,9 @@ class RotatingSink(Sink):
         ServomexValidationError: An option cannot be.
     """
 
+    closed: bool = True
+    keeps_count = True
+
     def __init__(self, kind: type[FileSink], path: Path, suffix: str, rotate: str, **options: Any) -> None:
         if options.pop("append", False) or options.pop("overwrite", False):
             raise ServomexValidationError(
@@ -95,7 +98,7 @@ class RotatingSink(Sink):
         kind.check_installed()
         with explained(self.name):
             check_folder(self._path)  # or it would be told with the first sample only
-        self.closed: bool = False
+        self.closed = False
         self.rows: int = 0
 
     @property

@@ -1,0 +1,65 @@
+"""What a sink of a user's own is given around its ``write`` and ``close``, so that these need do nothing else."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from servomex.errors import ServomexSinkError, ServomexSinkSyncError, ServomexValidationError
+from servomex.models import Sample
+
+Write = Callable[[Any, Sequence[Sample]], None]
+Close = Callable[[Any], None]
+
+
+def counting(write: Write) -> Write:
+    """Let a ``write`` be called with samples and while the sink is open only, and count what it has accepted.
+
+    One that counts by itself, or hands on to another that is wrapped like this, is not counted twice.
+    """
+
+    @functools.wraps(write)
+    def wrapped(sink: Any, samples: Sequence[Sample]) -> None:
+        sink.check_process()
+        if sink.closed:
+            raise ServomexSinkError(f"{sink.name} is closed: nothing more can be written to it")
+        check_samples(samples)
+        before = sink.rows
+        try:
+            write(sink, samples)
+        except ServomexSinkSyncError:  # they are written
+            _count(sink, before, samples)
+            raise
+        _count(sink, before, samples)
+
+    return wrapped
+
+
+def _count(sink: Any, before: int, samples: Sequence[Sample]) -> None:
+    if sink.rows == before:
+        sink.rows += len(samples)
+
+
+def once(close: Close) -> Close:
+    """Let a ``close`` be called once only, whatever comes of it."""
+
+    @functools.wraps(close)
+    def wrapped(sink: Any) -> None:
+        if not sink.closed and sink.made_here:
+            sink.closed = True
+            close(sink)
+
+    return wrapped
+
+
+def check_samples(samples: Sequence[Sample]) -> None:
+    """Check that a sink is given samples.
+
+    Raises:
+        ServomexValidationError: They are something else.
+    """
+    for sample in samples if isinstance(samples, Sequence) else (samples,):
+        if not isinstance(sample, Sample):
+            raise ServomexValidationError(
+                f"a sink takes a list of samples, and this has a {type(sample).__name__}",
+                cure="Write the frame.as_samples() of a frame",
+            )
