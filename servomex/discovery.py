@@ -85,6 +85,16 @@ class DiscoveryResult:
         """Whether an analyser was found."""
         return self.info is not None
 
+    @property
+    def protocol(self) -> ProtocolKind | None:
+        """The communication mode of the analyser; ``None`` when there is none."""
+        return self.info.protocol if self.info else None
+
+    @property
+    def is_broadcaster(self) -> bool:
+        """Whether the analyser broadcasts, so that it is alone on its port and has no address."""
+        return self.protocol is ProtocolKind.CONTINUOUS_ASCII
+
     def __str__(self) -> str:
         """Say on one line which analyser was found, or why there is none."""
         if self.info is not None:

@@ -369,18 +369,18 @@ class Frame:
         """
         return find(self.readings, asked_channel(channel))
 
-    def channel(self, channel: ChannelId | str) -> Reading:
-        """Return the reading of a channel; ``frame[channel]`` is the same.
+    def channel(self, cid: ChannelId | str) -> Reading:
+        """Return the reading of a channel; ``frame[cid]`` is the same.
 
         Args:
-            channel: Its id or its name, as for :meth:`get`.
+            cid: Its id or its name, as for :meth:`get`.
 
         Raises:
             ServomexChannelNotFoundError: The frame does not hold this channel, or several have this name; the
                 error lists those there are. It is a ``LookupError`` as well.
             ServomexValidationError: It looks like an id, and there is none such in the series.
         """
-        return needed(self.readings, asked_channel(channel))
+        return needed(self.readings, asked_channel(cid))
 
     def __getitem__(self, channel: ChannelId | str) -> Reading:
         return self.channel(channel)

@@ -21,13 +21,12 @@ class Refusals:
         self._due_at = 0.0
         self._number = 0
         self._last: ServomexError | None = None
-        self._in_gap = self._reported = False
+        self._reported = False
 
     def add(self, error: ServomexError) -> None:
         """Take the error of a broadcast that was refused."""
         with self._mutex:
             self._number, self._last = self._number + 1, error
-            self._in_gap = True
 
     def due(self, period_s: float | None) -> ServomexError | None:
         """Return what is to be reported now; ``None`` when that is nothing.
@@ -49,8 +48,8 @@ class Refusals:
         That was reported already if any of it was, and the rest waits.
         """
         with self._mutex:
-            error = self._report() if self._in_gap and not self._reported else None
-            self._in_gap = self._reported = False
+            error = None if self._reported else self._report()
+            self._reported = False
             return error
 
     def rest(self) -> ServomexError | None:

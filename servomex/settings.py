@@ -43,7 +43,7 @@ def _check_flag(_settings: object, field: "attrs.Attribute[bool]", value: bool) 
         raise ServomexValidationError(f"{field.name} must be True or False, not {value!r}")
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class SerialSettings:
     """How the serial line is set. They must equal those on the analyser's front panel.
 

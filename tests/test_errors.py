@@ -265,17 +265,6 @@ def test_with_context_adds_where_it_was_and_keeps_everything_else(kind: type[Ser
     assert (error.__notes__, other.__notes__) == (["of the first"], ["of the first", "of the second"])
 
 
-def test_with_context_hides_no_context() -> None:
-    try:
-        pytest.fail("another failure")
-    except BaseException:
-        with pytest.raises(ServomexError) as caught:
-            raise ServomexError("while that was handled")  # noqa: B904
-    other = caught.value.with_context()
-    assert (other.__cause__, other.__suppress_context__) == (None, False)
-    assert other.__context__ is caught.value.__context__ is not None
-
-
 def test_with_context_keeps_what_a_class_adds() -> None:
     frame = parse_frame(REAL)
     stale = ServomexStaleError("old", frame=frame, age_s=12.5).with_context(port="COM3")

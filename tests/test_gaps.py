@@ -14,14 +14,12 @@ from servomex import (
     Frame,
     Sample,
     ServomexChecksumError,
-    ServomexConnectionError,
     ServomexError,
     ServomexParseError,
     open_continuous,
     record,
 )
 from servomex.damage import Damage
-from servomex.refusals import Refusals
 from servomex.telegram import HEADER_SIZE, FrameSplitter, parse_frame
 from servomex.testing import ScriptedPort
 from tests.broadcasts import Sender
@@ -104,14 +102,6 @@ class TestDamage:
         for noise in (b"\xff", b"\0\0\0", b"  ", b"\x80\x91\xa2\xb3\xc4"):
             assert marks(WIRE, noise + WIRE, WIRE) == "FFF"
 
-    def test_what_comes_later_is_of_another(self) -> None:
-        damage = Damage()
-        damage.note_good(len(REAL), 0.0)
-        lost = WIRE[-40:]
-        assert damage.is_broadcast(lost, 1.0, period_s=1.0)
-        assert not damage.is_broadcast(lost, 1.1, period_s=1.0)
-        assert damage.is_broadcast(lost, 2.0, period_s=1.0)
-
     def test_two_in_a_row_are_two(self) -> None:
         for new in set(NEW_BYTES) - {WIRE[60]}:
             damaged = with_byte(WIRE, 60, new)
@@ -149,9 +139,6 @@ def test_a_damaged_captured_broadcast_is_one_error_in_its_place(
     times = [batch[0].received_at for batch in batches]
     assert times == sorted(times)
     assert abs((times[3] - times[2]).total_seconds() - CADENCE_S) < 0.5
-    sample = batches[3][0]
-    assert isinstance(sample.error, ServomexParseError)
-    assert (sample.received_at, sample.monotonic_ns) == (sample.error.received_at, sample.error.monotonic_ns)
 
 
 def test_wherever_a_byte_is_damaged_the_error_is_in_its_place(port: ScriptedPort, analyzer: Analyzer) -> None:
@@ -175,34 +162,6 @@ def test_the_error_has_the_time_at_which_the_damaged_broadcast_came(
     steps_s = [(later - before) / 1e9 for before, later in pairwise(times) if later and before]
     assert [round(step_s) for step_s in steps_s] == [2, 2, 2, 2]
     assert [type(item) for item in given[2:4]] == [ServomexChecksumError] * 2
-
-
-class TestReports:
-    """When refused broadcasts are reported, with a period of 2 s."""
-
-    def reports(self, *events: tuple[float, str]) -> str:
-        """Let events come at these seconds: ``x`` is a refused broadcast, ``F`` a good one, ``.`` a look."""
-        refusals, found, begun = Refusals(), "", time.monotonic()
-        for at, event in events:
-            time.sleep(max(0.0, begun + at - time.monotonic()))
-            if event == "x":
-                refusals.add(ServomexParseError("damage"))
-            reported = refusals.before_good() if event == "F" else refusals.due(2.0)
-            found += "" if reported is None else str(reported.context.extra.get("refused_broadcasts", 1))
-            found += event if event == "F" else ""
-        rest = refusals.rest()
-        return found + ("" if rest is None else f" rest {rest.context.extra.get('refused_broadcasts', 1)}")
-
-    def test_each_of_a_row_is_reported_also_if_they_are_not_punctual(self) -> None:
-        assert self.reports((0, "F"), (2, "x"), (3.8, "x"), (5.9, "x"), (7.6, "x"), (10, "F")) == "F1111F"
-
-    def test_more_within_a_period_wait_for_its_end(self) -> None:
-        assert self.reports((0, "F"), (0.5, "x"), (0.6, "x"), (0.7, "x"), (1.4, "."), (1.7, ".")) == "F12"
-        assert self.reports((0, "F"), (0.5, "x"), (0.6, "x"), (1.4, "F"), (1.5, "F")) == "F1FF rest 1"
-
-    def test_no_gap_is_without_a_report(self) -> None:
-        early = (0.0, "x"), (0.01, "F"), (0.02, "x"), (0.03, "x"), (0.04, "F"), (0.05, "F")
-        assert self.reports(*early) == "1F2FF"
 
 
 class TestNoise:
@@ -251,19 +210,6 @@ class TestNoise:
             if isinstance(item, ServomexParseError)
         ]
         assert sum(counts) == analyzer.dropped_frames
-
-
-def test_what_was_refused_is_reported_before_the_loss_of_the_port(port: ScriptedPort, analyzer: Analyzer) -> None:
-    given: list[Frame | ServomexError] = []
-    with analyzer.subscribe(given.append):
-        port.schedule([captured(number) for number in range(5)], interval=2.0)
-        wait_until(lambda: len(given) == 5)
-        for _ in range(3):
-            port.feed(with_byte(captured(5), 60, 0))
-            time.sleep(0.05)
-        port.close()
-        wait_until(lambda: len(given) == 8)
-    assert [type(item) for item in given[5:]] == [ServomexChecksumError] * 2 + [ServomexConnectionError]
 
 
 def test_at_a_rate_damaged_broadcasts_are_counted(port: ScriptedPort, analyzer: Analyzer) -> None:

@@ -40,7 +40,7 @@ def _identifier(longest: int) -> Any:
     return check
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class PostgresConfig:
     """A table of a PostgreSQL server, and how to connect to it.
 
