@@ -375,6 +375,17 @@ def test_one_that_is_off_costs_the_others_on_its_line_a_try_between_rounds_and_n
     assert len(heard(line, 2)) <= 3 * (sum(rounds) / 0.7 + 1)
 
 
+def test_many_that_are_off_leave_most_of_the_time_of_their_line_to_the_others(manager: ServomexManager) -> None:
+    line = line_of(1, 2, 3, 4, 5, pace=True)
+    manager.add("a1", line.url, protocol="modbus_rtu")
+    alone = [_took(manager) for _ in range(20)]
+    for number, analyser in enumerate(line.analysers[1:], 2):
+        analyser.faults.silent = True
+        manager.add(f"a{number}", line.url, protocol="modbus_rtu", address=number, wait=False)
+    manager.poll()
+    assert sum(_took(manager) for _ in range(60)) < 1.9 * 3 * sum(alone)
+
+
 def _took(manager: ServomexManager) -> float:
     started = time.monotonic()
     assert manager.poll()["a1"].ok
