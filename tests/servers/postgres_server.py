@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 
-from tests.servers.processes import ended, folder_for, free_port, missing, run, user_of
+from tests.servers.processes import dying_with_this, ended, folder_for, free_port, missing, run, user_of
 
 USER = "postgres"
 """The user of the system who runs it, and its superuser; Debian's package creates the former."""
@@ -47,7 +47,17 @@ class PostgresServer:
         self.folder = folder_for(USER)
         self.port = free_port()
         self._data = self.folder / "data"
-        self._command = [*user, postgres, "-D", str(self._data), "-k", str(self.folder), "-p", str(self.port)]
+        self._command = [
+            *user,
+            *dying_with_this(),
+            postgres,
+            "-D",
+            str(self._data),
+            "-k",
+            str(self.folder),
+            "-p",
+            str(self.port),
+        ]
         for name, value in _SETTINGS.items():
             self._command += ["-c", f"{name}={value}"]
         self._process: subprocess.Popen[bytes] | None = None

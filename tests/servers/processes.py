@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +45,12 @@ def folder_for(name: str) -> Path:
         entry = pwd.getpwnam(name)
         os.chown(folder, entry.pw_uid, entry.pw_gid)
     return folder
+
+
+def dying_with_this() -> tuple[str, ...]:
+    """Return what comes before a server's command, so that it ends with this process, however that ends."""
+    known = sys.platform == "linux" and shutil.which("setpriv") is not None
+    return ("setpriv", "--pdeathsig", "QUIT") if known else ()
 
 
 def free_port() -> int:
