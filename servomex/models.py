@@ -478,7 +478,7 @@ class Frame:
 
 
 def _frozen_tags(tags: Mapping[str, str]) -> FrozenMapping[str]:
-    return frozen(tags)
+    return tags if type(tags) is FrozenMapping else FrozenMapping(tags)
 
 
 def _own(error: Exception | None) -> ServomexError | None:
@@ -560,7 +560,7 @@ class Sample:
             "protocol": self.protocol.value,
             "requested_at": self.requested_at,
             "latency_s": self.latency_s,
-            "tags": self.metadata.plain(),
+            "tags": {} if self.metadata is NO_TAGS else self.metadata.plain(),
         }
         if self.error is not None:
             row |= {"error": str(self.error), "error_type": type(self.error).__name__}

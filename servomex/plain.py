@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from servomex.columns import ROW_COLUMNS
 from servomex.errors import ServomexValidationError
 from servomex.mappings import FrozenMapping
 from servomex.tags import NO_TAGS, tags_of
@@ -19,6 +20,9 @@ FREE_TEXT = ("device", "channel", "name", "unit_text", "error", "error_type")
 """The columns whose text the instrument or the user chose."""
 TIMES = ("received_at", "requested_at")
 NUMBERS = ("value", "latency_s")
+_TEXTS = ("device", "name", "unit_text")
+"""Those of them that are not known to be short and Unicode."""
+_TEXTS_OF_ERRORS = (*_TEXTS, "error", "error_type")
 _LARGEST = 2**63
 
 
@@ -41,7 +45,7 @@ def utc(moment: datetime) -> datetime:
 
 
 def make_plain(row: dict[str, Any]) -> dict[str, Any]:
-    """Change the values of a row, or of some of its columns, to what every format can hold, and return it.
+    """Change the values of a row to what every format can hold, and return it.
 
     Times are brought to UTC. What is not Unicode in a text, as in the name of a port in another encoding, becomes
     a ``?``; a text of more than :data:`LONGEST_TEXT` characters is cut off there.
@@ -49,17 +53,17 @@ def make_plain(row: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ServomexValidationError: A time has no zone, or a number is not finite or longer than 64 bits.
     """
-    number = row.get("monotonic_ns")
-    if number is not None and not -_LARGEST <= number < _LARGEST:
+    number = row["monotonic_ns"]
+    if not -_LARGEST <= number < _LARGEST:
         raise ServomexValidationError(f"monotonic_ns is {number}, which is more than 64 bits")
     for column in TIMES:
-        if row.get(column) is not None:
+        if row[column] is not None:
             row[column] = utc(row[column])
     for column in NUMBERS:
-        if row.get(column) is not None and not math.isfinite(row[column]):
+        if row[column] is not None and not math.isfinite(row[column]):
             raise ServomexValidationError(f"{column} is {row[column]}; use None for an invalid value")
-    for column in FREE_TEXT:
-        text = row.get(column)
+    for column in _TEXTS_OF_ERRORS if row["error"] is not None else _TEXTS:
+        text = row[column]
         if text and not (text.isascii() and len(text) <= LONGEST_TEXT):
             row[column] = text[:LONGEST_TEXT].encode("utf-8", "replace").decode("utf-8")
     return row
@@ -76,12 +80,15 @@ def plain_tags(tags: FrozenMapping[str]) -> FrozenMapping[str]:
     Raises:
         ServomexValidationError: They cannot be written, since they could not be read again.
     """
-    if not tags:
-        return NO_TAGS
+    if tags is NO_TAGS:
+        return tags
     try:
         return _checked_tags(tags)
     except TypeError:  # a value in it cannot be hashed, and is no text
         return tags_of(tags)
+
+
+_NOTHING = dict.fromkeys(ROW_COLUMNS)
 
 
 @lru_cache(maxsize=64)
@@ -96,7 +103,8 @@ def json_of(row: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ServomexValidationError: See :func:`make_plain`.
     """
-    return {column: json_value(value) for column, value in make_plain({**row}).items()}
+    found = make_plain({**_NOTHING, **row})
+    return {column: json_value(found[column]) for column in row}
 
 
 def json_fields(model: Any) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def _time_cell(value: datetime | None) -> str | None:
 
 def tags_cell(tags: FrozenMapping[str]) -> str | None:
     """Write tags as a JSON object, as csv and databases hold them; nothing when there are none."""
-    return tags_text(tags) if tags else None
+    return None if tags is NO_TAGS or not tags else tags_text(tags)
 
 
 def guarded(text: str | None) -> str | None:
@@ -432,13 +432,19 @@ def _reading(
     )
 
 
+_CHANNELS = {channel.value: (channel, channel.kind.value) for channel in ChannelId}
+
+
 def _channel(row: Mapping[str, Any]) -> ChannelId | str:
     """Return the channel of a row: only one without a kind has an id that a source of one's own gave it."""
-    if row["kind"] is None:
-        return reading_channel(row["channel"])
-    channel = _member(ChannelId, row, "channel")
-    if row["kind"] != channel.kind:
-        raise ValueError(f"kind of {channel} cannot be {shown(row['kind'])}")
+    text, kind = row["channel"], row["kind"]
+    if kind is None:
+        return reading_channel(text)
+    if text not in _CHANNELS:
+        raise ValueError(f"channel cannot be {shown(text)}")
+    channel, own_kind = _CHANNELS[text]
+    if kind != own_kind:
+        raise ValueError(f"kind of {channel} cannot be {shown(kind)}")
     return channel
 
 

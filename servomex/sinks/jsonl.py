@@ -45,6 +45,10 @@ class JsonlSink(TextSink):
         return True
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=json_value).encode
+"""That of ``json.dumps`` would be built anew for each row."""
+
+
 def _row(line: str) -> dict[str, Any]:
     found = _object(line.removeprefix("\ufeff"))
     missing = [column for column in ROW_COLUMNS if column not in found]
@@ -55,7 +59,8 @@ def _row(line: str) -> dict[str, Any]:
 
 def _line(row: tuple[Any, ...]) -> str:
     record = dict(zip(ROW_COLUMNS, row, strict=True))
-    return json.dumps(record, ensure_ascii=False, allow_nan=False, default=json_value) + "\n"
+    record["tags"] = row[-1].plain()
+    return _encode(record) + "\n"
 
 
 def _object(line: str) -> dict[str, Any]:

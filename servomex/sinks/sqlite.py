@@ -462,8 +462,9 @@ def _placeholder(path: Path) -> int | None:
 
 
 def _values(row: tuple[Any, ...]) -> list[Any]:
-    *others, tags = row
-    return [*(time_text(value) if isinstance(value, datetime) else value for value in others), tags_cell(tags)]
+    values = [time_text(value) if isinstance(value, datetime) else value for value in row]
+    values[-1] = tags_cell(row[-1])
+    return values
 
 
 def _unlink(path: Path) -> None:
