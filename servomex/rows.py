@@ -21,7 +21,6 @@ from servomex.errors import ServomexError, ServomexSinkSchemaError
 from servomex.excerpts import shown
 from servomex.mappings import FrozenMapping
 from servomex.models import AnalyserStatus, CalGroupState, ChannelStatus, Reading, Sample
-from servomex.naming import reading_channel
 from servomex.plain import (
     FREE_TEXT,
     LONGEST_TEXT,
@@ -437,9 +436,10 @@ _CHANNELS = {channel.value: (channel, channel.kind.value) for channel in Channel
 
 def _channel(row: Mapping[str, Any]) -> ChannelId | str:
     """Return the channel of a row: only one without a kind has an id that a source of one's own gave it."""
-    text, kind = row["channel"], row["kind"]
+    text: str = row["channel"]
+    kind = row["kind"]
     if kind is None:
-        return reading_channel(text)
+        return text  # the reading looks whether it can be one
     if text not in _CHANNELS:
         raise ValueError(f"channel cannot be {shown(text)}")
     channel, own_kind = _CHANNELS[text]

@@ -146,6 +146,23 @@ def test_tags_that_unpack_to_much_take_no_memory(
     assert "ServomexSinkSchemaError" in said
 
 
+@pytest.mark.parametrize(("rows", "pairs", "size", "words"), [
+    (12_000, 1, 9_000, "are too large"), (3_000, 2_400, 1, "do not hold 3000 rows"),
+])  # fmt: skip
+def test_what_would_take_too_much_is_refused_before_it_is_unpacked(
+    rows: int, pairs: int, size: int, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.parquet"
+    write(path, [[TAGGED] * rows])
+    table = pq.read_table(path)
+    tags = pa.array([[("a", "x" * size)] * pairs] * rows, pa.map_(pa.string(), pa.string()))
+    pq.write_table(
+        table.set_column(table.num_columns - 1, "tags", tags), path, compression="zstd", use_dictionary=False
+    )
+    with pytest.raises(ServomexSinkSchemaError, match=words):
+        list(load(path))
+
+
 @pytest.mark.parametrize("name", ONE_EACH)
 def test_the_most_tags_that_there_may_be_return(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
