@@ -312,7 +312,7 @@ def coils(analyzer: Analyzer) -> Finding:
 
 
 def abilities(analyzer: Analyzer) -> Finding:
-    """Tell which capabilities are available, after a loopback where one can be sent."""
+    """Report which capabilities are available, after a loopback where one can be sent."""
     with contextlib.suppress(ServomexError):
         analyzer.loopback(b"\x55\xaa")
     known = {str(item.name).lower(): analyzer.availability(item) for item in Capability}

@@ -12,7 +12,7 @@ _BEGINNING = re.compile(rb" [0-9]{2}-")
 
 
 class Damage:
-    """Tells damaged broadcasts from what is only a part of one, and from noise between them.
+    """Distinguishes damaged broadcasts from further parts of the same one, and from noise between them.
 
     A byte that has become a line end cuts a broadcast into two pieces, and one line end that is damaged is a piece
     by itself. What follows a piece closely, and fits into the same broadcast with it, is of the same one.
