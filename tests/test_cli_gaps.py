@@ -165,7 +165,7 @@ class TestTimesInJson:
         record = json.loads(json_line(frame, "rig"))
         assert record["received_at"] == NOON_TEXT
         assert {item["received_at"] for item in record["readings"]} == {NOON_TEXT}
-        assert record["analyser"]["clock"] == record["readings"][0]["analyser_clock"]
+        assert record["analyser"]["clock"] == "2020-10-06T02:54:12"
 
     def test_of_messages_that_pass_on_a_line(self) -> None:
         message = Message("broadcast", REAL, None, None, "a frame")

@@ -185,7 +185,7 @@ def test_a_write_is_not_sent_again(server: ImpatientServer) -> None:
         server.hang_up_at = len(server.requests) + 1
         assert analyzer.client is not None
         with pytest.raises(ServomexConnectionError, match="the port was lost"):
-            analyzer.client.write_coil(Span(0, 1), True, time.monotonic() + GENEROUS_S)
+            analyzer.client.write_coil(Span(0, 1), True, time.monotonic() + GENEROUS_S, confirm=True)
         assert sum(data[1:2] == b"\x05" for data in server.requests) == 1
         assert not server.line.analysers[0].coil_log
 

@@ -68,7 +68,7 @@ def test_a_write_that_found_the_analyser_busy_is_not_repeated(mode: str, code: i
         analyzer.poll(timeout=5)
         assert analyzer.client is not None
         with pytest.raises(ServomexModbusError, match=f"exception {code:02X}"):
-            analyzer.client.write_coil(Span(0, 1), True, time.monotonic() + 5)
+            analyzer.client.write_coil(Span(0, 1), True, time.monotonic() + 5, confirm=True)
         assert count() == 1
         assert not analyser.coil_log
 
