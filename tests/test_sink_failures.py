@@ -171,9 +171,11 @@ def test_a_file_that_may_not_grow_keeps_what_it_has_and_closing_tells_the_loss(n
             _fill(sink, accepted)
         assert list(load(path)) == joined(accepted)
         sink._flush_s = 1000  # type: ignore[attr-defined]
-        for number in range(40):  # more than fits by chance where fewer did not
-            sink.write(batch(1000 + number))
-        with pytest.raises(ServomexSinkWriteError, match=r"The last 200 rows are lost; those before them are in"):
+        late = [batch(1000 + number) for number in range(40)]  # more than fits by chance where fewer did not
+        for samples in late:
+            sink.write(samples)
+        lost = len(joined(late))
+        with pytest.raises(ServomexSinkWriteError, match=f"The last {lost} rows are lost; those before them are in"):
             sink.close()
         sink.close()
     assert list(load(path)) == joined(accepted)
