@@ -175,7 +175,9 @@ def test_a_file_that_may_not_grow_keeps_what_it_has_and_closing_tells_the_loss(n
         for samples in late:
             sink.write(samples)
         lost = len(joined(late))
-        with pytest.raises(ServomexSinkWriteError, match=f"The last {lost} rows are lost; those before them are in"):
+        with pytest.raises(
+            ServomexSinkWriteError, match=f"The last {lost} rows are lost; those before them are in"
+        ):
             sink.close()
         sink.close()
     assert list(load(path)) == joined(accepted)
