@@ -76,7 +76,8 @@ MEMBERS = {
     "sinks.InMemorySink": "samples",
     "sinks.ParquetSink": "path compression",
     "sinks.PostgresConfig": (
-        "dsn host port user password database schema table statement_timeout_ms create_table use_copy"
+        "dsn host port user password database schema table statement_timeout_ms command_timeout_s create_table "
+        "use_copy"
     ),
     "sinks.PostgresSink": "config",
     "sinks.SqliteSink": "path table",
@@ -136,7 +137,7 @@ sinks.SqliteSink(path, *, table="samples")
 sinks.ParquetSink(path, *, compression="zstd")
 sinks.PostgresSink(config)
 sinks.PostgresConfig(dsn=None, host=None, port=5432, user=None, password=None, database=None, schema="public", \
-table="samples", statement_timeout_ms=30000, create_table=False, use_copy=True)
+table="samples", statement_timeout_ms=30000, command_timeout_s=10.0, create_table=False, use_copy=True)
 units.percent_to_vpm(percent)
 units.vpm_to_percent(vpm)
 units.to_pint(unit)

@@ -98,6 +98,7 @@ class TestConfig:
             {"dsn": "host=a", "host": "b"},
             {"dsn": "host=a", "user": "b"},
             {"dsn": "host=a", "database": "b"},
+            {"dsn": "host=a", "port": 5433},
             {"dsn": "host"},
             {"dsn": "host=a password=b c"},
             {"password": "a", "password_file": "b"},

@@ -40,6 +40,10 @@ def _identifier(longest: int) -> Any:
     return check
 
 
+PORT = 5432
+"""Of PostgreSQL, unless it was set up otherwise."""
+
+
 @attrs.frozen
 class PostgresConfig:
     """A table of a PostgreSQL server, and how to connect to it.
@@ -72,7 +76,7 @@ class PostgresConfig:
 
     dsn: str | None = attrs.field(default=None, repr=False)
     host: str | None = None
-    port: int = 5432
+    port: int = PORT
     user: str | None = None
     password: str | None = attrs.field(default=None, repr=False)
     password_file: str | os.PathLike[str] | None = None
@@ -101,6 +105,8 @@ class PostgresConfig:
             for name in ("host", "user", "database"):
                 if getattr(self, name) is not None:
                     raise ServomexValidationError(f"{name} is given beside a dsn", cure="Put it into the dsn")
+            if self.port != PORT:
+                raise ServomexValidationError("port is given beside a dsn", cure="Put it into the dsn")
             _parsed(self.dsn)
 
     @classmethod
