@@ -10,7 +10,7 @@ import attrs
 from servomex.analyzer import Analyzer
 from servomex.enums import ProtocolKind
 from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexError, ServomexValidationError
-from servomex.link import SerialLink
+from servomex.link import GAP_S, SerialLink
 from servomex.member import Member
 from servomex.portnames import device_of
 from servomex.reaching import Awaited, Options
@@ -19,9 +19,6 @@ from servomex.shared_port import SharedPort
 from servomex.transport import Transport, port_and_settings
 
 Source: TypeAlias = str | os.PathLike[str] | SerialSettings | Transport | SerialLink | Analyzer
-
-GAP_S = 0.05
-"""The silence before each request on a port that is opened here, unless something else was asked for."""
 
 
 def port_identity(port: str, *, windows: bool = os.name == "nt") -> str:

@@ -57,6 +57,9 @@ MAX_CHUNK = 4096
 
 Tap = Callable[[bytes, int], None]
 
+GAP_S = 0.05
+"""The silence before each request, unless something else was asked for."""
+
 
 class SerialLink(ProcessBound):
     """A serial port that several analysers, and any thread, may share, but no other process.
@@ -108,7 +111,7 @@ class SerialLink(ProcessBound):
         port: str | os.PathLike[str] | SerialSettings | Transport,
         settings: SerialSettings | None = None,
         *,
-        gap: float = 0.05,
+        gap: float = GAP_S,
         auto_reconnect: bool = True,
         trace: str | os.PathLike[str] | None = None,
         shared_line: bool | None = None,

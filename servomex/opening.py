@@ -17,7 +17,7 @@ from servomex.errors import (
     ServomexTimeoutError,
 )
 from servomex.linesigns import MODBUS_TCP
-from servomex.link import SerialLink
+from servomex.link import GAP_S, SerialLink
 from servomex.models import Frame
 from servomex.naming import asked_channels, listed
 from servomex.settings import Parity, SerialSettings, settings_given
@@ -50,9 +50,9 @@ def open_device(
     identify: bool = True,
     channels: Iterable[ChannelId | str] | None = None,
     retries: int = 2,
-    gap: float = 0.05,
+    gap: float | None = None,
     listen: float = 10.0,
-    auto_reconnect: bool = True,
+    auto_reconnect: bool | None = None,
     trace: str | os.PathLike[str] | None = None,
     shared_line: bool | None = None,
     name: str | None = None,
@@ -86,9 +86,9 @@ def open_device(
             channel is read from then on. A change of its name is reported like that of any other, as a row of its
             own in recordings.
         retries: How often a Modbus read is repeated within its deadline, 0 to 10.
-        gap: Seconds of silence before each Modbus request, 0 to 10. Not together with a link.
+        gap: Seconds of silence before each Modbus request, 0 to 10; 0.05 when left out. Not together with a link.
         listen: Seconds to wait for the first broadcast, and for ``auto`` to find the mode.
-        auto_reconnect: Reopen a port that was unplugged.
+        auto_reconnect: Reopen a port that was unplugged; ``True`` when left out. Not together with a link.
         trace: A file to which every byte of both directions is appended, see :mod:`servomex.trace`. Not together
             with a link.
         shared_line: Whether another master, or another program on the same serial server, asks on this line; see
@@ -129,11 +129,22 @@ def open_device(
     )
     with contextlib.ExitStack() as undo:
         if isinstance(port, SerialLink):
-            _check_belongings(serial_settings=settings, trace=trace, shared_line=shared_line)
+            _check_belongings(
+                serial_settings=settings,
+                gap=gap,
+                auto_reconnect=auto_reconnect,
+                trace=trace,
+                shared_line=shared_line,
+            )
             link = port
         else:
             link = SerialLink(
-                port, settings, gap=gap, auto_reconnect=auto_reconnect, trace=trace, shared_line=shared_line
+                port,
+                settings,
+                gap=GAP_S if gap is None else gap,
+                auto_reconnect=auto_reconnect is not False,
+                trace=trace,
+                shared_line=shared_line,
             )
             undo.callback(link.close)
             link.open()
@@ -181,7 +192,7 @@ def open_continuous(
     identify: bool = True,
     channels: Iterable[ChannelId | str] | None = None,
     listen: float = 10.0,
-    auto_reconnect: bool = True,
+    auto_reconnect: bool | None = None,
     trace: str | os.PathLike[str] | None = None,
     name: str | None = None,
     tags: Mapping[str, str] | None = None,

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -411,12 +412,15 @@ def test_the_identity_tells_what_is_in_use() -> None:
     assert analyzer.info is info
 
 
-def test_settings_belong_to_the_link_that_is_passed_in() -> None:
+@pytest.mark.parametrize(
+    ("option", "value"), [("serial_settings", SerialSettings()), ("gap", 0.05), ("auto_reconnect", False)]
+)
+def test_settings_belong_to_the_link_that_is_passed_in(option: str, value: Any) -> None:
     with (
         SerialLink("sim://4100") as link,
-        pytest.raises(ServomexConfigurationError, match="serial_settings belongs to the SerialLink"),
+        pytest.raises(ServomexConfigurationError, match=f"{option} belongs to the SerialLink"),
     ):
-        open_device(link, serial_settings=SerialSettings())
+        open_device(link, **{option: value})
 
 
 @pytest.mark.parametrize("preset", PRESETS)
