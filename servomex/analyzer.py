@@ -1,6 +1,5 @@
 """Analyzer: one analyser, whatever its communication mode."""
 
-import contextlib
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
@@ -17,7 +16,6 @@ from servomex.continuous import ContinuousReader
 from servomex.enums import Availability, Capability, ChannelId, OverflowPolicy, ProtocolKind, StreamMode
 from servomex.errors import (
     ErrorContext,
-    ServomexChannelNotFoundError,
     ServomexConnectionError,
     ServomexNoFrameError,
     ServomexProtocolUnsupportedError,
@@ -28,7 +26,7 @@ from servomex.intake import FRESH_S, PERIODS_FRESH
 from servomex.link import SerialLink
 from servomex.mappings import FrozenMapping
 from servomex.models import AnalyserStatus, ChannelInfo, ChannelStatus, DeviceInfo, Frame, Reading, Sample
-from servomex.naming import asked_channel, asked_channels, find, needed, same_name
+from servomex.naming import asked_channel, asked_channels, check_selected, needed
 from servomex.polling import checked_names
 from servomex.process import ProcessBound
 from servomex.recording import BUFFER
@@ -222,26 +220,30 @@ class Analyzer(ProcessBound):
         return frame
 
     def read_channel(self, channel: ChannelId | str, *, timeout: float | None = None) -> Reading:
-        """Return one channel with its state; over Modbus only this channel is read.
+        """Return one channel with its state; over Modbus, by its id, only this channel is read.
 
         Args:
             channel: Its id, such as ``I1``, or its name on the display, such as ``Oxygen``, see :meth:`Frame.get`.
-                A name is looked for among the channels of the last frame, and the reading must still have it;
-                otherwise all channels are read, and it is looked for anew.
+                By a name all channels are read over Modbus, as by :meth:`identify`: only they show whether another
+                has been given the same name. That takes as long as a sweep of every channel; an id is cheaper.
+                With ``channels=`` given to :func:`open_device` a name is looked for among those selected only,
+                whatever the others are named.
             timeout: Seconds.
 
         Raises:
-            ServomexChannelNotFoundError: The channel is not populated, none has this name, or several have it.
+            ServomexChannelNotFoundError: The channel is not populated or was not selected, none has this name, or
+                several have it.
             ServomexValidationError: There is no such channel in the series.
         """
         asked = asked_channel(channel)
-        if self.client is None:
-            return self.poll(timeout=timeout)[asked]
-        deadline = self._deadline(timeout)
-        if isinstance(asked, ChannelId):
+        check_selected(asked, self._selected, self._context())
+        if self.client and isinstance(asked, ChannelId):
+            deadline = self._deadline(timeout)
             with self._abilities.shown_by(_VALUES):
                 return self.client.read_channel(asked, deadline)
-        return self._read_named(self.client, asked, deadline)
+        if self.client:
+            self.client.look_at_all_channels()
+        return self._needed(self.poll(timeout=timeout), asked)
 
     def read_all(self, *, timeout: float | None = None) -> dict[ChannelId, Reading]:
         """Give all readings by channel, in the analyser's order."""
@@ -253,10 +255,12 @@ class Analyzer(ProcessBound):
         By its name a channel is read as :meth:`read_channel` does: the state alone would not show whose it is.
 
         Raises:
-            ServomexChannelNotFoundError: The channel is not populated, none has this name, or several have it.
+            ServomexChannelNotFoundError: The channel is not populated or was not selected, none has this name, or
+                several have it.
             ServomexValidationError: There is no such channel in the series.
         """
         asked = asked_channel(channel)
+        check_selected(asked, self._selected, self._context())
         if self.client and isinstance(asked, ChannelId):
             with self._abilities.shown_by(Capability.READ_STATUS):
                 return self.client.read_status(asked, self._deadline(timeout))
@@ -315,13 +319,14 @@ class Analyzer(ProcessBound):
 
         Raises:
             ServomexValidationError: An analyser is unknown, or there is no such channel in the series.
-            ServomexChannelNotFoundError: A channel is not populated, none has this name, or several have it.
+            ServomexChannelNotFoundError: A channel is not populated or was not selected, none has this name, or
+                several have it.
         """
         if names is not None:
             checked_names(names, [self.name])
         wanted = None if channels is None else asked_channels(channels)
         frame = self.poll(timeout=timeout)
-        shown = frame if wanted is None else frame.only(wanted)
+        shown = frame if wanted is None else frame.only(self._needed(frame, item).channel for item in wanted)
         return shown.as_samples(device=self.name, metadata=self.tags)
 
     def stream(
@@ -552,16 +557,12 @@ class Analyzer(ProcessBound):
         assert self.reader is not None  # noqa: S101 (there is a reader wherever there is no client)
         return self.reader
 
-    def _read_named(self, client: "ModbusClient", name: str, deadline: float) -> Reading:
-        """Read the channel that has a name, which may have been given to another since it was seen last."""
-        with contextlib.suppress(ServomexChannelNotFoundError):
-            if self._last is not None and (seen := find(self._last, name)):
-                reading = client.read_channel(ChannelId(seen.channel), deadline)
-                if same_name(reading.name, name):
-                    return reading
-        client.look_at_all_channels()
-        self._last = client.read_frame(deadline)
-        return needed(self._last.readings, name, self._context())
+    @property
+    def _selected(self) -> frozenset[ChannelId] | None:
+        return (self.client or self._broadcasts).selected
+
+    def _needed(self, frame: Frame, asked: ChannelId | str) -> Reading:
+        return needed(frame.readings, asked, self._context(), self._selected)
 
     def _addressable(self) -> "ModbusClient":
         if not self.client:

@@ -64,6 +64,7 @@ class ContinuousReader(ProcessBound):
         live: Whether the analyser sends now. What is played again from a recording is not judged by its times.
 
     Attributes:
+        selected: Channels that are kept; ``None`` for all.
         discarded_bytes: Bytes that were part of no good frame.
     """
 
@@ -77,7 +78,7 @@ class ContinuousReader(ProcessBound):
     ) -> None:
         self.link = link
         self.discarded_bytes: int = 0
-        self._selected = channels
+        self.selected = channels
         self._known = ChannelSet(channels)
         self._splitter = FrameSplitter()
         self._joined = self._joined_within = False
@@ -368,8 +369,8 @@ class ContinuousReader(ProcessBound):
         except ServomexChannelError as error:
             self._withhold(error)
             return
-        if self._selected is not None:
-            frame = frame.only(self._selected)
+        if self.selected is not None:
+            frame = frame.only(self.selected)
         with self._changes.mutex:
             self._latest = frame
             self._count += 1

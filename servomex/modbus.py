@@ -70,6 +70,9 @@ class ModbusClient:
         retries: How often a request is repeated within its deadline, 0 to 10.
         channels: Channels to read; all that are populated when ``None``.
 
+    Attributes:
+        selected: Channels that are read; ``None`` for all.
+
     Raises:
         ServomexValidationError: ``address`` or ``retries`` is out of range.
     """
@@ -89,7 +92,7 @@ class ModbusClient:
         self.exchange: Exchange = Exchange(link, address, protocol, whole(retries, "retries", 0, 10))
         ascii_framing = protocol is ProtocolKind.MODBUS_ASCII
         self._timing = registers.LineTiming(link.settings.char_time_s, link.gap_s, ascii_framing)
-        self._selected = channels
+        self.selected = channels
         self._known = ChannelSet(channels)
         self._recognised = False
         self._looked_at: dict[ChannelId, float] = {}
@@ -271,8 +274,8 @@ class ModbusClient:
 
     def _channels_to_read(self) -> list[ChannelId]:
         """Choose the channels of a sweep: the selected, the populated, or from time to time all."""
-        if self._selected is not None:
-            wanted = self._selected
+        if self.selected is not None:
+            wanted = self.selected
         elif time.monotonic() >= self._next_discovery:
             wanted = frozenset(ChannelId)
         else:
@@ -389,7 +392,7 @@ class ModbusClient:
         """
         area = _area_of(refused)
         channel = next((channel for channel, span in registers.REGISTERS.items() if span == refused.span), None)
-        expected = EXTERNAL_CHANNELS | self._populated | (self._selected or frozenset())
+        expected = EXTERNAL_CHANNELS | self._populated | (self.selected or frozenset())
         if area == registers.ALL_REGISTERS and channel is not None and channel not in expected:
             self._absent.append(channel)
             self._merging[area] = Merging.ADJACENT
@@ -401,14 +404,14 @@ class ModbusClient:
 
     def _is_complete(self, sweep: Sweep) -> bool:
         """Return whether there is a value for each raised state and a state for each name; else read all next."""
-        if sweep.is_complete((self._selected or frozenset(ChannelId)) - set(self._absent)):
+        if sweep.is_complete((self.selected or frozenset(ChannelId)) - set(self._absent)):
             return True
         self.look_at_all_channels()
         return False
 
     def _frame(self, sweep: Sweep, deadline: float) -> Frame:
         received_at, received_ns = self._moment(deadline)
-        wanted = self._selected or frozenset(ChannelId)
+        wanted = self.selected or frozenset(ChannelId)
         frame = sweep.frame(self.protocol, wanted, received_at, received_ns)
         self._note_present(sweep.channels, frozenset(map(ChannelId, frame.channels)))
         looked_at = frozenset((*sweep.whole_channels(wanted), *self._absent))
@@ -422,7 +425,7 @@ class ModbusClient:
             self._populated = present
             self._next_discovery = time.monotonic() + REDISCOVER_S
             self._absent = self._absent[1:]  # one is tried again next time: each costs a refused request
-        elif self._selected is None and present - EXTERNAL_CHANNELS != self._populated - EXTERNAL_CHANNELS:
+        elif self.selected is None and present - EXTERNAL_CHANNELS != self._populated - EXTERNAL_CHANNELS:
             self._next_discovery = 0.0
 
 

@@ -380,10 +380,13 @@ class Frame:
                 error lists those there are. It is a ``LookupError`` as well.
             ServomexValidationError: It looks like an id, and there is none such in the series.
         """
-        return needed(self.readings, asked_channel(cid))
+        return self._needed(asked_channel(cid))
 
     def __getitem__(self, channel: ChannelId | str) -> Reading:
         return self.channel(channel)
+
+    def _needed(self, asked: ChannelId | str) -> Reading:
+        return needed(self.readings, asked, holder="this frame")
 
     def __str__(self) -> str:
         """Return the table that ``servomex-read`` prints, with the age that the frame has now."""
@@ -418,7 +421,7 @@ class Frame:
             ServomexChannelNotFoundError: The frame does not hold one of them, or several channels have its name.
             ServomexValidationError: One looks like an id, and there is none such in the series.
         """
-        wanted = {needed(self.readings, channel).channel for channel in asked_channels(channels)}
+        wanted = {self._needed(channel).channel for channel in asked_channels(channels)}
         return attrs.evolve(self, readings=tuple(item for item in self.readings if item.channel in wanted))
 
     def populated(self) -> "Frame":

@@ -97,19 +97,57 @@ def find(there: Iterable[N], asked: ChannelId | str, context: ErrorContext | Non
     return named[0] if named else None
 
 
-def needed(there: Sequence[N], asked: ChannelId | str, context: ErrorContext | None = None) -> N:
+def needed(
+    there: Sequence[N],
+    asked: ChannelId | str,
+    context: ErrorContext | None = None,
+    selected: frozenset[ChannelId] | None = None,
+    *,
+    holder: str = "this analyser",
+) -> N:
     """Return what belongs to the channel that is asked for, as :func:`find` does.
 
+    Args:
+        there: What its channels gave, one item a channel.
+        asked: An id or a name, from :func:`asked_channel`.
+        context: Where, for the error.
+        selected: The channels to which ``there`` is limited; ``None`` for all of the analyser.
+        holder: What has these channels, for the error.
+
     Raises:
-        ServomexChannelNotFoundError: It is not there, or several channels have the name.
+        ServomexChannelNotFoundError: It is not there or was not selected, or several channels have the name.
     """
+    check_selected(asked, selected, context)
     item = find(there, asked, context)
     if item is not None:
         return item
+    if selected is not None and not isinstance(asked, ChannelId):
+        raise ServomexChannelNotFoundError(
+            f"of the channels that were selected with channels=..., none is named {asked!r}; they are "
+            + listed(there),
+            context,
+            cure="Omit channels where the analyser is opened, or add it there",
+        )
     missing = (
         f"channel {asked} is not populated" if isinstance(asked, ChannelId) else f"no channel is named {asked!r}"
     )
-    raise ServomexChannelNotFoundError(f"{missing}; this analyser has {listed(there)}", context)
+    raise ServomexChannelNotFoundError(f"{missing}; {holder} has {listed(there)}", context)
+
+
+def check_selected(
+    asked: ChannelId | str, selected: frozenset[ChannelId] | None, context: ErrorContext | None = None
+) -> None:
+    """Refuse a channel that was not selected; a name passes, since only a reading can turn it into a channel.
+
+    Raises:
+        ServomexChannelNotFoundError: It is an id, and not one of those selected.
+    """
+    if selected is not None and isinstance(asked, ChannelId) and asked not in selected:
+        raise ServomexChannelNotFoundError(
+            f"channel {asked} was not selected: channels=... selected {', '.join(sorted(selected))}",
+            context,
+            cure="Omit channels where the analyser is opened, or add it there",
+        )
 
 
 def listed(channels: Iterable[Named]) -> str:

@@ -19,7 +19,7 @@ from servomex.errors import (
 from servomex.linesigns import MODBUS_TCP
 from servomex.link import GAP_S, SerialLink
 from servomex.models import Frame
-from servomex.naming import asked_channels, listed
+from servomex.naming import asked_channels, listed, needed
 from servomex.settings import Parity, SerialSettings, settings_given
 from servomex.tags import name_of, tags_of
 from servomex.transport import Transport
@@ -161,7 +161,7 @@ def open_device(
             with Analyzer(link, source, owns_link=False) as unselected:
                 meet(unselected, listen_s)
                 first = unselected.snapshot()
-            selected = frozenset(ChannelId(item.channel) for item in first.only(asked))
+            selected = frozenset(ChannelId(needed(first.readings, item).channel) for item in asked)
         analyzer = Analyzer(
             link,
             source_of(link, kind, address, retries, selected, first),
@@ -292,8 +292,9 @@ def meet(analyzer: Analyzer, listen_s: float, asked: tuple[ChannelId | str, ...]
     """
     with pointing_to_help():
         _meet(analyzer, listen_s)
-    if asked is not None:
-        analyzer.snapshot().only(asked)
+    source = analyzer.client or analyzer.reader
+    for item in asked or ():
+        needed(analyzer.snapshot().readings, item, selected=source.selected if source else None)
 
 
 def _meet(analyzer: Analyzer, listen_s: float) -> None:

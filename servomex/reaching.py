@@ -24,6 +24,7 @@ from servomex.interruption import pass_on_interruption
 from servomex.link import SerialLink
 from servomex.logs import package_log
 from servomex.models import Frame
+from servomex.naming import needed
 from servomex.opening import ids_of, meet, open_device, pointing_to_help, source_of
 from servomex.settings import SerialSettings
 from servomex.tags import NO_TAGS
@@ -254,7 +255,7 @@ class Awaited:
     def _select(self, contact: Analyzer) -> None:
         """Make the analyser that reads only the channels with the names that were asked for."""
         frame = contact.snapshot()
-        ids = frozenset(ChannelId(item.channel) for item in frame.only(self.options.channels or ()))
+        ids = frozenset(ChannelId(needed(frame.readings, item).channel) for item in self.options.channels or ())
         contact.close()
         with self._taking:
             if self._given_up:

@@ -163,7 +163,7 @@ def test_unknown_and_unpopulated_channels_are_clear_errors(mode: str) -> None:
             analyzer.read_channel("I9")
         with pytest.raises(ServomexValidationError, match="I3 is not populated"):
             analyzer.read_channel("I3")
-        with pytest.raises(ServomexValidationError, match=r"I3 is not populated; this analyser has I1 \(Oxygen\)"):
+        with pytest.raises(ServomexValidationError, match=r"I3 is not populated; this frame has I1 \(Oxygen\)"):
             _ = analyzer.poll()["I3"]
 
 

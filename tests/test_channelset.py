@@ -143,7 +143,7 @@ class TestFrame:
     @pytest.mark.parametrize("wanted", [["I4"], ["I1", "D2"]])
     def test_only_refuses_channels_that_are_not_there(self, wanted: list[str]) -> None:
         with pytest.raises(
-            ServomexValidationError, match=f"channel {wanted[-1]} is not populated; this analyser has"
+            ServomexValidationError, match=f"channel {wanted[-1]} is not populated; this frame has"
         ):
             captured().only(wanted)
 

@@ -71,7 +71,7 @@ def test_a_channel_that_is_not_populated_is_told_from_those_that_are(frame: Fram
     with pytest.raises(ServomexValidationError) as caught:
         frame["I4"]
     assert str(caught.value) == (
-        "channel I4 is not populated; this analyser has I1 (Oxygen), I2 (CO), I3 (CO2), E1 (no name), E2 (no name)"
+        "channel I4 is not populated; this frame has I1 (Oxygen), I2 (CO), I3 (CO2), E1 (no name), E2 (no name)"
     )
     with pytest.raises(ServomexValidationError, match="has none"):
         attrs.evolve(frame, readings=())["I1"]

@@ -160,7 +160,7 @@ def test_a_name_that_moves_while_an_analyser_is_opened_is_refused(
 
     monkeypatch.setattr(analyser, "input_registers", read)
     line = VirtualLine(analyser)
-    with pytest.raises(ServomexChannelNotFoundError, match="no channel is named 'Oxygen'; this analyser has I1"):
+    with pytest.raises(ServomexChannelNotFoundError, match=r"selected with channels=.*none is named 'Oxygen'"):
         open_device(line.url, protocol=analyser.mode, channels=["Oxygen"], gap=0.002)
     assert reads[0] >= 2
 
@@ -177,3 +177,57 @@ def test_a_selected_name_that_changes_later_is_told_as_any_other(analyser: Virtu
         swap(analyser)
         errors = (str(sample.error) for sample in session if sample.error is not None)
         assert any("I1 changed from Oxygen (%) to CO (%)" in error for error in errors)
+
+
+@every_mode
+def test_a_name_that_a_second_channel_gets_is_an_error_at_the_next_reading(
+    analyser: VirtualAnalyzer, analyzer: Analyzer
+) -> None:
+    assert analyzer.read_channel("Oxygen").value == 20.9
+    analyser["I3"].name = "Oxygen"
+    if analyser.mode == "continuous":
+        analyzer.poll(wait_fresh=True)
+    for read in (analyzer.read_channel, analyzer.status):
+        with pytest.raises(ServomexChannelNotFoundError, match=r"several channels: I1 \(Oxygen\), I3 \(Oxygen\)"):
+            read("Oxygen")
+    assert analyzer.read_channel("I1").value == 20.9
+
+
+@over_modbus
+def test_a_channel_that_appears_with_the_same_name_makes_it_an_error(
+    analyser: VirtualAnalyzer, analyzer: Analyzer
+) -> None:
+    assert analyzer.read_channel("Oxygen").value == 20.9
+    added = VirtualChannel("I4", "Oxygen", "%", constant(5.0))
+    analyser.channels[added.channel] = added
+    with pytest.raises(ServomexChannelNotFoundError, match=r"several channels: I1 \(Oxygen\), I4 \(Oxygen\)"):
+        analyzer.read_channel("Oxygen")
+
+
+@every_mode
+def test_a_name_is_looked_for_among_the_selected_channels_only(analyser: VirtualAnalyzer) -> None:
+    line = VirtualLine(analyser)
+    with open_device(line.url, protocol=analyser.mode, channels=["Oxygen", "CO"]) as analyzer:
+        analyser["I3"].name = "Oxygen"
+        analyzer.poll(wait_fresh=True)
+        assert analyzer.read_channel("Oxygen").channel == "I1"
+
+
+@every_mode
+@pytest.mark.parametrize(("asked", "text"), [
+    ("I2", "channel I2 was not selected: channels=... selected I1, I3"),
+    ("CO", r"selected with channels=..., none is named 'CO'; they are I1 \(Oxygen\), I3 \(CO"),
+])  # fmt: skip
+def test_a_channel_that_was_not_selected_is_an_error_that_says_so(
+    analyser: VirtualAnalyzer, asked: str, text: str
+) -> None:
+    line = VirtualLine(analyser)
+    with open_device(line.url, protocol=analyser.mode, channels=["I1", "I3"]) as analyzer:
+        for read in (
+            analyzer.read_channel,
+            analyzer.status,
+            lambda channel: analyzer.poll_samples(channels=[channel]),
+        ):
+            with pytest.raises(ServomexChannelNotFoundError, match=text) as raised:
+                read(asked)
+            assert raised.value.cure == "Omit channels where the analyser is opened, or add it there"

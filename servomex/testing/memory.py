@@ -43,7 +43,12 @@ class MemoryPort:
             return tuple(self._writes)
 
     def feed(self, data: bytes) -> None:
-        """Deliver bytes that the program did not ask for, all at once."""
+        """Deliver bytes that the program did not ask for, all at once.
+
+        What is fed before the port is given to :func:`open_device` or :func:`open_continuous` is lost: a port is
+        emptied when it is opened, as a real one is. Feed it afterwards (:func:`open_continuous` with
+        ``identify=False``, which does not wait for a broadcast), or use :meth:`schedule`.
+        """
         with self._changed:
             self._take_arrived()
             self._input += data
