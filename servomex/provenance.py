@@ -1,7 +1,9 @@
 """Provenance: what a file says of where its rows are from."""
 
+import contextlib
 from collections.abc import Sequence
 
+from servomex.errors import ServomexError
 from servomex.link import SerialLink
 from servomex.manager import ServomexManager
 from servomex.models import DeviceInfo
@@ -23,8 +25,8 @@ def metadata_of(source: PollSource, names: Sequence[str] | None = None) -> dict[
     }
     if isinstance(source, ServomexManager):
         for name in source.names if names is None else names:
-            told = _told_of(source.get(name))
-            found |= {f"{name}.{key}": text for key, text in told.items()}
+            with contextlib.suppress(ServomexError):  # nothing is known yet of one that was not reached
+                found |= {f"{name}.{key}": text for key, text in _told_of(source.get(name)).items()}
         return found
     return found | _told_of(source)
 

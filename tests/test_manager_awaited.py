@@ -11,6 +11,7 @@ import pytest
 
 from servomex import (
     Analyzer,
+    Recorder,
     SerialLink,
     ServomexConfigurationError,
     ServomexConnectionError,
@@ -23,6 +24,7 @@ from servomex import (
 )
 from servomex import link as link_module
 from servomex.simulator import ForeignInstrument, VirtualLine
+from servomex.sinks import InMemorySink
 from tests.managing import heard, is_free, line_of, unit, values, workers
 from tests.test_lock import GENEROUS_S, in_thread
 from tests.waiting import wait_until
@@ -156,6 +158,16 @@ def test_a_recording_shows_the_gap_and_then_the_readings(manager: ServomexManage
     assert all("not reached yet" in str(found[0].error) for found in rows[:6])
     assert all(found[0].reading and found[0].metadata == {"site": "b"} for found in rows[11:])
     assert all(found[0].metadata == {"site": "b"} for found in rows)
+
+
+def test_a_recorder_writes_the_gap_of_one_whose_mode_is_not_known_yet(manager: ServomexManager) -> None:
+    good, late = line_in("modbus_rtu", 1), unplugged(line_in("auto continuous", 2))
+    added(manager, "good", good, "modbus_rtu")
+    added(manager, "late", late, "auto continuous")
+    with InMemorySink() as sink, Recorder(manager, sink, rate_hz=2, count=3) as recorder:
+        recorder.join()
+    assert {row.device for row in sink.samples if row.reading} == {"good"}
+    assert {row.device for row in sink.samples if row.error} == {"late"}
 
 
 @pytest.mark.parametrize(

@@ -143,3 +143,20 @@ def test_columns_in_another_order_are_refused_too(tmp_path: Path) -> None:
     path.write_text("".join([header.replace("error,error_type,tags", "tags,error,error_type"), *rows]))
     with pytest.raises(ServomexSinkSchemaError, match="they are in another order"):
         list(load(path))
+
+
+def test_the_parts_of_a_killed_recording_are_refused_and_stay_what_they_are(tmp_path: Path) -> None:
+    path, parts = tmp_path / "run.parquet", tmp_path / "run.parquet.parts"
+    parts.mkdir()
+    parquet(parts / "000001.parquet")
+    before = (parts / "000001.parquet").read_bytes()
+    for call in (
+        lambda: list(load(path)),
+        lambda: open_sink(path, append=True),
+        lambda: check_targets([path], append=True),
+    ):
+        with pytest.raises(ServomexSinkSchemaError) as caught:
+            call()
+        assert WORDS in str(caught.value)
+    assert [item.name for item in parts.glob("*.parquet*")] == ["000001.parquet"]
+    assert (parts / "000001.parquet").read_bytes() == before

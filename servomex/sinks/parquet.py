@@ -20,6 +20,7 @@ from servomex.sinks.parts import (
     MERGED,
     RECORDING,
     groups_of,
+    has_other_columns,
     imported_pyarrow,
     is_merged,
     merged_in,
@@ -146,6 +147,8 @@ class ParquetSink(FileSink):
             try:
                 _check_whole(part)
             except ServomexSinkSchemaError as error:
+                if has_other_columns(part):
+                    raise
                 _log.warning("%s; it is put aside", error.message)
                 part.replace(part.with_name(f"{part.name}.damaged"))
         self._merged = merged

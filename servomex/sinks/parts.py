@@ -41,6 +41,7 @@ STREAM_BYTES = 65_536
 TRIES = 20
 """How often a recording is looked at again that another program ends at that moment."""
 PAUSE_S = 0.05
+_LIMITS = {"thrift_string_size_limit": LARGEST_FOOTER, "thrift_container_size_limit": MOST_OF_A_KIND}
 
 
 def parts_of(path: Path) -> Path:
@@ -123,6 +124,18 @@ def recording_of(part: Path) -> str:
         return _notes_in(part).get(RECORDING, b"").decode("utf-8", "replace")
     except ServomexSinkSchemaError:
         return ""
+
+
+def has_other_columns(part: Path) -> bool:
+    """Whether the footer of a part can be read, and has columns that this version does not write."""
+    try:
+        with part.open("rb") as source:
+            footer = _footer_in(part, source)
+            with _understood(part):
+                names = footer.schema.to_arrow_schema().names
+    except ServomexSinkSchemaError:
+        return False
+    return list(names) != list(COLUMN_KINDS)
 
 
 def is_merged(part: Path, merged: dict[str, int]) -> bool:
@@ -246,13 +259,8 @@ def opened(path: Path) -> Iterator[Part]:
     arrow = imported_pyarrow()
     texts = {column for column, kind in COLUMN_KINDS.items() if kind in (ColumnKind.TEXT, ColumnKind.TAGS)}
     with path.open("rb") as source:
-        _check_footer(path, source)
+        metadata = _footer_in(path, source)
         with _understood(path):
-            limits = {
-                "thrift_string_size_limit": LARGEST_FOOTER,
-                "thrift_container_size_limit": MOST_OF_A_KIND,
-            }
-            metadata = arrow.parquet.ParquetFile(source, **limits).metadata
             names = metadata.schema.to_arrow_schema().names
         check_columns(str(path), names)
         with _understood(path):
@@ -262,12 +270,18 @@ def opened(path: Path) -> Iterator[Part]:
                 read_dictionary=[path for path in _paths(metadata) if path.partition(".")[0] in texts],
                 buffer_size=STREAM_BYTES,
                 page_checksum_verification=True,
-                **limits,
+                **_LIMITS,
             )
             schema = file.schema_arrow
         if not schema.equals(schema_of_rows()):
             _check_schema(path, schema)
         yield Part(path, file, source)
+
+
+def _footer_in(path: Path, source: BinaryIO) -> Any:
+    _check_footer(path, source)
+    with _understood(path):
+        return imported_pyarrow().parquet.ParquetFile(source, **_LIMITS).metadata
 
 
 def _paths(metadata: Any) -> list[str]:
@@ -402,7 +416,7 @@ def _samples_once(path: Path) -> Iterator[Sample]:
                 try:
                     part = merged or opening.enter_context(opened(source))
                 except ServomexSinkSchemaError as error:
-                    if source == path or source != sources[-1][0]:
+                    if source == path or source != sources[-1][0] or has_other_columns(source):
                         raise
                     _log.warning("%s; it is left out: the recording was not ended properly", error.message)
                     return
