@@ -166,6 +166,8 @@ class Acquisition(ProcessBound, Generic[T]):
         error: What ended it, if that was an error.
     """
 
+    _usage: str = "Use 'with', or call start()"
+
     def __init__(
         self, feed: Feed[T], pace: Pace, *, size: int, policy: OverflowPolicy, auto_reconnect: bool = True
     ) -> None:
@@ -243,7 +245,7 @@ class Acquisition(ProcessBound, Generic[T]):
         """Take the oldest reading, and those that wait behind it up to ``most``; see :meth:`get`."""
         self.check_process()
         if not self._started:
-            raise ServomexConfigurationError("nothing is read yet", cure="Use 'with', or call start()")
+            raise ServomexConfigurationError("nothing is read yet", cure=self._usage)
         try:
             items = self._queue.take(most, timeout)
         except Closed:

@@ -94,6 +94,8 @@ class Recording(Acquisition[list[Sample]]):
         ServomexValidationError: An argument is out of range, or a name is unknown.
     """
 
+    _usage: str = "Write 'with record(...) as recording: for batch in recording: ...', or call start()"
+
     def __init__(
         self,
         source: PollSource,

@@ -8,7 +8,8 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from servomex.clock import time
-from servomex.errors import ServomexError
+from servomex.errors import ServomexError, ServomexValidationError
+from servomex.excerpts import shown
 from servomex.lock import Signal
 from servomex.member import Member
 from servomex.models import Sample
@@ -26,7 +27,7 @@ class DeviceResult(Generic[T]):
     """What came of asking one analyser of a manager: a value or an error, never both.
 
     Attributes:
-        value: What it gave; ``None`` after an error.
+        value: What it gave; ``None`` after an error, and where the operation returned ``None``.
         error: Why there is no value; ``None`` when all went well. Of a reading it is a :class:`ServomexError`,
             whose context has the port, the address and the name, ``extra["device"]``; of
             :meth:`ServomexManager.execute_each` what the operation raised.
@@ -44,7 +45,16 @@ class DeviceResult(Generic[T]):
 
     @classmethod
     def failure(cls, error: Exception) -> "DeviceResult[Any]":
-        """Return the result of an analyser that gave an error."""
+        """Return the result of an analyser that gave an error.
+
+        Raises:
+            ServomexValidationError: It is not an exception; ``None`` would make the result a success.
+        """
+        if not isinstance(error, Exception):
+            raise ServomexValidationError(
+                f"error must be an exception, not {shown(error)}",
+                cure="Use DeviceResult.success(value) for an operation that went well, whatever it returned",
+            )
         return DeviceResult(error=error)
 
     def as_json(self) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from servomex.mappings import FrozenMapping
 
 _READONLY = (
     # of Analyzer
-    "analyser_status availability calibration_status fresh_for_s identify loopback poll poll_samples read_all "
-    "read_channel snapshot status stream subscribe close "
+    "analyser_status availability calibration_status check_process fresh_for_s identify loopback poll "
+    "poll_samples read_all read_channel snapshot status stream subscribe close "
     # of ServomexManager, which leaves the tier of what execute_each carries out to that
     "add get remove execute_each "
     # of ModbusClient

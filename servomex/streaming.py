@@ -5,7 +5,12 @@ from typing import TYPE_CHECKING, Self
 
 from servomex.acquisition import pace_of
 from servomex.enums import OverflowPolicy, StreamMode
-from servomex.errors import ErrorContext, ServomexConnectionError, ServomexValidationError
+from servomex.errors import (
+    ErrorContext,
+    ServomexConfigurationError,
+    ServomexConnectionError,
+    ServomexValidationError,
+)
 from servomex.models import Sample
 from servomex.process import ProcessBound
 from servomex.queues import Closed
@@ -13,6 +18,8 @@ from servomex.recording import Recording
 
 if TYPE_CHECKING:
     from servomex.analyzer import Analyzer
+
+_USAGE = "Write 'with analyzer.stream() as session: for sample in session: ...'"
 
 
 class StreamingSession(ProcessBound):
@@ -33,6 +40,7 @@ class StreamingSession(ProcessBound):
         self.mode = mode
         self._recording = recording
         self._samples: deque[Sample] = deque()
+        self._started = False
 
     @property
     def dropped(self) -> int:
@@ -47,7 +55,7 @@ class StreamingSession(ProcessBound):
             ServomexTimeoutError: None came in time.
             ServomexConnectionError: The session was closed, or the analyser was.
         """
-        self.check_process()
+        self._check_started()
         try:
             while not self._samples:
                 self._samples.extend(self._recording.get(timeout))
@@ -67,7 +75,7 @@ class StreamingSession(ProcessBound):
         return self
 
     def __next__(self) -> Sample:
-        self.check_process()
+        self._check_started()
         try:
             while not self._samples:
                 self._samples.extend(self._recording.get())
@@ -75,8 +83,14 @@ class StreamingSession(ProcessBound):
             raise StopIteration from None
         return self._samples.popleft()
 
+    def _check_started(self) -> None:
+        self.check_process()
+        if not self._started:
+            raise ServomexConfigurationError("nothing is read yet", cure=_USAGE)
+
     def __enter__(self) -> Self:
         self._recording.start()
+        self._started = True
         return self
 
     def __exit__(self, *_exc: object) -> None:

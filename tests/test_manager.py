@@ -4,6 +4,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import attrs
 import pytest
@@ -178,6 +179,13 @@ def test_a_result_is_a_success_or_a_failure() -> None:
     assert (good.value, good.error, good.name, good.ok) == (20.9, None, "", True)
     assert (bad.value, bad.error, bad.name, bad.ok) == (None, trouble, "", False)
     assert DeviceResult(20.9, None, "a1") == attrs.evolve(good, name="a1")
+    assert DeviceResult.success(None).ok
+
+
+@pytest.mark.parametrize("error", [None, "no reply", ValueError, KeyboardInterrupt()])
+def test_a_failure_needs_an_exception(error: Any) -> None:
+    with pytest.raises(ServomexValidationError, match=r"error must be an exception, not .*success"):
+        DeviceResult.failure(error)
 
 
 @pytest.mark.parametrize("policy", ErrorPolicy)

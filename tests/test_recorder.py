@@ -455,7 +455,9 @@ class TestPipe:
         assert (summary.samples_emitted, len(list(load(path)))) == (5, 5)
 
     def test_a_recording_that_was_not_started_is_told(self) -> None:
-        with pytest.raises(ServomexConfigurationError, match="Use 'with'"):
+        with pytest.raises(
+            ServomexConfigurationError, match=r"with record.* as recording: for batch in recording.*or call start"
+        ):
             pipe(record(OwnSource(), rate_hz=1), InMemorySink())
 
     def test_files_tell_where_their_rows_are_from(self, tmp_path: Path) -> None:

@@ -337,7 +337,8 @@ class TestEnds:
             for _ in range(2):
                 with pytest.raises(StopIteration):
                     next(rec)
-        with pytest.raises(ServomexConfigurationError, match="start"):
+        shown = "with record.* as recording: for batch in recording.*or call start"
+        with pytest.raises(ServomexConfigurationError, match=shown):
             next(record(OwnSource(), rate_hz=50))
 
     def test_next_raises_what_ended_it(self) -> None:

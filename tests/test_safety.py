@@ -35,8 +35,8 @@ FUNCTIONS = ["open_device", "open_continuous", "discover_port", "find_devices", 
 
 
 def operations(kind: type) -> set[str]:
-    """The public methods of a class."""
-    return {name for name, item in vars(kind).items() if not name.startswith("_") and inspect.isfunction(item)}
+    """The public methods of a class, inherited ones included."""
+    return {name for name, _ in inspect.getmembers(kind, inspect.isroutine) if not name.startswith("_")}
 
 
 def line_of(analyser: VirtualAnalyzer) -> HookPort:
@@ -78,7 +78,7 @@ def test_no_tier_is_of_something_that_there_is_not() -> None:
 @pytest.mark.parametrize("kind", CLASSES)
 def test_what_is_stateful_takes_a_confirmation_that_is_not_the_default(kind: type) -> None:
     for name in operations(kind):
-        confirm = inspect.signature(vars(kind)[name]).parameters.get("confirm")
+        confirm = inspect.signature(getattr(kind, name)).parameters.get("confirm")
         assert (confirm is not None) == (TIERS[name] is SafetyTier.STATEFUL), name
         if confirm is not None:
             assert (confirm.default, confirm.kind) == (False, inspect.Parameter.KEYWORD_ONLY), name
@@ -149,6 +149,7 @@ READONLY: dict[str, Callable[[Analyzer], object]] = {
     "analyser_status": Analyzer.analyser_status,
     "availability": lambda analyzer: analyzer.availability(Capability.AUTOCAL),
     "calibration_status": Analyzer.calibration_status,
+    "check_process": Analyzer.check_process,
     "fresh_for_s": Analyzer.fresh_for_s,
     "identify": Analyzer.identify,
     "loopback": lambda analyzer: analyzer.loopback(b"\x12\x34"),

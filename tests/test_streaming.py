@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -109,6 +109,14 @@ class TestStream:
         for begin in (analyzer.stream, lambda rate_hz: analyzer.subscribe(print, rate_hz=rate_hz)):
             with pytest.raises(ServomexConfigurationError, match=expected):
                 begin(rate_hz=too_much)
+
+    def test_without_a_with_block_the_error_shows_the_one_to_write(self, analyzer: Analyzer) -> None:
+        session = analyzer.stream(rate_hz=rate(analyzer))
+        takes: list[Callable[[], object]] = [lambda: next(session), lambda: session.get(1)]
+        for take in takes:
+            with pytest.raises(ServomexConfigurationError, match="as session: for sample in session") as raised:
+                take()
+            assert "start()" not in str(raised.value)
 
     def test_its_mode_is_that_of_the_analyser(self, analyzer: Analyzer) -> None:
         usual = "autoprint" if rate(analyzer) is None else "poll"
