@@ -33,6 +33,7 @@ from servomex.linesigns import (
 from servomex.link import SerialLink
 from servomex.link_client import READ_INPUTS, Query
 from servomex.models import Frame
+from servomex.settings import rtu_hindrance
 from servomex.telegram import HEADER, FrameSplitter, parse_frame
 
 WAITS_S = (0.3, 2.4)
@@ -178,7 +179,9 @@ class Search:
         self.link = link
         self.address = address
         self.ear: Ear = Ear()
-        self._probes = [(framing, Exchange(link, address, framing, retries=0)) for framing in FRAMINGS]
+        self._untried = rtu_hindrance(link.settings)
+        framings = FRAMINGS if self._untried is None else (ProtocolKind.MODBUS_ASCII,)
+        self._probes = [(framing, Exchange(link, address, framing, retries=0)) for framing in framings]
         self._speaks_tcp: bool | None = None
 
     def look(self, wait_s: float, pause_s: float, deadline: float) -> Detection | None:
@@ -212,8 +215,11 @@ class Search:
             if self._speaks_tcp is None:
                 self._speaks_tcp = answers_modbus_tcp(self.link, self.address)
             verdict = MODBUS_TCP if self._speaks_tcp else verdict
+        asked = (
+            "RTU or ASCII" if self._untried is None else f"ASCII (RTU needs {self._untried}, and was not tried)"
+        )
         return ServomexNotFoundError(
-            f"no analyser found in {elapsed_s:.1f} s: nothing answered Modbus RTU or ASCII at address "
+            f"no analyser found in {elapsed_s:.1f} s: nothing answered Modbus {asked} at address "
             f"{self.address}, and no broadcast came (its frame frequency may be longer, or 0); {verdict.seen}",
             ErrorContext(port=self.link.port),
             cure=verdict.cure,

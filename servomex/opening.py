@@ -20,7 +20,7 @@ from servomex.linesigns import MODBUS_TCP
 from servomex.link import GAP_S, SerialLink
 from servomex.models import Frame
 from servomex.naming import asked_channels, listed, needed
-from servomex.settings import Parity, SerialSettings, settings_given
+from servomex.settings import Parity, SerialSettings, check_carries, settings_given
 from servomex.tags import name_of, tags_of
 from servomex.transport import Transport
 from servomex.validation import choice, seconds, whole
@@ -252,7 +252,11 @@ def source_of(
         retries: How often a Modbus read is repeated.
         channels: Channels to read; all when ``None``.
         first: The broadcast by which the mode was found.
+
+    Raises:
+        ServomexConfigurationError: The settings of the line do not carry the mode.
     """
+    check_carries(link.settings, protocol, link.port)
     if protocol is ProtocolKind.CONTINUOUS_ASCII:
         reader = ContinuousReader(link, channels=channels, first=first)
         reader.start()

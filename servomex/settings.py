@@ -6,7 +6,8 @@ from typing import Literal, get_args
 
 import attrs
 
-from servomex.errors import ServomexConfigurationError, ServomexValidationError
+from servomex.enums import ProtocolKind
+from servomex.errors import Argument, ErrorContext, ServomexConfigurationError, ServomexValidationError
 from servomex.validation import whole
 
 Parity = Literal["N", "E", "O"]
@@ -54,11 +55,12 @@ class SerialSettings:
         port: The port that is set so, by any name that :func:`open_device` takes; ``None`` where it is named
             elsewhere, and for a port object that was passed in.
         baudrate: Bits per second, 300 to 115200.
-        bytesize: Data bits, 7 or 8. Modbus RTU needs 8.
+        bytesize: Data bits, 7 or 8. Modbus RTU needs 8: it is refused with 7, and ``auto`` does not try it.
         parity: ``N``, ``E`` or ``O``.
         stopbits: 1 or 2.
         rtscts: Hardware flow control.
-        xonxoff: Software flow control. Not for Modbus RTU, whose data may look like XON or XOFF.
+        xonxoff: Software flow control. Not for Modbus RTU, whose data may look like XON or XOFF: it is refused
+            then, and ``auto`` does not try it.
         exclusive: Take the port for this program alone, so that a second program, or a second analyser object,
             that wants it for itself is refused. ``False`` lets others open it too and ignores their claims: each
             byte that comes is then read by only one of the programs, so that readings fail and broadcasts get
@@ -86,6 +88,30 @@ class SerialSettings:
 
     def __str__(self) -> str:
         return f"{self.baudrate} {self.bytesize}{self.parity}{self.stopbits}"
+
+
+def rtu_hindrance(settings: SerialSettings) -> Argument | None:
+    """Return the setting that Modbus RTU needs in place of one that damages its bytes; ``None`` when all fit."""
+    if settings.bytesize != 8:
+        return Argument("bytesize", 8)
+    return Argument("xonxoff", False) if settings.xonxoff else None
+
+
+def check_carries(settings: SerialSettings, protocol: ProtocolKind, port: str) -> None:
+    """Refuse settings with which the bytes of a mode cannot be carried.
+
+    Raises:
+        ServomexConfigurationError: It is Modbus RTU with 7 data bits, or with software flow control.
+    """
+    needed = rtu_hindrance(settings) if protocol is ProtocolKind.MODBUS_RTU else None
+    if needed is not None:
+        why = "has bytes of 8 bits" if needed.name == "bytesize" else "has bytes that look like XON and XOFF"
+        raise ServomexConfigurationError(
+            f"Modbus RTU {why}, which {needed.name}={getattr(settings, needed.name)} does not carry",
+            ErrorContext(port, protocol),
+            cure=f"Use {needed}, and set the analyser alike on its panel, or use Modbus ASCII",
+            argument=needed,
+        )
 
 
 def settings_of(given: SerialSettings | None) -> SerialSettings:

@@ -9,8 +9,12 @@ import attrs
 import pytest
 
 from servomex.enums import ChannelId, ProtocolKind, Quality
-from servomex.errors import ServomexValidationError
+from servomex.errors import ServomexConfigurationError, ServomexNotFoundError, ServomexValidationError
+from servomex.link import SerialLink
+from servomex.manager import ServomexManager
+from servomex.opening import open_device
 from servomex.settings import SerialSettings
+from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.validation import choice, rate, seconds, whole
 
 
@@ -169,3 +173,45 @@ def test_a_rate_that_no_clock_could_keep_is_refused(value: float) -> None:
     with pytest.raises(ServomexValidationError, match="rate_hz must be"):
         rate(value)
     assert rate(1e-6) == 1e-6
+
+
+WITHOUT_RTU = pytest.mark.parametrize(("wrong", "right"), [
+    ({"bytesize": 7}, "Use bytesize=8"), ({"xonxoff": True}, "Use xonxoff=False"),
+])  # fmt: skip
+
+
+@WITHOUT_RTU
+def test_modbus_rtu_is_refused_on_a_line_that_does_not_carry_its_bytes(wrong: dict[str, Any], right: str) -> None:
+    line = VirtualLine(VirtualAnalyzer())
+    with pytest.raises(ServomexConfigurationError, match=right) as raised:
+        open_device(line.url, protocol="modbus_rtu", **wrong)
+    assert str(next(iter(wrong))) in raised.value.message
+    with (
+        SerialLink(line.url, SerialSettings(**wrong)) as link,
+        pytest.raises(ServomexConfigurationError, match=right),
+    ):
+        open_device(link, protocol="modbus_rtu")
+    assert line.heard == []
+
+
+@WITHOUT_RTU
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_manager_refuses_it_as_well_and_can_go_on(wrong: dict[str, Any], right: str, wait: bool) -> None:
+    line = VirtualLine(VirtualAnalyzer())
+    with ServomexManager() as manager:
+        with pytest.raises(ServomexConfigurationError, match=right):
+            manager.add("a", line.url, protocol="modbus_rtu", wait=wait, **wrong)
+        assert manager.names == ()
+        assert manager.add("a", line.url, protocol="modbus_rtu").poll().ok
+
+
+@WITHOUT_RTU
+def test_looking_for_the_mode_leaves_modbus_rtu_out_there(wrong: dict[str, Any], right: str) -> None:
+    line = VirtualLine(VirtualAnalyzer(mode="modbus_ascii"))
+    with open_device(line.url, **wrong) as analyzer:
+        assert analyzer.protocol is ProtocolKind.MODBUS_ASCII
+    needed = right.removeprefix("Use ")
+    line = VirtualLine(VirtualAnalyzer())
+    with pytest.raises(ServomexNotFoundError, match=rf"Modbus ASCII \(RTU needs {needed}, and was not tried\)"):
+        open_device(line.url, listen=0.3, **wrong)
+    assert all(data.startswith(b":") for _, data in line.heard)
