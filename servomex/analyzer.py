@@ -35,7 +35,7 @@ from servomex.safety import check_confirmed
 from servomex.streaming import StreamingSession, session_of
 from servomex.subscription import Callback, Subscription, frames_of
 from servomex.tags import name_of, tags_of
-from servomex.validation import choice, rate, seconds, whole
+from servomex.validation import choice, flag, rate, seconds, whole
 
 if TYPE_CHECKING:
     from servomex.modbus import ModbusClient
@@ -209,6 +209,7 @@ class Analyzer(ProcessBound):
         Raises:
             ServomexStaleError: No new broadcast came; the error carries the last frame and its age.
         """
+        flag(wait_fresh, "wait_fresh")
         deadline = self._deadline(timeout)
         limit_s = None if max_age is None else seconds(max_age, "max_age", zero=True)
         if self.client:
@@ -419,6 +420,7 @@ class Analyzer(ProcessBound):
         """
         client = self._confirmed("start_calibration", confirm, _STARTING)
         group = whole(group, "group", 1, CAL_GROUPS)
+        flag(verify, "verify")
         deadline = self._slow_deadline(timeout)
         client.recognise(deadline)
         with self._abilities.shown_by(Capability.AUTOCAL if verify else _NOTHING):

@@ -12,6 +12,7 @@ from servomex.extras import how_to_get
 from servomex.loading import Source, load
 from servomex.models import Sample
 from servomex.rows import COLUMN_KINDS, ColumnKind, tags_cell
+from servomex.validation import flag
 from servomex.wide import QUALITY, Layout, qualities_kept, value_in
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def to_pandas(
         ServomexSinkDependencyError: pandas is not installed.
         ServomexSinkError: A file is missing, damaged or cannot be read.
     """
+    flag(wide, "wide")
     kept = qualities_kept(keep)
     if keep and not wide:
         raise ServomexValidationError("keep is for a wide table", cure=f"Add {Argument('wide', True)}")
@@ -71,7 +73,7 @@ def to_pandas(
 
 
 def _samples(source: Source | Iterable[Source | Sample]) -> list[Sample]:
-    if isinstance(source, str | os.PathLike):
+    if isinstance(source, str | bytes | os.PathLike) or not isinstance(source, Iterable):
         return list(load(source))
     samples: list[Sample] = []
     for item in source:

@@ -115,6 +115,8 @@ def _json(value: Any) -> Any:
 
 
 def _facts(items: Mapping[str, Any]) -> FrozenMapping[Any]:
+    if not isinstance(items, Mapping):
+        raise ServomexValidationError(f"extra must be a mapping of names to facts, not {items!r}")
     return frozen(items)
 
 
@@ -152,9 +154,12 @@ class ErrorContext:
         Args:
             updates: Fields with their new values. What is not a field is added to ``extra``, as are the items of
                 an ``extra`` that is given.
+
+        Raises:
+            ServomexValidationError: An ``extra`` is given, and is no mapping.
         """
         fields = {name: updates.pop(name) for name in _FIELDS & updates.keys()}
-        return attrs.evolve(self, **fields, extra={**self.extra, **updates.pop("extra", {}), **updates})
+        return attrs.evolve(self, **fields, extra={**self.extra, **_facts(updates.pop("extra", {})), **updates})
 
     def __str__(self) -> str:
         parts = (

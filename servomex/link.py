@@ -40,7 +40,7 @@ from servomex.pyserial import serial
 from servomex.settings import SerialSettings
 from servomex.trace import TraceWriter
 from servomex.transport import Transport, port_and_settings
-from servomex.validation import seconds
+from servomex.validation import flag, path_text, seconds
 
 wire: PackageLog = package_log("servomex.wire")
 """Every byte, once, in both directions: ``PORT > hex`` was sent, ``PORT < hex`` came."""
@@ -128,7 +128,9 @@ class SerialLink(ProcessBound):
         if self.gap_s > 10:
             raise ServomexValidationError(f"gap must be at most 10 seconds, not {gap!r}")
         self.lock: PortLock = PortLock()
-        if shared_line is None and not self.settings.exclusive:
+        if shared_line is not None:
+            flag(shared_line, "shared_line")
+        elif not self.settings.exclusive:
             shared_line = True
         self.others: Others = Others(self.port, shared_line)
         self.echo: bool | None = None
@@ -141,8 +143,8 @@ class SerialLink(ProcessBound):
         self.eager: bool = False
         self.has_reader = False
         self.talking_since: float = 0.0
-        self.auto_reconnect = auto_reconnect
-        self.trace = trace
+        self.auto_reconnect: bool = flag(auto_reconnect, "auto_reconnect")
+        self.trace: str | None = None if trace is None else path_text(trace, "trace")
         self._trace: TraceWriter | None = None
         self._taps: list[Tap] = []
         self._loss: ServomexConnectionError | None = None
@@ -373,7 +375,7 @@ class SerialLink(ProcessBound):
         """
         port = self._port_in_use()
         try:
-            while not (data := port.read(1)):
+            while not (data := _taken_from(port, 1)):
                 if self._closed.is_set() or time.monotonic() >= deadline:
                     break
             if data:
@@ -582,8 +584,23 @@ def _waiting_in(port: Any) -> bytes:
     """Read what waits in a port, without waiting for more, also when it gives less than it says."""
     data = b""
     while len(data) < MAX_CHUNK and (waiting := port.in_waiting):
-        piece = port.read(min(waiting, MAX_CHUNK))
+        piece = _taken_from(port, min(waiting, MAX_CHUNK))
         if not piece:
             break
         data += piece
+    return data
+
+
+def _taken_from(port: Any, size: int) -> bytes:
+    """Read up to so many bytes.
+
+    Raises:
+        ServomexValidationError: The port is an object of the user's own, and returns something else.
+    """
+    data: bytes = port.read(size)
+    if not isinstance(data, bytes | bytearray):
+        raise ServomexValidationError(
+            f"read() of the port object {port!r} returned {data!r}, which is not bytes",
+            cure="Let it do as servomex.Transport says",
+        )
     return data

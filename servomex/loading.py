@@ -12,6 +12,7 @@ from servomex.errors import Argument, ServomexSinkReadError, ServomexValidationE
 from servomex.logs import package_log
 from servomex.models import Sample
 from servomex.sinks import SUFFIXES, FileSink, name_of, sink_class
+from servomex.validation import path_text
 
 _log = package_log("servomex")
 
@@ -73,14 +74,14 @@ def files_of(source: Source | Iterable[Source]) -> list[Place]:
         ServomexSinkReadError: A pattern fits no file.
         ServomexValidationError: It is a URL of what cannot be read back.
     """
-    names = [source] if isinstance(source, str | os.PathLike) else source
-    found = dict.fromkeys(path for name in names for path in _expanded(os.fspath(name)))
+    names = source if isinstance(source, Iterable) and not isinstance(source, str | bytes) else [source]
+    found = dict.fromkeys(path for name in names for path in _expanded(path_text(name, "source")))
     paths = [path for path in found if not (_is_folder_of_parts(path) and path.with_suffix("") in found)]
     return [path for path in paths if not _is_blank(path)] if len(paths) > 1 else paths
 
 
 def _is_url(name: Source) -> bool:
-    return "://" in os.fspath(name)
+    return "://" in path_text(name, "source")
 
 
 def _is_folder_of_parts(path: Place) -> TypeGuard[Path]:

@@ -26,7 +26,7 @@ from servomex.reaching import Options
 from servomex.rounds import DeviceResult, Round, failed_row, raise_failures
 from servomex.settings import Parity, SerialSettings, settings_given
 from servomex.tags import name_of, tags_of
-from servomex.validation import choice, seconds, whole
+from servomex.validation import choice, flag, seconds, whole
 
 T = TypeVar("T")
 
@@ -207,10 +207,7 @@ class ServomexManager(ProcessBound):
         ServomexTimeoutError: The analyser did not answer, in the mode that was given.
             ServomexFrameError: What came is damaged.
         """
-        if auto_reconnect not in (None, True, False):
-            raise ServomexValidationError(f"auto_reconnect is True or False, not {auto_reconnect!r}")
-        if wait not in (True, False):
-            raise ServomexValidationError(f"wait is True or False, not {wait!r}")
+        flag(wait, "wait")
         options = Options(
             protocol=choice(ProtocolKind, protocol, "protocol"),
             address=whole(address, "address", 1, 247),
@@ -225,12 +222,12 @@ class ServomexManager(ProcessBound):
                 exclusive=exclusive,
             ),
             timeout=None if timeout is None else seconds(timeout, "timeout"),
-            identify=identify,
+            identify=flag(identify, "identify"),
             channels=None if channels is None else asked_channels(channels),
             retries=whole(retries, "retries", 0, 10),
             gap=None if gap is None else seconds(gap, "gap", zero=True),
             listen=seconds(listen, "listen"),
-            auto_reconnect=auto_reconnect,
+            auto_reconnect=None if auto_reconnect is None else flag(auto_reconnect, "auto_reconnect"),
             tags=tags_of(tags),
         )
         self._check_usable()

@@ -59,6 +59,8 @@ def asked_channels(channels: Iterable[ChannelId | str]) -> tuple[ChannelId | str
         raise ServomexValidationError(
             f"channels are a list, even of one, and not the text {channels!r}", cure="Write it as ['I1', 'I2']"
         )
+    if not isinstance(channels, Iterable):
+        raise ServomexValidationError(f"channels are a list such as ['I1', 'I2'], not {channels!r}")
     asked = tuple(dict.fromkeys(map(asked_channel, channels)))
     if not asked:
         raise ServomexValidationError("an empty list of channels reads nothing", cure="Omit it to read all")

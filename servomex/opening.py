@@ -23,7 +23,7 @@ from servomex.naming import asked_channels, listed, needed
 from servomex.settings import Parity, SerialSettings, check_carries, settings_given
 from servomex.tags import name_of, tags_of
 from servomex.transport import Transport
-from servomex.validation import choice, seconds, whole
+from servomex.validation import choice, flag, seconds, whole
 
 if TYPE_CHECKING:
     from servomex.modbus import ModbusClient
@@ -112,6 +112,7 @@ def open_device(
     kind = choice(ProtocolKind, protocol, "protocol")
     address = whole(address, "address", 1, 247)
     retries = whole(retries, "retries", 0, 10)
+    identify = flag(identify, "identify")
     listen_s = seconds(listen, "listen")
     timeout_s = None if timeout is None else seconds(timeout, "timeout")
     asked = None if channels is None else asked_channels(channels)
@@ -142,7 +143,7 @@ def open_device(
                 port,
                 settings,
                 gap=GAP_S if gap is None else gap,
-                auto_reconnect=auto_reconnect is not False,
+                auto_reconnect=True if auto_reconnect is None else auto_reconnect,
                 trace=trace,
                 shared_line=shared_line,
             )

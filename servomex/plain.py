@@ -13,6 +13,7 @@ from servomex.columns import ROW_COLUMNS
 from servomex.errors import ServomexValidationError
 from servomex.mappings import FrozenMapping
 from servomex.tags import NO_TAGS, tags_of
+from servomex.validation import number
 
 LONGEST_TEXT = 20_000
 """Characters of a text that are kept: readers of csv take no longer cells."""
@@ -53,14 +54,14 @@ def make_plain(row: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ServomexValidationError: A time has no zone, or a number is not finite or longer than 64 bits.
     """
-    number = row["monotonic_ns"]
-    if not -_LARGEST <= number < _LARGEST:
-        raise ServomexValidationError(f"monotonic_ns is {number}, which is more than 64 bits")
+    ticks = row["monotonic_ns"]
+    if not -_LARGEST <= ticks < _LARGEST:
+        raise ServomexValidationError(f"monotonic_ns is {ticks}, which is more than 64 bits")
     for column in TIMES:
         if row[column] is not None:
             row[column] = utc(row[column])
     for column in NUMBERS:
-        if row[column] is not None and not math.isfinite(row[column]):
+        if row[column] is not None and not math.isfinite(number(row[column], column)):
             raise ServomexValidationError(f"{column} is {row[column]}; use None for an invalid value")
     for column in _TEXTS_OF_ERRORS if row["error"] is not None else _TEXTS:
         text = row[column]

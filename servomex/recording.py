@@ -25,7 +25,7 @@ from servomex.polling import Poll, PollSource, check_source, checked_names, is_m
 from servomex.queues import LARGEST, Closed
 from servomex.renewal import ReconnectFactory, Renewal
 from servomex.tags import NO_TAGS, tags_of
-from servomex.validation import choice, rate, seconds, whole
+from servomex.validation import choice, flag, rate, seconds, whole
 
 BUFFER = 1000
 """Readings that wait to be taken at most, unless told otherwise."""
@@ -112,6 +112,7 @@ class Recording(Acquisition[list[Sample]]):
         tags: Mapping[str, str] | None = None,
     ) -> None:
         check_source(source)
+        flag(auto_reconnect, "auto_reconnect")
         policy = choice(OverflowPolicy, overflow, "overflow policy")
         pace = Pace(
             rate_hz=None if rate_hz is None else rate(rate_hz),

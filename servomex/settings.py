@@ -8,7 +8,7 @@ import attrs
 
 from servomex.enums import ProtocolKind
 from servomex.errors import Argument, ErrorContext, ServomexConfigurationError, ServomexValidationError
-from servomex.validation import whole
+from servomex.validation import flag, whole
 
 Parity = Literal["N", "E", "O"]
 
@@ -40,8 +40,7 @@ def _check_parity(_settings: object, _field: object, value: str) -> None:
 
 
 def _check_flag(_settings: object, field: "attrs.Attribute[bool]", value: bool) -> None:
-    if not isinstance(value, bool):
-        raise ServomexValidationError(f"{field.name} must be True or False, not {value!r}")
+    flag(value, field.name)
 
 
 @attrs.frozen

@@ -19,7 +19,8 @@ class Transport(Protocol):
     A ``serial.Serial``, what ``serial.serial_for_url`` returns, :class:`FakeTransport` and
     :class:`servomex.testing.ScriptedPort` are transports; a class of one's own is, with these members. An
     attribute ``port`` names it in errors, if it has one. An ``OSError`` that it raises counts as the loss of the
-    port.
+    port, as do ``TypeError`` and ``AttributeError``, which pyserial raises when an adapter is pulled; what else it
+    raises is a mistake of the class, and is not caught.
     """
 
     @property

@@ -1,11 +1,12 @@
 """Units, and the text of the analyser's display."""
 
+import math
 import re
 from enum import StrEnum
 from functools import lru_cache
 
 from servomex.errors import ServomexValidationError
-from servomex.validation import choice
+from servomex.validation import choice, number
 
 VPM_PER_PERCENT = 10_000
 """One percent by volume is 10,000 volumes per million."""
@@ -25,7 +26,12 @@ class Unit(StrEnum):
         """Return the unit that a text means, padded and in any case; ``UNKNOWN`` when it means none.
 
         ``Unit(text)`` takes the exact text only, and raises.
+
+        Raises:
+            ServomexValidationError: It is no text.
         """
+        if not isinstance(text, str):
+            raise ServomexValidationError(f"the text of a unit is a str, not {text!r}")
         return _BY_TEXT.get(text.strip(_PADDING).lower(), cls.UNKNOWN)
 
     @property
@@ -98,25 +104,36 @@ def convert(value: float, source: Unit | str, target: Unit | str) -> float:
         target: The unit that is wanted.
 
     Raises:
-        ServomexValidationError: The units do not measure the same, or one of them is unknown.
+        ServomexValidationError: The units do not measure the same, one of them is unknown, or the value is no
+            number or too large.
     """
+    value = number(value, "the value")
     source, target = choice(Unit, source, "unit"), choice(Unit, target, "unit")
     if source is target and source is not Unit.UNKNOWN:
         return value
     if source not in _PER_PERCENT or target not in _PER_PERCENT:
         raise ServomexValidationError(f"a value in {source.value!r} cannot be converted to {target.value!r}")
-    return float(
-        f"{value * _PER_PERCENT[target] / _PER_PERCENT[source]:.12g}"
-    )  # 0.035 % is 350 vpm to the last digit
+    converted = value * _PER_PERCENT[target] / _PER_PERCENT[source]
+    if math.isinf(converted) and not math.isinf(value):
+        raise ServomexValidationError(f"the value {value!r} is too large for {target.value!r}")
+    return float(f"{converted:.12g}")  # 0.035 % is 350 vpm to the last digit
 
 
 def percent_to_vpm(percent: float) -> float:
-    """Convert a concentration from percent to volumes per million: 0.035 % is 350 vpm, to the last digit."""
+    """Convert a concentration from percent to volumes per million: 0.035 % is 350 vpm, to the last digit.
+
+    Raises:
+        ServomexValidationError: It is no number, or too large.
+    """
     return convert(percent, Unit.PERCENT, Unit.VPM)
 
 
 def vpm_to_percent(vpm: float) -> float:
-    """Convert a concentration from volumes per million to percent: 350 vpm is 0.035 %, to the last digit."""
+    """Convert a concentration from volumes per million to percent: 350 vpm is 0.035 %, to the last digit.
+
+    Raises:
+        ServomexValidationError: It is no number, or too large.
+    """
     return convert(vpm, Unit.VPM, Unit.PERCENT)
 
 

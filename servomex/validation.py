@@ -2,6 +2,7 @@
 
 import math
 import operator
+import os
 from enum import StrEnum
 from numbers import Real
 from typing import TypeVar
@@ -31,6 +32,29 @@ def choice(kind: type[E], value: E | str, what: str) -> E:
         raise ServomexValidationError(f"unknown {what} {value!r}; known are {known}") from None
 
 
+def flag(value: bool, what: str) -> bool:
+    """Check a ``bool``: any text, also ``"no"``, would else count as true.
+
+    Raises:
+        ServomexValidationError: It is something else.
+    """
+    if not isinstance(value, bool):
+        raise ServomexValidationError(f"{what} must be True or False, not {value!r}")
+    return value
+
+
+def path_text(value: str | os.PathLike[str], what: str) -> str:
+    """Check the name of a file, and return it as text.
+
+    Raises:
+        ServomexValidationError: It is neither a text nor a path, or has a NUL, which no name of a file has.
+    """
+    name = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(name, str) or "\0" in name:
+        raise ServomexValidationError(f"{what} must be the name of a file or a path, not {value!r}")
+    return name
+
+
 def seconds(value: float, what: str, *, zero: bool = False, longest: float = LONGEST_S) -> float:
     """Check a duration in seconds: finite, positive (or 0 where ``zero`` allows it), at most ``longest``.
 
@@ -46,6 +70,20 @@ def seconds(value: float, what: str, *, zero: bool = False, longest: float = LON
     if value > longest:
         raise ServomexValidationError(f"{what} must be at most {longest:,.0f} seconds, not {value!r}")
     return float(value)
+
+
+def number(value: float, what: str) -> float:
+    """Check a number of any kind, which may be infinite or NaN, and return it as a ``float``.
+
+    Raises:
+        ServomexValidationError: It is none, or a whole number beyond all that a ``float`` holds.
+    """
+    if not _is_number(value):
+        raise ServomexValidationError(f"{what} must be a number, not {value!r}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ServomexValidationError(f"{what} is too large for a number with a decimal point") from None
 
 
 def _is_number(value: object) -> bool:

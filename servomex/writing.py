@@ -336,7 +336,7 @@ def writer_to(sinks: Target | Iterable[Target], options: SinkOptions) -> Writer:
         ServomexSinkError: See :func:`open_sink`.
     """
     single = isinstance(sinks, _TARGETS) or hasattr(sinks, "write")  # as an open file has, which is refused below
-    wanted: list[Any] = [sinks] if single else list(sinks)  # type: ignore[arg-type]
+    wanted: list[Any] = [sinks] if single or not isinstance(sinks, Iterable) else list(sinks)
     if not wanted:
         raise ServomexValidationError("there is no sink to write to", cure=NAME_FILES)
     for item in wanted:

@@ -182,8 +182,8 @@ def test_a_recorder_writes_the_gap_of_one_whose_mode_is_not_known_yet(manager: S
         ({"protocol": "continuous"}, ServomexConfigurationError, "alone"),
         ({"protocol": "modbus_ascii"}, ServomexConfigurationError, "same mode"),
         ({"baudrate": 9600}, ServomexConfigurationError, "9600"),
-        ({"wait": "no"}, ServomexValidationError, "wait is True or False"),
-        ({"wait": None}, ServomexValidationError, "wait is True or False"),
+        ({"wait": "no"}, ServomexValidationError, "wait must be True or False"),
+        ({"wait": None}, ServomexValidationError, "wait must be True or False"),
     ],
     ids=str,
 )

@@ -15,6 +15,7 @@ from servomex.sinks.base import FLUSH_S, FSYNC_S, Sink
 from servomex.sinks.files import FileSink
 from servomex.sinks.places import same_place
 from servomex.sinks.rotation import RotatingSink
+from servomex.validation import path_text
 
 if TYPE_CHECKING:
     from servomex.sinks.csv import CsvSink
@@ -247,7 +248,7 @@ def is_same_place(one: Path | str, other: Path | str) -> bool:
 
 
 def _is_url(target: str | os.PathLike[str]) -> bool:
-    return "://" in os.fspath(target)
+    return "://" in path_text(target, "target")
 
 
 def _check_target(target: str | os.PathLike[str], options: SinkOptions) -> None:
@@ -272,7 +273,7 @@ def sink_class(target: str | os.PathLike[str], file_format: str | None = None) -
         ServomexValidationError: The suffix, the scheme or the format is unknown, and the error lists those
             that are known; or the suffix says another format.
     """
-    name = os.fspath(target)
+    name = path_text(target, "target")
     key = _key_of(name)
     if file_format is None and key is not None:
         return key, _class(_SINKS[key])

@@ -21,6 +21,7 @@ from servomex.logs import package_log
 from servomex.models import Sample
 from servomex.sinks.base import FLUSH_S, FSYNC_S, BufferedSink
 from servomex.sinks.places import Place, check_folder, real
+from servomex.validation import flag, path_text
 
 _log = package_log("servomex")
 
@@ -99,6 +100,8 @@ def lost(rows: int) -> str:
 
 
 def _check_choice(path: str | os.PathLike[str], *, append: bool, overwrite: bool) -> None:
+    flag(append, "append")
+    flag(overwrite, "overwrite")
     if append and overwrite:
         raise ServomexValidationError(f"{path} can be appended to or overwritten, not both")
 
@@ -139,7 +142,7 @@ class FileSink(BufferedSink):
         fsync_s: float | None = FSYNC_S,
     ) -> None:
         _check_choice(path, append=append, overwrite=overwrite)
-        self.path: Path = Path(path).absolute()  # a program may go to another folder meanwhile
+        self.path: Path = Path(path_text(path, "path")).absolute()  # a program may go to another folder meanwhile
         self.append = append
         self.overwrite = overwrite
         self.check_installed()

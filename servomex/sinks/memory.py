@@ -5,6 +5,7 @@ from typing import Any
 
 from servomex.models import Sample
 from servomex.sinks.base import BufferedSink
+from servomex.sinks.counting import check_samples
 
 
 class InMemorySink(BufferedSink):
@@ -24,6 +25,7 @@ class InMemorySink(BufferedSink):
         """Say nothing of one that was never closed: nothing of it is lost by that."""
 
     def _prepared(self, samples: Sequence[Sample]) -> list[Any]:
+        check_samples(samples)
         return list(samples)
 
     def _store(self, rows: list[Any]) -> None:

@@ -16,6 +16,7 @@ from servomex.models import Sample
 from servomex.sinks.base import FLUSH_S, FSYNC_S, BufferedSink
 from servomex.sinks.postgres_config import PostgresConfig, check_psycopg
 from servomex.sinks.postgres_rows import text_without_nul
+from servomex.validation import flag
 
 _log = package_log("servomex")
 
@@ -66,7 +67,7 @@ class PostgresSink(BufferedSink):
         table: str | None = None,
         append: bool = True,
     ) -> None:
-        if not append:
+        if not flag(append, "append"):
             raise ServomexValidationError("rows are always added to a table", cure="Name another table")
         self.config: PostgresConfig = _config_of(config, table)
         self.metadata: dict[str, str] = {

@@ -16,7 +16,7 @@ from servomex.errors import (
 )
 from servomex.excerpts import plain, without_password
 from servomex.extras import how_to_get
-from servomex.validation import seconds
+from servomex.validation import flag, path_text, seconds
 
 LONGEST_IDENTIFIER = 63
 """Bytes of a name that PostgreSQL keeps."""
@@ -89,6 +89,14 @@ class PostgresConfig:
     use_copy: bool = True
 
     def __attrs_post_init__(self) -> None:
+        for name in ("dsn", "host", "user", "password", "database"):
+            given = getattr(self, name)
+            if given is not None and not isinstance(given, str):  # and what it is may be a password
+                raise ServomexValidationError(f"{name} must be a text, not of type {type(given).__name__}")
+        if self.password_file is not None:
+            path_text(self.password_file, "password_file")
+        flag(self.create_table, "create_table")
+        flag(self.use_copy, "use_copy")
         seconds(self.command_timeout_s, "command_timeout_s")
         for name, value, largest in (
             ("port", self.port, 65_535),

@@ -35,20 +35,24 @@ class FakeTransport(MemoryPort):
         label: The name it shows in errors and rows.
 
     Raises:
-        ServomexValidationError: A request or reply is something else.
+        ServomexValidationError: A request or reply is something else, or the script or the label is.
     """
 
     def __init__(
         self, script: Mapping[bytes, Reply | Answer] | Answer | None = None, *, label: str = "fake://test"
     ) -> None:
+        if not isinstance(label, str) or not label:
+            raise ServomexValidationError(f"label must be a text that is not empty, not {label!r}")
         super().__init__(label)
         self._script: dict[bytes, Reply | Answer] = {}
         self._otherwise: Answer | None = None
         if callable(script):
             self._otherwise = script
-        else:
+        elif script is None or isinstance(script, Mapping):
             for request, reply in (script or {}).items():
                 self.add_script(request, reply)
+        else:
+            raise ServomexValidationError(f"script must be a mapping of requests to replies, not {script!r}")
 
     @property
     def label(self) -> str:

@@ -9,6 +9,7 @@ from servomex.errors import ServomexConfigurationError
 from servomex.excerpts import shown
 from servomex.telegram import FrameSplitter
 from servomex.trace import is_trace, read_trace
+from servomex.validation import path_text
 
 LARGEST = 25_000_000
 """Bytes of a script: all of it is in memory."""
@@ -28,10 +29,14 @@ def load_capture(path: str | os.PathLike[str]) -> list[bytes]:
         Every byte of the file, in order: whole frames with their line ends, and pieces that are none.
 
     Raises:
-        OSError: The file cannot be read.
+        ServomexConfigurationError: The file cannot be read.
     """
     splitter = FrameSplitter()
-    return [*splitter.feed(Path(path).read_bytes()), *splitter.flush()]
+    try:
+        data = Path(path_text(path, "path")).read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from error
+    return [*splitter.feed(data), *splitter.flush()]
 
 
 def load_script(path: str | os.PathLike[str]) -> dict[bytes, bytes]:
@@ -75,7 +80,7 @@ def _check_size(path: str | os.PathLike[str]) -> None:
         ServomexConfigurationError: It does not fit, is missing, or is not a file.
     """
     try:
-        size = Path(path).stat().st_size
+        size = Path(path_text(path, "path")).stat().st_size
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
     if not Path(path).is_file():

@@ -48,7 +48,11 @@ class MemoryPort:
         What is fed before the port is given to :func:`open_device` or :func:`open_continuous` is lost: a port is
         emptied when it is opened, as a real one is. Feed it afterwards (:func:`open_continuous` with
         ``identify=False``, which does not wait for a broadcast), or use :meth:`schedule`.
+
+        Raises:
+            ServomexValidationError: They are something else.
         """
+        _check_bytes(data)
         with self._changed:
             self._take_arrived()
             self._input += data
@@ -64,10 +68,12 @@ class MemoryPort:
             interval: Seconds until the first piece, and from each piece to the next.
 
         Raises:
-            ServomexValidationError: The pieces are a single ``bytes``, or the interval is out of range.
+            ServomexValidationError: The pieces are no list of bytes, or the interval is out of range.
         """
         step_s = seconds(interval, "interval", zero=True)
         listed = list(_several(pieces))
+        for piece in listed:
+            _check_bytes(piece)
         with self._changed:
             self._arrive([(step_s * number, piece) for number, piece in enumerate(listed, 1)])
 
@@ -82,7 +88,7 @@ class MemoryPort:
             interval: Seconds from each frame to the next.
 
         Raises:
-            ServomexValidationError: The frames are a single ``bytes``, or the interval is out of range.
+            ServomexValidationError: The frames are no list of bytes, or the interval is out of range.
             serial.PortNotOpenError: The port was closed before.
         """
         step_s = seconds(interval, "interval", zero=True)
@@ -206,7 +212,14 @@ def _several(pieces: Iterable[bytes]) -> Iterable[bytes]:
     """Refuse a single piece where several are asked for: its bytes would be taken one by one, as numbers."""
     if isinstance(pieces, bytes | bytearray | memoryview):
         raise ServomexValidationError("pieces are a list, even of one, and not bytes", cure="Write [data]")
+    if isinstance(pieces, str) or not isinstance(pieces, Iterable):
+        raise ServomexValidationError(f"pieces are a list of bytes, not {pieces!r}")
     return pieces
+
+
+def _check_bytes(data: bytes) -> None:
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise ServomexValidationError(f"what arrives is bytes, not {data!r}", cure="Write it as in b'...'")
 
 
 def is_loopback(request: bytes) -> bool:

@@ -4,7 +4,9 @@ from collections import deque
 from collections.abc import Iterable
 from types import TracebackType
 
+from servomex.errors import ServomexValidationError
 from servomex.testing.memory import MemoryPort, is_loopback
+from servomex.validation import flag
 
 
 class ScriptedPort(MemoryPort):
@@ -23,12 +25,15 @@ class ScriptedPort(MemoryPort):
         dialogue: Pairs of the request that is expected and the reply that follows; an empty reply is silence.
         loopbacks: Answer Modbus loopbacks (function 08) that the script does not name, as an analyser does. The
             driver sends one with a fresh number before it believes a line, so that no script can have its bytes.
+
+    Raises:
+        ServomexValidationError: The dialogue is something else.
     """
 
     def __init__(self, dialogue: Iterable[tuple[bytes, bytes]] = (), *, loopbacks: bool = False) -> None:
         super().__init__("scripted")
-        self._dialogue = deque(dialogue)
-        self._loopbacks = loopbacks
+        self._dialogue = deque(_exchanges(dialogue))
+        self._loopbacks = flag(loopbacks, "loopbacks")
         self._failure: str | None = None
 
     def check(self) -> None:
@@ -88,3 +93,22 @@ class ScriptedPort(MemoryPort):
         text = f"{request.hex(' ')} was written where the script expects {wanted}"
         self._failure = self._failure or text
         return text
+
+
+def _exchanges(dialogue: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return the exchanges of a dialogue.
+
+    Raises:
+        ServomexValidationError: It is something else.
+    """
+    exchanges: list[object] = list(dialogue) if isinstance(dialogue, Iterable) else [dialogue]
+    pairs: list[tuple[bytes, bytes]] = []
+    for exchange in exchanges:
+        match exchange:
+            case (bytes() as request, bytes() as reply):
+                pairs.append((request, reply))
+            case _:
+                raise ServomexValidationError(
+                    f"a dialogue is a list of pairs of bytes, (request, reply), and has {exchange!r}"
+                )
+    return pairs
