@@ -69,16 +69,17 @@ class DiscoveryResult:
     def as_json(self) -> dict[str, Any]:
         """Return it as an object of JSON, as ``servomex discover --format json`` prints it."""
         info = self.info
-        return {
+        own = {
             "port": self.port,
-            "protocol": json_value(info.protocol) if info else None,
+            "protocol": info.protocol if info else None,
             "baudrate": info.serial_settings.baudrate if info else None,
             "address": self.address,
-            "channels": json_value(info.channels) if info else [],
-            "usb": json_value(self.usb),
+            "channels": info.channels if info else [],
+            "usb": self.usb,
             "error": None if self.error is None else str(self.error),
             "error_type": None if self.error is None else type(self.error).__name__,
         }
+        return {name: json_value(value) for name, value in own.items()}
 
     @property
     def ok(self) -> bool:

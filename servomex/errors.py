@@ -47,6 +47,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
+from servomex.excerpts import unicode_text
 from servomex.mappings import FrozenMapping, frozen
 
 if TYPE_CHECKING:
@@ -105,13 +106,13 @@ def spelling(spell: Callable[[Argument], str]) -> Iterator[None]:
 
 
 def _json(value: Any) -> Any:
-    """Return a fact as JSON has it; anything else as its text."""
+    """Return a fact as JSON has it; anything else as its text, see :func:`servomex.excerpts.unicode_text`."""
     if isinstance(value, bytes):
         return value.hex()
     is_plain = (
         value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
     )
-    return value if is_plain else str(value)
+    return value if is_plain else unicode_text(str(value))
 
 
 def _facts(items: Mapping[str, Any]) -> FrozenMapping[Any]:
@@ -215,16 +216,16 @@ class ServomexError(Exception):
 
     def as_json(self) -> dict[str, Any]:
         """Return it as an object of JSON: text, class, message, cure, argument, and what is known of the place."""
-        argument = self.argument and {"name": self.argument.name, "value": _json(self.argument.value)}
+        argument = self.argument and {"name": _json(self.argument.name), "value": _json(self.argument.value)}
         where = {item.name: getattr(self.context, item.name) for item in attrs.fields(ErrorContext)}
         facts = {name: _json(value) for name, value in where.items() if name != "extra" and value is not None}
         return {
-            "error": str(self),
+            "error": _json(str(self)),
             "error_type": type(self).__name__,
-            "message": self.message,
-            "cure": self.cure,
+            "message": _json(self.message),
+            "cure": _json(self.cure),
             "argument": argument,
-            "context": facts | {name: _json(value) for name, value in self.context.extra.items()},
+            "context": facts | {_json(str(name)): _json(value) for name, value in self.context.extra.items()},
         }
 
     def with_context(self, **updates: Any) -> Self:

@@ -19,6 +19,14 @@ def shown(value: object) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
+def unicode_text(text: str) -> str:
+    """Return a text that can be written as UTF-8: what is not Unicode in it becomes a ``?``.
+
+    The name of a file or a port in another encoding has such parts.
+    """
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
 def plain(text: str) -> str:
     """Return a text of another program, such as the message of a library, cut to twice as many characters."""
     line = " ".join(text[: 2 * LONGEST + 1].split())

@@ -6,6 +6,7 @@ from typing import Any
 import attrs
 
 from servomex.errors import ServomexError
+from servomex.excerpts import unicode_text
 
 
 class Verdict(StrEnum):
@@ -37,7 +38,12 @@ class Finding:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as an object of JSON."""
-        return {"check": self.check, "verdict": self.verdict.value, "seen": self.seen, "cure": self.cure}
+        return {
+            "check": unicode_text(self.check),
+            "verdict": self.verdict.value,
+            "seen": unicode_text(self.seen),
+            "cure": unicode_text(self.cure),
+        }
 
 
 def problem(check: str, error: ServomexError) -> Finding:

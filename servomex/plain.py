@@ -11,6 +11,7 @@ import attrs
 
 from servomex.columns import ROW_COLUMNS
 from servomex.errors import ServomexValidationError
+from servomex.excerpts import unicode_text
 from servomex.mappings import FrozenMapping
 from servomex.tags import NO_TAGS, tags_of
 from servomex.validation import number
@@ -66,7 +67,7 @@ def make_plain(row: dict[str, Any]) -> dict[str, Any]:
     for column in _TEXTS_OF_ERRORS if row["error"] is not None else _TEXTS:
         text = row[column]
         if text and not (text.isascii() and len(text) <= LONGEST_TEXT):
-            row[column] = text[:LONGEST_TEXT].encode("utf-8", "replace").decode("utf-8")
+            row[column] = unicode_text(text[:LONGEST_TEXT])
     return row
 
 
@@ -121,7 +122,7 @@ def json_value(value: Any) -> Any:
     """Return a value as JSON has it: the one encoder of this package.
 
     Times are texts of ISO 8601, see :func:`time_text`, members of an enum their values, bytes hexadecimal, models
-    what their ``as_json`` returns, or their fields.
+    what their ``as_json`` returns, or their fields. What is not Unicode in a text becomes a ``?``.
 
     Raises:
         ServomexValidationError: A number is not finite, or JSON has nothing for such a value.
@@ -129,7 +130,7 @@ def json_value(value: Any) -> Any:
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, str):
-        return str(value)
+        return unicode_text(str(value))
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ServomexValidationError(f"JSON cannot hold {value}")
@@ -145,7 +146,7 @@ def _json_of_others(value: Any) -> Any:
     if isinstance(value, FrozenMapping):
         return value.plain()
     if isinstance(value, Mapping):
-        return {str(key): json_value(item) for key, item in value.items()}
+        return {unicode_text(str(key)): json_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [json_value(item) for item in value]
     if callable(encode := getattr(value, "as_json", None)):

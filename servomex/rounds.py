@@ -64,10 +64,10 @@ class DeviceResult(Generic[T]):
             ServomexValidationError: JSON has nothing for the value.
         """
         return {
-            "name": self.name,
+            "name": json_value(self.name),
             "ok": self.ok,
             "value": json_value(self.value),
-            "error": None if self.error is None else str(self.error),
+            "error": None if self.error is None else json_value(str(self.error)),
             "error_type": None if self.error is None else type(self.error).__name__,
         }
 

@@ -20,6 +20,7 @@ from servomex.errors import (
     ServomexTimeoutError,
     ServomexValidationError,
 )
+from servomex.finding import Finding, Verdict
 from servomex.models import Sample
 from servomex.plain import json_value
 from servomex.sinks import JsonlSink
@@ -202,3 +203,28 @@ class TestOthers:
         for wrong in (math.nan, {1, 2}, object()):
             with pytest.raises(ServomexValidationError):
                 json_value([wrong])
+
+    def test_what_is_not_unicode_is_a_question_mark_in_all_of_them(self) -> None:
+        port = "/dev/tty\udce9"
+        error = ServomexTimeoutError(
+            f"no {port}",
+            ErrorContext(port, extra={port: port}),
+            cure=f"Plug in {port}",
+            argument=Argument(port, port),
+        )
+        channel = servomex.ChannelInfo(servomex.ChannelId.I1, port, servomex.Unit.PERCENT, port)
+        info = servomex.DeviceInfo(port, ProtocolKind.MODBUS_RTU, 1, servomex.SerialSettings(), (channel,))
+        found = [
+            error.as_json(),
+            channel.as_json(),
+            info.as_json(),
+            servomex.DiscoveryResult(port, None, info, 1, error).as_json(),
+            servomex.DeviceResult(info, name=port).as_json(),
+            servomex.DeviceResult.failure(ZeroDivisionError(port)).as_json(),
+            Finding(port, Verdict.PROBLEM, port, port, error).as_json(),
+            attrs.evolve(SAMPLE, device=port, reading=None, error=error).as_json(),
+            FRAME.as_json(device=port),
+            json_value({port: [port]}),
+        ]
+        for item in found:
+            assert "tty?" in json.dumps(item, ensure_ascii=False).encode().decode()

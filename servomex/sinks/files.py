@@ -17,6 +17,7 @@ from servomex.errors import (
     ServomexSinkWriteError,
     ServomexValidationError,
 )
+from servomex.excerpts import unicode_text
 from servomex.logs import package_log
 from servomex.models import Sample
 from servomex.sinks.base import FLUSH_S, FSYNC_S, BufferedSink
@@ -108,11 +109,7 @@ def _check_choice(path: str | os.PathLike[str], *, append: bool, overwrite: bool
 
 def plain_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
     """Return metadata as every format can hold it: the name of a port need not be Unicode."""
-    return {_unicode(key): _unicode(text) for key, text in (metadata or {}).items()}
-
-
-def _unicode(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
+    return {unicode_text(key): unicode_text(text) for key, text in (metadata or {}).items()}
 
 
 class FileSink(BufferedSink):

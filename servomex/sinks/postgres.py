@@ -11,6 +11,7 @@ import attrs
 
 from servomex.durations import counted
 from servomex.errors import ServomexValidationError
+from servomex.excerpts import unicode_text
 from servomex.logs import package_log
 from servomex.models import Sample
 from servomex.sinks.base import FLUSH_S, FSYNC_S, BufferedSink
@@ -71,7 +72,7 @@ class PostgresSink(BufferedSink):
             raise ServomexValidationError("rows are always added to a table", cure="Name another table")
         self.config: PostgresConfig = _config_of(config, table)
         self.metadata: dict[str, str] = {
-            text_without_nul(_unicode(key)): text_without_nul(_unicode(text))
+            text_without_nul(unicode_text(key)): text_without_nul(unicode_text(text))
             for key, text in (metadata or {}).items()
         }
         self.repeated: int = 0
@@ -163,7 +164,3 @@ def _config_of(source: PostgresConfig | str, table: str | None = None) -> Postgr
     config = source if isinstance(source, PostgresConfig) else PostgresConfig.from_url(source)
     check_psycopg()
     return config if table is None else attrs.evolve(config, table=table)
-
-
-def _unicode(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
