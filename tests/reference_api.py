@@ -199,3 +199,51 @@ GONE_HERE = {
     "find_devices(timeout)",
 }
 """Arguments that are not needed here."""
+
+HERE: dict[str, str] = {
+    "Analyzer.availability": "capability",
+    "Frame.as_json": "",
+    "Reading.as_json": "",
+    "Recorder": (
+        "source sinks *rate_hz *duration *count *names *timeout *overflow *buffer_size *auto_reconnect "
+        "*reconnect_factory *tags *sink_options"
+    ),
+    "Recorder.close": "",
+    "Recording.__next__": "",
+    "Sample.as_json": "",
+    "ServomexManager.add": "name source *baudrate *parity *exclusive *tags *wait=True",
+    "StreamingSession.__next__": "",
+    "open_device": "port *baudrate *bytesize *parity *stopbits *rtscts *xonxoff *exclusive *name *tags",
+    "open_sink": (
+        "target *file_format *rotate *append=False *overwrite=False *flush_s *fsync_s *metadata *decimal *table "
+        "*compression"
+    ),
+    "testing.ScriptedPort": "dialogue *loopbacks=False",
+    "testing.load_script": "path",
+    "units.Unit.coerce": "text",
+}
+"""What stands beside the reference here: the parameters of each call, with a ``*`` those given by name only."""
+
+PUBLIC_HERE = {
+    "servomex": "FakeTransport PollSource Recorder Transport load open_sink pipe record",
+    "servomex.sinks": "open_sink",
+    "servomex.testing": "FakeTransport ScriptedPort load_capture load_script",
+}
+"""Names in the ``__all__`` of a module."""
+
+ERRORS_HERE = {
+    "ServomexChannelNotFoundError": "ServomexValidationError LookupError",
+    "ServomexChecksumError": "ServomexParseError",
+    "ServomexFrameError": "ServomexParseError",
+    "ServomexIllegalFunctionError": "ServomexModbusError ServomexCapabilityError",
+    "ServomexNoFrameError": "ServomexValidationError ServomexTimeoutError",
+    "ServomexNotFoundError": "ServomexConnectionError ServomexTimeoutError",
+    "ServomexProtocolUnsupportedError": "ServomexProtocolError ServomexCapabilityError",
+}
+"""Errors that are several things at once."""
+
+TRANSPORT = "read write in_waiting timeout reset_input_buffer"
+"""The members of a ``Transport``."""
+
+STATEFUL = "start_calibration stop_calibration calibrate"
+"""The methods of an ``Analyzer`` that change its state."""

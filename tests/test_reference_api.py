@@ -1,5 +1,6 @@
 """Whoever comes from servomexlib finds each documented name, member, parameter and default, or reads why not."""
 
+import builtins
 import contextlib
 import enum
 import importlib
@@ -12,18 +13,25 @@ import attrs
 import pytest
 
 import servomex
-from servomex import ErrorContext, ServomexError, sinks
+from servomex import ErrorContext, SafetyTier, ServomexError, sinks
+from servomex.safety import TIERS
+from servomex.transport import is_transport
 from tests.reference_api import (
     CALLS,
     DEFAULTS_HERE,
     ELSEWHERE,
     ENUMS,
     ERRORS,
+    ERRORS_HERE,
     GONE_HERE,
+    HERE,
     MEMBERS,
     NAMES,
+    PUBLIC_HERE,
     RENAMED_HERE,
     REQUIRED,
+    STATEFUL,
+    TRANSPORT,
 )
 
 PAGE = Path(__file__).parent.parent / "docs" / "howto" / "from-servomexlib.rst"
@@ -34,7 +42,9 @@ def found(path: str) -> Any:
     """Give a name of the package, such as ``Analyzer.poll`` or ``sinks.CsvSink``."""
     head, *rest = path.split(".")
     thing: Any = (
-        importlib.import_module(f"servomex.{head}") if head in ("sinks", "units") else getattr(servomex, head)
+        importlib.import_module(f"servomex.{head}")
+        if head in ("sinks", "testing", "units")
+        else getattr(servomex, head)
     )
     for name in rest:
         thing = getattr(thing, name)
@@ -178,3 +188,75 @@ def test_a_difference_is_told_on_the_page(key: str) -> None:
     page = PAGE.read_text("utf-8")
     rows = [row for row in page.split("    * - ")[1:] if f"``{path.removeprefix('sinks.')}``" in row]
     assert any(f"``{argument}``" in row for row in rows), f"no row tells of {argument} of {path}"
+
+
+@pytest.mark.parametrize("path", HERE)
+def test_a_call_beside_the_reference_has_explicit_arguments(path: str) -> None:
+    here = dict(inspect.signature(found(path)).parameters)
+    here.pop("self", None)
+    kinds = {item.kind for item in here.values()}
+    assert not kinds & {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}
+    by_place = [name for name, item in here.items() if item.kind is not inspect.Parameter.KEYWORD_ONLY]
+    assert by_place == [word for word in HERE[path].split() if word[0] != "*"]
+    for word in HERE[path].split():
+        name, _, default = word.lstrip("*").partition("=")
+        assert name in here, f"{path}({name}) is missing"
+        assert (name not in by_place) == word.startswith("*")
+        assert str(here[name].default) == default or not default
+
+
+@pytest.mark.parametrize("module", PUBLIC_HERE)
+def test_a_name_beside_the_reference_is_public(module: str) -> None:
+    there = importlib.import_module(module)
+    assert set(PUBLIC_HERE[module].split()) <= set(there.__all__)
+    assert all(hasattr(there, name) for name in PUBLIC_HERE[module].split())
+
+
+@pytest.mark.parametrize("name", ERRORS_HERE)
+def test_an_error_is_several_things_at_once(name: str) -> None:
+    for base in ERRORS_HERE[name].split():
+        assert issubclass(getattr(servomex, name), getattr(servomex, base, None) or getattr(builtins, base))
+
+
+def test_a_transport_needs_its_members_and_no_others() -> None:
+    protocol = servomex.Transport
+    names = {name for name in vars(protocol) if name[0] != "_"}
+    assert names == set(TRANSPORT.split())
+    whole = dict.fromkeys(TRANSPORT.split(), int)
+    assert isinstance(type("Whole", (), whole)(), protocol)
+    assert is_transport(type("Whole", (), whole)())
+    for name in whole:
+        assert not isinstance(type("Part", (), {key: int for key in whole if key != name})(), protocol)
+
+
+def test_what_changes_an_analyser_is_stateful() -> None:
+    methods = {name for name in dir(servomex.Analyzer) if TIERS.get(name) is SafetyTier.STATEFUL}
+    assert methods == set(STATEFUL.split())
+
+
+def test_a_frame_has_readings_and_tells_what_is_absent(instances: dict[str, Any]) -> None:
+    frame = instances["Frame"]
+    assert all(reading in frame for reading in frame)
+    assert frame.readings[0].channel in frame
+    absent = frame.only(["I1"])
+    assert "E1" not in absent
+    assert frame["I2"] not in absent
+    for ask in (absent.channel, absent.__getitem__):
+        with pytest.raises(LookupError):
+            ask("E1")
+
+
+def test_what_is_known_beside_the_fields_of_an_error_is_frozen() -> None:
+    extra = {"device": "rig A"}
+    context = ErrorContext(extra=extra)
+    extra["device"] = "rig B"
+    assert context.extra == {"device": "rig A"}
+    assert not hasattr(context.extra, "__setitem__")
+    assert context.merged(extra={"x": 1}).extra == {"device": "rig A", "x": 1}
+
+
+def test_streams_and_recordings_are_iterators(instances: dict[str, Any]) -> None:
+    with instances["Analyzer"].stream(rate_hz=10) as session:
+        assert isinstance(next(session), servomex.Sample)
+    with servomex.record(instances["Analyzer"], rate_hz=10, count=1) as recording:
+        assert all(isinstance(sample, servomex.Sample) for sample in next(recording))
