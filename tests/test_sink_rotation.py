@@ -74,7 +74,7 @@ class TestByTime:
 class TestBySize:
     @pytest.mark.parametrize("name", ONE_EACH)
     def test_a_file_ends_with_the_batch_that_fills_it(self, name: str, tmp_path: Path) -> None:
-        limits = {"run.csv.gz": 2000, "run.jsonl.gz": 2000, "run.sqlite": 60_000, "run.parquet": 10_000}
+        limits = {"run.csv.gz": 2000, "run.jsonl.gz": 2000, "run.sqlite": 60_000, "run.parquet": 12_000}
         limit = limits.get(name, 10_000)
         parts = batches(100)
         written = record(open_sink(tmp_path / name, rotate=f"{limit}B", flush_s=1000), parts)
