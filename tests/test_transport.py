@@ -135,14 +135,14 @@ def test_what_the_identity_carries_opens_the_same_port_again() -> None:
 def test_single_settings_are_arguments_of_their_own(tmp_path: Path) -> None:
     line = VirtualLine(baudrate=9600)
     options: dict[str, Any] = {
-        "baudrate": 9600, "bytesize": 8, "parity": "E", "stopbits": 2, "rtscts": True, "xonxoff": True,
-        "exclusive": False,
+        "baudrate": 9600, "bytesize": 8, "parity": "E", "stopbits": 2, "rtscts": True, "exclusive": False,
     }  # fmt: skip
     with open_device(line.url, protocol="modbus_rtu", **options) as analyzer:
         assert analyzer.identify().serial_settings == SerialSettings(port=line.url, **options)
     loud = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.2), baudrate=9600)
-    with open_continuous(loud.url, **options) as analyzer:
-        assert analyzer.identify().serial_settings == SerialSettings(port=loud.url, **options)
+    soft = options | {"xonxoff": True}
+    with open_continuous(loud.url, **soft) as analyzer:
+        assert analyzer.identify().serial_settings == SerialSettings(port=loud.url, **soft)
     with ServomexManager() as manager:
         added = manager.add("a1", line.url, protocol="modbus_rtu", **options)
         assert added.identify().serial_settings == SerialSettings(port=line.url, **options)
