@@ -204,7 +204,7 @@ class ServomexManager(ProcessBound):
             ServomexConfigurationError: The port is used in another mode or with other settings.
             ServomexConnectionError: The port is missing, busy or forbidden, or the manager is closed.
             ServomexNotFoundError: No analyser was found, with ``auto``.
-        ServomexTimeoutError: The analyser did not answer, in the mode that was given.
+            ServomexTimeoutError: The analyser did not answer, in the mode that was given.
             ServomexFrameError: What came is damaged.
         """
         flag(wait, "wait")

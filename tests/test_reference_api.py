@@ -163,7 +163,7 @@ def test_a_call_of_the_reference_is_taken(call: str) -> None:
         if key in RENAMED_HERE:
             continue
         given = REQUIRED if mine.default is inspect.Parameter.empty else mine.default
-        if attrs.has(found(path)) if inspect.isclass(found(path)) else False:
+        if inspect.isclass(found(path)) and attrs.has(found(path)):
             given = made_default(found(path), name, given)
         assert given == default, key
 
