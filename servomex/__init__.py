@@ -40,16 +40,16 @@ import importlib
 import logging
 from typing import TYPE_CHECKING
 
-import servomex.clock  # noqa: F401 (with the package: a test may stop the clocks before the first use)
+import servomex.runtime.clock  # noqa: F401 (with the package: a test may stop the clocks before the first use)
+from servomex.version import __version__
 
 if TYPE_CHECKING:
     from servomex import telegram
-    from servomex.analyzer import Analyzer
-    from servomex.calibration_report import CalibrationPhase, CalibrationProgress, CalibrationReport
-    from servomex.columns import ROW_COLUMNS
-    from servomex.continuous import ContinuousReader
-    from servomex.dataframes import to_pandas
-    from servomex.discovery import DiscoveryResult, discover_port, find_devices
+    from servomex.analyzer.analyzer import Analyzer
+    from servomex.analyzer.opening import open_continuous, open_device
+    from servomex.calibration.report import CalibrationPhase, CalibrationProgress, CalibrationReport
+    from servomex.continuous.reader import ContinuousReader
+    from servomex.discovery.search import DiscoveryResult, discover_port, find_devices
     from servomex.enums import (
         Availability,
         CalPhase,
@@ -98,11 +98,11 @@ if TYPE_CHECKING:
         ServomexTransportError,
         ServomexValidationError,
     )
-    from servomex.link import SerialLink
-    from servomex.loading import load, load_metadata
-    from servomex.manager import ServomexManager
-    from servomex.modbus import ModbusClient
-    from servomex.models import (
+    from servomex.manager.manager import ServomexManager
+    from servomex.manager.rounds import DeviceResult
+    from servomex.modbus.client import ModbusClient
+    from servomex.models.columns import ROW_COLUMNS
+    from servomex.models.models import (
         AnalyserStatus,
         CalGroupState,
         ChannelInfo,
@@ -112,24 +112,23 @@ if TYPE_CHECKING:
         Reading,
         Sample,
     )
-    from servomex.opening import open_continuous, open_device
-    from servomex.piping import pipe
-    from servomex.polling import PollSource
-    from servomex.portnames import PortInfo, present_ports
-    from servomex.queues import Closed
-    from servomex.recorder import Recorder
-    from servomex.recording import Recording, record
-    from servomex.rounds import DeviceResult
+    from servomex.port.link import SerialLink
+    from servomex.port.names import PortInfo, present_ports
+    from servomex.port.transport import Transport
+    from servomex.recording.dataframes import to_pandas
+    from servomex.recording.load import load, load_metadata
+    from servomex.recording.pipe import pipe
+    from servomex.recording.polling import PollSource
+    from servomex.recording.recorder import Recorder
+    from servomex.recording.recording import Recording, record
+    from servomex.recording.streaming import StreamingSession
+    from servomex.recording.subscription import Subscription
+    from servomex.recording.summary import AcquisitionSummary
+    from servomex.runtime.queues import Closed
     from servomex.settings import SerialSettings
     from servomex.sinks import open_sink
-    from servomex.streaming import StreamingSession
-    from servomex.subscription import Subscription
-    from servomex.summary import AcquisitionSummary
     from servomex.testing.fake import FakeTransport
-    from servomex.transport import Transport
     from servomex.units import Unit, UnitKind
-
-__version__ = "0.1.0"
 
 __all__ = [
     "ROW_COLUMNS",
@@ -224,12 +223,12 @@ __all__ = [
 ]
 
 _NAMES = {
-    "servomex.analyzer": "Analyzer",
-    "servomex.calibration_report": "CalibrationPhase CalibrationProgress CalibrationReport",
-    "servomex.columns": "ROW_COLUMNS",
-    "servomex.continuous": "ContinuousReader",
-    "servomex.dataframes": "to_pandas",
-    "servomex.discovery": "DiscoveryResult discover_port find_devices",
+    "servomex.analyzer.analyzer": "Analyzer",
+    "servomex.calibration.report": "CalibrationPhase CalibrationProgress CalibrationReport",
+    "servomex.models.columns": "ROW_COLUMNS",
+    "servomex.continuous.reader": "ContinuousReader",
+    "servomex.recording.dataframes": "to_pandas",
+    "servomex.discovery.search": "DiscoveryResult discover_port find_devices",
     "servomex.enums": (
         "Availability CalPhase Capability ChannelId ChannelKind ErrorPolicy OverflowPolicy ProtocolKind Quality "
         "SafetyTier StreamMode"
@@ -246,27 +245,29 @@ _NAMES = {
         "ServomexSinkWriteError ServomexStaleError ServomexTimeoutError ServomexTransportError "
         "ServomexValidationError"
     ),
-    "servomex.link": "SerialLink",
-    "servomex.loading": "load load_metadata",
-    "servomex.manager": "ServomexManager",
-    "servomex.modbus": "ModbusClient",
-    "servomex.models": ("AnalyserStatus CalGroupState ChannelInfo ChannelStatus DeviceInfo Frame Reading Sample"),
-    "servomex.opening": "open_continuous open_device",
-    "servomex.piping": "pipe",
-    "servomex.polling": "PollSource",
-    "servomex.portnames": "PortInfo present_ports",
-    "servomex.queues": "Closed",
-    "servomex.recorder": "Recorder",
-    "servomex.recording": "Recording record",
+    "servomex.port.link": "SerialLink",
+    "servomex.recording.load": "load load_metadata",
+    "servomex.manager.manager": "ServomexManager",
+    "servomex.modbus.client": "ModbusClient",
+    "servomex.models.models": (
+        "AnalyserStatus CalGroupState ChannelInfo ChannelStatus DeviceInfo Frame Reading Sample"
+    ),
+    "servomex.analyzer.opening": "open_continuous open_device",
+    "servomex.recording.pipe": "pipe",
+    "servomex.recording.polling": "PollSource",
+    "servomex.port.names": "PortInfo present_ports",
+    "servomex.runtime.queues": "Closed",
+    "servomex.recording.recorder": "Recorder",
+    "servomex.recording.recording": "Recording record",
     "servomex.settings": "SerialSettings",
-    "servomex.rounds": "DeviceResult",
+    "servomex.manager.rounds": "DeviceResult",
     "servomex.sinks": "open_sink",
-    "servomex.streaming": "StreamingSession",
-    "servomex.subscription": "Subscription",
-    "servomex.summary": "AcquisitionSummary",
+    "servomex.recording.streaming": "StreamingSession",
+    "servomex.recording.subscription": "Subscription",
+    "servomex.recording.summary": "AcquisitionSummary",
     "servomex.telegram": "",
     "servomex.testing.fake": "FakeTransport",
-    "servomex.transport": "Transport",
+    "servomex.port.transport": "Transport",
     "servomex.units": "Unit UnitKind",
 }
 """What each module gives to this one. A module is imported when the first of its names is asked for, so that a

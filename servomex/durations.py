@@ -3,7 +3,7 @@
 import re
 
 from servomex.errors import ServomexValidationError
-from servomex.excerpts import shown
+from servomex.errors.excerpts import shown
 
 SECONDS: dict[str, float] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 BYTES: dict[str, int] = {"b": 1, "kb": 1_000, "mb": 1_000_000, "gb": 1_000_000_000, "tb": 1_000_000_000_000}

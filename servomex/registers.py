@@ -18,7 +18,7 @@ from typing import TypeVar
 import attrs
 
 from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
-from servomex.models import AnalyserStatus, CalGroupState, ChannelStatus, Reading, make_reading
+from servomex.models.models import AnalyserStatus, CalGroupState, ChannelStatus, Reading, make_reading
 from servomex.units import channel_name
 
 _T = TypeVar("_T")

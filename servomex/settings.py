@@ -8,7 +8,7 @@ import attrs
 
 from servomex.enums import ProtocolKind
 from servomex.errors import Argument, ErrorContext, ServomexConfigurationError, ServomexValidationError
-from servomex.validation import flag, whole
+from servomex.errors.validation import flag, whole
 
 Parity = Literal["N", "E", "O"]
 

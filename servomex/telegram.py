@@ -18,7 +18,6 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from servomex.clock import time
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import (
     ErrorContext,
@@ -27,7 +26,8 @@ from servomex.errors import (
     ServomexParseError,
     ServomexValidationError,
 )
-from servomex.models import AnalyserStatus, CalGroupState, ChannelStatus, Frame, Reading, has_value
+from servomex.models.models import AnalyserStatus, CalGroupState, ChannelStatus, Frame, Reading, has_value
+from servomex.runtime.clock import time
 from servomex.units import SUBSCRIPTS, Unit, channel_name, display_text, unit_and_text
 
 MAX_CHANNELS = 10

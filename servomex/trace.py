@@ -32,13 +32,14 @@ from typing import Literal, get_args
 
 import attrs
 
-from servomex.clock import time
 from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexError
-from servomex.excerpts import shown
-from servomex.logs import package_log
-from servomex.process import ProcessBound, let_go_after_fork
+from servomex.errors.excerpts import shown
+from servomex.errors.validation import seconds
+from servomex.runtime.clock import time
+from servomex.runtime.forks import ProcessBound, let_go_after_fork
+from servomex.runtime.logs import package_log
 from servomex.settings import SerialSettings
-from servomex.validation import seconds
+from servomex.version import __version__
 
 _log = package_log("servomex.trace")
 
@@ -145,7 +146,7 @@ class TraceWriter(ProcessBound):
         self._path = os.fspath(path)
         self._mutex = threading.Lock()
         self._opened = False
-        self._session = Session(port, settings, gap_s, _version(), datetime.now(UTC))
+        self._session = Session(port, settings, gap_s, __version__, datetime.now(UTC))
         self._file: io.BufferedWriter | None = None
         try:
             _check_own(self._path)
@@ -370,15 +371,6 @@ def _is_cut(path: str) -> bool:
     with place.open("rb") as file:
         file.seek(-1, os.SEEK_END)
         return file.read(1) != b"\n"
-
-
-def _version() -> str:
-    import importlib.metadata  # which takes longer than the rest of this package
-
-    try:
-        return importlib.metadata.version("servomex")
-    except importlib.metadata.PackageNotFoundError:  # as in a program that was packed into one file
-        return "unknown"
 
 
 def _unreadable(path: str | os.PathLike[str], error: OSError) -> ServomexConfigurationError:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 from servomex.errors import ServomexValidationError
-from servomex.validation import choice, number
+from servomex.errors.validation import choice, number
 
 VPM_PER_PERCENT = 10_000
 """One percent by volume is 10,000 volumes per million."""

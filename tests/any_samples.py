@@ -4,13 +4,13 @@ from datetime import UTC, datetime
 
 from hypothesis import strategies as st
 
-from servomex import errors as errors_module
-from servomex.columns import ROW_COLUMNS
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import ServomexError
-from servomex.models import AnalyserStatus, CalGroupState, ChannelStatus, Reading, Sample
-from servomex.naming import LONGEST_OWN, reading_channel
-from servomex.tags import LONGEST_KEY, LONGEST_VALUE, MOST_TAGS
+from servomex.errors import tree as errors_module
+from servomex.models.columns import ROW_COLUMNS
+from servomex.models.models import AnalyserStatus, CalGroupState, ChannelStatus, Reading, Sample
+from servomex.models.naming import LONGEST_OWN, reading_channel
+from servomex.models.tags import LONGEST_KEY, LONGEST_VALUE, MOST_TAGS
 from servomex.units import Unit
 
 _CHARACTERS = st.one_of(

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
+from servomex.continuous.intake import Intake
 from servomex.errors import ServomexError
-from servomex.intake import Intake
-from servomex.models import Frame
+from servomex.models.models import Frame
 from servomex.telegram import parse_frame
 from tests.frames import EXTERNALS, block, make
 

@@ -5,9 +5,11 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from servomex import calibration, calibration_stop, exchange
-from servomex import link as link_module
-from servomex.modbus import ModbusClient
+from servomex.calibration import procedure as calibration
+from servomex.calibration import stop as calibration_stop
+from servomex.modbus import exchange
+from servomex.modbus.client import ModbusClient
+from servomex.port import link as link_module
 from servomex.simulator import VirtualAnalyzer
 from tests.background import repeating
 from tests.hook_port import HookPort, answering

@@ -7,10 +7,14 @@ from typing import Any
 import attrs
 import pytest
 
-from servomex import checkup, exchange, opening, survey, whereabouts
-from servomex.checkup import CHECKS
+from servomex.analyzer import opening
+from servomex.checkup import elsewhere as whereabouts
+from servomex.checkup import examination as checkup
+from servomex.checkup.examination import CHECKS
 from servomex.cli.doctor import doctor
-from servomex.link import SerialLink
+from servomex.discovery import survey
+from servomex.modbus import exchange
+from servomex.port.link import SerialLink
 from servomex.simulator import Faults, VirtualLine
 from tests.searching import wait_less
 from tests.test_cli_read import invoke

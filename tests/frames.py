@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from servomex.models import AnalyserStatus, ChannelStatus, Frame
+from servomex.models.models import AnalyserStatus, ChannelStatus, Frame
 from servomex.units import Unit
 
 CAPTURE = Path(__file__).parent / "captures" / "continuous_4100_idle_5ch.bin"

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import ServomexChecksumError, ServomexFrameError, ServomexParseError
-from servomex.models import AnalyserStatus, CalGroupState, ChannelStatus, Frame, Reading
+from servomex.models.models import AnalyserStatus, CalGroupState, ChannelStatus, Frame, Reading
 from servomex.telegram import MAX_JUNK
 from servomex.units import Unit
 

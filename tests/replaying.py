@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from servomex.simulator.recording import load_recording
+from servomex.simulator.playback import load_recording
 from servomex.simulator.replay import ReplayLine
 from tests.frames import WIRE
 from tests.modbus_bytes import rtu

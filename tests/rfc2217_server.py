@@ -8,10 +8,10 @@ from typing import Any, Self
 
 from serial.rfc2217 import PortManager
 
+from servomex.runtime.worker import Worker
 from servomex.simulator import VirtualLine
 from servomex.simulator.line import RX_BUFFER
 from servomex.simulator.protocol_sim import Serial
-from servomex.worker import Worker
 
 TICK_S = 0.02
 

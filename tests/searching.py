@@ -4,16 +4,11 @@ from typing import Any
 
 import pytest
 
-from servomex import (
-    DiscoveryResult,
-    SerialLink,
-    ServomexError,
-    discover_port,
-    exchange,
-    link_client,
-    ports,
-    survey,
-)
+from servomex import DiscoveryResult, SerialLink, ServomexError, discover_port
+from servomex.discovery import survey
+from servomex.modbus import exchange
+from servomex.modbus import framing as link_client
+from servomex.port import connect as ports
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.simulator import line as simulated_line
 

@@ -13,21 +13,13 @@ from unittest import mock
 
 import attrs
 
-from servomex import (
-    ChannelId,
-    ChannelStatus,
-    ProtocolKind,
-    SerialLink,
-    SerialSettings,
-    ServomexError,
-    evidence,
-    exchange,
-    link,
-    link_client,
-    modbus,
-)
-from servomex.modbus import ModbusClient
-from servomex.models import AnalyserStatus, Reading
+from servomex import ChannelId, ChannelStatus, ProtocolKind, SerialLink, SerialSettings, ServomexError
+from servomex.modbus import client as modbus
+from servomex.modbus import evidence, exchange
+from servomex.modbus import framing as link_client
+from servomex.modbus.client import ModbusClient
+from servomex.models.models import AnalyserStatus, Reading
+from servomex.port import link
 from servomex.simulator import VirtualAnalyzer, VirtualChannel
 from servomex.simulator.channels import Signal
 from servomex.simulator.slave import ModbusSlave

@@ -17,8 +17,8 @@ from servomex import (
     load_metadata,
     open_device,
 )
-from servomex import link as link_module
-from servomex.portnames import same_adapter, serial_number_of
+from servomex.port import link as link_module
+from servomex.port.names import same_adapter, serial_number_of
 from servomex.simulator import PtyServer, VirtualAnalyzer, VirtualLine
 from tests.conftest import needs_pty
 from tests.usb_ports import adapter, built_in, plug

@@ -28,7 +28,7 @@ from servomex import (
     ServomexValidationError,
     open_device,
 )
-from servomex.lock import Changes
+from servomex.runtime.locks import Changes
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from servomex.simulator.urls import PRESETS
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import servomex
-from servomex.columns import ROW_COLUMNS
+from servomex.checkup.findings import Finding, Verdict
 from servomex.enums import ProtocolKind
 from servomex.errors import (
     Argument,
@@ -20,9 +20,9 @@ from servomex.errors import (
     ServomexTimeoutError,
     ServomexValidationError,
 )
-from servomex.finding import Finding, Verdict
-from servomex.models import Sample
-from servomex.plain import json_value
+from servomex.models.columns import ROW_COLUMNS
+from servomex.models.models import Sample
+from servomex.models.plain import json_value
 from servomex.sinks import JsonlSink
 from tests.any_samples import samples
 from tests.frames import RECEIVED_AT

@@ -15,7 +15,7 @@ from servomex import (
     ServomexValidationError,
     open_device,
 )
-from servomex.abilities import Abilities
+from servomex.analyzer.abilities import Abilities
 from servomex.errors import ErrorContext
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from tests.calibrating import shorten_waits

@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from servomex import ServomexTimeoutError, awake, open_device
-from servomex.analyzer import Analyzer
+from servomex import ServomexTimeoutError, open_device
+from servomex.analyzer.analyzer import Analyzer
+from servomex.runtime import suspend as awake
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.telegram import parse_frame
 from tests.frames import GOOD_3

@@ -2,7 +2,7 @@
 
 import pytest
 
-from servomex.cadence import Cadence
+from servomex.continuous.cadence import Cadence
 
 
 def after(*intervals: float) -> float | None:

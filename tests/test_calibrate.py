@@ -17,9 +17,9 @@ from servomex import (
     ServomexConnectionError,
     ServomexTimeoutError,
     ServomexValidationError,
-    calibration_stop,
     open_device,
 )
+from servomex.calibration import stop as calibration_stop
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.testing import ScriptedPort
 from tests.calibrating import PATIENCE_S, WRITE_0, WRITE_1, coils, far_end, left_at_one, losing, shorten_waits

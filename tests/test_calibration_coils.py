@@ -9,7 +9,8 @@ from itertools import count
 
 import pytest
 
-from servomex import Analyzer, CalPhase, ServomexCalibrationError, calibration_stop, open_device
+from servomex import Analyzer, CalPhase, ServomexCalibrationError, open_device
+from servomex.calibration import stop as calibration_stop
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from tests.calibrating import WRITE_1, coils, far_end, losing, other_master, shorten_waits
 from tests.hook_port import answering

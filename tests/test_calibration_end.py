@@ -12,9 +12,9 @@ from servomex import (
     CalPhase,
     ServomexCalibrationError,
     ServomexValidationError,
-    calibration,
     open_device,
 )
+from servomex.calibration import procedure as calibration
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.testing import ScriptedPort
 from tests.calibrating import coils, shorten_waits

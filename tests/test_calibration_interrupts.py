@@ -6,7 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from servomex import Analyzer, calibration, calibration_stop, coils, open_device
+from servomex import Analyzer, open_device
+from servomex.calibration import procedure as calibration
+from servomex.calibration import pulse as coils
+from servomex.calibration import stop as calibration_stop
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
 from tests.calibrating import coils as writes
 from tests.calibrating import left_at_one, shorten_waits

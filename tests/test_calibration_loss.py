@@ -18,7 +18,7 @@ from servomex import (
     ServomexTimeoutError,
     open_device,
 )
-from servomex.ports import open_port
+from servomex.port.connect import open_port
 from servomex.registers import START_COILS
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from tests.calibrating import READ, WRITE_0, WRITE_1, coils, far_end, left_at_one, losing, shorten_waits
@@ -302,7 +302,7 @@ class TestUnplugged:
                 raise ServomexConfigurationError("two adapters have this serial number")
             return honest(port, settings)
 
-        monkeypatch.setattr("servomex.link.open_port", reopen)
+        monkeypatch.setattr("servomex.port.link.open_port", reopen)
         assert analyzer.start_calibration(1, confirm=True, timeout=6).active
         timers[0].join()
         assert left == [0]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from servomex import Analyzer, ServomexCalibrationError, open_device
-from servomex.clock import time
+from servomex.runtime.clock import time
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.simulator.device import STOP_COIL
 from tests.background import repeating

@@ -26,8 +26,8 @@ from servomex import (
     load,
     open_device,
 )
-from servomex.channelset import ChannelSet
-from servomex.models import Reading
+from servomex.models.channelset import ChannelSet
+from servomex.models.models import Reading
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from servomex.telegram import parse_frame
 from tests.frames import capture_frames

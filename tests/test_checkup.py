@@ -12,17 +12,17 @@ from typing import Any
 import attrs
 import pytest
 
-from servomex import checkup
-from servomex.checkup import CHECKS, Order, examine
-from servomex.detect import Detection, Ear
+from servomex.analyzer.detect import Detection, Ear
+from servomex.analyzer.opening import open_device
+from servomex.checkup import examination as checkup
+from servomex.checkup.examination import CHECKS, Order, examine
+from servomex.checkup.findings import Finding, Verdict, problem
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexTimeoutError, ServomexValidationError
-from servomex.exchange import Exchange
-from servomex.finding import Finding, Verdict, problem
-from servomex.link import SerialLink
-from servomex.modbus import ModbusClient
-from servomex.models import ChannelStatus, Frame
-from servomex.opening import open_device
+from servomex.modbus.client import ModbusClient
+from servomex.modbus.exchange import Exchange
+from servomex.models.models import ChannelStatus, Frame
+from servomex.port.link import SerialLink
 from servomex.settings import SerialSettings
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualLine, constant
 from servomex.testing import ScriptedPort

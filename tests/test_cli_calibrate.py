@@ -7,7 +7,7 @@ import sys
 import attrs
 import pytest
 
-from servomex.calibration_report import CalibrationProgress
+from servomex.calibration.report import CalibrationProgress
 from servomex.cli import calibrate as module
 from servomex.cli.calibrate import calibrate
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine

@@ -13,7 +13,7 @@ from click.testing import Result
 
 from servomex.cli import servomex_group
 from servomex.cli.convert import convert
-from servomex.loading import load, load_metadata
+from servomex.recording.load import load, load_metadata
 from servomex.sinks import open_sink
 from servomex.sinks.jsonl import JsonlSink
 from tests.conftest import needs_pty

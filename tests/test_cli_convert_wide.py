@@ -13,7 +13,7 @@ import pytest
 
 from servomex import ChannelStatus, Sample, ServomexTimeoutError, Unit, to_pandas
 from servomex.cli import wide
-from servomex.wide import Layout
+from servomex.rows.wide import Layout
 from tests.frames import RECEIVED_AT
 from tests.recordings import batch, batches, joined, write
 from tests.test_cli_convert import converted

@@ -22,10 +22,10 @@ from servomex.cli import formats
 from servomex.cli.common import colour_wanted, one_line
 from servomex.cli.decode import _pieces, decode
 from servomex.cli.hextext import bytes_of
-from servomex.models import ChannelStatus
+from servomex.models.models import ChannelStatus
+from servomex.models.texts import frame_text, number_text
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from servomex.telegram import FrameSplitter
-from servomex.texts import frame_text, number_text
 from tests.frames import CAPTURE, REAL, WIRE, block, chunks, external, make
 from tests.test_cli_read import VALUES, finish, invoke, line_with, program, start
 

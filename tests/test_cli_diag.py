@@ -15,15 +15,17 @@ from typing import Any
 
 import pytest
 
-from servomex import exchange, link_client, ports
 from servomex.cli import diag as diag_module
 from servomex.cli import measure, results, servomex_group
 from servomex.cli.diag import diag
 from servomex.cli.tallies import Cadence, Tally, smallest_safe_gap, summary
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConnectionError, ServomexFrameError, ServomexTimeoutError
-from servomex.link import SerialLink
-from servomex.modbus import ModbusClient
+from servomex.modbus import exchange
+from servomex.modbus import framing as link_client
+from servomex.modbus.client import ModbusClient
+from servomex.port import connect as ports
+from servomex.port.link import SerialLink
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualLine, slave
 from tests.conftest import needs_signals
 from tests.test_cli_read import finish, invoke, start

@@ -10,12 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from servomex import checkup
-from servomex.checkup import CHECKS, Order
+from servomex.checkup import examination as checkup
+from servomex.checkup.examination import CHECKS, Order
+from servomex.checkup.findings import Finding, Verdict
 from servomex.cli.doctor import doctor
 from servomex.enums import ProtocolKind
-from servomex.finding import Finding, Verdict
-from servomex.models import ChannelStatus
+from servomex.models.models import ChannelStatus
 from servomex.settings import SerialSettings
 from servomex.simulator import PtyServer, VirtualAnalyzer, VirtualLine
 from tests.conftest import needs_pty

@@ -11,7 +11,6 @@ import attrs
 import pytest
 
 from servomex import Analyzer, CalibrationReport, load
-from servomex import link as link_module
 from servomex.cli import record as module
 from servomex.cli.calibrate import calibrate
 from servomex.cli.convert import convert
@@ -20,6 +19,7 @@ from servomex.cli.read import read
 from servomex.cli.record import record
 from servomex.cli.results import message_json
 from servomex.cli.stream import stream
+from servomex.port import link as link_module
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.telegram import parse_frame
 from servomex.traffic import Message

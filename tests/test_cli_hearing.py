@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from servomex import ports
 from servomex.cli import hearing
 from servomex.enums import ProtocolKind
-from servomex.link import SerialLink
+from servomex.port import connect as ports
+from servomex.port.link import SerialLink
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.testing import ScriptedPort
 from tests.conftest import needs_signals

@@ -10,11 +10,11 @@ import pytest
 from click.testing import Result
 
 import servomex
-from servomex import link as link_module
 from servomex.cli import servomex_group
 from servomex.cli.replay import replay
-from servomex.columns import ROW_COLUMNS
-from servomex.link import SerialLink
+from servomex.models.columns import ROW_COLUMNS
+from servomex.port import link as link_module
+from servomex.port.link import SerialLink
 from servomex.simulator import VirtualLine
 from tests.conftest import CAPTURE
 from tests.frames import WIRE, capture_frames

@@ -15,12 +15,12 @@ from servomex import (
     ServomexStaleError,
     ServomexTimeoutError,
     ServomexTransportError,
-    awake,
-    continuous,
-    link,
     open_continuous,
 )
-from servomex.analyzer import Analyzer
+from servomex.analyzer.analyzer import Analyzer
+from servomex.continuous import reader as continuous
+from servomex.port import link
+from servomex.runtime import suspend as awake
 from servomex.simulator import PtyServer, VirtualAnalyzer, VirtualLine, constant
 from servomex.telegram import parse_frame
 from servomex.testing import ScriptedPort, load_capture

@@ -12,9 +12,9 @@ from servomex import (
     ServomexFrameError,
     ServomexNotFoundError,
     ServomexValidationError,
-    detect,
     open_device,
 )
+from servomex.analyzer import detect
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualLine
 from servomex.testing import ScriptedPort
 from tests.frames import REAL

@@ -16,10 +16,10 @@ from servomex import (
     ServomexFrameError,
     ServomexValidationError,
     discover_port,
-    discovery,
     find_devices,
-    survey,
 )
+from servomex.discovery import search as discovery
+from servomex.discovery import survey
 from servomex.simulator import Faults, PtyServer, VirtualAnalyzer, VirtualLine
 from tests.conftest import needs_pty
 from tests.searching import LISTEN_S, Recorder, search, wait_less
@@ -272,7 +272,7 @@ def test_arguments_that_cannot_be_are_refused_before_a_port_is_opened(monkeypatc
     def open_port(*_args: object) -> None:
         raise AssertionError("a port was opened")
 
-    monkeypatch.setattr("servomex.link.open_port", open_port)
+    monkeypatch.setattr("servomex.port.link.open_port", open_port)
     for arguments in IMPOSSIBLE:
         with pytest.raises(ServomexValidationError):
             find_devices(**{"ports": ["sim://4100"], **arguments})

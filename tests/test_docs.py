@@ -18,9 +18,9 @@ import click
 import pytest
 
 import servomex
-from servomex import errors
 from servomex.cli import servomex_group
 from servomex.cli.common import EXIT_CODES
+from servomex.errors import tree as errors
 from servomex.simulator import faults, urls
 from tests.test_readme import (
     DOCS,
@@ -303,6 +303,12 @@ def _module(file: str) -> str:
     return f"servomex.{file.removesuffix('.py').removesuffix('__init__')}".replace("/", ".").rstrip(".")
 
 
+def _module_named(name: str) -> str:
+    """Give the module that a name of a folder is, or the folder for a name that it hands on."""
+    path = ROOT / name.replace(".", "/")
+    return name if path.is_dir() or path.with_suffix(".py").is_file() else name.rpartition(".")[0]
+
+
 def _imports(file: Path) -> Iterator[str]:
     """Give what a module imports beside the standard library, wherever it does; not what its types alone need."""
     waiting: list[ast.AST] = [ast.parse(file.read_text(encoding="utf-8"))]
@@ -313,8 +319,8 @@ def _imports(file: Path) -> Iterator[str]:
         waiting += ast.iter_child_nodes(node)
         names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         names += [item.name for item in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module in ("servomex", "servomex.cli"):
-            names = [f"{node.module}.{item.name}" for item in node.names if item.name[0].islower()]
+        if isinstance(node, ast.ImportFrom) and (ROOT / (node.module or "").replace(".", "/")).is_dir():
+            names = [_module_named(f"{node.module}.{item.name}") for item in node.names]
         for name in names:
             top = name.partition(".")[0]
             if top in LIBRARIES or top == "servomex":

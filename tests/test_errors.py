@@ -10,7 +10,6 @@ import attrs
 import pytest
 
 import servomex
-from servomex import errors
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import (
     Argument,
@@ -43,13 +42,14 @@ from servomex.errors import (
     ServomexValidationError,
     spelling,
 )
+from servomex.errors import tree as errors
 from servomex.telegram import parse_frame
 from tests.frames import REAL
 
 CLASSES = [
     found
     for _, found in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(found, ServomexError) and found.__module__ == errors.__name__
+    if issubclass(found, ServomexError) and found.__module__ == servomex.errors.__name__
 ]
 FULL = ErrorContext(
     port="/dev/ttyUSB0", protocol="modbus_rtu", address=3, channel="I1", register=30001, function_code=4,
@@ -98,7 +98,7 @@ def test_every_error_is_named_and_documented_alike(kind: type[ServomexError]) ->
     assert kind.__name__.startswith("Servomex")
     assert kind.__name__.endswith("Error")
     assert inspect.getdoc(kind)
-    assert kind.__name__ in (errors.__doc__ or "")
+    assert kind.__name__ in (servomex.errors.__doc__ or "")
 
 
 @pytest.mark.parametrize("kind", CLASSES)

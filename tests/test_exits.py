@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from servomex.loading import load
+from servomex.recording.load import load
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
 
 ROOT = Path(__file__).parent.parent

@@ -12,10 +12,12 @@ from typing import Any
 import attrs
 import pytest
 
-from servomex import exchange, modbus, registers, telegram
+from servomex import registers, telegram
 from servomex.enums import ChannelId
-from servomex.link import SerialLink
-from servomex.models import Frame
+from servomex.modbus import client as modbus
+from servomex.modbus import exchange
+from servomex.models.models import Frame
+from servomex.port.link import SerialLink
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from tests.faults import checker
 from tests.faults.campaign import Episode, run_campaign
@@ -139,8 +141,8 @@ def test_an_old_broadcast_that_is_stamped_anew_is_found(monkeypatch: pytest.Monk
         readings = tuple(attrs.evolve(item, received_at=at, monotonic_ns=ns) for item in old)
         return attrs.evolve(old, readings=readings, received_at=at, monotonic_ns=ns)
 
-    monkeypatch.setattr("servomex.continuous.parse_frame", stamped)
-    monkeypatch.setattr("servomex.sources.SourceGuard.refusal", lambda self, item: "")
+    monkeypatch.setattr("servomex.continuous.reader.parse_frame", stamped)
+    monkeypatch.setattr("servomex.continuous.sources.SourceGuard.refusal", lambda self, item: "")
     assert "stale" in kinds(of_mode("continuous"))
 
 
@@ -153,7 +155,7 @@ def test_a_broadcast_that_is_given_for_current_long_after_it_came_is_found(
         frame: Frame = self._latest
         return frame
 
-    monkeypatch.setattr("servomex.continuous.ContinuousReader.read_frame", whatever)
+    monkeypatch.setattr("servomex.continuous.reader.ContinuousReader.read_frame", whatever)
     assert "stale" in kinds(of_mode("continuous"))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import pytest
 
-from servomex.models import Sample
+from servomex.models.models import Sample
 from tests.faults.files import endings, stage
 from tests.faults.files.campaign import draw, play_episode, run_campaign
 from tests.faults.files.damage import WAYS
@@ -127,7 +127,7 @@ def test_damage_changes_something(way: Callable[[Random, bytearray], None]) -> N
 
 BROKEN = """
 from servomex.sinks.csv import CsvSink
-from servomex.writing import Writer
+from servomex.recording.fan_out import Writer
 encoded, close = CsvSink._encoded, Writer.close
 {}
 """

@@ -11,8 +11,8 @@ import attrs
 import pytest
 
 from servomex import open_device
-from servomex.link import SerialLink
-from servomex.models import ChannelStatus
+from servomex.models.models import ChannelStatus
+from servomex.port.link import SerialLink
 from tests.background import ended
 from tests.faults import crowd
 from tests.faults.bench import broadcast, judged

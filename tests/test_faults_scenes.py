@@ -13,10 +13,11 @@ from typing import Any
 import attrs
 import pytest
 
-from servomex import Analyzer, ServomexCalibrationError, modbus, open_device, registers
+from servomex import Analyzer, ServomexCalibrationError, open_device, registers
 from servomex.enums import CalPhase, ChannelId
-from servomex.link import SerialLink
-from servomex.models import ChannelStatus, Frame
+from servomex.modbus import client as modbus
+from servomex.models.models import ChannelStatus, Frame
+from servomex.port.link import SerialLink
 from tests.faults import strict
 from tests.faults.bench import broadcast, judged
 from tests.faults.busy import Busy

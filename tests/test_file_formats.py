@@ -8,7 +8,7 @@ import pytest
 from servomex import ServomexSinkError, ServomexValidationError, load, open_sink
 from servomex.cli.convert import convert
 from servomex.cli.record import record
-from servomex.contents import FORMATS, format_of
+from servomex.rows.file_kinds import FORMATS, format_of
 from tests.recordings import batches, joined, write
 from tests.test_cli_read import FAST, invoke
 

@@ -7,11 +7,14 @@ import pytest
 from pymodbus.framer import FramerRTU
 from pymodbus.pdu import ModbusPDU
 
-from servomex import exchange, messages, modbus, telegram
+from servomex import telegram
 from servomex.enums import ChannelId
-from servomex.link import SerialLink
-from servomex.link_client import LinkClient, decode
-from servomex.models import Frame
+from servomex.modbus import client as modbus
+from servomex.modbus import exchange
+from servomex.modbus.framing import LinkClient, decode
+from servomex.models.models import Frame
+from servomex.port.link import SerialLink
+from servomex.traffic import messages
 from tests.frames import REAL, WIRE, resealed
 from tests.fuzz import limits, oracle
 from tests.fuzz.__main__ import limit_table, table
@@ -74,14 +77,14 @@ def test_a_buffer_that_grows_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_change_that_is_not_confirmed_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("servomex.sources.SourceGuard.refusal", lambda self, item: "")
+    monkeypatch.setattr("servomex.continuous.sources.SourceGuard.refusal", lambda self, item: "")
     assert "a change was not confirmed" in found("reader", 4000)
 
 
 def test_frames_that_are_refused_long_after_two_analysers_sent_in_turn_are_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("servomex.sources.QUIET_FRAMES", 1000)
+    monkeypatch.setattr("servomex.continuous.sources.QUIET_FRAMES", 1000)
     assert "a good frame was lost" in found("reader", 4000)
 
 
@@ -105,7 +108,7 @@ def test_a_message_that_is_decoded_in_the_place_of_a_damaged_reply_is_found(
 
     data = bytes.fromhex("2a0514 010101050401 01010203e8b942")
     assert TARGETS["exchange"].run(data) is False
-    monkeypatch.setattr("servomex.link_client.body_of", lambda raw, ascii_framing: raw[:-2])
+    monkeypatch.setattr("servomex.modbus.framing.body_of", lambda raw, ascii_framing: raw[:-2])
     monkeypatch.setattr(LinkClient, "receive", behind)
     with pytest.raises(WrongError, match="never came"):
         TARGETS["exchange"].run(data)

@@ -20,7 +20,7 @@ from servomex import (
     open_continuous,
     record,
 )
-from servomex.damage import Damage
+from servomex.continuous.damage import Damage
 from servomex.telegram import HEADER_SIZE, FrameSplitter, parse_frame
 from servomex.testing import ScriptedPort
 from tests.broadcasts import Sender

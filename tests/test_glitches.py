@@ -3,7 +3,7 @@
 import pytest
 
 from servomex import ServomexError, open_device
-from servomex.replies import is_glitch
+from servomex.modbus.replies import is_glitch
 from servomex.simulator import VirtualAnalyzer
 from tests.calibrating import coils, shorten_waits
 from tests.hook_port import HookPort, answering

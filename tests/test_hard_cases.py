@@ -18,13 +18,13 @@ from servomex import (
     ServomexStaleError,
     ServomexTimeoutError,
     ServomexTransportError,
-    continuous,
     open_continuous,
     open_device,
     record,
 )
-from servomex import link as link_module
-from servomex.ports import open_port
+from servomex.continuous import reader as continuous
+from servomex.port import link as link_module
+from servomex.port.connect import open_port
 from servomex.simulator import Faults, TcpServer, VirtualAnalyzer, VirtualLine
 from servomex.simulator.device import IllegalAddressError
 from servomex.testing import ScriptedPort

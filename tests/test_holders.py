@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from servomex import holders as holders_module
 from servomex.errors import ServomexConnectionError
-from servomex.holders import Holder, holders
-from servomex.link import SerialLink
+from servomex.port import users as holders_module
+from servomex.port.link import SerialLink
+from servomex.port.users import Holder, holders
 from servomex.simulator import PtyServer, VirtualLine
 
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who has a port open")

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from servomex.columns import ROW_COLUMNS
-from servomex.loading import load
+from servomex.models.columns import ROW_COLUMNS
+from servomex.recording.load import load
 from servomex.sinks import open_sink
 from tests.fuzz.files import FILES, flipped
 from tests.recordings import batch, batches, write
@@ -23,7 +23,7 @@ MEMORY_MB = 200
 READING = """
 import sys, time
 import pyarrow.parquet, servomex
-from servomex.loading import load, load_metadata
+from servomex.recording.load import load, load_metadata
 
 begun = time.process_time()
 rows = 0

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from servomex.errors import ServomexError, ServomexSinkSchemaError
-from servomex.loading import load
-from servomex.models import Sample
-from servomex.plain import LONGEST_TEXT
+from servomex.models.models import Sample
+from servomex.models.plain import LONGEST_TEXT
+from servomex.recording.load import load
 from tests.any_samples import most_tags
 from tests.recordings import ONE_EACH, batch, write
 from tests.test_hostile_files import read_apart

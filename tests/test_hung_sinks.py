@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from servomex import Recorder, ServomexSinkWriteError
-from servomex.models import Sample
+from servomex.models.models import Sample
 from servomex.sinks import InMemorySink
 from tests.recorded import OwnSource
 from tests.waiting import wait_until
@@ -39,9 +39,9 @@ def sink() -> Iterator[Hanging]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("servomex.pouring.HUNG_S", 1.0)
-    monkeypatch.setattr("servomex.pouring.TOLD_S", 0.3)
-    monkeypatch.setattr("servomex.writing.LONG_S", 0.3)
+    monkeypatch.setattr("servomex.recording.writer.HUNG_S", 1.0)
+    monkeypatch.setattr("servomex.recording.writer.TOLD_S", 0.3)
+    monkeypatch.setattr("servomex.recording.fan_out.LONG_S", 0.3)
 
 
 def test_stopping_does_not_wait_for_it_and_says_what_may_be_lost(sink: Hanging, quick: None) -> None:

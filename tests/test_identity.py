@@ -15,11 +15,11 @@ from servomex import (
     ServomexManager,
     Unit,
     discover_port,
-    identity,
     open_device,
 )
 from servomex.cli.record import record
-from servomex.models import ChannelStatus
+from servomex.modbus import identity
+from servomex.models.models import ChannelStatus
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from servomex.simulator.device import IllegalAddressError
 from servomex.simulator.foreign import ForeignInstrument

@@ -167,7 +167,7 @@ def test_a_server_that_hangs_up_again_at_once_is_lost(server: ImpatientServer) -
 def test_a_server_that_always_hangs_up_is_tried_less_and_less_often(
     server: ImpatientServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("servomex.link.BACK_OFF_S", (0.02, 30.0))
+    monkeypatch.setattr("servomex.port.link.BACK_OFF_S", (0.02, 30.0))
     with opened(server) as analyzer:
         server.hang_up_at, server.hang_ups = 1, 1000
         pauses = []
@@ -229,7 +229,7 @@ def test_a_recording_of_rare_readings_has_no_gap(server: ImpatientServer) -> Non
 def test_in_continuous_mode_it_is_an_ordinary_loss(
     server: ImpatientServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("servomex.link.BACK_OFF_S", (0.02, 0.1))
+    monkeypatch.setattr("servomex.port.link.BACK_OFF_S", (0.02, 0.1))
     server.line.analysers[0].mode = servomex.ProtocolKind.CONTINUOUS_ASCII
     server.line.analysers[0].period = 0.1
     with (

@@ -7,7 +7,10 @@ import time
 
 import pytest
 
-from servomex import ChannelId, ServomexError, ServomexTimeoutError, exchange, link_client, open_device, ports
+from servomex import ChannelId, ServomexError, ServomexTimeoutError, open_device
+from servomex.modbus import exchange
+from servomex.modbus import framing as link_client
+from servomex.port import connect as ports
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualChannel, VirtualLine
 from servomex.simulator.channels import Signal
 

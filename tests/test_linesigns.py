@@ -13,13 +13,13 @@ from servomex import (
     ServomexGatewayError,
     ServomexModbusError,
     ServomexTimeoutError,
-    detect,
     discover_port,
     open_device,
-    ports,
 )
-from servomex.linesigns import is_modbus_tcp, line_sign, modbus_tcp_probe
+from servomex.analyzer import detect
+from servomex.port import connect as ports
 from servomex.simulator import VirtualAnalyzer, VirtualLine
+from servomex.traffic.symptoms import is_modbus_tcp, line_sign, modbus_tcp_probe
 from tests.examining import PATIENT, SHORT, check_problem, examine_quickly, page, page_of
 from tests.modbus_bytes import ascii_, rtu
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from servomex import link as link_module
 from servomex.errors import ServomexConnectionError, ServomexValidationError
-from servomex.link import SerialLink
+from servomex.port import link as link_module
+from servomex.port.link import SerialLink
 from servomex.simulator import VirtualLine
 from servomex.testing import ScriptedPort
 from tests.conftest import needs_pty
@@ -313,7 +313,7 @@ def test_a_closed_link_says_so_and_can_be_opened_again(line: VirtualLine) -> Non
 def test_close_ends_a_read_of_another_thread_with_an_error(
     kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("servomex.ports.READ_TICK_S", 0.02)
+    monkeypatch.setattr("servomex.port.connect.READ_TICK_S", 0.02)
     port = request.getfixturevalue("line").url if kind == "virtual" else request.getfixturevalue("terminal").path
     for _ in range(50):
         link = SerialLink(port).open()
@@ -331,7 +331,7 @@ def test_close_ends_a_read_of_another_thread_with_an_error(
 def test_close_lets_no_foreign_error_out_of_a_read_without_the_lock(
     kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("servomex.ports.READ_TICK_S", 0.02)
+    monkeypatch.setattr("servomex.port.connect.READ_TICK_S", 0.02)
     port = request.getfixturevalue("line").url if kind == "virtual" else request.getfixturevalue("terminal").path
     for _ in range(50):
         link, begun = SerialLink(port).open(), threading.Event()

@@ -10,8 +10,8 @@ from typing import ParamSpec, TypeVar
 import pytest
 
 from servomex.errors import ServomexConnectionError, ServomexTimeoutError
-from servomex.link import SerialLink
-from servomex.lock import PortLock, Signal
+from servomex.port.link import SerialLink
+from servomex.runtime.locks import PortLock, Signal
 from servomex.simulator import VirtualLine
 from tests.waiting import wait_until
 

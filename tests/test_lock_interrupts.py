@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 import servomex
-from servomex import lock as lock_module
-from servomex import queues
 from servomex.enums import OverflowPolicy
-from servomex.lock import Changes, PortLock, Signal
-from servomex.queues import BoundedQueue
+from servomex.runtime import locks as lock_module
+from servomex.runtime import queues
+from servomex.runtime.locks import Changes, PortLock, Signal
+from servomex.runtime.queues import BoundedQueue
 from tests.injecting import Injector
 from tests.test_lock import GENEROUS_S, in_thread, waiting
 from tests.waiting import wait_until
@@ -208,7 +208,7 @@ def test_a_wait_for_a_change_ends_though_its_announcer_was_interrupted() -> None
 REAL_SIGNALS = """
 import random, signal, sys, threading, time
 sys.path.insert(0, sys.argv[1])
-from servomex.lock import PortLock, Changes
+from servomex.runtime.locks import PortLock, Changes
 
 lock, changes = PortLock(), Changes()
 came = [0]

@@ -12,10 +12,10 @@ import pytest
 
 import servomex
 from servomex.errors import ServomexConnectionError, ServomexSinkWriteError
-from servomex.logs import package_log
+from servomex.runtime.logs import package_log
+from servomex.runtime.worker import Worker
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.sinks import InMemorySink
-from servomex.worker import Worker
 
 GENEROUS_S = 5.0
 
@@ -102,7 +102,7 @@ def test_a_recording_whose_sinks_fail_goes_on(failing: Failing, monkeypatch: pyt
                 raise ServomexSinkWriteError("the disk is full")
             super()._store(rows)
 
-    monkeypatch.setattr("servomex.writing.RETRY_S", 0.05)
+    monkeypatch.setattr("servomex.recording.fan_out.RETRY_S", 0.05)
     sink = Full()
     line = VirtualLine(VirtualAnalyzer())
     with (

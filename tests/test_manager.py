@@ -21,8 +21,8 @@ from servomex import (
     ServomexValidationError,
     open_device,
 )
+from servomex.runtime.worker import Worker
 from servomex.simulator import VirtualLine
-from servomex.worker import Worker
 from tests.managing import RTU, filled, heard, is_free, line_of, unit, values, workers
 from tests.test_lock import GENEROUS_S, in_thread
 from tests.waiting import wait_until
@@ -32,8 +32,8 @@ pytestmark = pytest.mark.virtual_time
 
 @pytest.fixture
 def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServomexManager]:
-    monkeypatch.setattr("servomex.link_client.SILENCE_S", 0.02)
-    monkeypatch.setattr("servomex.ports.READ_TICK_S", 0.01)
+    monkeypatch.setattr("servomex.modbus.framing.SILENCE_S", 0.02)
+    monkeypatch.setattr("servomex.port.connect.READ_TICK_S", 0.01)
     with ServomexManager(error_policy="return") as made:
         yield made
 

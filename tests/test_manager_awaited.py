@@ -22,7 +22,7 @@ from servomex import (
     ServomexValidationError,
     record,
 )
-from servomex import link as link_module
+from servomex.port import link as link_module
 from servomex.simulator import ForeignInstrument, VirtualLine
 from servomex.sinks import InMemorySink
 from tests.managing import heard, is_free, line_of, unit, values, workers

@@ -19,8 +19,8 @@ from servomex import (
     ServomexModbusError,
     ServomexTimeoutError,
 )
-from servomex import link as link_module
-from servomex.modbus import ModbusClient
+from servomex.modbus.client import ModbusClient
+from servomex.port import link as link_module
 from servomex.simulator import VirtualLine
 from tests.managing import RTU, filled, heard, line_of, unit, values
 from tests.test_lock import GENEROUS_S, in_thread
@@ -30,8 +30,8 @@ pytestmark = pytest.mark.virtual_time
 
 @pytest.fixture
 def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServomexManager]:
-    monkeypatch.setattr("servomex.link_client.SILENCE_S", 0.02)
-    monkeypatch.setattr("servomex.ports.READ_TICK_S", 0.01)
+    monkeypatch.setattr("servomex.modbus.framing.SILENCE_S", 0.02)
+    monkeypatch.setattr("servomex.port.connect.READ_TICK_S", 0.01)
     with ServomexManager(error_policy="return") as made:
         yield made
 
@@ -40,9 +40,9 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServomexManager]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what failed be tried again soon."""
     monkeypatch.setattr(link_module, "BACK_OFF_S", (0.05, 0.1))
-    monkeypatch.setattr("servomex.member.PAUSES_S", (0.02, 0.02))
-    monkeypatch.setattr("servomex.member.PROBE_S", 0.05)
-    monkeypatch.setattr("servomex.exchange.QUIET_S", 0.05)
+    monkeypatch.setattr("servomex.manager.member.PAUSES_S", (0.02, 0.02))
+    monkeypatch.setattr("servomex.manager.member.PROBE_S", 0.05)
+    monkeypatch.setattr("servomex.modbus.exchange.QUIET_S", 0.05)
 
 
 def silence(manager: ServomexManager, line: VirtualLine, number: int = 0) -> ServomexError:
@@ -116,7 +116,7 @@ def test_an_analyser_is_back_with_its_first_answer_and_its_pauses_begin_anew(
     line.analysers[0].faults.silent = False
     threading.Event().wait(0.03)
     assert values(manager) == {"a1": 1.0, "a2": 2.0}
-    monkeypatch.setattr("servomex.member.PAUSES_S", (0.5, 60.0))
+    monkeypatch.setattr("servomex.manager.member.PAUSES_S", (0.5, 60.0))
     silence(manager, line)
     assert "asked again in 0." in str(failure(manager, "a1"))
 
@@ -235,7 +235,7 @@ def test_an_operation_that_fails_by_itself_says_nothing_about_the_analyser(manag
 def test_a_port_that_others_keep_busy_is_not_a_dead_analyser(
     manager: ServomexManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("servomex.shared_port.TURN_S", 0.05)
+    monkeypatch.setattr("servomex.manager.port.TURN_S", 0.05)
     line = line_of(1, 2)
     with SerialLink(line.url, gap=0.005) as link:
         for address in (1, 2):

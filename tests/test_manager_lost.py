@@ -16,10 +16,10 @@ from servomex import (
     ServomexStaleError,
     open_device,
 )
-from servomex import link as link_module
-from servomex.ports import open_port
-from servomex.rounds import Round
-from servomex.shared_port import SharedPort
+from servomex.manager.port import SharedPort
+from servomex.manager.rounds import Round
+from servomex.port import link as link_module
+from servomex.port.connect import open_port
 from servomex.simulator import VirtualLine
 from tests.managing import filled, heard, is_free, line_of, unit, values
 from tests.test_lock import GENEROUS_S, in_thread
@@ -31,8 +31,8 @@ pytestmark = pytest.mark.virtual_time
 
 @pytest.fixture
 def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServomexManager]:
-    monkeypatch.setattr("servomex.link_client.SILENCE_S", 0.02)
-    monkeypatch.setattr("servomex.ports.READ_TICK_S", 0.01)
+    monkeypatch.setattr("servomex.modbus.framing.SILENCE_S", 0.02)
+    monkeypatch.setattr("servomex.port.connect.READ_TICK_S", 0.01)
     with ServomexManager(error_policy="return") as made:
         yield made
 
@@ -41,9 +41,9 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServomexManager]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what failed be tried again soon."""
     monkeypatch.setattr(link_module, "BACK_OFF_S", (0.05, 0.1))
-    monkeypatch.setattr("servomex.member.PAUSES_S", (0.02, 0.02))
-    monkeypatch.setattr("servomex.member.PROBE_S", 0.05)
-    monkeypatch.setattr("servomex.exchange.QUIET_S", 0.05)
+    monkeypatch.setattr("servomex.manager.member.PAUSES_S", (0.02, 0.02))
+    monkeypatch.setattr("servomex.manager.member.PROBE_S", 0.05)
+    monkeypatch.setattr("servomex.modbus.exchange.QUIET_S", 0.05)
 
 
 @pytest.mark.usefixtures("quick")
@@ -71,7 +71,7 @@ def test_the_analysers_of_a_lost_port_fail_at_once_and_are_read_as_soon_as_it_is
 def test_an_analyser_that_was_dead_before_its_port_was_lost_is_read_when_that_is_back(
     manager: ServomexManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("servomex.member.PAUSES_S", (60.0, 60.0))
+    monkeypatch.setattr("servomex.manager.member.PAUSES_S", (60.0, 60.0))
     line = filled(manager, line_of(1, 2))
     silence(manager, line)
     line.unplug()

@@ -18,8 +18,8 @@ from servomex import (
     ServomexValidationError,
     open_device,
 )
-from servomex.joining import port_identity
-from servomex.shared_port import SharedPort
+from servomex.manager.joining import port_identity
+from servomex.manager.port import SharedPort
 from servomex.simulator import PtyServer, VirtualAnalyzer, VirtualLine
 from tests.conftest import needs_pty
 from tests.managing import RTU, filled, is_free, line_of, unit, values, workers
@@ -30,8 +30,8 @@ pytestmark = pytest.mark.virtual_time
 
 @pytest.fixture
 def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServomexManager]:
-    monkeypatch.setattr("servomex.link_client.SILENCE_S", 0.02)
-    monkeypatch.setattr("servomex.ports.READ_TICK_S", 0.01)
+    monkeypatch.setattr("servomex.modbus.framing.SILENCE_S", 0.02)
+    monkeypatch.setattr("servomex.port.connect.READ_TICK_S", 0.01)
     with ServomexManager(error_policy="return") as made:
         yield made
 
@@ -103,7 +103,7 @@ def test_a_usb_adapter_is_the_port_that_it_has_at_the_moment(
     manager: ServomexManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = line_of(1, 2)
-    monkeypatch.setattr("servomex.joining.device_of", lambda port: line.url if port == "usb:A5" else port)
+    monkeypatch.setattr("servomex.manager.joining.device_of", lambda port: line.url if port == "usb:A5" else port)
     manager.add("a1", line.url, **RTU)
     manager.add("a2", "usb:A5", address=2, **RTU)
     assert manager.get("a1").link is manager.get("a2").link
@@ -286,7 +286,7 @@ def test_auto_takes_the_mode_of_the_port_without_a_probe(
 def test_an_opening_that_fails_leaves_nothing_open_and_nothing_registered(
     manager: ServomexManager, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("servomex.opening.OPENING_S", 0.2)
+    monkeypatch.setattr("servomex.analyzer.opening.OPENING_S", 0.2)
     line = line_of(1)
     with pytest.raises(ServomexError):
         manager.add("a", line.url, **{**RTU, "identify": True, **options})

@@ -11,8 +11,6 @@ from typing import Any
 import attrs
 import pytest
 
-import servomex.errors
-from servomex.columns import ROW_COLUMNS
 from servomex.enums import ChannelId, ChannelKind, ProtocolKind, Quality
 from servomex.errors import (
     ErrorContext,
@@ -21,8 +19,10 @@ from servomex.errors import (
     ServomexStaleError,
     ServomexTimeoutError,
     ServomexValidationError,
+    tree,
 )
-from servomex.models import (
+from servomex.models.columns import ROW_COLUMNS
+from servomex.models.models import (
     AnalyserStatus,
     CalGroupState,
     ChannelInfo,
@@ -41,9 +41,7 @@ from tests.frames import MONOTONIC_NS, REAL, RECEIVED_AT, block, external, make
 READING = Reading(
     ChannelId.I1, "Oxygen", 20.376, Unit.PERCENT, "%", ChannelStatus(), ProtocolKind.MODBUS_RTU, RECEIVED_AT, 7
 )  # fmt: skip
-EVERY_ERROR = [
-    kind for kind in vars(servomex.errors).values() if isinstance(kind, type) and issubclass(kind, ServomexError)
-]
+EVERY_ERROR = [kind for kind in vars(tree).values() if isinstance(kind, type) and issubclass(kind, ServomexError)]
 REQUESTED_AT = RECEIVED_AT - timedelta(seconds=0.25)
 
 

@@ -15,7 +15,7 @@ from servomex import to_pandas
 from servomex.cli.convert import convert
 from servomex.cli.replay import replay
 from servomex.errors import ServomexSinkSchemaError
-from servomex.loading import load
+from servomex.recording.load import load
 from servomex.sinks import check_targets, open_sink
 from tests.recordings import batches, write
 from tests.test_cli_read import invoke

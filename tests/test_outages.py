@@ -20,14 +20,14 @@ from servomex import (
     ServomexConnectionError,
     ServomexManager,
     ServomexTimeoutError,
-    clock,
     open_device,
     record,
 )
-from servomex import link as link_module
 from servomex.errors import ServomexChannelError, ServomexChecksumError, ServomexParseError
-from servomex.outages import Outages
-from servomex.queues import FrameQueue
+from servomex.port import link as link_module
+from servomex.recording.outages import Outages
+from servomex.runtime import clock
+from servomex.runtime.queues import FrameQueue
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
 from tests.recorded import OwnSource, sample
 

@@ -16,9 +16,9 @@ from pytest_mock import MockerFixture
 
 from servomex import Recorder, ServomexSinkError, load
 from servomex.errors import ServomexSinkWriteError
-from servomex.loading import load_metadata
+from servomex.recording.fan_out import Writer
+from servomex.recording.load import load_metadata
 from servomex.sinks import Sink, open_sink
-from servomex.writing import Writer
 from tests.recorded import OwnSource
 from tests.recordings import ONE_EACH, TEXT_FILES, batch, batches, joined
 from tests.recordings import write as write_recording

@@ -13,11 +13,11 @@ import pytest
 import servomex
 from servomex.cli import formats
 from servomex.cli.replay import replay
-from servomex.columns import ROW_COLUMNS
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import ServomexSinkSchemaError, ServomexValidationError
-from servomex.loading import load
-from servomex.models import ChannelStatus, Reading, Sample
+from servomex.models.columns import ROW_COLUMNS
+from servomex.models.models import ChannelStatus, Reading, Sample
+from servomex.recording.load import load
 from servomex.units import Unit
 from tests.frames import RECEIVED_AT
 from tests.recordings import FRAME, ONE_EACH, batch, write
@@ -166,7 +166,7 @@ class Furnace:
 
     def poll_samples(self, *, names: Sequence[str] | None = None, timeout: float | None = None) -> list[Sample]:
         del names, timeout
-        now, ns = datetime.now(UTC), servomex.clock.time.monotonic_ns()
+        now, ns = datetime.now(UTC), servomex.runtime.clock.time.monotonic_ns()
         found = [reading("furnace"), reading("T2"), reading(ChannelId.I1)]
         return [
             Sample(self.name, ProtocolKind.AUTO, now, ns, attrs.evolve(item, received_at=now, monotonic_ns=ns))

@@ -19,8 +19,8 @@ from servomex.errors import (
     ServomexSinkWriteError,
     ServomexValidationError,
 )
-from servomex.loading import load
-from servomex.models import Sample
+from servomex.models.models import Sample
+from servomex.recording.load import load
 from servomex.sinks import InMemorySink, Sink
 from tests.recorded import OwnSource
 from tests.recordings import batch, batches, joined

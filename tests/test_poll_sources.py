@@ -18,7 +18,7 @@ from servomex import (
     open_device,
     record,
 )
-from servomex.mappings import frozen
+from servomex.errors.mappings import frozen
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from tests.recorded import OwnSource, sample
 

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from servomex.checkup.computer import port_present
+from servomex.checkup.findings import Finding, Verdict
 from servomex.cli.doctor import NEXT, doctor
-from servomex.finding import Finding, Verdict
-from servomex.portcheck import port_present
 from servomex.simulator import PtyServer, VirtualLine
 from tests.conftest import needs_pty
 from tests.examining import PATIENT, check_problem, page_of
@@ -103,7 +103,9 @@ def test_without_a_port_the_ports_are_listed_with_what_is_known_of_each(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plug(monkeypatch, adapter("/dev/ttyUSB3", "A50285BI"), built_in("COM1"))
-    monkeypatch.setattr("servomex.portcheck.access", lambda port: Finding("access", Verdict.OK, "may be opened"))
+    monkeypatch.setattr(
+        "servomex.checkup.computer.access", lambda port: Finding("access", Verdict.OK, "may be opened")
+    )
     result = invoke(command=doctor)
     assert (result.exit_code, result.stderr) == (0, "")
     first, *rest = result.stdout.splitlines()
@@ -125,7 +127,7 @@ def test_where_the_system_does_not_tell_a_listed_port_is_all_there_is_to_say(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plug(monkeypatch, built_in("COM1"))
-    monkeypatch.setattr("servomex.portcheck.os", SimpleNamespace(name="nt"))
+    monkeypatch.setattr("servomex.checkup.computer.os", SimpleNamespace(name="nt"))
     result = invoke(command=doctor)
     assert result.stdout.splitlines()[1] == "ok       port       COM1"
 

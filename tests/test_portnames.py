@@ -8,10 +8,10 @@ import pytest
 import serial
 
 from servomex import PortInfo, SerialLink, open_device, present_ports
-from servomex import link as link_module
 from servomex.cli.read import read
 from servomex.errors import ServomexConfigurationError, ServomexConnectionError
-from servomex.portnames import resolve, usb_identity
+from servomex.port import link as link_module
+from servomex.port.names import resolve, usb_identity
 from servomex.simulator import PtyServer, VirtualLine
 from tests.conftest import needs_pty
 from tests.searching import wait_less

@@ -16,10 +16,10 @@ import pytest
 import serial
 from pytest_mock import MockerFixture
 
-from servomex import ports
 from servomex.errors import ServomexConfigurationError, ServomexConnectionError, ServomexError
-from servomex.link import SerialLink
-from servomex.ports import explain, forbidden, open_port
+from servomex.port import connect as ports
+from servomex.port.connect import explain, forbidden, open_port
+from servomex.port.link import SerialLink
 from servomex.settings import SerialSettings
 from servomex.simulator import VirtualLine
 from tests.conftest import needs_pty

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from servomex.errors import ServomexSinkDependencyError, ServomexSinkWriteError, ServomexValidationError
-from servomex.excerpts import without_password
+from servomex.errors.excerpts import without_password
 from servomex.sinks.postgres import PostgresSink
 from servomex.sinks.postgres_config import PostgresConfig
 from servomex.sinks.postgres_rows import text_with_nul, text_without_nul

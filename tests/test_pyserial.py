@@ -33,7 +33,7 @@ def test_a_folder_without_a_file_is_named_as_well(tmp_path: Path) -> None:
     (tmp_path / "serial" / "tools" / "list_ports.py").touch()
     program = (
         "import sys; sys.path[:] = [sys.argv[1], *(path for path in sys.path if 'site-packages' not in path)]; "
-        "sys.path.append(sys.argv[2]); import servomex.pyserial"
+        "sys.path.append(sys.argv[2]); import servomex.port.pyserial"
     )
     root = str(Path(__file__).parent.parent)
     command = [sys.executable, "-S", "-c", program, str(tmp_path), root]
@@ -43,7 +43,7 @@ def test_a_folder_without_a_file_is_named_as_well(tmp_path: Path) -> None:
 
 def test_pyserial_that_is_missing_is_missing(tmp_path: Path) -> None:
     root = str(Path(__file__).parent.parent)
-    program = "import sys; sys.path.append(sys.argv[1]); import servomex.pyserial"
+    program = "import sys; sys.path.append(sys.argv[1]); import servomex.port.pyserial"
     command = [sys.executable, "-S", "-c", program, root]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.stderr.strip().endswith("ModuleNotFoundError: No module named 'serial'")

@@ -13,8 +13,8 @@ from servomex.errors import (
     ServomexTimeoutError,
     ServomexValidationError,
 )
-from servomex.models import Frame
-from servomex.queues import BoundedQueue, Closed, FrameQueue
+from servomex.models.models import Frame
+from servomex.runtime.queues import BoundedQueue, Closed, FrameQueue
 from servomex.telegram import parse_frame
 from tests.frames import REAL, RECEIVED_AT
 from tests.test_lock import in_thread

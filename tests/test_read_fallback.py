@@ -4,14 +4,8 @@ import time
 
 import pytest
 
-from servomex import (
-    ChannelId,
-    SerialSettings,
-    ServomexForeignDeviceError,
-    ServomexTimeoutError,
-    modbus,
-    open_device,
-)
+from servomex import ChannelId, SerialSettings, ServomexForeignDeviceError, ServomexTimeoutError, open_device
+from servomex.modbus import client as modbus
 from servomex.registers import ANALYSER_FLAGS
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from tests.test_analyzer import bench
@@ -100,7 +94,7 @@ def test_blocks_that_a_slow_line_leaves_out_are_looked_at_again(monkeypatch: pyt
         analyser.channels[ChannelId.D1] = VirtualChannel(ChannelId.D1, "NOx", "vpm", constant(7.0))
         assert "D1" not in analyzer.poll()
         soon = time.monotonic() + modbus.REDISCOVER_S + 1
-        monkeypatch.setattr("servomex.modbus.time.monotonic", lambda: soon)
+        monkeypatch.setattr("servomex.modbus.client.time.monotonic", lambda: soon)
         client = analyzer.client
         assert client is not None
         assert client._channels_to_read() == list(ChannelId)

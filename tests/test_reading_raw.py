@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from servomex import ChannelId, ChannelStatus, Frame, Reading, load, open_device, open_sink
-from servomex.columns import ROW_COLUMNS
+from servomex.models.columns import ROW_COLUMNS
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from servomex.telegram import parse_frame
 from tests.frames import REAL, WIRE, block, external, make

@@ -26,8 +26,8 @@ from servomex import (
     open_device,
     pipe,
     record,
-    writing,
 )
+from servomex.recording import fan_out as writing
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.sinks import InMemorySink, open_sink
 from tests.background import ended, no_thread_for

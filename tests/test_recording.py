@@ -23,7 +23,7 @@ from servomex import (
     open_device,
     record,
 )
-from servomex import link as link_module
+from servomex.port import link as link_module
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from tests.recorded import OwnSource, sample
 

@@ -14,8 +14,8 @@ import pytest
 
 import servomex
 from servomex import ErrorContext, SafetyTier, ServomexError, sinks
-from servomex.safety import TIERS
-from servomex.transport import is_transport
+from servomex.modbus.safety import TIERS
+from servomex.port.transport import is_transport
 from tests.reference_api import (
     CALLS,
     DEFAULTS_HERE,

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 import servomex
-from servomex import link, link_client, ports
 from servomex.cli.read import read
 from servomex.errors import (
     ServomexConfigurationError,
@@ -23,10 +22,13 @@ from servomex.errors import (
     ServomexError,
     ServomexTimeoutError,
 )
-from servomex.ports import open_port
+from servomex.modbus import framing as link_client
+from servomex.port import connect as ports
+from servomex.port import link
+from servomex.port.connect import open_port
+from servomex.runtime.worker import Worker
 from servomex.settings import SerialSettings
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualChannel, VirtualLine, constant
-from servomex.worker import Worker
 from tests.rfc2217_server import FarPort, Rfc2217Server
 from tests.test_cli_read import VALUES, invoke
 

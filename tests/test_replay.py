@@ -11,7 +11,7 @@ import servomex
 from servomex.errors import (
     ServomexTimeoutError,
 )
-from servomex.simulator.recording import same_request
+from servomex.simulator.playback import same_request
 from servomex.simulator.urls import replay_url
 from tests.frames import WIRE
 from tests.modbus_bytes import ascii_, rtu

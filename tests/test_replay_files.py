@@ -12,15 +12,15 @@ import pytest
 import serial
 
 import servomex
-from servomex import link as link_module
 from servomex.errors import (
     ServomexConfigurationError,
     ServomexConnectionError,
     ServomexValidationError,
 )
-from servomex.link import SerialLink
+from servomex.port import link as link_module
+from servomex.port.link import SerialLink
 from servomex.settings import SerialSettings
-from servomex.simulator.recording import load_recording
+from servomex.simulator.playback import load_recording
 from servomex.simulator.replay import REOPENED_S, ReplayLine, replay_line
 from servomex.simulator.urls import replay_from_url, replay_url
 from tests.conftest import CAPTURE

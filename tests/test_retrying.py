@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from servomex import ServomexConfigurationError, ServomexModbusError, ServomexTimeoutError, open_device
-from servomex.link import SerialLink
+from servomex.port.link import SerialLink
 from servomex.registers import Span
 from servomex.simulator import VirtualAnalyzer
 from servomex.testing import ScriptedPort

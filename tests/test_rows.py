@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from servomex.columns import ROW_COLUMNS
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexError, ServomexSinkSchemaError, ServomexTimeoutError
-from servomex.models import Sample
-from servomex.plain import LONGEST_TEXT, json_value, time_text
-from servomex.rows import (
+from servomex.models.columns import ROW_COLUMNS
+from servomex.models.models import Sample
+from servomex.models.plain import LONGEST_TEXT, json_value, time_text
+from servomex.rows.cells import (
     check_columns,
     csv_row,
     csv_text,

@@ -20,8 +20,8 @@ from servomex import (
     pipe,
     record,
 )
+from servomex.modbus.safety import TIERS
 from servomex.registers import ALL_START_COILS, START_COILS
-from servomex.safety import TIERS
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.sinks import InMemorySink
 from tests.hook_port import HookPort, answering

@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from servomex import ChannelStatus, ServomexError, ServomexFrameError, ServomexTimeoutError, open_device
-from servomex.modbus import ModbusClient
+from servomex.modbus.client import ModbusClient
 from servomex.simulator import VirtualAnalyzer
 from tests.hook_port import HookPort, answering
 from tests.second_master import MIXES, NEVER, Manners, Outcome, SharedLine, client_on, outcome_of

@@ -8,14 +8,14 @@ from typing import Any
 import attrs
 import pytest
 
+from servomex.analyzer.opening import open_device
 from servomex.enums import ChannelId, ProtocolKind, Quality
 from servomex.errors import ServomexConfigurationError, ServomexNotFoundError, ServomexValidationError
-from servomex.link import SerialLink
-from servomex.manager import ServomexManager
-from servomex.opening import open_device
+from servomex.errors.validation import choice, rate, seconds, whole
+from servomex.manager.manager import ServomexManager
+from servomex.port.link import SerialLink
 from servomex.settings import SerialSettings
 from servomex.simulator import VirtualAnalyzer, VirtualLine
-from servomex.validation import choice, rate, seconds, whole
 
 
 def test_the_defaults_are_those_of_the_bench_unit() -> None:
@@ -132,7 +132,7 @@ def test_an_unknown_choice_lists_the_known_ones(value: Any) -> None:
         choice(ChannelId, value, "channel")
     assert f"unknown channel {value!r}" in str(caught.value)
     assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize(("value", "zero"), [(0.001, False), (1, False), (3600.5, False), (0, True), (0.0, True)])

@@ -7,8 +7,8 @@ import pytest
 import serial
 
 from servomex.errors import ServomexValidationError
-from servomex.link import SerialLink
-from servomex.models import ChannelStatus
+from servomex.models.models import ChannelStatus
+from servomex.port.link import SerialLink
 from servomex.settings import SerialSettings
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from servomex.simulator.faults import parse_faults

@@ -13,7 +13,7 @@ import pytest
 import serial
 
 from servomex.errors import ServomexConnectionError
-from servomex.link import SerialLink
+from servomex.port.link import SerialLink
 from servomex.simulator import PtyServer, TcpServer, VirtualAnalyzer, VirtualLine
 from tests.conftest import needs_pty
 from tests.modbus_bytes import rtu

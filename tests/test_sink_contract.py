@@ -22,8 +22,8 @@ from servomex.errors import (
     ServomexSinkWriteError,
     ServomexValidationError,
 )
-from servomex.loading import load
-from servomex.models import Sample
+from servomex.models.models import Sample
+from servomex.recording.load import load
 from servomex.sinks import (
     CsvSink,
     InMemorySink,
@@ -374,7 +374,7 @@ def test_nothing_is_logged_when_nothing_is_wrong(tmp_path: Path, caplog: pytest.
 
 def test_a_heavy_package_is_imported_when_it_is_wanted(call_fresh: Callable[[str], str]) -> None:
     assert call_fresh("import servomex") == "[]"
-    assert call_fresh("import servomex.sinks, servomex.loading, servomex.dataframes") == "[]"
+    assert call_fresh("import servomex.sinks, servomex.recording.load, servomex.recording.dataframes") == "[]"
     assert call_fresh("import servomex; servomex.load, servomex.open_sink, servomex.to_pandas") == "[]"
 
 

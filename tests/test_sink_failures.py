@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from servomex.errors import ServomexSinkWriteError
-from servomex.loading import load
-from servomex.models import Sample
+from servomex.models.models import Sample
+from servomex.recording.load import load
 from servomex.sinks import Sink, open_sink
 from tests.background import ended
 from tests.recordings import ONE_EACH, batch, batches, joined, write
@@ -39,7 +39,7 @@ FILLING = """
 import shutil, sys
 from pathlib import Path
 from servomex.errors import ServomexSinkWriteError
-from servomex.loading import load
+from servomex.recording.load import load
 from servomex.sinks import open_sink
 from tests.recordings import batch, joined
 folder = Path(sys.argv[1])

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from servomex.columns import ROW_COLUMNS
 from servomex.errors import ServomexSinkDependencyError, ServomexSinkSchemaError, ServomexSinkWriteError
-from servomex.loading import load, load_metadata
+from servomex.models.columns import ROW_COLUMNS
+from servomex.recording.load import load, load_metadata
 from servomex.sinks import open_sink, parquet
 from servomex.sinks import parts as parquet_parts
 from servomex.sinks.parquet import ParquetSink

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from servomex import writing
 from servomex.errors import ServomexSinkError, ServomexSinkWriteError, ServomexValidationError
-from servomex.loading import load
-from servomex.models import Sample
+from servomex.models.models import Sample
+from servomex.recording import fan_out as writing
+from servomex.recording.fan_out import Writer
+from servomex.recording.load import load
 from servomex.sinks import Sink, open_sink
 from servomex.sinks.rotation import Rotation, parse_rotation
-from servomex.writing import Writer
 from tests.recordings import ONE_EACH, batch, batches, joined
 
 START = datetime(2026, 11, 22, 10, 30, tzinfo=UTC)

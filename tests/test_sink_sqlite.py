@@ -8,17 +8,17 @@ from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 import pytest
 
-from servomex.columns import ROW_COLUMNS
 from servomex.errors import (
     ServomexSinkError,
     ServomexSinkReadError,
     ServomexSinkSchemaError,
     ServomexSinkWriteError,
 )
-from servomex.loading import load, load_metadata
+from servomex.models.columns import ROW_COLUMNS
+from servomex.recording.fan_out import Writer
+from servomex.recording.load import load, load_metadata
 from servomex.sinks import check_targets, database, open_sink, sqlite
 from servomex.sinks.sqlite import SqliteSink
-from servomex.writing import Writer
 from tests.recordings import batch, batches, joined, write
 
 

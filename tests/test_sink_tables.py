@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from servomex.columns import ROW_COLUMNS
 from servomex.errors import Argument, ServomexSinkReadError, ServomexSinkSchemaError, ServomexValidationError
-from servomex.loading import load, load_metadata
+from servomex.models.columns import ROW_COLUMNS
+from servomex.recording.load import load, load_metadata
 from servomex.sinks import ParquetSink, SqliteSink, check_targets, open_sink
 from tests.recordings import batch, batches, joined, write
 

@@ -13,12 +13,12 @@ import attrs
 import pytest
 
 from servomex.cli import formats
-from servomex.columns import ROW_COLUMNS
 from servomex.errors import ServomexSinkSchemaError, ServomexSinkWriteError
-from servomex.loading import load
-from servomex.mappings import frozen
-from servomex.models import Sample
-from servomex.plain import tags_text
+from servomex.errors.mappings import frozen
+from servomex.models.columns import ROW_COLUMNS
+from servomex.models.models import Sample
+from servomex.models.plain import tags_text
+from servomex.recording.load import load
 from servomex.sinks import lines as of_lines
 from servomex.sinks import open_sink, text
 from servomex.sinks.lines import BLOCK

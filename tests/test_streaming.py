@@ -19,7 +19,7 @@ from servomex import (
     StreamMode,
     open_device,
 )
-from servomex import link as link_module
+from servomex.port import link as link_module
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from tests.waiting import wait_until
 

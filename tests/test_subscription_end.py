@@ -7,6 +7,7 @@ import time
 import pytest
 
 import servomex
+from servomex.recording.subscription import Callback
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from tests.background import no_thread_for
 
@@ -35,7 +36,7 @@ def own(_item: object) -> None:
 )
 def test_what_is_not_an_exception_ends_it_and_is_its_error(
     mode: str,
-    callback: servomex.subscription.Callback,
+    callback: Callback,
     kind: type[BaseException],
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -12,8 +12,8 @@ from servomex import (
     ServomexFrameError,
     ServomexIllegalDataAddressError,
     ServomexTimeoutError,
-    survey,
 )
+from servomex.discovery import survey
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualLine
 from servomex.simulator.device import IllegalAddressError
 from tests.searching import Damaged, Recorder, failure, search, wait_less

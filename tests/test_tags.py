@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servomex.columns import ROW_COLUMNS
 from servomex.errors import ServomexValidationError
-from servomex.mappings import FrozenMapping, frozen
-from servomex.tags import LONGEST_NAME, LONGEST_VALUE, MOST_TAGS, name_of, tags_of
+from servomex.errors.mappings import FrozenMapping, frozen
+from servomex.models.columns import ROW_COLUMNS
+from servomex.models.tags import LONGEST_NAME, LONGEST_VALUE, MOST_TAGS, name_of, tags_of
 
 
 @given(st.dictionaries(st.from_regex(r"\A[A-Za-z][A-Za-z0-9_.-]{0,20}\Z"), st.text("aäµ ,=\"'\\{", min_size=1)))

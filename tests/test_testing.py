@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import serial
 
+from servomex.analyzer.opening import open_continuous
 from servomex.errors import ServomexConnectionError
-from servomex.link import SerialLink
-from servomex.opening import open_continuous
+from servomex.port.link import SerialLink
 from servomex.telegram import parse_frame
 from servomex.testing import ScriptedPort, load_capture
 from tests.conftest import CAPTURE

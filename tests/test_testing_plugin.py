@@ -124,7 +124,7 @@ def test_faults_and_a_pulled_cable_reach_the_program(suite: Suite) -> None:
             assert opened_analyzer.poll()["I1"].value == 20.376
 
         def test_the_pauses_are_the_real_ones_again():
-            assert servomex.link.BACK_OFF_S == (0.5, 30.0)
+            assert servomex.port.link.BACK_OFF_S == (0.5, 30.0)
     """)
     result.assert_outcomes(passed=3)
 

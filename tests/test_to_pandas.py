@@ -9,8 +9,6 @@ import pandas as pd
 import pytest
 
 import servomex
-from servomex.columns import ROW_COLUMNS
-from servomex.dataframes import to_pandas
 from servomex.enums import ProtocolKind
 from servomex.errors import (
     ServomexSinkDependencyError,
@@ -18,9 +16,11 @@ from servomex.errors import (
     ServomexTimeoutError,
     ServomexValidationError,
 )
-from servomex.loading import load
-from servomex.models import ChannelStatus, Sample
-from servomex.rows import tags_cell
+from servomex.models.columns import ROW_COLUMNS
+from servomex.models.models import ChannelStatus, Sample
+from servomex.recording.dataframes import to_pandas
+from servomex.recording.load import load
+from servomex.rows.cells import tags_cell
 from servomex.units import Unit
 from tests.frames import RECEIVED_AT
 from tests.recordings import ONE_EACH, batch, batches, joined, write

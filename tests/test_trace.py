@@ -14,9 +14,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import servomex
-from servomex import link as link_module
 from servomex.errors import ServomexConfigurationError, ServomexConnectionError, ServomexError
-from servomex.link import SerialLink
+from servomex.port import link as link_module
+from servomex.port.link import SerialLink
 from servomex.settings import SerialSettings
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.testing import ScriptedPort

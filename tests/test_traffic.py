@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from servomex.messages import crc16
 from servomex.telegram import format_frame, parse_frame
-from servomex.traffic import MAX_NOISE, Message, TrafficDecoder
+from servomex.traffic.decoder import MAX_NOISE, Message, TrafficDecoder
+from servomex.traffic.messages import crc16
 from tests.frames import CAPTURE, GOOD_10, REAL, WIRE, block, chunks, external, make
 from tests.modbus_bytes import Framing, ascii_, crc, rtu
 

@@ -21,10 +21,10 @@ from servomex import (
     open_continuous,
     open_device,
 )
-from servomex.ports import open_port
+from servomex.port.connect import open_port
+from servomex.port.transport import MEMBERS
 from servomex.simulator import PtyServer, TcpServer, VirtualAnalyzer, VirtualLine
 from servomex.testing import ScriptedPort
-from servomex.transport import MEMBERS
 from tests.conftest import needs_pty
 from tests.rfc2217_server import Rfc2217Server
 
@@ -337,7 +337,7 @@ def test_a_url_has_no_lock_to_take_or_to_leave() -> None:
 
 
 def test_windows_shares_no_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("servomex.ports.os", SimpleNamespace(name="nt"))
+    monkeypatch.setattr("servomex.port.connect.os", SimpleNamespace(name="nt"))
     with pytest.raises(ServomexConfigurationError, match=re.escape("COM3 cannot be shared: Windows")) as caught:
         open_port("COM3", SerialSettings(exclusive=False))
     assert caught.value.cure == "Omit exclusive=False"

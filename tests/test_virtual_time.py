@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from servomex.awake import Awake
+from servomex.runtime.suspend import Awake
 from tests.virtual_time import VirtualTime
 
 pytestmark = pytest.mark.virtual_time

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from servomex import whereabouts
-from servomex.checkup import Order, examine
-from servomex.detect import Detection, Ear
+from servomex.analyzer.detect import Detection, Ear
+from servomex.checkup import elsewhere as whereabouts
+from servomex.checkup.examination import Order, examine
 from servomex.errors import ServomexNotFoundError, ServomexValidationError
-from servomex.link import SerialLink
+from servomex.port.link import SerialLink
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
 from servomex.simulator.device import IllegalAddressError
 from tests.examining import LISTEN_S, SHORT, SILENT, check_problem, examine_quickly, page

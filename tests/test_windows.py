@@ -12,7 +12,7 @@ import pytest
 
 import servomex
 from servomex.cli.common import SIGNALLED
-from servomex.loading import load
+from servomex.recording.load import load
 from tests.background import ended
 from tests.test_cli_read import NEVER_SEEN
 

@@ -18,7 +18,7 @@ from servomex import (
     ServomexTimeoutError,
     open_device,
 )
-from servomex.analyzer import Analyzer
+from servomex.analyzer.analyzer import Analyzer
 from servomex.testing import ScriptedPort
 from tests.modbus_bytes import Framing, ascii_, rtu
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from servomex.errors import ServomexError
-from servomex.lock import Signal
-from servomex.worker import Worker
+from servomex.runtime.locks import Signal
+from servomex.runtime.worker import Worker
 
 GENEROUS_S = 5.0
 

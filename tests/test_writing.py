@@ -10,10 +10,10 @@ from servomex import (
     ServomexSinkSchemaError,
     ServomexSinkSyncError,
     ServomexSinkWriteError,
-    writing,
 )
+from servomex.recording import fan_out as writing
+from servomex.recording.fan_out import AGAIN_S, LAST_S, Writer
 from servomex.sinks import InMemorySink
-from servomex.writing import AGAIN_S, LAST_S, Writer
 from tests.recorded import sample
 
 pytestmark = pytest.mark.virtual_time

@@ -75,7 +75,7 @@ from servomex import (
     telegram,
     to_pandas,
 )
-from servomex.safety import TIERS
+from servomex.modbus.safety import TIERS
 from servomex.sinks import SinkOptions
 from servomex.testing import ScriptedPort, load_capture, load_script
 

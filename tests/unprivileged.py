@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 REFUSED = """
 import os, sys
 from servomex.errors import ServomexError
-from servomex.loading import load
+from servomex.recording.load import load
 from servomex.sinks import check_targets, open_sink
 os.chdir(sys.argv[1])
 for name in sys.argv[3:]:

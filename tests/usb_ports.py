@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from serial.tools.list_ports_common import ListPortInfo
 
-from servomex import portnames
+from servomex.port import names as portnames
 
 
 def adapter(device: str, serial_number: str | None = None, product: str = "FT232R USB UART") -> ListPortInfo:

@@ -23,8 +23,8 @@ from typing import Any
 import attrs
 import pytest
 
-from servomex import awake
-from servomex import clock as clocks
+from servomex.runtime import clock as clocks
+from servomex.runtime import suspend as awake
 from servomex.simulator import PtyServer, ReplayLine, TcpServer, VirtualAnalyzer, VirtualLine
 
 NS = 1_000_000_000

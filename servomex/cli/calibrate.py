@@ -8,7 +8,8 @@ import click
 from click.core import ParameterSource
 
 import servomex
-from servomex.calibration_report import PHASE_WORDS, CalibrationProgress
+from servomex.calibration.pulse import left_at_one, start_coils_of
+from servomex.calibration.report import PHASE_WORDS, CalibrationProgress
 from servomex.cli.common import (
     EXIT_CODES,
     ProgramGroup,
@@ -21,10 +22,9 @@ from servomex.cli.common import (
 )
 from servomex.cli.connection import Connection, connection_options
 from servomex.cli.options import SECONDS, check_seconds
-from servomex.coils import left_at_one, start_coils_of
-from servomex.plain import json_text
+from servomex.models.plain import json_text
+from servomex.models.texts import duration_text, value_text
 from servomex.registers import CAL_GROUPS
-from servomex.texts import duration_text, value_text
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -16,7 +16,6 @@ import click
 
 from servomex.cli.console import end_with_console
 from servomex.cli.stderr import STDERR, end_stderr, forget
-from servomex.clock import time
 from servomex.errors import (
     Argument,
     ServomexConfigurationError,
@@ -28,6 +27,7 @@ from servomex.errors import (
     ServomexTransportError,
     spelling,
 )
+from servomex.runtime.clock import time
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -17,9 +17,9 @@ from servomex.cli.options import MODES, PortArgument, mode_settings, option, sec
 from servomex.cli.stderr import STDERR
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexValidationError
-from servomex.naming import asked_channels
+from servomex.models.naming import asked_channels
+from servomex.models.tags import NO_TAGS
 from servomex.settings import SerialSettings
-from servomex.tags import NO_TAGS
 
 _log = logging.getLogger("servomex.cli")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -218,9 +218,9 @@ class Connection:
 def load(port: str, protocol: str = ProtocolKind.AUTO.value) -> None:
     """Import what is imported when it is needed, before it is: Ctrl-C during an import could get lost."""
     with interrupts_wait():
-        importlib.import_module("servomex.opening")
+        importlib.import_module("servomex.analyzer.opening")
         if protocol != ProtocolKind.CONTINUOUS_ASCII:
-            importlib.import_module("servomex.detect")
-            importlib.import_module("servomex.modbus")
+            importlib.import_module("servomex.analyzer.detect")
+            importlib.import_module("servomex.modbus.client")
         if port.startswith("sim://"):
             importlib.import_module("servomex.simulator.protocol_sim")

@@ -13,8 +13,8 @@ from servomex.cli.stderr import BAR, STDERR
 from servomex.cli.targets import check_decimal, check_files, decimal_option, format_option, warn_of_passwords
 from servomex.durations import counted
 from servomex.errors import ServomexSinkError
-from servomex.excerpts import without_password
-from servomex.models import Sample
+from servomex.errors.excerpts import without_password
+from servomex.models.models import Sample
 
 STEPS = 200
 """Frames between two updates of what is shown."""
@@ -112,7 +112,7 @@ def _opened(sources: tuple[str, ...], target: str) -> tuple[Iterator[Sample], di
         RequestError: A source is missing, or is the target.
     """
     with interrupts_wait():
-        from servomex.loading import files_of, load, load_metadata
+        from servomex.recording.load import files_of, load, load_metadata
         from servomex.sinks import is_same_place, place_of
 
     try:

@@ -14,13 +14,13 @@ import servomex
 from servomex.cli import formats
 from servomex.cli.common import EXIT_CODES, Program, RequestError, colour_wanted, note, write_data, write_text
 from servomex.cli.hextext import bytes_of
-from servomex.contents import BEGINNINGS
 from servomex.durations import counted
 from servomex.errors import ServomexChecksumError, ServomexParseError
-from servomex.models import Frame
-from servomex.plain import json_text
+from servomex.models.models import Frame
+from servomex.models.plain import json_text
+from servomex.models.texts import frame_text, unpainted
+from servomex.rows.file_kinds import BEGINNINGS
 from servomex.telegram import FrameSplitter, checksums, parse_frame
-from servomex.texts import frame_text, unpainted
 from servomex.trace import MAGIC
 
 NO_FRAME = 4

@@ -26,10 +26,10 @@ from servomex.cli.options import duration_option, rate_of, rate_options
 from servomex.cli.results import Source
 from servomex.cli.stderr import BAR, STDERR
 from servomex.cli.tallies import Cadence, Tally, smallest_safe_gap
-from servomex.clock import time
 from servomex.durations import counted
 from servomex.enums import ProtocolKind
 from servomex.errors import ErrorContext, ServomexProtocolUnsupportedError
+from servomex.runtime.clock import time
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -199,8 +199,8 @@ def jitter(count: int, rate: float | None, every: float | None, output_format: s
     rate_hz = rate_of(rate, every)
     request, cadence = Connection(**given), Cadence()
     with interrupts_wait():
-        from servomex.acquisition import pace_of
         from servomex.cli import measure
+        from servomex.recording.acquisition import pace_of
     with _session(request), request.open() as analyzer:
         pace_of(analyzer.reader, rate_hz)  # an analyser in continuous mode takes none
         if rate_hz is not None:

@@ -29,11 +29,11 @@ from servomex.cli.stderr import BAR, STDERR
 from servomex.durations import counted
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConfigurationError, ServomexConnectionError
-from servomex.plain import json_text
-from servomex.portnames import PortInfo, present_text
+from servomex.models.plain import json_text
+from servomex.port.names import PortInfo, present_text
 
 if TYPE_CHECKING:
-    from servomex.discovery import DiscoveryResult
+    from servomex.discovery.search import DiscoveryResult
 
 _HEADINGS = ("port", "baud", "mode", "address", "channels", "adapter")
 _MORE = """\b
@@ -133,7 +133,7 @@ def discover(ports: tuple[str, ...], output_format: str, verbose: int, quiet: bo
     A PORT is named as for 'servomex read'; usb:SERIAL means the USB adapter with this serial number.
     """
     with interrupts_wait():
-        importlib.import_module("servomex.discovery")
+        importlib.import_module("servomex.discovery.search")
     with log_on_stderr(0 if quiet else verbose), _progress(hidden=quiet or verbose > 0) as show:
         results = servomex.find_devices(ports or None, on_progress=show, **wanted)
     if output_format == "json":

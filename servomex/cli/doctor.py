@@ -21,11 +21,11 @@ from servomex.cli.common import (
 )
 from servomex.cli.connection import PORT, Connection, line_options, load
 from servomex.enums import ProtocolKind
-from servomex.plain import json_text
+from servomex.models.plain import json_text
 
 if TYPE_CHECKING:
-    from servomex.checkup import Order
-    from servomex.finding import Finding
+    from servomex.checkup.examination import Order
+    from servomex.checkup.findings import Finding
 
 NEXT = "next: 'servomex doctor PORT' for one of these ports, 'servomex discover' to find analysers\n"
 
@@ -60,7 +60,8 @@ def doctor(port: str | None, output_format: str, **given: Any) -> None:
     and, after an answer, loopbacks. It ends by itself; a silent line takes about 20 seconds.
     """
     with interrupts_wait():
-        from servomex import checkup, portcheck
+        from servomex.checkup import computer as portcheck
+        from servomex.checkup import examination as checkup
 
     write = write_text if output_format == "text" else _say_nothing
     if port is None:
@@ -79,7 +80,7 @@ def doctor(port: str | None, output_format: str, **given: Any) -> None:
 
 def _order(request: Connection) -> "Order":
     """Give what is to be checked, with a voice if somebody looks at stderr."""
-    from servomex.checkup import Order
+    from servomex.checkup.examination import Order
 
     watched = not request.quiet and sys.stderr is not None and sys.stderr.isatty()
     return Order(

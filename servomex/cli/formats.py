@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
-from servomex.columns import ROW_COLUMNS
 from servomex.enums import Quality
-from servomex.models import Frame
-from servomex.plain import json_text
-from servomex.rows import FLAGS, csv_text, plain_row
-from servomex.tags import NO_TAGS
+from servomex.models.columns import ROW_COLUMNS
+from servomex.models.models import Frame
+from servomex.models.plain import json_text
+from servomex.models.tags import NO_TAGS
+from servomex.rows.cells import FLAGS, csv_text, plain_row
 
 MEASUREMENT = "servomex"
 """The measurement of every line of the influx format."""

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 
 from servomex import registers
-from servomex.clock import time
 from servomex.enums import ProtocolKind
-from servomex.messages import crc16
+from servomex.runtime.clock import time
 from servomex.traffic import Message, TrafficDecoder
+from servomex.traffic.messages import crc16
 
 if TYPE_CHECKING:
-    from servomex.link import SerialLink
+    from servomex.port.link import SerialLink
 
 MESSAGE_SILENCE_S = 0.05
 """Silence that ends a message. Adapters and networks may pause for some milliseconds within one."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from servomex.excerpts import shown
+from servomex.errors.excerpts import shown
 
 _BESIDE = re.compile(rb"[\s:,]+|0[xX]")
 """What may stand between and before the digits. No digit is lost with ``0x``: an ``x`` is none."""

@@ -9,9 +9,8 @@ import secrets
 from collections.abc import Iterator, Mapping
 
 from servomex import registers
-from servomex.analyzer import Analyzer
+from servomex.analyzer.analyzer import Analyzer
 from servomex.cli.tallies import Cadence, Tally
-from servomex.clock import time
 from servomex.enums import ProtocolKind
 from servomex.errors import (
     ServomexConnectionError,
@@ -21,12 +20,13 @@ from servomex.errors import (
     ServomexTimeoutError,
     ServomexTransportError,
 )
-from servomex.exchange import PATIENCE, USUAL_WAIT_S
-from servomex.link import SerialLink
-from servomex.link_client import LOOPBACK, READ_INPUTS, Query
-from servomex.lock import pause
-from servomex.modbus import ModbusClient
+from servomex.modbus.client import ModbusClient
+from servomex.modbus.exchange import PATIENCE, USUAL_WAIT_S
+from servomex.modbus.framing import LOOPBACK, READ_INPUTS, Query
+from servomex.port.link import SerialLink
 from servomex.registers import message_size
+from servomex.runtime.clock import time
+from servomex.runtime.locks import pause
 
 STEADY_GAP_S = 0.1
 """Silence before the requests that are not counted: twice what the bench unit needed."""

@@ -8,8 +8,8 @@ import click
 from servomex.durations import parse_duration, parse_time
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexValidationError
-from servomex.tags import name_of, tags_of
-from servomex.validation import FASTEST_HZ, rate
+from servomex.errors.validation import FASTEST_HZ, rate
+from servomex.models.tags import name_of, tags_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -12,13 +12,13 @@ from servomex.cli.common import EXIT_CODES, INTERRUPTED, Program, note, stop_cod
 from servomex.cli.connection import Connection, channels_option, connection_options
 from servomex.cli.options import naming_options, option, seconds_option
 from servomex.cli.showing import FORMATS, Gap, writer_for
-from servomex.clock import time
 from servomex.durations import counted
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConfigurationError, ServomexError
-from servomex.lock import pause
-from servomex.models import Frame
-from servomex.texts import state_text
+from servomex.models.models import Frame
+from servomex.models.texts import state_text
+from servomex.runtime.clock import time
+from servomex.runtime.locks import pause
 
 _log = logging.getLogger("servomex.cli")
 

@@ -14,11 +14,11 @@ from servomex.cli.options import SECONDS, check_seconds, duration_option, naming
 from servomex.cli.stderr import BAR, STDERR
 from servomex.cli.targets import check_decimal, check_files, decimal_option, format_option, warn_of_passwords
 from servomex.errors import ServomexError, ServomexSinkError
-from servomex.excerpts import without_password
-from servomex.texts import value_text
+from servomex.errors.excerpts import without_password
+from servomex.models.texts import value_text
 
 if TYPE_CHECKING:
-    from servomex.recorder import Recorder
+    from servomex.recording.recorder import Recorder
     from servomex.sinks import SinkOptions
 
 TICK_S = 0.5
@@ -107,8 +107,8 @@ def record(
     check_decimal(targets, options)
     warn_of_passwords(targets)
     with interrupts_wait():
-        from servomex.acquisition import USUAL_HZ
-        from servomex.recorder import Recorder
+        from servomex.recording.acquisition import USUAL_HZ
+        from servomex.recording.recorder import Recorder
     check_files(targets, options)
     with request.logs(), request.open(channels) as analyzer, _warnings(request):
         try:

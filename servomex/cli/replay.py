@@ -15,13 +15,13 @@ from servomex.cli.read import Tally
 from servomex.cli.showing import FORMATS, writer_for
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import ServomexConnectionError, ServomexError, ServomexProtocolError, ServomexTimeoutError
-from servomex.lock import pause
-from servomex.models import Frame
+from servomex.models.models import Frame
 from servomex.registers import REGISTERS, Span
+from servomex.runtime.locks import pause
 
 if TYPE_CHECKING:
-    from servomex.queues import FrameQueue
-    from servomex.simulator.recording import Playback, Section
+    from servomex.runtime.queues import FrameQueue
+    from servomex.simulator.playback import Playback, Section
     from servomex.simulator.replay import ReplayLine
 
 TICK_S = 0.05
@@ -85,7 +85,7 @@ def replay(file: str, speed: float, protocol: ProtocolKind, output_format: str, 
     asked then. Failed readings are reported on stderr.
     """
     with interrupts_wait():
-        from servomex.simulator.recording import load_recording
+        from servomex.simulator.playback import load_recording
         from servomex.simulator.replay import ReplayLine
         from servomex.simulator.urls import replay_url
     recording, tally = load_recording(file), Tally()
@@ -165,7 +165,7 @@ def _ask(line: "ReplayLine", reads: _Reads, tally: Tally, output_format: str, na
 
 def _polls(line: "ReplayLine", reads: _Reads, analyzer: "servomex.Analyzer", tally: Tally) -> Iterator[Frame]:
     """Read whenever the recording was about to read values, as long as it did."""
-    from servomex.opening import OPENING_S
+    from servomex.analyzer.opening import OPENING_S
 
     waiting = collections.deque(reads.sections)
     while True:
@@ -196,7 +196,7 @@ def _reads(recording: "Playback", file: str, protocol: str) -> _Reads:
     Raises:
         NoAnswerError: Nobody's were.
     """
-    from servomex.simulator.recording import body_of, framing_of
+    from servomex.simulator.playback import body_of, framing_of
 
     found: dict[tuple[ProtocolKind, int], list[tuple[int, Section]]] = {}
     for number, section in enumerate(recording.asked):

@@ -9,7 +9,7 @@ from servomex.cli.common import one_line
 from servomex.cli.hearing import Echo
 from servomex.cli.tallies import Cadence, Summary, Tally, excluded_rate, smallest_safe_gap, summary
 from servomex.durations import MS, counted
-from servomex.plain import json_text, time_text
+from servomex.models.plain import json_text, time_text
 from servomex.traffic import Message
 
 DOUBT = 0.05

@@ -7,10 +7,10 @@ import attrs
 import servomex
 from servomex.cli import formats
 from servomex.cli.common import colour_wanted, note, one_line, write_data, write_text
-from servomex.clock import time
 from servomex.durations import counted
-from servomex.models import Frame
-from servomex.texts import frame_text, unpainted
+from servomex.models.models import Frame
+from servomex.models.texts import frame_text, unpainted
+from servomex.runtime.clock import time
 
 FORMATS = ("table", "csv", "json", "influx")
 

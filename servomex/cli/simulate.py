@@ -7,7 +7,7 @@ import click
 import servomex
 from servomex.cli.common import EXIT_CODES, CommandError, Program, interrupts_wait, note, write_data
 from servomex.cli.options import FIXED_MODES, SECONDS, check_seconds, mode_settings
-from servomex.clock import time
+from servomex.runtime.clock import time
 
 if TYPE_CHECKING:
     from servomex.simulator import PtyServer, TcpServer

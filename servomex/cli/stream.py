@@ -10,8 +10,8 @@ from servomex.cli.connection import Connection, channels_option, connection_opti
 from servomex.cli.options import duration_option, naming_options, option, rate_of, rate_options
 from servomex.cli.showing import FORMATS, Gap, writer_for
 from servomex.durations import counted
-from servomex.models import Frame
-from servomex.queues import Closed
+from servomex.models.models import Frame
+from servomex.runtime.queues import Closed
 
 _MORE = """\b
 Examples:
@@ -56,9 +56,9 @@ def stream(
     request = Connection(**given)
     code, taken, failed, gap = 0, 0, 0, Gap()
     with interrupts_wait():
-        from servomex.outages import OUTAGES
-        from servomex.recording import BUFFER
-        from servomex.subscription import frames_of
+        from servomex.recording.outages import OUTAGES
+        from servomex.recording.recording import BUFFER
+        from servomex.recording.subscription import frames_of
     with request.logs(omitted=OUTAGES), request.open(channels) as analyzer:
         show = writer_for(output_format, analyzer, request.name)
         with frames_of(analyzer, rate_hz, BUFFER, duration_s=duration) as frames:

@@ -7,7 +7,7 @@ import click
 
 from servomex.cli.common import RequestError, interrupts_wait, note
 from servomex.errors import ServomexSinkError
-from servomex.excerpts import without_password
+from servomex.errors.excerpts import without_password
 
 if TYPE_CHECKING:
     from servomex.sinks import SinkOptions

@@ -9,12 +9,12 @@ from typing import Any, Protocol, Self
 
 from servomex.cli.common import RequestError
 from servomex.errors import ServomexSinkDependencyError, ServomexSinkError, ServomexSinkWriteError
-from servomex.excerpts import without_password
-from servomex.extras import how_to_get
-from servomex.models import Sample
-from servomex.plain import time_text
-from servomex.rows import SEPARATORS, guarded
-from servomex.wide import QUALITY, Layout, qualities_kept, value_in
+from servomex.errors.excerpts import without_password
+from servomex.errors.missing import how_to_get
+from servomex.models.models import Sample
+from servomex.models.plain import time_text
+from servomex.rows.cells import SEPARATORS, guarded
+from servomex.rows.wide import QUALITY, Layout, qualities_kept, value_in
 
 Cell = float | str | None
 SUFFIXES = (".csv", ".xlsx")

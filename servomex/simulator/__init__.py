@@ -10,7 +10,7 @@ from servomex.simulator.device import IllegalAddressError, VirtualAnalyzer
 from servomex.simulator.faults import Faults
 from servomex.simulator.foreign import ForeignInstrument
 from servomex.simulator.line import VirtualLine
-from servomex.simulator.recording import load_recording
+from servomex.simulator.playback import load_recording
 from servomex.simulator.replay import ReplayLine
 from servomex.simulator.serve import PtyServer, TcpServer
 

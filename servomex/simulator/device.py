@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 import attrs
 
 from servomex import registers, telegram
-from servomex.clock import time
 from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
 from servomex.errors import ServomexValidationError
-from servomex.models import AnalyserStatus, CalGroupState, ChannelStatus, Frame, make_reading
+from servomex.errors.validation import choice, seconds, whole
+from servomex.models.models import AnalyserStatus, CalGroupState, ChannelStatus, Frame, make_reading
+from servomex.runtime.clock import time
 from servomex.simulator.channels import VirtualChannel, capture_channels
 from servomex.simulator.faults import Faults
-from servomex.validation import choice, seconds, whole
 
 START_COILS = [span.address for span in registers.START_COILS.values()]
 STOP_COIL = registers.STOP_COIL.address

@@ -4,7 +4,7 @@ from typing import Any
 
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexValidationError
-from servomex.identity import SERIAL_NUMBER, SOFTWARE_VERSION
+from servomex.modbus.identity import SERIAL_NUMBER, SOFTWARE_VERSION
 from servomex.simulator.device import IllegalAddressError, VirtualAnalyzer
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from servomex.clock import time
 from servomex.enums import ProtocolKind
-from servomex.process import let_go_after_fork
-from servomex.pyserial import serial
+from servomex.errors.validation import whole
+from servomex.port.pyserial import serial
+from servomex.runtime.clock import time
+from servomex.runtime.forks import let_go_after_fork
 from servomex.settings import SerialSettings
 from servomex.simulator.device import VirtualAnalyzer
-from servomex.validation import whole
 
 if TYPE_CHECKING:
     from servomex.simulator.slave import ModbusSlave

@@ -4,7 +4,7 @@ from typing import Any
 
 from serial.serialutil import PortNotOpenError, SerialBase
 
-from servomex.clock import time
+from servomex.runtime.clock import time
 from servomex.simulator.line import VirtualLine
 from servomex.simulator.replay import ReplayLine
 from servomex.simulator.urls import line_from_url, replay_from_url

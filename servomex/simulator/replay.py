@@ -16,12 +16,12 @@ from collections.abc import Callable
 
 import attrs
 
-from servomex.clock import time
 from servomex.errors import ServomexValidationError
-from servomex.process import let_go_after_fork
-from servomex.pyserial import serial
-from servomex.simulator.recording import Piece, Playback, Section, same_request
-from servomex.validation import seconds
+from servomex.errors.validation import seconds
+from servomex.port.pyserial import serial
+from servomex.runtime.clock import time
+from servomex.runtime.forks import let_go_after_fork
+from servomex.simulator.playback import Piece, Playback, Section, same_request
 
 FASTEST = 1e6
 SLOWEST = 1e-3

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Self
 
 from servomex.errors import ServomexConfigurationError, ServomexConnectionError
-from servomex.lock import Signal
-from servomex.pyserial import serial
+from servomex.errors.validation import whole
+from servomex.port.pyserial import serial
+from servomex.runtime.locks import Signal
+from servomex.runtime.worker import Worker
 from servomex.simulator.line import RX_BUFFER, VirtualLine
-from servomex.validation import whole
-from servomex.worker import Worker
 
 READY_S = 2.0
 TICK_S = 0.05

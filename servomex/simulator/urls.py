@@ -28,15 +28,15 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
 
 from servomex.errors import ServomexValidationError
-from servomex.excerpts import shown
+from servomex.errors.excerpts import shown
+from servomex.errors.validation import seconds
 from servomex.simulator.channels import VirtualChannel, capture_channels, moving_channels
 from servomex.simulator.device import VirtualAnalyzer
 from servomex.simulator.faults import LINE_FAULTS, Faults, parse_faults
 from servomex.simulator.foreign import ForeignInstrument
 from servomex.simulator.line import VirtualLine, named_line
-from servomex.simulator.recording import LONGEST_PERIOD_S, load_recording
+from servomex.simulator.playback import LONGEST_PERIOD_S, load_recording
 from servomex.simulator.replay import ReplayLine, replay_line
-from servomex.validation import seconds
 
 
 def _analyser(channels: Callable[[], list[VirtualChannel]], **options: Any) -> VirtualAnalyzer:

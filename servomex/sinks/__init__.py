@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from servomex.contents import FORMATS
 from servomex.errors import Argument, ServomexValidationError
-from servomex.excerpts import without_password
+from servomex.errors.excerpts import without_password
+from servomex.errors.validation import path_text
+from servomex.rows.file_kinds import FORMATS
 from servomex.sinks.base import FLUSH_S, FSYNC_S, Sink
 from servomex.sinks.files import FileSink
 from servomex.sinks.places import same_place
 from servomex.sinks.rotation import RotatingSink
-from servomex.validation import path_text
 
 if TYPE_CHECKING:
     from servomex.sinks.csv import CsvSink

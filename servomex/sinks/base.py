@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Self, cast
 
-from servomex.clock import time
 from servomex.durations import counted
 from servomex.errors import (
     ServomexSinkError,
@@ -14,12 +13,13 @@ from servomex.errors import (
     ServomexSinkSyncError,
     ServomexSinkWriteError,
 )
-from servomex.exits import at_exit
-from servomex.models import Sample
-from servomex.process import ProcessBound, keep_forever, let_go_after_fork
-from servomex.rows import plain_row
+from servomex.errors.validation import seconds
+from servomex.models.models import Sample
+from servomex.rows.cells import plain_row
+from servomex.runtime.at_exit import at_exit
+from servomex.runtime.clock import time
+from servomex.runtime.forks import ProcessBound, keep_forever, let_go_after_fork
 from servomex.sinks.counting import check_samples, counting, once
-from servomex.validation import seconds
 
 FLUSH_S = 1.0
 FSYNC_S = 60.0

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from servomex.columns import ROW_COLUMNS
 from servomex.errors import Argument, ServomexSinkSchemaError, ServomexValidationError
-from servomex.rows import SEPARATORS, check_columns, csv_row, csv_text, sample_of
+from servomex.models.columns import ROW_COLUMNS
+from servomex.rows.cells import SEPARATORS, check_columns, csv_row, csv_text, sample_of
 from servomex.sinks.base import FLUSH_S, FSYNC_S
 from servomex.sinks.files import explained_reading
 from servomex.sinks.lines import Lines, check_encoding
@@ -18,7 +18,7 @@ _HEADERS = {decimal: separator.join(ROW_COLUMNS).encode() for decimal, separator
 
 
 class CsvSink(TextSink):
-    """Writes csv: a header, then one line a row, as :func:`servomex.rows.csv_text` describes it.
+    """Writes csv: a header, then one line a row, as :func:`servomex.rows.cells.csv_text` describes it.
 
     The columns are :data:`servomex.ROW_COLUMNS`. There is no place for metadata. With ``decimal=","`` the numbers
     have a decimal comma and the cells are separated by semicolons; what reads a file sees that in its header.

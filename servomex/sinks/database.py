@@ -10,7 +10,6 @@ from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote_from_bytes
 
-from servomex.columns import ROW_COLUMNS
 from servomex.errors import (
     Argument,
     ServomexSinkError,
@@ -19,9 +18,10 @@ from servomex.errors import (
     ServomexSinkWriteError,
     ServomexValidationError,
 )
-from servomex.excerpts import plain, shown
-from servomex.logs import package_log
-from servomex.rows import COLUMN_KINDS, ColumnKind, check_columns
+from servomex.errors.excerpts import plain, shown
+from servomex.models.columns import ROW_COLUMNS
+from servomex.rows.cells import COLUMN_KINDS, ColumnKind, check_columns
+from servomex.runtime.logs import package_log
 from servomex.sinks.files import explained_reading
 from servomex.sinks.places import real
 from servomex.sinks.wal import unseen_transactions

@@ -17,12 +17,12 @@ from servomex.errors import (
     ServomexSinkWriteError,
     ServomexValidationError,
 )
-from servomex.excerpts import unicode_text
-from servomex.logs import package_log
-from servomex.models import Sample
+from servomex.errors.excerpts import unicode_text
+from servomex.errors.validation import flag, path_text
+from servomex.models.models import Sample
+from servomex.runtime.logs import package_log
 from servomex.sinks.base import FLUSH_S, FSYNC_S, BufferedSink
 from servomex.sinks.places import Place, check_folder, real
-from servomex.validation import flag, path_text
 
 _log = package_log("servomex")
 

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from servomex.columns import ROW_COLUMNS
 from servomex.errors import ServomexSinkSchemaError
-from servomex.excerpts import shown
-from servomex.plain import json_value
-from servomex.rows import check_columns, json_row, sample_of
+from servomex.errors.excerpts import shown
+from servomex.models.columns import ROW_COLUMNS
+from servomex.models.plain import json_value
+from servomex.rows.cells import check_columns, json_row, sample_of
 from servomex.sinks.lines import check_encoding
 from servomex.sinks.text import TextSink
 

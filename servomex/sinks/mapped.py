@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from servomex.mappings import FrozenMapping
-from servomex.plain import LONGEST_TEXT
-from servomex.rows import tags_in
-from servomex.tags import LONGEST_VALUE, MOST_TAGS
+from servomex.errors.mappings import FrozenMapping
+from servomex.models.plain import LONGEST_TEXT
+from servomex.models.tags import LONGEST_VALUE, MOST_TAGS
+from servomex.rows.cells import tags_in
 
 _BYTES = 4
 """That a character may take."""

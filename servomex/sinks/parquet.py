@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from servomex.clock import time
 from servomex.errors import ServomexSinkSchemaError, ServomexSinkWriteError, ServomexValidationError
-from servomex.logs import package_log
-from servomex.models import Sample
+from servomex.models.models import Sample
+from servomex.runtime.clock import time
+from servomex.runtime.logs import package_log
 from servomex.sinks.base import FLUSH_S, FSYNC_S
 from servomex.sinks.files import FileSink, explained, explained_reading, lost, plain_metadata
 from servomex.sinks.mapped import pairs_of

@@ -11,13 +11,13 @@ from typing import Any, BinaryIO
 
 import attrs
 
-from servomex.clock import time
 from servomex.errors import ServomexSinkDependencyError, ServomexSinkReadError, ServomexSinkSchemaError
-from servomex.excerpts import plain
-from servomex.extras import how_to_get
-from servomex.logs import package_log
-from servomex.models import Sample
-from servomex.rows import COLUMN_KINDS, ColumnKind, check_columns, sample_of, typed_row
+from servomex.errors.excerpts import plain
+from servomex.errors.missing import how_to_get
+from servomex.models.models import Sample
+from servomex.rows.cells import COLUMN_KINDS, ColumnKind, check_columns, sample_of, typed_row
+from servomex.runtime.clock import time
+from servomex.runtime.logs import package_log
 from servomex.sinks.mapped import cast_tags, holds_tags
 from servomex.sinks.pages import groups_in, rows_at_once
 from servomex.sinks.places import real
@@ -28,7 +28,7 @@ FLAT = len(COLUMN_KINDS) - 1
 """Columns with one value a row: all but the last one, the tags."""
 GROUP_ROWS = 100_000
 """Rows of a row group of the merged file."""
-RECORDING = b"servomex.recording"
+RECORDING = b"servomex.recording.recording"
 """Metadata of each part and of the merged file: which recording it belongs to."""
 MERGED = b"servomex.merged_parts"
 """Metadata of a merged file: as JSON, for each recording in it the number of its last part."""

@@ -11,13 +11,13 @@ import attrs
 
 from servomex.durations import counted
 from servomex.errors import ServomexValidationError
-from servomex.excerpts import unicode_text
-from servomex.logs import package_log
-from servomex.models import Sample
+from servomex.errors.excerpts import unicode_text
+from servomex.errors.validation import flag
+from servomex.models.models import Sample
+from servomex.runtime.logs import package_log
 from servomex.sinks.base import FLUSH_S, FSYNC_S, BufferedSink
 from servomex.sinks.postgres_config import PostgresConfig, check_psycopg
 from servomex.sinks.postgres_rows import text_without_nul
-from servomex.validation import flag
 
 _log = package_log("servomex")
 

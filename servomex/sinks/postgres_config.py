@@ -14,9 +14,9 @@ from servomex.errors import (
     ServomexSinkWriteError,
     ServomexValidationError,
 )
-from servomex.excerpts import plain, without_password
-from servomex.extras import how_to_get
-from servomex.validation import flag, path_text, seconds
+from servomex.errors.excerpts import plain, without_password
+from servomex.errors.missing import how_to_get
+from servomex.errors.validation import flag, path_text, seconds
 
 LONGEST_IDENTIFIER = 63
 """Bytes of a name that PostgreSQL keeps."""

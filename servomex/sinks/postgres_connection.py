@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psycopg
 from psycopg.rows import TupleRow
 
-from servomex.clock import time
+from servomex.runtime.clock import time
 from servomex.sinks.postgres_config import PostgresConfig
 from servomex.sinks.postgres_errors import SilentServerError
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psycopg
 
 from servomex.errors import ServomexSinkError, ServomexSinkReadError, ServomexSinkWriteError
-from servomex.excerpts import plain
+from servomex.errors.excerpts import plain
 
 _BUSY = "Let the other session finish, or see pg_stat_activity and pg_locks"
 _STATES = {

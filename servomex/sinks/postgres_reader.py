@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from psycopg import sql
 
 from servomex.errors import ServomexSinkReadError, ServomexSinkSchemaError
-from servomex.models import Sample
-from servomex.rows import COLUMN_KINDS, ColumnKind
+from servomex.models.models import Sample
+from servomex.rows.cells import COLUMN_KINDS, ColumnKind
 from servomex.sinks.postgres_config import PostgresConfig
 from servomex.sinks.postgres_connection import Connection, connected
 from servomex.sinks.postgres_errors import explained

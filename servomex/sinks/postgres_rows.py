@@ -7,9 +7,9 @@ A text of PostgreSQL cannot have the character NUL. One that does, or that begin
 from collections.abc import Sequence
 from typing import Any
 
-from servomex.columns import ROW_COLUMNS
-from servomex.models import Sample
-from servomex.rows import COLUMN_KINDS, ColumnKind, sample_of, tags_cell, typed_row
+from servomex.models.columns import ROW_COLUMNS
+from servomex.models.models import Sample
+from servomex.rows.cells import COLUMN_KINDS, ColumnKind, sample_of, tags_cell, typed_row
 
 LONGEST_STORED = 100_000
 """Characters of a text that are read: more than any that was written has, with all that may stand for its NULs."""

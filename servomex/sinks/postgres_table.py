@@ -5,12 +5,12 @@ from uuid import UUID
 
 from psycopg import sql
 
-from servomex.columns import ROW_COLUMNS
 from servomex.enums import ChannelId
 from servomex.errors import ServomexSinkSchemaError, ServomexSinkWriteError
-from servomex.excerpts import shown
-from servomex.logs import package_log
-from servomex.rows import COLUMN_KINDS, ColumnKind
+from servomex.errors.excerpts import shown
+from servomex.models.columns import ROW_COLUMNS
+from servomex.rows.cells import COLUMN_KINDS, ColumnKind
+from servomex.runtime.logs import package_log
 from servomex.sinks.postgres_config import PostgresConfig
 from servomex.sinks.postgres_connection import Connection
 

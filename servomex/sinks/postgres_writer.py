@@ -9,9 +9,9 @@ from typing import Any
 import attrs
 from psycopg import sql
 
-from servomex.columns import ROW_COLUMNS
 from servomex.errors import ServomexSinkSchemaError, ServomexSinkWriteError
-from servomex.process import keep_forever
+from servomex.models.columns import ROW_COLUMNS
+from servomex.runtime.forks import keep_forever
 from servomex.sinks.postgres_config import PostgresConfig
 from servomex.sinks.postgres_connection import Connection, connected
 from servomex.sinks.postgres_errors import OF_A_ROW, explained, is_lasting, said

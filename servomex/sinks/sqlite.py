@@ -10,17 +10,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from servomex.columns import ROW_COLUMNS
 from servomex.errors import (
     ServomexSinkError,
     ServomexSinkSchemaError,
     ServomexSinkWriteError,
 )
-from servomex.logs import package_log
-from servomex.models import Sample
-from servomex.plain import time_text
-from servomex.process import keep_forever
-from servomex.rows import sample_of, stored_row, tags_cell
+from servomex.models.columns import ROW_COLUMNS
+from servomex.models.models import Sample
+from servomex.models.plain import time_text
+from servomex.rows.cells import sample_of, stored_row, tags_cell
+from servomex.runtime.forks import keep_forever
+from servomex.runtime.logs import package_log
 from servomex.sinks.base import FLUSH_S, FSYNC_S
 from servomex.sinks.database import (
     BUSY_S,

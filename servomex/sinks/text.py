@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from servomex.errors import ServomexSinkSchemaError, ServomexSinkWriteError
-from servomex.excerpts import shown
-from servomex.logs import package_log
-from servomex.models import Sample
-from servomex.rows import sample_of
+from servomex.errors.excerpts import shown
+from servomex.models.models import Sample
+from servomex.rows.cells import sample_of
+from servomex.runtime.logs import package_log
 from servomex.sinks.files import FileSink, explained, explained_reading, lost
 from servomex.sinks.lines import (
     BLOCK,

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from servomex.errors import ServomexConfigurationError
-from servomex.excerpts import shown
+from servomex.errors.excerpts import shown
+from servomex.errors.validation import path_text
 from servomex.telegram import FrameSplitter
 from servomex.trace import is_trace, read_trace
-from servomex.validation import path_text
 
 LARGEST = 25_000_000
 """Bytes of a script: all of it is in memory."""

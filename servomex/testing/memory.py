@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-from servomex.clock import time
 from servomex.errors import ServomexValidationError
-from servomex.pyserial import serial
-from servomex.validation import seconds
+from servomex.errors.validation import seconds
+from servomex.port.pyserial import serial
+from servomex.runtime.clock import time
 
 
 class MemoryPort:

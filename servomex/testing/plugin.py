@@ -12,10 +12,10 @@ from typing import Any, ParamSpec, TypeVar
 import pytest
 import serial
 
-from servomex.analyzer import Analyzer
-from servomex.clock import time
+from servomex.analyzer.analyzer import Analyzer
+from servomex.analyzer.opening import open_device
 from servomex.enums import ProtocolKind
-from servomex.opening import open_device
+from servomex.runtime.clock import time
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualChannel, VirtualLine
 from servomex.testing import ScriptedPort
 
@@ -118,7 +118,7 @@ def scripted_port_factory() -> Iterator[Callable[..., ScriptedPort]]:
 @pytest.fixture
 def quick_reconnect(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try a lost port again after 0.02 s to 0.1 s, not after 0.5 s to 30 s."""
-    monkeypatch.setattr("servomex.link.BACK_OFF_S", QUICK_BACK_OFF_S)
+    monkeypatch.setattr("servomex.port.link.BACK_OFF_S", QUICK_BACK_OFF_S)
 
 
 def _kept(make: Callable[P, T], kept: list[T]) -> Callable[P, T]:

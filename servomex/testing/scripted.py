@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from types import TracebackType
 
 from servomex.errors import ServomexValidationError
+from servomex.errors.validation import flag
 from servomex.testing.memory import MemoryPort, is_loopback
-from servomex.validation import flag
 
 
 class ScriptedPort(MemoryPort):

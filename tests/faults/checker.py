@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import attrs
 
 from servomex.enums import ChannelId, ProtocolKind
-from servomex.models import AnalyserStatus, ChannelStatus, Frame, Reading, Sample
+from servomex.models.models import AnalyserStatus, ChannelStatus, Frame, Reading, Sample
 from tests.faults.hostclock import HOST_CLOCK
 from tests.faults.line import WorstLine, shown
 from tests.faults.tally import Recovery, Tally

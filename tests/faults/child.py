@@ -20,9 +20,9 @@ from random import Random
 from typing import Any, BinaryIO
 
 from servomex import Analyzer, ServomexError, open_device
-from servomex.calibration_report import CalibrationProgress
+from servomex.calibration.report import CalibrationProgress
 from servomex.enums import ChannelId
-from servomex.models import AnalyserStatus, ChannelStatus
+from servomex.models.models import AnalyserStatus, ChannelStatus
 from tests.faults.busy import BUSY
 from tests.faults.checker import Given
 from tests.faults.line import WorstLine

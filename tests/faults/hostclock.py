@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, tzinfo
 from unittest import mock
 
-from servomex import continuous, detect, modbus, recording, rounds
+from servomex.analyzer import detect
+from servomex.continuous import reader as continuous
+from servomex.manager import rounds
+from servomex.modbus import client as modbus
+from servomex.recording import recording
 
 
 class HostClock:

@@ -3,7 +3,7 @@
 import attrs
 
 from servomex.enums import ChannelId
-from servomex.models import ChannelStatus, Frame
+from servomex.models.models import ChannelStatus, Frame
 from servomex.simulator import VirtualAnalyzer
 from tests.faults.truth import EXTERNAL, ORDER, Moment, Said, Truth
 

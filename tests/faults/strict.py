@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import attrs
 
-from servomex.calibration_report import CalibrationProgress
+from servomex.calibration.report import CalibrationProgress
 from servomex.enums import ChannelId
-from servomex.models import AnalyserStatus, ChannelStatus
+from servomex.models.models import AnalyserStatus, ChannelStatus
 from tests.faults.busy import BUSY
 from tests.faults.checker import (
     HELD_S,

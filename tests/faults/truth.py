@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import attrs
 
 from servomex.enums import ChannelId, ProtocolKind
-from servomex.models import AnalyserStatus, ChannelStatus, Frame
+from servomex.models.models import AnalyserStatus, ChannelStatus, Frame
 from servomex.simulator import VirtualAnalyzer, VirtualChannel
 
 RATE_HZ = 50

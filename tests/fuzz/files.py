@@ -17,8 +17,8 @@ from random import Random
 import click
 
 from servomex.errors import ServomexError
-from servomex.loading import load, load_metadata
-from servomex.models import Sample
+from servomex.models.models import Sample
+from servomex.recording.load import load, load_metadata
 from servomex.sinks import open_sink
 from tests.fuzz.wrong import need
 from tests.recordings import batch, batches

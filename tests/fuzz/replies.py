@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from servomex import ServomexError, ServomexModbusError, link_client, registers
+from servomex import ServomexError, ServomexModbusError, registers
 from servomex.enums import ChannelId, ProtocolKind
-from servomex.exchange import Exchange
-from servomex.link_client import LOOPBACK, READ_COILS, READ_INPUTS, READ_REGISTERS, Query
-from servomex.modbus import ModbusClient
+from servomex.modbus import framing as link_client
+from servomex.modbus.client import ModbusClient
+from servomex.modbus.exchange import Exchange
+from servomex.modbus.framing import LOOPBACK, READ_COILS, READ_INPUTS, READ_REGISTERS, Query
+from servomex.modbus.replies import Reply
 from servomex.registers import Span
-from servomex.replies import Reply
 from servomex.simulator import VirtualAnalyzer, VirtualChannel
 from servomex.simulator.slave import ModbusSlave
 from tests.fuzz import oracle

@@ -9,7 +9,12 @@ from types import ModuleType
 
 import attrs
 
-from servomex import continuous, exchange, intake, link_client, modbus, registers, sources, telegram
+from servomex import registers, telegram
+from servomex.continuous import intake, sources
+from servomex.continuous import reader as continuous
+from servomex.modbus import client as modbus
+from servomex.modbus import exchange
+from servomex.modbus import framing as link_client
 from tests.fuzz.replies import exchange_seeds, run_exchange, run_sweep, script_seeds
 from tests.fuzz.streams import FRAMES, STREAMS, run_reader, run_splitter, run_telegram
 

@@ -4,7 +4,11 @@ import contextlib
 from collections.abc import Callable, Iterator
 from unittest import mock
 
-from servomex import SerialLink, SerialSettings, evidence, exchange, link, link_client, modbus
+from servomex import SerialLink, SerialSettings
+from servomex.modbus import client as modbus
+from servomex.modbus import evidence, exchange
+from servomex.modbus import framing as link_client
+from servomex.port import link
 
 MOST_STEPS = 30_000
 """A call that looks at the port more often than this does not end."""

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from servomex.columns import ROW_COLUMNS
 from servomex.errors import (
     ServomexSinkError,
     ServomexSinkReadError,
@@ -21,7 +20,8 @@ from servomex.errors import (
     ServomexSinkWriteError,
     ServomexTimeoutError,
 )
-from servomex.models import Sample
+from servomex.models.columns import ROW_COLUMNS
+from servomex.models.models import Sample
 from servomex.sinks.postgres import PostgresSink
 from servomex.sinks.postgres_config import PostgresConfig
 from servomex.sinks.postgres_table import KEY, TYPES

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import attrs
 
-from servomex.models import Sample
+from servomex.models.models import Sample
 
 
 @attrs.frozen

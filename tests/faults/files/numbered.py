@@ -9,10 +9,10 @@ from typing import Self
 
 import attrs
 
-from servomex.clock import time
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import ServomexTimeoutError
-from servomex.models import AnalyserStatus, CalGroupState, ChannelStatus, Reading, Sample
+from servomex.models.models import AnalyserStatus, CalGroupState, ChannelStatus, Reading, Sample
+from servomex.runtime.clock import time
 from servomex.units import Unit
 
 NAMES = {ChannelId.I1: "Oxygen", ChannelId.I2: "CO₂", ChannelId.D1: "=x;1,2"}

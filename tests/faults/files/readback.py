@@ -13,8 +13,8 @@ from typing import Any
 import attrs
 
 from servomex.errors import ServomexError
-from servomex.loading import load
-from servomex.models import Sample
+from servomex.models.models import Sample
+from servomex.recording.load import load
 from servomex.sinks import open_sink
 
 HANG_S = 60.0

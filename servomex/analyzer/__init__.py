@@ -1,0 +1,1 @@
+"""An analyser: opened, its mode found, read and commanded by one class."""

@@ -1,0 +1,269 @@
+"""AUTO: find out in which communication mode an analyser is, by reads only."""
+
+import contextlib
+from datetime import UTC, datetime
+
+import attrs
+
+from servomex import registers
+from servomex.durations import counted
+from servomex.enums import ProtocolKind
+from servomex.errors import (
+    Argument,
+    ErrorContext,
+    ServomexError,
+    ServomexFrameError,
+    ServomexGatewayError,
+    ServomexModbusError,
+    ServomexNotFoundError,
+    ServomexParseError,
+    ServomexTimeoutError,
+)
+from servomex.modbus.exchange import PATIENCE, Exchange
+from servomex.modbus.framing import READ_INPUTS, Query
+from servomex.models.models import Frame
+from servomex.port.link import SerialLink
+from servomex.runtime.clock import time
+from servomex.settings import rtu_hindrance
+from servomex.telegram import HEADER, FrameSplitter, parse_frame
+from servomex.traffic.symptoms import (
+    MODBUS_TCP,
+    PART_ONLY,
+    LineSign,
+    is_modbus_tcp,
+    is_part_of_broadcast,
+    line_sign,
+    modbus_tcp_probe,
+)
+
+WAITS_S = (0.3, 2.4)
+"""How long a probe's reply may take to begin, in the first round and at most; it doubles from round to round."""
+PROBE_WAITS = 5
+"""A probe may take this many waits: three replies, and the silence between."""
+PAUSES_S = (0.2, 2.0)
+"""Shortest and longest pause between rounds of probes: on RS485 a probe could hit a broadcast."""
+
+MODBUS_TCP_S = 0.5
+"""How long the answer of a server may take that is asked whether it speaks Modbus TCP."""
+
+PROBE = Query(READ_INPUTS, registers.ANALYSER_FLAGS)
+"""What an address is asked to find out whether an analyser is there."""
+FRAMINGS = (ProtocolKind.MODBUS_RTU, ProtocolKind.MODBUS_ASCII)
+
+
+@attrs.frozen
+class Detection:
+    """What was found: the mode, and in continuous mode the frame that showed it."""
+
+    protocol: ProtocolKind
+    frame: Frame | None = None
+
+
+class Ear:
+    """Listens for a broadcast in everything that comes, also while Modbus is probed.
+
+    Attributes:
+        frame: The last broadcast that came undamaged.
+        broadcast: Whether anything came that looks like one.
+        bytes_heard: How many bytes came.
+        gateway: What a gateway said in the place of an analyser; ``None`` when none did.
+    """
+
+    def __init__(self) -> None:
+        self.frame: Frame | None = None
+        self.broadcast: bool = False
+        self.bytes_heard: int = 0
+        self.gateway: LineSign | None = None
+        self._splitter = FrameSplitter()
+        self._pieces = self._damaged = 0
+        self._joined_within = False
+        self._recent = b""
+
+    def hear(self, data: bytes, monotonic_ns: int) -> None:
+        """Take bytes that came; the listener of :meth:`SerialLink.tap`."""
+        self.bytes_heard += len(data)
+        self._recent = (self._recent + data)[-256:]
+        self.broadcast = self.broadcast or HEADER.search(self._recent) is not None
+        for piece in self._splitter.feed(data):
+            try:
+                self.frame = parse_frame(piece, received_at=datetime.now(UTC), monotonic_ns=monotonic_ns)
+            except ServomexParseError:  # damage, another protocol's bytes, or the end of what was joined late
+                within = not self._pieces and is_part_of_broadcast(piece)
+                self._joined_within = self._joined_within or within
+                self._damaged += not within
+            self._pieces += 1
+
+    def listen(self, link: SerialLink, until: float) -> None:
+        """Read until a broadcast has come undamaged, or until this time on ``time.monotonic()``."""
+        while self.frame is None and time.monotonic() < until:
+            link.read(until)
+
+    @property
+    def sign(self) -> LineSign | None:
+        """What the last bytes show of settings or a server that do not fit; ``None`` when nothing."""
+        return line_sign(self._recent)
+
+    def verdict(self, echo: bool | None) -> LineSign:
+        """Return what was heard, and what to check, when no analyser was found.
+
+        Args:
+            echo: Whether the adapter sends back what is written.
+        """
+        if self.is_cut_off:
+            longer = Argument("listen")
+            return LineSign(PART_ONLY, f"Use a longer {longer}; if that does not help, check the cable")
+        if self.broadcast:
+            seen = "a broadcast was heard, but no frame came undamaged"
+            return LineSign(seen, "Check the cable and the serial settings")
+        if known := self.sign or self.gateway:
+            return known
+        if echo:
+            seen = "only the adapter's echo came back"
+            return LineSign(seen, "Check the wiring, and that the analyser is on")
+        if self.bytes_heard:
+            seen = f"{counted(self.bytes_heard, 'byte')} came that fit no mode"
+            return LineSign(seen, "Check the baud rate and the other serial settings")
+        longer = Argument("listen")
+        return LineSign(
+            "not one byte came",
+            "Check that the analyser is on, the wiring, the address, the baud rate and the other serial settings; "
+            f"if it broadcasts, use a longer {longer}",
+        )
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether a broadcast was heard in part, and nothing that was damaged."""
+        return not self._damaged and (self._joined_within or is_part_of_broadcast(self._splitter.held))
+
+
+def detect(link: SerialLink, address: int, *, listen: float) -> Detection:
+    """Find the communication mode of the analyser on a line.
+
+    Modbus RTU and ASCII are probed in turn with a read of two discrete inputs, while every byte that comes is
+    searched for a broadcast. Nothing is ever written to the analyser, and no loopback counts as presence, since
+    an echoing adapter answers one as well.
+
+    Args:
+        link: An open port.
+        address: The Modbus slave address to ask.
+        listen: Seconds until giving up; a broadcast may come as rarely as every 9999 s.
+
+    Raises:
+        ServomexNotFoundError: Nothing was found.
+        ServomexConnectionError: The port is closed or lost.
+    """
+    deadline = time.monotonic() + listen
+    search = Search(link, address)
+    with link.conversation(deadline):
+        link.read_waiting()  # and dropped: nobody knows how old it is
+        found = _until(search, deadline)
+    if found is None:
+        raise search.nothing_found(listen)
+    return found
+
+
+class Search:
+    """Probes an address and listens, in turn.
+
+    Args:
+        link: The port.
+        address: The Modbus slave address to ask.
+
+    Attributes:
+        link: The port.
+        address: The address.
+        ear: What was heard so far. It may be replaced between two rounds, to forget that.
+    """
+
+    def __init__(self, link: SerialLink, address: int) -> None:
+        self.link = link
+        self.address = address
+        self.ear: Ear = Ear()
+        self._untried = rtu_hindrance(link.settings)
+        framings = FRAMINGS if self._untried is None else (ProtocolKind.MODBUS_ASCII,)
+        self._probes = [(framing, Exchange(link, address, framing, retries=0)) for framing in framings]
+        self._speaks_tcp: bool | None = None
+
+    def look(self, wait_s: float, pause_s: float, deadline: float) -> Detection | None:
+        """Probe each framing once, and listen. Once part of a broadcast was heard, only listen.
+
+        Args:
+            wait_s: How long a reply may take to begin, unless late ones have shown that it takes longer.
+            pause_s: How long to listen after the probes.
+            deadline: When to give up, on ``time.monotonic()``.
+
+        Raises:
+            ServomexConnectionError: The port is closed or lost.
+        """
+        link, ear = self.link, self.ear
+        with link.tap(ear.hear):
+            for framing, exchange in self._probes:
+                link.settle(
+                    link.gap_s, deadline
+                )  # what is under way may be a broadcast: it is not to be disturbed
+                if not ear.broadcast and _answers(
+                    exchange, ear, max(wait_s, PATIENCE * exchange.slowest_s), deadline
+                ):
+                    return Detection(framing)
+            ear.listen(link, deadline if ear.broadcast else min(deadline, time.monotonic() + pause_s))
+        return None if ear.frame is None else Detection(ProtocolKind.CONTINUOUS_ASCII, ear.frame)
+
+    def nothing_found(self, elapsed_s: float) -> ServomexNotFoundError:
+        """Return the error that says what was heard. A network server is asked once if it speaks Modbus TCP."""
+        ear, verdict = self.ear, self.ear.verdict(self.link.echo)
+        if not ear.broadcast and not ear.gateway:
+            if self._speaks_tcp is None:
+                self._speaks_tcp = answers_modbus_tcp(self.link, self.address)
+            verdict = MODBUS_TCP if self._speaks_tcp else verdict
+        asked = (
+            "RTU or ASCII" if self._untried is None else f"ASCII (RTU needs {self._untried}, and was not tried)"
+        )
+        return ServomexNotFoundError(
+            f"no analyser found in {elapsed_s:.1f} s: nothing answered Modbus {asked} at address "
+            f"{self.address}, and no broadcast came (its frame frequency may be longer, or 0); {verdict.seen}",
+            ErrorContext(port=self.link.port),
+            cure=verdict.cure,
+            argument=Argument("listen") if ear.is_cut_off else None,
+        )
+
+
+def _until(search: Search, deadline: float) -> Detection | None:
+    """Probe and listen in turn, each time longer, until something is found or the deadline passes."""
+    pause_s, longest_pause_s = PAUSES_S
+    wait_s, longest_wait_s = WAITS_S
+    while time.monotonic() < deadline:
+        found = search.look(wait_s, pause_s, deadline)
+        if found is not None:
+            return found
+        pause_s, wait_s = min(longest_pause_s, 2 * pause_s), min(longest_wait_s, 2 * wait_s)
+    return None
+
+
+def _answers(exchange: Exchange, ear: Ear, wait_s: float, deadline: float) -> bool:
+    try:
+        exchange.probe(PROBE, min(deadline, time.monotonic() + PROBE_WAITS * wait_s), wait_s)
+    except ServomexGatewayError as error:
+        ear.gateway = LineSign(error.message, error.cure)
+        return False
+    except ServomexModbusError:
+        return True  # it refused, in this framing
+    except (ServomexTimeoutError, ServomexFrameError):
+        return False
+    return True
+
+
+def answers_modbus_tcp(link: SerialLink, address: int) -> bool:
+    """Return whether the far end of a socket answers a Modbus TCP read, asked on a connection of its own.
+
+    What was sent on the link before may have left such a server in the middle of a message.
+    """
+    if not link.port.lower().startswith("socket://"):
+        return False
+    came = b""
+    with contextlib.suppress(ServomexError), SerialLink(link.port, link.settings, auto_reconnect=False) as other:
+        until = time.monotonic() + MODBUS_TCP_S
+        with other.conversation(until):
+            other.write(modbus_tcp_probe(address))
+            while not is_modbus_tcp(came) and time.monotonic() < until:
+                came += other.read(until)
+    return is_modbus_tcp(came)

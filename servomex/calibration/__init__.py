@@ -1,0 +1,1 @@
+"""Autocalibration: its pulse, its course, its end and its report."""

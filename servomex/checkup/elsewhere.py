@@ -1,0 +1,150 @@
+"""Where the analyser of a line is: its mode, and when nothing answers where it should, what answers elsewhere."""
+
+import contextlib
+from collections.abc import Callable, Iterable
+
+import attrs
+
+from servomex.analyzer.detect import FRAMINGS, Detection, Ear, detect
+from servomex.discovery.survey import Found, Place, Survey
+from servomex.enums import ProtocolKind
+from servomex.errors import (
+    Argument,
+    ErrorContext,
+    ServomexConfigurationError,
+    ServomexError,
+    ServomexNotFoundError,
+    ServomexProtocolError,
+    ServomexTimeoutError,
+)
+from servomex.port.link import SerialLink
+
+ADDRESSES = range(1, 11)
+"""Where an analyser is looked for that does not answer at its address."""
+BAUDRATES = (2400, 4800, 9600, 19200)
+"""What the analyser offers (installation manual, section 3.4)."""
+BROADCAST_S = 2.5
+"""How long another baud rate is listened to for a broadcast, on a line from which bytes came unasked."""
+
+Say = Callable[[str], None]
+
+
+def find(link: SerialLink, address: int, ear: Ear, listen_s: float, say: Say) -> Detection:
+    """Find the mode of the analyser at an address, by reads only; else say what there is in its place.
+
+    Where nothing answers, other addresses and other baud rates are asked. The port is closed behind that.
+
+    Args:
+        link: An open port.
+        address: Modbus slave address.
+        ear: What was heard on the line so far.
+        listen_s: Seconds to wait for a broadcast, or for an answer at this address.
+        say: Is told what is being tried.
+
+    Raises:
+        ServomexNotFoundError: Nothing was found, or an analyser elsewhere.
+        ServomexProtocolError: Who answers is no analyser, or not alone at its address.
+        ServomexConnectionError: The port was lost.
+    """
+    if ear.frame is not None:
+        return Detection(ProtocolKind.CONTINUOUS_ASCII, ear.frame)
+    say(f"looking for an analyser at address {address}, for {listen_s:.0f} s at most")
+    try:
+        with link.tap(ear.hear):
+            found = detect(link, address, listen=listen_s)
+    except ServomexNotFoundError as error:
+        if ear.broadcast or ear.sign:
+            raise
+        raise _elsewhere(link, address, ear, say) or _nowhere(link, error) from error
+    if found.frame is None:
+        say(f"looking at what answers at address {address}")
+        for item in _survey(link, [Place(address, found.protocol)]):
+            if isinstance(item.error, ServomexProtocolError):
+                raise item.error
+    return found
+
+
+def _elsewhere(link: SerialLink, address: int, ear: Ear, say: Say) -> ServomexError | None:
+    """Look at other addresses and baud rates; first at those of which what came speaks."""
+    unasked = ear.bytes_heard > 0 and not link.echo
+    if unasked:
+        return _at_other_rates(link, address, BROADCAST_S, say) or _at_other_addresses(link, address, ear, say)
+    return _at_other_addresses(link, address, ear, say) or _at_other_rates(link, address, None, say)
+
+
+def _at_other_addresses(link: SerialLink, address: int, ear: Ear, say: Say) -> ServomexError | None:
+    asked = sorted({*ADDRESSES, address})
+    say(f"asking the addresses {asked[0]} to {asked[-1]}")
+    with link.open().tap(ear.hear):
+        found = _survey(link, [Place(item, framing) for item in asked for framing in FRAMINGS])
+    if ear.broadcast:
+        longer = Argument("listen")
+        seen = "a broadcast came only now: the analyser is in continuous mode"
+        return _misplaced(link, seen, f"Use a longer {longer}", longer)
+    here = [item for item in found if item.address == address]
+    if any(item.info or isinstance(item.error, ServomexTimeoutError) for item in here):
+        longer = Argument("gap", round(max(0.1, 2 * link.gap_s), 3))
+        seen = f"who is at address {address} answers only now and then"
+        return _misplaced(link, seen, f"Try a longer gap, such as {longer}, and check the wiring", longer)
+    there = [item.address for item in found if item.info]
+    if not there:
+        return next((item.error for item in (*here, *found) if item.error), None)
+    choices = [Argument("address", item) for item in there]
+    if len(there) == 1:
+        seen = f"an analyser answers at address {there[0]}, not {address}"
+        return _misplaced(link, seen, f"Use {choices[0]}, or set address {address} on its panel", choices[0])
+    seen = f"analysers answer at the addresses {', '.join(map(str, there))}, not {address}"
+    return _misplaced(link, seen, f"Use {' or '.join(map(str, choices))}", Argument("address"))
+
+
+def _at_other_rates(link: SerialLink, address: int, listen_s: float | None, say: Say) -> ServomexError | None:
+    if not _has_rates(link):
+        return None
+    link.close()
+    used = link.settings.baudrate
+    for rate in BAUDRATES:
+        if rate != used and any(item.info for item in _survey_at(link, rate, address, listen_s, say)):
+            right = Argument("baudrate", rate)
+            seen = f"an analyser is heard at {rate} baud, not {used}"
+            return _misplaced(link, seen, f"Use {right}, or set {used} baud on its panel", right)
+    return None
+
+
+def _survey_at(link: SerialLink, rate: int, address: int, listen_s: float | None, say: Say) -> list[Found]:
+    """Ask an address at another baud rate; an adapter may not have it."""
+    say(f"trying {rate} baud")
+    settings = attrs.evolve(link.settings, baudrate=rate)
+    places = [Place(address, framing) for framing in FRAMINGS]
+    with (
+        contextlib.suppress(ServomexConfigurationError),
+        SerialLink(link.port, settings, gap=link.gap_s, auto_reconnect=False, trace=link.trace) as other,
+    ):
+        return _survey(other, places, listen_s)
+    return []
+
+
+def _survey(link: SerialLink, places: Iterable[Place], listen_s: float | None = None) -> list[Found]:
+    survey = Survey(link, list(places), listen_s, lambda: None)
+    survey.run()
+    return survey.findings
+
+
+def _nowhere(link: SerialLink, error: ServomexNotFoundError) -> ServomexNotFoundError:
+    """Return the error that says that nothing answered anywhere else either."""
+    rates = [str(rate) for rate in BAUDRATES if rate != link.settings.baudrate] if _has_rates(link) else []
+    tried = [f"the addresses {ADDRESSES[0]} to {ADDRESSES[-1]}", *([f"{', '.join(rates)} baud"] if rates else [])]
+    return ServomexNotFoundError(
+        f"{error.message}; nothing answered at {', or at '.join(tried)} either",
+        error.context,
+        cure=error.cure,
+        argument=error.argument,
+    )
+
+
+def _has_rates(link: SerialLink) -> bool:
+    """Whether the baud rate is this computer's to choose; on a plain socket it is the server's."""
+    return not link.port.lower().startswith("socket://")
+
+
+def _misplaced(link: SerialLink, seen: str, cure: str, argument: Argument) -> ServomexNotFoundError:
+    return ServomexNotFoundError(seen, ErrorContext(port=link.port), cure=cure, argument=argument)

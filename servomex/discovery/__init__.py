@@ -1,0 +1,1 @@
+"""The search for analysers on all ports and at all baud rates."""

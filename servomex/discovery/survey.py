@@ -1,0 +1,262 @@
+"""Survey: who is on a line at one baud rate, found by listening and by reads only."""
+
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from servomex import registers
+from servomex.analyzer.analyzer import Analyzer
+from servomex.analyzer.detect import PROBE, Ear
+from servomex.analyzer.opening import OPENING_S, open_device
+from servomex.continuous.reader import ContinuousReader
+from servomex.enums import ProtocolKind
+from servomex.errors import (
+    ErrorContext,
+    ServomexError,
+    ServomexForeignDeviceError,
+    ServomexFrameError,
+    ServomexGatewayError,
+    ServomexModbusError,
+    ServomexProtocolError,
+    ServomexTimeoutError,
+)
+from servomex.modbus.exchange import Exchange
+from servomex.models.models import DeviceInfo
+from servomex.port.link import SerialLink
+from servomex.runtime.clock import time
+from servomex.traffic.symptoms import LineSign, line_sign
+
+WAIT_S = 0.25
+"""How long the answer of an address may take to begin."""
+LATE_WAIT_S = 2.0
+"""The same where what looks like its answer came too late."""
+QUIET_S = 0.25
+"""Silence before a question is repeated, and after an answer: that of a second device would come in it."""
+RESTLESS_S = 0.5
+"""A line that takes so much longer to fall silent is not asked."""
+LONGEST_ANSWERS = 64
+"""More bytes than this are not the answers of two devices and the echo of the question."""
+RESTLESS_PLACES = 5
+"""After so many places in a row at which only bytes came that nobody had asked for, no more are asked."""
+_KEPT = 4096
+_RECENT = 64
+
+
+@attrs.frozen
+class Place:
+    """Where an analyser may be: a Modbus address, in one of the framings."""
+
+    address: int
+    framing: ProtocolKind
+
+    @property
+    def signs(self) -> tuple[bytes, bytes]:
+        """How its answer begins, and how its refusal does."""
+        answer = bytes((self.address, PROBE.function, PROBE.data_size))
+        refusal = bytes((self.address, PROBE.function | 0x80))
+        if self.framing is ProtocolKind.MODBUS_RTU:
+            return answer, refusal
+        return b":" + answer.hex().upper().encode(), b":" + refusal.hex().upper().encode()
+
+
+@attrs.frozen
+class Found:
+    """What was found at an address (``None`` for a broadcast): an analyser, or what answers there instead."""
+
+    address: int | None
+    info: DeviceInfo | None = None
+    error: ServomexError | None = None
+
+
+class _RestlessError(ServomexTimeoutError):
+    """Bytes come that nobody has asked for, so that an answer could not be told from them."""
+
+
+class Survey:
+    """Asks every place on a line, and listens to every byte meanwhile.
+
+    A place is asked with the read of two discrete inputs, which changes nothing, and never with a loopback, which
+    an echoing adapter would answer as well. Once a broadcast shows itself nothing is sent any more.
+
+    Args:
+        link: The port; it must be open.
+        places: What to ask.
+        listen: Seconds to listen for a broadcast, from the start and again from when one shows itself; ``None``
+            for no longer than the questions take.
+        step: Called after each place.
+
+    Attributes:
+        findings: What was found.
+        ear: What was heard.
+        echo: Whether the adapter sends back what is written; ``None`` when nothing has shown it.
+    """
+
+    def __init__(
+        self, link: SerialLink, places: Sequence[Place], listen: float | None, step: Callable[[], None]
+    ) -> None:
+        self.findings: list[Found] = []
+        self.ear: Ear = Ear()
+        self.echo: bool | None = None
+        self._link = link
+        self._places = places
+        self._listen_s = listen
+        self._step = step
+        self._heard = bytearray()
+        self._recent = b""
+        self._silent: dict[Place, None] = {}
+        self._late: list[Place] = []
+        self._were_late: set[Place] = set()
+        self._restless = 0
+
+    @property
+    def successful(self) -> bool:
+        """Whether an analyser was found."""
+        return any(item.info for item in self.findings)
+
+    def run(self) -> None:
+        """Ask and listen.
+
+        Raises:
+            ServomexConnectionError: The port was lost, or closed by another thread.
+        """
+        until = time.monotonic() + (self._listen_s or 0.0)
+        with self._link.conversation(until + RESTLESS_S), self._link.tap(self._hear):
+            for place in self._places:
+                self._look_at(place)
+                self._step()
+            if self._listen_s is not None and not self.successful:
+                self._await_broadcast(until, self._listen_s)
+            self.echo = self._link.echo
+
+    def _hear(self, data: bytes, monotonic_ns: int) -> None:
+        """Take every byte that comes, and note the places whose answer came after they were given up."""
+        self.ear.hear(data, monotonic_ns)
+        self._heard = (self._heard + data)[-_KEPT:]
+        recent, self._recent = self._recent + data, (self._recent + data)[-_RECENT:]
+        late = [place for place in self._silent if any(sign in recent for sign in place.signs)]
+        self._late += [place for place in late if place not in self._were_late]
+        self._were_late.update(late)
+
+    def _await_broadcast(self, until: float, listen_s: float) -> None:
+        """Listen until a time; if it leaves enough of it, ask once more, since a first request may get lost."""
+        round_s = sum(self._answer_s(place, WAIT_S) for place in self._silent)
+        if time.monotonic() + round_s < until:
+            self.ear.listen(self._link, until - round_s)
+            for place in list(self._silent):
+                self._look_at(place)
+        if not self.successful:
+            self.ear.listen(self._link, time.monotonic() + listen_s if self.ear.broadcast else until)
+        if self.ear.frame is not None:  # whatever looked like an answer was part of a broadcast
+            reader = ContinuousReader(self._link, first=self.ear.frame)
+            with Analyzer(self._link, reader, owns_link=False) as analyzer:
+                self.findings = [Found(None, info=analyzer.identify())]
+
+    def _look_at(self, place: Place) -> None:
+        """Find out who is at a place, then see to those that have answered late meanwhile."""
+        self._meet(place, WAIT_S)
+        while self._late:
+            self._meet(self._late.pop(), LATE_WAIT_S)
+
+    def _meet(self, place: Place, wait_s: float) -> None:
+        answered = any(item.address == place.address for item in self.findings)
+        if answered or self.ear.broadcast or self._restless >= RESTLESS_PLACES:
+            return
+        try:
+            self._ask_until_clear(place, wait_s)
+        except ServomexTimeoutError as error:
+            self._silent[place] = None
+            self._restless = self._restless + 1 if isinstance(error, _RestlessError) else 0
+        except ServomexGatewayError as error:
+            self.ear.gateway = LineSign(error.message, error.cure)
+            self._restless = 0
+        except ServomexFrameError as error:
+            self.findings.append(self._misfit(place, error))
+        except ServomexModbusError:
+            self.findings.append(self._identified(place))  # its registers show which instrument refuses that
+        else:
+            self.findings.append(self._identified(place))
+
+    def _ask_until_clear(self, place: Place, wait_s: float) -> None:
+        """Ask until an answer is undamaged and comes once, each time with more patience.
+
+        Raises:
+            ServomexTimeoutError: Nobody answers; what comes, if anything, comes by itself.
+            ServomexFrameError: All answers were damaged or came twice.
+            ServomexModbusError: The question was refused.
+        """
+        for patience_s in (wait_s, 2 * wait_s, 4 * wait_s):
+            try:
+                return self._ask(place, patience_s)
+            except ServomexFrameError as error:
+                if self.ear.broadcast or not self._silence(QUIET_S) or len(self._heard) > LONGEST_ANSWERS:
+                    raise _RestlessError("what came was no answer") from error
+                damage = error
+        if self._link.read(time.monotonic() + patience_s):
+            raise _RestlessError("bytes come as well when nobody was asked") from damage
+        raise damage
+
+    def _ask(self, place: Place, wait_s: float) -> None:
+        """Ask once. The answer is but a sign of life, and is believed without the fence, which is a loopback."""
+        if not self._silence(self._link.gap_s):
+            raise _RestlessError("the line never fell silent")
+        self._heard.clear()
+        self._link.proven.add(place.address)
+        try:
+            exchange = Exchange(self._link, place.address, place.framing, retries=0)
+            exchange.probe(PROBE, time.monotonic() + self._answer_s(place, wait_s))
+            self._silence(QUIET_S)
+        finally:
+            self._link.proven.discard(place.address)
+        if self._heard.count(place.signs[0]) > 1:
+            raise ServomexFrameError("two replies came to one request", self._context(place))
+
+    def _silence(self, silence_s: float) -> bool:
+        """Wait until the line has been silent for so long; ``False`` when it is not in time."""
+        return self._link.settle(silence_s, time.monotonic() + silence_s + RESTLESS_S)[1]
+
+    def _answer_s(self, place: Place, wait_s: float) -> float:
+        """Seconds from a question to the end of its answer, at most."""
+        ascii_framing = place.framing is ProtocolKind.MODBUS_ASCII
+        line = registers.LineTiming(self._link.settings.char_time_s, 0.0, ascii_framing, turnaround_s=wait_s)
+        return line.bits(PROBE.span)
+
+    def _identified(self, place: Place) -> Found:
+        try:
+            return Found(place.address, self._identity(place))
+        except (ServomexProtocolError, ServomexTimeoutError) as error:
+            self._silence(LATE_WAIT_S)  # what it still sends must not be taken for the answers of others
+            return self._misfit(place, error)
+
+    def _identity(self, place: Place) -> DeviceInfo:
+        """Read the channels at a place; those of another instrument are refused."""
+        with open_device(self._link, protocol=place.framing, address=place.address, identify=False) as analyzer:
+            return analyzer.identify(timeout=max(OPENING_S, analyzer.timeout_s))
+
+    def _misfit(self, place: Place, error: ServomexProtocolError | ServomexTimeoutError) -> Found:
+        """Say that who answers at a place is no analyser, or is not alone there."""
+        who = f"a Modbus device answers at address {place.address}"
+        sign = line_sign(bytes(self._heard))
+        cure = error.cure or "Look which instrument this cable leads to"
+        if isinstance(error, ServomexForeignDeviceError):
+            text = f"{who}, but {error.message}"
+        elif isinstance(error, ServomexFrameError) and sign:
+            text, cure = f"only damaged replies come from address {place.address}: {sign.seen}", sign.cure
+        elif isinstance(error, ServomexFrameError):
+            text = (
+                f"only damaged or doubled replies come from address {place.address}: two devices there have the "
+                "same address, most likely"
+            )
+            cure = (
+                "Switch one of them off, and give each an address of its own on its panel; else check the wiring"
+            )
+        elif isinstance(error, ServomexGatewayError):
+            text = f"{who}, but cannot be identified: {error.message}"
+        elif isinstance(error, ServomexTimeoutError):
+            text = f"{who}, but cannot be identified: {error.message}"
+            cure = "Check the wiring, and its gap with 'servomex diag gap'"
+        else:
+            text = f"{who}, but not like a SERVOPRO 4000: {error.message}"
+        return Found(place.address, error=type(error)(text, error.context, cure=cure))
+
+    def _context(self, place: Place) -> ErrorContext:
+        return ErrorContext(self._link.port, place.framing, place.address)

@@ -1,0 +1,56 @@
+"""The errors of this package: who is at fault, where, and what to do.
+
+::
+
+    ServomexError
+    ├── ServomexConfigurationError (ValueError)   what was asked for cannot be
+    │   ├── ServomexValidationError               an argument is out of range or unknown
+    │   │   ├── ServomexChannelNotFoundError (LookupError)   the analyser does not show this channel
+    │   │   └── ServomexNoFrameError              (also a TimeoutError) a snapshot before the first frame
+    │   └── ServomexConfirmationRequiredError     confirm=True is missing
+    ├── ServomexTransportError                    the line
+    │   ├── ServomexTimeoutError (TimeoutError)   nothing usable came in time
+    │   │   └── ServomexStaleError                only an old broadcast is at hand
+    │   └── ServomexConnectionError (ConnectionError)   the port is missing, busy, forbidden or lost
+    │       └── ServomexNotFoundError             (also a TimeoutError) protocol='auto' finds no analyser
+    ├── ServomexProtocolError                     what came is not what it should be
+    │   ├── ServomexParseError (ValueError)       what came cannot be read, or is not to be believed
+    │   │   ├── ServomexChecksumError             a broadcast is complete, and its checksum does not fit
+    │   │   └── ServomexFrameError                broken structure: of a broadcast, or of a Modbus reply
+    │   ├── ServomexModbusError                   the analyser refused: an exception reply
+    │   │   ├── ServomexIllegalFunctionError      exception 01 (also a ServomexCapabilityError)
+    │   │   ├── ServomexIllegalDataAddressError   exception 02
+    │   │   ├── ServomexIllegalDataValueError     exception 03
+    │   │   └── ServomexGatewayError              exceptions 0A and 0B: a gateway has no answer of the analyser
+    │   ├── ServomexForeignDeviceError            what answers is not an analyser of the 4000 series
+    │   ├── ServomexChannelError                  a channel is gone, or has another name or unit
+    │   └── ServomexProtocolUnsupportedError      the mode cannot do this (also a ServomexCapabilityError)
+    ├── ServomexCapabilityError                   not available on this device or in this mode
+    ├── ServomexCalibrationError                  an autocalibration did not start, or did not end, as asked
+    └── ServomexSinkError                         the files of a recording
+        ├── ServomexSinkSchemaError (ValueError)  a file, or a sample, does not hold what it should
+        ├── ServomexSinkWriteError (OSError)      a file cannot be written
+        │   └── ServomexSinkSyncError             it is written, but may not survive a loss of power
+        ├── ServomexSinkReadError (OSError)       a file is missing or cannot be read
+        └── ServomexSinkDependencyError (ImportError)   a package is not installed (also a configuration error)
+
+Every error carries its cure as data: ``cure`` is what to do, and ``argument`` the :class:`Argument` to change
+where that is the cure. ``str()`` shows the message, the cure and the :class:`ErrorContext`.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from servomex.errors.tree import *  # noqa: F403
+else:
+
+    def __getattr__(name: str) -> object:
+        # Not when this folder is imported: one thread may import it while another imports a module in it.
+        tree = importlib.import_module("servomex.errors.tree")
+        if name != "__all__" and name not in tree.__all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(tree, name)
+
+    def __dir__() -> list[str]:
+        return sorted({*__getattr__("__all__"), *(name for name in globals() if name.startswith("__"))})

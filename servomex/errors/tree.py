@@ -1,0 +1,429 @@
+"""The tree of the errors, and the context that each of them carries."""
+
+import contextlib
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self
+
+import attrs
+
+from servomex.errors.excerpts import unicode_text
+from servomex.errors.mappings import FrozenMapping, frozen
+
+if TYPE_CHECKING:
+    from servomex.models.models import Frame
+
+
+__all__ = [
+    "Argument",
+    "ErrorContext",
+    "ServomexCalibrationError",
+    "ServomexCapabilityError",
+    "ServomexChannelError",
+    "ServomexChannelNotFoundError",
+    "ServomexChecksumError",
+    "ServomexConfigurationError",
+    "ServomexConfirmationRequiredError",
+    "ServomexConnectionError",
+    "ServomexError",
+    "ServomexForeignDeviceError",
+    "ServomexFrameError",
+    "ServomexGatewayError",
+    "ServomexIllegalDataAddressError",
+    "ServomexIllegalDataValueError",
+    "ServomexIllegalFunctionError",
+    "ServomexModbusError",
+    "ServomexNoFrameError",
+    "ServomexNotFoundError",
+    "ServomexParseError",
+    "ServomexProtocolError",
+    "ServomexProtocolUnsupportedError",
+    "ServomexSinkDependencyError",
+    "ServomexSinkError",
+    "ServomexSinkReadError",
+    "ServomexSinkSchemaError",
+    "ServomexSinkSyncError",
+    "ServomexSinkWriteError",
+    "ServomexStaleError",
+    "ServomexTimeoutError",
+    "ServomexTransportError",
+    "ServomexValidationError",
+    "spelling",
+]
+
+
+def _hex(data: bytes) -> str:
+    """Show bytes for an error text, long ones shortened in the middle."""
+    if len(data) <= 24:
+        return data.hex(" ")
+    return f"{data[:16].hex(' ')} ... {data[-4:].hex(' ')} ({len(data)} bytes)"
+
+
+def _number_of(register: int) -> str:
+    """Return what has this number: the maker's first digit tells."""
+    return {0: "coil", 1: "input"}.get(register // 10_000, "register")
+
+
+@attrs.frozen
+class Argument:
+    """An argument of a call that is to be changed, or looked at.
+
+    In a text it is spelled for its reader: ``str()`` shows ``protocol='continuous'`` in a program and
+    ``--protocol continuous`` on the command line, see :func:`spelling`.
+
+    Attributes:
+        name: Its name in the call, such as ``protocol``.
+        value: The value to give it; ``None`` where the user has to find the value.
+    """
+
+    name: str
+    value: object = None
+
+    def __str__(self) -> str:
+        return _spell[-1](self)
+
+
+def _as_keyword(argument: Argument) -> str:
+    name, value = argument.name, argument.value
+    if value is None:
+        return name
+    return f"{name}={str(value)!r}" if isinstance(value, str) else f"{name}={value!r}"
+
+
+_spell: list[Callable[[Argument], str]] = [_as_keyword]
+
+
+@contextlib.contextmanager
+def spelling(spell: Callable[[Argument], str]) -> Iterator[None]:
+    """Spell arguments in another way, in all threads of this process: whoever reads its messages types options."""
+    _spell.append(spell)
+    try:
+        yield
+    finally:
+        _spell.pop()
+
+
+def _json(value: Any) -> Any:
+    """Return a fact as JSON has it; anything else as its text."""
+    if isinstance(value, bytes):
+        return value.hex()
+    is_plain = (
+        value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
+    )
+    return value if is_plain else unicode_text(str(value))
+
+
+def _facts(items: Mapping[str, Any]) -> FrozenMapping[Any]:
+    if not isinstance(items, Mapping):
+        raise ServomexValidationError(f"extra must be a mapping of names to facts, not {items!r}")
+    return frozen(items)
+
+
+@attrs.frozen
+class ErrorContext:
+    """Where an error happened. Every field but ``extra`` may be unknown (``None``).
+
+    Attributes:
+        port: Device path or URL of the port.
+        protocol: Communication mode, a ``ProtocolKind`` or its value.
+        address: Modbus slave address, 1 to 247.
+        channel: A ``ChannelId``, or its value such as ``I1``.
+        register: First register, discrete input or coil of the request, by the maker's number (30001 ...).
+        function_code: Modbus function code of the request.
+        request: Bytes that were sent.
+        response: Bytes that came, as far as they came.
+        elapsed_s: Seconds from the start of the call to the error.
+        extra: What else is known, by name, such as the ``device`` of a manager; it cannot be changed.
+    """
+
+    port: str | None = None
+    protocol: str | None = None
+    address: int | None = None
+    channel: str | None = None
+    register: int | None = None
+    function_code: int | None = None
+    request: bytes | None = None
+    response: bytes | None = None
+    elapsed_s: float | None = None
+    extra: Mapping[str, Any] = attrs.field(default=FrozenMapping(), converter=_facts, hash=False)
+
+    def merged(self, **updates: Any) -> "ErrorContext":
+        """Return a context in which some things are known otherwise.
+
+        Args:
+            updates: Fields with their new values. What is not a field is added to ``extra``, as are the items of
+                an ``extra`` that is given.
+
+        Raises:
+            ServomexValidationError: An ``extra`` is given, and is no mapping.
+        """
+        fields = {name: updates.pop(name) for name in _FIELDS & updates.keys()}
+        return attrs.evolve(self, **fields, extra={**self.extra, **_facts(updates.pop("extra", {})), **updates})
+
+    def __str__(self) -> str:
+        parts = (
+            self.port,
+            self.protocol,
+            None if self.address is None else f"address {self.address}",
+            self.channel,
+            None if self.function_code is None else f"FC{self.function_code:02d}",
+            None if self.register is None else f"{_number_of(self.register)} {self.register:05d}",
+            None if not self.request else f"sent {_hex(self.request)}",
+            None if not self.response else f"got {_hex(self.response)}",
+            None if self.elapsed_s is None else f"after {self.elapsed_s:.2f} s",
+            *(f"{name} {value}" for name, value in self.extra.items()),
+        )
+        return ", ".join(part for part in parts if part)
+
+
+_FIELDS = attrs.fields_dict(ErrorContext).keys() - {"extra"}
+
+
+class ServomexError(Exception):
+    """Base of every error that this package raises on purpose.
+
+    Attributes:
+        message: What happened.
+        context: Where it happened.
+        cure: What to do, as one or more sentences without the last full stop; empty when the message says all.
+        argument: The argument that ``cure`` changes; ``None`` when it is something else, or more than one.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        context: ErrorContext | None = None,
+        *,
+        cure: str = "",
+        argument: Argument | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.context: ErrorContext = context or ErrorContext()
+        self.cure = cure
+        self.argument = argument
+
+    @property
+    def text(self) -> str:
+        """The message and the cure, without the context."""
+        return ". ".join(part for part in (self.message, self.cure) if part)
+
+    def __str__(self) -> str:
+        where = str(self.context)
+        return f"{self.text} [{where}]".lstrip() if where else self.text
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as an object of JSON: text, class, message, cure, argument, and what is known of the place."""
+        argument = self.argument and {"name": _json(self.argument.name), "value": _json(self.argument.value)}
+        where = {item.name: getattr(self.context, item.name) for item in attrs.fields(ErrorContext)}
+        facts = {name: _json(value) for name, value in where.items() if name != "extra" and value is not None}
+        return {
+            "error": _json(str(self)),
+            "error_type": type(self).__name__,
+            "message": _json(self.message),
+            "cure": _json(self.cure),
+            "argument": argument,
+            "context": facts | {_json(str(name)): _json(value) for name, value in self.context.extra.items()},
+        }
+
+    def with_context(self, **updates: Any) -> Self:
+        """Return a copy that knows more of where it happened; each thread that raises an error needs its own.
+
+        The copy keeps everything else, notes, cause and traceback included; what is noted on one of them later is
+        not on the other.
+
+        Args:
+            updates: Fields of :class:`ErrorContext` with their new values; what is not a field is added to its
+                ``extra``. None are needed for a mere copy.
+        """
+        other = copy.copy(self)
+        other.context = self.context.merged(**updates)
+        other.__cause__, other.__context__ = self.__cause__, self.__context__
+        other.__suppress_context__ = self.__suppress_context__
+        if notes := getattr(self, "__notes__", None):
+            other.__notes__ = list(notes)
+        return other.with_traceback(self.__traceback__)
+
+
+class ServomexConfigurationError(ServomexError, ValueError):
+    """What was asked for cannot be: an unusable setting or combination of settings."""
+
+
+class ServomexValidationError(ServomexConfigurationError):
+    """An argument is out of range or names something unknown."""
+
+
+class ServomexChannelNotFoundError(ServomexValidationError, LookupError):
+    """The channel that was asked for is not populated, no channel has this name, or several have it."""
+
+
+class ServomexConfirmationRequiredError(ServomexConfigurationError):
+    """What was asked for moves gas, and was not confirmed with ``confirm=True``."""
+
+
+class ServomexTransportError(ServomexError):
+    """The line between this computer and the analyser failed."""
+
+
+class ServomexTimeoutError(ServomexTransportError, TimeoutError):
+    """Nothing usable came before the deadline of the call."""
+
+
+class ServomexStaleError(ServomexTimeoutError):
+    """No new broadcast came in time, and the last one is too old to pass as current.
+
+    Attributes:
+        frame: The last frame that was received; ``None`` where an error is read back from a recording.
+        age_s: Seconds since its last byte arrived; ``None`` likewise.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        context: ErrorContext | None = None,
+        *,
+        cure: str = "",
+        argument: Argument | None = None,
+        frame: "Frame | None" = None,
+        age_s: float | None = None,
+    ) -> None:
+        super().__init__(message, context, cure=cure, argument=argument)
+        self.frame = frame
+        self.age_s = age_s
+
+
+class ServomexConnectionError(ServomexTransportError, ConnectionError):
+    """The port is missing, busy, forbidden, closed or was unplugged."""
+
+
+class ServomexNotFoundError(ServomexConnectionError, ServomexTimeoutError):
+    """The mode was to be found (``protocol="auto"``), and no analyser was, in any mode."""
+
+
+class ServomexNoFrameError(ServomexValidationError, ServomexTimeoutError):
+    """A snapshot was asked for before the first frame was received."""
+
+
+class ServomexProtocolError(ServomexError):
+    """What came over the line is not what the protocol allows."""
+
+
+class ServomexCapabilityError(ServomexError):
+    """What was asked for is not available on this device, or in this mode."""
+
+
+class ServomexParseError(ServomexProtocolError, ValueError):
+    """What came cannot be read as a message, or is a broadcast that is not to be believed.
+
+    Attributes:
+        reason: How, without the words that it is damaged.
+        received_at: When the last byte of a broadcast arrived, UTC; ``None`` when that is not known.
+        monotonic_ns: The same on the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        context: ErrorContext | None = None,
+        *,
+        cure: str = "",
+        argument: Argument | None = None,
+        reason: str = "",
+        received_at: datetime | None = None,
+        monotonic_ns: int | None = None,
+    ) -> None:
+        super().__init__(message, context, cure=cure, argument=argument)
+        self.reason: str = reason or message
+        self.received_at: datetime | None = received_at
+        self.monotonic_ns: int | None = monotonic_ns
+
+
+class ServomexChecksumError(ServomexParseError):
+    """The checksum of a continuous frame does not fit its bytes."""
+
+
+class ServomexFrameError(ServomexParseError):
+    """The structure of a broadcast is broken, or a Modbus reply is damaged, short, or answers another request."""
+
+
+class ServomexModbusError(ServomexProtocolError):
+    """The analyser answered with a Modbus exception: it received the request and refused it."""
+
+
+class ServomexIllegalFunctionError(ServomexModbusError, ServomexCapabilityError):
+    """Modbus exception 01: the function is not supported."""
+
+
+class ServomexIllegalDataAddressError(ServomexModbusError):
+    """Modbus exception 02: an address is outside the supported range."""
+
+
+class ServomexIllegalDataValueError(ServomexModbusError):
+    """Modbus exception 03: the data is invalid."""
+
+
+class ServomexGatewayError(ServomexModbusError):
+    """Modbus exception 0A or 0B: a gateway answered in the place of the analyser, which did not."""
+
+
+class ServomexForeignDeviceError(ServomexProtocolError):
+    """What answers at the address is not an analyser of the 4000 series (4100, 4200, 4900)."""
+
+
+class ServomexChannelError(ServomexProtocolError):
+    """A channel that was there, or that was asked for, is not populated any more, or has another name or unit."""
+
+
+class ServomexProtocolUnsupportedError(ServomexProtocolError, ServomexCapabilityError):
+    """The analyser's communication mode cannot do what was asked."""
+
+
+class ServomexCalibrationError(ServomexError):
+    """An autocalibration did not start, or did not end, as it was asked to.
+
+    Attributes:
+        running: Whether what was to be started, or to be stopped, runs: ``True`` or ``False`` as the analyser
+            says, ``None`` when nobody knows.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        context: ErrorContext | None = None,
+        *,
+        cure: str = "",
+        argument: Argument | None = None,
+        running: bool | None = None,
+    ) -> None:
+        super().__init__(message, context, cure=cure, argument=argument)
+        self.running = running
+
+
+class ServomexSinkError(ServomexError):
+    """A recording cannot be written or read."""
+
+
+class ServomexSinkSchemaError(ServomexSinkError, ValueError):
+    """A file or a sample does not hold what it should: other columns, a damaged line, a number that is none."""
+
+
+class ServomexSinkWriteError(ServomexSinkError, OSError):
+    """A file cannot be written: no such folder, no permission, a full disk, another program that uses it."""
+
+
+class ServomexSinkSyncError(ServomexSinkWriteError):
+    """What was given is written, and must not be written again, but it may not survive a loss of power."""
+
+
+class ServomexSinkReadError(ServomexSinkError, OSError):
+    """A file is missing or cannot be read."""
+
+
+class ServomexSinkDependencyError(ServomexSinkError, ServomexConfigurationError, ImportError):
+    """A package that the format needs is not installed; the error names the extra that brings it."""
+
+
+for _kind in [found for found in vars().values() if isinstance(found, type) and found.__module__ == __name__]:
+    _kind.__module__ = "servomex.errors"  # where users import it from: tracebacks, pickles and help() say so

@@ -1,0 +1,1 @@
+"""Several analysers on one or more ports."""

@@ -1,0 +1,466 @@
+"""ServomexManager: several analysers on one or more ports, each port with a thread of its own."""
+
+import contextlib
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, Self, TypeVar, overload
+
+from servomex.analyzer.analyzer import Analyzer
+from servomex.enums import ChannelId, ErrorPolicy, ProtocolKind
+from servomex.errors import (
+    ServomexConfigurationError,
+    ServomexConnectionError,
+    ServomexError,
+    ServomexValidationError,
+)
+from servomex.errors.validation import choice, flag, seconds, whole
+from servomex.manager.joining import Source, joined, leave
+from servomex.manager.member import Member
+from servomex.manager.reaching import Options
+from servomex.manager.rounds import DeviceResult, Round, failed_row, raise_failures
+from servomex.models.models import Frame, Sample
+from servomex.models.naming import asked_channels
+from servomex.models.tags import name_of, tags_of
+from servomex.port.link import SerialLink
+from servomex.runtime.at_exit import at_exit
+from servomex.runtime.forks import ProcessBound
+from servomex.settings import Parity, SerialSettings, settings_given
+
+T = TypeVar("T")
+
+
+class ServomexManager(ProcessBound):
+    """Several analysers, on one line or on many ports, asked with one call. A context manager.
+
+    The analysers on one port are asked one after the other, by a thread that belongs to the port; the ports are
+    asked at the same time. Each analyser has its own ``timeout``, which begins when its turn has come.
+
+    An analyser that does not answer costs the others on its line its timeout once. Then it is left out, for 1 s
+    at first and up to 60 s; after each such pause it is asked for its state, which takes half a second, and is
+    read again as soon as it answers anything. Meanwhile its result is a fresh error that says so. A port that is
+    lost costs nobody anything: its analysers fail at once until it is back.
+
+    Any thread may call any method. An operation of :meth:`execute_each` may not: it runs in the thread that the
+    call would wait for.
+
+    Args:
+        error_policy: ``raise``: when analysers fail, a call asks all the others first, and then raises an
+            ``ExceptionGroup`` of all failures. ``return``: each result carries its error. Either way the error's
+            ``context.extra["device"]`` is the name of its analyser; on one that is not a :class:`ServomexError` a
+            note says it, when it is raised.
+
+    Raises:
+        ServomexValidationError: The policy is unknown.
+    """
+
+    def __init__(self, *, error_policy: ErrorPolicy | str = ErrorPolicy.RAISE) -> None:
+        self._closed = True
+        self._error_policy = choice(ErrorPolicy, error_policy, "error policy")
+        self._changing = threading.Lock()
+        self._members: dict[str, Member] = {}  # replaced and never changed, so that calls need no lock
+        self._opening: SerialLink | None = None
+        self._closed = False
+        at_exit(self._close_forgotten)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the analysers, in the order in which they were added."""
+        return tuple(self._members)
+
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` was called."""
+        return self._closed
+
+    @property
+    def error_policy(self) -> ErrorPolicy:
+        """What is done with errors."""
+        return self._error_policy
+
+    @overload
+    def add(
+        self,
+        name: str,
+        source: Source,
+        *,
+        protocol: ProtocolKind | str = ...,
+        address: int = ...,
+        serial_settings: SerialSettings | None = ...,
+        baudrate: int | None = ...,
+        bytesize: int | None = ...,
+        parity: Parity | None = ...,
+        stopbits: int | None = ...,
+        rtscts: bool | None = ...,
+        xonxoff: bool | None = ...,
+        exclusive: bool | None = ...,
+        timeout: float | None = ...,
+        identify: bool = ...,
+        channels: Iterable[ChannelId | str] | None = ...,
+        retries: int = ...,
+        gap: float | None = ...,
+        listen: float = ...,
+        auto_reconnect: bool | None = ...,
+        tags: Mapping[str, str] | None = ...,
+        wait: Literal[True] = ...,
+    ) -> Analyzer: ...
+
+    @overload
+    def add(
+        self,
+        name: str,
+        source: Source,
+        *,
+        protocol: ProtocolKind | str = ...,
+        address: int = ...,
+        serial_settings: SerialSettings | None = ...,
+        baudrate: int | None = ...,
+        bytesize: int | None = ...,
+        parity: Parity | None = ...,
+        stopbits: int | None = ...,
+        rtscts: bool | None = ...,
+        xonxoff: bool | None = ...,
+        exclusive: bool | None = ...,
+        timeout: float | None = ...,
+        identify: bool = ...,
+        channels: Iterable[ChannelId | str] | None = ...,
+        retries: int = ...,
+        gap: float | None = ...,
+        listen: float = ...,
+        auto_reconnect: bool | None = ...,
+        tags: Mapping[str, str] | None = ...,
+        wait: bool,
+    ) -> Analyzer | None: ...
+
+    def add(
+        self,
+        name: str,
+        source: Source,
+        *,
+        protocol: ProtocolKind | str = ProtocolKind.AUTO,
+        address: int = 1,
+        serial_settings: SerialSettings | None = None,
+        baudrate: int | None = None,
+        bytesize: int | None = None,
+        parity: Parity | None = None,
+        stopbits: int | None = None,
+        rtscts: bool | None = None,
+        xonxoff: bool | None = None,
+        exclusive: bool | None = None,
+        timeout: float | None = None,
+        identify: bool = True,
+        channels: Iterable[ChannelId | str] | None = None,
+        retries: int = 2,
+        gap: float | None = None,
+        listen: float = 10.0,
+        auto_reconnect: bool | None = None,
+        tags: Mapping[str, str] | None = None,
+        wait: bool = True,
+    ) -> Analyzer | None:
+        """Open an analyser and take it in under a name.
+
+        A port is opened once and shared by all analysers that are added on it, under whichever of its names. It is
+        closed with the last of them. A :class:`SerialLink` or an :class:`Analyzer` that is passed in stays its
+        user's, who closes it later than the manager. Analysers that are here already are read meanwhile; on the
+        same port they wait for each other.
+
+        Args:
+            name: Names it in results, errors and samples, 1 to 128 characters on one line.
+            source: A port, as for :func:`open_device`; a link that was opened; or an analyser that was opened, for
+                which nothing else may be given.
+            protocol: The communication mode. On a port that has analysers already, ``auto`` means theirs. An
+                analyser in continuous mode must be alone on its port.
+            address: Modbus slave address, 1 to 247; each occurs once on a port.
+            serial_settings: 19200 8N1 when omitted, or those of the port in use, from which they may not differ.
+            baudrate: This and the next six are single fields of :class:`SerialSettings`, as for
+                :func:`open_device`.
+            bytesize: Data bits, 7 or 8.
+            parity: ``N``, ``E`` or ``O``.
+            stopbits: 1 or 2.
+            rtscts: Hardware flow control.
+            xonxoff: Software flow control.
+            exclusive: Take the port for this program alone.
+            timeout: Seconds that each call takes at most; see :attr:`Analyzer.timeout_s` for the default.
+            identify: Read the channels, which shows that the analyser is there.
+            channels: Read only these; all that are populated when left out.
+            retries: How often a Modbus read is repeated within its deadline, 0 to 10.
+            gap: Seconds of silence before each Modbus request, 0 to 10; 0.05 when left out, or that of the port in
+                use, from which it may not differ.
+            listen: Seconds to wait for the first broadcast, and for ``auto`` to find the mode.
+            auto_reconnect: Reopen a port that was unplugged; ``True`` when left out, or as the port in use does.
+            tags: What every row says of the analyser beside its name, as for :func:`open_device`.
+            wait: Wait for the analyser, and raise an error if it or its port is not there. With ``False`` it is
+                taken in at once. Until it is reached, which the thread of its port tries again and again, its
+                result is an error that says why it was not; only what can never be is raised here.
+
+        Returns:
+            The analyser. The manager closes it, unless it was passed in. ``None`` when ``auto`` is still to find
+            the mode of one that is not waited for; :meth:`get` returns it once it was reached.
+
+        Raises:
+            ServomexValidationError: An argument is out of range, the name or the address is taken, or a channel
+                of ``channels`` is not populated.
+            ServomexConfigurationError: The port is used in another mode or with other settings.
+            ServomexConnectionError: The port is missing, busy or forbidden, or the manager is closed.
+            ServomexNotFoundError: No analyser was found, with ``auto``.
+            ServomexTimeoutError: The analyser did not answer, in the mode that was given.
+            ServomexFrameError: What came is damaged.
+        """
+        flag(wait, "wait")
+        options = Options(
+            protocol=choice(ProtocolKind, protocol, "protocol"),
+            address=whole(address, "address", 1, 247),
+            serial_settings=settings_given(
+                serial_settings,
+                baudrate=baudrate,
+                bytesize=bytesize,
+                parity=parity,
+                stopbits=stopbits,
+                rtscts=rtscts,
+                xonxoff=xonxoff,
+                exclusive=exclusive,
+            ),
+            timeout=None if timeout is None else seconds(timeout, "timeout"),
+            identify=flag(identify, "identify"),
+            channels=None if channels is None else asked_channels(channels),
+            retries=whole(retries, "retries", 0, 10),
+            gap=None if gap is None else seconds(gap, "gap", zero=True),
+            listen=seconds(listen, "listen"),
+            auto_reconnect=None if auto_reconnect is None else flag(auto_reconnect, "auto_reconnect"),
+            tags=tags_of(tags),
+        )
+        self._check_usable()
+        with self._changing:
+            self._check_usable()
+            self._check_name(name)
+            here = self._members
+            try:
+                with joined(name, source, options, here.values(), wait=wait, watch=self._watch) as member:
+                    self._members = {**here, name: member}
+            except ServomexError as error:
+                error.context = error.context.merged(device=name)
+                raise
+            else:
+                return member.analyzer
+            finally:
+                self._opening = None
+
+    def get(self, name: str) -> Analyzer:
+        """Return an analyser by its name.
+
+        Raises:
+            ServomexValidationError: There is none of this name; the error lists those that are there.
+            ServomexError: It was added with ``wait=False``, and its mode was not found yet; the error is that of
+                its readings.
+        """
+        return self._member(name).known
+
+    def remove(self, name: str) -> None:
+        """Take an analyser out, and close what the manager has opened for it: the last one closes the port.
+
+        A call that is asking it ends with its result or a :class:`ServomexConnectionError`.
+
+        Raises:
+            ServomexValidationError: There is none of this name.
+            ServomexError: The thread of its port did not end within 5 s: an operation does not come back, or a
+                reading on a link that was passed in, which cannot be ended from here.
+        """
+        self._check_usable()
+        with self._changing:
+            self._leave(self._member(name))
+
+    def poll(
+        self, names: Iterable[str] | None = None, *, timeout: float | None = None
+    ) -> dict[str, DeviceResult[Frame]]:
+        """Read all channels of analysers.
+
+        Args:
+            names: Those to read; all when ``None``.
+            timeout: Seconds that each analyser's own reading may take, as for :meth:`Analyzer.poll`. Waiting for
+                its turn on its port comes on top.
+
+        Returns:
+            The results by name, in the order of ``names``.
+
+        Raises:
+            ExceptionGroup: Some failed, and the policy is ``raise``.
+            ServomexValidationError: A name is unknown, or the timeout is out of range.
+            ServomexConnectionError: The manager is closed.
+        """
+        limit_s = None if timeout is None else seconds(timeout, "timeout")
+        return self._results(self._chosen(names), Round(lambda member: member.poll(limit_s), reads=True))
+
+    def poll_samples(
+        self,
+        *,
+        names: Iterable[str] | None = None,
+        timeout: float | None = None,
+        error_policy: ErrorPolicy | str | None = None,
+    ) -> list[Sample]:
+        """Read analysers and give one :class:`Sample` a channel, as rows for a recording.
+
+        Of an analyser that failed, when the policy is ``return``, there is one sample with its error instead.
+
+        Args:
+            names: The analysers to read; all when ``None``.
+            timeout: As for :meth:`poll`.
+            error_policy: That of this call; that of the manager when ``None``. A recording reads with ``return``.
+
+        Raises:
+            ExceptionGroup: Some failed, and the policy is ``raise``.
+            ServomexValidationError: A name or the policy is unknown, or the timeout is out of range.
+            ServomexConnectionError: The manager is closed.
+        """
+        members = self._chosen(names)
+        limit_s = None if timeout is None else seconds(timeout, "timeout")
+        policy = None if error_policy is None else choice(ErrorPolicy, error_policy, "error policy")
+        results = self._results(members, Round(lambda member: member.poll(limit_s), reads=True), policy)
+        rows: list[Sample] = []
+        for member in members:
+            frame, error = results[member.name].value, results[member.name].error
+            if frame is None:
+                rows.append(failed_row(member, error))
+            else:
+                rows += frame.as_samples(device=member.name, metadata=member.tags)
+        return rows
+
+    def execute_each(
+        self, op: Callable[[Analyzer], T], names: Iterable[str] | None = None
+    ) -> dict[str, DeviceResult[T]]:
+        """Carry out an operation with each analyser, in the thread of its port.
+
+        It is carried out also where an analyser does not answer or its port is lost: what it does, such as to stop
+        a calibration, must not be left out because of what happened before. Its errors and what the line showed
+        count like those of a reading. As long as it lasts, the port does nothing else for the manager.
+
+        Args:
+            op: Is given the analyser. It must not call the manager.
+            names: The analysers; all when ``None``.
+
+        Returns:
+            What it returned, by name, in the order of ``names``.
+
+        Raises:
+            ExceptionGroup: It failed for some, and the policy is ``raise``.
+            BaseException: What it raised that is no ``Exception``, such as ``SystemExit``; no further analyser is
+                begun with then.
+            ServomexValidationError: A name is unknown, or ``op`` cannot be called.
+            ServomexConnectionError: The manager is closed.
+        """
+        if not callable(op):
+            raise ServomexValidationError(f"an operation is something to call with an analyser, not {op!r}")
+        return self._results(self._chosen(names), Round(lambda member: member.operate(op), reads=False))
+
+    def close(self) -> None:
+        """Close what the manager has opened, and end its threads. Calls that wait end with an error.
+
+        May be called twice, and by any thread but that of an operation.
+
+        Raises:
+            ServomexError: The thread of a port did not end within 5 s, as for :meth:`remove`. The rest is closed.
+        """
+        if not self.made_here:
+            return
+        self._check_caller()
+        self._closed = True
+        if (link := self._opening) is not None:
+            link.close()  # ends an add() that waits for its analyser
+        with self._changing, contextlib.ExitStack() as rest:
+            members = list(self._members.values())
+            for member in members:
+                member.port.end()
+                rest.callback(self._leave, member)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            self._close_forgotten()
+
+    def _close_forgotten(self) -> None:
+        if self._closed or not self.made_here or not self._members:
+            return
+        warnings.warn(
+            f"the manager of {', '.join(self._members)} was never closed: use 'with', or call close()",
+            ResourceWarning,
+            stacklevel=1,
+        )
+        if not sys.is_finalizing():  # then its threads stand still, and cannot be waited for
+            self.close()
+
+    def __repr__(self) -> str:
+        return f"<ServomexManager {'closed' if self._closed else ', '.join(self._members) or 'empty'}>"
+
+    def _check_usable(self) -> None:
+        self.check_process()
+        self._check_caller()
+        if self._closed:
+            raise ServomexConnectionError("the manager was closed")
+
+    def _check_caller(self) -> None:
+        if any(member.port.is_calling for member in self._members.values()):
+            raise ServomexConfigurationError(
+                "an operation cannot call the manager, whose thread it runs in: use the analyser that it is given"
+            )
+
+    def _check_name(self, name: str) -> None:
+        if name_of(name) in self._members:
+            raise ServomexValidationError(f"there is an analyser {name!r} already", cure="Remove it first")
+
+    def _member(self, name: str) -> Member:
+        self.check_process()
+        if self._closed:
+            raise ServomexConnectionError("the manager was closed")
+        member = self._members.get(name) if isinstance(name, str) else None
+        if member is None:
+            here = ", ".join(self._members) or "none"
+            raise ServomexValidationError(
+                f"there is no analyser {name!r}; there are {here}", cure="Use one of these, or add it with add()"
+            )
+        return member
+
+    def _chosen(self, names: Iterable[str] | None) -> list[Member]:
+        self._check_usable()
+        if names is None:
+            return list(self._members.values())
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise ServomexValidationError(f"names are a list such as ['a', 'b'], not {names!r}")
+        return [self._member(name) for name in dict.fromkeys(names)]
+
+    def _watch(self, link: SerialLink) -> None:
+        """Let :meth:`close` end the opening of a port, and end it when that was called before."""
+        self._opening = link
+        self._check_usable()
+
+    def _leave(self, member: Member) -> None:
+        self._members = {name: other for name, other in self._members.items() if other is not member}
+        leave(member)
+
+    def _results(
+        self, members: list[Member], asked: Round[T], policy: ErrorPolicy | None = None
+    ) -> dict[str, DeviceResult[T]]:
+        """Let each port's thread ask its analysers, and wait for all of them."""
+        try:
+            asks = [member for member in members if not asked.is_answered_by(member)]
+            ports = dict.fromkeys(member.port for member in asks)
+            turns = [port.submit(asked, [item for item in asks if item.port is port]) for port in ports]
+            for turn in turns:
+                turn.wait()
+        except BaseException:
+            asked.stopped = True
+            raise
+        if asked.fatal is not None:
+            raise asked.fatal
+        results = {member.name: asked.results.get(member.name) or self._gone(member) for member in members}
+        if (policy or self._error_policy) is ErrorPolicy.RAISE:
+            raise_failures(results)
+        return results
+
+    def _gone(self, member: Member) -> DeviceResult[Any]:
+        what = "the manager was closed" if self._closed else "the analyser was removed from the manager"
+        return DeviceResult(error=ServomexConnectionError(what, member.context), name=member.name)

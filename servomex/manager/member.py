@@ -1,0 +1,223 @@
+"""Member: an analyser of a manager, whether it answers, and whether it was ever reached."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+from servomex import registers
+from servomex.analyzer.analyzer import Analyzer
+from servomex.enums import ProtocolKind
+from servomex.errors import (
+    ErrorContext,
+    ServomexConnectionError,
+    ServomexError,
+    ServomexFrameError,
+    ServomexModbusError,
+    ServomexTimeoutError,
+    ServomexTransportError,
+)
+from servomex.manager.reaching import LOOK_S, PROBE_S, Awaited
+from servomex.models.models import Frame
+from servomex.runtime.clock import time
+
+if TYPE_CHECKING:
+    from servomex.manager.port import SharedPort
+    from servomex.modbus.client import ModbusClient
+
+T = TypeVar("T")
+
+PAUSES_S = (1.0, 60.0)
+"""First and longest pause in asking an analyser that does not answer; it doubles from one to the other."""
+PROBE_REQUESTS = 3
+"""That question at its longest: a read that shows whether the line echoes, the fence, and the state."""
+TURN_S = 4.0
+"""How long others may keep a port before a round goes on without it; less than a thread is given to end."""
+
+
+class Member:
+    """An analyser of a manager, and whether it answers. Only its port's thread asks it through this class.
+
+    Over Modbus, what counts as an answer is what the line has shown: the address is proven after any answer, also
+    one that somebody else has got, and until a request fails.
+
+    Args:
+        name: Its name in the manager.
+        analyzer: The analyser, or what is done to reach one that is not there yet.
+        port: The port that it is on.
+        owned: Whether the manager has opened it.
+
+    Attributes:
+        removed: Whether it was taken out of the manager, and is not to be asked any more.
+        awaited: What is done to reach it; ``None`` once it was reached, or opened at once.
+        tags: What every row says of it.
+    """
+
+    def __init__(self, name: str, analyzer: Analyzer | Awaited, port: "SharedPort", *, owned: bool) -> None:
+        self.name = name
+        self.port = port
+        self.owned = owned
+        self.removed = False
+        self.awaited = analyzer if isinstance(analyzer, Awaited) else None
+        self._opened = analyzer if isinstance(analyzer, Analyzer) else None
+        self._address = analyzer.options.address if isinstance(analyzer, Awaited) else _address_of(analyzer)
+        self.tags: Mapping[str, str] = analyzer.options.tags if isinstance(analyzer, Awaited) else analyzer.tags
+        self._failures = 0
+        self._generation = 0
+        self._retry_at = 0.0
+        self._failure: type[ServomexError] = ServomexTimeoutError
+        self._reason = self._cure = ""
+
+    @property
+    def analyzer(self) -> Analyzer | None:
+        """The analyser; ``None`` as long as its mode is not known."""
+        awaited = self.awaited  # looked at first: it is dropped once the analyser was taken from it
+        return self._opened or (awaited.analyzer if awaited else None)
+
+    @property
+    def known(self) -> Analyzer:
+        """The analyser.
+
+        Raises:
+            ServomexError: Its mode is not known yet; the error says why.
+        """
+        awaited = self.awaited
+        analyzer = self.analyzer
+        if analyzer is None:
+            assert awaited is not None  # noqa: S101 (one that is not awaited any more has its analyser)
+            raise awaited.error()
+        return analyzer
+
+    @property
+    def protocol(self) -> ProtocolKind:
+        """The communication mode; ``AUTO`` as long as it is not known."""
+        awaited, opened = self.awaited, self._opened
+        return opened.protocol if opened else awaited.protocol if awaited else ProtocolKind.AUTO
+
+    @property
+    def address(self) -> int | None:
+        """Modbus slave address; ``None`` in continuous mode."""
+        return None if self.protocol is ProtocolKind.CONTINUOUS_ASCII else self._address
+
+    @property
+    def context(self) -> ErrorContext:
+        """Where it is."""
+        return ErrorContext(self.port.link.port, self.protocol, self.address).merged(device=self.name)
+
+    def seek(self, wait_s: float) -> Frame | None:
+        """Try once to reach one that was not reached; the frame that showed it, if a whole one was read.
+
+        Args:
+            wait_s: How long a reply to the first question may take to begin.
+
+        Raises:
+            ServomexError: It was not reached.
+        """
+        awaited = self.awaited
+        if awaited is None:
+            return None
+        awaited.meet(wait_s)
+        awaited.note_reached()
+        self._failures = 0
+        self._opened, self.awaited = awaited.analyzer, None
+        return self.known.snapshot() if awaited.options.identify else None
+
+    def poll(self, timeout: float | None) -> Frame:
+        """Read all channels, unless the analyser is left out because it did not answer, or was never reached.
+
+        The port is taken before the time begins to run: that others keep it busy says nothing about the analyser.
+
+        Raises:
+            ServomexError: As :meth:`Analyzer.poll` does.
+        """
+        if self.awaited:
+            raise self.awaited.error()
+        analyzer = self.known
+        if analyzer.client and self._missing and time.monotonic() < self._retry_at:
+            raise self._left_out()
+        turn = analyzer.link.lock_held(time.monotonic() + TURN_S) if analyzer.client else contextlib.nullcontext()
+        with turn:
+            try:
+                frame = self._ask(analyzer, timeout)
+            except Exception as error:
+                self._note(error)
+                raise
+        self._failures = 0
+        return frame
+
+    def operate(self, operation: Callable[[Analyzer], T]) -> T:
+        """Carry out an operation of the caller's, whatever is known of the analyser, and learn from it."""
+        analyzer = self.known
+        try:
+            value = operation(analyzer)
+        except Exception as error:
+            self._note(error)
+            raise
+        self._note(None)
+        return value
+
+    def close(self) -> None:
+        """Close the analyser, if the manager has opened it, and do not try to reach it any more.
+
+        Raises:
+            ServomexError: Its thread did not end.
+        """
+        awaited = self.awaited
+        if awaited:
+            awaited.close()
+        if self.owned and self._opened:
+            self._opened.close()
+
+    @property
+    def _missing(self) -> bool:
+        """Whether it failed last, and no sign has come since. With its port, it may have come back as well."""
+        same_port = self._generation == self.port.link.generation
+        return self._failures > 0 and same_port and not self._proven
+
+    @property
+    def _proven(self) -> bool:
+        return self.address in self.port.link.proven
+
+    def _ask(self, analyzer: Analyzer, timeout: float | None) -> Frame:
+        if self._missing:
+            if analyzer.client is None:
+                return analyzer.poll(timeout=LOOK_S)
+            with contextlib.suppress(ServomexModbusError):  # a refusal is an answer
+                analyzer.client.read_analyser(time.monotonic() + probe_s(analyzer.client))
+            self._failures = 0
+        return analyzer.poll(timeout=timeout)
+
+    def _note(self, error: Exception | None) -> None:
+        """Learn from what somebody did with the analyser. A port that is lost says nothing about it."""
+        if self._proven:
+            self._failures = 0
+        elif isinstance(error, ServomexFrameError | ServomexTransportError) and not isinstance(
+            error, ServomexConnectionError
+        ):
+            first, longest = PAUSES_S
+            failures = self._failures if self._missing else 0
+            self._retry_at = time.monotonic() + min(longest, first * 2 ** min(failures, 16))
+            self._failures = failures + 1
+            self._generation = self.port.link.generation
+            self._failure = ServomexFrameError if isinstance(error, ServomexFrameError) else ServomexTimeoutError
+            self._reason, self._cure = error.message, error.cure
+
+    def _left_out(self) -> ServomexError:
+        pause_s = max(0.0, self._retry_at - time.monotonic())
+        return self._failure(
+            f"it did not answer, and is asked again in {pause_s:.1f} s at the earliest: {self._reason}",
+            self.context,
+            cure=self._cure,
+        )
+
+
+def _address_of(analyzer: Analyzer) -> int | None:
+    return analyzer.client.address if analyzer.client else None
+
+
+def probe_s(client: "ModbusClient") -> float:
+    """Return the seconds in which one that is back has reported its state, on its line and as slow as it was."""
+    from servomex.modbus.exchange import QUIET_S
+
+    link, framing = client.link, client.protocol is ProtocolKind.MODBUS_ASCII
+    timing = registers.LineTiming(link.settings.char_time_s, link.gap_s, framing, client.exchange.slowest_s)
+    return max(PROBE_S, QUIET_S + PROBE_REQUESTS * timing.bits(registers.ALL_ANALYSER))

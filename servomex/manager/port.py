@@ -1,0 +1,276 @@
+"""SharedPort: a port of a manager, the thread that asks its analysers in turn and seeks those not reached yet."""
+
+import contextlib
+import queue
+import threading
+from typing import Any
+
+from servomex.enums import ProtocolKind
+from servomex.errors import ServomexConnectionError, ServomexError, ServomexTransportError
+from servomex.manager.member import TURN_S, Member
+from servomex.manager.reaching import PROBE_S, WAITS_S, Awaited, refused
+from servomex.manager.rounds import DeviceResult, Round, Turn
+from servomex.models.models import Frame
+from servomex.port.link import SerialLink
+from servomex.runtime.clock import time
+from servomex.runtime.worker import Worker
+
+OPENING_S = 0.3
+"""How long a port is waited for that need not be there: a network address may take seconds to fail."""
+
+
+class SharedPort:
+    """A port of a manager, and the thread that asks the analysers on it one after the other.
+
+    Between two rounds it tries to reach those that were not reached yet: one at a time, so that a round waits for
+    a single try at most.
+
+    Args:
+        link: The port.
+        owned: Whether the manager has opened it, so that :meth:`close` closes it.
+
+    Attributes:
+        members: The analysers on it, in the order in which they were added.
+        joining: To be held while it is decided who may be on the port, and in which mode.
+    """
+
+    def __init__(self, link: SerialLink, *, owned: bool) -> None:
+        self.link = link
+        self.owned = owned
+        self.members: tuple[Member, ...] = ()
+        self.joining: contextlib.AbstractContextManager[bool] = threading.RLock()
+        self._generation = link.generation
+        self._tried = (0.0, 0.0)
+        self._not_before = 0.0
+        self._wait_s = WAITS_S[0]
+        self._turns: queue.SimpleQueue[Turn | None] = queue.SimpleQueue()
+        self._current: Turn | None = None
+        self._ended = False
+        self._thread: int | None = None
+        self._worker = Worker(f"servomex-port {link.port}", self._run)
+
+    @property
+    def is_calling(self) -> bool:
+        """Whether it is this port's thread that runs."""
+        return self._thread == threading.get_ident()
+
+    def open(self, *, wait: bool) -> ServomexError | None:
+        """Open the port for the first time.
+
+        Args:
+            wait: Raise the error of a port that is not there. Else it is returned, and the port opened once it is.
+
+        Raises:
+            ServomexConnectionError: It is missing, busy or forbidden, and ``wait``.
+            ServomexConfigurationError: Its name or the settings can never work.
+        """
+        if wait:
+            self.link.open()
+            return None
+        self.link.eager = True
+        self.link.open_later()
+        try:
+            with self.link.lock_held():
+                self.link.ensure_open(time.monotonic() + OPENING_S)
+        except ServomexConnectionError as error:
+            return error
+        return None
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._worker.start()
+
+    def take_in(self, member: Member) -> None:
+        """Let an analyser be one of those on this port, and look for it if it was not reached."""
+        with self.joining:
+            self.members = (*self.members, member)
+            known = [other.protocol for other in self.members if other.protocol is not ProtocolKind.AUTO]
+            if known:
+                self._agree_on(known[0])
+        self._note_awaited()
+        self._turns.put(None)  # the thread may wait without end
+
+    def let_go(self, member: Member) -> None:
+        """Let an analyser be none of those on this port any more."""
+        with self.joining:
+            self.members = tuple(other for other in self.members if other is not member)
+        self._note_awaited()
+
+    def submit(self, asked: Round[Any], members: list[Member]) -> Turn:
+        """Hand a round's part over to the thread. When the port was closed, it ends at once."""
+        turn = Turn(asked, members)
+        self._turns.put(turn)
+        if self._ended:  # else end() finds it, or the thread does
+            turn.end()
+        return turn
+
+    def end(self) -> None:
+        """Let all waiting callers go; the thread ends after what it is doing. May be called twice."""
+        self._ended = True
+        if (turn := self._current) is not None:
+            turn.end()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                if (turn := self._turns.get_nowait()) is not None:
+                    turn.end()
+        self._turns.put(None)
+
+    def close(self) -> None:
+        """End the thread, and close the port if it was opened by the manager.
+
+        Raises:
+            ServomexError: The thread did not end: an operation does not come back.
+        """
+        self.end()
+        try:
+            if self.owned:
+                self.link.close()
+        finally:
+            self._worker.stop()
+
+    def _run(self, _stopping: threading.Event) -> None:
+        self._thread = threading.get_ident()
+        try:
+            while self._serve_next():
+                pass
+        finally:
+            self.end()
+
+    def _serve_next(self) -> bool:
+        """Wait for a turn and do it, and try to reach one analyser that is due; ``False`` when it is to end."""
+        with contextlib.suppress(queue.Empty):
+            turn = self._turns.get(timeout=self._idle_s())
+            if turn is not None:
+                self._serve(turn)
+        if self._ended:
+            return False
+        if (member := self._due()) is not None:
+            began = time.monotonic()
+            self._seek(member)
+            self._tried = (began, time.monotonic())
+        return True
+
+    def _serve(self, turn: Turn) -> None:
+        began, ended = self._tried
+        self._not_before = 2 * ended - began  # the others have the line for as long as the try had it
+        self._current = turn
+        asked = turn.asked
+        loss = self._loss() if asked.reads and not asked.stopped else None
+        for member in turn.members:
+            if self._ended or asked.stopped:
+                break
+            if not member.removed:
+                self._ask(asked, member, loss)
+        self._current = None
+        turn.end()
+
+    def _ask(self, asked: Round[Any], member: Member, loss: ServomexError | None) -> None:
+        """Do the work of a round. What was never tried is tried first; a frame that came of it is the result."""
+        if asked.reads and member.awaited and not member.awaited.is_tried:
+            frame = self._seek(member)
+            if frame is not None:
+                asked.results[member.name] = DeviceResult(frame, name=member.name)
+                return
+        asked.ask(member, None if member.awaited else loss)
+
+    def _awaited(self) -> list[tuple[Member, Awaited]]:
+        return [(member, member.awaited) for member in self.members if member.awaited]
+
+    def _note_awaited(self) -> None:
+        self.link.eager = bool(self._awaited())
+
+    def _idle_s(self) -> float | None:
+        """Seconds until an analyser is to be tried; ``None`` when all were reached."""
+        dues = [awaited.due for _, awaited in self._awaited()]
+        return max(0.0, max(min(dues), self._not_before) - time.monotonic()) if dues else None
+
+    def _due(self) -> Member | None:
+        """Return the analyser whose turn it is to be tried; ``None`` when none is."""
+        now = time.monotonic()
+        waiting = sorted(self._awaited(), key=lambda item: item[1].due)
+        is_due = waiting and waiting[0][1].due <= now >= self._not_before
+        return waiting[0][0] if is_due else None
+
+    def _seek(self, member: Member) -> Frame | None:
+        """Try once to reach an analyser; the frame that showed it, if there is one."""
+        awaited = member.awaited
+        if awaited is None:
+            return None
+        came: list[int] = []
+        try:
+            if not self.link.has_reader:
+                self._open()
+            with self.link.tap(lambda data, _at: came.append(len(data))):
+                if awaited.protocol is ProtocolKind.AUTO and not self._find_mode(member, awaited):
+                    return None
+                return member.seek(self._patience_s)
+        except ServomexError as error:
+            if isinstance(error, ServomexTransportError):
+                self._wait_s = min(WAITS_S[1], 2 * self._wait_s) if came else WAITS_S[0]  # it may be late
+            if not self._ended:  # else it is no reason that the port is closed
+                awaited.note(error)
+        except Exception as error:  # noqa: BLE001 (it is the reason; the thread is that of all others here, too)
+            awaited.note(ServomexError(f"trying to reach it failed: {error!r}", awaited.context))
+        finally:
+            self._note_awaited()
+        return None
+
+    @property
+    def _patience_s(self) -> float:
+        """How long the reply of one that was never heard may take to begin; longer where others are slow."""
+        from servomex.modbus.exchange import PATIENCE
+
+        clients = [member.analyzer.client for member in self.members if member.analyzer and not member.awaited]
+        slowest_s = max((client.exchange.slowest_s for client in clients if client), default=0.0)
+        return max(self._wait_s, PATIENCE * slowest_s)
+
+    def _open(self) -> None:
+        """Make sure that the port is open; all that were not reached are due when it has just been opened.
+
+        Raises:
+            ServomexError: It is missing or lost: none of those that were not reached can be.
+        """
+        try:
+            with self.link.lock_held(time.monotonic() + PROBE_S):
+                self.link.ensure_open(time.monotonic())
+        except ServomexError as error:
+            for _, awaited in self._awaited():
+                awaited.note(error)
+            raise
+        if self.link.generation != self._generation:
+            self._generation = self.link.generation
+            for _, awaited in self._awaited():
+                awaited.due = time.monotonic()
+
+    def _find_mode(self, member: Member, awaited: Awaited) -> bool:
+        """Look for the mode of a port whose mode is not known; return whether the analyser can be asked now.
+
+        Raises:
+            ServomexError: No analyser was found, or one in continuous mode that is not alone.
+        """
+        found = awaited.search(self._patience_s)
+        with self.joining:
+            others = [other.name for other in self.members if other is not member]
+            if found.protocol is ProtocolKind.CONTINUOUS_ASCII and others:
+                raise refused(awaited, ", ".join(others))
+            self._agree_on(found.protocol, found.frame)
+        return awaited.protocol is not ProtocolKind.AUTO
+
+    def _agree_on(self, protocol: ProtocolKind, first: Frame | None = None) -> None:
+        """Let all analysers whose mode is not known have this one: those on a port are in the same."""
+        for _, awaited in self._awaited():
+            awaited.take_mode(protocol, first)
+
+    def _loss(self) -> ServomexError | None:
+        """Say why nothing can be read here for now; a lost port is tried again, without waiting for it.
+
+        Once a round is enough: the first analyser would else wait its whole time for a network host that is off.
+        """
+        if self.link.has_reader:  # whose thread keeps the port, and reopens it by itself
+            return None
+        try:
+            with self.link.lock_held(time.monotonic() + TURN_S):
+                self.link.ensure_open(time.monotonic())
+        except ServomexError as error:
+            return error
+        return None

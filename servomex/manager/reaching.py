@@ -1,0 +1,327 @@
+"""How an analyser of a manager is opened: at once, or when it is reached, which is tried until it succeeds."""
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+
+from servomex.analyzer.analyzer import Analyzer
+from servomex.analyzer.opening import ids_of, meet, open_device, pointing_to_help, source_of
+from servomex.enums import ChannelId, ProtocolKind
+from servomex.errors import (
+    ErrorContext,
+    ServomexChannelError,
+    ServomexConfigurationError,
+    ServomexConnectionError,
+    ServomexError,
+    ServomexForeignDeviceError,
+    ServomexGatewayError,
+    ServomexModbusError,
+    ServomexTimeoutError,
+)
+from servomex.models.models import Frame
+from servomex.models.naming import needed
+from servomex.models.tags import NO_TAGS
+from servomex.port.link import SerialLink
+from servomex.runtime.clock import time
+from servomex.runtime.logs import package_log
+from servomex.runtime.signals import pass_on_interruption
+from servomex.settings import SerialSettings
+
+if TYPE_CHECKING:
+    from servomex.analyzer.detect import Detection, Search
+    from servomex.modbus.exchange import Exchange
+
+_log = package_log("servomex")
+
+PROBE_S = 0.5
+"""What the question may take by which one that did not answer is tried again; longer where the line needs more."""
+LOOK_S = 0.001
+"""How long a continuous analyser that fell silent is waited for: its thread listens all the time."""
+WAITS_S = (0.15, 2.4)
+"""How long a reply may take to begin of one that was never heard; it doubles while what comes is no answer."""
+ANSWER_S = 2.0
+"""How long it may take to have one: the silence before it, a fence, and replies on a slow line."""
+AGAIN_S = 0.4
+"""Pause between two tries to reach an analyser that was never heard. With the try, it is read within 2 s."""
+LISTEN_AGAIN_S = 0.2
+"""The same where its mode is known to be continuous: its thread listens, and a try is only a look."""
+UNFIT_S = (1.0, 10.0)
+"""First and longest pause after an answer that is not of the analyser that is wanted; it doubles."""
+SEARCH_LISTEN_S = 0.05
+"""How long is listened for a broadcast after the probes of a search, so that they do not fill the line."""
+SEARCH_STEP_S = 4.0
+"""What one round of a search may take at most: within the time that a thread is given to end."""
+_UNFIT = (ServomexForeignDeviceError, ServomexChannelError, ServomexConfigurationError, ServomexModbusError)
+"""What shows that something is there, but not what is wanted."""
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """How an analyser is to be opened, as :meth:`ServomexManager.add` was told and has checked."""
+
+    protocol: ProtocolKind = ProtocolKind.AUTO
+    address: int = 1
+    serial_settings: SerialSettings | None = None
+    timeout: float | None = None
+    identify: bool = True
+    channels: tuple[ChannelId | str, ...] | None = None
+    retries: int = 2
+    gap: float | None = None
+    listen: float = 10.0
+    auto_reconnect: bool | None = None
+    tags: Mapping[str, str] = NO_TAGS
+
+    def open(self, name: str, link: SerialLink, protocol: ProtocolKind) -> Analyzer:
+        """Open the analyser on a link that is open, in a mode that is known by now, or still to be found."""
+        return open_device(
+            link,
+            protocol=protocol,
+            address=self.address,
+            timeout=self.timeout,
+            identify=self.identify,
+            channels=self.channels,
+            retries=self.retries,
+            listen=self.listen,
+            name=name,
+            tags=self.tags,
+        )
+
+    def unmet(
+        self,
+        name: str,
+        link: SerialLink,
+        protocol: ProtocolKind,
+        channels: frozenset[ChannelId] | None,
+        first: Frame | None = None,
+    ) -> Analyzer:
+        """Return the analyser in a known mode, on a link that may not be open, without any input or output."""
+        return Analyzer(
+            link,
+            source_of(link, protocol, self.address, self.retries, channels, first),
+            timeout=self.timeout,
+            owns_link=False,
+            name=name,
+            tags=self.tags,
+        )
+
+
+class Awaited:
+    """An analyser that was never reached: why not, and what is done about it.
+
+    Only the thread of its port calls :meth:`search` and :meth:`meet`; each takes a bounded time.
+
+    Args:
+        name: The analyser's name.
+        link: Its port.
+        options: How it is to be opened.
+        protocol: Its mode; ``AUTO`` when that is to be found.
+        missing: Why its port could not be opened, where that was tried.
+
+    Attributes:
+        options: How it is to be opened.
+        analyzer: The analyser; ``None`` before its mode is known, and before it has shown which channels have the
+            names that were asked for.
+        reason: Why it was not reached; ``None`` before the first try.
+        due: When to try again, on ``time.monotonic()``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        link: SerialLink,
+        options: Options,
+        protocol: ProtocolKind,
+        missing: ServomexError | None = None,
+    ) -> None:
+        self.options = options
+        self.analyzer: Analyzer | None = None
+        self.reason: ServomexError | None = None
+        self.due: float = time.monotonic()
+        self._since = self.due
+        self._name = name
+        self._link = link
+        self._contact: Analyzer | None = None  # which reads all channels where names were asked for
+        self._unfit = 0
+        self._search: Search | None = None
+        self._exchange: Exchange | None = None
+        self._searched_from = 0.0
+        self._heard = 0
+        self._given_up = False
+        self._taking = threading.Lock()
+        if protocol is not ProtocolKind.AUTO:
+            self.take_mode(protocol)
+        if missing is not None:
+            self.note(missing)
+
+    @property
+    def protocol(self) -> ProtocolKind:
+        """Its mode; ``AUTO`` before it is known."""
+        return self._contact.protocol if self._contact else ProtocolKind.AUTO
+
+    @property
+    def context(self) -> ErrorContext:
+        """Where it is."""
+        spoken_to = self.protocol is not ProtocolKind.CONTINUOUS_ASCII
+        where = ErrorContext(self._link.port, self.protocol, self.options.address if spoken_to else None)
+        return where.merged(device=self._name)
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether it was tried, so that the reason is known."""
+        return self.reason is not None
+
+    def take_mode(self, protocol: ProtocolKind, first: Frame | None = None) -> None:
+        """Make the analyser, now that its mode is known. Any thread may call it; the first decides.
+
+        Args:
+            protocol: The mode.
+            first: The broadcast by which it was found.
+        """
+        with self._taking:
+            if self._contact is None and not self._given_up:
+                ids = ids_of(self.options.channels)
+                self._contact = self.options.unmet(self._name, self._link, protocol, ids, first)
+                if ids is not None or self.options.channels is None:
+                    self.analyzer = self._contact
+                self.due = time.monotonic()
+
+    def close(self) -> None:
+        """Let no analyser be made any more, and close the one that was.
+
+        Raises:
+            ServomexError: Its thread did not end.
+        """
+        with self._taking:
+            self._given_up = True
+            contact = self._contact
+        if contact:
+            contact.close()
+
+    def search(self, wait_s: float) -> "Detection":
+        """Look for the mode once, by reads. What was heard is kept from one time to the next.
+
+        Args:
+            wait_s: How long a reply may take to begin.
+
+        Raises:
+            ServomexNotFoundError: Nothing was found.
+            ServomexConnectionError: The port is closed or lost.
+            ServomexTimeoutError: Others kept the port busy.
+        """
+        from servomex.analyzer.detect import Ear, Search
+
+        now = time.monotonic()
+        if self._search is None:
+            self._search, self._searched_from = Search(self._link, self.options.address), now
+        elif now - self._searched_from > self.options.listen and self._is_quiet(self._search):
+            self._search.ear, self._searched_from, self._heard = Ear(), now, 0
+        with self._link.conversation(now + PROBE_S):
+            found = self._search.look(wait_s, SEARCH_LISTEN_S, time.monotonic() + SEARCH_STEP_S)
+        if found is None:
+            with pointing_to_help():
+                raise self._search.nothing_found(time.monotonic() - self._searched_from)
+        return found
+
+    def _is_quiet(self, search: "Search") -> bool:
+        """Whether nothing came in the last round: a broadcast that is under way is not to be cut in two."""
+        heard, self._heard = self._heard, search.ear.bytes_heard
+        return heard == self._heard
+
+    def meet(self, wait_s: float) -> None:
+        """Have a first answer of the analyser, and read what it is if that is wanted.
+
+        Args:
+            wait_s: How long a reply to the first question may take to begin.
+
+        Raises:
+            ServomexError: It does not answer, or what answers is not what was asked for.
+        """
+        contact = self._contact
+        if contact is None:
+            raise self._removed()
+        look_s = LOOK_S if self.is_tried else PROBE_S
+        if contact.client and self.options.address not in self._link.proven:  # else the search has had an answer
+            with pointing_to_help():
+                self._have_answer(contact.protocol, wait_s)
+        if self.options.identify or self.analyzer is None:
+            meet(contact, look_s, self.options.channels)
+        elif contact.reader:
+            contact.poll(timeout=look_s)
+        if self.analyzer is None:
+            self._select(contact)
+
+    def _select(self, contact: Analyzer) -> None:
+        """Make the analyser that reads only the channels with the names that were asked for."""
+        frame = contact.snapshot()
+        ids = frozenset(ChannelId(needed(frame.readings, item).channel) for item in self.options.channels or ())
+        contact.close()
+        with self._taking:
+            if self._given_up:
+                raise self._removed()
+            first = frame if contact.reader else None
+            self.analyzer = self._contact = self.options.unmet(
+                self._name, self._link, contact.protocol, ids, first
+            )
+        if self.options.identify:
+            meet(self.analyzer, LOOK_S if contact.reader else self.options.listen, self.options.channels)
+
+    def _removed(self) -> ServomexError:
+        return ServomexConnectionError("the analyser was removed from the manager", self.context)
+
+    def _have_answer(self, framing: ProtocolKind, wait_s: float) -> None:
+        """Ask once over Modbus, without waiting for long."""
+        from servomex.analyzer.detect import PROBE
+        from servomex.modbus.exchange import PATIENCE, Exchange
+
+        if self._exchange is None:  # one of its own: that of the analyser would repeat the question
+            self._exchange = Exchange(self._link, self.options.address, framing, retries=0)
+        deadline = time.monotonic() + ANSWER_S
+        wait_s = max(wait_s, PATIENCE * self._exchange.slowest_s)
+        try:
+            with self._link.conversation(deadline):
+                self._exchange.probe(PROBE, deadline, wait_s)
+        except ServomexGatewayError:
+            raise  # it says that the analyser did not answer
+        except ServomexModbusError as error:  # a refusal is an answer
+            pass_on_interruption(error)
+
+    def note(self, error: ServomexError) -> None:
+        """Keep why it was not reached, report it the first time, and set when to try again."""
+        first, self.reason = self.reason is None, error
+        now = time.monotonic()
+        if not self._link.is_open:
+            self.due = now + max(LISTEN_AGAIN_S, self._link.retry_in_s)
+        elif isinstance(error, _UNFIT) and not isinstance(error, ServomexGatewayError):
+            shortest, longest = UNFIT_S
+            self.due = now + min(longest, shortest * 2 ** min(self._unfit, 16))
+            self._unfit += 1
+        elif self._contact is None:
+            self.due = now
+        else:
+            self._unfit = 0
+            self.due = now + (AGAIN_S if self._contact.client else LISTEN_AGAIN_S)
+        if first:
+            _log.warning("%s: %s", self._name, self.error())
+
+    def note_reached(self) -> None:
+        """Report that it was reached, if it was reported before that it was not."""
+        if self.is_tried:
+            _log.warning("%s: reached after %.1f s", self._name, time.monotonic() - self._since)
+
+    def error(self) -> ServomexError:
+        """Return the error of who asks for it: that it was not reached yet, and why."""
+        reason = self.reason or ServomexTimeoutError("it was not tried yet")
+        message = f"it was not reached yet: {reason.message}"
+        return type(reason)(message, self.context, cure=reason.cure, argument=reason.argument)
+
+
+def refused(awaited: Awaited, others: str) -> ServomexConfigurationError:
+    """Return the error of an analyser that broadcasts on a port that has others."""
+    return ServomexConfigurationError(
+        f"a broadcast was heard, and an analyser in continuous mode must be alone on its port: {others} is there "
+        "too",
+        awaited.context,
+        cure="Set it to Modbus on its panel, or remove the others",
+    )

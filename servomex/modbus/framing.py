@@ -1,0 +1,439 @@
+"""One Modbus request on a link, and its reply: pymodbus does the coding; sending, receiving and time are ours."""
+
+from typing import NoReturn
+
+import attrs
+from pymodbus.framer import FramerAscii, FramerRTU
+from pymodbus.framer.base import FramerBase
+from pymodbus.pdu import DecodePDU, ExceptionResponse, ModbusPDU
+from pymodbus.pdu.bit_message import (
+    ReadCoilsRequest,
+    ReadCoilsResponse,
+    ReadDiscreteInputsRequest,
+    ReadDiscreteInputsResponse,
+    WriteSingleCoilRequest,
+    WriteSingleCoilResponse,
+)
+from pymodbus.pdu.diag_message import ReturnQueryDataRequest, ReturnQueryDataResponse
+from pymodbus.pdu.register_message import ReadInputRegistersRequest, ReadInputRegistersResponse
+
+from servomex import registers
+from servomex.enums import ProtocolKind
+from servomex.port.link import SerialLink
+from servomex.registers import Span, message_size
+from servomex.runtime.clock import time
+from servomex.traffic.messages import WAIT, Message, body_of, message_at
+
+SILENCE_S = 0.1
+"""Silence that ends a reply once it has begun, unless replies were seen to pause for longer."""
+MAX_RECEIVED = 1200
+"""More bytes than this are no reply, nor a few of others in front of it; the longest, in ASCII, has 291."""
+
+READ_COILS = 1
+READ_INPUTS = 2
+READ_REGISTERS = 4
+WRITE_COIL = 5
+LOOPBACK = 8
+
+COIL_VALUES = {False: b"\x00\x00", True: b"\xff\x00"}
+"""How function 05 writes a coil."""
+
+
+class ReplyFault(Exception):  # noqa: N818 (it never leaves the package; errors do)
+    """An attempt failed."""
+
+    @property
+    def passing(self) -> bool:
+        """Whether another attempt may succeed."""
+        return True
+
+
+class NoReplyFault(ReplyFault):
+    """Not one byte of a reply came."""
+
+
+class EchoOnlyFault(NoReplyFault):
+    """Only the adapter's echo of the request came."""
+
+
+class LateFault(ReplyFault):
+    """Only replies to earlier requests came."""
+
+
+class DamagedFault(ReplyFault):
+    """Bytes came that are no reply to the request."""
+
+
+class CutFault(DamagedFault):
+    """A reply began and did not go on."""
+
+
+class GatewayFault(ReplyFault):
+    """An exception came that no analyser sends: from a gateway, which may still get the reply.
+
+    Args:
+        code: The exception code.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"exception {code:02d}")
+        self.code = code
+
+    @property
+    def passing(self) -> bool:
+        """Whether the code says that the request may succeed later: busy, or no answer behind a gateway."""
+        return self.code in (5, 6, 10, 11)
+
+
+class DoubleFault(ReplyFault):
+    """Two different replies came to one request."""
+
+    @property
+    def passing(self) -> bool:
+        """Never: the other device is still there."""
+        return False
+
+
+class DisputeFault(ReplyFault):
+    """The replies to the same request differ from one to the next."""
+
+
+class UnquietFault(ReplyFault):
+    """The line did not fall silent."""
+
+
+class TimeUpFault(ReplyFault):
+    """The deadline of the call passed before the request could be sent, or in the middle of the reply."""
+
+
+@attrs.frozen
+class Query:
+    """A request: to read ``span`` (01, 02, 04), to write ``payload`` to its coil (05), to send it around (08).
+
+    Attributes:
+        function: Modbus function code.
+        span: What is read or written.
+        payload: What is written or sent around.
+        paired: The same is read in another size as well, and the two are compared: neither needs another proof.
+    """
+
+    function: int
+    span: Span = registers.NOTHING
+    payload: bytes = b""
+    paired: bool = False
+
+    @property
+    def writes(self) -> bool:
+        """Whether it changes something, so that it must not be repeated by itself."""
+        return self.function == WRITE_COIL
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether the reply equals the request, as an adapter's echo does."""
+        return self.function in (WRITE_COIL, LOOPBACK)
+
+    @property
+    def number(self) -> int | None:
+        """The maker's number of the first coil, input or register."""
+        first = {
+            READ_COILS: registers.COIL_NUMBER,
+            WRITE_COIL: registers.COIL_NUMBER,
+            READ_INPUTS: registers.INPUT_NUMBER,
+            READ_REGISTERS: registers.REGISTER_NUMBER,
+        }
+        return first[self.function] + self.span.address if self.function in first else None
+
+    @property
+    def mirror(self) -> bytes:
+        """What the reply carries behind the function code when it is the request's own data; else empty."""
+        if self.function == LOOPBACK:
+            return b"\0\0" + self.payload
+        return self.span.address.to_bytes(2, "big") + self.payload if self.function == WRITE_COIL else b""
+
+    @property
+    def data_size(self) -> int:
+        """Bytes that the reply carries behind the function code and one more byte."""
+        if self.mirrored:
+            return len(self.mirror) - 1
+        return 2 * self.span.count if self.function == READ_REGISTERS else (self.span.count + 7) // 8
+
+    def request(self, address: int) -> ModbusPDU:
+        """Build pymodbus's request."""
+        if self.function == LOOPBACK:
+            return ReturnQueryDataRequest(message=self.payload, dev_id=address)
+        if self.function == WRITE_COIL:
+            value = self.payload == COIL_VALUES[True]
+            return WriteSingleCoilRequest(address=self.span.address, bits=[value], dev_id=address)
+        return _READS[self.function](address=self.span.address, count=self.span.count, dev_id=address)
+
+
+_READS: dict[int, type[ModbusPDU]] = {
+    READ_COILS: ReadCoilsRequest,
+    READ_INPUTS: ReadDiscreteInputsRequest,
+    READ_REGISTERS: ReadInputRegistersRequest,
+}
+_REPLIES: dict[int, type[ModbusPDU]] = {
+    READ_COILS: ReadCoilsResponse,
+    READ_INPUTS: ReadDiscreteInputsResponse,
+    READ_REGISTERS: ReadInputRegistersResponse,
+    WRITE_COIL: WriteSingleCoilResponse,
+    LOOPBACK: ReturnQueryDataResponse,
+}
+
+
+def decode(body: bytes) -> ModbusPDU:
+    """Decode a reply, without its framing, that has the size of one.
+
+    pymodbus's own client and decoder would take for damage what a signal's handler raises meanwhile.
+    """
+    function = body[1]
+    pdu = ExceptionResponse(function & 0x7F) if function & 0x80 else _REPLIES[function]()
+    pdu.decode(body[2:])
+    return pdu
+
+
+class LinkClient:
+    """Sends a request of one address, and waits for its reply.
+
+    Args:
+        link: The port.
+        address: Slave address, 1 to 247.
+        framing: ``MODBUS_RTU`` or ``MODBUS_ASCII``.
+
+    Attributes:
+        sent: The last request.
+        sent_ns: When it was sent, ``time.monotonic_ns()``.
+        first_at: When its reply began, on ``time.monotonic()``.
+        received: Everything that came since it was sent.
+        echo_size: How many bytes of that are the adapter's echo; ``None`` while that cannot be told.
+        start: Where in it the reply begins; ``None`` before it is there.
+        size: How many bytes the reply has.
+        others: Whole messages in front of the reply that do not answer the request.
+        paused_s: The longest pause within the reply.
+    """
+
+    def __init__(self, link: SerialLink, address: int, framing: ProtocolKind) -> None:
+        self.ascii: bool = framing is ProtocolKind.MODBUS_ASCII
+        self.sent: bytes = b""
+        self.sent_ns: int = 0
+        self.first_at: float = 0.0
+        self.received: bytearray = bytearray()
+        self.echo_size: int | None = None
+        self.start: int | None = None
+        self.size: int = 0
+        self.others: list[Message] = []
+        self.paused_s: float = 0.0
+        self._link = link
+        self._address = address
+        self._framer: FramerBase = (FramerAscii if self.ascii else FramerRTU)(DecodePDU(False))
+        self._body = b""
+        self.query: Query = Query(READ_INPUTS)
+        self._wait_s = self._pause_s = 0.0
+        self._deadline = 0.0
+        self._limit = self._came_at = 0.0
+        self._looked = 0
+
+    def begin(self, query: Query, wait_s: float, pause_s: float, deadline: float) -> None:
+        """Prepare for one request.
+
+        Args:
+            query: What will be asked.
+            wait_s: How long the reply may take to begin.
+            pause_s: How long it may pause once it has begun.
+            deadline: The call's deadline, on ``time.monotonic()``.
+        """
+        self.query, self._wait_s, self._pause_s, self._deadline = query, wait_s, pause_s, deadline
+        self.first_at = self.paused_s = 0.0
+        self.received.clear()
+        self.others.clear()
+        self.echo_size = self.start = None
+        self.size = self._looked = 0
+
+    def send(self) -> None:
+        """Send the request.
+
+        Raises:
+            ServomexConnectionError: The port is closed, lost, or takes no bytes.
+        """
+        self.sent = self._framer.buildFrame(self.query.request(self._address))
+        self.sent_ns = time.monotonic_ns()  # before: a pause after it would make the reply look younger
+        self._link.write(self.sent, self._deadline)
+        wait_s = len(self.sent) * self._link.settings.char_time_s + self._wait_s
+        self._limit = min(self._deadline, time.monotonic() + wait_s)
+
+    def receive(self) -> ModbusPDU:
+        """Wait for the reply, and return it once it is whole and its checksum fits.
+
+        Raises:
+            ReplyFault: It did not come, or not whole; the fault says what came instead.
+            ServomexConnectionError: The port is closed or lost.
+        """
+        while True:
+            data = self._link.read(self._limit)
+            if data:
+                self._take_in(data)
+            if len(self.received) > MAX_RECEIVED:
+                raise DamagedFault(f"more than {MAX_RECEIVED} bytes came")
+            if self._look(at_end=False):
+                break
+            now = time.monotonic()
+            if data:
+                self._extend(now)
+            if now >= self._limit:
+                if self._look(at_end=True):
+                    break
+                self._give_up()
+        return decode(self._body)
+
+    def _take_in(self, data: bytes) -> None:
+        now = time.monotonic()
+        if self._begun[0]:
+            self.paused_s = max(self.paused_s, now - self._came_at)
+        self.received += data
+        self._came_at = now
+
+    @property
+    def _begun(self) -> tuple[int, int]:
+        """How many bytes came of a reply that is not whole, and how many it will have; two zeros for none."""
+        if self.size:
+            return len(self.received) - self._looked, self.size
+        data = self.received[self.echo_size or 0 :]
+        for sign, size in ((self._sign, self.query.data_size), (self._refusal, 0)):
+            for count in range(len(sign) - 1, 0, -1):
+                if data.endswith(sign[:count]):
+                    return count, message_size(2, size, self.ascii)
+        return 0, 0
+
+    def _extend(self, now: float) -> None:
+        """Allow for the rest of what has begun to come."""
+        came, size = self._begun
+        if size:
+            rest_s = (size - came) * self._link.settings.char_time_s
+            self._limit = min(self._deadline, now + self._pause_s + rest_s)
+        elif self._is_noise:
+            self._limit = min(self._deadline, now + self._pause_s)
+
+    @property
+    def _is_noise(self) -> bool:
+        """Whether what came last is likely damage in the place of a reply; any is until an echo is ruled out."""
+        if self.received.find(self._head, self._looked) >= 0:
+            return True
+        return self._link.echo is None and not self.echo_size and len(self.received) > self._explained
+
+    @property
+    def _explained(self) -> int:
+        """How many bytes the echo and whole messages that answer something else have."""
+        return (self.echo_size or 0) + sum(len(message.raw) for message in self.others)
+
+    def _look(self, *, at_end: bool) -> bool:
+        """Look for the reply in what came, behind the echo and behind whole messages of others.
+
+        Raises:
+            DamagedFault: It is there, and its checksum does not fit; or the request itself came back.
+        """
+        if self.echo_size is None:
+            self.echo_size = self._measure_echo()
+            self._looked = max(self._looked, self.echo_size or 0)
+            if self.echo_size is None and self._link.echo:
+                return False
+        data = bytes(self.received)
+        while self._looked < len(data):
+            self.size = self._reply_size(data)
+            if self.size:
+                return self._take(data)
+            found = message_at(data, self._looked, self.ascii)
+            if isinstance(found, Message):
+                self._pass(found)
+            elif found == WAIT and not at_end:
+                return False
+            else:
+                self._looked += 1
+        return False
+
+    def _reply_size(self, data: bytes) -> int:
+        """Return the size of the reply if it begins at the place that is looked at; 0 if it does not."""
+        if data.startswith(self._refusal, self._looked):
+            return message_size(2, 0, self.ascii)
+        return (
+            message_size(2, self.query.data_size, self.ascii) if data.startswith(self._sign, self._looked) else 0
+        )
+
+    def _take(self, data: bytes) -> bool:
+        """Take the reply if it is complete."""
+        self.first_at = self.first_at or time.monotonic()
+        raw = data[self._looked : self._looked + self.size]
+        if len(raw) < self.size:
+            return False
+        body = body_of(raw, self.ascii)
+        if body is None:
+            raise DamagedFault("its checksum does not fit")
+        self._body = body
+        self.start = self._looked
+        return True
+
+    def _pass(self, message: Message) -> None:
+        """Pass a message that answers something else."""
+        if message.raw == self.sent:
+            self._link.echo = None
+            raise DamagedFault("the request itself came back")
+        self.others.append(message)
+        self._looked += len(message.raw)
+
+    def _give_up(self) -> NoReturn:
+        """Say what the bytes that came, if any, amount to."""
+        if self.echo_size and not self.query.mirrored:
+            self._link.echo = True
+        if not self.received:
+            raise NoReplyFault
+        if len(self.received) == self.echo_size:
+            raise EchoOnlyFault
+        if self._link.echo and not self.echo_size:
+            self._link.echo = None
+            raise DamagedFault("the adapter's echo is missing")
+        came, size = self._begun
+        if size and time.monotonic() >= self._deadline:
+            raise TimeUpFault
+        if size:
+            raise CutFault(f"a reply of {came} bytes came instead of {size}")
+        similar = [other for other in self.others if other.body[:2] == bytes((self._address, self.query.function))]
+        if similar and not self.query.mirrored:
+            count = len(similar[0].body) - 3
+            raise DamagedFault(f"a reply with {count} instead of {self.query.data_size} bytes of data came")
+        if len(self.received) == self._explained:
+            raise NoReplyFault
+        raise DamagedFault("bytes came that are no complete reply")
+
+    def _measure_echo(self) -> int | None:
+        """Count the bytes up to the end of the adapter's echo; ``None`` while that cannot be told.
+
+        The reply to a read never equals its request, so an echo shows itself there, also behind a glitch. The
+        reply to a write or a loopback does equal it: that is taken for an echo only where reads have shown that
+        the line has one.
+        """
+        if self._link.echo is False or (self.query.mirrored and not self._link.echo):
+            return 0
+        place = self.received.find(self.sent)
+        return place + len(self.sent) if place >= 0 else None
+
+    @property
+    def _head(self) -> bytes:
+        return self.head(self.query.function)
+
+    @property
+    def _refusal(self) -> bytes:
+        return self.head(self.query.function | 0x80)
+
+    @property
+    def _sign(self) -> bytes:
+        """The bytes with which the reply begins: byte count or, of a mirrored one, all its data included."""
+        data = self.query.mirror or bytes((self.query.data_size,))
+        return self._head + (data.hex().upper().encode() if self.ascii else data)
+
+    @property
+    def function(self) -> int:
+        """The function code of the last request."""
+        return self.query.function
+
+    def head(self, function: int) -> bytes:
+        """Return the bytes with which a message of this address and function begins."""
+        return b":%02X%02X" % (self._address, function) if self.ascii else bytes((self._address, function))

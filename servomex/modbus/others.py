@@ -1,0 +1,70 @@
+"""Others on a line: what was heard of a second master, or of another program on the same serial server. No I/O."""
+
+from collections import Counter
+
+from servomex.durations import counted
+from servomex.port.names import is_network
+from servomex.traffic.messages import Message
+
+CURE = "Let one program ask at a time, or poll less often"
+
+
+class Others:
+    """What shows that a line has other users than this program, and what they ask for.
+
+    Modbus replies on a serial line do not say which request they answer. On a line that is shared, a reply to
+    somebody else's request may be taken for one's own; see
+    :mod:`servomex.modbus.exchange` for what is done about it.
+
+    Args:
+        port: The port's name: one on a network counts as shared unless it is declared private.
+        shared: What the user has declared; ``None`` for nothing.
+
+    Attributes:
+        network: Whether the port is on a network.
+        asked: The slave addresses that this program has asked on this line.
+        messages: Messages that were heard and that this program cannot have caused.
+        requests: How many of them were requests of another master.
+        duplicates: Replies that came twice, byte for byte.
+        doubles: Requests to which two different replies came.
+    """
+
+    def __init__(self, port: str, shared: bool | None = None) -> None:
+        self.network: bool = is_network(port)
+        self.asked: set[int] = set()
+        self.messages: int = 0
+        self.requests: int = 0
+        self.duplicates = 0
+        self.doubles = 0
+        self._declared = self.network if shared is None else shared
+        self._shapes: Counter[tuple[int, int]] = Counter()
+
+    @property
+    def shared(self) -> bool:
+        """Whether a reply must be proven to be one's own: declared so, on a network, or others were noticed."""
+        return self._declared or self.heard or bool(self.duplicates or self.doubles)
+
+    @property
+    def heard(self) -> bool:
+        """Whether a message came that nothing but another master or program explains."""
+        return self.messages > 0
+
+    def note(self, message: Message) -> None:
+        """Count a message that this program did not cause."""
+        self.messages += 1
+        self.requests += message.is_request
+        if not message.is_request:
+            self._shapes[message.shape] += 1
+
+    def ask_for(self, shape: tuple[int, int]) -> bool:
+        """Return whether others were heard to get replies of this function code and body size."""
+        return shape in self._shapes
+
+    @property
+    def seen(self) -> str:
+        """What was heard, in words; empty when nothing was."""
+        if not self.heard:
+            return ""
+        what = counted(self.messages, "message")
+        who = "another master" if self.requests else "another master, or another program on the serial server,"
+        return f"{who} is asking on this line ({what} that this program did not cause)"

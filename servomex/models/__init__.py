@@ -1,0 +1,1 @@
+"""What is read: readings, frames, samples, their states, names, tags and columns. Frozen."""

@@ -1,0 +1,91 @@
+"""Which channels an analyser has, and what is made of one that vanishes. No I/O."""
+
+from collections.abc import Iterable
+
+from servomex.enums import ChannelId
+from servomex.errors import ErrorContext, ServomexChannelError
+from servomex.models.models import Reading
+from servomex.models.naming import listed
+from servomex.runtime.logs import package_log
+
+_log = package_log("servomex")
+
+ALL_CHANNELS = frozenset(ChannelId)
+
+
+class ChannelSet:
+    """The channels that an analyser is known to have, as its readings show them one after the other.
+
+    A channel that was there and is missing is an error, until the reading after it lacks the same channels: then
+    the analyser was set up differently, which is logged as a warning, and readings continue without them. A
+    channel that was asked for stays an error for as long as it is missing. A channel that appears is accepted at
+    once.
+
+    Args:
+        selected: The channels that were asked for; ``None`` for all that are populated.
+    """
+
+    def __init__(self, selected: frozenset[ChannelId] | None = None) -> None:
+        self._selected = selected or frozenset()
+        self._known: dict[ChannelId, str | None] = {}
+        self._missed: frozenset[ChannelId] = frozenset()
+
+    def check(
+        self,
+        readings: Iterable[Reading],
+        context: ErrorContext,
+        *,
+        looked_at: frozenset[ChannelId] = ALL_CHANNELS,
+        confirmed: bool = False,
+    ) -> None:
+        """Compare the channels of a reading with those that are known, and remember them.
+
+        Args:
+            readings: What was read.
+            context: Where.
+            looked_at: The channels that would have shown themselves.
+            confirmed: The caller has seen already that two readings in a row agree.
+
+        Raises:
+            ServomexChannelError: A channel is missing.
+        """
+        present = {ChannelId(item.channel): item.name for item in readings}
+        missing = (self._known.keys() | self._selected) & looked_at - present.keys()
+        if asked := missing & self._selected:
+            there = f"; this analyser has {listed(readings)}" if looked_at == ALL_CHANNELS else ""
+            raise ServomexChannelError(
+                f"not populated: {', '.join(sorted(asked))} (no name, no state and no value){there}",
+                context,
+                cure="Check the setup of the analyser, or read other channels",
+            )
+        if missing and not confirmed and missing != self._missed:
+            self._missed = frozenset(missing)
+            raise ServomexChannelError(
+                f"{self._named(missing)} missing from this reading: no name, no state and no value",
+                context,
+                cure="Read again: if the next reading confirms that, readings continue without",
+            )
+        if missing:
+            _log.warning(
+                "%s: %s not populated any more: readings continue without", context.port, self._named(missing)
+            )
+        if self._known and (added := present.keys() - self._known.keys()):
+            _log.warning("%s: a channel was added: %s", context.port, ", ".join(sorted(added)))
+        kept = {channel: name for channel, name in self._known.items() if channel not in looked_at}
+        self._known = kept | present
+        self._missed = frozenset()
+
+    @property
+    def there(self) -> str:
+        """What is known to be there, as the end of a sentence; empty when nothing is known."""
+        known = ", ".join(f"{channel} ({name or 'no name'})" for channel, name in self._known.items())
+        return f"; this analyser has {known}" if known else ""
+
+    def _named(self, channels: Iterable[ChannelId]) -> str:
+        """Return the channels in words, as the subject of a sentence with its verb."""
+        texts = [
+            f"{channel} ({name})" if (name := self._known.get(channel)) else str(channel)
+            for channel in ChannelId
+            if channel in set(channels)
+        ]
+        return f"channel {texts[0]} is" if len(texts) == 1 else f"the channels {' and '.join(texts)} are"

@@ -1,0 +1,434 @@
+"""Opening a serial port, and saying in plain words why one cannot be opened."""
+
+import contextlib
+import errno
+import os
+import re
+import select
+import socket
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from servomex.errors import (
+    Argument,
+    ErrorContext,
+    ServomexConfigurationError,
+    ServomexConnectionError,
+    ServomexError,
+)
+from servomex.port.names import device_of, is_network, present_text
+from servomex.port.pyserial import serial
+from servomex.port.users import holders
+from servomex.runtime.clock import time
+from servomex.runtime.forks import ProcessBound, let_go_after_fork
+from servomex.runtime.locks import WAKE_S, Signal
+from servomex.runtime.signals import pass_on_interruption
+from servomex.runtime.worker import Worker
+from servomex.settings import SerialSettings
+
+try:
+    import termios
+except ImportError:  # Windows has none
+    _TERMINAL_ERRORS: tuple[type[Exception], ...] = ()
+else:
+    _TERMINAL_ERRORS = (termios.error,)  # which is not an OSError
+
+_OPEN_ERRORS: tuple[type[Exception], ...] = (OSError, *_TERMINAL_ERRORS)
+IO_ERRORS: tuple[type[Exception], ...] = (OSError, TypeError, AttributeError, *_TERMINAL_ERRORS)
+"""What pyserial lets out when a port is unplugged, or closed under a running call."""
+
+READ_TICK_S = 0.05
+"""A blocking read returns after this long, so that deadlines and stop requests are seen."""
+WRITE_TIMEOUT_S = 2.0
+"""How long a port may take no bytes before that is an error, unless the call ends sooner."""
+PROMPT_WRITE_S = 1.0
+"""How long writing may take once a port takes bytes, beside the time on the line. pyserial also counts the time in
+which a busy computer does not run the program."""
+LONGEST_WRITE = 32
+"""More bytes than any request has."""
+MOST_FILES = 1024
+"""pyserial waits with ``select``, which on POSIX cannot look at a descriptor with this number or a higher one."""
+FILES_OF_A_PORT = 6
+"""How many files a port needs at most: pyserial has two pipes beside it."""
+KEEP_ALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPALIVE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+"""After so many seconds of silence a network server is asked if it is there, and how often: 30 s in all."""
+
+_HANDLERS = "servomex.simulator"
+if _HANDLERS not in serial.protocol_handler_packages:
+    serial.protocol_handler_packages.append(_HANDLERS)
+
+_SCHEMES = ("socket://", "rfc2217://", "usb:", "hwgrep://", "sim://", "loop://", "spy://", "alt://")
+"""Of pyserial and our own, as far as they make sense; ``usb:`` is looked up before."""
+_WINDOWS_NUMBER = re.compile(r"Error\(.*, (\d+)\)")
+"""The last of what Python shows of an error of Windows is its own number."""
+_DENIED_ON_WINDOWS = 5
+_HUNG_ON_WINDOWS = (21, 22, 31)
+"""Not ready, a command that the device does not know, a device that does not work."""
+_GROUP_MAY = stat.S_IRGRP | stat.S_IWGRP
+_BUSY = {errno.EBUSY, errno.EAGAIN, errno.EWOULDBLOCK}
+_FORBIDDEN = {errno.EACCES, errno.EPERM}
+_MISSING = {errno.ENOENT, errno.ENODEV, errno.ENXIO}
+
+
+def open_port(port: str, settings: SerialSettings) -> Any:
+    """Open a device path, ``COM11``, ``usb:SERIAL`` or a URL (``socket://``, ``rfc2217://``, ``sim://`` ...).
+
+    ``usb:SERIAL`` and ``hwgrep://`` are looked up each time, since an adapter may come back under another name.
+    Device files are opened for exclusive use, unless the settings say otherwise, so that a second program cannot
+    take part of the bytes.
+
+    Returns:
+        A pyserial object whose reads end after :data:`READ_TICK_S`.
+
+    Raises:
+        ServomexConnectionError: The port is missing, busy, forbidden or cannot be reached.
+        ServomexConfigurationError: The name or the settings can never work.
+    """
+    options: dict[str, Any] = {
+        "baudrate": settings.baudrate,
+        "bytesize": settings.bytesize,
+        "parity": settings.parity,
+        "stopbits": settings.stopbits,
+        "rtscts": settings.rtscts,
+        "xonxoff": settings.xonxoff,
+        "timeout": READ_TICK_S,
+    }
+    if not port.lower().startswith("rfc2217://"):  # which refuses a write timeout
+        options["write_timeout"] = write_timeout_s(settings)
+    device = device_of(port)
+    if _is_device_name(device):
+        _check_exclusive(port, settings)
+        options["exclusive"] = settings.exclusive
+    _check_network_address(port)
+    _check_open_files(port)
+    try:
+        return _kept_alive(serial.serial_for_url(device, **options))
+    except (ValueError, NotImplementedError) as error:
+        pass_on_interruption(error)
+        raise _unusable(port, settings, error) from error
+    except _OPEN_ERRORS as error:
+        pass_on_interruption(error)
+        seen, cure = explain(device, error)
+        raise ServomexConnectionError(seen, ErrorContext(port=port), cure=cure) from error
+
+
+def _check_exclusive(port: str, settings: SerialSettings) -> None:
+    """Refuse to share a port where the system cannot.
+
+    Raises:
+        ServomexConfigurationError: It is to be shared, and this is Windows.
+    """
+    if os.name == "nt" and not settings.exclusive:
+        raise ServomexConfigurationError(
+            f"{port} cannot be shared: Windows opens a serial port for one program at a time",
+            ErrorContext(port=port),
+            cure=f"Omit {Argument('exclusive', value=False)}",
+        )
+
+
+def _unusable(port: str, settings: SerialSettings, error: Exception) -> ServomexConfigurationError:
+    """Return the error of a name, or of settings, that can never work."""
+    context = ErrorContext(port=port)
+    if isinstance(error, ServomexError):  # what is wrong within a sim:// URL
+        return ServomexConfigurationError(f"{port}: {error.message}", context, cure=error.cure)
+    scheme, separator, _ = port.partition("://")
+    if separator and f"{scheme.lower()}://" not in _SCHEMES:
+        cure = f"Use one of {', '.join(_SCHEMES)}, or the path of a device"
+        return ServomexConfigurationError(f"nothing can be opened by {scheme}://", context, cure=cure)
+    text = f"{port} cannot be opened with these settings ({settings}): {error}"
+    return ServomexConfigurationError(text, context)
+
+
+def is_absent(port: str) -> bool:
+    """Whether a port is known not to be there without being opened: the path of a device that does not exist."""
+    return os.name == "posix" and os.sep in port and "://" not in port and not os.path.exists(port)  # noqa: PTH110
+
+
+def write_timeout_s(settings: SerialSettings) -> float:
+    """Return how long a port that takes bytes may need for a request; it cannot be set for each call."""
+    return PROMPT_WRITE_S + LONGEST_WRITE * settings.char_time_s
+
+
+def close_port(port: Any) -> None:
+    """Close a port, and its connection for certain: pyserial leaves one open that the other side has reset."""
+    if has_hung_up(port):  # pyserial would wait 0.3 s for a connection that has ended
+        abandon_port(port)
+        return
+    connection = getattr(port, "_socket", None)
+    try:
+        port.close()
+    finally:
+        if isinstance(connection, socket.socket):
+            connection.close()
+
+
+def abandon_port(port: Any) -> None:
+    """Close the descriptors of a port, and do nothing else: it is a parent's in a forked child, or has hung up.
+
+    pyserial's own ``close`` would end the network connection of a parent, and wait for its thread.
+    """
+    connection = getattr(port, "_socket", None)
+    if isinstance(connection, socket.socket):
+        connection.close()
+        port._thread = None  # rfc2217:// has one
+    elif isinstance(port, serial.Serial):
+        port.close()
+    port.is_open = False
+
+
+def has_hung_up(port: Any) -> bool:
+    """Whether the server of a network connection has closed it; nothing is waited for or taken."""
+    connection = getattr(port, "_socket", None)
+    if not isinstance(connection, socket.socket):
+        return False
+    try:
+        return _is_ready(connection, to_write=False, timeout=0.0) and not connection.recv(1, socket.MSG_PEEK)
+    except IO_ERRORS as error:
+        pass_on_interruption(error)
+        return True
+
+
+def takes_bytes(port: Any, timeout: float) -> bool:
+    """Wait ``timeout`` seconds at most until a port can take bytes; ``True`` where that cannot be seen."""
+    found = getattr(port, "_socket", None)
+    if found is None and os.name == "posix":
+        found = getattr(port, "fd", None)
+    if isinstance(found, socket.socket | int):
+        return _is_ready(found, to_write=True, timeout=timeout)
+    return True
+
+
+def _is_ready(file: "socket.socket | int", *, to_write: bool, timeout: float) -> bool:
+    """Wait until a descriptor can be read from, or written to, or has failed."""
+    if not hasattr(select, "poll"):  # Windows, where a descriptor may have any number
+        return _is_selected(file, to_write=to_write, deadline=time.monotonic() + timeout)
+    poll = select.poll()
+    poll.register(file, select.POLLOUT if to_write else select.POLLIN)
+    return bool(poll.poll(timeout * 1000))
+
+
+def _is_selected(file: "socket.socket | int", *, to_write: bool, deadline: float) -> bool:
+    """Wait for a socket in pieces: on Windows no signal ends this wait."""
+    lists = ([], [file]) if to_write else ([file], [])
+    while not any(select.select(*lists, [], max(0.0, min(WAKE_S, deadline - time.monotonic())))):
+        if time.monotonic() >= deadline:
+            return False
+    return True
+
+
+def _check_open_files(port: str) -> None:
+    """Refuse to open a port where so many files are open that pyserial could wait for nothing on it.
+
+    Raises:
+        ServomexConnectionError: They are.
+    """
+    if os.name == "nt" or port.lower().startswith("sim://"):
+        return
+    found: list[int] = []
+    try:
+        while len(found) < FILES_OF_A_PORT:
+            found.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        pass_on_interruption(error)
+        raise ServomexConnectionError(
+            f"{port} cannot be opened: {error.strerror}",
+            ErrorContext(port=port),
+            cure="Close some files or connections of this program",
+        ) from error
+    finally:
+        for descriptor in found:
+            os.close(descriptor)
+    if max(found) >= MOST_FILES:
+        raise ServomexConnectionError(
+            f"{port} cannot be opened: this program has about {MOST_FILES:,} files or connections open, and "
+            "pyserial can wait for no more",
+            ErrorContext(port=port),
+            cure="Open the port before the others, or close some of them",
+        )
+
+
+def _kept_alive(port: Any) -> Any:
+    """Let the system notice that a network server has gone without a word, as when it is switched off.
+
+    Where nothing is sent, as to an analyser that broadcasts, nothing else would ever tell.
+    """
+    connection = getattr(port, "_socket", None)
+    if isinstance(connection, socket.socket):
+        with contextlib.suppress(OSError):  # it is gone already: the first use will say so
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name in KEEP_ALIVE.keys() & vars(socket).keys():
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), KEEP_ALIVE[name])
+    return port
+
+
+class Opening(ProcessBound):
+    """Opens a port in a thread of its own: a network address may take seconds to fail, and callers have deadlines.
+
+    Args:
+        name: Name of the port.
+        open_it: Opens the port and gives it, as :func:`open_port` does.
+    """
+
+    def __init__(self, name: str, open_it: Callable[[], Any]) -> None:
+        self._open_it = open_it
+        self._done = Signal()
+        self._mutex = threading.Lock()
+        self._abandoned = False
+        self._port: Any = None
+        self._error: ServomexError = ServomexConnectionError(f"{name} cannot be opened", ErrorContext(port=name))
+        let_go_after_fork(self)
+        self._worker = Worker(f"servomex-open {name}", self._run)
+        self._worker.start()
+
+    def result(self, timeout: float | None) -> Any:
+        """Give the port, waiting for it ``timeout`` seconds at most; ``None`` when it is not open yet.
+
+        Raises:
+            ServomexError: It cannot be opened.
+        """
+        if not self._done.wait(timeout):
+            return None
+        if self._port is None:
+            raise self._error
+        return self._port
+
+    def abandon(self) -> None:
+        """Close the port as soon as it is open: nobody waits for it any more."""
+        with self._mutex:
+            self._abandoned = True
+            if self._port is not None:
+                close_port(self._port)
+
+    def _let_go(self) -> None:
+        port, self._port = self._port, None
+        if port is not None:
+            abandon_port(port)
+
+    def _run(self, _stopping: threading.Event) -> None:
+        try:
+            port = self._open_it()
+            with self._mutex:
+                if self._abandoned:
+                    close_port(port)
+                else:
+                    self._port = port
+        except ServomexError as error:
+            self._error = error
+        finally:
+            self._done.set()
+
+
+def _is_device_name(port: str) -> bool:
+    """Whether a name leads to a device of this computer, by itself or through a URL of pyserial."""
+    return "://" not in port or port.lower().startswith(("spy://", "alt://"))
+
+
+def _check_network_address(port: str) -> None:
+    """Refuse a URL without host and port, which pyserial reports as if the network had failed."""
+    if not is_network(port):
+        return
+    try:
+        parts = urlsplit(port)
+        complete = bool(parts.hostname and parts.port)
+    except ValueError:
+        complete = False
+    if not complete:
+        raise ServomexConfigurationError(
+            f"{port} is not a usable address: host and port are needed",
+            ErrorContext(port=port),
+            cure="Write it as in socket://192.168.0.7:4001",
+        )
+
+
+def explain(port: str, error: Exception) -> tuple[str, str]:
+    """Return why a port could not be opened, and what to do about it."""
+    text = str(error)
+    if not _is_device_name(port):
+        cure = "" if port.lower().startswith("sim://") else "Check the address and that its server runs"
+        if "support RFC2217" in text:
+            cure = "Its server may serve plain bytes: try socket:// in place of rfc2217://"
+        return f"{port} cannot be reached: {text}", cure
+    if os.name == "nt":
+        return _explain_windows(port, text)
+    number = getattr(error, "errno", None)
+    if number in _MISSING:
+        return f"there is no port {port}", present_text()
+    if number in _BUSY:
+        return _in_use(port)
+    if number in _FORBIDDEN:
+        return forbidden(port)
+    if not _is_device(port):
+        return f"{port} is not a serial port", present_text()
+    return f"{port} cannot be opened: {text}", ""
+
+
+def _explain_windows(port: str, text: str) -> tuple[str, str]:
+    """Windows errors carry their cause only as text, and several are a ``PermissionError`` in Python.
+
+    Access is denied to a port that is in use. An adapter that hangs, or was just pulled out, gives others.
+    """
+    if "FileNotFoundError" in text:
+        return f"there is no port {port}", present_text()
+    if Path(port).is_file():
+        return f"{port} is not a serial port", present_text()
+    found = _WINDOWS_NUMBER.search(text)
+    number = int(found[1]) if found else None
+    if number == _DENIED_ON_WINDOWS:
+        return f"{port} is in use by another program", "Close that one first"
+    if number in _HUNG_ON_WINDOWS:
+        seen = f"the adapter of {port} does not respond: {text}"
+        return seen, "Unplug it and plug it in again; if that does not help, check its driver"
+    return f"{port} cannot be opened: {text}", ""
+
+
+def _in_use(port: str) -> tuple[str, str]:
+    """Return that another program has a port, and which, if that can be seen."""
+    others = " and ".join(map(str, holders(port)))
+    if others:
+        return f"{port} is in use by another program", f"Close {others} first"
+    return f"{port} is in use by another program (or another analyser object)", "Close that one first"
+
+
+def forbidden(port: str) -> tuple[str, str]:
+    """Return that this user may not open a port, and what to do about it."""
+    return f"{port} may not be opened by this user", _way_in(port, owning_group(port))
+
+
+def _way_in(port: str, group: str | None) -> str:
+    """Say how a user gets the right to open a port."""
+    mode = _mode(port)
+    if group is None or mode is None:
+        return "Ask the administrator for access to it"
+    if group != "root" and mode & _GROUP_MAY == _GROUP_MAY:
+        return f"It belongs to the group {group}: sudo usermod -aG {group} $USER, then log in again"
+    return (
+        f"Its mode is {mode:04o} and its group {group}, so joining a group does not help: sudo chmod a+rw {port}, "
+        "which lasts until it is plugged in again, or a udev rule that sets its GROUP and MODE"
+    )
+
+
+def _mode(port: str) -> int | None:
+    try:
+        return stat.S_IMODE(Path(port).stat().st_mode)
+    except OSError:
+        return None
+
+
+def owning_group(port: str) -> str | None:
+    """Name the group that a port belongs to; ``None`` where it has none, or none is known."""
+    try:
+        return Path(port).group()
+    except (OSError, KeyError, NotImplementedError):
+        return None
+
+
+def _is_device(port: str) -> bool:
+    try:
+        return stat.S_ISCHR(Path(port).stat().st_mode)
+    except OSError:
+        return True

@@ -1,0 +1,606 @@
+"""SerialLink: a serial port with its lock, its silence between messages, and its wire trace."""
+
+import contextlib
+import logging
+import os
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any, Self
+
+from servomex.calibration.cycles import Cycle
+from servomex.errors import (
+    ErrorContext,
+    ServomexConnectionError,
+    ServomexError,
+    ServomexTimeoutError,
+    ServomexValidationError,
+)
+from servomex.errors.validation import flag, path_text, seconds
+from servomex.modbus.others import Others
+from servomex.port.connect import (
+    IO_ERRORS,
+    READ_TICK_S,
+    WRITE_TIMEOUT_S,
+    Opening,
+    abandon_port,
+    close_port,
+    has_hung_up,
+    is_absent,
+    open_port,
+    takes_bytes,
+    write_timeout_s,
+)
+from servomex.port.names import is_network, same_adapter, serial_number_of
+from servomex.port.pyserial import serial
+from servomex.port.transport import Transport, port_and_settings
+from servomex.runtime.clock import time
+from servomex.runtime.forks import ProcessBound, let_go_after_fork
+from servomex.runtime.locks import PortLock, Signal, Turn
+from servomex.runtime.logs import PackageLog, package_log
+from servomex.runtime.signals import pass_on_interruption
+from servomex.settings import SerialSettings
+from servomex.trace import TraceWriter
+
+wire: PackageLog = package_log("servomex.wire")
+"""Every byte, once, in both directions: ``PORT > hex`` was sent, ``PORT < hex`` came."""
+
+BACK_OFF_S = (0.5, 30.0)
+"""First and longest pause between two tries to reopen a lost port; it doubles from one to the other."""
+
+EAGER_S = 0.3
+"""From one try to the next of a port on which something was never reached, see :attr:`SerialLink.eager`."""
+EXPLAINED_S = 30.0
+"""How long the reason of a device that is not there is kept: until then only whether it is there is looked at."""
+
+MAX_CHUNK = 4096
+
+Tap = Callable[[bytes, int], None]
+
+GAP_S = 0.05
+"""The silence before each request, unless something else was asked for."""
+
+
+class SerialLink(ProcessBound):
+    """A serial port that several analysers, and any thread, may share, but no other process.
+
+    Whoever talks on the port holds :attr:`lock` for the whole conversation, see :meth:`conversation`. A port
+    that fails while in use is closed and reopened by the next conversation, with a growing pause between
+    tries; a network connection that its server closed between two conversations is reopened at once. All waits
+    are bounded by deadlines on ``time.monotonic()``.
+
+    Args:
+        port: Device path, ``COM11``, ``usb:SERIAL``, a pyserial URL, ``sim://``, :class:`SerialSettings` that name
+            one of these, or an open port, see :class:`Transport`. An open port is never closed or reopened here,
+            and gets a read timeout of 50 ms.
+        settings: Serial settings; those of the bench unit when omitted. A ``serial.Serial`` that is passed in is
+            set already, and they may not differ from its own.
+        gap: Seconds of silence kept before each request, 0 to 10. The bench unit on a USB adapter lost 26 % of
+            requests without any, 8 % with 10 to 20 ms and none with 50 ms.
+        auto_reconnect: Reopen the port after it was lost.
+        trace: A file to which every byte of both directions is appended, see :mod:`servomex.trace`.
+        shared_line: Whether another master, or another program on the same serial server, asks on this line, so
+            that replies must be proven to be one's own. When ``None``, that is assumed of ports on a network, of
+            ports that were not opened exclusively, and of a line on which others were noticed.
+
+    Attributes:
+        port: The name it was opened by.
+        transport: The open port that was passed in; ``None`` when the link opens and closes its port itself.
+        usb_serial: The serial number of its USB adapter, which a port that is reopened must have again; ``None``
+            when it has none, or none is known.
+        settings: The serial settings in use, with the name of the port unless an open port was passed in.
+        gap_s: Seconds of silence kept before each request.
+        auto_reconnect: Whether the port is reopened after it was lost.
+        trace: The file of the wire trace; ``None`` for none.
+        lock: The lock of the port.
+        others: What was heard of other masters and programs on the line.
+        echo: Whether the adapter sends back what is written; ``None`` until a reply has shown it.
+        proven: Modbus addresses from which no late reply can come, since the last answer was to the last
+            request.
+        stops: How often autocalibrations were stopped here, by Modbus address.
+        cycles: The autocalibrations that were started here and have not settled, by Modbus address and group.
+        has_reader: Whether the thread of a ContinuousReader reads from it.
+        generation: Counts how often the port was opened.
+        eager: Whether a port that is lost or missing is tried three times a second, without growing pauses:
+            something on it was never reached.
+        talking_since: When the last conversation began, on ``time.monotonic()``.
+    """
+
+    def __init__(
+        self,
+        port: str | os.PathLike[str] | SerialSettings | Transport,
+        settings: SerialSettings | None = None,
+        *,
+        gap: float = GAP_S,
+        auto_reconnect: bool = True,
+        trace: str | os.PathLike[str] | None = None,
+        shared_line: bool | None = None,
+    ) -> None:
+        self._closed = Signal()
+        self._closed.set()
+        self._serial: Any = None
+        self.port: str
+        self.transport: Transport | None
+        self.settings: SerialSettings
+        self.port, self.transport, self.settings = port_and_settings(port, settings)
+        self.usb_serial: str | None = None
+        self.gap_s: float = seconds(gap, "gap", zero=True)
+        if self.gap_s > 10:
+            raise ServomexValidationError(f"gap must be at most 10 seconds, not {gap!r}")
+        self.lock: PortLock = PortLock()
+        if shared_line is not None:
+            flag(shared_line, "shared_line")
+        elif not self.settings.exclusive:
+            shared_line = True
+        self.others: Others = Others(self.port, shared_line)
+        self.echo: bool | None = None
+        self.proven: set[int] = set()
+        self.stops: Counter[int] = Counter()
+        self.cycles: defaultdict[int, dict[int, Cycle]] = defaultdict(dict)
+        self._pulse_locks: dict[int, PortLock] = {}
+        self._start_locks: dict[int, PortLock] = {}
+        self.generation: int = 0
+        self.eager: bool = False
+        self.has_reader = False
+        self.talking_since: float = 0.0
+        self.auto_reconnect: bool = flag(auto_reconnect, "auto_reconnect")
+        self.trace: str | None = None if trace is None else path_text(trace, "trace")
+        self._trace: TraceWriter | None = None
+        self._taps: list[Tap] = []
+        self._loss: ServomexConnectionError | None = None
+        self._opening: Opening | None = None
+        self._failures = 0
+        self._retry_at = 0.0
+        self._tried_at = 0.0
+        self._absent_until = 0.0
+        self._resumed = False
+        self._last_traffic = 0.0
+        let_go_after_fork(self)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the port is open and has not been lost."""
+        return self._serial is not None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the port was closed on purpose, or never opened."""
+        return self._closed.is_set()
+
+    @property
+    def retry_in_s(self) -> float:
+        """Seconds until a lost port may be tried again."""
+        return max(0.0, self._retry_at - time.monotonic())
+
+    def open(self) -> Self:
+        """Open the port and drop what waits in its input, which is of unknown age.
+
+        Raises:
+            ServomexConnectionError: It is missing, busy or forbidden; the error says which, and the cure.
+            ServomexConfigurationError: Its name or the settings can never work.
+            ServomexError: The trace cannot be written.
+        """
+        with self.lock_held(), contextlib.ExitStack() as undo:
+            if self._trace is None:
+                self._begin_trace()
+                undo.callback(self._end_trace)
+            if self._serial is None:
+                self._connect()
+            self._closed.clear()
+            undo.pop_all()
+        return self
+
+    def open_later(self) -> Self:
+        """Take the port into use without opening it: the next conversation opens it, as it does one that was lost.
+
+        An open port that was passed in is used at once, as by :meth:`open`.
+
+        Raises:
+            ServomexError: The trace cannot be written.
+        """
+        if self.transport is not None:
+            return self.open()
+        with self.lock_held():
+            if self._trace is None:
+                self._begin_trace()
+            self._closed.clear()
+        return self
+
+    def close(self) -> None:
+        """Close the port. Calls that wait on it end with an error. May be called twice."""
+        if not self.made_here:
+            return
+        self._closed.set()
+        with self.lock_held():
+            self._closed.set()  # again: open() may have been under way in another thread
+            if self._opening is not None:
+                self._opening.abandon()
+                self._opening = None
+            self._drop_port()
+            self._end_trace()
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_serial", None) is not None and self.transport is None:
+            warnings.warn(
+                f"the port {self.port} was never closed: use 'with', or call close()",
+                ResourceWarning,
+                stacklevel=1,
+            )
+            self._drop_port()
+        if getattr(self, "_trace", None) is not None:
+            self._end_trace()
+
+    def _let_go(self) -> None:
+        """Forget the port in a forked child. Locks may be held there by threads that do not exist."""
+        port, self._serial, self._opening, self._trace = self._serial, None, None, None
+        self.lock, self._closed, self._pulse_locks = PortLock(), Signal(), {}
+        self._closed.set()
+        if port is not None and self.transport is None:
+            abandon_port(port)
+
+    def __repr__(self) -> str:
+        return f"<SerialLink {self.port} {self.settings} {'open' if self.is_open else 'closed'}>"
+
+    def lock_held(self, deadline: float | None = None) -> Turn:
+        """Hold the port's lock in a ``with`` statement, waiting for it until ``deadline`` at most.
+
+        Raises:
+            ServomexTimeoutError: Other callers kept the port busy until the deadline.
+            ServomexConfigurationError: The link was made in another process.
+        """
+        self.check_process()
+        return self.lock.turn(self._remaining(deadline), self._kept_busy)
+
+    def conversation(self, deadline: float) -> Turn:
+        """Hold the lock of an open port in a ``with`` statement. A lost one is reopened if its pause is over.
+
+        Raises:
+            ServomexTimeoutError: Other callers kept the port busy until the deadline.
+            ServomexConnectionError: The port is closed or lost.
+        """
+        self.check_process()
+        return self.lock.turn(self._remaining(deadline), self._kept_busy, lambda: self._begin_talking(deadline))
+
+    @staticmethod
+    def _remaining(deadline: float | None) -> float | None:
+        return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+    def _kept_busy(self) -> ServomexTimeoutError:
+        return ServomexTimeoutError(
+            "other callers kept the port busy until the deadline",
+            self._context(),
+            cure="Poll less often, or allow more time",
+        )
+
+    def _begin_talking(self, deadline: float) -> None:
+        self.talking_since = time.monotonic()
+        self._resumed = False
+        if self._serial is not None and has_hung_up(self._serial):
+            self.resume(deadline)
+        self.ensure_open(deadline)
+
+    def resume(self, deadline: float) -> bool:
+        """Reopen a network connection that its server has closed, without a pause, once in a conversation.
+
+        The caller holds the lock. What was sent before may still be answered: nothing is proven afterwards.
+
+        Returns:
+            Whether it is open again; ``False`` as well for a port that is not a network connection.
+
+        Raises:
+            ServomexConnectionError: It cannot be reopened.
+            ServomexConfigurationError: As for :meth:`open`.
+        """
+        if self._resumed or not self.others.network or not self._may_reopen or self._closed.is_set():
+            return False
+        self._resumed = True
+        if self._serial is not None:
+            self._lose(ConnectionResetError("the server closed the connection"))
+        self._retry_at = 0.0
+        self.ensure_open(deadline)
+        return True
+
+    def ensure_open(self, deadline: float) -> None:
+        """Reopen a lost port if its pause is over, by ``deadline`` or later. The caller holds the lock.
+
+        Raises:
+            ServomexConnectionError: The port is closed, still lost, or lost and not to be reopened.
+        """
+        self.check_process()
+        if self._closed.is_set():
+            raise ServomexConnectionError("the port is closed", self._context())
+        if self._serial is not None:
+            return
+        if self._loss is not None and (self.retry_in_s > 0 or not self._may_try):
+            raise self._still_lost(self._loss)
+        if self._opening is None:
+            self._tried_at = time.monotonic()
+            if self._loss is not None and self._tried_at < self._absent_until and is_absent(self.port):
+                self._note_failure(self._loss)
+                raise self._still_lost(self._loss)
+            self._opening = Opening(self.port, self._reopen)
+        try:
+            port = self._opening.result(max(READ_TICK_S, deadline - time.monotonic()))
+        except ServomexError as error:
+            self._opening = None
+            self._note_failure(ServomexConnectionError(error.message, error.context, cure=error.cure))
+            self._absent_until = self._tried_at + EXPLAINED_S if is_absent(self.port) else 0.0
+            raise
+        if port is None:
+            what = "was lost, and is still being opened again" if self.generation else "is still being opened"
+            raise ServomexConnectionError(f"the port {what}", self._context())
+        self._opening = None
+        self._adopt(port)
+        if self.generation == 1:
+            self.usb_serial = serial_number_of(self.port)
+
+    def write(self, data: bytes, deadline: float | None = None) -> None:
+        """Send bytes.
+
+        Args:
+            data: The bytes.
+            deadline: Until when the port may take to accept them, on ``time.monotonic()``; 2 s when omitted.
+
+        Raises:
+            ServomexConnectionError: The port is closed, lost, or takes no bytes.
+        """
+        port = self._port_in_use()
+        wait_s = WRITE_TIMEOUT_S if deadline is None else max(0.0, deadline - time.monotonic())
+        if not takes_bytes(port, wait_s):
+            raise self._blocked(port, wait_s)
+        if wire.isEnabledFor(logging.DEBUG):
+            wire.debug("%s > %s", self.port, data.hex(" "))
+        if self._trace:
+            self._trace.sent(data)
+        try:
+            port.write(data)
+        except serial.SerialTimeoutException as error:
+            raise self._blocked(port, write_timeout_s(self.settings)) from error
+        except IO_ERRORS as error:
+            pass_on_interruption(error)
+            raise self._lose(error) from error
+        self._last_traffic = time.monotonic()
+
+    def read(self, deadline: float) -> bytes:
+        """Give the bytes that are there, waiting for the first one until ``deadline``; empty when none came.
+
+        Raises:
+            ServomexConnectionError: The port is closed or was unplugged.
+        """
+        port = self._port_in_use()
+        try:
+            while not (data := _taken_from(port, 1)):
+                if self._closed.is_set() or time.monotonic() >= deadline:
+                    break
+            if data:
+                data += _waiting_in(port)
+        except IO_ERRORS as error:
+            pass_on_interruption(error)
+            raise self._lose(error) from error
+        if data:
+            self._note_arrival(data)
+        elif self._closed.is_set():
+            raise ServomexConnectionError("the port was closed", self._context())
+        return bytes(data)
+
+    def read_waiting(self) -> bytes:
+        """Return the bytes that are there, without waiting for any; a socket gives them one by one.
+
+        Raises:
+            ServomexConnectionError: The port is closed or was unplugged.
+        """
+        port = self._port_in_use()
+        try:
+            data = _waiting_in(port)
+        except IO_ERRORS as error:
+            pass_on_interruption(error)
+            raise self._lose(error) from error
+        if data:
+            self._note_arrival(data)
+        return data
+
+    def settle(self, silence_s: float, deadline: float) -> tuple[bytes, bool]:
+        """Read and drop until the line has been silent for a while, counted from the last byte either way.
+
+        Args:
+            silence_s: For how many seconds.
+            deadline: When to give up, on ``time.monotonic()``.
+
+        Returns:
+            What was dropped, and whether the line fell silent before ``deadline``.
+
+        Raises:
+            ServomexConnectionError: The port is closed or was unplugged.
+        """
+        dropped = b""
+        while True:
+            dropped = (dropped + self.read_waiting())[-MAX_CHUNK:]
+            now = time.monotonic()
+            remaining = self._last_traffic + silence_s - now
+            if remaining <= 0:
+                return dropped, True
+            if now >= deadline:
+                return dropped, False
+            self._closed.wait(min(remaining, max(0.0, deadline - now)))
+
+    def pulse_lock(self, address: int) -> PortLock:
+        """Give the lock of those who pulse a coil at an address. The port is not theirs meanwhile."""
+        return self._pulse_locks.setdefault(address, PortLock())
+
+    def start_lock(self, address: int) -> PortLock:
+        """Return the lock of who starts or watches an autocalibration at an address."""
+        return self._start_locks.setdefault(address, PortLock())
+
+    def pause(self, seconds_s: float) -> None:
+        """Wait, but no longer than until the port is closed."""
+        self._closed.wait(seconds_s)
+
+    @contextlib.contextmanager
+    def tap(self, listener: Tap) -> Iterator[None]:
+        """Hand every byte that comes to ``listener(data, monotonic_ns)`` as well, in the reading thread."""
+        self._taps.append(listener)
+        try:
+            yield
+        finally:
+            self._taps.remove(listener)
+
+    def _note_arrival(self, data: bytes) -> None:
+        self._last_traffic = time.monotonic()
+        self._failures = 0
+        if wire.isEnabledFor(logging.DEBUG):
+            wire.debug("%s < %s", self.port, data.hex(" "))
+        if self._trace:
+            self._trace.came(data)
+        for listener in self._taps:
+            listener(data, time.monotonic_ns())
+
+    @property
+    def _may_reopen(self) -> bool:
+        return self.auto_reconnect and self.transport is None
+
+    @property
+    def _may_try(self) -> bool:
+        """Whether a port that is not open may be opened: one that never was is not reopened."""
+        return self._may_reopen or not self.generation
+
+    def _port_in_use(self) -> Any:
+        self.check_process()
+        if self._closed.is_set():
+            raise ServomexConnectionError("the port was closed", self._context())
+        if self._serial is None:
+            raise self._still_lost(self._loss)
+        return self._serial
+
+    def _connect(self) -> None:
+        if self.transport is not None:
+            self._adopt(self.transport)
+        else:
+            self._adopt(self._opened())
+            self.usb_serial = serial_number_of(self.port)
+
+    def _opened(self) -> Any:
+        """Open the port; one that is reached by TCP in a thread, since on Windows no signal ends a connect."""
+        if not is_network(self.port):
+            return open_port(self.port, self.settings)
+        opening = Opening(self.port, lambda: open_port(self.port, self.settings))
+        try:
+            return opening.result(None)
+        except BaseException:
+            opening.abandon()
+            raise
+
+    def _reopen(self) -> Any:
+        return open_port(same_adapter(self.port, self.usb_serial), self.settings)
+
+    def _adopt(self, port: Any) -> None:
+        """Use a port that was opened; what waits in it is of unknown age."""
+        self._serial = port
+        try:
+            if self.transport is not None:
+                self.transport.timeout = READ_TICK_S
+            self._serial.reset_input_buffer()
+        except IO_ERRORS as error:
+            pass_on_interruption(error)
+            raise self._lose(error) from error
+        if self._trace:
+            self._trace.opened()
+        self._loss = None
+        self._last_traffic = time.monotonic()
+        self.echo = None
+        self.proven.clear()
+        self.generation += 1
+
+    def _lose(self, error: Exception, what: str = "", check: str = "") -> ServomexConnectionError:
+        """Close a port that failed; the error to raise. It is also raised until the port is back."""
+        if self._closed.is_set() and self._serial is None:
+            return ServomexConnectionError("the port was closed", self._context())
+        self._drop_port()
+        if self._trace:
+            self._trace.lost(str(error) or type(error).__name__)
+        what = what or f"the port was lost ({error or type(error).__name__})"
+        check = check or "Check the cable and the adapter"
+        then = "it is reopened by itself" if self._may_reopen else "open it again"
+        lost = ServomexConnectionError(what, self._context(), cure=f"{check}; {then}")
+        self._note_failure(lost)
+        return lost
+
+    def _blocked(self, port: Any, waited_s: float) -> ServomexConnectionError:
+        """Close a port that takes no bytes; the error to raise. What it holds must not be sent much later."""
+        self._resumed = True  # a new connection to a server that hangs would hang as well
+        if self.transport is None:
+            try:
+                port.reset_output_buffer()
+            except IO_ERRORS as error:  # it is closed anyway
+                pass_on_interruption(error)
+        seen = f"it took no bytes for {waited_s:.1f} s"
+        check = "Check the flow control, and whether the adapter or the server hangs"
+        return self._lose(TimeoutError(seen), f"nothing can be sent on the line ({seen})", check)
+
+    def _note_failure(self, error: ServomexConnectionError) -> None:
+        first, longest = BACK_OFF_S
+        self._loss = error
+        now = time.monotonic()
+        if self.eager:  # what a try has taken, as on a network, counts as a part of its pause
+            self._retry_at = max(now, self._tried_at + EAGER_S)
+        else:
+            self._retry_at = now + min(longest, first * 2 ** min(self._failures, 16))
+        self._failures += 1
+
+    def _still_lost(self, loss: ServomexConnectionError | None) -> ServomexConnectionError:
+        message = "the port is not open" if loss is None else loss.message
+        if self._may_try and self.retry_in_s > 0:
+            message += f" (next try in {self.retry_in_s:.1f} s)"
+        return ServomexConnectionError(message, self._context(), cure="" if loss is None else loss.cure)
+
+    def _drop_port(self) -> None:
+        port, self._serial = self._serial, None
+        if port is None or self.transport is not None:
+            return
+        try:
+            close_port(port)
+        except IO_ERRORS as error:  # the port is gone already; there is nothing left to close
+            pass_on_interruption(error)
+
+    def _begin_trace(self) -> None:
+        if self.trace is not None:
+            self._trace = TraceWriter(self.trace, self.port, self.settings, self.gap_s)
+
+    def _end_trace(self) -> None:
+        trace, self._trace = self._trace, None
+        if trace is not None:
+            trace.close()
+
+    def _context(self) -> ErrorContext:
+        return ErrorContext(port=self.port)
+
+
+def _waiting_in(port: Any) -> bytes:
+    """Read what waits in a port, without waiting for more, also when it gives less than it says."""
+    data = b""
+    while len(data) < MAX_CHUNK and (waiting := port.in_waiting):
+        piece = _taken_from(port, min(waiting, MAX_CHUNK))
+        if not piece:
+            break
+        data += piece
+    return data
+
+
+def _taken_from(port: Any, size: int) -> bytes:
+    """Read up to so many bytes.
+
+    Raises:
+        ServomexValidationError: The port is an object of the user's own, and returns something else.
+    """
+    data: bytes = port.read(size)
+    if not isinstance(data, bytes | bytearray):
+        raise ServomexValidationError(
+            f"read() of the port object {port!r} returned {data!r}, which is not bytes",
+            cure="Let it do as servomex.Transport says",
+        )
+    return data

@@ -1,0 +1,1 @@
+"""Samples in sequence: acquired, streamed, recorded in the background, read back."""

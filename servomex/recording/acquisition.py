@@ -1,0 +1,441 @@
+"""Acquisition: the thread that takes readings at fixed moments, or each broadcast, and hands them on in order."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Generic, Self, TypeVar
+
+import attrs
+
+from servomex.continuous.reader import ContinuousReader
+from servomex.enums import OverflowPolicy, ProtocolKind
+from servomex.errors import (
+    Argument,
+    ErrorContext,
+    ServomexConfigurationError,
+    ServomexConnectionError,
+    ServomexError,
+    ServomexParseError,
+    ServomexTransportError,
+)
+from servomex.errors.validation import rate
+from servomex.models.models import Frame
+from servomex.recording.outages import Outages
+from servomex.recording.summary import AcquisitionSummary
+from servomex.runtime.clock import time
+from servomex.runtime.forks import ProcessBound
+from servomex.runtime.logs import package_log
+from servomex.runtime.queues import BoundedQueue, Closed, FrameQueue
+from servomex.runtime.worker import Worker
+
+T = TypeVar("T")
+
+_log = package_log("servomex")
+
+STOP_S = 30.0
+"""How long the thread may take to end: as long as the reading that goes on."""
+USUAL_HZ = 1.0
+"""How often an analyser is read over Modbus where no rate is given."""
+A_RATE = Argument("rate_hz", 1)
+"""The argument that is missing where nothing else sets the moments of readings."""
+LOOK_S = 0.1
+"""How often the thread looks at its stop request while it waits for a broadcast."""
+
+
+@attrs.frozen(kw_only=True)
+class Pace:
+    """When readings are taken.
+
+    Attributes:
+        rate_hz: How often; ``None`` for each broadcast, which a feed without them cannot give.
+        count: After how many readings that were tried, or broadcasts that were taken, it ends, failed ones
+            included; ``None`` for never.
+        duration_s: After how many seconds it ends; ``None`` for never.
+    """
+
+    rate_hz: float | None = None
+    count: int | None = None
+    duration_s: float | None = None
+
+    @property
+    def slots(self) -> int | None:
+        """How many moments the duration has; ``None`` when there is none, or no rate."""
+        if self.rate_hz is None or self.duration_s is None:
+            return None
+        # The rounding keeps 60 s at 5 Hz from becoming 301 moments by the last bit of a product.
+        return max(1, -int(-round(self.duration_s * self.rate_hz, 6) // 1))
+
+
+@attrs.frozen(kw_only=True)
+class Broadcasts(Generic[T]):
+    """Broadcasts as they come.
+
+    Attributes:
+        frames: Where they are taken from.
+        taken: Makes what is handed on of one.
+        patience_s: After how many seconds without one that is an error.
+        trouble: Makes the error that says why none comes, or will come any more.
+        release: Gives them up.
+    """
+
+    frames: FrameQueue
+    taken: Callable[[Frame], T]
+    patience_s: Callable[[], float]
+    trouble: Callable[[], ServomexError]
+    release: Callable[[], object]
+
+
+def broadcasts_of(reader: ContinuousReader, size: int, taken: Callable[[Frame], T]) -> Broadcasts[T]:
+    """Collect the broadcasts of a reader from now on, ``size`` at most."""
+    frames = reader.subscribe(size)
+    return Broadcasts(
+        frames=frames,
+        taken=taken,
+        patience_s=lambda: reader.fresh_s,
+        trouble=reader.trouble,
+        release=lambda: reader.unsubscribe(frames),
+    )
+
+
+def pace_of(reader: ContinuousReader | None, rate_hz: float | None) -> float | None:
+    """Return how often per second an analyser is read for a program that takes readings as they come.
+
+    Over Modbus that is once unless a rate is given; ``None`` for each broadcast of an analyser in continuous mode.
+
+    Raises:
+        ServomexConfigurationError: There is a rate, and an analyser in continuous mode.
+        ServomexValidationError: The rate is out of range.
+    """
+    if reader is None:
+        return rate(USUAL_HZ if rate_hz is None else rate_hz)
+    if rate_hz is not None:
+        given = Argument("rate_hz")
+        raise ServomexConfigurationError(
+            "an analyser in continuous mode sets the rate itself, on its panel",
+            ErrorContext(reader.link.port, ProtocolKind.CONTINUOUS_ASCII),
+            cure=f"Omit {given}",
+            argument=given,
+        )
+    return None
+
+
+@attrs.frozen(kw_only=True)
+class Feed(Generic[T]):
+    """Where readings come from, and what is handed on.
+
+    Attributes:
+        name: Names the thread.
+        poll: Reads now; ``None`` when there is nothing newer than before.
+        failed: Makes what is handed on in place of a reading that failed.
+        outcomes: Which sources what is handed on is of, each with its error, or ``None`` for a good reading; when
+            there is no such function, it is good and of the feed's own.
+        closed: Whether nothing will be read any more.
+        follow: Begins to collect broadcasts, for an acquisition without a rate.
+        ended: Called in the thread that reads when it has read for the last time.
+        reader: Counts the broadcasts that were refused between the moments of a rate; ``None`` over Modbus.
+    """
+
+    name: str
+    poll: Callable[[], T | None]
+    failed: Callable[[ServomexError], T]
+    outcomes: Callable[[T], Mapping[str, ServomexError | None]] | None = None
+    closed: Callable[[], bool] = lambda: False
+    follow: Callable[[], Broadcasts[T]] | None = None
+    ended: Callable[[], object] | None = None
+    reader: ContinuousReader | None = None
+
+
+class Acquisition(ProcessBound, Generic[T]):
+    """Takes readings in a thread of its own and puts them into a bounded queue.
+
+    The moments are fixed: the nth is n/rate seconds after the start on the monotonic clock, whatever the readings
+    before it took. A moment that has passed when its turn comes is counted as late. A reading that fails is handed
+    on as an error, so that the gap shows.
+
+    Args:
+        feed: Where readings come from.
+        pace: When they are taken.
+        size: How many wait to be taken at most.
+        policy: What happens when nobody takes them.
+        auto_reconnect: Go on after the port was lost. Otherwise that ends the acquisition.
+
+    Attributes:
+        name: Names the source.
+        summary: What became of it so far; live.
+        error: What ended it, if that was an error.
+    """
+
+    _usage: str = "Use 'with', or call start()"
+
+    def __init__(
+        self, feed: Feed[T], pace: Pace, *, size: int, policy: OverflowPolicy, auto_reconnect: bool = True
+    ) -> None:
+        self.name: str = feed.name
+        self.summary: AcquisitionSummary = AcquisitionSummary()
+        self.error: BaseException | None = None
+        self._feed = feed
+        self._pace = pace
+        self._reconnect = auto_reconnect
+        self._queue: BoundedQueue[tuple[T, bool]] = BoundedQueue(size, policy)
+        self._marking = threading.RLock()
+        self._broadcasts: Broadcasts[T] | None = None
+        self._started = False
+        self._begun: float | None = None
+        self._outages = Outages(self.summary)
+        self._lost = self._rate_told = False
+        self._seen_dropped = self._seen_losses = 0
+        self._seen_refused = 0
+        self._worker = Worker(f"servomex-acquisition {feed.name}", self._run)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it is the thread that reads that asks."""
+        return self._worker.is_current
+
+    def start(self) -> Self:
+        """Begin.
+
+        Raises:
+            ServomexConfigurationError: It was started before.
+        """
+        self.check_process()
+        if self._started:
+            raise ServomexConfigurationError("it can be started once only", cure="Make a new one")
+        self._started = True
+        self._broadcasts = self._feed.follow and self._feed.follow()
+        try:
+            self._worker.start()
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def close(self) -> None:
+        """End it after the reading that goes on. What was taken can still be had.
+
+        May be called twice, and by any thread.
+
+        Raises:
+            ServomexError: The thread did not end.
+        """
+        if not self.made_here:
+            return
+        try:
+            self._worker.stop(STOP_S)
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        if self._broadcasts is not None:
+            self._broadcasts.release()
+
+    def get(self, timeout: float | None = None) -> T:
+        """Take the oldest reading, waiting for one ``timeout`` seconds at most; without end when ``None``.
+
+        Raises:
+            ServomexConfigurationError: It was not started.
+            ServomexTimeoutError: None came in time.
+            Closed: It has ended, nothing is left, and no error ended it.
+            BaseException: What ended it.
+        """
+        return self.take(1, timeout)[0]
+
+    def take(self, most: int, timeout: float | None = None) -> list[T]:
+        """Take the oldest reading, and those that wait behind it up to ``most``; see :meth:`get`."""
+        self.check_process()
+        if not self._started:
+            raise ServomexConfigurationError("nothing is read yet", cure=self._usage)
+        try:
+            items = self._queue.take(most, timeout)
+        except Closed:
+            if self.error is not None:
+                raise self.error from None
+            raise
+        with self._marking:
+            return [self._marked(taken) for taken, _ in items]
+
+    def _marked(self, taken: T) -> T:
+        """Add what is to be said of a reading beside itself; a subclass may. One that was dropped is not given."""
+        return taken
+
+    def drop_waiting(self) -> None:
+        """Give up what waits to be taken when it has ended, and count it as dropped."""
+        number = len(self._queue)
+        for _, failed in self._queue.take(number, 0) if number else []:
+            self._count_dropped(failed=failed)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def _run(self, stopping: threading.Event) -> None:
+        self.summary.started_at, self._begun = datetime.now(UTC), time.monotonic()
+        try:
+            if self._broadcasts is not None:
+                self._follow(stopping, self._broadcasts)
+            else:
+                self._keep_pace(stopping)
+        except BaseException as error:
+            self.error = error  # before the queue ends, or its end would look like a regular one
+            raise
+        finally:
+            if self._feed.ended is not None:
+                self._feed.ended()
+            self._outages.end(self.name)
+            self.summary.finished_at = datetime.now(UTC)
+            self._queue.close()
+
+    def _keep_pace(self, stopping: threading.Event) -> None:
+        """Read at each moment that has not passed already."""
+        begun, rate_hz, slots, slot = time.monotonic(), self._pace.rate_hz, self._pace.slots, 0
+        self._seen_refused = self._feed.reader.refused_broadcasts if self._feed.reader else 0
+        if rate_hz is None:
+            missing = "without broadcasts a rate is needed"
+            raise ServomexConfigurationError(missing, cure=f"Pass {A_RATE}", argument=A_RATE)
+        while (slots is None or slot < slots) and not self._is_enough():
+            due = begun + slot / rate_hz
+            if stopping.wait(max(0.0, due - time.monotonic())):
+                return
+            self.summary.note_start(time.monotonic() - due)
+            self._read(stopping)
+            self._count_refused()
+            slot += 1
+            passed = int((time.monotonic() - begun) * rate_hz)  # the moment that is on now
+            missed = max(0, min(passed, slots or passed) - slot)
+            if missed and not self._is_enough():
+                self.summary.samples_late += missed
+                slot += missed
+                self._check_rate(rate_hz)
+
+    def _count_refused(self) -> None:
+        """Count the broadcasts that were refused since the last moment: there are no readings in their place."""
+        reader = self._feed.reader
+        if reader is not None and (number := reader.refused_broadcasts - self._seen_refused) > 0:
+            self._seen_refused += number
+            self._outages.note_damage(self.name, reader.last_reason, number)
+
+    def _check_rate(self, rate_hz: float) -> None:
+        """Warn once when moments are missed since readings take longer than from one moment to the next."""
+        possible_hz = self.summary.possible_hz
+        if self._rate_told or possible_hz is None or possible_hz >= rate_hz:
+            return
+        self._rate_told = True
+        _log.warning(
+            "%s: this line allows about %.2g readings a second, and %g are asked for: lower the rate",
+            self.name,
+            possible_hz,
+            rate_hz,
+        )
+
+    def _read(self, stopping: threading.Event) -> None:
+        begun = time.monotonic()
+        try:
+            taken = self._feed.poll()
+        except ServomexError as error:
+            self.summary.note_poll(time.monotonic() - begun, good=False)
+            if self._feed.closed() or _is_mistake(error):
+                raise
+            self._hand_on_failure(error, stopping)
+            return
+        took_s = time.monotonic() - begun
+        self._lost = False
+        outcomes = {} if taken is None else self._outcomes(taken)
+        failed = any(error is not None for error in outcomes.values())
+        self.summary.note_poll(took_s, good=taken is not None and not failed)
+        if taken is None:
+            self.summary.repeated += 1
+            return
+        self._outages.note(outcomes)
+        self._hand_on(taken, stopping, failed=failed)
+
+    def _outcomes(self, taken: T) -> Mapping[str, ServomexError | None]:
+        return self._feed.outcomes(taken) if self._feed.outcomes else {self.name: None}
+
+    def _follow(self, stopping: threading.Event, source: Broadcasts[T]) -> None:
+        """Hand on each broadcast as it comes. That none comes is an error as often as one would be due."""
+        try:
+            self._take_broadcasts(stopping, source)
+        finally:
+            source.release()
+            self._count_missed(source.frames)
+            while len(source.frames) and not self._is_enough():  # what has come is part of it
+                with contextlib.suppress(ServomexError):  # it ends anyhow
+                    self._take_broadcast(stopping, source, 0)
+
+    def _take_broadcasts(self, stopping: threading.Event, source: Broadcasts[T]) -> None:
+        begun = heard = time.monotonic()
+        while not stopping.is_set() and not self._over(begun):
+            if self._take_broadcast(stopping, source, LOOK_S):
+                heard = time.monotonic()
+            elif time.monotonic() - heard > source.patience_s():
+                heard = time.monotonic()
+                self._hand_on_failure(source.trouble(), stopping)
+            self._count_missed(source.frames)
+
+    def _take_broadcast(self, stopping: threading.Event, source: Broadcasts[T], timeout: float) -> bool:
+        """Hand on the next broadcast, or the error in its place; ``False`` when none came in time.
+
+        Raises:
+            ServomexError: Nothing will come any more.
+        """
+        try:
+            item = source.frames.next_item(timeout)
+        except Closed:
+            raise source.trouble() from None
+        if item is None:
+            return False
+        if isinstance(item, Frame):
+            self._lost = False
+            self.summary.delayed += item.delayed_s > 0
+            self._outages.note({self.name: None})
+            self._hand_on(source.taken(item), stopping, failed=False)
+        elif isinstance(item, ServomexParseError):
+            self._lost = False  # the analyser is there, and what it sends comes damaged
+            self._outages.note_damage(self.name, str(item), item.context.extra.get("refused_broadcasts", 1))
+            self._hand_on(self._feed.failed(item), stopping, failed=True)
+        else:
+            self._hand_on_failure(item, stopping)
+        return True
+
+    def _count_missed(self, frames: FrameQueue) -> None:
+        """Count what came while the thread waited for room, and had to make way."""
+        missed = frames.dropped - self._seen_dropped
+        self.summary.missed += missed
+        self.summary.dropped += missed
+        self.summary.disconnects += frames.dropped_errors - self._seen_losses
+        self._seen_dropped, self._seen_losses = frames.dropped, frames.dropped_errors
+
+    def _over(self, begun: float) -> bool:
+        duration_s = self._pace.duration_s
+        return self._is_enough() or (duration_s is not None and time.monotonic() - begun >= duration_s)
+
+    def _is_enough(self) -> bool:
+        return self._pace.count is not None and self.summary.attempts >= self._pace.count
+
+    def _hand_on_failure(self, error: ServomexError, stopping: threading.Event) -> None:
+        if isinstance(error, ServomexConnectionError):
+            self.summary.disconnects += not self._lost
+            self._lost = True
+        self._outages.note({self.name: error})
+        self._hand_on(self._feed.failed(error), stopping, failed=True)
+        if self._lost and not self._reconnect:
+            raise error
+
+    def _hand_on(self, taken: T, stopping: threading.Event, *, failed: bool) -> None:
+        self.summary.samples_emitted += 1
+        self.summary.errors += failed
+        for _, was_failed in self._queue.put((taken, failed), stopping.is_set):
+            self._count_dropped(failed=was_failed)
+
+    def _count_dropped(self, *, failed: bool) -> None:
+        self.summary.samples_emitted -= 1
+        self.summary.errors -= failed
+        self.summary.dropped += 1
+
+
+def _is_mistake(error: ServomexError) -> bool:
+    """Whether an error says that no reading can succeed, and not only this one did not."""
+    return isinstance(error, ServomexConfigurationError) and not isinstance(error, ServomexTransportError)

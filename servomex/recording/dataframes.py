@@ -1,0 +1,103 @@
+"""Recordings as tables of pandas."""
+
+import os
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from servomex.enums import Quality
+from servomex.errors import Argument, ServomexSinkDependencyError, ServomexValidationError
+from servomex.errors.missing import how_to_get
+from servomex.errors.validation import flag
+from servomex.models.columns import ROW_COLUMNS
+from servomex.models.models import Sample
+from servomex.recording.load import Source, load
+from servomex.rows.cells import COLUMN_KINDS, ColumnKind, tags_cell
+from servomex.rows.wide import QUALITY, Layout, qualities_kept, value_in
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_TYPES = {
+    ColumnKind.TIME: "datetime64[us, UTC]",
+    ColumnKind.CLOCK: "datetime64[us]",
+    ColumnKind.INTEGER: "int64",
+    ColumnKind.NUMBER: "float64",
+    ColumnKind.FLAG: "boolean",
+    ColumnKind.TEXT: "category",
+    ColumnKind.TAGS: "category",
+}
+
+
+def to_pandas(
+    source: Source | Iterable[Source | Sample], *, wide: bool = False, keep: str | None = None
+) -> "DataFrame":
+    """Give a recording as a table. Needs the extra ``pandas``.
+
+    Args:
+        source: What :func:`servomex.load` takes, or samples.
+        wide: Give a row a time, with ``received_at`` (UTC) as the index, and two columns a channel: the values, as
+            in ``I1 [%]``, and beside them ``I1 [%] quality``. When there are several devices, their names are in
+            front. A value is NaN unless it is good, and where a reading failed all are. Values in %, vpm and ppm
+            are converted to the first of these units that the channel has; any other unit, and another name of
+            the channel, begins columns of their own. Without ``wide`` there is one row a sample, with the columns
+            of :data:`servomex.ROW_COLUMNS`; ``tags`` are the text of a JSON object there.
+        keep: ``uncertain`` also keeps the values of maintenance, calibration and warm-up in a wide table.
+
+    Raises:
+        ServomexValidationError: ``keep`` is something else, or the table is not wide.
+        ServomexSinkDependencyError: pandas is not installed.
+        ServomexSinkError: A file is missing, damaged or cannot be read.
+    """
+    flag(wide, "wide")
+    kept = qualities_kept(keep)
+    if keep and not wide:
+        raise ServomexValidationError("keep is for a wide table", cure=f"Add {Argument('wide', True)}")
+    try:
+        import pandas
+    except ImportError as error:
+        raise ServomexSinkDependencyError(
+            f"tables need pandas: {how_to_get('pandas', 'pandas')} ({error})"
+        ) from error
+    samples = _samples(source)
+    if wide:
+        return _wide(pandas, samples, kept)
+    rows = [tuple((sample.as_dict() | {"tags": tags_cell(sample.metadata)}).values()) for sample in samples]
+    columns = zip(*rows, strict=True) if rows else [()] * len(ROW_COLUMNS)
+    return pandas.DataFrame(
+        {
+            column: pandas.Series(list(values), dtype=_TYPES[COLUMN_KINDS[column]])
+            for column, values in zip(ROW_COLUMNS, columns, strict=True)
+        }
+    )
+
+
+def _samples(source: Source | Iterable[Source | Sample]) -> list[Sample]:
+    if isinstance(source, str | bytes | os.PathLike) or not isinstance(source, Iterable):
+        return list(load(source))
+    samples: list[Sample] = []
+    for item in source:
+        if isinstance(item, Sample):
+            samples.append(item)
+        else:
+            samples += load(item)
+    return samples
+
+
+def _wide(pandas: Any, samples: list[Sample], kept: frozenset[Quality]) -> "DataFrame":
+    layout = Layout(samples)
+    moments: list[datetime] = []
+    values: list[list[float | None]] = [[] for _ in layout.columns]
+    qualities: list[list[str | None]] = [[] for _ in layout.columns]
+    for moment, readings in layout.rows(samples):
+        moments.append(moment)
+        for place, unit in enumerate(layout.units):
+            reading = readings.get(place)
+            values[place].append(value_in(unit, reading, kept))
+            qualities[place].append(None if reading is None else reading.quality.value)
+    table: dict[str, Any] = {}
+    for label, column, words in zip(layout.labels, values, qualities, strict=True):
+        table[label] = pandas.Series(column, dtype="float64").array
+        table[QUALITY.format(label)] = pandas.Categorical(words, categories=[item.value for item in Quality])
+    index = pandas.DatetimeIndex(moments, dtype="datetime64[us, UTC]", name="received_at")
+    return pandas.DataFrame(table, index=index).sort_index(kind="stable")  # type: ignore[no-any-return]

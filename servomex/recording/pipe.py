@@ -1,0 +1,147 @@
+"""pipe: batches of samples from anywhere, written to sinks while the caller waits."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from servomex.enums import OverflowPolicy
+from servomex.errors import ServomexError, ServomexValidationError
+from servomex.models.models import Sample
+from servomex.recording.fan_out import Target, Writer, writer_to
+from servomex.recording.provenance import metadata_of
+from servomex.recording.recording import Recording
+from servomex.recording.summary import AcquisitionSummary
+from servomex.recording.writer import Pouring
+from servomex.runtime.queues import BoundedQueue
+from servomex.sinks import SinkOptions
+
+AHEAD = 100
+"""Batches that are taken before those in front of them are written, at most."""
+A_BATCH = "Pass lists of samples, such as frame.as_samples()"
+
+
+def pipe(
+    stream: Iterable[Sequence[Sample] | Sample], *sinks: Target, sink_options: SinkOptions | None = None
+) -> AcquisitionSummary:
+    """Write batches of samples to sinks until they end.
+
+    A thread of its own writes while the caller waits. Whatever ends it, an exception of ``stream`` or Ctrl-C, all
+    that was read so far is written first.
+
+    Args:
+        stream: What comes: a :class:`Recording` that was started, as ``with record(...) as recording`` does, a
+            :class:`StreamingSession`, a list of batches, or any other iterable of lists of samples. A recording is
+            closed at the end.
+        sinks: Where to write, as for :class:`Recorder`: those that are named are closed at the end, and those that
+            are passed open stay open.
+        sink_options: Options of :func:`open_sink` for those that are named, such as ``{"append": True}``.
+
+    Returns:
+        The summary of the recording. That of another iterable has its times, the number of its batches, how many
+        of them report a failure, and what could not be written.
+
+    Raises:
+        ServomexSinkError: A sink failed, or cannot be opened.
+        ServomexValidationError: What came is not a batch of samples.
+        BaseException: What ended ``stream``; what failed in a sink after that is a note on it.
+    """
+    options: SinkOptions = sink_options or {}
+    if isinstance(stream, Recording):
+        stream.check_process()
+        return _pour(stream, writer_to(sinks, {"metadata": metadata_of(stream.source, stream.names), **options}))
+    if isinstance(stream, str | bytes | Mapping) or not isinstance(stream, Iterable):
+        raise ServomexValidationError(f"batches of samples come first, not {type(stream).__name__}", cure=A_BATCH)
+    return _pass_on(stream, writer_to(sinks, options))
+
+
+def _pour(recording: Recording, writer: Writer) -> AcquisitionSummary:
+    pouring = Pouring(recording, writer)
+    try:
+        pouring.start()
+        pouring.join()
+    finally:
+        try:
+            recording.close()
+        finally:
+            pouring.finish()
+    return recording.summary
+
+
+def _pass_on(stream: Iterable[Sequence[Sample] | Sample], writer: Writer) -> AcquisitionSummary:
+    passage = Passage()
+    pouring = Pouring(passage, writer)
+    try:
+        pouring.start()
+        for item in stream:
+            if not passage.put(_batch(item), lambda: pouring.join(0.0)):
+                break  # no sink is left
+    except BaseException as error:
+        passage.close()
+        try:
+            pouring.finish()
+        except ServomexError as second:
+            error.add_note(f"on writing: {second}")
+        raise
+    passage.close()
+    pouring.finish()
+    return passage.summary
+
+
+class Passage:
+    """Batches on their way from one thread, which takes them from anywhere, to the one that writes them.
+
+    Attributes:
+        name: Names the thread that writes.
+        summary: What became of them so far.
+    """
+
+    def __init__(self) -> None:
+        self.name = "pipe"
+        self.summary: AcquisitionSummary = AcquisitionSummary(started_at=datetime.now(UTC))
+        self._queue: BoundedQueue[list[Sample]] = BoundedQueue(AHEAD, OverflowPolicy.BLOCK)
+
+    def put(self, batch: list[Sample], look: Callable[[], object]) -> bool:
+        """Hand on a batch when there is room for it; return whether anything still takes it.
+
+        ``look`` is called now and then while there is no room.
+        """
+
+        def wait() -> bool:
+            look()
+            return False
+
+        return not self._queue.put(batch, wait)
+
+    def take(self, most: int, timeout: float | None = None) -> list[list[Sample]]:
+        """Take the oldest batch, and those that wait after it up to ``most``, to write them."""
+        batches = self._queue.take(most, timeout)
+        self.summary.samples_emitted += len(batches)
+        self.summary.errors += sum(any(item.error is not None for item in batch) for batch in batches)
+        return batches
+
+    def close(self) -> None:
+        """Take no more batches. May be called twice."""
+        self._queue.close()
+        self.summary.finished_at = self.summary.finished_at or datetime.now(UTC)
+
+    def drop_waiting(self) -> None:
+        """Give up what waits, and count it as dropped."""
+        if number := len(self._queue):
+            self.summary.dropped += len(self._queue.take(number, 0))
+
+
+def _batch(item: Sequence[Sample] | Sample) -> list[Sample]:
+    """Check what came.
+
+    Raises:
+        ServomexValidationError: It is neither a sample nor a list of samples.
+    """
+    if isinstance(item, Sample):
+        return [item]
+    if not isinstance(item, Sequence) or isinstance(item, str):
+        raise ServomexValidationError(f"a batch is a list of samples, not a {type(item).__name__}", cure=A_BATCH)
+    for sample in item:
+        if not isinstance(sample, Sample):
+            raise ServomexValidationError(
+                f"a batch is a list of samples, and this has a {type(sample).__name__}", cure=A_BATCH
+            )
+    return list(item)

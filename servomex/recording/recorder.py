@@ -1,0 +1,157 @@
+"""Recorder: a recording that is written to sinks in the background."""
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Self
+
+from servomex.enums import OverflowPolicy
+from servomex.errors import ServomexConfigurationError, ServomexError
+from servomex.errors.validation import seconds
+from servomex.recording.fan_out import Target, writer_to
+from servomex.recording.polling import PollSource
+from servomex.recording.provenance import metadata_of
+from servomex.recording.recording import BUFFER, Recording
+from servomex.recording.renewal import ReconnectFactory
+from servomex.recording.summary import AcquisitionSummary
+from servomex.recording.writer import Pouring
+from servomex.runtime.at_exit import at_exit
+from servomex.runtime.forks import ProcessBound
+from servomex.sinks import SinkOptions
+
+
+class Recorder(ProcessBound):
+    """Records a source to sinks in the background: one thread reads, another one writes. A context manager.
+
+    A slow disk therefore moves no reading; what happens when it stays slow is ``overflow``. A sink that cannot be
+    written is tried again for 30 s; then it is left out, and the others go on. When none is left the
+    recording ends. :meth:`close` raises what failed.
+
+    Args:
+        source: What is read, and how: this and the other arguments are those of :class:`Recording`.
+        sinks: Where to write: a file name or a URL as :func:`open_sink` takes it, a :class:`Sink`, or several in a
+            list. Those that are named are opened here and closed at the end. Those that are passed open stay open,
+            with everything written and synced at the end, or left out.
+        sink_options: Options of :func:`open_sink` for those that are named, such as ``{"append": True}``.
+
+    Attributes:
+        recording: What is taken, as a :class:`Recording`.
+
+    Raises:
+        ServomexConfigurationError: See :class:`Recording`.
+        ServomexSinkError: A sink cannot be opened; none that is named is left open then.
+    """
+
+    def __init__(
+        self,
+        source: PollSource,
+        sinks: Target | Iterable[Target],
+        *,
+        rate_hz: float | None = None,
+        duration: float | None = None,
+        count: int | None = None,
+        names: Iterable[str] | None = None,
+        timeout: float | None = None,
+        overflow: OverflowPolicy | str = OverflowPolicy.BLOCK,
+        buffer_size: int = BUFFER,
+        auto_reconnect: bool = True,
+        reconnect_factory: ReconnectFactory | None = None,
+        tags: Mapping[str, str] | None = None,
+        sink_options: SinkOptions | None = None,
+    ) -> None:
+        self._started = False
+        self.recording: Recording = Recording(
+            source,
+            rate_hz=rate_hz,
+            duration=duration,
+            count=count,
+            names=names,
+            timeout=timeout,
+            overflow=overflow,
+            buffer_size=buffer_size,
+            auto_reconnect=auto_reconnect,
+            reconnect_factory=reconnect_factory,
+            tags=tags,
+        )
+        options: SinkOptions = {"metadata": metadata_of(source, self.recording.names), **(sink_options or {})}
+        self._pouring = Pouring(self.recording, writer_to(sinks, options))
+
+    @property
+    def summary(self) -> AcquisitionSummary:
+        """What became of the recording so far; live."""
+        return self.recording.summary
+
+    @property
+    def running(self) -> bool:
+        """Whether it reads or still writes."""
+        return self._pouring.alive
+
+    def start(self) -> Self:
+        """Begin.
+
+        Raises:
+            ServomexConfigurationError: It was started before.
+        """
+        self.check_process()
+        if self._started:
+            raise ServomexConfigurationError("a recorder can be started once only", cure="Make a new one")
+        self._started = True
+        try:
+            self.recording.start()
+            self._pouring.start()
+        except BaseException:
+            self.close()
+            raise
+        at_exit(self._close_forgotten)
+        return self
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until it ends by itself; tell whether it has.
+
+        Args:
+            timeout: Seconds; without end when ``None``.
+
+        Raises:
+            ServomexConfigurationError: It was not started.
+        """
+        self.check_process()
+        if not self._started:
+            raise ServomexConfigurationError("the recorder was not started", cure="Use 'with', or call start()")
+        return self._pouring.join(None if timeout is None else seconds(timeout, "timeout", zero=True))
+
+    def close(self) -> None:
+        """End it after the reading that goes on, write what is still to be written, and close the sinks.
+
+        May be called twice. In the thread that reads or writes, which a source or a sink may do, it does not wait.
+
+        Raises:
+            ServomexSinkError: A sink failed.
+            ServomexError: What ended the source, or writing did not end within 60 s.
+            BaseException: What the source raised that is no ``ServomexError``.
+        """
+        if not self.made_here:
+            return
+        try:
+            self.recording.close()
+        finally:
+            if not self.recording.is_current:
+                self._pouring.finish()
+
+    def _close_forgotten(self) -> None:
+        if self.running:
+            warnings.warn(
+                f"the recorder of {self.recording.name} was never closed: use 'with', or call close()",
+                ResourceWarning,
+                stacklevel=1,
+            )
+            self.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        try:
+            self.close()
+        except ServomexError as second:
+            if error is None:
+                raise
+            error.add_note(f"the recording: {second}")

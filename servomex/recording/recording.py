@@ -1,0 +1,271 @@
+"""Recording: samples of a source at a rate, or of each broadcast, as batches or one by one."""
+
+import functools
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Self
+
+import attrs
+
+from servomex.continuous.reader import ContinuousReader
+from servomex.durations import LONGEST_S
+from servomex.enums import OverflowPolicy, ProtocolKind
+from servomex.errors import (
+    ServomexConfigurationError,
+    ServomexError,
+    ServomexParseError,
+    ServomexValidationError,
+)
+from servomex.errors.mappings import FrozenMapping
+from servomex.errors.validation import choice, flag, rate, seconds, whole
+from servomex.models.models import Frame, Sample
+from servomex.models.tags import NO_TAGS, tags_of
+from servomex.recording.acquisition import A_RATE, Acquisition, Feed, Pace, broadcasts_of
+from servomex.recording.identities import Identities
+from servomex.recording.polling import Poll, PollSource, check_source, checked_names, is_manager, names_here
+from servomex.recording.renewal import ReconnectFactory, Renewal
+from servomex.runtime.clock import time
+from servomex.runtime.queues import LARGEST, Closed
+
+BUFFER = 1000
+"""Readings that wait to be taken at most, unless told otherwise."""
+
+
+@attrs.frozen(kw_only=True)
+class How:
+    """How a source is read.
+
+    Attributes:
+        names: The analysers that are read; all when ``None``.
+        timeout_s: Seconds that each reading may take.
+        tags: What every sample says of the recording.
+        factory: Opens a lost source again.
+    """
+
+    names: tuple[str, ...] | None = None
+    timeout_s: float | None = None
+    tags: FrozenMapping[str] = NO_TAGS
+    factory: ReconnectFactory | None = None
+
+
+class Recording(Acquisition[list[Sample]]):
+    """An acquisition of samples that is under way. A context manager, and an iterator of batches.
+
+    A batch is the list of samples of one reading. One whose samples have an ``error`` and no reading tells of a
+    reading that failed, so that the gap shows. Where a channel gets another name or unit, a sample in front of its
+    first reading says so in its ``error``, and the log warns of it: it may not measure the same any more. The
+    iterator ends with the acquisition; it raises what ended it.
+
+    Args:
+        source: What is read.
+        rate_hz: Readings per second, up to 1000; ``None`` for each broadcast of an analyser in continuous mode.
+        duration: Seconds until it ends, up to 10 years; never, when ``None``.
+        count: Readings until it ends, failed ones included; never, when ``None``.
+        names: The analysers of a manager that are read; all when ``None``. An :class:`Analyzer` has only its own
+            :attr:`~Analyzer.name`, and a source of one's own is passed what is given here.
+        timeout: Seconds that each reading may take, passed to the source; what is usual there when ``None``.
+        overflow: What happens when ``buffer_size`` readings wait: ``block`` waits with the next reading, so that
+            moments pass and are counted as late; ``drop_newest`` and ``drop_oldest`` give readings up.
+        buffer_size: Readings that wait to be taken at most, 1 to 1,000,000.
+        auto_reconnect: Go on when the port was lost: until it is back, each reading is an error. Otherwise the
+            loss ends the recording.
+        reconnect_factory: Opens a source of one's own again, and returns the one that is read from then on. It is
+            called after a :class:`ServomexConnectionError` of the source, in the thread that reads, at the first
+            moment after 0.5 s, and after 1, 2, 5, 10 and every further 30 s as long as it raises a
+            :class:`ServomexError` or an ``OSError``, or its source is lost without a reading. Until then each
+            reading fails at once; moments that pass while it runs are late. The recording closes each source that
+            it was given by the factory, when it is lost and at the end, if it has a ``close``; it does not close
+            ``source``.
+        tags: What every sample says of the recording, such as ``{"run": "7"}``, in its ``metadata``: beside the
+            tags of its analyser, over which they win.
+
+    Attributes:
+        source: What is read, or was at first.
+        names: The analysers that are read; ``None`` for all.
+        rate_hz: Readings per second; ``None`` for each broadcast.
+        expected: How many readings are taken at most; ``None`` when that is not known.
+        summary: What became of it so far, an :class:`AcquisitionSummary`; live.
+        error: What ended it, if that was an error.
+
+    Raises:
+        ServomexConfigurationError: It is not a source, it needs a rate, or an argument does not apply to it: a
+            ``timeout`` where each broadcast is taken as it comes, ``auto_reconnect=False`` for a manager, or a
+            ``reconnect_factory`` for an :class:`Analyzer` or a manager, which reconnect by themselves.
+        ServomexValidationError: An argument is out of range, or a name is unknown.
+    """
+
+    _usage: str = "Write 'with record(...) as recording: for batch in recording: ...', or call start()"
+
+    def __init__(
+        self,
+        source: PollSource,
+        *,
+        rate_hz: float | None = None,
+        duration: float | None = None,
+        count: int | None = None,
+        names: Iterable[str] | None = None,
+        timeout: float | None = None,
+        overflow: OverflowPolicy | str = OverflowPolicy.BLOCK,
+        buffer_size: int = BUFFER,
+        auto_reconnect: bool = True,
+        reconnect_factory: ReconnectFactory | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        check_source(source)
+        flag(auto_reconnect, "auto_reconnect")
+        policy = choice(OverflowPolicy, overflow, "overflow policy")
+        pace = Pace(
+            rate_hz=None if rate_hz is None else rate(rate_hz),
+            count=None if count is None else whole(count, "count", 1, 10**12),
+            duration_s=None if duration is None else seconds(duration, "duration", longest=LONGEST_S),
+        )
+        buffer_size = whole(buffer_size, "buffer_size", 1, LARGEST)
+        self.source = source
+        self.rate_hz: float | None = pace.rate_hz
+        self.names: tuple[str, ...] | None = None if names is None else checked_names(names, names_here(source))
+        how = How(
+            names=self.names,
+            timeout_s=None if timeout is None else seconds(timeout, "timeout"),
+            tags=tags_of(tags),
+            factory=_factory_for(source, reconnect_factory, auto_reconnect=auto_reconnect),
+        )
+        super().__init__(
+            feed_of(source, pace, buffer_size, how),
+            pace,
+            size=buffer_size,
+            policy=policy,
+            auto_reconnect=auto_reconnect,
+        )
+        self.expected: int | None = min((limit for limit in (pace.slots, pace.count) if limit), default=None)
+        self._identities = Identities()
+
+    @property
+    def stream(self) -> Self:
+        """The batches as they come: the recording itself, to be iterated over or handed to :func:`pipe`."""
+        return self
+
+    @property
+    def progress(self) -> float | None:
+        """How much of it is done, 0 to 1; ``None`` when it is not known when it ends."""
+        passed_s = 0.0 if self._begun is None else time.monotonic() - self._begun
+        limits = ((self.summary.attempts, self._pace.count), (passed_s, self._pace.duration_s))
+        parts = [done / limit for done, limit in limits if limit is not None]
+        return min(1.0, max(parts)) if parts else None
+
+    def _marked(self, taken: list[Sample]) -> list[Sample]:
+        events = self._identities.events(taken)
+        self.summary.changes += len(events)
+        return events + taken
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> list[Sample]:
+        try:
+            return self.get()
+        except Closed:
+            raise StopIteration from None
+
+
+record = Recording
+"""Begin a recording: ``with record(analyzer, rate_hz=2, duration=10) as rec: for batch in rec.stream: ...``."""
+
+
+def _factory_for(
+    source: PollSource, factory: ReconnectFactory | None, *, auto_reconnect: bool
+) -> ReconnectFactory | None:
+    """Check whether a source may be reconnected as it is asked for.
+
+    Raises:
+        ServomexConfigurationError: It reconnects by itself, or is not to reconnect.
+        ServomexValidationError: The factory cannot be called.
+    """
+    if is_manager(source) and not auto_reconnect:
+        raise ServomexConfigurationError("a ServomexManager reconnects by itself", cure="Omit auto_reconnect")
+    if factory is None:
+        return None
+    if not callable(factory):
+        raise ServomexValidationError(
+            f"reconnect_factory must be something to call, not {factory!r}",
+            cure="Pass the function itself, uncalled",
+        )
+    if names_here(source) is not None:
+        raise ServomexConfigurationError(
+            f"{type(source).__name__} reconnects by itself: reconnect_factory is for sources of one's own",
+            cure="Omit reconnect_factory",
+        )
+    if not auto_reconnect:
+        raise ServomexConfigurationError(
+            "a reconnect_factory is never called with auto_reconnect=False", cure="Omit one of them"
+        )
+    return factory
+
+
+def feed_of(source: PollSource, pace: Pace, size: int, how: How) -> Feed[list[Sample]]:
+    """Find out how a source is to be read.
+
+    Raises:
+        ServomexConfigurationError: The source and the pace do not fit together.
+        ServomexValidationError: The tags of source and recording are too many together.
+    """
+    name = str(getattr(source, "name", "") or type(source).__name__)
+    protocol = getattr(source, "protocol", ProtocolKind.AUTO)
+    tags = tags_of({**tags_of(getattr(source, "tags", None)), **how.tags})
+    renewal = Renewal(source, how.factory) if how.factory else None
+    feed = Feed(
+        name=name,
+        poll=Poll(renewal or source, names=how.names, timeout=how.timeout_s, tags=how.tags),
+        failed=_Failure(name, protocol, tags),
+        outcomes=lambda batch: {name: None} | _errors_by_device(batch, name),
+        closed=lambda: renewal is None and _is_closed(source),
+        ended=renewal.close if renewal else None,
+    )
+    reader = getattr(source, "reader", None)
+    if pace.rate_hz is not None:
+        return attrs.evolve(feed, reader=reader) if isinstance(reader, ContinuousReader) else feed
+    if not isinstance(reader, ContinuousReader):
+        raise ServomexConfigurationError(
+            "a rate is needed: only an analyser in continuous mode sets its own",
+            cure=f"Pass {A_RATE}",
+            argument=A_RATE,
+        )
+    if how.timeout_s is not None:
+        raise ServomexConfigurationError(
+            "a timeout is for readings at a rate, and here each broadcast is taken as it comes",
+            cure="Omit timeout, or pass rate_hz as well",
+        )
+    taken = functools.partial(Frame.as_samples, device=name, metadata=tags)
+    return attrs.evolve(feed, follow=lambda: broadcasts_of(reader, size, taken))
+
+
+def _errors_by_device(batch: list[Sample], name: str) -> dict[str, ServomexError | None]:
+    worked = {item.device or name: None for item in batch}
+    return worked | {item.device or name: item.error for item in batch if item.error is not None}
+
+
+def _is_closed(source: PollSource) -> bool:
+    return bool(getattr(source, "closed", False))
+
+
+class _Failure:
+    """Makes the row that takes the place of a failed reading."""
+
+    def __init__(self, name: str, protocol: ProtocolKind, tags: FrozenMapping[str]) -> None:
+        self._name = name
+        self._protocol = protocol
+        self._tags = tags
+
+    def __call__(self, error: ServomexError) -> list[Sample]:
+        at, at_ns = None, None
+        if isinstance(error, ServomexParseError):  # a broadcast that was refused
+            at, at_ns = error.received_at, error.monotonic_ns
+        return [
+            Sample(
+                self._name,
+                self._protocol,
+                at or datetime.now(UTC),
+                time.monotonic_ns() if at_ns is None else at_ns,
+                error=error,
+                metadata=self._tags,
+            )
+        ]

@@ -1,0 +1,124 @@
+"""StreamingSession: the samples of one analyser, one by one, as they come."""
+
+from collections import deque
+from typing import TYPE_CHECKING, Self
+
+from servomex.enums import OverflowPolicy, StreamMode
+from servomex.errors import (
+    ErrorContext,
+    ServomexConfigurationError,
+    ServomexConnectionError,
+    ServomexValidationError,
+)
+from servomex.models.models import Sample
+from servomex.recording.acquisition import pace_of
+from servomex.recording.recording import Recording
+from servomex.runtime.forks import ProcessBound
+from servomex.runtime.queues import Closed
+
+if TYPE_CHECKING:
+    from servomex.analyzer.analyzer import Analyzer
+
+_USAGE = "Write 'with analyzer.stream() as session: for sample in session: ...'"
+
+
+class StreamingSession(ProcessBound):
+    """Samples of an analyser as they come. A context manager and an iterator; :meth:`Analyzer.stream` makes one.
+
+    A sample with an ``error`` and no reading tells of a reading that failed. What is dropped when nobody takes
+    samples for long is counted.
+
+    Args:
+        recording: Where the samples come from.
+        mode: How it gets them.
+
+    Attributes:
+        mode: How it gets its readings: ``autoprint``, each broadcast, or ``poll``, at a rate.
+    """
+
+    def __init__(self, recording: Recording, mode: StreamMode) -> None:
+        self.mode = mode
+        self._recording = recording
+        self._samples: deque[Sample] = deque()
+        self._started = False
+
+    @property
+    def dropped(self) -> int:
+        """Readings that were dropped because nobody took them."""
+        return self._recording.summary.dropped
+
+    def get(self, timeout: float | None = None) -> Sample:
+        """Take the oldest sample, waiting for one ``timeout`` seconds at most; without end when ``None``.
+
+        Raises:
+            ServomexConfigurationError: It is not used with ``with``.
+            ServomexTimeoutError: None came in time.
+            ServomexConnectionError: The session was closed, or the analyser was.
+        """
+        self._check_started()
+        try:
+            while not self._samples:
+                self._samples.extend(self._recording.get(timeout))
+        except Closed:
+            raise ServomexConnectionError("the stream was closed") from None
+        return self._samples.popleft()
+
+    def close(self) -> None:
+        """End it. Whoever waits for a sample goes on. May be called twice, and by any thread.
+
+        Raises:
+            ServomexError: The reading that goes on did not end within 30 s.
+        """
+        self._recording.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Sample:
+        self._check_started()
+        try:
+            while not self._samples:
+                self._samples.extend(self._recording.get())
+        except Closed:
+            raise StopIteration from None
+        return self._samples.popleft()
+
+    def _check_started(self) -> None:
+        self.check_process()
+        if not self._started:
+            raise ServomexConfigurationError("nothing is read yet", cure=_USAGE)
+
+    def __enter__(self) -> Self:
+        self._recording.start()
+        self._started = True
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+def session_of(
+    analyzer: "Analyzer",
+    mode: StreamMode | None,
+    rate_hz: float | None,
+    buffer_size: int,
+    overflow: OverflowPolicy | str,
+) -> StreamingSession:
+    """Make the session for :meth:`Analyzer.stream`.
+
+    Raises:
+        ServomexValidationError: The analyser is not read in this mode.
+        ServomexConfigurationError: A rate was given for an analyser in continuous mode.
+    """
+    usual = StreamMode.AUTOPRINT if analyzer.reader else StreamMode.POLL
+    if mode not in (None, usual):
+        raise ServomexValidationError(
+            f"an analyser in mode {analyzer.protocol} is streamed with {usual}, not {mode}: "
+            + ("it sends by itself" if analyzer.reader else "it sends only what it is asked for"),
+            ErrorContext(analyzer.link.port, analyzer.protocol),
+            cure="Omit mode",
+        )
+    pace_hz = pace_of(analyzer.reader, rate_hz)
+    return StreamingSession(
+        Recording(analyzer, rate_hz=pace_hz, buffer_size=buffer_size, overflow=overflow), usual
+    )

@@ -1,0 +1,162 @@
+"""Subscription: frames and errors delivered to a callback, in order, by a thread of its own."""
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Self
+
+import attrs
+
+from servomex.enums import OverflowPolicy
+from servomex.errors import ServomexError, ServomexTimeoutError
+from servomex.errors.validation import whole
+from servomex.models.models import Frame
+from servomex.recording.acquisition import Acquisition, Feed, Pace, broadcasts_of, pace_of
+from servomex.runtime.forks import ProcessBound
+from servomex.runtime.logs import package_log
+from servomex.runtime.queues import LARGEST, Closed
+from servomex.runtime.worker import Worker
+
+if TYPE_CHECKING:
+    from servomex.analyzer.analyzer import Analyzer
+
+_log = package_log("servomex")
+
+Callback = Callable[[Frame | ServomexError], object]
+TICK_S = 0.1
+
+
+class Subscription(ProcessBound):
+    """Delivers what an acquisition takes to a callback. :meth:`Analyzer.subscribe` makes one.
+
+    The callback runs in one thread that belongs to this subscription, so that a slow one delays nobody else; when
+    it stays slow, the oldest readings are dropped and counted. An exception that it raises is logged, counted, and
+    does not end the subscription. What is not an ``Exception``, such as the ``SystemExit`` of ``sys.exit``,
+    ends it, and is logged and kept in :attr:`error`.
+
+    Args:
+        acquisition: Where readings come from.
+        callback: Is given each :class:`Frame`, and each :class:`ServomexError` in the place of one.
+        name: Names the thread.
+
+    Attributes:
+        delivered: How often the callback was called.
+        failures: How often it raised.
+        last_failure: What it raised last.
+    """
+
+    def __init__(
+        self,
+        acquisition: Acquisition[Frame | ServomexError],
+        callback: Callback,
+        name: str,
+    ) -> None:
+        self.delivered: int = 0
+        self.failures: int = 0
+        self.last_failure: Exception | None = None
+        self._acquisition = acquisition
+        self._callback = callback
+        self._worker = Worker(f"servomex-subscription {name}", self._run)
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended it, such as that the analyser was closed; ``None`` while it goes on, or was closed itself."""
+        return self._acquisition.error or self._worker.error
+
+    @property
+    def dropped(self) -> int:
+        """Readings that were dropped because the callback was too slow."""
+        return self._acquisition.summary.dropped
+
+    def start(self) -> Self:
+        """Begin.
+
+        Raises:
+            ServomexConfigurationError: It was started before.
+            ServomexError: The system has no thread left.
+        """
+        self._acquisition.start()
+        try:
+            self._worker.start()
+        except BaseException:
+            self._acquisition.close()
+            raise
+        return self
+
+    def close(self) -> None:
+        """End it. The callback is not called any more once this returns, unless it calls this itself.
+
+        May be called twice, and by any thread. A reading and a callback that go on are waited for.
+
+        Raises:
+            ServomexError: The callback did not return within 5 s, or the reading within 30 s.
+        """
+        self._acquisition.close()
+        self._worker.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def _run(self, stopping: threading.Event) -> None:
+        try:
+            self._deliver(stopping)
+        except BaseException:
+            self._acquisition.close()  # nobody takes anything any more
+            raise
+
+    def _deliver(self, stopping: threading.Event) -> None:
+        while not stopping.is_set():
+            try:
+                item = self._acquisition.get(TICK_S)
+            except ServomexTimeoutError:
+                continue
+            except Closed:
+                return
+            except ServomexError as error:  # what ended it
+                self._call(error)
+                return
+            self._call(item)
+
+    def _call(self, item: Frame | ServomexError) -> None:
+        self.delivered += 1
+        try:
+            self._callback(item)
+        except Exception as error:  # noqa: BLE001 (it is the caller's own, and reported)
+            self.failures += 1
+            self.last_failure = error
+            _log.exception("%s: a callback raised", self._acquisition.name)
+
+
+def frames_of(
+    analyzer: "Analyzer", rate_hz: float | None, buffer_size: int, *, duration_s: float | None = None
+) -> Acquisition[Frame | ServomexError]:
+    """Make the acquisition of an analyser's frames, and of errors in the place of those that fail.
+
+    Args:
+        analyzer: The analyser.
+        rate_hz: Readings per second over Modbus, 1 when ``None``; an analyser in continuous mode sets it itself.
+        buffer_size: Frames that wait at most; then the oldest are dropped and counted.
+        duration_s: After how many seconds it ends; ``None`` for never.
+
+    Raises:
+        ServomexConfigurationError: A rate was given for an analyser in continuous mode.
+        ServomexValidationError: A number is out of range.
+    """
+    buffer_size = whole(buffer_size, "buffer_size", 1, LARGEST)
+    pace = Pace(rate_hz=pace_of(analyzer.reader, rate_hz), duration_s=duration_s)
+    return Acquisition(_feed(analyzer, buffer_size), pace, size=buffer_size, policy=OverflowPolicy.DROP_OLDEST)
+
+
+def _feed(analyzer: "Analyzer", buffer_size: int) -> Feed[Frame | ServomexError]:
+    feed: Feed[Frame | ServomexError] = Feed(
+        name=analyzer.name, poll=analyzer.poll, failed=_as_it_is, closed=lambda: analyzer.closed
+    )
+    if (reader := analyzer.reader) is None:
+        return feed
+    return attrs.evolve(feed, follow=lambda: broadcasts_of(reader, buffer_size, _as_it_is))
+
+
+def _as_it_is(item: Frame | ServomexError) -> Frame | ServomexError:
+    return item

@@ -1,0 +1,239 @@
+"""Pouring: a thread writes what comes of a recording to sinks; nobody waits for ever for a disk that hangs."""
+
+import contextlib
+import threading
+from typing import Protocol
+
+from servomex.errors import ServomexSinkError, ServomexSinkWriteError, ServomexTimeoutError
+from servomex.models.models import Sample
+from servomex.recording.fan_out import Standing, Writer
+from servomex.recording.summary import AcquisitionSummary
+from servomex.runtime.clock import time
+from servomex.runtime.locks import Signal
+from servomex.runtime.logs import package_log
+from servomex.runtime.queues import Closed
+from servomex.runtime.worker import Worker
+
+_log = package_log("servomex")
+
+TICK_S = 0.25
+"""How often sinks may flush while nothing comes, and how often it is looked whether writing goes on."""
+MOST_AT_ONCE = 100
+"""Readings that are written in one go, when they have piled up."""
+DRAIN_S = 60.0
+"""How long stopping waits for what is still to be written."""
+CLOSE_S = 3600.0
+"""How long it waits for the sinks to be closed after that: merging the parts of weeks takes minutes."""
+HUNG_S = 10.0
+"""How long stopping waits for a disk, network folder or server that does not answer at all."""
+IMPATIENT_S = 1.0
+"""The same after a second Ctrl-C."""
+TOLD_S = 2.0
+"""When it is told that one does not answer."""
+
+
+class Pourable(Protocol):
+    """What can be poured: a :class:`Recording`, or batches from elsewhere."""
+
+    name: str
+    summary: AcquisitionSummary
+
+    def take(self, most: int, timeout: float | None = None) -> list[list[Sample]]:
+        """Take the oldest batch, and those that wait after it up to ``most``.
+
+        Raises:
+            ServomexTimeoutError: None came in time.
+            Closed: Nothing will come any more.
+        """
+
+    def close(self) -> None:
+        """End it."""
+
+    def drop_waiting(self) -> None:
+        """Give up what waits to be taken when it has ended, and count it as dropped."""
+
+
+class Pouring:
+    """Writes what comes of a recording to sinks, in a thread of its own, until it ends.
+
+    Args:
+        recording: What comes.
+        writer: Where to write; it is closed at the end.
+    """
+
+    def __init__(self, recording: Pourable, writer: Writer) -> None:
+        self._recording = recording
+        self._writer = writer
+        self._closer: dict[str, str] = {}
+        self._drained = Signal()
+        self._is_told = False
+        self._is_given_up = False
+        self._worker = Worker(f"servomex-recorder {recording.name}", self._run)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still writes, as far as anybody waits for that."""
+        return self._worker.alive and not self._is_given_up
+
+    def start(self) -> None:
+        """Begin."""
+        self._worker.start()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait ``timeout`` seconds at most until it ends; tell whether it has."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._worker.join(_piece(deadline)):
+            self._tell_of_hung_sink("readings wait in memory")
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+        return True
+
+    def finish(self) -> None:
+        """Wait until the rest of a recording that has ended is written, and the sinks are closed.
+
+        When the caller does not wait, by a second Ctrl-C, the rest is given up and only the sinks are closed. A
+        disk, network folder or server that does not answer is not waited for longer than 10 s, and after that
+        Ctrl-C 1 s.
+
+        Raises:
+            ServomexSinkError: A sink failed, or does not answer.
+            ServomexError: What ended the source, or writing did not end within 60 s.
+            BaseException: What the source raised that is no ``ServomexError``.
+        """
+        if self._worker.is_current or self._is_given_up:
+            return
+        if not self._worker.alive and self._closes("caller"):  # it never began, and will not
+            self._end()
+            return
+        try:
+            self._wait()
+        except BaseException as error:
+            if self._worker.alive:  # by a third Ctrl-C, or since a sink does not answer
+                standing = self._writer.standing
+                if standing is not None and not isinstance(error, ServomexSinkError):
+                    error.add_note(str(_does_not_answer(standing)))
+                self._give_up()
+            raise
+
+    def _wait(self) -> None:
+        patience_s = IMPATIENT_S
+        try:
+            drained = self._wait_for_rest()
+            patience_s = IMPATIENT_S if self._is_hung(0.0, HUNG_S) else HUNG_S
+        finally:
+            self._wait_for_sinks(patience_s)
+        if self._worker.error is not None:
+            raise self._worker.error
+        if not drained:
+            raise ServomexSinkWriteError(f"writing did not end within {DRAIN_S:g} s; the rest was given up")
+
+    def _wait_for_rest(self) -> bool:
+        """Wait until the rest is written; tell whether it is."""
+        begun = time.monotonic()
+        while not self._drained.wait(TICK_S):
+            now = time.monotonic()
+            self._tell_of_hung_sink(f"it is waited for, up to {HUNG_S:g} s; Ctrl-C ends that")
+            if now - begun >= DRAIN_S or self._is_hung(begun, HUNG_S):
+                return False
+        return True
+
+    def _wait_for_sinks(self, patience_s: float) -> None:
+        """Wait until the thread has closed the sinks, as long as anything moves; an interrupt makes that short.
+
+        Raises:
+            ServomexSinkWriteError: One of them does not answer.
+            ServomexError: The thread did not end.
+        """
+        self._worker.ask_to_stop()
+        try:
+            self._wait_for_end(patience_s)
+        except ServomexSinkWriteError:
+            raise
+        except BaseException:
+            self._wait_for_end(IMPATIENT_S)
+            raise
+
+    def _wait_for_end(self, patience_s: float) -> None:
+        begun = time.monotonic()
+        while not self._worker.join(TICK_S):
+            standing = self._writer.standing
+            if standing is not None and self._is_hung(begun, patience_s):
+                raise _does_not_answer(standing)
+            if time.monotonic() - begun >= CLOSE_S:
+                break
+        self._worker.stop()
+
+    def _is_hung(self, begun: float, patience_s: float) -> bool:
+        """Whether no sink has moved for so long since a moment."""
+        standing = self._writer.standing
+        return standing is not None and time.monotonic() - max(begun, standing.since) >= patience_s
+
+    def _tell_of_hung_sink(self, then: str) -> None:
+        standing = self._writer.standing
+        if standing is None or standing.seconds < TOLD_S:
+            self._is_told = False
+        elif not self._is_told:
+            self._is_told = True
+            _log.warning(
+                "%s: writing has not come back for %.0f s, so its disk, network folder or server does not "
+                "answer; %s",
+                standing.name,
+                standing.seconds,
+                then,
+            )
+
+    def _give_up(self) -> None:
+        """Leave the thread in a call of the system that nothing can end, and count what may be lost."""
+        self._is_given_up = True
+        self._recording.drop_waiting()
+        self._recording.summary.unwritten = self._writer.give_up()
+
+    def _run(self, stopping: threading.Event) -> None:
+        """Write until nothing comes any more: the end of the recording, or a failure."""
+        if not self._closes("thread"):
+            return
+        try:
+            while not stopping.is_set() and self._pour():
+                self._count_lost()
+        finally:
+            self._end()
+
+    def _closes(self, who: str) -> bool:
+        """Whether the sinks are closed by who asks: the first that does, also when it asks again."""
+        return self._closer.setdefault("is", who) == who  # an interrupt comes before or after it
+
+    def _end(self) -> None:
+        """Close the sinks and the recording, and count what nobody takes any more."""
+        with contextlib.ExitStack() as ends:
+            ends.callback(self._count_lost)
+            ends.callback(self._recording.drop_waiting)
+            ends.callback(self._recording.close)
+            ends.callback(self._writer.close)
+            ends.callback(self._drained.set)
+
+    def _pour(self) -> bool:
+        """Write what waits; ``False`` when nothing will come any more."""
+        try:
+            batches = self._recording.take(MOST_AT_ONCE, TICK_S)
+        except ServomexTimeoutError:
+            self._writer.flush_if_due()
+        except Closed:
+            return False
+        else:
+            self._writer.write([sample for batch in batches for sample in batch])
+        return True
+
+    def _count_lost(self) -> None:
+        self._recording.summary.unwritten = self._writer.lost
+
+
+def _does_not_answer(standing: Standing) -> ServomexSinkWriteError:
+    return ServomexSinkWriteError(
+        f"{standing.name}: writing has not come back for {standing.seconds:.0f} s, so its disk, network folder "
+        "or server does not answer; what was not flushed may be lost",
+        cure="Look at it",
+    )
+
+
+def _piece(deadline: float | None) -> float:
+    return TICK_S if deadline is None else max(0.0, min(TICK_S, deadline - time.monotonic()))

@@ -1,0 +1,493 @@
+"""Rows outside of the program: the kinds of their columns, the cells of csv, and the way back to a Sample.
+
+:meth:`Sample.as_dict` is the one way from a sample to a row, :func:`sample_of` the one way back.
+"""
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from enum import Enum, StrEnum, auto
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from servomex.enums import ChannelId, ProtocolKind
+from servomex.errors import ServomexError, ServomexSinkSchemaError, tree
+from servomex.errors.excerpts import shown
+from servomex.errors.mappings import FrozenMapping
+from servomex.models.columns import ROW_COLUMNS
+from servomex.models.models import AnalyserStatus, CalGroupState, ChannelStatus, Reading, Sample
+from servomex.models.plain import (
+    FREE_TEXT,
+    LONGEST_TEXT,
+    NUMBERS,
+    TIMES,
+    make_plain,
+    plain_tags,
+    tags_text,
+    time_text,
+    utc,
+)
+from servomex.models.tags import NO_TAGS, tags_of
+from servomex.units import Unit
+
+
+class ColumnKind(Enum):
+    """What a column holds. Each may be empty."""
+
+    TIME = auto()
+    """A moment, UTC."""
+    CLOCK = auto()
+    """A moment without a zone."""
+    INTEGER = auto()
+    NUMBER = auto()
+    FLAG = auto()
+    TEXT = auto()
+    TAGS = auto()
+    """Texts by their keys."""
+
+
+ANALYSER_FLAGS = ("analyser_fault", "analyser_maintenance")
+CHANNEL_FLAGS = "ok fault maintenance calibrating warming_up alarm1 alarm2 alarm3 alarm4".split()
+FLAGS = (*CHANNEL_FLAGS, *ANALYSER_FLAGS)
+
+_OF_READING = ("kind", "name", "value", "unit", "unit_text", "quality", *CHANNEL_FLAGS)
+_LARGEST = 2**63
+_LONGEST_GROUPS = 1_000
+"""Characters; the instrument writes eight."""
+_E = TypeVar("_E", bound=StrEnum)
+_SPECIAL = {
+    **dict.fromkeys(TIMES, ColumnKind.TIME),
+    **dict.fromkeys(NUMBERS, ColumnKind.NUMBER),
+    **dict.fromkeys(FLAGS, ColumnKind.FLAG),
+    "analyser_clock": ColumnKind.CLOCK,
+    "monotonic_ns": ColumnKind.INTEGER,
+    "tags": ColumnKind.TAGS,
+}
+COLUMN_KINDS = {column: _SPECIAL.get(column, ColumnKind.TEXT) for column in ROW_COLUMNS}
+_NUMBER_PLACES = tuple(ROW_COLUMNS.index(column) for column in NUMBERS)
+
+_FORMULA = re.compile(r"\s*[=+\-@＝＋－＠']")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_ESCAPED = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
+_ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
+_INTEGER = re.compile(r"-?[0-9]+")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
+_CAL_GROUP = re.compile(r"([CS])([0-9]+)")
+
+
+def plain_row(sample: Sample) -> tuple[Any, ...]:
+    """Flatten a sample to the values of its columns, as every format can hold them, see :func:`make_plain`.
+
+    Raises:
+        ValueError: A time has no zone, a number is not finite or longer than 64 bits, or the tags cannot be.
+    """
+    row = make_plain(sample.as_dict())
+    row["tags"] = plain_tags(sample.metadata)
+    return tuple(row.values())
+
+
+SEPARATORS = {".": ",", ",": ";"}
+"""What is between the cells of csv, by the decimal sign."""
+
+
+def csv_text(rows: Iterable[Sequence[Any]], decimal: str = ".") -> str:
+    r"""Write rows, given as values in the order of :data:`ROW_COLUMNS`, as csv: one line each, whatever is in it.
+
+    Times are ISO 8601, flags 1 and 0, nothing stands for what is unknown. A text that a spreadsheet would take
+    for a formula gets an apostrophe in front, and so does one that begins with an apostrophe. One with control
+    characters, line ends among them, begins with ``'\`` and has these and backslashes as ``\x0a``.
+
+    With a comma as the decimal sign the cells are separated by semicolons, as spreadsheets of many countries do.
+
+    The last cell, the tags, is always in quotation marks, also when it is empty: a line shows that it is whole.
+    """
+    text = io.StringIO()
+    separator = SEPARATORS[decimal]
+    cells = map(_cells, rows)
+    csv.writer(text, delimiter=separator, lineterminator="\n").writerows(
+        cells if decimal == "." else map(_with_commas, cells)
+    )
+    return text.getvalue().replace(f"{separator}\n", f'{separator}""\n')
+
+
+def _cells(row: Sequence[Any]) -> list[Any]:
+    return [write(value) if write else value for write, value in zip(_CELLS, row, strict=True)]
+
+
+def _with_commas(cells: list[Any]) -> list[Any]:
+    for place in _NUMBER_PLACES:
+        if cells[place] is not None:
+            cells[place] = repr(cells[place]).replace(".", ",")
+    return cells
+
+
+def _flag_cell(value: bool | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _time_cell(value: datetime | None) -> str | None:
+    return None if value is None else time_text(value)
+
+
+def tags_cell(tags: FrozenMapping[str]) -> str | None:
+    """Write tags as a JSON object, as csv and databases hold them; nothing when there are none."""
+    return None if tags is NO_TAGS or not tags else tags_text(tags)
+
+
+def guarded(text: str | None) -> str | None:
+    """Write a text so that no spreadsheet takes it for a formula, and on one line, see :func:`csv_text`."""
+    if text is None:
+        return None
+    if _CONTROL.search(text):
+        return "'\\" + _ESCAPED.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def _guarded_or_empty(text: str | None) -> str | None:
+    """Tell a text that is empty from none at all."""
+    return "'" if text == "" else guarded(text)
+
+
+_WRITERS: dict[ColumnKind, Callable[[Any], Any]] = {
+    ColumnKind.TIME: _time_cell,
+    ColumnKind.CLOCK: _time_cell,
+    ColumnKind.FLAG: _flag_cell,
+    ColumnKind.TAGS: tags_cell,
+}
+_TEXT_WRITERS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(FREE_TEXT, guarded),
+    **dict.fromkeys(("name", "error"), _guarded_or_empty),
+}
+_CELLS = [_TEXT_WRITERS.get(column, _WRITERS.get(kind)) for column, kind in COLUMN_KINDS.items()]
+
+
+def csv_row(line: str, decimal: str = ".") -> dict[str, Any]:
+    """Read a line of csv: what :func:`csv_text` made of a row, undone.
+
+    Raises:
+        ValueError: It is no such line.
+    """
+    try:
+        cells = next(csv.reader([line], delimiter=SEPARATORS[decimal], strict=True))
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+    if len(cells) != len(ROW_COLUMNS):
+        raise ValueError(f"{len(cells)} cells instead of {len(ROW_COLUMNS)}")
+    if decimal == ",":
+        for place in _NUMBER_PLACES:
+            cells[place] = cells[place].replace(",", ".")
+    return _read((cell or None for cell in cells), _FROM_CELLS)
+
+
+def stored_row(values: Iterable[Any]) -> dict[str, Any]:
+    """Read a row of a database, given as values in the order of :data:`ROW_COLUMNS`.
+
+    Raises:
+        ValueError: A value is of another kind than its column.
+    """
+    return _read(values, _FROM_STORED)
+
+
+def json_row(values: Iterable[Any]) -> dict[str, Any]:
+    """Read a row of JSON, whose tags are an object, given as values in the order of :data:`ROW_COLUMNS`.
+
+    Raises:
+        ValueError: A value is of another kind than its column.
+    """
+    return _read(values, _FROM_JSON)
+
+
+def typed_row(values: Iterable[Any]) -> dict[str, Any]:
+    """Read a row of Parquet, whose times are ``datetime``, given as values in the order of :data:`ROW_COLUMNS`.
+
+    Raises:
+        ValueError: A value is of another kind than its column.
+    """
+    return _read(values, _FROM_TYPED)
+
+
+def _read(values: Iterable[Any], readers: Iterable[Callable[[Any], Any]]) -> dict[str, Any]:
+    row = {}
+    for column, read, value in zip(ROW_COLUMNS, readers, values, strict=True):
+        try:
+            row[column] = None if value is None else read(value)
+        except (ValueError, TypeError, OverflowError):
+            raise ValueError(f"{column} cannot be {shown(value)}") from None
+    return row
+
+
+def _time(text: str) -> datetime:
+    return utc(datetime.fromisoformat(text))
+
+
+def _clock(text: str) -> datetime:
+    return _without_zone(datetime.fromisoformat(text))
+
+
+def _without_zone(moment: datetime) -> datetime:
+    if moment.tzinfo is not None:
+        raise ValueError
+    return moment
+
+
+def _number(value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError
+    return float(value)
+
+
+def _integer(value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError
+    if not -_LARGEST <= value < _LARGEST:
+        raise ValueError
+    return value
+
+
+def _flag(value: int) -> bool:
+    if not isinstance(value, int) or value not in (0, 1):
+        raise ValueError
+    return bool(value)
+
+
+def _text(value: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    if len(value) > LONGEST_TEXT:
+        raise ValueError
+    if not value.isascii():
+        value.encode()  # half a surrogate pair, which JSON can have, is a ValueError
+    return value
+
+
+@lru_cache(maxsize=64)
+def tags_in(text: str) -> FrozenMapping[str]:
+    """Read tags from the text of a JSON object; many rows have the same.
+
+    Raises:
+        ValueError: They are not such a text, or cannot be tags.
+        TypeError: They are something else.
+    """
+    if len(_text(text)) > LONGEST_TEXT:
+        raise ValueError
+    try:
+        found = json.loads(text, object_pairs_hook=tuple)
+    except RecursionError:
+        raise ValueError from None
+    if not isinstance(found, tuple):
+        raise TypeError
+    return _tags_from(found)
+
+
+@lru_cache(maxsize=64)
+def _tags_from(pairs: tuple[tuple[str, str], ...]) -> FrozenMapping[str]:
+    """Return the tags that these pairs are.
+
+    Raises:
+        ValueError: A key is there twice, or see :func:`tags_of`.
+        TypeError: They are something else.
+    """
+    tags = dict(pairs)
+    if len(tags) != len(pairs):
+        raise ValueError
+    return tags_of(tags)
+
+
+def _tags_of_object(value: dict[str, str]) -> FrozenMapping[str]:
+    if not isinstance(value, dict):
+        raise TypeError
+    return _tags_from(tuple(value.items()))
+
+
+def _tags_of_pairs(value: list[tuple[str, str]] | str) -> FrozenMapping[str]:
+    return tags_in(value) if isinstance(value, str) else _tags_from(tuple(value))
+
+
+def _number_of(cell: str) -> float:
+    return _number(float(_matching(_NUMBER, cell)))
+
+
+def _integer_of(cell: str) -> int:
+    return _integer(int(_matching(_INTEGER, cell)))
+
+
+def _flag_of(cell: str) -> bool:
+    return _flag(_integer_of(cell))
+
+
+def _matching(pattern: re.Pattern[str], cell: str) -> str:
+    """Refuse what Python takes for a number and nobody else does, such as ``1_000``."""
+    if not pattern.fullmatch(cell):
+        raise ValueError
+    return cell
+
+
+def _unguarded(cell: str) -> str:
+    if cell.startswith("'\\"):
+        return _text(_ESCAPE.sub(lambda found: chr(int(found[1], 16)), cell[2:]))
+    return _text(cell.removeprefix("'"))
+
+
+_STORED: dict[ColumnKind, Callable[[Any], Any]] = {
+    ColumnKind.TIME: _time,
+    ColumnKind.CLOCK: _clock,
+    ColumnKind.INTEGER: _integer,
+    ColumnKind.NUMBER: _number,
+    ColumnKind.FLAG: _flag,
+    ColumnKind.TEXT: _text,
+    ColumnKind.TAGS: tags_in,
+}
+_WRITTEN: dict[ColumnKind, Callable[[Any], Any]] = {
+    **_STORED,
+    ColumnKind.INTEGER: _integer_of,
+    ColumnKind.NUMBER: _number_of,
+    ColumnKind.FLAG: _flag_of,
+}
+_TYPED: dict[ColumnKind, Callable[[Any], Any]] = {
+    **_STORED,
+    ColumnKind.TIME: utc,
+    ColumnKind.CLOCK: _without_zone,
+    ColumnKind.TAGS: _tags_of_pairs,
+}
+_FROM_STORED = [_STORED[kind] for kind in COLUMN_KINDS.values()]
+_FROM_JSON = [_tags_of_object if kind is ColumnKind.TAGS else _STORED[kind] for kind in COLUMN_KINDS.values()]
+_FROM_TYPED = [_TYPED[kind] for kind in COLUMN_KINDS.values()]
+_FROM_CELLS = [_unguarded if column in FREE_TEXT else _WRITTEN[kind] for column, kind in COLUMN_KINDS.items()]
+
+
+def sample_of(row: Mapping[str, Any]) -> Sample:
+    """Build a sample from its row: the inverse of :meth:`Sample.as_dict`.
+
+    The columns ``quality`` and ``ok`` follow from the others and are not looked at.
+
+    Raises:
+        ValueError: The row lacks something, or a name in it is unknown.
+    """
+    protocol = _member(ProtocolKind, row, "protocol")
+    received_at, monotonic_ns = _needed(row, "received_at"), _needed(row, "monotonic_ns")
+    return Sample(
+        row["device"] or "",
+        protocol,
+        received_at,
+        monotonic_ns,
+        _reading(row, protocol, received_at, monotonic_ns),
+        _analyser(row),
+        row["requested_at"],
+        row["latency_s"],
+        _error(row),
+        row["tags"] or NO_TAGS,
+    )
+
+
+_ERRORS = {
+    name: kind for name, kind in vars(tree).items() if isinstance(kind, type) and issubclass(kind, ServomexError)
+}
+
+
+def _error(row: Mapping[str, Any]) -> ServomexError | None:
+    """Build an error with the text of that which was written, and its class if that is one of this package."""
+    if row["error"] is None:
+        _must_be_empty(row, ("error_type",), "error")
+        return None
+    return _ERRORS.get(_needed(row, "error_type"), ServomexError)(row["error"])
+
+
+def _needed(row: Mapping[str, Any], column: str) -> Any:
+    if row[column] is None:
+        raise ValueError(f"{column} is empty")
+    return row[column]
+
+
+def _member(kind: type[_E], row: Mapping[str, Any], column: str) -> _E:
+    text = _needed(row, column)
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{column} cannot be {shown(text)}") from None
+
+
+def _reading(
+    row: Mapping[str, Any], protocol: ProtocolKind, received_at: datetime, monotonic_ns: int
+) -> Reading | None:
+    if row["channel"] is None:
+        _must_be_empty(row, _OF_READING, "channel")
+        return None
+    fault, maintenance, calibrating, warming_up, *alarms = (_needed(row, column) for column in CHANNEL_FLAGS[1:])
+    return Reading(
+        _channel(row),
+        row["name"],
+        row["value"],
+        _member(Unit, row, "unit"),
+        row["unit_text"] or "",
+        ChannelStatus(fault, maintenance, calibrating, warming_up, (alarms[0], alarms[1], alarms[2], alarms[3])),
+        protocol,
+        received_at,
+        monotonic_ns,
+    )
+
+
+_CHANNELS = {channel.value: (channel, channel.kind.value) for channel in ChannelId}
+
+
+def _channel(row: Mapping[str, Any]) -> ChannelId | str:
+    """Return the channel of a row: only one without a kind has an id that a source of one's own gave it."""
+    text: str = row["channel"]
+    kind = row["kind"]
+    if kind is None:
+        return text  # the reading looks whether it can be one
+    if text not in _CHANNELS:
+        raise ValueError(f"channel cannot be {shown(text)}")
+    channel, own_kind = _CHANNELS[text]
+    if kind != own_kind:
+        raise ValueError(f"kind of {channel} cannot be {shown(kind)}")
+    return channel
+
+
+def _analyser(row: Mapping[str, Any]) -> AnalyserStatus | None:
+    if row["analyser_fault"] is None:
+        _must_be_empty(row, ("analyser_maintenance", "cal_groups", "analyser_clock"), "analyser_fault")
+        return None
+    return AnalyserStatus(
+        row["analyser_fault"],
+        _needed(row, "analyser_maintenance"),
+        _cal_groups(row["cal_groups"] or ""),
+        row["analyser_clock"],
+    )
+
+
+@lru_cache(maxsize=256)
+def _cal_groups(text: str) -> tuple[CalGroupState, ...]:
+    found = list(_CAL_GROUP.finditer(text[: _LONGEST_GROUPS + 1]))
+    if len(text) > _LONGEST_GROUPS or "".join(item[0] for item in found) != text:
+        raise ValueError(f"cal_groups cannot be {shown(text)}")
+    return tuple(CalGroupState(number, item[1] == "C", int(item[2])) for number, item in enumerate(found, 1))
+
+
+def _must_be_empty(row: Mapping[str, Any], columns: Iterable[str], missing: str) -> None:
+    filled = [column for column in columns if row[column] is not None]
+    if filled:
+        raise ValueError(f"{missing} is empty, but {filled[0]} is {shown(row[filled[0]])}")
+
+
+def check_columns(where: str, found: Iterable[str]) -> None:
+    """Check the names of a file's columns and their order.
+
+    Raises:
+        ServomexSinkSchemaError: They are not those of :data:`ROW_COLUMNS`; the error names the difference.
+    """
+    there = list(found)
+    if there == list(ROW_COLUMNS):
+        return
+    missing = [column for column in ROW_COLUMNS if column not in there]
+    more = [column for column in there if column not in ROW_COLUMNS]
+    told = [f"it {verb} {_listed(names)}" for verb, names in (("lacks", missing), ("also has", more)) if names]
+    difference = " and ".join(told) or "they are in another order"
+    raise ServomexSinkSchemaError(f"{where} has other columns than this package writes: {difference}")
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(map(shown, names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -1,0 +1,284 @@
+"""The lock of a port, and what ends waits. A Ctrl-C at any moment leaves each of them usable.
+
+``threading.Event`` and ``threading.Condition`` are not: a KeyboardInterrupt at the wrong moment leaves their inner
+lock taken, and the next wait never ends. Nor is a lock that is given back by a method written in Python: an
+interrupt at the entry of that method leaves it taken. So here
+
+* a lock is taken and given back by a ``with`` statement on the interpreter's own locks, which no interrupt parts,
+* a state is changed by one assignment, and
+* who waits looks again every :data:`WAKE_S`, so that an interrupted thread that woke nobody costs that much.
+"""
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Self
+
+from servomex.runtime.clock import time
+
+WAKE_S = 0.2
+"""Longest wait in one piece. On Windows a Ctrl-C is seen only between two pieces."""
+
+
+def _piece(deadline: float | None) -> float:
+    """Return how long to wait before the next look."""
+    return WAKE_S if deadline is None else max(0.0, min(WAKE_S, deadline - time.monotonic()))
+
+
+def _passed(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
+
+
+class Signal:
+    """Something that is set once or cleared again, and that can be waited for."""
+
+    def __init__(self) -> None:
+        self._gate = threading.Lock()
+        self._gate.acquire()
+        self._is_set = False
+
+    def is_set(self) -> bool:
+        """Whether it is set."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Set it, and end all waits."""
+        self._is_set = True
+        self._open()
+
+    def clear(self) -> None:
+        """Take it back."""
+        self._is_set = False
+        self._gate.acquire(blocking=False)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set, for ``timeout`` seconds at most; return whether it is."""
+        deadline = _deadline(timeout)
+        while not self._is_set and not _passed(deadline):
+            # Where a clear() was interrupted the gate is open: whoever comes through then has closed it.
+            if self._gate.acquire(timeout=_piece(deadline)) and self._is_set:
+                self._open()  # for the others that wait
+        return self._is_set
+
+    def _open(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it is open already
+            self._gate.release()
+
+
+def pause(seconds: float) -> None:
+    """Wait. On Windows no other signal than that of Ctrl-C ends ``time.sleep``."""
+    Signal().wait(seconds)
+
+
+class Changes:
+    """Guards a state with :attr:`mutex`, and lets threads wait for its next change.
+
+    Who waits takes a ticket while it holds the mutex and has seen that what it waits for is not there, gives the
+    mutex back, waits with the ticket, and looks again.
+
+    Attributes:
+        mutex: To be held, by a ``with`` statement, while the state is looked at or changed.
+    """
+
+    def __init__(self) -> None:
+        self.mutex: threading.RLock = threading.RLock()  # a signal's handler may come to it in the middle
+        self._tickets: list[threading.Lock] = []
+
+    def ticket(self) -> threading.Lock:
+        """Return what :meth:`wait` takes. The mutex must be held."""
+        ticket = threading.Lock()
+        ticket.acquire()
+        self._tickets.append(ticket)
+        return ticket
+
+    def announce(self) -> None:
+        """End all waits. The mutex must be held."""
+        tickets, self._tickets = self._tickets, []
+        for ticket in tickets:
+            ticket.release()
+
+    def wait(self, ticket: threading.Lock, timeout: float | None = None) -> None:
+        """Wait for the next change, for ``timeout`` seconds or :data:`WAKE_S` at most. The mutex must not be held.
+
+        It may end without a change: the caller looks, and waits again.
+        """
+        if not ticket.acquire(timeout=_piece(_deadline(timeout))):
+            with self.mutex:
+                if ticket in self._tickets:
+                    self._tickets.remove(ticket)
+
+
+class Turn(type(threading.RLock())):  # type: ignore[misc]
+    """One turn with a :class:`PortLock`, from asking for it until it is given back, for a ``with`` statement.
+
+    It is a lock itself, held by its thread for as long as the turn is wanted. The ``with`` statement ends by the
+    interpreter's own ``__exit__`` of that lock: no interrupt comes between the end of the block and the end of the
+    turn, as it could with a method written in Python.
+
+    Attributes:
+        thread: Who asked.
+        more: How many times the holder has taken the port's lock again by :meth:`PortLock.acquire`.
+        in_line: Held while the turn is waited for.
+        called: Set when those before it in the line are gone.
+    """
+
+    def __new__(cls, *_args: object, **_options: object) -> Self:  # noqa: D102 (a lock takes no arguments)
+        turn: Self = super().__new__(cls)
+        return turn
+
+    def __init__(
+        self,
+        lock: "PortLock | None" = None,
+        timeout: float | None = None,
+        busy: Callable[[], Exception] = TimeoutError,
+        then: Callable[[], object] | None = None,
+    ) -> None:
+        self.thread: threading.Thread = threading.current_thread()
+        self.more = 0
+        self.in_line: threading.Lock = threading.Lock()
+        self.called: Signal = Signal()
+        self._begin = (lock, timeout, busy, then)
+
+    def __enter__(self) -> Self:
+        (lock, timeout, busy, then), self._begin = self._begin, (None, None, TimeoutError, None)
+        try:
+            if lock is not None and not lock.take(self, timeout):
+                raise busy()  # noqa: TRY301 (it ends the turn like any other)
+            if then is not None:
+                then()
+        except BaseException:
+            self.give_up()
+            raise
+        return self
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether the calling thread asked for it, and has not given it back."""
+        return self.thread is threading.current_thread() and bool(self._is_owned())
+
+    def give_up(self) -> None:
+        """End the turn, if it is the calling thread's."""
+        while self._is_owned():
+            self.release()
+
+
+class PortLock:
+    """A re-entrant lock that is handed to waiting threads in the order in which they came.
+
+    ``threading.RLock`` may be taken again by the thread that just released it, so that a thread which polls
+    without a pause starves all others; here nobody waits longer than the turns of those before him.
+
+    ``with lock.turn():`` is safe from interrupts at every moment. :meth:`acquire` and :meth:`release` leave the
+    lock either taken or not, but an interrupt just before ``release()`` leaves it taken. A lock whose thread ended
+    without giving it back goes to the next that waits.
+    """
+
+    def __init__(self) -> None:
+        self._mutex = threading.RLock()  # a signal's handler may come to it in the middle
+        self._holder: Turn | None = None
+        self._waiting: deque[Turn] = deque()
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether the calling thread holds it."""
+        holder = self._holder
+        return holder is not None and holder.is_mine
+
+    def turn(
+        self,
+        timeout: float | None = None,
+        busy: Callable[[], Exception] = TimeoutError,
+        then: Callable[[], object] | None = None,
+    ) -> Turn:
+        """Return what holds the lock in a ``with`` statement.
+
+        Args:
+            timeout: Seconds to wait for it at most.
+            busy: Makes the exception that is raised when it was not free in time.
+            then: Called once it is held, before the block; when that fails, the lock is given back.
+        """
+        return Turn(self, timeout, busy, then)
+
+    def acquire(self, timeout: float | None = None) -> bool:
+        """Take the lock, waiting ``timeout`` seconds at most; return whether it was taken."""
+        holder = self._holder
+        if holder is not None and holder.is_mine:
+            holder.more += 1
+            return True
+        turn = Turn()
+        try:
+            if self.take(turn, timeout):
+                return True
+        except BaseException:
+            turn.give_up()
+            raise
+        turn.give_up()
+        return False
+
+    def release(self) -> None:
+        """Give the lock back, to the longest waiting thread if there is one.
+
+        Raises:
+            RuntimeError: The calling thread does not hold it.
+        """
+        holder = self._holder
+        if holder is None or not holder.is_mine:
+            raise RuntimeError("the port's lock is held by another thread")
+        if holder.more:
+            holder.more -= 1
+        else:
+            holder.release()
+
+    def take(self, turn: Turn, timeout: float | None) -> bool:
+        """Begin a turn, waiting ``timeout`` seconds at most; return whether it has begun.
+
+        After ``False``, and after any exception, the caller gives the turn up.
+        """
+        nested = self.is_mine
+        turn.acquire()
+        if nested:
+            return True
+        try:
+            with turn.in_line:
+                with self._mutex:
+                    self._waiting.append(turn)
+                try:
+                    return self._wait_in_line(turn, _deadline(timeout))
+                finally:
+                    self._leave_line(turn)
+        except BaseException:
+            if self._holder is not None:  # one that had ended, if it is this thread's now
+                self._holder.give_up()
+            raise
+
+    def _wait_in_line(self, turn: Turn, deadline: float | None) -> bool:
+        while True:
+            with self._mutex:
+                is_first = self._first() is turn
+            if is_first:  # only the first looks at the holder, and takes its place
+                holder = self._holder
+                if holder is None or holder.acquire(timeout=_piece(deadline)) or not holder.thread.is_alive():
+                    self._holder = turn
+                    return True
+            else:
+                turn.called.wait(_piece(deadline))
+            if _passed(deadline):
+                return False
+
+    def _first(self) -> Turn:
+        """Return the first that still waits; one that an interrupt ended may be before it. The mutex is held."""
+        while not self._waiting[0].in_line.locked():
+            self._waiting.popleft()
+        return self._waiting[0]
+
+    def _leave_line(self, turn: Turn) -> None:
+        with self._mutex:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+            if self._waiting:
+                self._waiting[0].called.set()

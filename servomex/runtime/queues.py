@@ -1,0 +1,184 @@
+"""Bounded queues between a thread that produces and those who take what it has made."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from servomex.enums import OverflowPolicy
+from servomex.errors import ErrorContext, ServomexConnectionError, ServomexError, ServomexTimeoutError
+from servomex.errors.validation import whole
+from servomex.models.models import Frame
+from servomex.runtime.clock import time
+from servomex.runtime.forks import ProcessBound, let_go_after_fork
+from servomex.runtime.locks import Changes
+
+T = TypeVar("T")
+
+LARGEST = 1_000_000
+LOOK_S = 0.1
+"""How often a waiting producer looks whether it is to give up."""
+
+
+class Closed(Exception):  # noqa: N818 (it is the end, and no error)
+    """The end: nothing is left to be taken, and nothing will come any more. That is no :class:`ServomexError`.
+
+    :meth:`Recording.get` raises it; a loop over a recording simply ends.
+    """
+
+
+def _no_frame(timeout: float | None) -> ServomexTimeoutError:
+    """Make the error that nothing came in time."""
+    return ServomexTimeoutError("no frame came in time", ErrorContext(elapsed_s=timeout))
+
+
+class BoundedQueue(ProcessBound, Generic[T]):
+    """What is put in comes out in the same order, unless there is no room for it.
+
+    Args:
+        size: How much it holds at most, 1 to 1,000,000.
+        policy: What happens when it is full.
+    """
+
+    def __init__(self, size: int, policy: OverflowPolicy) -> None:
+        self._items: deque[T] = deque()
+        self._size = whole(size, "size", 1, LARGEST)
+        self._policy = policy
+        self._changes = Changes()
+        self._closed = False
+        let_go_after_fork(self)
+
+    def _let_go(self) -> None:
+        self._changes, self._closed = Changes(), True
+        self._items.clear()
+
+    def put(self, item: T, give_up: Callable[[], bool] = lambda: False) -> list[T]:
+        """Add something, and give what was dropped for it: nothing, the oldest, or the item itself.
+
+        Waits for room when the policy is ``BLOCK``, until ``give_up`` says otherwise: then it is added beyond the
+        size, so that it is not lost. In a closed queue the item is dropped.
+        """
+        while True:
+            with self._changes.mutex:
+                if self._closed or (self._full and self._policy is OverflowPolicy.DROP_NEWEST):
+                    return [item]
+                if not self._full or self._policy is OverflowPolicy.DROP_OLDEST or give_up():
+                    dropped = [self._items.popleft()] if self._full and not self._blocks else []
+                    self._items.append(item)
+                    self._changes.announce()
+                    return dropped
+                ticket = self._changes.ticket()
+            self._changes.wait(ticket, LOOK_S)
+
+    @property
+    def _blocks(self) -> bool:
+        return self._policy is OverflowPolicy.BLOCK
+
+    @property
+    def _full(self) -> bool:
+        return len(self._items) >= self._size
+
+    def get(self, timeout: float | None = None) -> T:
+        """Take the oldest, waiting for one ``timeout`` seconds at most; without end when ``None``.
+
+        Raises:
+            ServomexTimeoutError: Nothing came in time.
+            Closed: Nothing will come any more.
+        """
+        return self.take(1, timeout)[0]
+
+    def take(self, most: int, timeout: float | None = None) -> list[T]:
+        """Take the oldest, and what waits behind it up to ``most``; see :meth:`get`."""
+        self.check_process()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with self._changes.mutex:
+                if self._items:
+                    taken = [self._items.popleft() for _ in range(min(most, len(self._items)))]
+                    self._changes.announce()
+                    return taken
+                if self._closed:
+                    raise Closed
+                remaining = None if deadline is None else deadline - time.monotonic()
+                if remaining is not None and remaining <= 0:
+                    raise _no_frame(timeout)
+                ticket = self._changes.ticket()
+            self._changes.wait(ticket, remaining)
+
+    def close(self) -> None:
+        """Take nothing more. What is in it can still be taken out."""
+        with self._changes.mutex:
+            self._closed = True
+            self._changes.announce()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+class FrameQueue:
+    """Frames in the order of their arrival, for one reader that may be slower than they come.
+
+    When it is full, the oldest is dropped and counted: what is taken out is as new as possible, and memory stays
+    bounded when nobody takes anything out.
+
+    Args:
+        size: How many frames it holds at most, 1 to 1,000,000.
+
+    Attributes:
+        dropped: Frames and errors that were dropped because the queue was full, and broadcasts that were dropped
+            before because they had waited for an unknown time.
+        dropped_errors: How many of them said that the port was lost.
+    """
+
+    def __init__(self, size: int = 100) -> None:
+        self.dropped: int = 0
+        self.dropped_errors: int = 0
+        self._items: BoundedQueue[Frame | ServomexError] = BoundedQueue(size, OverflowPolicy.DROP_OLDEST)
+
+    def put(self, item: Frame | ServomexError) -> None:
+        """Add a frame, or an error that :meth:`get` will raise. Never blocks."""
+        for dropped in self._items.put(item):
+            self.dropped += 1
+            self.dropped_errors += isinstance(dropped, ServomexConnectionError)
+
+    def count_dropped(self, number: int) -> None:
+        """Count broadcasts that were dropped before they could be added."""
+        self.dropped += number
+
+    def get(self, timeout: float | None = None) -> Frame:
+        """Take the oldest frame, waiting for one ``timeout`` seconds at most; without end when ``None``.
+
+        Raises:
+            ServomexTimeoutError: None came in time, or others kept the port busy when the reader started.
+            ServomexConnectionError: The port was lost since the frame before, or the queue is closed and empty.
+            ServomexTransportError: Broadcasts were dropped since their age is not known, or the reader has failed.
+            ServomexParseError: A broadcast was damaged, or its clock or its names do not follow from those before.
+            ServomexChannelError: A broadcast lacks a channel.
+            ServomexProtocolError: Two analysers broadcast on the line, or the same broadcast is repeated.
+        """
+        try:
+            item = self.next_item(timeout)
+        except Closed:
+            raise ServomexConnectionError("the analyser was closed") from None
+        if item is None:
+            raise _no_frame(timeout)
+        if isinstance(item, ServomexError):
+            raise item
+        return item
+
+    def next_item(self, timeout: float | None = None) -> Frame | ServomexError | None:
+        """Take the oldest frame, or the error in the place of one; ``None`` when none came in time.
+
+        Raises:
+            Closed: Nothing will come any more.
+        """
+        try:
+            return self._items.get(timeout)
+        except ServomexTimeoutError:
+            return None
+
+    def close(self) -> None:
+        """Take no more frames, and end the waiting of :meth:`get`."""
+        self._items.close()
+
+    def __len__(self) -> int:
+        return len(self._items)
