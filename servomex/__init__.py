@@ -101,17 +101,12 @@ if TYPE_CHECKING:
     from servomex.manager.manager import ServomexManager
     from servomex.manager.rounds import DeviceResult
     from servomex.modbus.client import ModbusClient
+    from servomex.models.analyser import AnalyserStatus, CalGroupState
     from servomex.models.columns import ROW_COLUMNS
-    from servomex.models.models import (
-        AnalyserStatus,
-        CalGroupState,
-        ChannelInfo,
-        ChannelStatus,
-        DeviceInfo,
-        Frame,
-        Reading,
-        Sample,
-    )
+    from servomex.models.frame import Frame
+    from servomex.models.info import ChannelInfo, DeviceInfo
+    from servomex.models.reading import ChannelStatus, Reading
+    from servomex.models.sample import Sample
     from servomex.port.link import SerialLink
     from servomex.port.names import PortInfo, present_ports
     from servomex.port.transport import Transport
@@ -249,9 +244,11 @@ _NAMES = {
     "servomex.recording.load": "load load_metadata",
     "servomex.manager.manager": "ServomexManager",
     "servomex.modbus.client": "ModbusClient",
-    "servomex.models.models": (
-        "AnalyserStatus CalGroupState ChannelInfo ChannelStatus DeviceInfo Frame Reading Sample"
-    ),
+    "servomex.models.analyser": "AnalyserStatus CalGroupState",
+    "servomex.models.frame": "Frame",
+    "servomex.models.info": "ChannelInfo DeviceInfo",
+    "servomex.models.reading": "ChannelStatus Reading",
+    "servomex.models.sample": "Sample",
     "servomex.analyzer.opening": "open_continuous open_device",
     "servomex.recording.pipe": "pipe",
     "servomex.recording.polling": "PollSource",

@@ -18,7 +18,8 @@ from typing import TypeVar
 import attrs
 
 from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
-from servomex.models.models import AnalyserStatus, CalGroupState, ChannelStatus, Reading, make_reading
+from servomex.models.analyser import AnalyserStatus, CalGroupState
+from servomex.models.reading import ChannelStatus, Reading, make_reading
 from servomex.units import channel_name
 
 _T = TypeVar("_T")

@@ -26,7 +26,9 @@ from servomex.errors import (
     ServomexParseError,
     ServomexValidationError,
 )
-from servomex.models.models import AnalyserStatus, CalGroupState, ChannelStatus, Frame, Reading, has_value
+from servomex.models.analyser import AnalyserStatus, CalGroupState
+from servomex.models.frame import Frame
+from servomex.models.reading import ChannelStatus, Reading, has_value
 from servomex.runtime.clock import time
 from servomex.units import SUBSCRIPTS, Unit, channel_name, display_text, unit_and_text
 

@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import ServomexError
 from servomex.errors import tree as errors_module
+from servomex.models.analyser import AnalyserStatus, CalGroupState
 from servomex.models.columns import ROW_COLUMNS
-from servomex.models.models import AnalyserStatus, CalGroupState, ChannelStatus, Reading, Sample
 from servomex.models.naming import LONGEST_OWN, reading_channel
+from servomex.models.reading import ChannelStatus, Reading
+from servomex.models.sample import Sample
 from servomex.models.tags import LONGEST_KEY, LONGEST_VALUE, MOST_TAGS
 from servomex.units import Unit
 

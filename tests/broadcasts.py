@@ -7,7 +7,7 @@ import attrs
 
 from servomex.continuous.intake import Intake
 from servomex.errors import ServomexError
-from servomex.models.models import Frame
+from servomex.models.frame import Frame
 from servomex.telegram import parse_frame
 from tests.frames import EXTERNALS, block, make
 

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from servomex.models.models import AnalyserStatus, ChannelStatus, Frame
+from servomex.models.analyser import AnalyserStatus
+from servomex.models.frame import Frame
+from servomex.models.reading import ChannelStatus
 from servomex.units import Unit
 
 CAPTURE = Path(__file__).parent / "captures" / "continuous_4100_idle_5ch.bin"

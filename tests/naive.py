@@ -5,7 +5,9 @@ from datetime import datetime
 
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import ServomexChecksumError, ServomexFrameError, ServomexParseError
-from servomex.models.models import AnalyserStatus, CalGroupState, ChannelStatus, Frame, Reading
+from servomex.models.analyser import AnalyserStatus, CalGroupState
+from servomex.models.frame import Frame
+from servomex.models.reading import ChannelStatus, Reading
 from servomex.telegram import MAX_JUNK
 from servomex.units import Unit
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from servomex.enums import ProtocolKind
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.telegram import parse_frame
 from tests.frames import REAL
 

@@ -8,7 +8,7 @@ import attrs
 
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexTimeoutError
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.sinks import open_sink
 from servomex.telegram import parse_frame
 from tests.frames import REAL, RECEIVED_AT

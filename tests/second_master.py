@@ -18,7 +18,8 @@ from servomex.modbus import client as modbus
 from servomex.modbus import evidence, exchange
 from servomex.modbus import framing as link_client
 from servomex.modbus.client import ModbusClient
-from servomex.models.models import AnalyserStatus, Reading
+from servomex.models.analyser import AnalyserStatus
+from servomex.models.reading import Reading
 from servomex.port import link
 from servomex.simulator import VirtualAnalyzer, VirtualChannel
 from servomex.simulator.channels import Signal

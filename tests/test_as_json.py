@@ -21,8 +21,8 @@ from servomex.errors import (
     ServomexValidationError,
 )
 from servomex.models.columns import ROW_COLUMNS
-from servomex.models.models import Sample
 from servomex.models.plain import json_value
+from servomex.models.sample import Sample
 from servomex.sinks import JsonlSink
 from tests.any_samples import samples
 from tests.frames import RECEIVED_AT

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from servomex import ServomexTimeoutError, open_continuous
-from servomex.models.models import Frame
+from servomex.models.frame import Frame
 from servomex.testing import ScriptedPort
 from tests.broadcasts import UNSET, Line, Sender, looks, measured
 

@@ -27,7 +27,7 @@ from servomex import (
     open_device,
 )
 from servomex.models.channelset import ChannelSet
-from servomex.models.models import Reading
+from servomex.models.reading import Reading
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from servomex.telegram import parse_frame
 from tests.frames import capture_frames

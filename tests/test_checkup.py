@@ -21,7 +21,8 @@ from servomex.enums import ProtocolKind
 from servomex.errors import ServomexTimeoutError, ServomexValidationError
 from servomex.modbus.client import ModbusClient
 from servomex.modbus.exchange import Exchange
-from servomex.models.models import ChannelStatus, Frame
+from servomex.models.frame import Frame
+from servomex.models.reading import ChannelStatus
 from servomex.port.link import SerialLink
 from servomex.settings import SerialSettings
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualLine, constant

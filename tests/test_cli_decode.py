@@ -22,8 +22,9 @@ from servomex.cli import formats
 from servomex.cli.common import colour_wanted, one_line
 from servomex.cli.decode import _pieces, decode
 from servomex.cli.hextext import bytes_of
-from servomex.models.models import ChannelStatus
-from servomex.models.texts import frame_text, number_text
+from servomex.models.frame import frame_text
+from servomex.models.reading import ChannelStatus
+from servomex.models.texts import number_text
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from servomex.telegram import FrameSplitter
 from tests.frames import CAPTURE, REAL, WIRE, block, chunks, external, make

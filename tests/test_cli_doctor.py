@@ -15,7 +15,7 @@ from servomex.checkup.examination import CHECKS, Order
 from servomex.checkup.findings import Finding, Verdict
 from servomex.cli.doctor import doctor
 from servomex.enums import ProtocolKind
-from servomex.models.models import ChannelStatus
+from servomex.models.reading import ChannelStatus
 from servomex.settings import SerialSettings
 from servomex.simulator import PtyServer, VirtualAnalyzer, VirtualLine
 from tests.conftest import needs_pty

@@ -55,7 +55,7 @@ class TestStdout:
     @pytest.mark.parametrize("plain", [False, True])
     def test_a_terminal_gets_colour(self, plain: bool) -> None:
         code = (
-            "from servomex.models.models import ChannelStatus; import sys;"
+            "from servomex.models.reading import ChannelStatus; import sys;"
             "from servomex.simulator import VirtualLine;"
             "from servomex.cli.read import read; line = VirtualLine();"
             "line.analysers[0]['I1'].status = ChannelStatus(fault=True); read([line.url, *sys.argv[1:]])"

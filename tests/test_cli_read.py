@@ -23,7 +23,7 @@ import servomex
 from servomex.cli.common import interrupts_wait
 from servomex.cli.read import read
 from servomex.models.columns import ROW_COLUMNS
-from servomex.models.models import ChannelStatus
+from servomex.models.reading import ChannelStatus
 from servomex.simulator import PtyServer, VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from tests.conftest import needs_pty, needs_signals
 from tests.unprivileged import unprivileged

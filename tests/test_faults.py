@@ -16,7 +16,7 @@ from servomex import registers, telegram
 from servomex.enums import ChannelId
 from servomex.modbus import client as modbus
 from servomex.modbus import exchange
-from servomex.models.models import Frame
+from servomex.models.frame import Frame
 from servomex.port.link import SerialLink
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from tests.faults import checker

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import pytest
 
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from tests.faults.files import endings, stage
 from tests.faults.files.campaign import draw, play_episode, run_campaign
 from tests.faults.files.damage import WAYS

@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from servomex import open_device
-from servomex.models.models import ChannelStatus
+from servomex.models.reading import ChannelStatus
 from servomex.port.link import SerialLink
 from tests.background import ended
 from tests.faults import crowd

@@ -16,7 +16,8 @@ import pytest
 from servomex import Analyzer, ServomexCalibrationError, open_device, registers
 from servomex.enums import CalPhase, ChannelId
 from servomex.modbus import client as modbus
-from servomex.models.models import ChannelStatus, Frame
+from servomex.models.frame import Frame
+from servomex.models.reading import ChannelStatus
 from servomex.port.link import SerialLink
 from tests.faults import strict
 from tests.faults.bench import broadcast, judged

@@ -20,7 +20,7 @@ import pytest
 
 import servomex
 from servomex.errors import ServomexConfigurationError
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.simulator import PtyServer, TcpServer, VirtualAnalyzer, VirtualLine
 from servomex.trace import TraceWriter
 from tests.rfc2217_server import Rfc2217Server

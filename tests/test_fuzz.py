@@ -12,7 +12,7 @@ from servomex.enums import ChannelId
 from servomex.modbus import client as modbus
 from servomex.modbus import exchange
 from servomex.modbus.framing import LinkClient, decode
-from servomex.models.models import Frame
+from servomex.models.frame import Frame
 from servomex.port.link import SerialLink
 from servomex.traffic import messages
 from tests.frames import REAL, WIRE, resealed

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from servomex.errors import ServomexError, ServomexSinkSchemaError
-from servomex.models.models import Sample
 from servomex.models.plain import LONGEST_TEXT
+from servomex.models.sample import Sample
 from servomex.recording.load import load
 from tests.any_samples import most_tags
 from tests.recordings import ONE_EACH, batch, write

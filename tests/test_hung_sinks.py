@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from servomex import Recorder, ServomexSinkWriteError
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.sinks import InMemorySink
 from tests.recorded import OwnSource
 from tests.waiting import wait_until

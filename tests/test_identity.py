@@ -19,7 +19,7 @@ from servomex import (
 )
 from servomex.cli.record import record
 from servomex.modbus import identity
-from servomex.models.models import ChannelStatus
+from servomex.models.reading import ChannelStatus
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from servomex.simulator.device import IllegalAddressError
 from servomex.simulator.foreign import ForeignInstrument

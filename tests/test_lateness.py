@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from servomex.models.models import Frame
+from servomex.models.frame import Frame
 from tests.broadcasts import BEGUN, UNSET, Line, Sender, looks, measured
 
 CLOCKS = pytest.mark.parametrize("sender", [Sender(), Sender(clock=UNSET)], ids=["clock", "no clock"])

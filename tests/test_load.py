@@ -10,7 +10,7 @@ import pytest
 
 import servomex
 from servomex.errors import ServomexSinkReadError, ServomexSinkSchemaError, ServomexValidationError
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.recording.load import load, load_metadata
 from servomex.sinks import open_sink
 from tests.recordings import ONE_EACH, TEXT_FILES, batch, batches, joined, write

@@ -21,18 +21,12 @@ from servomex.errors import (
     ServomexValidationError,
     tree,
 )
+from servomex.models.analyser import AnalyserStatus, CalGroupState
 from servomex.models.columns import ROW_COLUMNS
-from servomex.models.models import (
-    AnalyserStatus,
-    CalGroupState,
-    ChannelInfo,
-    ChannelStatus,
-    DeviceInfo,
-    Frame,
-    Reading,
-    Sample,
-    make_reading,
-)
+from servomex.models.frame import Frame
+from servomex.models.info import ChannelInfo, DeviceInfo
+from servomex.models.reading import ChannelStatus, Reading, make_reading
+from servomex.models.sample import Sample
 from servomex.settings import SerialSettings
 from servomex.telegram import parse_frame
 from servomex.units import Unit

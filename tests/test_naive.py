@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from servomex import telegram
 from servomex.errors import ServomexParseError
-from servomex.models.models import Frame
+from servomex.models.frame import Frame
 from servomex.telegram import HEADER_SIZE, FrameSplitter, checksum, parse_frame
 from tests import naive
 from tests.frames import (

@@ -23,11 +23,11 @@ from servomex import (
     open_device,
     record,
 )
+from servomex.continuous.queue import FrameQueue
 from servomex.errors import ServomexChannelError, ServomexChecksumError, ServomexParseError
 from servomex.port import link as link_module
 from servomex.recording.outages import Outages
 from servomex.runtime import clock
-from servomex.runtime.queues import FrameQueue
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
 from tests.recorded import OwnSource, sample
 

@@ -16,7 +16,8 @@ from servomex.cli.replay import replay
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import ServomexSinkSchemaError, ServomexValidationError
 from servomex.models.columns import ROW_COLUMNS
-from servomex.models.models import ChannelStatus, Reading, Sample
+from servomex.models.reading import ChannelStatus, Reading
+from servomex.models.sample import Sample
 from servomex.recording.load import load
 from servomex.units import Unit
 from tests.frames import RECEIVED_AT

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from servomex import to_pandas
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.recording.load import load, load_metadata
 from servomex.sinks import open_sink
 from servomex.sinks.parts import MERGED, RECORDING, parts_of

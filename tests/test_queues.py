@@ -6,6 +6,7 @@ from concurrent.futures import TimeoutError as NotDoneError
 import attrs
 import pytest
 
+from servomex.continuous.queue import FrameQueue
 from servomex.enums import OverflowPolicy
 from servomex.errors import (
     ServomexConnectionError,
@@ -13,8 +14,8 @@ from servomex.errors import (
     ServomexTimeoutError,
     ServomexValidationError,
 )
-from servomex.models.models import Frame
-from servomex.runtime.queues import BoundedQueue, Closed, FrameQueue
+from servomex.models.frame import Frame
+from servomex.runtime.queues import BoundedQueue, Closed
 from servomex.telegram import parse_frame
 from tests.frames import REAL, RECEIVED_AT
 from tests.test_lock import in_thread

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from servomex import registers
 from servomex.enums import ChannelId, ProtocolKind, Quality
-from servomex.models.models import AnalyserStatus, CalGroupState, ChannelStatus, Reading
+from servomex.models.analyser import AnalyserStatus, CalGroupState
+from servomex.models.reading import ChannelStatus, Reading
 from servomex.units import Unit
 
 RECEIVED_AT = datetime(2026, 3, 1, 12, 30, 45, tzinfo=UTC)

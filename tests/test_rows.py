@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexError, ServomexSinkSchemaError, ServomexTimeoutError
 from servomex.models.columns import ROW_COLUMNS
-from servomex.models.models import Sample
 from servomex.models.plain import LONGEST_TEXT, json_value, time_text
+from servomex.models.sample import Sample
 from servomex.rows.cells import (
     check_columns,
     csv_row,

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from servomex.enums import ProtocolKind
-from servomex.models.models import ChannelStatus
+from servomex.models.reading import ChannelStatus
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualLine, constant, noise, ramp, sine
 from servomex.simulator.line import RX_BUFFER
 from tests.frames import REAL

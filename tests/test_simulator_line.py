@@ -7,7 +7,7 @@ import pytest
 import serial
 
 from servomex.errors import ServomexValidationError
-from servomex.models.models import ChannelStatus
+from servomex.models.reading import ChannelStatus
 from servomex.port.link import SerialLink
 from servomex.settings import SerialSettings
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualChannel, VirtualLine, constant

@@ -22,7 +22,7 @@ from servomex.errors import (
     ServomexSinkWriteError,
     ServomexValidationError,
 )
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.recording.load import load
 from servomex.sinks import (
     CsvSink,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from servomex.errors import ServomexSinkWriteError
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.recording.load import load
 from servomex.sinks import Sink, open_sink
 from tests.background import ended

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from servomex.errors import ServomexSinkError, ServomexSinkWriteError, ServomexValidationError
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.recording import fan_out as writing
 from servomex.recording.fan_out import Writer
 from servomex.recording.load import load

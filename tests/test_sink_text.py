@@ -16,8 +16,8 @@ from servomex.cli import formats
 from servomex.errors import ServomexSinkSchemaError, ServomexSinkWriteError
 from servomex.errors.mappings import frozen
 from servomex.models.columns import ROW_COLUMNS
-from servomex.models.models import Sample
 from servomex.models.plain import tags_text
+from servomex.models.sample import Sample
 from servomex.recording.load import load
 from servomex.sinks import lines as of_lines
 from servomex.sinks import open_sink, text

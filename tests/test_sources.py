@@ -3,7 +3,7 @@
 import pytest
 
 from servomex import ServomexProtocolError
-from servomex.models.models import Frame
+from servomex.models.frame import Frame
 from tests.broadcasts import UNSET, Line, Sender, measured
 
 TWO = "two analysers broadcast on this line in turn"

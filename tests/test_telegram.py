@@ -16,7 +16,9 @@ from servomex.errors import (
     ServomexParseError,
     ServomexValidationError,
 )
-from servomex.models.models import AnalyserStatus, CalGroupState, ChannelStatus, Frame, Reading
+from servomex.models.analyser import AnalyserStatus, CalGroupState
+from servomex.models.frame import Frame
+from servomex.models.reading import ChannelStatus, Reading
 from servomex.telegram import checksum, format_frame, format_value, frame_size, parse_frame
 from servomex.units import Unit
 from tests.frames import (

@@ -17,7 +17,8 @@ from servomex.errors import (
     ServomexValidationError,
 )
 from servomex.models.columns import ROW_COLUMNS
-from servomex.models.models import ChannelStatus, Sample
+from servomex.models.reading import ChannelStatus
+from servomex.models.sample import Sample
 from servomex.recording.dataframes import to_pandas
 from servomex.recording.load import load
 from servomex.rows.cells import tags_cell

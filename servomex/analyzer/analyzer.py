@@ -24,8 +24,12 @@ from servomex.errors import (
 from servomex.errors.mappings import FrozenMapping
 from servomex.errors.validation import choice, flag, rate, seconds, whole
 from servomex.modbus.safety import check_confirmed
-from servomex.models.models import AnalyserStatus, ChannelInfo, ChannelStatus, DeviceInfo, Frame, Reading, Sample
+from servomex.models.analyser import AnalyserStatus
+from servomex.models.frame import Frame
+from servomex.models.info import ChannelInfo, DeviceInfo
 from servomex.models.naming import asked_channel, asked_channels, check_selected, needed
+from servomex.models.reading import ChannelStatus, Reading
+from servomex.models.sample import Sample
 from servomex.models.tags import name_of, tags_of
 from servomex.port.link import SerialLink
 from servomex.recording.acquisition import USUAL_HZ

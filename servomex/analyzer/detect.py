@@ -21,7 +21,7 @@ from servomex.errors import (
 )
 from servomex.modbus.exchange import PATIENCE, Exchange
 from servomex.modbus.framing import READ_INPUTS, Query
-from servomex.models.models import Frame
+from servomex.models.frame import Frame
 from servomex.port.link import SerialLink
 from servomex.runtime.clock import time
 from servomex.settings import rtu_hindrance

@@ -16,7 +16,7 @@ from servomex.errors import (
     ServomexTimeoutError,
 )
 from servomex.errors.validation import choice, flag, seconds, whole
-from servomex.models.models import Frame
+from servomex.models.frame import Frame
 from servomex.models.naming import asked_channels, listed, needed
 from servomex.models.tags import name_of, tags_of
 from servomex.port.link import GAP_S, SerialLink

@@ -29,7 +29,9 @@ from servomex.calibration.stop import (
 )
 from servomex.enums import CalPhase, ChannelId
 from servomex.errors import ServomexCalibrationError, ServomexError
-from servomex.models.models import AnalyserStatus, ChannelStatus, Frame
+from servomex.models.analyser import AnalyserStatus
+from servomex.models.frame import Frame
+from servomex.models.reading import ChannelStatus
 from servomex.runtime.at_exit import at_exit
 from servomex.runtime.clock import time
 from servomex.runtime.locks import Signal, Turn

@@ -9,10 +9,12 @@ import attrs
 from servomex.calibration.cycles import Cycle
 from servomex.durations import counted
 from servomex.enums import CalPhase, ChannelId
-from servomex.models.markup import readings_table, table
-from servomex.models.models import AnalyserStatus, ChannelStatus, Frame, Reading
+from servomex.models.analyser import AnalyserStatus
+from servomex.models.frame import Frame
+from servomex.models.markup import table
 from servomex.models.plain import json_fields, json_value
-from servomex.models.texts import clock_text, duration_text, value_text
+from servomex.models.reading import ChannelStatus, Reading, readings_table, value_text
+from servomex.models.texts import clock_text, duration_text
 
 PHASE_WORDS = {
     CalPhase.IDLE: "sample",

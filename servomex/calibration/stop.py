@@ -10,7 +10,7 @@ from servomex import registers
 from servomex.calibration.cycles import SAMPLE_LOOKS
 from servomex.calibration.pulse import Pulse, clear_start_coils
 from servomex.errors import ErrorContext, ServomexCalibrationError, ServomexError
-from servomex.models.models import AnalyserStatus
+from servomex.models.analyser import AnalyserStatus
 from servomex.runtime.clock import time
 from servomex.runtime.logs import package_log
 

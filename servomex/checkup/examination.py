@@ -34,7 +34,9 @@ from servomex.errors.validation import seconds, whole
 from servomex.modbus.client import ModbusClient
 from servomex.modbus.exchange import PATIENCE, QUIET_S
 from servomex.modbus.others import CURE
-from servomex.models.models import AnalyserStatus, Frame, Reading
+from servomex.models.analyser import AnalyserStatus
+from servomex.models.frame import Frame
+from servomex.models.reading import Reading
 from servomex.port.link import SerialLink
 from servomex.runtime.clock import time
 from servomex.settings import SerialSettings

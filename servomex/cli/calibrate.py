@@ -23,7 +23,8 @@ from servomex.cli.common import (
 from servomex.cli.connection import Connection, connection_options
 from servomex.cli.options import SECONDS, check_seconds
 from servomex.models.plain import json_text
-from servomex.models.texts import duration_text, value_text
+from servomex.models.reading import value_text
+from servomex.models.texts import duration_text
 from servomex.registers import CAL_GROUPS
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -14,7 +14,7 @@ from servomex.cli.targets import check_decimal, check_files, decimal_option, for
 from servomex.durations import counted
 from servomex.errors import ServomexSinkError
 from servomex.errors.excerpts import without_password
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 
 STEPS = 200
 """Frames between two updates of what is shown."""

@@ -16,9 +16,9 @@ from servomex.cli.common import EXIT_CODES, Program, RequestError, colour_wanted
 from servomex.cli.hextext import bytes_of
 from servomex.durations import counted
 from servomex.errors import ServomexChecksumError, ServomexParseError
-from servomex.models.models import Frame
+from servomex.models.frame import Frame, frame_text
 from servomex.models.plain import json_text
-from servomex.models.texts import frame_text, unpainted
+from servomex.models.texts import unpainted
 from servomex.rows.file_kinds import BEGINNINGS
 from servomex.telegram import FrameSplitter, checksums, parse_frame
 from servomex.trace import MAGIC

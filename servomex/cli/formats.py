@@ -12,7 +12,7 @@ import click
 
 from servomex.enums import Quality
 from servomex.models.columns import ROW_COLUMNS
-from servomex.models.models import Frame
+from servomex.models.frame import Frame
 from servomex.models.plain import json_text
 from servomex.models.tags import NO_TAGS
 from servomex.rows.cells import FLAGS, csv_text, plain_row

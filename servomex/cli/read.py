@@ -15,8 +15,8 @@ from servomex.cli.showing import FORMATS, Gap, writer_for
 from servomex.durations import counted
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConfigurationError, ServomexError
-from servomex.models.models import Frame
-from servomex.models.texts import state_text
+from servomex.models.frame import Frame
+from servomex.models.reading import state_text
 from servomex.runtime.clock import time
 from servomex.runtime.locks import pause
 

@@ -15,7 +15,7 @@ from servomex.cli.stderr import BAR, STDERR
 from servomex.cli.targets import check_decimal, check_files, decimal_option, format_option, warn_of_passwords
 from servomex.errors import ServomexError, ServomexSinkError
 from servomex.errors.excerpts import without_password
-from servomex.models.texts import value_text
+from servomex.models.reading import value_text
 
 if TYPE_CHECKING:
     from servomex.recording.recorder import Recorder

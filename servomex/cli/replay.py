@@ -15,12 +15,12 @@ from servomex.cli.read import Tally
 from servomex.cli.showing import FORMATS, writer_for
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import ServomexConnectionError, ServomexError, ServomexProtocolError, ServomexTimeoutError
-from servomex.models.models import Frame
+from servomex.models.frame import Frame
 from servomex.registers import REGISTERS, Span
 from servomex.runtime.locks import pause
 
 if TYPE_CHECKING:
-    from servomex.runtime.queues import FrameQueue
+    from servomex.continuous.queue import FrameQueue
     from servomex.simulator.playback import Playback, Section
     from servomex.simulator.replay import ReplayLine
 

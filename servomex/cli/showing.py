@@ -8,8 +8,8 @@ import servomex
 from servomex.cli import formats
 from servomex.cli.common import colour_wanted, note, one_line, write_data, write_text
 from servomex.durations import counted
-from servomex.models.models import Frame
-from servomex.models.texts import frame_text, unpainted
+from servomex.models.frame import Frame, frame_text
+from servomex.models.texts import unpainted
 from servomex.runtime.clock import time
 
 FORMATS = ("table", "csv", "json", "influx")

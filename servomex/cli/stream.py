@@ -10,7 +10,7 @@ from servomex.cli.connection import Connection, channels_option, connection_opti
 from servomex.cli.options import duration_option, naming_options, option, rate_of, rate_options
 from servomex.cli.showing import FORMATS, Gap, writer_for
 from servomex.durations import counted
-from servomex.models.models import Frame
+from servomex.models.frame import Frame
 from servomex.runtime.queues import Closed
 
 _MORE = """\b

@@ -11,8 +11,8 @@ from servomex.cli.common import RequestError
 from servomex.errors import ServomexSinkDependencyError, ServomexSinkError, ServomexSinkWriteError
 from servomex.errors.excerpts import without_password
 from servomex.errors.missing import how_to_get
-from servomex.models.models import Sample
 from servomex.models.plain import time_text
+from servomex.models.sample import Sample
 from servomex.rows.cells import SEPARATORS, guarded
 from servomex.rows.wide import QUALITY, Layout, qualities_kept, value_in
 

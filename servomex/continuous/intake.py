@@ -7,7 +7,7 @@ import attrs
 from servomex.continuous.lateness import Arrived, Lateness, is_gap
 from servomex.continuous.sources import TWO_SOURCES_CURE, SourceGuard
 from servomex.errors import ServomexError, ServomexParseError, ServomexProtocolError
-from servomex.models.models import Frame
+from servomex.models.frame import Frame
 from servomex.runtime.logs import package_log
 
 _log = package_log("servomex")

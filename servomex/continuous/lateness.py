@@ -10,7 +10,7 @@ from datetime import datetime
 import attrs
 
 from servomex.continuous.cadence import ALIKE, REGULAR, Cadence, alike
-from servomex.models.models import Frame
+from servomex.models.frame import Frame
 
 BURST_S = 0.02
 """Broadcasts closer together than this waited in a buffer; a shorter delay is not one."""

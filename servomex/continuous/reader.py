@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from servomex.continuous.backlog import Backlog
 from servomex.continuous.damage import Damage
 from servomex.continuous.intake import REPEATED, REPEATED_CURE, Intake
+from servomex.continuous.queue import FrameQueue
 from servomex.continuous.refusals import Refusals
 from servomex.continuous.sources import TWO_SOURCES, TWO_SOURCES_CURE
 from servomex.durations import counted
@@ -24,7 +25,7 @@ from servomex.errors import (
     ServomexTransportError,
 )
 from servomex.models.channelset import ChannelSet
-from servomex.models.models import Frame
+from servomex.models.frame import Frame
 from servomex.port.connect import READ_TICK_S
 from servomex.port.link import SerialLink
 from servomex.runtime import suspend as awake
@@ -32,7 +33,6 @@ from servomex.runtime.clock import time
 from servomex.runtime.forks import ProcessBound, let_go_after_fork
 from servomex.runtime.locks import Changes
 from servomex.runtime.logs import package_log
-from servomex.runtime.queues import FrameQueue
 from servomex.runtime.worker import Worker
 from servomex.telegram import FrameSplitter, parse_frame
 from servomex.traffic.symptoms import PART_ONLY, is_part_of_broadcast

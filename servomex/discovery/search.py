@@ -20,7 +20,7 @@ from servomex.errors import (
     ServomexValidationError,
 )
 from servomex.errors.validation import choice, seconds, whole
-from servomex.models.models import DeviceInfo
+from servomex.models.info import DeviceInfo
 from servomex.models.plain import json_value
 from servomex.port.link import SerialLink
 from servomex.port.names import PortInfo, present_ports, usb_identity

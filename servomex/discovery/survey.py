@@ -21,7 +21,7 @@ from servomex.errors import (
     ServomexTimeoutError,
 )
 from servomex.modbus.exchange import Exchange
-from servomex.models.models import DeviceInfo
+from servomex.models.info import DeviceInfo
 from servomex.port.link import SerialLink
 from servomex.runtime.clock import time
 from servomex.traffic.symptoms import LineSign, line_sign

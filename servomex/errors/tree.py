@@ -13,7 +13,7 @@ from servomex.errors.excerpts import unicode_text
 from servomex.errors.mappings import FrozenMapping, frozen
 
 if TYPE_CHECKING:
-    from servomex.models.models import Frame
+    from servomex.models.frame import Frame
 
 
 __all__ = [

@@ -20,8 +20,9 @@ from servomex.manager.joining import Source, joined, leave
 from servomex.manager.member import Member
 from servomex.manager.reaching import Options
 from servomex.manager.rounds import DeviceResult, Round, failed_row, raise_failures
-from servomex.models.models import Frame, Sample
+from servomex.models.frame import Frame
 from servomex.models.naming import asked_channels
+from servomex.models.sample import Sample
 from servomex.models.tags import name_of, tags_of
 from servomex.port.link import SerialLink
 from servomex.runtime.at_exit import at_exit

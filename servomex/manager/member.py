@@ -17,7 +17,7 @@ from servomex.errors import (
     ServomexTransportError,
 )
 from servomex.manager.reaching import LOOK_S, PROBE_S, Awaited
-from servomex.models.models import Frame
+from servomex.models.frame import Frame
 from servomex.runtime.clock import time
 
 if TYPE_CHECKING:

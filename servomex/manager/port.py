@@ -10,7 +10,7 @@ from servomex.errors import ServomexConnectionError, ServomexError, ServomexTran
 from servomex.manager.member import TURN_S, Member
 from servomex.manager.reaching import PROBE_S, WAITS_S, Awaited, refused
 from servomex.manager.rounds import DeviceResult, Round, Turn
-from servomex.models.models import Frame
+from servomex.models.frame import Frame
 from servomex.port.link import SerialLink
 from servomex.runtime.clock import time
 from servomex.runtime.worker import Worker

@@ -20,7 +20,7 @@ from servomex.errors import (
     ServomexModbusError,
     ServomexTimeoutError,
 )
-from servomex.models.models import Frame
+from servomex.models.frame import Frame
 from servomex.models.naming import needed
 from servomex.models.tags import NO_TAGS
 from servomex.port.link import SerialLink

@@ -10,8 +10,8 @@ import attrs
 from servomex.errors import ServomexError, ServomexValidationError
 from servomex.errors.excerpts import shown
 from servomex.manager.member import Member
-from servomex.models.models import Sample
 from servomex.models.plain import json_value
+from servomex.models.sample import Sample
 from servomex.runtime.clock import time
 from servomex.runtime.locks import Signal
 

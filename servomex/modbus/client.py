@@ -30,8 +30,10 @@ from servomex.modbus.framing import (
 from servomex.modbus.replies import Reply
 from servomex.modbus.safety import check_confirmed
 from servomex.modbus.sweep import Sweep
+from servomex.models.analyser import AnalyserStatus
 from servomex.models.channelset import ChannelSet
-from servomex.models.models import AnalyserStatus, ChannelStatus, Frame, Reading, is_populated
+from servomex.models.frame import Frame
+from servomex.models.reading import ChannelStatus, Reading, is_populated
 from servomex.port.link import SerialLink
 from servomex.registers import Merging, Span
 from servomex.runtime.clock import time

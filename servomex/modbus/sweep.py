@@ -7,7 +7,9 @@ from servomex import registers
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.modbus.framing import READ_INPUTS, Query
 from servomex.modbus.replies import Reply
-from servomex.models.models import AnalyserStatus, Frame, is_populated
+from servomex.models.analyser import AnalyserStatus
+from servomex.models.frame import Frame
+from servomex.models.reading import is_populated
 
 
 class Sweep:

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from servomex.enums import ChannelId
 from servomex.errors import ErrorContext, ServomexChannelError
-from servomex.models.models import Reading
 from servomex.models.naming import listed
+from servomex.models.reading import Reading
 from servomex.runtime.logs import package_log
 
 _log = package_log("servomex")

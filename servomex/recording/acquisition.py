@@ -8,6 +8,7 @@ from typing import Generic, Self, TypeVar
 
 import attrs
 
+from servomex.continuous.queue import FrameQueue
 from servomex.continuous.reader import ContinuousReader
 from servomex.enums import OverflowPolicy, ProtocolKind
 from servomex.errors import (
@@ -20,13 +21,13 @@ from servomex.errors import (
     ServomexTransportError,
 )
 from servomex.errors.validation import rate
-from servomex.models.models import Frame
+from servomex.models.frame import Frame
 from servomex.recording.outages import Outages
 from servomex.recording.summary import AcquisitionSummary
 from servomex.runtime.clock import time
 from servomex.runtime.forks import ProcessBound
 from servomex.runtime.logs import package_log
-from servomex.runtime.queues import BoundedQueue, Closed, FrameQueue
+from servomex.runtime.queues import BoundedQueue, Closed
 from servomex.runtime.worker import Worker
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from servomex.errors import Argument, ServomexSinkDependencyError, ServomexValid
 from servomex.errors.missing import how_to_get
 from servomex.errors.validation import flag
 from servomex.models.columns import ROW_COLUMNS
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.recording.load import Source, load
 from servomex.rows.cells import COLUMN_KINDS, ColumnKind, tags_cell
 from servomex.rows.wide import QUALITY, Layout, qualities_kept, value_in

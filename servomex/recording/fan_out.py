@@ -15,7 +15,7 @@ from servomex.errors import (
     ServomexSinkWriteError,
     ServomexValidationError,
 )
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.runtime.clock import time
 from servomex.runtime.locks import Signal
 from servomex.runtime.logs import package_log

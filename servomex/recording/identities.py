@@ -6,7 +6,8 @@ import attrs
 
 from servomex.enums import ChannelId
 from servomex.errors import ServomexChannelError
-from servomex.models.models import Reading, Sample
+from servomex.models.reading import Reading
+from servomex.models.sample import Sample
 from servomex.runtime.logs import package_log
 
 _log = package_log("servomex")

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 from servomex.errors import Argument, ServomexSinkReadError, ServomexValidationError
 from servomex.errors.validation import path_text
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.rows.file_kinds import format_of
 from servomex.runtime.logs import package_log
 from servomex.sinks import SUFFIXES, FileSink, name_of, sink_class

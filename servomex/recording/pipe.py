@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from servomex.enums import OverflowPolicy
 from servomex.errors import ServomexError, ServomexValidationError
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.recording.fan_out import Target, Writer, writer_to
 from servomex.recording.provenance import metadata_of
 from servomex.recording.recording import Recording

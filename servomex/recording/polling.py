@@ -11,7 +11,7 @@ import attrs
 from servomex.enums import ChannelId, ErrorPolicy, ProtocolKind
 from servomex.errors import ServomexConfigurationError, ServomexValidationError
 from servomex.errors.mappings import FrozenMapping
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.models.tags import NO_TAGS, tags_of
 from servomex.port.link import SerialLink
 

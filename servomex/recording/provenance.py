@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from servomex.errors import ServomexError
 from servomex.manager.manager import ServomexManager
-from servomex.models.models import DeviceInfo
+from servomex.models.info import DeviceInfo
 from servomex.port.link import SerialLink
 from servomex.recording.polling import PollSource
 from servomex.version import __version__

@@ -18,7 +18,8 @@ from servomex.errors import (
 )
 from servomex.errors.mappings import FrozenMapping
 from servomex.errors.validation import choice, flag, rate, seconds, whole
-from servomex.models.models import Frame, Sample
+from servomex.models.frame import Frame
+from servomex.models.sample import Sample
 from servomex.models.tags import NO_TAGS, tags_of
 from servomex.recording.acquisition import A_RATE, Acquisition, Feed, Pace, broadcasts_of
 from servomex.recording.identities import Identities

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from servomex.errors import ServomexConfigurationError, ServomexConnectionError, ServomexError
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.recording.polling import PollSource, check_source
 from servomex.runtime.clock import time
 from servomex.runtime.logs import package_log

@@ -10,7 +10,7 @@ from servomex.errors import (
     ServomexConnectionError,
     ServomexValidationError,
 )
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.recording.acquisition import pace_of
 from servomex.recording.recording import Recording
 from servomex.runtime.forks import ProcessBound

@@ -9,7 +9,7 @@ import attrs
 from servomex.enums import OverflowPolicy
 from servomex.errors import ServomexError, ServomexTimeoutError
 from servomex.errors.validation import whole
-from servomex.models.models import Frame
+from servomex.models.frame import Frame
 from servomex.recording.acquisition import Acquisition, Feed, Pace, broadcasts_of, pace_of
 from servomex.runtime.forks import ProcessBound
 from servomex.runtime.logs import package_log

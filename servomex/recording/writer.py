@@ -5,7 +5,7 @@ import threading
 from typing import Protocol
 
 from servomex.errors import ServomexSinkError, ServomexSinkWriteError, ServomexTimeoutError
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.recording.fan_out import Standing, Writer
 from servomex.recording.summary import AcquisitionSummary
 from servomex.runtime.clock import time

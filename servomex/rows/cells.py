@@ -18,8 +18,8 @@ from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import ServomexError, ServomexSinkSchemaError, tree
 from servomex.errors.excerpts import shown
 from servomex.errors.mappings import FrozenMapping
+from servomex.models.analyser import AnalyserStatus, CalGroupState
 from servomex.models.columns import ROW_COLUMNS
-from servomex.models.models import AnalyserStatus, CalGroupState, ChannelStatus, Reading, Sample
 from servomex.models.plain import (
     FREE_TEXT,
     LONGEST_TEXT,
@@ -31,6 +31,8 @@ from servomex.models.plain import (
     time_text,
     utc,
 )
+from servomex.models.reading import ChannelStatus, Reading
+from servomex.models.sample import Sample
 from servomex.models.tags import NO_TAGS, tags_of
 from servomex.units import Unit
 

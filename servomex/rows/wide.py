@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from servomex.enums import ChannelId, Quality
 from servomex.errors import ServomexSinkSchemaError, ServomexValidationError
-from servomex.models.models import Reading, Sample
+from servomex.models.reading import Reading
+from servomex.models.sample import Sample
 from servomex.units import Unit, UnitKind
 
 UNCERTAIN = "uncertain"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import attrs
 
 from servomex.enums import ChannelId
-from servomex.models.models import ChannelStatus
+from servomex.models.reading import ChannelStatus
 from servomex.units import SUBSCRIPTS
 
 Signal = Callable[[float], float | None]

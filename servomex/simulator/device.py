@@ -10,7 +10,9 @@ from servomex import registers, telegram
 from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
 from servomex.errors import ServomexValidationError
 from servomex.errors.validation import choice, seconds, whole
-from servomex.models.models import AnalyserStatus, CalGroupState, ChannelStatus, Frame, make_reading
+from servomex.models.analyser import AnalyserStatus, CalGroupState
+from servomex.models.frame import Frame
+from servomex.models.reading import ChannelStatus, make_reading
 from servomex.runtime.clock import time
 from servomex.simulator.channels import VirtualChannel, capture_channels
 from servomex.simulator.faults import Faults

@@ -14,7 +14,7 @@ from servomex.errors import (
     ServomexSinkWriteError,
 )
 from servomex.errors.validation import seconds
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.rows.cells import plain_row
 from servomex.runtime.at_exit import at_exit
 from servomex.runtime.clock import time

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from servomex.errors import ServomexSinkError, ServomexSinkSyncError, ServomexValidationError
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 
 Write = Callable[[Any, Sequence[Sample]], None]
 Close = Callable[[Any], None]

@@ -19,7 +19,7 @@ from servomex.errors import (
 )
 from servomex.errors.excerpts import unicode_text
 from servomex.errors.validation import flag, path_text
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.runtime.logs import package_log
 from servomex.sinks.base import FLUSH_S, FSYNC_S, BufferedSink
 from servomex.sinks.places import Place, check_folder, real

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.sinks.base import BufferedSink
 from servomex.sinks.counting import check_samples
 

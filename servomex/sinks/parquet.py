@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from servomex.errors import ServomexSinkSchemaError, ServomexSinkWriteError, ServomexValidationError
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.runtime.clock import time
 from servomex.runtime.logs import package_log
 from servomex.sinks.base import FLUSH_S, FSYNC_S

@@ -14,7 +14,7 @@ import attrs
 from servomex.errors import ServomexSinkDependencyError, ServomexSinkReadError, ServomexSinkSchemaError
 from servomex.errors.excerpts import plain
 from servomex.errors.missing import how_to_get
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.rows.cells import COLUMN_KINDS, ColumnKind, check_columns, sample_of, typed_row
 from servomex.runtime.clock import time
 from servomex.runtime.logs import package_log

@@ -13,7 +13,7 @@ from servomex.durations import counted
 from servomex.errors import ServomexValidationError
 from servomex.errors.excerpts import unicode_text
 from servomex.errors.validation import flag
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.runtime.logs import package_log
 from servomex.sinks.base import FLUSH_S, FSYNC_S, BufferedSink
 from servomex.sinks.postgres_config import PostgresConfig, check_psycopg

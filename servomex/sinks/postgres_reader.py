@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from psycopg import sql
 
 from servomex.errors import ServomexSinkReadError, ServomexSinkSchemaError
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.rows.cells import COLUMN_KINDS, ColumnKind
 from servomex.sinks.postgres_config import PostgresConfig
 from servomex.sinks.postgres_connection import Connection, connected

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from servomex.models.columns import ROW_COLUMNS
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.rows.cells import COLUMN_KINDS, ColumnKind, sample_of, tags_cell, typed_row
 
 LONGEST_STORED = 100_000

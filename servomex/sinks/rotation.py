@@ -9,7 +9,7 @@ import attrs
 
 from servomex.durations import parse_duration, parse_size
 from servomex.errors import Argument, ServomexSinkError, ServomexValidationError
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.runtime.logs import package_log
 from servomex.sinks.base import Sink
 from servomex.sinks.files import FileSink, explained

@@ -16,8 +16,8 @@ from servomex.errors import (
     ServomexSinkWriteError,
 )
 from servomex.models.columns import ROW_COLUMNS
-from servomex.models.models import Sample
 from servomex.models.plain import time_text
+from servomex.models.sample import Sample
 from servomex.rows.cells import sample_of, stored_row, tags_cell
 from servomex.runtime.forks import keep_forever
 from servomex.runtime.logs import package_log

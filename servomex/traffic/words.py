@@ -18,8 +18,7 @@ from servomex.errors import (
     ServomexIllegalFunctionError,
     ServomexModbusError,
 )
-from servomex.models.models import Reading
-from servomex.models.texts import value_text
+from servomex.models.reading import Reading, value_text
 from servomex.registers import Span
 
 _READ_COILS, _READ_INPUTS, _READ_REGISTERS, _WRITE_COIL, _LOOPBACK, _WRITE_COILS = 1, 2, 4, 5, 8, 15

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from servomex import ROW_COLUMNS, load, open_sink, to_pandas
 from servomex.errors import ServomexSinkDependencyError
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from tests.benchmarks.figures import Result, Skipped, figure
 from tests.benchmarks.machine import Settings
 from tests.benchmarks.samples import sample_batches

@@ -11,7 +11,7 @@ from pathlib import Path
 import attrs
 
 from servomex import AcquisitionSummary, ProtocolKind, Recorder
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from tests.benchmarks.figures import Goal, Result, figure, tail
 from tests.benchmarks.machine import Settings, busy_cores
 from tests.benchmarks.samples import numbered_frames

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import attrs
 
 from servomex import ChannelId, ChannelStatus, Frame
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, constant
 from servomex.telegram import format_frame
 

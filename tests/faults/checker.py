@@ -9,7 +9,10 @@ from datetime import UTC, datetime
 import attrs
 
 from servomex.enums import ChannelId, ProtocolKind
-from servomex.models.models import AnalyserStatus, ChannelStatus, Frame, Reading, Sample
+from servomex.models.analyser import AnalyserStatus
+from servomex.models.frame import Frame
+from servomex.models.reading import ChannelStatus, Reading
+from servomex.models.sample import Sample
 from tests.faults.hostclock import HOST_CLOCK
 from tests.faults.line import WorstLine, shown
 from tests.faults.tally import Recovery, Tally

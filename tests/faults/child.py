@@ -22,7 +22,8 @@ from typing import Any, BinaryIO
 from servomex import Analyzer, ServomexError, open_device
 from servomex.calibration.report import CalibrationProgress
 from servomex.enums import ChannelId
-from servomex.models.models import AnalyserStatus, ChannelStatus
+from servomex.models.analyser import AnalyserStatus
+from servomex.models.reading import ChannelStatus
 from tests.faults.busy import BUSY
 from tests.faults.checker import Given
 from tests.faults.line import WorstLine

@@ -3,7 +3,8 @@
 import attrs
 
 from servomex.enums import ChannelId
-from servomex.models.models import ChannelStatus, Frame
+from servomex.models.frame import Frame
+from servomex.models.reading import ChannelStatus
 from servomex.simulator import VirtualAnalyzer
 from tests.faults.truth import EXTERNAL, ORDER, Moment, Said, Truth
 

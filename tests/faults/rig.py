@@ -8,7 +8,7 @@ from random import Random
 from typing import Self
 
 from servomex.enums import ChannelId
-from servomex.models.models import ChannelStatus
+from servomex.models.reading import ChannelStatus
 from servomex.simulator import PtyServer
 from tests.faults.crowd import CrowdedLine, request
 from tests.faults.hub import Hub

@@ -11,7 +11,7 @@ from random import Random
 from typing import Self
 
 from servomex.enums import ChannelId
-from servomex.models.models import ChannelStatus
+from servomex.models.reading import ChannelStatus
 from servomex.simulator import PtyServer
 from tests.faults.checker import Checker
 from tests.faults.hostclock import HOST_CLOCK

@@ -14,7 +14,8 @@ import attrs
 
 from servomex.calibration.report import CalibrationProgress
 from servomex.enums import ChannelId
-from servomex.models.models import AnalyserStatus, ChannelStatus
+from servomex.models.analyser import AnalyserStatus
+from servomex.models.reading import ChannelStatus
 from tests.faults.busy import BUSY
 from tests.faults.checker import (
     HELD_S,

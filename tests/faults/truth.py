@@ -10,7 +10,9 @@ from datetime import datetime, timedelta
 import attrs
 
 from servomex.enums import ChannelId, ProtocolKind
-from servomex.models.models import AnalyserStatus, ChannelStatus, Frame
+from servomex.models.analyser import AnalyserStatus
+from servomex.models.frame import Frame
+from servomex.models.reading import ChannelStatus
 from servomex.simulator import VirtualAnalyzer, VirtualChannel
 
 RATE_HZ = 50

@@ -17,7 +17,7 @@ from random import Random
 import click
 
 from servomex.errors import ServomexError
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.recording.load import load, load_metadata
 from servomex.sinks import open_sink
 from tests.fuzz.wrong import need

@@ -10,9 +10,10 @@ import attrs
 
 from servomex import ServomexError, ServomexParseError, telegram
 from servomex.continuous import reader as continuous
-from servomex.models.models import Frame, Reading
+from servomex.continuous.queue import FrameQueue
+from servomex.models.frame import Frame
+from servomex.models.reading import Reading
 from servomex.runtime import suspend as awake
-from servomex.runtime.queues import FrameQueue
 from tests.frames import GOOD_3, GOOD_10, WIRE, block, capture_frames, external, make
 from tests.fuzz import oracle
 from tests.fuzz.wrong import need

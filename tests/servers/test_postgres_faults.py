@@ -18,7 +18,7 @@ import pytest
 
 from servomex import Recorder
 from servomex.errors import ServomexSinkError, ServomexSinkSchemaError, ServomexSinkWriteError
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.sinks import InMemorySink
 from servomex.sinks.postgres import PostgresSink
 from tests.recorded import OwnSource

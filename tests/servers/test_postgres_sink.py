@@ -21,7 +21,7 @@ from servomex.errors import (
     ServomexTimeoutError,
 )
 from servomex.models.columns import ROW_COLUMNS
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.sinks.postgres import PostgresSink
 from servomex.sinks.postgres_config import PostgresConfig
 from servomex.sinks.postgres_table import KEY, TYPES

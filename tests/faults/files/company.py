@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from tests.faults.files.judge import compare, shown
 from tests.faults.files.numbered import rows_of
 from tests.faults.files.program import Program

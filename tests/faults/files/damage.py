@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.sinks import open_sink
 from tests.faults.files.judge import compare
 from tests.faults.files.numbered import rows_of, samples_of

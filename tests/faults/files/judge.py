@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import attrs
 
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 
 
 @attrs.frozen

@@ -11,7 +11,9 @@ import attrs
 
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import ServomexTimeoutError
-from servomex.models.models import AnalyserStatus, CalGroupState, ChannelStatus, Reading, Sample
+from servomex.models.analyser import AnalyserStatus, CalGroupState
+from servomex.models.reading import ChannelStatus, Reading
+from servomex.models.sample import Sample
 from servomex.runtime.clock import time
 from servomex.units import Unit
 

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from servomex.errors import ServomexError
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.recording.load import load
 from servomex.sinks import open_sink
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from servomex.models.models import Sample
+from servomex.models.sample import Sample
 from servomex.sinks import open_sink
 from tests.faults.busy import BUSY
 from tests.faults.files.judge import compare, shown
