@@ -13,9 +13,9 @@ import hypothesis
 import pytest
 
 from servomex.simulator import VirtualAnalyzer, VirtualLine
-from tests.virtual_time import VirtualTime, install
+from tests.helpers.virtual_time import VirtualTime, install
 
-pytest_plugins = ["servomex.testing.plugin", "tests.watchdog"]
+pytest_plugins = ["servomex.testing.plugin", "tests.helpers.watchdog"]
 
 hypothesis.settings.register_profile("suite", deadline=None)  # a busy computer is no failure of the code
 hypothesis.settings.load_profile("suite")

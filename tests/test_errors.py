@@ -44,7 +44,7 @@ from servomex.errors import (
 )
 from servomex.errors import tree as errors
 from servomex.telegram import parse_frame
-from tests.frames import REAL
+from tests.helpers.frames import REAL
 
 CLASSES = [
     found

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from servomex.errors import ServomexParseError
 from servomex.telegram import HEADER_SIZE, MAX_JUNK, FrameSplitter, parse_frame
-from tests.frames import GOOD_3, GOOD_10, REAL, block, chunks, external, make
+from tests.helpers.frames import GOOD_3, GOOD_10, REAL, block, chunks, external, make
 
 # Traffic with three good frames that can be told apart.
 FIRST, SECOND, THIRD = (

@@ -21,7 +21,7 @@ from servomex.models.frame import Frame
 from servomex.models.reading import ChannelStatus, Reading
 from servomex.telegram import checksum, format_frame, format_value, frame_size, parse_frame
 from servomex.units import Unit
-from tests.frames import (
+from tests.helpers.frames import (
     EXTERNALS,
     GOOD_3,
     GOOD_10,

@@ -21,7 +21,7 @@ from servomex.models.sample import Sample
 from servomex.recording.load import load, load_metadata
 from servomex.sinks import open_sink
 from tests.fuzz.wrong import need
-from tests.recordings import batch, batches
+from tests.helpers.recordings import batch, batches
 
 CHECKED = ("run.csv.gz", "run.jsonl.gz", "run.parquet", "run.parquet.parts/000002.parquet", "run.sqlite-wal")
 """Those with checksums: what is read of them is right."""

@@ -12,8 +12,8 @@ from random import Random
 
 import attrs
 
-from tests.frames import REAL
 from tests.fuzz import oracle
+from tests.helpers.frames import REAL
 
 BODY = range(1, len(REAL) - oracle.TAIL)
 REPLY = bytes.fromhex("0104 0E 41A3020C 4F787967656E 25202000".replace(" ", ""))

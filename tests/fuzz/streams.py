@@ -14,9 +14,9 @@ from servomex.continuous.queue import FrameQueue
 from servomex.models.frame import Frame
 from servomex.models.reading import Reading
 from servomex.runtime import suspend as awake
-from tests.frames import GOOD_3, GOOD_10, WIRE, block, capture_frames, external, make
 from tests.fuzz import oracle
 from tests.fuzz.wrong import need
+from tests.helpers.frames import GOOD_3, GOOD_10, WIRE, block, capture_frames, external, make
 
 RECEIVED_AT = datetime(2026, 3, 1, tzinfo=UTC)
 GLYPHS = {0x80 + digit: chr(0x2080 + digit) for digit in range(10)}

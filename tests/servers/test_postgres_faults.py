@@ -21,12 +21,12 @@ from servomex.errors import ServomexSinkError, ServomexSinkSchemaError, Servomex
 from servomex.models.sample import Sample
 from servomex.sinks import InMemorySink
 from servomex.sinks.postgres import PostgresSink
-from tests.recorded import OwnSource
-from tests.recordings import batch, batches, joined
+from tests.helpers.recorded import OwnSource
+from tests.helpers.recordings import batch, batches, joined
+from tests.helpers.waiting import wait_until
 from tests.servers.postgres_server import PASSWORD, PostgresServer
 from tests.servers.proxy import Cutting
 from tests.servers.test_postgres_sink import read, rows
-from tests.waiting import wait_until
 
 QUICK = "&command_timeout_s=2"
 
@@ -268,7 +268,7 @@ class TestServerThatHangs:
 KILLED = """
 import sys
 from servomex.sinks.postgres import PostgresSink
-from tests.recordings import batch
+from tests.helpers.recordings import batch
 sink = PostgresSink(sys.argv[1], flush_s=0)
 for number in range(100_000):
     sink.write(batch(number))

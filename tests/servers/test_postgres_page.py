@@ -8,9 +8,18 @@ import psycopg
 import pytest
 
 from servomex.sinks.postgres import PostgresSink
-from tests.recordings import batch
+from tests.helpers.recordings import batch
+from tests.pages.test_readme import (
+    WITH_SERVER,
+    Block,
+    Script,
+    blocks_of,
+    needs_bash,
+    replaced,
+    stand_ins,
+    workplace,
+)
 from tests.servers.postgres_server import PostgresServer, program
-from tests.test_readme import WITH_SERVER, Block, Script, blocks_of, needs_bash, replaced, stand_ins, workplace
 
 (PAGE,) = [page for page in WITH_SERVER if page.stem == "postgresql"]
 NOT_RUN = ("$ sudo apt ", "$ docker ")

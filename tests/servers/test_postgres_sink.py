@@ -25,8 +25,8 @@ from servomex.models.sample import Sample
 from servomex.sinks.postgres import PostgresSink
 from servomex.sinks.postgres_config import PostgresConfig
 from servomex.sinks.postgres_table import KEY, TYPES
-from tests.any_samples import samples
-from tests.recordings import batch, batches, joined
+from tests.helpers.any_samples import samples
+from tests.helpers.recordings import batch, batches, joined
 from tests.servers.postgres_server import PASSWORD, PostgresServer
 
 HOSTILE = [

@@ -17,8 +17,8 @@ import servomex
 from servomex import load, load_metadata, open_sink
 from servomex.errors import ServomexError, ServomexSinkWriteError, ServomexValidationError
 from servomex.sinks import PostgresConfig, PostgresSink, SinkOptions, check_targets
-from tests.recorded import OwnSource
-from tests.recordings import batch, batches, joined
+from tests.helpers.recorded import OwnSource
+from tests.helpers.recordings import batch, batches, joined
 from tests.servers.postgres_server import PASSWORD, PostgresServer
 from tests.servers.test_postgres_sink import rows
 

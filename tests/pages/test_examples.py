@@ -1,0 +1,547 @@
+"""The examples are run as a user would run them, against virtual analysers."""
+
+import ast
+import csv
+import importlib.util
+import io
+import os
+import runpy
+import shlex
+import shutil
+import signal
+import socketserver
+import sqlite3
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Self
+
+import attrs
+import pytest
+
+import servomex
+from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualChannel, VirtualLine, constant
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SCRIPTS = sorted(path for path in EXAMPLES.glob("*.py") if path.name != "live_feed.py")
+NEEDS = {
+    "qt_monitor": ["PySide6.QtWidgets", "pyqtgraph"],
+    "tk_monitor": ["tkinter"],
+    "notebook_plot": ["matplotlib", "pandas"],
+}
+LONG_S = 100.0
+needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for other programs")
+
+
+def example(name: str) -> ModuleType:
+    """Import an example."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def started(name: str, *arguments: str, **options: Any) -> "subprocess.Popen[str]":
+    """Start an example."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", "MPLBACKEND": "Agg", "QT_QPA_PLATFORM": "offscreen"},
+        **options,
+    )
+
+
+def run(name: str, *arguments: str, **options: Any) -> tuple[int, str, str]:
+    """Run an example to its end; give its exit code and what it wrote."""
+    with started(name, *arguments, **options) as process:
+        try:
+            out, err = process.communicate(timeout=LONG_S)
+        finally:
+            process.kill()
+    return process.returncode, out, err
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    """Wait until something is true."""
+    deadline = time.monotonic() + LONG_S
+    while not condition():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.02)
+
+
+class TestAllOfThem:
+    @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+    def test_without_a_port_it_says_how_to_use_it(self, path: Path) -> None:
+        for module in NEEDS.get(path.stem, []):
+            pytest.importorskip(module, exc_type=ImportError)
+        code, out, err = run(path.stem)
+        assert code != 0
+        assert out == ""
+        assert "usage: " in err
+        assert "port" in err.lower()
+        assert "Traceback" not in err
+
+    @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+    def test_it_says_what_it_does_and_is_typed(self, path: Path) -> None:
+        source = path.read_text(encoding="utf-8")
+        tree = ast.parse(source)
+        assert ast.get_docstring(tree)
+        functions = [item for item in ast.walk(tree) if isinstance(item, ast.FunctionDef)]
+        assert functions
+        for function in functions:
+            arguments = [item for item in function.args.args if item.arg not in ("self", "_")]
+            assert function.returns, function.name
+            assert all(item.annotation for item in arguments), function.name
+        assert len(source.splitlines()) < (400 if path.stem.endswith("monitor") else 230)
+
+    @pytest.mark.parametrize(
+        ("name", "more"), [("read_once", ()), ("log_to_sqlite", ("x.sqlite",)), ("several_on_a_line", ("1",))]
+    )
+    def test_a_port_that_is_missing_is_told_in_words(
+        self, name: str, more: tuple[str, ...], tmp_path: Path
+    ) -> None:
+        missing = "COM250" if sys.platform == "win32" else "/dev/ttyMISSING"
+        code, _, err = run(name, missing, *more, cwd=tmp_path)
+        assert code == 1
+        assert missing in err
+        assert "Traceback" not in err
+
+
+def test_read_once_prints_every_channel() -> None:
+    code, out, err = run("read_once", "sim://4100")
+    assert (code, err) == (0, "")
+    assert out == "Oxygen: 20.376 %\nCO: 0.084 %\nCO₂: 0.250 %\nE1: 0.000 mA\nE2: 0.000 mA\n"
+
+
+class TestLogToSqlite:
+    def test_it_writes_a_file_and_goes_on_with_it(self, tmp_path: Path) -> None:
+        for turn in (1, 2):
+            code, out, err = run(
+                "log_to_sqlite", "sim://4100", "a.sqlite", "--every", "0.1", "--seconds", "0.3", cwd=tmp_path
+            )
+            assert (code, err) == (0, "")
+            assert " readings, 0 failed" in out
+            rows = list(servomex.load(tmp_path / "a.sqlite"))
+            assert len(rows) % 5 == 0
+            assert 5 * turn <= len(rows) <= 15 * turn
+            assert f"I1 Oxygen: mean 20.376 % of {len(rows) // 5} good readings" in out
+
+    @needs_signals
+    def test_ctrl_c_ends_it_with_everything_written(self, tmp_path: Path) -> None:
+        file = tmp_path / "a.sqlite"
+        with started("log_to_sqlite", "sim://4100", str(file), "--every", "0.1") as process:
+            wait_for(lambda: rows_in(file) >= 5, "rows")
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=LONG_S)
+        assert (process.returncode, err) == (0, "")
+        assert int(out.split()[0]) * 5 == rows_in(file)
+
+
+def rows_in(file: Path) -> int:
+    """How many rows a database has; 0 before there is one."""
+    if not file.exists():
+        return 0
+    database = sqlite3.connect(file)
+    try:
+        return int(database.execute("SELECT count(*) FROM samples").fetchone()[0])
+    except sqlite3.OperationalError:  # not there yet
+        return 0
+    finally:
+        database.close()
+
+
+class _Smtp(socketserver.StreamRequestHandler):
+    """One dialogue of a mail server, as RFC 5321 has it."""
+
+    def handle(self) -> None:
+        self.say("220 ready")
+        for line in iter(self.rfile.readline, b""):
+            word = line[:4].upper()
+            if word == b"DATA":
+                self.say("354 go on")
+                lines = list(iter(self.rfile.readline, b".\r\n"))
+                self.server.mails.append(b"".join(lines).decode())  # type: ignore[attr-defined]
+            self.say("221 bye" if word == b"QUIT" else "250 ok")
+            if word == b"QUIT":
+                return
+
+    def say(self, text: str) -> None:
+        self.wfile.write(f"{text}\r\n".encode())
+
+
+class MailServer(socketserver.TCPServer):
+    """A mail server that keeps what it is given."""
+
+    allow_reuse_address = True
+
+    def __init__(self, port: int = 0) -> None:
+        self.mails: list[str] = []
+        super().__init__(("127.0.0.1", port), _Smtp)
+        self.address = f"127.0.0.1:{self.server_address[1]}"
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+
+    def wait(self, text: str) -> str:
+        """Wait for a mail with this text."""
+        wait_for(lambda: any(text in mail for mail in self.mails), f"a mail with {text!r}")
+        return next(mail for mail in self.mails if text in mail)
+
+
+@pytest.fixture
+def line() -> VirtualLine:
+    return VirtualLine(VirtualAnalyzer())
+
+
+class TestWatchAlarms:
+    @pytest.fixture
+    def watching(self, line: VirtualLine, request: pytest.FixtureRequest) -> Iterator[MailServer]:
+        with MailServer() as server, TcpServer(line) as tcp:
+            arguments = ["--server", server.address, "--sender", "lab@example.org", "--to", "me@example.org"]
+            unread = getattr(request, "param", "30")
+            process = started("watch_alarms", tcp.port, *arguments, "--every", "0.1", "--unread", unread)
+            try:
+                yield server
+            finally:
+                process.kill()
+                process.communicate()
+
+    def alarm(self, line: VirtualLine, *, raised: bool) -> None:
+        channel = line.analysers[0]["I2"]
+        channel.status = attrs.evolve(channel.status, alarms=(raised, False, False, False))
+
+    def test_a_mail_tells_of_an_alarm_and_of_its_end(self, line: VirtualLine, watching: MailServer) -> None:
+        self.alarm(line, raised=True)
+        mail = watching.wait("I2 CO alarm 1: raised")
+        assert "From: lab@example.org" in mail
+        assert "To: me@example.org" in mail
+        self.alarm(line, raised=False)
+        watching.wait("I2 CO alarm 1: cleared")
+        assert len(watching.mails) == 2
+
+    @pytest.mark.parametrize("watching", ["0.3"], indirect=True)
+    def test_a_mail_tells_that_nothing_can_be_read(self, line: VirtualLine, watching: MailServer) -> None:
+        self.alarm(line, raised=True)
+        watching.wait("alarm 1: raised")
+        line.analysers[0].faults.silent = True
+        watching.wait("no readings for")
+        line.analysers[0].faults.silent = False
+        watching.wait("readings have come back")
+        assert not any("cleared" in mail for mail in watching.mails)
+        assert sum("alarm 1: raised" in mail for mail in watching.mails) == 1
+
+    def test_a_mail_that_was_not_taken_is_sent_later(
+        self, line: VirtualLine, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        with MailServer() as server:
+            port = int(server.address.rpartition(":")[2])
+        mails = example("watch_alarms").Mails(f"127.0.0.1:{port}", "lab@example.org", ["me@example.org"])
+        mails.put("I2 CO alarm 1: raised")
+        mails.send()
+        assert "was not sent" in capfd.readouterr().err
+        with MailServer(port) as server:
+            mails.send()
+            mails.send()
+        assert len(server.mails) == 1
+        assert "I2 CO alarm 1: raised" in server.mails[0]
+
+    def test_what_is_trouble(self, line: VirtualLine) -> None:
+        analyser = line.analysers[0]
+        analyser.fault = True
+        analyser["I1"].status = servomex.ChannelStatus(fault=True, maintenance=True)
+        analyser["I3"].signal = constant(None)
+        with servomex.open_device(line.url, protocol="modbus_rtu") as analyzer:
+            found = example("watch_alarms").troubles(analyzer.poll())
+        assert found == {"analyser fault", "I1 Oxygen fault", "I3 CO₂ no value"}
+
+
+def test_several_on_a_line_shows_each_and_what_is_wrong_with_one() -> None:
+    line = VirtualLine(VirtualAnalyzer(address=1), VirtualAnalyzer(address=2))
+    line.analysers[1].faults.silent = True
+    with TcpServer(line) as server:
+        code, out, err = run("several_on_a_line", server.port, "1", "2", "--rounds", "2", "--every", "0.1")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert len(lines) == 6
+    assert lines[1] == lines[4] == "  unit 1: Oxygen 20.376 %, CO 0.084 %, CO₂ 0.250 %, E1 0.000 mA, E2 0.000 mA"
+    assert lines[2].startswith("  unit 2: no reply from address 2")
+    assert lines[5].startswith("  unit 2: it did not answer")
+
+
+class TestCalibrateWithProgress:
+    def test_it_shows_how_far_it_is_and_reports(self) -> None:
+        code, out, err = run("calibrate_with_progress", "sim://4100?cal=1.2", "1", "--yes", "--settle", "1")
+        assert (code, err) == (0, "")
+        assert "s  cal_gas_1  Oxygen 20.376 %" in out
+        assert " UTC on sample, seen for " in out
+        assert "Oxygen: 20.376 % before, 20.376 after" in out.splitlines()[-1]
+
+    def test_nothing_moves_without_yes(self, line: VirtualLine) -> None:
+        with TcpServer(line) as server:
+            code, out, err = run("calibrate_with_progress", server.port, "1")
+        assert (code, out) == (1, "")
+        assert "moves calibration gas" in err
+        assert line.analysers[0].coil_log == []
+
+    @needs_signals
+    @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+    def test_an_interrupt_stops_it(self, line: VirtualLine, number: str) -> None:
+        analyser = line.analysers[0]
+        analyser.cal_phase_s = 1000.0
+        with TcpServer(line) as server, started("calibrate_with_progress", server.port, "1", "--yes") as process:
+            wait_for(lambda: analyser.cal_gas(1), "calibration gas")
+            process.send_signal(getattr(signal, number))
+            _, err = process.communicate(timeout=LONG_S)
+        assert process.returncode == 1
+        assert analyser.cal_gas(1) == 0
+        assert "stopped" in err
+        assert "Traceback" not in err
+
+
+class TestOxygenConsumption:
+    @pytest.fixture
+    def module(self) -> ModuleType:
+        return example("oxygen_consumption")
+
+    def test_a_value_between_good_neighbours_is_interpolated(self, module: ModuleType) -> None:
+        points = [module.Point(0.0, 1.0), module.Point(2.0, 3.0)]
+        assert [module.interpolate(points, at_s, 2.5) for at_s in (0.0, 0.5, 2.0)] == [1.0, 1.5, 3.0]
+
+    @pytest.mark.parametrize(
+        ("points", "at_s"),
+        [
+            ([(0.0, 1.0), (1.0, None), (2.0, 3.0)], 0.5),
+            ([(0.0, 1.0), (1.0, None), (2.0, 3.0)], 1.0),
+            ([(0.0, 1.0), (1.0, None), (2.0, 3.0)], 1.5),
+            ([(0.0, 1.0), (3.0, 3.0)], 1.5),
+            ([(0.0, 1.0), (1.0, 3.0)], -0.1),
+            ([(0.0, 1.0), (1.0, 3.0)], 1.1),
+        ],
+        ids=["before a bad one", "on a bad one", "behind a bad one", "in a gap", "too early", "too late"],
+    )
+    def test_nothing_is_made_up(
+        self, module: ModuleType, points: list[tuple[float, float | None]], at_s: float
+    ) -> None:
+        assert module.interpolate([module.Point(*point) for point in points], at_s, 2.5) is None
+
+    @pytest.mark.virtual_time
+    def test_a_course_has_a_hole_where_a_reading_failed_or_is_not_good(self, module: ModuleType) -> None:
+        line = VirtualLine(VirtualAnalyzer())
+        samples: list[servomex.Sample] = []
+        with servomex.ServomexManager(error_policy="return") as manager:
+            manager.add("1", line.url, protocol="modbus_rtu")
+            samples += manager.poll_samples()
+            line.analysers[0]["I1"].status = servomex.ChannelStatus(calibrating=True)
+            samples += manager.poll_samples()
+            line.analysers[0]["I1"].status = servomex.ChannelStatus(alarms=(True, False, False, False))
+            samples += manager.poll_samples()
+            line.analysers[0].faults.silent = True
+            samples += manager.poll_samples(timeout=0.2)
+        points = module.course(samples, module.Tube(1, "I1", 7.0))
+        assert [point.value for point in points] == [pytest.approx(0.20376), None, pytest.approx(0.20376), None]
+        assert points[0].at_s == pytest.approx(samples[0].monotonic_ns / 1e9 - 7.0)
+        with pytest.raises(ValueError, match="analyser 1 gave no reading of I4"):
+            module.course(samples, module.Tube(1, "I4", 0.0))
+
+    def test_a_step_of_known_delay_is_aligned(self, module: ModuleType) -> None:
+        """Two analysers are read once a second, 0.4 s apart; the step is at 10 s, and late by its tube."""
+        line = VirtualLine(VirtualAnalyzer())
+        with servomex.open_device(line.url, protocol="modbus_rtu") as analyzer:
+            samples = {str(sample.channel): sample for sample in analyzer.poll_samples()}
+        tubes = {"o2": ("1", "I1", 2.0), "co": ("2", "I2", 7.5), "co2": ("2", "I3", 12.25)}
+
+        def taken(gas: str, second: int) -> servomex.Sample:
+            device, channel, delay_s = tubes[gas]
+            at_s = second + 0.4 * (device == "2")
+            model = samples[channel]
+            assert model.reading
+            reading = attrs.evolve(model.reading, value=0.0 if at_s - delay_s < 10 else 50.0)
+            return attrs.evolve(model, device=device, monotonic_ns=int(at_s * 1e9), reading=reading)
+
+        recorded = [taken(gas, second) for second in range(40) for gas in tubes]
+        courses = {
+            gas: module.course(recorded, module.Tube(int(device), channel, delay_s))
+            for gas, (device, channel, delay_s) in tubes.items()
+        }
+        rows = list(module.align(courses, 0.1, 2.5))
+        begin_s = 0.0 - 2.0  # the first O2 is that of 2 s before it was read; the others begin earlier
+        for gas in tubes:
+            up = next(at_s for at_s, gases in rows if (gases[gas] or 0.0) >= 0.25) + begin_s
+            assert 9.0 < up <= 10.5, gas  # between the last reading before the step and the first one behind it
+            assert rows[-1][1][gas] == 0.5
+
+    @pytest.mark.virtual_time
+    def test_two_analysers_give_one_table_with_the_heat(
+        self, module: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        burns_at = time.monotonic() + 4.0
+
+        def step(before: float, after: float) -> Callable[[float], float]:
+            return lambda _: before if time.monotonic() < burns_at else after
+
+        first = VirtualAnalyzer([VirtualChannel("I1", "Oxygen", "%", step(20.95, 18.0))])
+        second = VirtualAnalyzer(
+            [
+                VirtualChannel("I1", "CO", "vpm", step(0.0, 500.0)),
+                VirtualChannel("I2", "CO₂", "%", step(0.04, 2.0)),
+            ],
+            address=3,
+        )
+        lines = VirtualLine(first), VirtualLine(second)
+        tubes = ["--o2", "1:I1:0.1", "--co", "2:I1:0.2", "--co2", "2:I2:0.2"]
+        times = ["--every", "0.2", "--step", "0.1", "--max-gap", "9", "--seconds", "7", "--baseline", "0.3"]
+        ports = [lines[0].url, f"{lines[1].url},3"]
+        monkeypatch.setattr(sys, "argv", ["oxygen", *ports, *tubes, *times, "--flow", "0.02"])
+        assert module.main() == 0
+        rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+        assert [rows[0][f"{gas}_percent"] for gas in ("o2", "co", "co2")] == ["20.9500", "0.0000", "0.0400"]
+        assert [rows[-1][f"{gas}_percent"] for gas in ("o2", "co", "co2")] == ["18.0000", "0.0500", "2.0000"]
+        assert float(rows[0]["heat_kw"]) == pytest.approx(0.0, abs=0.01)
+        expected = module.heat_release_kw(0.18, 0.0005, 0.02, 0.02, module.Ambient(0.2095, 0.0004))
+        assert float(rows[-1]["heat_kw"]) == pytest.approx(expected, rel=0.001)
+
+    @pytest.mark.parametrize("consumed", [0.0, 0.05, 0.3])
+    @pytest.mark.parametrize("carbon", [0.0, 0.5, 1.0])
+    def test_the_heat_is_that_of_the_oxygen_that_a_balance_of_moles_shows(
+        self, module: ModuleType, consumed: float, carbon: float
+    ) -> None:
+        """Fuel with ``carbon`` moles of CO2 for each mole of oxygen burns; the gas is dried."""
+        air = module.Ambient(0.2095, 0.0004)
+        oxygen = air.o2 * (1 - consumed)
+        dioxide = air.co2 + carbon * air.o2 * consumed
+        dry = 1 - air.o2 - air.co2 + oxygen + dioxide
+        duct_kg_s = 0.02
+        air_kg_s = duct_kg_s / (1 + consumed * 0.105)
+        oxygen_kg_s = air_kg_s * air.o2 * 31.998 / 28.97 * consumed
+        found = module.heat_release_kw(oxygen / dry, 0.0, dioxide / dry, duct_kg_s, air)
+        assert found == pytest.approx(13.1e3 * oxygen_kg_s, rel=0.005, abs=1e-9)
+
+    def test_carbon_that_burned_to_co_released_less_heat(self, module: ModuleType) -> None:
+        """CO to CO2 releases 17.6 MJ for each kg of oxygen; that oxygen was not taken."""
+        air = module.Ambient(0.2095, 0.0)
+        complete, monoxide = 0.1 * air.o2, 0.02 * air.o2  # moles of oxygen taken, and of CO left
+        oxygen = air.o2 - complete + monoxide / 2
+        dioxide = complete - monoxide
+        dry = 1 - air.o2 + oxygen + dioxide + monoxide
+        found = module.heat_release_kw(oxygen / dry, monoxide / dry, dioxide / dry, 0.02, air)
+        phi = 0.1
+        per_mole = 0.02 / (1 + phi * 0.105) * 31.998 / 28.97
+        expected = (13.1e3 * complete - 17.6e3 * monoxide / 2) * per_mole
+        assert found == pytest.approx(expected, rel=0.01)
+
+    def test_without_a_baseline_there_is_no_heat(
+        self, module: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        line = VirtualLine(VirtualAnalyzer())
+        line.analysers[0]["I3"].status = servomex.ChannelStatus(warming_up=True)
+        monkeypatch.setattr(sys, "argv", ["oxygen", line.url, "--every", "0.1", "--seconds", "0.5", "--flow", "1"])
+        assert module.main() == 2
+        assert "no good readings of O2 and CO2" in capsys.readouterr().err
+
+
+class TestNotebookPlot:
+    def test_it_plots_what_was_read_with_a_gap_where_nothing_was(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        matplotlib = pytest.importorskip("matplotlib")
+        matplotlib.use("Agg")
+        picture = tmp_path / "plot.png"
+        monkeypatch.setattr(sys, "argv", ["notebook_plot.py", "sim://4100?fault=unplug:3.5", str(picture)])
+        names = runpy.run_path(str(EXAMPLES / "notebook_plot.py"))
+        axes = names["figure"].axes
+        assert [axis.get_ylabel() for axis in axes] == ["Oxygen [%]", "CO [%]", "CO₂ [%]"]
+        values = list(axes[0].lines[0].get_ydata())
+        finite = [value == value for value in values]
+        assert False in finite[finite.index(True) :]
+        assert {value for value, there in zip(values, finite, strict=True) if there} == {20.376}
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
+def servomex_program() -> str:
+    """The command of this environment."""
+    found = shutil.which("servomex", path=sysconfig.get_path("scripts"))
+    assert found, "the package is not installed"
+    return found
+
+
+def recorded(arguments: list[str], port: str, folder: Path) -> list[servomex.Sample]:
+    """Run ``servomex record`` as a service would, but for two readings of another port."""
+    command = [servomex_program(), arguments[0], port, *arguments[2:], "--count", "2"]
+    environment = {**os.environ, "SERVOMEX_PROTOCOL": "modbus_rtu"}
+    subprocess.run(command, cwd=folder, env=environment, check=True, timeout=LONG_S, capture_output=True)
+    return list(servomex.load(str(folder / "run-*.csv.gz")))
+
+
+class TestServices:
+    @staticmethod
+    def unit() -> dict[str, str]:
+        text = (EXAMPLES / "servomex-record.service").read_text(encoding="utf-8")
+        return dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+
+    @staticmethod
+    def task() -> dict[str, str]:
+        root = ET.parse(EXAMPLES / "servomex-record.xml").getroot()
+        assert root.tag == "{http://schemas.microsoft.com/windows/2004/02/mit/task}Task"
+        return {
+            item.tag.rpartition("}")[2]: (item.text or "").strip()
+            for item in root.iter()
+            if isinstance(item.tag, str)
+        }
+
+    def test_the_command_of_the_unit_records(self, tmp_path: Path) -> None:
+        program, *arguments = shlex.split(self.unit()["ExecStart"])
+        assert Path(program).name == "servomex"
+        assert arguments[1].startswith("/dev/")
+        for turn in (1, 2):  # a second start writes nothing over
+            assert len(recorded(arguments, "sim://4100", tmp_path)) == 10 * turn
+            time.sleep(1.1)
+
+    def test_the_unit_names_variables_that_the_command_knows(self) -> None:
+        names = [item.partition("=")[0] for item in shlex.split(self.unit()["Environment"])]
+        shown = subprocess.run(
+            [servomex_program(), "record", "--help"], check=True, capture_output=True, encoding="utf-8"
+        )
+        assert names
+        assert all(name in shown.stdout for name in names)
+
+    @pytest.mark.skipif(
+        sys.platform == "win32" or not shutil.which("systemd-analyze"), reason="systemd-analyze is not there"
+    )
+    def test_systemd_accepts_the_unit(self, tmp_path: Path) -> None:
+        text = (EXAMPLES / "servomex-record.service").read_text(encoding="utf-8")
+        copy = tmp_path / "servomex-record.service"
+        copy.write_text(text.replace("/opt/servomex/bin/servomex", servomex_program()), encoding="utf-8")
+        done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, encoding="utf-8")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+    def test_the_command_of_the_task_records(self, tmp_path: Path) -> None:
+        task = self.task()
+        assert task["Command"].endswith("servomex.exe")
+        arguments = task["Arguments"].split()
+        assert arguments[1].startswith("COM")
+        assert len(recorded(arguments, "sim://4100", tmp_path)) == 10
+
+    def test_the_task_goes_on_for_ever_and_begins_again(self) -> None:
+        task = self.task()
+        assert task["ExecutionTimeLimit"] == "PT0S"
+        assert task["MultipleInstancesPolicy"] == "IgnoreNew"
+        assert task["Interval"] == "PT5M"
+        assert task["StopIfGoingOnBatteries"] == "false"

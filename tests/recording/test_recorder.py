@@ -1,0 +1,530 @@
+"""The recorder: reading and writing apart, several sinks, failures that are told and cost little."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+import servomex
+from servomex import (
+    Recorder,
+    Sample,
+    ServomexConfigurationError,
+    ServomexError,
+    ServomexManager,
+    ServomexSinkError,
+    ServomexSinkWriteError,
+    ServomexTimeoutError,
+    ServomexValidationError,
+    load,
+    load_metadata,
+    open_device,
+    pipe,
+    record,
+)
+from servomex.recording import fan_out as writing
+from servomex.simulator import VirtualAnalyzer, VirtualLine
+from servomex.sinks import InMemorySink, open_sink
+from tests.helpers.background import ended, no_thread_for
+from tests.helpers.recorded import OwnSource
+from tests.helpers.recordings import FRAME
+
+pytestmark = pytest.mark.virtual_time
+
+ROOT = Path(__file__).parents[2]
+GENEROUS_S = 5.0
+
+
+class SlowSink(InMemorySink):
+    """Takes its time for each write, and fails from some write on."""
+
+    def __init__(self, takes_s: float = 0.0, fails_from: int | None = None) -> None:
+        super().__init__()
+        self.writes = 0
+        self._takes_s = takes_s
+        self._fails_from = fails_from
+
+    def write(self, samples: Sequence[Sample]) -> None:
+        self.writes += 1
+        time.sleep(self._takes_s)
+        if self._fails_from is not None and self.writes >= self._fails_from:
+            raise ServomexSinkWriteError("the disk is full")
+        super().write(samples)
+
+
+def interrupted(recorder: Recorder, error: BaseException) -> None:
+    with recorder:
+        time.sleep(0.2)
+        raise error
+
+
+def numbers(sink: InMemorySink) -> list[int]:
+    return [item.monotonic_ns for item in sink.samples]
+
+
+def test_it_records_in_the_background_until_its_duration_is_over() -> None:
+    sink = InMemorySink()
+    recorder = Recorder(OwnSource(), sinks=[sink], rate_hz=50, duration=0.3).start()
+    assert recorder.running
+    assert recorder.join(5)
+    recorder.close()
+    assert numbers(sink) == list(range(1, recorder.summary.samples_emitted + 1))
+    assert recorder.summary.slots == 15
+    assert not sink.closed
+
+
+def test_stopping_writes_what_was_taken(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    with Recorder(OwnSource(), sinks=[path], rate_hz=100) as recorder:
+        time.sleep(0.3)
+    recorder.close()
+    assert [item.monotonic_ns for item in load(path)] == list(range(1, recorder.summary.samples_emitted + 1))
+    assert recorder.summary.samples_emitted > 15
+
+
+def test_all_sinks_get_the_same(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("run.csv", "run.jsonl", "run.sqlite", "run.csv.gz")]
+    line = VirtualLine(VirtualAnalyzer())
+    memory = InMemorySink()
+    with (
+        open_device(line.url, protocol="modbus_rtu", gap=0.002) as analyzer,
+        Recorder(analyzer, sinks=[memory, *paths], rate_hz=20, count=6) as recorder,
+    ):
+        assert recorder.join(10)
+    for path in paths:
+        assert list(load(path)) == memory.samples, path.name
+    assert len(memory.samples) == 30
+
+
+def test_a_slow_sink_moves_no_reading() -> None:
+    source, sink = OwnSource(), SlowSink(takes_s=0.3)
+    with Recorder(source, sinks=[sink], rate_hz=50, duration=0.6) as recorder:
+        recorder.join(10)
+    assert recorder.summary.samples_late == 0
+    spans = [moment - source.began[0] for moment in source.began]
+    assert all(abs(span - slot / 50) < 0.04 for slot, span in enumerate(spans))
+    assert numbers(sink) == list(range(1, 31))
+    assert sink.writes < 10, "what has piled up is written in one go"
+
+
+@pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest"])
+def test_a_sink_that_is_too_slow_costs_readings_that_are_counted(overflow: str) -> None:
+    sink = SlowSink(takes_s=0.2)
+    with Recorder(OwnSource(), sinks=[sink], rate_hz=100, count=60, buffer_size=3, overflow=overflow) as recorder:
+        recorder.join(20)
+    summary = recorder.summary
+    assert summary.slots == 60
+    assert summary.dropped > 10
+    assert summary.samples_emitted == len(sink.samples)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave a sink out when it fails for the second time."""
+    monkeypatch.setattr(writing, "RETRY_S", 0.0)
+    monkeypatch.setattr(writing, "PATIENCE_S", -1.0)
+
+
+def test_a_sink_that_fails_is_left_out_and_told_at_the_end(impatient: None) -> None:
+    bad, good = SlowSink(fails_from=2), InMemorySink()
+    recorder = Recorder(OwnSource(), sinks=[bad, good], rate_hz=50, count=10).start()
+    recorder.join(10)
+    with pytest.raises(ServomexSinkWriteError, match="disk is full"):
+        recorder.close()
+    assert len(good.samples) == 10
+    assert recorder.summary.unwritten == 10 - len(bad.samples)
+    assert not bad.closed
+    assert not good.closed
+
+
+def test_what_is_not_written_is_counted_while_it_runs(impatient: None) -> None:
+    recorder = Recorder(OwnSource(), sinks=[SlowSink(fails_from=2), InMemorySink()], rate_hz=50).start()
+    deadline = time.monotonic() + 5
+    while recorder.summary.unwritten < 5 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert recorder.running
+    assert recorder.summary.unwritten >= 5
+    with pytest.raises(ServomexSinkWriteError):
+        recorder.close()
+
+
+def test_when_no_sink_is_left_the_recording_ends(impatient: None) -> None:
+    source = OwnSource()
+    recorder = Recorder(source, sinks=[SlowSink(fails_from=1)], rate_hz=50).start()
+    assert recorder.join(5)
+    readings = source.readings
+    time.sleep(0.1)
+    assert source.readings == readings
+    with pytest.raises(ServomexSinkWriteError, match="disk is full"):
+        recorder.close()
+    summary = recorder.summary
+    assert summary.samples_emitted == summary.unwritten >= 2
+    assert summary.attempts == source.readings, "what was not taken any more is counted as well"
+
+
+def test_a_source_that_breaks_is_told_at_the_end_and_loses_nothing() -> None:
+    def fail(number: int) -> None:
+        if number == 4:
+            raise ZeroDivisionError("a bug of the user's")
+
+    sink = InMemorySink()
+    recorder = Recorder(OwnSource(act=fail), sinks=[sink], rate_hz=50).start()
+    assert recorder.join(5)
+    with pytest.raises(ZeroDivisionError):
+        recorder.close()
+    assert numbers(sink) == [1, 2, 3]
+    assert not sink.closed
+
+
+def test_an_error_in_the_body_is_not_hidden_by_one_of_a_sink() -> None:
+    with pytest.raises(KeyError) as caught:
+        interrupted(Recorder(OwnSource(), sinks=[SlowSink(fails_from=1)], rate_hz=50), KeyError("mine"))
+    assert "disk is full" in caught.value.__notes__[0]
+
+
+def test_an_interrupt_ends_it_with_everything_written(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    recorder = Recorder(OwnSource(), sinks=[path], rate_hz=100)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(recorder, KeyboardInterrupt())
+    assert len(list(load(path))) == recorder.summary.samples_emitted > 5
+
+
+class TestOpening:
+    def test_a_recording_without_a_sink_is_refused(self) -> None:
+        with pytest.raises(ServomexValidationError, match="no sink"):
+            Recorder(OwnSource(), sinks=[], rate_hz=1)
+
+    def test_one_sink_that_cannot_be_opened_leaves_none_open(self, tmp_path: Path) -> None:
+        first = tmp_path / "run.csv"
+        threads = threading.active_count()
+        with pytest.raises(ServomexSinkError):
+            Recorder(OwnSource(), sinks=[first, tmp_path / "missing" / "run.csv"], rate_hz=1)
+        assert threading.active_count() == threads
+        assert not first.exists()
+
+    def test_a_file_that_is_named_twice_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        for name in ("run.sqlite", "run.csv"):
+            with pytest.raises(ServomexValidationError, match="is named twice"):
+                Recorder(OwnSource(), sinks=[name, f"./{name}"], rate_hz=1)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_what_is_no_source_is_refused_before_a_file_is_made(self, tmp_path: Path) -> None:
+        with pytest.raises(ServomexConfigurationError, match="'sim://4100' cannot be recorded"):
+            Recorder("sim://4100", tmp_path / "run.csv", rate_hz=1)  # type: ignore[arg-type]
+        with pytest.raises(ServomexValidationError, match="batches of samples come first, not str"):
+            pipe("run.csv", OwnSource())  # type: ignore[arg-type]
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_frame_is_not_a_list_of_samples(self, tmp_path: Path) -> None:
+        with Recorder(OwnSource(), InMemorySink(), rate_hz=1):
+            pass
+        with open_sink(tmp_path / "run.csv") as sink:
+            for wrong in ([FRAME], FRAME, None, [(1, 2)]):
+                with pytest.raises(ServomexValidationError, match=r"a list of samples, .* frame\.as_samples\(\)"):
+                    sink.write(wrong)  # type: ignore[arg-type]
+
+    def test_joining_needs_a_start(self) -> None:
+        recorder = Recorder(OwnSource(), sinks=[InMemorySink()], rate_hz=1)
+        with pytest.raises(ServomexConfigurationError, match="not started"):
+            recorder.join()
+        recorder.close()
+
+    def test_nothing_is_overwritten_when_another_sink_cannot_be(self, tmp_path: Path) -> None:
+        first = tmp_path / "run.csv"
+        with Recorder(OwnSource(), sinks=[first], rate_hz=50, count=3) as recorder:
+            recorder.join(5)
+        before = first.read_bytes()
+        for other in ("missing/run.csv", "run.xyz"):
+            with pytest.raises((ServomexSinkError, ServomexValidationError)):
+                Recorder(OwnSource(), sinks=[first, tmp_path / other], sink_options={"overwrite": True}, rate_hz=1)
+        assert first.read_bytes() == before
+
+    def test_a_sink_that_cannot_be_opened_leaves_nothing_with_the_reader(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.02))
+        with open_device(line.url, protocol="continuous") as analyzer:
+            assert analyzer.reader
+            made: list[object] = []
+            monkeypatch.setattr(analyzer.reader, "subscribe", made.append)
+            with pytest.raises(ServomexSinkError):
+                Recorder(analyzer, sinks=[tmp_path / "missing" / "run.csv"])
+            assert made == []
+            Recorder(analyzer, sinks=[tmp_path / "run.csv"]).close()
+            assert made == []
+
+    @pytest.mark.parametrize("thread", ["servomex-acquisition", "servomex-recorder"])
+    def test_a_start_that_fails_leaves_nothing_behind(self, thread: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        no_thread_for(thread, monkeypatch)
+        sink = InMemorySink()
+        with pytest.raises(ServomexError, match=f"'{thread} own' cannot be started .can't start new thread.: "):
+            Recorder(OwnSource(), sinks=[sink], rate_hz=50).start()
+        assert not sink.closed
+
+    def test_it_can_be_started_once_only(self) -> None:
+        with Recorder(OwnSource(), sinks=[InMemorySink()], rate_hz=50) as recorder:
+            with pytest.raises(ServomexConfigurationError, match="once only"):
+                recorder.start()
+            time.sleep(0.1)
+            assert recorder.running
+        assert recorder.summary.samples_emitted > 1
+
+    def test_options_of_sinks_go_to_those_that_are_named(self, tmp_path: Path) -> None:
+        path = tmp_path / "run.csv"
+        for _ in range(2):
+            with Recorder(
+                OwnSource(), sinks=[path], sink_options={"append": True}, rate_hz=50, count=2
+            ) as recorder:
+                recorder.join(5)
+        assert len(list(load(path))) == 4
+
+
+class EndingSink(SlowSink):
+    """Remembers how often it was brought to an end, and what was written after that."""
+
+    ends = 0
+
+    def write(self, samples: Sequence[Sample]) -> None:
+        assert not self.ends
+        super().write(samples)
+
+    def sync(self) -> None:
+        self.ends += 1
+        super().sync()
+
+
+class TestInterruptedStarts:
+    """Wherever a start ends: every sink is ended once, and every reading is in it or counted."""
+
+    @pytest.fixture
+    def sink(self) -> EndingSink:
+        return EndingSink(takes_s=0.1)
+
+    @pytest.fixture
+    def late(self) -> list[threading.Thread]:
+        """Threads that the system has not started yet."""
+        return []
+
+    @pytest.fixture
+    def start(
+        self, sink: EndingSink, late: list[threading.Thread], monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[[str], Recorder]:
+        """Start a recorder; ``how`` is when a Ctrl-C comes while its writing thread is started."""
+
+        def start(how: str) -> Recorder:
+            def begin(thread: threading.Thread) -> None:
+                if thread.name.startswith("servomex-recorder"):
+                    time.sleep(0.2)  # some readings wait
+                    late.extend([thread] * (how == "in the middle"))
+                    if how == "after it":
+                        begin_as_usual(thread)
+                        time.sleep(0.05)
+                    raise KeyboardInterrupt
+                begin_as_usual(thread)
+
+            begin_as_usual = threading.Thread.start
+            recorder = Recorder(OwnSource(), sinks=[sink], rate_hz=50)
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", begin)
+                with pytest.raises(KeyboardInterrupt):
+                    recorder.start()
+            return recorder
+
+        return start
+
+    def test_after_the_thread_has_begun_all_is_written(
+        self, sink: EndingSink, start: Callable[[str], Recorder]
+    ) -> None:
+        recorder = start("after it")
+        assert numbers(sink) == list(range(1, recorder.summary.samples_emitted + 1))
+        assert (sink.ends, recorder.summary.unwritten, recorder.running) == (1, 0, False)
+
+    @pytest.mark.parametrize("how", ["before it", "in the middle"])
+    def test_before_it_has_begun_what_was_read_is_counted_as_dropped(
+        self, how: str, sink: EndingSink, late: list[threading.Thread], start: Callable[[str], Recorder]
+    ) -> None:
+        recorder = start(how)
+        for thread in late:
+            thread.start()
+            thread.join(GENEROUS_S)
+        assert (numbers(sink), sink.ends) == ([], 1)
+        assert recorder.summary.samples_emitted == 0
+        assert recorder.summary.dropped > 5
+        begun = time.monotonic()
+        recorder.close()
+        assert (sink.ends, recorder.running) == (1, False)
+        assert time.monotonic() - begun < 1.0
+
+
+class TestStoppingFromWithin:
+    def test_a_source_may_stop_it(self) -> None:
+        def stop(number: int) -> None:
+            if number == 3:
+                recorder.close()
+
+        sink = InMemorySink()
+        recorder = Recorder(OwnSource(act=stop), sinks=[sink], rate_hz=50)
+        started = time.monotonic()
+        with recorder:
+            assert recorder.join(5)
+        assert time.monotonic() - started < 5
+        assert numbers(sink) == [1, 2, 3]
+        assert not sink.closed
+
+    def test_a_sink_may_stop_it(self) -> None:
+        class Enough(InMemorySink):
+            def write(self, samples: Sequence[Sample]) -> None:
+                super().write(samples)
+                if len(self.samples) >= 3:
+                    recorder.close()
+
+        sink = Enough()
+        recorder = Recorder(OwnSource(), sinks=[sink], rate_hz=50)
+        with recorder:
+            assert recorder.join(5)
+        assert len(sink.samples) == recorder.summary.samples_emitted >= 3
+        assert not sink.closed
+
+
+class TestInterrupts:
+    """Ctrl-C, sent to a program whose sink takes its time."""
+
+    PROGRAM = """
+import sys, time
+from servomex import pipe, record, Recorder
+from servomex.sinks.csv import CsvSink
+from tests.helpers.recorded import OwnSource
+
+class Slow(CsvSink):
+    def write(self, samples):
+        print(len(samples), flush=True)
+        time.sleep(0.3)
+        super().write(samples)
+
+slow, path = Slow(sys.argv[1] + "/slow.csv"), sys.argv[1] + "/other.csv"
+source = OwnSource()
+try:
+    if sys.argv[2] == "pipe":
+        with record(source, rate_hz=50) as recording:
+            pipe(recording, slow, path)
+    else:
+        with Recorder(source, [slow, path], rate_hz=50) as recorder:
+            recording = recorder.recording
+            recorder.join()
+except KeyboardInterrupt:
+    summary = recording.summary
+    print(summary.samples_emitted, summary.dropped, summary.unwritten, slow.closed, flush=True)
+slow.close()
+"""
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="there are no signals to send to a program on Windows")
+    @pytest.mark.parametrize("times", [1, 2])
+    @pytest.mark.parametrize("how", ["pipe", "recorder"])
+    @pytest.mark.real_time
+    def test_every_reading_is_in_every_sink_or_counted(self, how: str, times: int, tmp_path: Path) -> None:
+        command = [sys.executable, "-c", self.PROGRAM, str(tmp_path), how]
+        with ended(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)) as program:
+            assert program.stdout
+            written = 0
+            while written <= 10:
+                written += int(program.stdout.readline())
+            for _ in range(times):
+                program.send_signal(signal.SIGINT)
+                time.sleep(0.1)
+            *_, last = program.stdout.read().splitlines()
+        emitted, dropped, unwritten, closed = last.split()
+        assert (closed, unwritten) == ("False", "0")
+        rows = [[item.monotonic_ns for item in load(tmp_path / name)] for name in ("slow.csv", "other.csv")]
+        assert rows[0] == rows[1] == list(range(1, int(emitted) + 1))
+        assert len(rows[0]) > 10
+        assert int(dropped) == 0 or times == 2
+
+
+class TestPipe:
+    def test_it_writes_until_the_recording_ends(self, tmp_path: Path) -> None:
+        path = tmp_path / "run.csv"
+        with record(OwnSource(), rate_hz=5, count=5) as rec:
+            summary = pipe(rec, path)
+        assert (summary.samples_emitted, len(list(load(path)))) == (5, 5)
+
+    def test_a_recording_that_was_not_started_is_told(self) -> None:
+        with pytest.raises(
+            ServomexConfigurationError, match=r"with record.* as recording: for batch in recording.*or call start"
+        ):
+            pipe(record(OwnSource(), rate_hz=1), InMemorySink())
+
+    def test_files_tell_where_their_rows_are_from(self, tmp_path: Path) -> None:
+        lines = [VirtualLine(VirtualAnalyzer()), VirtualLine(VirtualAnalyzer(address=3))]
+        path = tmp_path / "run.sqlite"
+        with (
+            ServomexManager(error_policy="return") as manager,
+            open_device(lines[0].url, protocol="modbus_rtu", gap=0.0) as analyzer,
+        ):
+            manager.add("flue", lines[1].url, protocol="modbus_rtu", address=3, gap=0.0)
+            for source in (analyzer, manager):
+                with record(source, rate_hz=50, count=1) as rec:
+                    pipe(rec, path)
+                found = load_metadata(path)
+                assert found["software"] == f"servomex {servomex.__version__}"
+                prefix = "flue." if source is manager else ""
+                assert found[f"{prefix}address"] == ("3" if source is manager else "1")
+                assert found[f"{prefix}channels"].startswith("I1 Oxygen %, I2")
+                path.unlink()
+
+    def test_an_error_row_is_a_row(self, tmp_path: Path) -> None:
+        def fail(number: int) -> None:
+            if number == 2:
+                raise ServomexTimeoutError("nobody answers")
+
+        path = tmp_path / "run.sqlite"
+        with record(OwnSource(act=fail), rate_hz=50, count=3) as rec:
+            pipe(rec, path)
+        good, failed, back = (item.error for item in load(path))
+        assert (type(failed), str(failed), good, back) == (ServomexTimeoutError, "nobody answers", None, None)
+
+
+def test_broadcasts_that_wait_behind_a_slow_sink_are_accounted_for() -> None:
+    line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.02))
+    with open_device(line.url, protocol="continuous") as analyzer:
+        seen = analyzer.reader.subscribe(1000) if analyzer.reader else None
+        with Recorder(analyzer, sinks=[SlowSink(takes_s=0.2)], buffer_size=2) as recorder:
+            time.sleep(0.8)
+            assert seen is not None
+            came = len(seen)
+    assert came > 20
+    assert came - 2 <= recorder.summary.slots <= came + 5
+
+
+class BrokenSink(InMemorySink):
+    """A sink of the user's own that raises what is no error of this package."""
+
+    def write(self, samples: Sequence[Sample]) -> None:
+        raise OSError("not one of ours")
+
+    def close(self) -> None:
+        self.closed = True
+        raise OSError("neither")
+
+
+def test_a_sink_that_raises_something_else_costs_the_others_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    recorder = Recorder(OwnSource(), sinks=[BrokenSink(), path], rate_hz=50, count=5).start()
+    recorder.join(10)
+    with pytest.raises(ServomexSinkWriteError, match="not one of ours"):
+        recorder.close()
+    assert len(list(load(path))) == recorder.summary.samples_emitted > 0
+
+
+def test_a_recorder_that_was_never_started_closes_what_it_opened(tmp_path: Path) -> None:
+    path, sink = tmp_path / "run.csv", InMemorySink()
+    recorder = Recorder(OwnSource(), sinks=[sink, path], rate_hz=1)
+    recorder.close()
+    assert not sink.closed
+    open_sink(path, append=True).close()  # which nothing else has open
