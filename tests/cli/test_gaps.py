@@ -14,10 +14,10 @@ from servomex import Analyzer, CalibrationReport, load
 from servomex.cli import record as module
 from servomex.cli.calibrate import calibrate
 from servomex.cli.convert import convert
+from servomex.cli.diag.report import message_json
 from servomex.cli.formats import json_line
 from servomex.cli.read import read
 from servomex.cli.record import record
-from servomex.cli.results import message_json
 from servomex.cli.stream import stream
 from servomex.port import link as link_module
 from servomex.simulator import VirtualAnalyzer, VirtualLine

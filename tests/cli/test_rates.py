@@ -10,12 +10,12 @@ import click
 import pytest
 
 from servomex import ServomexTimeoutError, load, open_device
-from servomex.cli import measure
-from servomex.cli.diag import diag, jitter
+from servomex.cli.diag import measure
+from servomex.cli.diag.command import diag, jitter
+from servomex.cli.diag.figures import Cadence
 from servomex.cli.read import read
 from servomex.cli.record import record
 from servomex.cli.stream import stream
-from servomex.cli.tallies import Cadence
 from servomex.simulator import VirtualLine
 from tests.cli.test_read import FAST, invoke, rows_of
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import attrs
 
 from servomex.cli.common import one_line
-from servomex.cli.hearing import Echo
-from servomex.cli.tallies import Cadence, Summary, Tally, excluded_rate, smallest_safe_gap, summary
+from servomex.cli.diag.figures import Cadence, Summary, Tally, excluded_rate, smallest_safe_gap, summary
+from servomex.cli.diag.listen import Echo
 from servomex.durations import MS, counted
 from servomex.models.plain import json_text, time_text
 from servomex.traffic import Message

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import click
 
 import servomex
-from servomex.cli import hearing, results
 from servomex.cli.common import (
     EXIT_CODES,
     NoAnswerError,
@@ -21,11 +20,12 @@ from servomex.cli.common import (
     write_text,
 )
 from servomex.cli.connection import Connection, connection_options, load
+from servomex.cli.diag import listen, report
+from servomex.cli.diag.figures import Cadence, Tally, smallest_safe_gap
+from servomex.cli.diag.report import Source
 from servomex.cli.hextext import bytes_of
 from servomex.cli.options import duration_option, rate_of, rate_options
-from servomex.cli.results import Source
 from servomex.cli.stderr import BAR, STDERR
-from servomex.cli.tallies import Cadence, Tally, smallest_safe_gap
 from servomex.durations import counted
 from servomex.enums import ProtocolKind
 from servomex.errors import ErrorContext, ServomexProtocolUnsupportedError
@@ -133,18 +133,18 @@ def loopback(count: int | None, payload: bytes | None, output_format: str, **giv
     count = LOOPBACKS if count is None else count
     request, tally = Connection(**given), Tally()
     with interrupts_wait():
-        from servomex.cli import measure
+        from servomex.cli.diag import measure
     with _session(request), _modbus(request, "a loopback") as analyzer:
         if payload is not None:
             received = analyzer.loopback(payload, timeout=request.timeout)
-            _show(results.payload, output_format, _source(request, analyzer), payload, received)
+            _show(report.payload, output_format, _source(request, analyzer), payload, received)
             return
         client = measure.single_attempts(analyzer.link, request.address, analyzer.protocol)
         try:
             _advance(measure.loopbacks(client, count, tally, request.timeout), count, request.quiet)
         finally:
             if tally.sent:
-                _show(results.loopbacks, output_format, _source(request, analyzer), tally)
+                _show(report.loopbacks, output_format, _source(request, analyzer), tally)
 
 
 @diag.command(epilog=EXIT_CODES)
@@ -165,13 +165,13 @@ def tap(duration: float | None, count: int | None, with_hex: bool, output_format
     with _session(request), _port(request) as link:
         begun = time.monotonic()
         try:
-            heard = hearing.messages(link, None if duration is None else begun + duration)
+            heard = listen.messages(link, None if duration is None else begun + duration)
             for arrived_at, message in itertools.islice(heard, count):
                 counts[message.kind] += 1
                 if output_format == "json":
-                    write_data(results.message_json(arrived_at, message))
+                    write_data(report.message_json(arrived_at, message))
                 else:
-                    write_text(results.message_line(arrived_at, message, with_bytes=with_hex))
+                    write_text(report.message_line(arrived_at, message, with_bytes=with_hex))
         finally:
             if not request.quiet:
                 note(f"{_counted(counts)} in {time.monotonic() - begun:.1f} s")
@@ -199,7 +199,7 @@ def jitter(count: int, rate: float | None, every: float | None, output_format: s
     rate_hz = rate_of(rate, every)
     request, cadence = Connection(**given), Cadence()
     with interrupts_wait():
-        from servomex.cli import measure
+        from servomex.cli.diag import measure
         from servomex.recording.acquisition import pace_of
     with _session(request), request.open() as analyzer:
         pace_of(analyzer.reader, rate_hz)  # an analyser in continuous mode takes none
@@ -217,7 +217,7 @@ def jitter(count: int, rate: float | None, every: float | None, output_format: s
         finally:
             cadence.dropped = analyzer.dropped_frames
             if cadence.seconds:
-                _show(results.cadence, output_format, _source(request, analyzer), what, cadence)
+                _show(report.cadence, output_format, _source(request, analyzer), what, cadence)
 
 
 @diag.command(epilog=EXIT_CODES)
@@ -247,7 +247,7 @@ def gap(gaps: list[float], count: int, further: int, output_format: str, **given
     """
     request, tallies = Connection(**given), {seconds: Tally() for seconds in gaps}
     with interrupts_wait():
-        from servomex.cli import measure
+        from servomex.cli.diag import measure
     with _session(request), _modbus(request, "the gap") as analyzer:
         client = measure.single_attempts(analyzer.link, request.address, analyzer.protocol)
         complete = False
@@ -260,7 +260,7 @@ def gap(gaps: list[float], count: int, further: int, output_format: str, **given
         finally:
             done = {seconds: tally for seconds, tally in tallies.items() if tally.sent}
             if done:
-                _show(results.gaps, output_format, _source(request, analyzer), done, complete)
+                _show(report.gaps, output_format, _source(request, analyzer), done, complete)
 
 
 @diag.command(epilog=EXIT_CODES)
@@ -274,8 +274,8 @@ def echo(output_format: str, **given: Any) -> None:
     request = Connection(**given)
     framings = [framing for framing in _FRAMINGS if request.protocol == framing] or _FRAMINGS
     with _session(request), _port(request) as link:
-        found = hearing.echo(link, request.address, framings, request.timeout or hearing.ECHO_WAIT_S)
-    _show(results.echo, output_format, request.port, found)
+        found = listen.echo(link, request.address, framings, request.timeout or listen.ECHO_WAIT_S)
+    _show(report.echo, output_format, request.port, found)
     if found.verdict == "cannot tell":
         raise click.exceptions.Exit(NoAnswerError.exit_code)
 

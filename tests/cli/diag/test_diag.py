@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from servomex.cli import diag as diag_module
-from servomex.cli import measure, results, servomex_group
-from servomex.cli.diag import diag
-from servomex.cli.tallies import Cadence, Tally, smallest_safe_gap, summary
+from servomex.cli import servomex_group
+from servomex.cli.diag import command as diag_module
+from servomex.cli.diag import measure, report
+from servomex.cli.diag.command import diag
+from servomex.cli.diag.figures import Cadence, Tally, smallest_safe_gap, summary
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConnectionError, ServomexFrameError, ServomexTimeoutError
 from servomex.modbus import exchange
@@ -35,7 +36,7 @@ pytestmark = pytest.mark.virtual_time
 RTU = ("--protocol", "modbus_rtu", "--gap", "0.002")
 NEEDS_A_GAP = "sim://4100?fault=gap:0.03"
 GAPS = ("gap", "--protocol", "modbus_rtu", "--gap", "0.035", "--timeout", "0.08", "--count", "2", "--gaps")
-SOURCE = results.Source("COM11", "modbus_rtu", 1)
+SOURCE = report.Source("COM11", "modbus_rtu", 1)
 CONTINUOUS = "sim://4100?mode=continuous&period=0.05"
 
 
@@ -266,7 +267,7 @@ class TestGap:
 
     def test_json_has_the_rates_and_the_recommendation(self) -> None:
         tallies = {0.01: Tally(sent=3, answered=1, lost=1, damaged=1), 0.05: Tally(sent=3, answered=3)}
-        record = json.loads(results.gaps(SOURCE, tallies, True, as_json=True))
+        record = json.loads(report.gaps(SOURCE, tallies, True, as_json=True))
         assert record == {
             "port": "COM11", "protocol": "modbus_rtu", "address": 1, "recommended": 0.05,
             "excluded_rate": 0.6316, "gaps": [
@@ -274,7 +275,7 @@ class TestGap:
                 {"gap": 0.05, "sent": 3, "lost": 0, "damaged": 0, "rate": 0.0},
             ],
         }  # fmt: skip
-        assert json.loads(results.gaps(SOURCE, tallies, False, as_json=True))["recommended"] is None
+        assert json.loads(report.gaps(SOURCE, tallies, False, as_json=True))["recommended"] is None
 
     def test_what_is_recommended_depends_on_the_losses(self) -> None:
         good, bad = Tally(sent=2, answered=2), Tally(sent=2, lost=1, damaged=1)
@@ -297,12 +298,12 @@ class TestGap:
             ({0.0: bad}, True, "Some were lost with the longest gap. Try longer ones: --gaps 0.1,0.2."),
             ({0.0: bad, 0.01: good}, False, "0.01 s     2     0        0    0 %"),
         ):
-            last = results.gaps(SOURCE, tallies, complete, as_json=False).splitlines()[-1]
+            last = report.gaps(SOURCE, tallies, complete, as_json=False).splitlines()[-1]
             assert last.startswith(advice)
 
     def test_few_requests_leave_doubt_and_many_do_not(self) -> None:
         for sent, doubt in ((2, True), (20, True), (60, False), (220, False)):
-            advice = results.gaps(SOURCE, {0.05: Tally(sent=sent, answered=sent)}, True, as_json=False)
+            advice = report.gaps(SOURCE, {0.05: Tally(sent=sent, answered=sent)}, True, as_json=False)
             assert ("leaves doubt" in advice) == doubt
 
     def test_a_gap_that_loses_one_of_many_is_not_recommended(self) -> None:

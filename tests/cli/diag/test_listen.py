@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from servomex.cli import hearing
+from servomex.cli.diag import listen
 from servomex.enums import ProtocolKind
 from servomex.port import connect as ports
 from servomex.port.link import SerialLink
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.testing import ScriptedPort
-from tests.cli.test_diag import CONTINUOUS, RTU, found, run
+from tests.cli.diag.test_diag import CONTINUOUS, RTU, found, run
 from tests.cli.test_read import finish, start
 from tests.conftest import needs_signals
 from tests.helpers.frames import WIRE
@@ -30,8 +30,8 @@ pytestmark = pytest.mark.virtual_time
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the silences that are waited for: what comes on a virtual line comes at once."""
-    monkeypatch.setattr(hearing, "ECHO_GAP_S", 0.01)
-    monkeypatch.setattr(hearing, "ECHO_SILENCE_S", 0.05)
+    monkeypatch.setattr(listen, "ECHO_GAP_S", 0.01)
+    monkeypatch.setattr(listen, "ECHO_SILENCE_S", 0.05)
     monkeypatch.setattr(ports, "READ_TICK_S", 0.01)
 
 
@@ -83,7 +83,7 @@ class TestTap:
         port, half = ScriptedPort(), rtu(OXYGEN)[:9]
         with SerialLink(port) as link:
             port.feed(half)
-            passing = hearing.messages(link)
+            passing = listen.messages(link)
             _, message = next(passing)
             assert (message.kind, message.raw) == ("noise", half)
             port.feed(rtu(OXYGEN))
@@ -92,7 +92,7 @@ class TestTap:
     def test_a_message_is_given_as_soon_as_it_is_complete(self) -> None:
         port = ScriptedPort()
         with SerialLink(port) as link:
-            passing = hearing.messages(link)
+            passing = listen.messages(link)
             for _ in range(3):
                 port.feed(WIRE)
                 arrived_at, message = next(passing)
@@ -107,7 +107,7 @@ class TestTap:
             return b"\x01\x04"
 
         link: Any = SimpleNamespace(read=read)
-        assert [message.raw for _, message in hearing.messages(link, until)] == [b"\x01\x04"]
+        assert [message.raw for _, message in listen.messages(link, until)] == [b"\x01\x04"]
 
     @pytest.mark.parametrize("number", [1, 3])
     def test_a_count_ends_it(self, number: int) -> None:
@@ -149,9 +149,9 @@ ANSWER = rtu("01 02 01 00")
 
 class TestEcho:
     def test_the_request_is_the_one_of_the_specification(self) -> None:
-        assert hearing.read_request(1, ProtocolKind.MODBUS_RTU) == ASKED
-        assert hearing.read_request(1, ProtocolKind.MODBUS_ASCII) == b":010203E8000210\r\n"
-        assert hearing.read_request(247, ProtocolKind.MODBUS_RTU) == rtu("F7 02 03E8 0002")
+        assert listen.read_request(1, ProtocolKind.MODBUS_RTU) == ASKED
+        assert listen.read_request(1, ProtocolKind.MODBUS_ASCII) == b":010203E8000210\r\n"
+        assert listen.read_request(247, ProtocolKind.MODBUS_RTU) == rtu("F7 02 03E8 0002")
 
     def test_what_came_back_decides(self) -> None:
         for received, verdict, answered, words in (
@@ -166,7 +166,7 @@ class TestEcho:
             (ASKED[:-1], "cannot tell", False, "7 bytes came that are neither the request nor a message"),
             (b"\x5a\x13", "cannot tell", False, "check the baud rate"),
         ):
-            echo = hearing.judge(ASKED, received)
+            echo = listen.judge(ASKED, received)
             assert (echo.verdict, echo.answered, echo.sent, echo.received) == (verdict, answered, ASKED, received)
             assert words in echo.advice
 
@@ -187,7 +187,7 @@ class TestEcho:
         assert stderr == ""
 
     def test_beside_broadcasts_that_leave_no_silence(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(hearing, "LONGEST_ECHO_S", 0.2)
+        monkeypatch.setattr(listen, "LONGEST_ECHO_S", 0.2)
         record = found("echo", f"{CONTINUOUS}&fault=echo", "--timeout", "0.1", "--protocol", "modbus_rtu")
         assert (record["verdict"], record["answered"]) == ("echoes", True)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from servomex import registers
 from servomex.analyzer.analyzer import Analyzer
-from servomex.cli.tallies import Cadence, Tally
+from servomex.cli.diag.figures import Cadence, Tally
 from servomex.enums import ProtocolKind
 from servomex.errors import (
     ServomexConnectionError,
