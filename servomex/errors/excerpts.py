@@ -1,7 +1,9 @@
 """What a message shows of what came from elsewhere: a short piece, no control characters, no password."""
 
+import math
 import re
 import reprlib
+from typing import Any
 
 LONGEST = 80
 """Characters that are shown."""
@@ -44,3 +46,20 @@ def without_password(text: str) -> str:
     In doubt, as when a password is not percent-encoded, more than the password is hidden.
     """
     return _AS_OPTION.sub(r"\1***", _IN_URL.sub(r"\1***@", text))
+
+
+def hex_text(data: bytes) -> str:
+    """Return bytes as the text of an error shows them, long ones shortened in the middle."""
+    if len(data) <= 24:
+        return data.hex(" ")
+    return f"{data[:16].hex(' ')} ... {data[-4:].hex(' ')} ({len(data)} bytes)"
+
+
+def json_value(value: Any) -> Any:
+    """Return a fact as JSON holds it; anything that JSON cannot hold becomes text."""
+    if isinstance(value, bytes):
+        return value.hex()
+    is_plain = (
+        value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
+    )
+    return value if is_plain else unicode_text(str(value))

@@ -1,20 +1,16 @@
 """The tree of the errors, and the context that each of them carries."""
 
-import contextlib
 import copy
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import attrs
 
-from servomex.errors.excerpts import unicode_text
+from servomex.errors.arguments import Argument, spelling
+from servomex.errors.carried import LastFrame
+from servomex.errors.excerpts import hex_text, json_value
 from servomex.errors.mappings import FrozenMapping, frozen
-
-if TYPE_CHECKING:
-    from servomex.models.frame import Frame
-
 
 __all__ = [
     "Argument",
@@ -54,65 +50,9 @@ __all__ = [
 ]
 
 
-def _hex(data: bytes) -> str:
-    """Show bytes for an error text, long ones shortened in the middle."""
-    if len(data) <= 24:
-        return data.hex(" ")
-    return f"{data[:16].hex(' ')} ... {data[-4:].hex(' ')} ({len(data)} bytes)"
-
-
 def _number_of(register: int) -> str:
-    """Return what has this number: the maker's first digit tells."""
+    """Return what has this number, which the maker's first digit shows."""
     return {0: "coil", 1: "input"}.get(register // 10_000, "register")
-
-
-@attrs.frozen
-class Argument:
-    """An argument of a call that is to be changed, or looked at.
-
-    In a text it is spelled for its reader: ``str()`` shows ``protocol='continuous'`` in a program and
-    ``--protocol continuous`` on the command line, see :func:`spelling`.
-
-    Attributes:
-        name: Its name in the call, such as ``protocol``.
-        value: The value to give it; ``None`` where the user has to find the value.
-    """
-
-    name: str
-    value: object = None
-
-    def __str__(self) -> str:
-        return _spell[-1](self)
-
-
-def _as_keyword(argument: Argument) -> str:
-    name, value = argument.name, argument.value
-    if value is None:
-        return name
-    return f"{name}={str(value)!r}" if isinstance(value, str) else f"{name}={value!r}"
-
-
-_spell: list[Callable[[Argument], str]] = [_as_keyword]
-
-
-@contextlib.contextmanager
-def spelling(spell: Callable[[Argument], str]) -> Iterator[None]:
-    """Spell arguments in another way, in all threads of this process: whoever reads its messages types options."""
-    _spell.append(spell)
-    try:
-        yield
-    finally:
-        _spell.pop()
-
-
-def _json(value: Any) -> Any:
-    """Return a fact as JSON has it; anything else as its text."""
-    if isinstance(value, bytes):
-        return value.hex()
-    is_plain = (
-        value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
-    )
-    return value if is_plain else unicode_text(str(value))
 
 
 def _facts(items: Mapping[str, Any]) -> FrozenMapping[Any]:
@@ -157,7 +97,7 @@ class ErrorContext:
                 an ``extra`` that is given.
 
         Raises:
-            ServomexValidationError: An ``extra`` is given, and is no mapping.
+            ServomexValidationError: An ``extra`` is given, and is not a mapping.
         """
         fields = {name: updates.pop(name) for name in _FIELDS & updates.keys()}
         return attrs.evolve(self, **fields, extra={**self.extra, **_facts(updates.pop("extra", {})), **updates})
@@ -170,8 +110,8 @@ class ErrorContext:
             self.channel,
             None if self.function_code is None else f"FC{self.function_code:02d}",
             None if self.register is None else f"{_number_of(self.register)} {self.register:05d}",
-            None if not self.request else f"sent {_hex(self.request)}",
-            None if not self.response else f"got {_hex(self.response)}",
+            None if not self.request else f"sent {hex_text(self.request)}",
+            None if not self.response else f"got {hex_text(self.response)}",
             None if self.elapsed_s is None else f"after {self.elapsed_s:.2f} s",
             *(f"{name} {value}" for name, value in self.extra.items()),
         )
@@ -215,17 +155,21 @@ class ServomexError(Exception):
         return f"{self.text} [{where}]".lstrip() if where else self.text
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as an object of JSON: text, class, message, cure, argument, and what is known of the place."""
-        argument = self.argument and {"name": _json(self.argument.name), "value": _json(self.argument.value)}
+        """Return it as an object of JSON: text, class, message, cure, argument, and the facts of its context."""
+        argument = self.argument and {
+            "name": json_value(self.argument.name),
+            "value": json_value(self.argument.value),
+        }
         where = {item.name: getattr(self.context, item.name) for item in attrs.fields(ErrorContext)}
-        facts = {name: _json(value) for name, value in where.items() if name != "extra" and value is not None}
+        facts = {name: json_value(value) for name, value in where.items() if name != "extra" and value is not None}
         return {
-            "error": _json(str(self)),
+            "error": json_value(str(self)),
             "error_type": type(self).__name__,
-            "message": _json(self.message),
-            "cure": _json(self.cure),
+            "message": json_value(self.message),
+            "cure": json_value(self.cure),
             "argument": argument,
-            "context": facts | {_json(str(name)): _json(value) for name, value in self.context.extra.items()},
+            "context": facts
+            | {json_value(str(name)): json_value(value) for name, value in self.context.extra.items()},
         }
 
     def with_context(self, **updates: Any) -> Self:
@@ -248,7 +192,7 @@ class ServomexError(Exception):
 
 
 class ServomexConfigurationError(ServomexError, ValueError):
-    """What was asked for cannot be: an unusable setting or combination of settings."""
+    """The request cannot be met: an unusable setting or combination of settings."""
 
 
 class ServomexValidationError(ServomexConfigurationError):
@@ -286,7 +230,7 @@ class ServomexStaleError(ServomexTimeoutError):
         *,
         cure: str = "",
         argument: Argument | None = None,
-        frame: "Frame | None" = None,
+        frame: LastFrame | None = None,
         age_s: float | None = None,
     ) -> None:
         super().__init__(message, context, cure=cure, argument=argument)
@@ -385,7 +329,7 @@ class ServomexCalibrationError(ServomexError):
 
     Attributes:
         running: Whether what was to be started, or to be stopped, runs: ``True`` or ``False`` as the analyser
-            says, ``None`` when nobody knows.
+            says, ``None`` when that is not known.
     """
 
     def __init__(
@@ -406,7 +350,7 @@ class ServomexSinkError(ServomexError):
 
 
 class ServomexSinkSchemaError(ServomexSinkError, ValueError):
-    """A file or a sample does not hold what it should: other columns, a damaged line, a number that is none."""
+    """A file or a sample does not hold what it should: other columns, a damaged line, a text for a number."""
 
 
 class ServomexSinkWriteError(ServomexSinkError, OSError):
@@ -425,5 +369,5 @@ class ServomexSinkDependencyError(ServomexSinkError, ServomexConfigurationError,
     """A package that the format needs is not installed; the error names the extra that brings it."""
 
 
-for _kind in [found for found in vars().values() if isinstance(found, type) and found.__module__ == __name__]:
-    _kind.__module__ = "servomex.errors"  # where users import it from: tracebacks, pickles and help() say so
+for _name in __all__:
+    globals()[_name].__module__ = "servomex.errors"  # where users import it from: tracebacks and pickles say so
