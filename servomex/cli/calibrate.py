@@ -10,18 +10,11 @@ from click.core import ParameterSource
 import servomex
 from servomex.calibration.pulse import left_at_one, start_coils_of
 from servomex.calibration.report import PHASE_WORDS, CalibrationProgress
-from servomex.cli.common import (
-    EXIT_CODES,
-    ProgramGroup,
-    RequestError,
-    note,
-    one_line,
-    stop_code,
-    write_data,
-    write_text,
-)
 from servomex.cli.connection import Connection, connection_options
+from servomex.cli.errors import EXIT_CODES, RequestError, stop_code
 from servomex.cli.options import SECONDS, check_seconds
+from servomex.cli.output import note, one_line, write_data, write_text
+from servomex.cli.program import ProgramGroup
 from servomex.models.plain import json_text
 from servomex.models.reading import value_text
 from servomex.models.texts import duration_text

@@ -11,10 +11,10 @@ import attrs
 import click
 
 import servomex
-from servomex.cli.common import interrupts_wait, note
+from servomex.cli.interrupts import interrupts_wait
 from servomex.cli.logs import log_on_stderr
 from servomex.cli.options import MODES, PortArgument, mode_settings, option, seconds_option
-from servomex.cli.stderr import STDERR
+from servomex.cli.output import STDERR, note
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexValidationError
 from servomex.models.naming import asked_channels

@@ -7,9 +7,11 @@ from typing import Any
 import click
 
 import servomex
-from servomex.cli.common import EXIT_CODES, Program, RequestError, interrupts_wait, note, stop_code
+from servomex.cli.errors import EXIT_CODES, RequestError, stop_code
+from servomex.cli.interrupts import interrupts_wait
 from servomex.cli.logs import warnings_on_stderr
-from servomex.cli.stderr import BAR, STDERR
+from servomex.cli.output import BAR, STDERR, note
+from servomex.cli.program import Program
 from servomex.cli.targets import check_decimal, check_files, decimal_option, format_option, warn_of_passwords
 from servomex.durations import counted
 from servomex.errors import ServomexSinkError

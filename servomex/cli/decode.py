@@ -12,8 +12,10 @@ import click
 
 import servomex
 from servomex.cli import formats
-from servomex.cli.common import EXIT_CODES, Program, RequestError, colour_wanted, note, write_data, write_text
+from servomex.cli.errors import EXIT_CODES, RequestError
 from servomex.cli.hextext import bytes_of
+from servomex.cli.output import colour_wanted, note, write_data, write_text
+from servomex.cli.program import Program
 from servomex.durations import counted
 from servomex.errors import ServomexChecksumError, ServomexParseError
 from servomex.models.frame import Frame, frame_text

@@ -9,23 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import servomex
-from servomex.cli.common import (
-    EXIT_CODES,
-    CommandError,
-    NoAnswerError,
-    PortError,
-    Program,
-    RequestError,
-    interrupts_wait,
-    note,
-    one_line,
-    write_data,
-    write_text,
-)
 from servomex.cli.connection import PORT
+from servomex.cli.errors import EXIT_CODES, CommandError, NoAnswerError, PortError, RequestError
+from servomex.cli.interrupts import interrupts_wait
 from servomex.cli.logs import log_on_stderr
 from servomex.cli.options import FIXED_MODES, MODES, option, seconds_option
-from servomex.cli.stderr import BAR, STDERR
+from servomex.cli.output import BAR, STDERR, note, one_line, write_data, write_text
+from servomex.cli.program import Program
 from servomex.durations import counted
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConfigurationError, ServomexConnectionError

@@ -8,18 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import servomex
-from servomex.cli.common import (
-    EXIT_CODES,
-    Program,
-    colour_wanted,
-    command_error,
-    interrupts_wait,
-    note,
-    one_line,
-    write_data,
-    write_text,
-)
 from servomex.cli.connection import PORT, Connection, line_options, load
+from servomex.cli.errors import EXIT_CODES, command_error
+from servomex.cli.interrupts import interrupts_wait
+from servomex.cli.output import colour_wanted, note, one_line, write_data, write_text
+from servomex.cli.program import Program
 from servomex.enums import ProtocolKind
 from servomex.models.plain import json_text
 

@@ -4,19 +4,25 @@
 and the columns for these stay empty.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from servomex.cli.output import colour_wanted, one_line, write_data, write_text
 from servomex.enums import Quality
 from servomex.models.columns import ROW_COLUMNS
-from servomex.models.frame import Frame
+from servomex.models.frame import Frame, frame_text
 from servomex.models.plain import json_text
 from servomex.models.tags import NO_TAGS
+from servomex.models.texts import unpainted
 from servomex.rows.cells import FLAGS, csv_text, plain_row
 
+if TYPE_CHECKING:
+    import servomex
+
+FORMATS = ("table", "csv", "json", "influx")
 MEASUREMENT = "servomex"
 """The measurement of every line of the influx format."""
 
@@ -91,3 +97,37 @@ def _string(text: str) -> str:
 def coloured(text: str, quality: Quality) -> str:
     """Mark what is bad in red and what is uncertain in yellow."""
     return click.style(text, fg=_COLOURS[quality])
+
+
+def writer_for(
+    output_format: str, analyzer: "servomex.Analyzer", name: str | None = None
+) -> Callable[[Frame], None]:
+    """Return what writes a frame to stdout in the format that is asked for.
+
+    Args:
+        output_format: One of :data:`FORMATS`.
+        analyzer: Where the frames are from.
+        name: Its name, if the user gave it one: a table then begins with it.
+    """
+    if output_format == "table":
+        return _table_writer(analyzer, name)
+    write = {"csv": csv_rows, "json": json_line, "influx": influx_lines}[output_format]
+    if output_format == "csv":
+        write_data(csv_header())
+    return lambda frame: write_data(write(frame, analyzer.name, analyzer.tags))
+
+
+def _table_writer(analyzer: "servomex.Analyzer", name: str | None) -> Callable[[Frame], None]:
+    given = "" if name is None else f"{name}, "
+    title = one_line(f"{given}{analyzer.link.port}, {analyzer.protocol}")
+    if analyzer.client is not None:
+        title += f", address {analyzer.client.address}"
+    paint = coloured if colour_wanted() else unpainted
+    before = ""
+
+    def write(frame: Frame) -> None:
+        nonlocal before
+        write_text(f"{before}{frame_text(frame, title, paint=paint)}\n")
+        before = "\n"
+
+    return write

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from traceback import format_exception_only
 
-from servomex.cli.common import one_line
-from servomex.cli.stderr import STDERR
+from servomex.cli.output import STDERR, one_line
 
 _LEVELS = (("servomex.trace", logging.WARNING), ("servomex", logging.INFO), ("servomex", logging.DEBUG))
 

@@ -8,11 +8,13 @@ import attrs
 import click
 
 import servomex
-from servomex.cli.common import EXIT_CODES, INTERRUPTED, Program, note, stop_code
 from servomex.cli.connection import Connection, channels_option, connection_options
+from servomex.cli.errors import EXIT_CODES, INTERRUPTED, stop_code
+from servomex.cli.formats import FORMATS, writer_for
 from servomex.cli.options import naming_options, option, seconds_option
-from servomex.cli.showing import FORMATS, Gap, writer_for
-from servomex.durations import counted
+from servomex.cli.output import note
+from servomex.cli.program import Program
+from servomex.cli.tally import Gap, Tally
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConfigurationError, ServomexError
 from servomex.models.frame import Frame
@@ -65,36 +67,6 @@ class _Request(Connection):
     def repeats(self) -> bool:
         """Whether more than one reading may be wanted."""
         return self.watch is not None or (self.count or 1) > 1
-
-
-@attrs.define
-class Tally:
-    """What became of the readings so far.
-
-    Attributes:
-        readings: How many there were.
-        failures: How many failed.
-        dropped: How many frames or replies were refused.
-        failed_last: Whether the last one failed.
-        started: When it was begun, on ``time.monotonic()``.
-    """
-
-    readings: int = 0
-    failures: int = 0
-    dropped: int = 0
-    failed_last: bool = False
-    started: float = attrs.field(factory=lambda: time.monotonic())
-
-    @property
-    def attempts(self) -> int:
-        """How many readings were tried."""
-        return self.readings + self.failures
-
-    def __str__(self) -> str:
-        return (
-            f"{counted(self.readings, 'reading')}, {counted(self.failures, 'failure')} in "
-            f"{time.monotonic() - self.started:.1f} s, {counted(self.dropped, 'dropped frame')}"
-        )
 
 
 @click.command(cls=Program, short_help="Read an analyser.", epilog=f"{_MORE}\n{EXIT_CODES}")

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import servomex
-from servomex.cli.common import EXIT_CODES, Program, RequestError, interrupts_wait, note, one_line, stop_code
 from servomex.cli.connection import PORT, Connection, channels_option, line_options
+from servomex.cli.errors import EXIT_CODES, RequestError, stop_code
+from servomex.cli.interrupts import interrupts_wait
 from servomex.cli.logs import warnings_on_stderr
 from servomex.cli.options import SECONDS, check_seconds, duration_option, naming_options, rate_of, rate_options
-from servomex.cli.stderr import BAR, STDERR
+from servomex.cli.output import BAR, STDERR, note, one_line
+from servomex.cli.program import Program
 from servomex.cli.targets import check_decimal, check_files, decimal_option, format_option, warn_of_passwords
 from servomex.errors import ServomexError, ServomexSinkError
 from servomex.errors.excerpts import without_password

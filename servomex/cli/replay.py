@@ -8,11 +8,14 @@ import attrs
 import click
 
 import servomex
-from servomex.cli.common import EXIT_CODES, NoAnswerError, Program, interrupts_wait, note, stop_code
 from servomex.cli.connection import load
+from servomex.cli.errors import EXIT_CODES, NoAnswerError, stop_code
+from servomex.cli.formats import FORMATS, writer_for
+from servomex.cli.interrupts import interrupts_wait
 from servomex.cli.options import LONGEST_S, MODES, mode_settings, naming_options
-from servomex.cli.read import Tally
-from servomex.cli.showing import FORMATS, writer_for
+from servomex.cli.output import note
+from servomex.cli.program import Program
+from servomex.cli.tally import Tally
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import ServomexConnectionError, ServomexError, ServomexProtocolError, ServomexTimeoutError
 from servomex.models.frame import Frame

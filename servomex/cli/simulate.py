@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import servomex
-from servomex.cli.common import EXIT_CODES, CommandError, Program, interrupts_wait, note, write_data
+from servomex.cli.errors import EXIT_CODES, CommandError
+from servomex.cli.interrupts import interrupts_wait
 from servomex.cli.options import FIXED_MODES, SECONDS, check_seconds, mode_settings
+from servomex.cli.output import note, write_data
+from servomex.cli.program import Program
 from servomex.runtime.clock import time
 
 if TYPE_CHECKING:

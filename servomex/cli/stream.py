@@ -5,10 +5,14 @@ from typing import Any
 import click
 
 import servomex
-from servomex.cli.common import EXIT_CODES, Program, interrupts_wait, note, stop_code
 from servomex.cli.connection import Connection, channels_option, connection_options
+from servomex.cli.errors import EXIT_CODES, stop_code
+from servomex.cli.formats import FORMATS, writer_for
+from servomex.cli.interrupts import interrupts_wait
 from servomex.cli.options import duration_option, naming_options, option, rate_of, rate_options
-from servomex.cli.showing import FORMATS, Gap, writer_for
+from servomex.cli.output import note
+from servomex.cli.program import Program
+from servomex.cli.tally import Gap
 from servomex.durations import counted
 from servomex.models.frame import Frame
 from servomex.runtime.queues import Closed

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from servomex.cli.common import RequestError, interrupts_wait, note
+from servomex.cli.errors import RequestError
+from servomex.cli.interrupts import interrupts_wait
+from servomex.cli.output import note
 from servomex.errors import ServomexSinkError
 from servomex.errors.excerpts import without_password
 

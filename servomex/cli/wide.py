@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from servomex.cli.common import RequestError
+from servomex.cli.errors import RequestError
 from servomex.errors import ServomexSinkDependencyError, ServomexSinkError, ServomexSinkWriteError
 from servomex.errors.excerpts import without_password
 from servomex.errors.missing import how_to_get

@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from servomex.cli import formats
-from servomex.cli.common import colour_wanted, one_line
 from servomex.cli.decode import _pieces, decode
 from servomex.cli.hextext import bytes_of
+from servomex.cli.output import colour_wanted, one_line
 from servomex.models.frame import frame_text
 from servomex.models.reading import ChannelStatus
 from servomex.models.texts import number_text

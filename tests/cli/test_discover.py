@@ -1,6 +1,5 @@
 """``servomex discover``: what it prints and where, how it ends, and what it refuses before it opens a port."""
 
-import io
 import json
 import os
 import re
@@ -8,7 +7,6 @@ import signal
 import subprocess
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +15,7 @@ from click.testing import Result
 import servomex
 from servomex import SerialLink
 from servomex.cli.discover import discover
+from servomex.cli.output import STDERR
 from servomex.simulator import Faults, PtyServer, VirtualAnalyzer, VirtualLine
 from tests.cli.test_read import finish, invoke, program, start
 from tests.conftest import needs_pty, needs_signals
@@ -239,18 +238,11 @@ def test_a_terminal_gets_a_progress_bar() -> None:
 
 
 def test_there_is_no_bar_between_other_lines_and_when_it_shall_be_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("servomex.cli.stderr.sys", SimpleNamespace(stderr=Terminal()))
+    monkeypatch.setattr(STDERR, "isatty", lambda: True)
     asked = asked_for(monkeypatch)
     for args in ([], ["-q"], ["-v"]):
         run("COM3", *args)
     assert [options["on_progress"] is not None for _, options in asked] == [True, False, False]
-
-
-class Terminal(io.StringIO):
-    """What looks like a terminal."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 @needs_signals

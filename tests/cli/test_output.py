@@ -14,7 +14,7 @@ import pytest
 
 import servomex
 from servomex.cli import servomex_group
-from servomex.cli.common import Program
+from servomex.cli.program import Program
 from servomex.cli.read import read
 from tests.cli.test_read import FAST, invoke, program, run, start
 from tests.conftest import needs_pty

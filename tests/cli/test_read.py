@@ -20,7 +20,7 @@ import serial
 from click.testing import CliRunner, Result
 
 import servomex
-from servomex.cli.common import interrupts_wait
+from servomex.cli.interrupts import interrupts_wait
 from servomex.cli.read import read
 from servomex.models.columns import ROW_COLUMNS
 from servomex.models.reading import ChannelStatus

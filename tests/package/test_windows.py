@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import servomex
-from servomex.cli.common import SIGNALLED
+from servomex.cli.errors import SIGNALLED
 from servomex.recording.load import load
 from tests.cli.test_read import NEVER_SEEN
 from tests.helpers.background import ended

@@ -19,7 +19,7 @@ import pytest
 
 import servomex
 from servomex.cli import servomex_group
-from servomex.cli.common import EXIT_CODES
+from servomex.cli.errors import EXIT_CODES
 from servomex.errors import tree as errors
 from servomex.simulator import faults, urls
 from tests.pages.test_readme import (

@@ -9,23 +9,16 @@ from typing import Any, TypeVar
 import click
 
 import servomex
-from servomex.cli.common import (
-    EXIT_CODES,
-    NoAnswerError,
-    ProgramGroup,
-    interrupts_wait,
-    note,
-    stop_code,
-    write_data,
-    write_text,
-)
 from servomex.cli.connection import Connection, connection_options, load
 from servomex.cli.diag import listen, report
 from servomex.cli.diag.figures import Cadence, Tally, smallest_safe_gap
 from servomex.cli.diag.report import Source
+from servomex.cli.errors import EXIT_CODES, NoAnswerError, stop_code
 from servomex.cli.hextext import bytes_of
+from servomex.cli.interrupts import interrupts_wait
 from servomex.cli.options import duration_option, rate_of, rate_options
-from servomex.cli.stderr import BAR, STDERR
+from servomex.cli.output import BAR, STDERR, note, write_data, write_text
+from servomex.cli.program import ProgramGroup
 from servomex.durations import counted
 from servomex.enums import ProtocolKind
 from servomex.errors import ErrorContext, ServomexProtocolUnsupportedError

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 import attrs
 
-from servomex.cli.common import one_line
 from servomex.cli.diag.figures import Cadence, Summary, Tally, excluded_rate, smallest_safe_gap, summary
 from servomex.cli.diag.listen import Echo
+from servomex.cli.output import one_line
 from servomex.durations import MS, counted
 from servomex.models.plain import json_text, time_text
 from servomex.traffic import Message

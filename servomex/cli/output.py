@@ -1,4 +1,4 @@
-"""What the commands write to stderr. A terminal or a pipe that is gone ends none of them."""
+"""What the commands write: lines on stderr, which may be gone, and data or text on stdout."""
 
 import contextlib
 import errno
@@ -7,6 +7,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO, cast
+
+import click
+
+from servomex.cli.errors import PIPE_CLOSED, CommandError
 
 _PASSING = {errno.EAGAIN, errno.EINTR, errno.ENOSPC, errno.EDQUOT}
 """Errors after which a later write may succeed. After any other, stderr is gone."""
@@ -74,3 +78,46 @@ def end_stderr() -> None:
             sys.stderr.flush()
     except (OSError, ValueError):
         forget(sys.stderr)
+
+
+def one_line(text: str) -> str:
+    """Put a text on one line that no character of it can break out of."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in " ".join(text.split()))
+
+
+def note(text: str) -> None:
+    """Print a line on stderr; without one it is given up."""
+    STDERR.line(one_line(text))
+
+
+def colour_wanted() -> bool:
+    """Whether stdout is a terminal, and NO_COLOR does not ask for plain text."""
+    return not os.environ.get("NO_COLOR") and sys.stdout is not None and sys.stdout.isatty()
+
+
+def write_data(text: str) -> None:
+    """Write data for a program on stdout: UTF-8 and LF whatever the locale, and at once."""
+    with _output() as stdout:
+        stdout.buffer.write(text.encode("utf-8", "replace"))
+        stdout.buffer.flush()
+
+
+def write_text(text: str) -> None:
+    """Write text for people on stdout; characters that it cannot show are replaced."""
+    with _output() as stdout:
+        encoding = stdout.encoding or "utf-8"
+        click.echo(text.encode(encoding, "replace").decode(encoding), nl=False)
+
+
+@contextlib.contextmanager
+def _output() -> Iterator[Any]:
+    """Give stdout. A reader that has gone, as ``head`` does, ends the command quietly."""
+    if sys.stdout is None:
+        raise CommandError("there is no stdout to write to")
+    try:
+        yield sys.stdout
+    except OSError as error:
+        forget(sys.stdout)
+        if error.errno == errno.EPIPE or (os.name == "nt" and error.errno == errno.EINVAL):
+            raise click.exceptions.Exit(PIPE_CLOSED) from error
+        raise CommandError(f"cannot write to stdout: {error.strerror or error}") from error

@@ -1,0 +1,93 @@
+"""The errors that end a command, and its exit codes."""
+
+import click
+
+from servomex.errors import (
+    ServomexConfigurationError,
+    ServomexConnectionError,
+    ServomexError,
+    ServomexNotFoundError,
+    ServomexProtocolError,
+    ServomexSinkError,
+    ServomexTransportError,
+)
+
+INTERRUPTED = 130
+SIGNALLED = 128
+"""What is added to the number of a signal for the exit code."""
+PIPE_CLOSED = 141
+
+EXIT_CODES = """\b
+Exit codes:
+  0    all went well
+  1    another error, such as a file that cannot be written
+  2    usage error: invalid option or argument
+  3    the port: missing, busy, forbidden or lost
+  4    no answer, or no valid one
+  5    read --check: a fault, an alarm, no value, or a failed reading
+  129  ended by SIGHUP, the end of its terminal
+  130  ended by Ctrl-C
+  141  the reader of the output has gone
+  143  ended by SIGTERM
+  149  ended by Ctrl-Break, or with its console (Windows)
+"""
+
+
+class CommandError(click.ClickException):
+    """An error that ends a command with one line on stderr and the exit code of its kind."""
+
+    exit_code = 1
+
+
+class RequestError(CommandError):
+    """What was asked for cannot be."""
+
+    exit_code = 2
+
+
+class PortError(CommandError):
+    """The port is missing, busy, forbidden or lost."""
+
+    exit_code = 3
+
+
+class NoAnswerError(CommandError):
+    """No answer came, or no valid one."""
+
+    exit_code = 4
+
+
+class Terminated(KeyboardInterrupt):
+    """What ends a command as Ctrl-C does: SIGTERM, SIGHUP of a terminal that is gone, or Ctrl-Break on Windows.
+
+    Args:
+        exit_code: The exit code that belongs to it.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__()
+        self.exit_code = exit_code
+
+
+_KINDS: tuple[tuple[type[ServomexError], type[CommandError]], ...] = (
+    (ServomexSinkError, CommandError),
+    (ServomexNotFoundError, NoAnswerError),
+    (ServomexConfigurationError, RequestError),
+    (ServomexConnectionError, PortError),
+    (ServomexTransportError, NoAnswerError),
+    (ServomexProtocolError, NoAnswerError),
+    (ServomexError, CommandError),
+)
+
+
+def command_error(error: Exception) -> CommandError:
+    """Return the error that ends a command for an error that the command did not expect."""
+    for kind, failure in _KINDS:
+        if isinstance(error, kind):
+            return failure(str(error))
+    return CommandError(f"unexpected {type(error).__name__}: {error}")
+
+
+def stop_code(stop: BaseException | None) -> int:
+    """Return the exit code after Ctrl-C, or a signal that ends a command."""
+    return stop.exit_code if isinstance(stop, Terminated) else INTERRUPTED

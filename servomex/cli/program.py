@@ -1,0 +1,103 @@
+"""How a command runs: its help, its errors as a line on stderr, its exit code."""
+
+import difflib
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from servomex.cli.errors import PIPE_CLOSED, command_error, stop_code
+from servomex.cli.interrupts import signals_interrupt
+from servomex.cli.output import end_stderr, note
+from servomex.errors import Argument, spelling
+
+
+class Program(click.Command):
+    """A command that ends with this package's exit codes, and never with a traceback."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Give the arguments and options; what all commands have comes last."""
+        return sorted(
+            super().get_params(ctx), key=lambda item: ("--version" in item.opts) + 2 * ("--help" in item.opts)
+        )
+
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click passes it)
+        """Return the names of the option that shows the help."""
+        return ["-h", "--help"]
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run the command and exit; with ``standalone_mode=False`` return, or let errors out."""
+        run = functools.partial(super().main, args, prog_name, complete_var, standalone_mode=False, **extra)
+        with spelling(as_option):
+            if not standalone_mode:
+                return run()
+            with signals_interrupt():
+                code = _exit_code(run)
+                end_stderr()
+        sys.exit(code)
+
+
+_OPTIONS = {"file_format": "format", "rate_hz": "rate", "confirm": "yes", "protocols": "protocol"}
+"""The options that have another name than the argument that they are for."""
+
+
+def as_option(argument: Argument) -> str:
+    """Spell an argument as it is typed."""
+    option = f"--{_OPTIONS.get(argument.name, argument.name)}"
+    return option if argument.value is None or argument.value is True else f"{option} {argument.value}"
+
+
+class ProgramGroup(Program, click.Group):
+    """A group whose commands are such, and which knows what a misspelt one was meant to be."""
+
+    command_class: type[click.Command] | None = Program
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is named first."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            meant = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
+            there = f"Did you mean {meant[0]!r}?" if meant else f"There are {', '.join(self.list_commands(ctx))}."
+            raise click.UsageError(f"No such command {name!r}. {there}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def _exit_code(run: Callable[[], Any]) -> int:
+    """Run a command, show the error that ends it, and give its exit code."""
+    stdout = sys.stdout
+    try:
+        code = run()
+    except click.UsageError as error:
+        note(f"Error: {error.format_message()}")
+        if error.ctx is not None:
+            note(f"Try '{error.ctx.command_path} --help'.")
+        return error.exit_code
+    except click.ClickException as error:
+        note(f"Error: {error.format_message()}")
+        return error.exit_code
+    except SystemExit:
+        if sys.stdout is stdout:
+            raise
+        return PIPE_CLOSED  # click has put another in its place, since the reader of a help text has gone
+    except (click.Abort, KeyboardInterrupt) as stop:
+        for text in getattr(stop, "__notes__", ()):  # what failed at the end that it made
+            note(f"Error: {text}")
+        return stop_code(stop.__cause__ if isinstance(stop, click.Abort) else stop)
+    except Exception as error:  # noqa: BLE001 (a user is told in one line what went wrong, whatever it is)
+        if isinstance(error, RuntimeError) and isinstance(error.__context__, KeyboardInterrupt):
+            return stop_code(error.__context__)  # in the wait of a lock that Python then fails to give back
+        failure = command_error(error)
+        note(f"Error: {failure.message}")
+        return failure.exit_code
+    return code if isinstance(code, int) else 0
