@@ -1,18 +1,34 @@
-"""Provenance: what a file says of where its rows are from."""
+"""Provenance: where the rows of a file are from, for its metadata."""
 
 import contextlib
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 from servomex.errors import ServomexError
-from servomex.manager.manager import ServomexManager
 from servomex.models.info import DeviceInfo
 from servomex.port.link import SerialLink
-from servomex.recording.polling import PollSource
+from servomex.recording.polling import PollSource, is_manager
 from servomex.version import __version__
 
 
+@runtime_checkable
+class Named(Protocol):
+    """Analysers under names, as a :class:`ServomexManager` has them."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of the analysers."""
+
+    def get(self, name: str) -> object:
+        """Return an analyser by its name.
+
+        Raises:
+            ServomexError: It was not reached yet.
+        """
+
+
 def metadata_of(source: PollSource, names: Sequence[str] | None = None) -> dict[str, str]:
-    """Return what a file is to say of where its rows are from: the software, the port, the channels.
+    """Return the metadata of a file: the software, and the port and the channels that its rows are from.
 
     Args:
         source: What is recorded.
@@ -22,21 +38,21 @@ def metadata_of(source: PollSource, names: Sequence[str] | None = None) -> dict[
         "software": f"servomex {__version__}",
         "source": str(getattr(source, "name", type(source).__name__)),
     }
-    if isinstance(source, ServomexManager):
+    if is_manager(source) and isinstance(source, Named):
         for name in source.names if names is None else names:
             with contextlib.suppress(ServomexError):  # nothing is known yet of one that was not reached
-                found |= {f"{name}.{key}": text for key, text in _told_of(source.get(name)).items()}
+                found |= {f"{name}.{key}": text for key, text in _origin(source.get(name)).items()}
         return found
-    return found | _told_of(source)
+    return found | _origin(source)
 
 
-def _told_of(source: object) -> dict[str, str]:
-    info, link = getattr(source, "info", None), getattr(source, "link", None)
+def _origin(analyzer: object) -> dict[str, str]:
+    info, link = getattr(analyzer, "info", None), getattr(analyzer, "link", None)
     if not isinstance(info, DeviceInfo):
         return {}
     usb_serial = link.usb_serial if isinstance(link, SerialLink) else None
-    told = {} if usb_serial is None else {"usb_serial": usb_serial}
-    return told | {
+    adapter = {} if usb_serial is None else {"usb_serial": usb_serial}
+    return adapter | {
         "port": info.port,
         "protocol": info.protocol.value,
         "address": "" if info.address is None else str(info.address),
