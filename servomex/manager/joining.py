@@ -21,6 +21,19 @@ from servomex.settings import SerialSettings
 Source: TypeAlias = str | os.PathLike[str] | SerialSettings | Transport | SerialLink | Analyzer
 
 
+@attrs.frozen(eq=False)
+class Entry:
+    """What a manager has under a name.
+
+    Attributes:
+        member: The analyser.
+        port: The port that it is on, whose thread asks it.
+    """
+
+    member: Member
+    port: SharedPort
+
+
 def port_identity(port: str, *, windows: bool = os.name == "nt") -> str:
     """Give what all names that a port has at this moment have in common."""
     with contextlib.suppress(ServomexError):  # usb:SERIAL while the adapter is away
@@ -142,11 +155,11 @@ def joined(
     name: str,
     source: Source,
     options: Options,
-    members: Iterable[Member],
+    entries: Iterable[Entry],
     *,
     wait: bool,
     watch: Callable[[SerialLink], None],
-) -> Iterator[Member]:
+) -> Iterator[Entry]:
     """Check whether a source fits in with those that are here; open its port if need be, and its analyser.
 
     The ``with`` statement registers the analyser. When it fails, or anything before, nothing is left open.
@@ -155,36 +168,36 @@ def joined(
         name: The analyser's name.
         source: What is to join.
         options: How it is to be opened.
-        members: Those that are here.
+        entries: Those that are here.
         wait: Wait for it, and raise an error if it or its port is not there.
         watch: Is given a port that is opened here, before and after; raises when that is not wanted any more.
 
     Raises:
         ServomexError: As :meth:`ServomexManager.add` does.
     """
-    everyone = list(members)
-    link = link_for(source, {member.port.link for member in everyone}, options)
-    here = [member for member in everyone if member.port.link is link]
-    protocol = mode_for(link, here, source, options)
+    ports = {entry.port.link: entry.port for entry in entries}
+    link = link_for(source, ports, options)
+    shared = ports.get(link)
+    protocol = mode_for(link, shared.members if shared else (), source, options)
     with contextlib.ExitStack() as undo:
-        port = here[0].port if here else SharedPort(link, owned=not isinstance(source, SerialLink | Analyzer))
+        port = shared or SharedPort(link, owned=not isinstance(source, SerialLink | Analyzer))
         missing = None
-        if not here:
+        if not shared:
             undo.callback(port.close)
         if port.owned:
             watch(link)
-            missing = None if here else port.open(wait=wait)
+            missing = None if shared else port.open(wait=wait)
             watch(link)
         analyser = _analyser_of(name, source, options, link, protocol, missing, wait=wait)
-        member = Member(name, analyser, port, owned=analyser is not source)
+        member = Member(name, analyser, link, owned=analyser is not source)
         undo.callback(member.close)
-        if not here:
+        if not shared:
             port.start()
         undo.callback(port.let_go, member)
         with port.joining:  # once more: what was waited for may have been found meanwhile
             mode_beside(port.members, member.protocol, member.address, link.port)
             port.take_in(member)
-        yield member
+        yield Entry(member, port)
         undo.pop_all()
 
 
@@ -203,16 +216,17 @@ def _analyser_of(
     return options.open(name, link, protocol) if wait else Awaited(name, link, options, protocol, missing)
 
 
-def leave(member: Member) -> None:
+def leave(entry: Entry) -> None:
     """Take an analyser from its port, and close what was opened for it: the last one closes the port.
 
     Raises:
         ServomexError: The thread of its port did not end.
     """
+    member, port = entry.member, entry.port
     member.removed = True
-    member.port.let_go(member)
+    port.let_go(member)
     with contextlib.ExitStack() as rest:  # the last that was put there comes first
-        if not member.port.members:
-            member.port.end()
-            rest.callback(member.port.close)
+        if not port.members:
+            port.end()
+            rest.callback(port.close)
         rest.callback(member.close)

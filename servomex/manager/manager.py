@@ -16,8 +16,9 @@ from servomex.errors import (
     ServomexValidationError,
 )
 from servomex.errors.validation import choice, flag, seconds, whole
-from servomex.manager.joining import Source, joined, leave
+from servomex.manager.joining import Entry, Source, joined, leave
 from servomex.manager.member import Member
+from servomex.manager.port import SharedPort
 from servomex.manager.reaching import Options
 from servomex.manager.rounds import DeviceResult, Round, failed_row, raise_failures
 from servomex.models.frame import Frame
@@ -60,7 +61,7 @@ class ServomexManager(ProcessBound):
         self._closed = True
         self._error_policy = choice(ErrorPolicy, error_policy, "error policy")
         self._changing = threading.Lock()
-        self._members: dict[str, Member] = {}  # replaced and never changed, so that calls need no lock
+        self._entries: dict[str, Entry] = {}  # replaced and never changed, so that calls need no lock
         self._opening: SerialLink | None = None
         self._closed = False
         at_exit(self._close_forgotten)
@@ -68,7 +69,7 @@ class ServomexManager(ProcessBound):
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the analysers, in the order in which they were added."""
-        return tuple(self._members)
+        return tuple(self._entries)
 
     @property
     def closed(self) -> bool:
@@ -235,15 +236,15 @@ class ServomexManager(ProcessBound):
         with self._changing:
             self._check_usable()
             self._check_name(name)
-            here = self._members
+            here = self._entries
             try:
-                with joined(name, source, options, here.values(), wait=wait, watch=self._watch) as member:
-                    self._members = {**here, name: member}
+                with joined(name, source, options, here.values(), wait=wait, watch=self._watch) as entry:
+                    self._entries = {**here, name: entry}
             except ServomexError as error:
                 error.context = error.context.merged(device=name)
                 raise
             else:
-                return member.analyzer
+                return entry.member.analyzer
             finally:
                 self._opening = None
 
@@ -255,7 +256,7 @@ class ServomexManager(ProcessBound):
             ServomexError: It was added with ``wait=False``, and its mode was not found yet; the error is that of
                 its readings.
         """
-        return self._member(name).known
+        return self._entry(name).member.known
 
     def remove(self, name: str) -> None:
         """Take an analyser out, and close what the manager has opened for it: the last one closes the port.
@@ -269,7 +270,7 @@ class ServomexManager(ProcessBound):
         """
         self._check_usable()
         with self._changing:
-            self._leave(self._member(name))
+            self._leave(self._entry(name))
 
     def poll(
         self, names: Iterable[str] | None = None, *, timeout: float | None = None
@@ -313,12 +314,12 @@ class ServomexManager(ProcessBound):
             ServomexValidationError: A name or the policy is unknown, or the timeout is out of range.
             ServomexConnectionError: The manager is closed.
         """
-        members = self._chosen(names)
+        entries = self._chosen(names)
         limit_s = None if timeout is None else seconds(timeout, "timeout")
         policy = None if error_policy is None else choice(ErrorPolicy, error_policy, "error policy")
-        results = self._results(members, Round(lambda member: member.poll(limit_s), reads=True), policy)
+        results = self._results(entries, Round(lambda member: member.poll(limit_s), reads=True), policy)
         rows: list[Sample] = []
-        for member in members:
+        for member in (entry.member for entry in entries):
             frame, error = results[member.name].value, results[member.name].error
             if frame is None:
                 rows.append(failed_row(member, error))
@@ -368,10 +369,10 @@ class ServomexManager(ProcessBound):
         if (link := self._opening) is not None:
             link.close()  # ends an add() that waits for its analyser
         with self._changing, contextlib.ExitStack() as rest:
-            members = list(self._members.values())
-            for member in members:
-                member.port.end()
-                rest.callback(self._leave, member)
+            entries = list(self._entries.values())
+            for entry in entries:
+                entry.port.end()
+                rest.callback(self._leave, entry)
 
     def __enter__(self) -> Self:
         return self
@@ -384,10 +385,10 @@ class ServomexManager(ProcessBound):
             self._close_forgotten()
 
     def _close_forgotten(self) -> None:
-        if self._closed or not self.made_here or not self._members:
+        if self._closed or not self.made_here or not self._entries:
             return
         warnings.warn(
-            f"the manager of {', '.join(self._members)} was never closed: use 'with', or call close()",
+            f"the manager of {', '.join(self._entries)} was never closed: use 'with', or call close()",
             ResourceWarning,
             stacklevel=1,
         )
@@ -395,7 +396,7 @@ class ServomexManager(ProcessBound):
             self.close()
 
     def __repr__(self) -> str:
-        return f"<ServomexManager {'closed' if self._closed else ', '.join(self._members) or 'empty'}>"
+        return f"<ServomexManager {'closed' if self._closed else ', '.join(self._entries) or 'empty'}>"
 
     def _check_usable(self) -> None:
         self.check_process()
@@ -404,52 +405,54 @@ class ServomexManager(ProcessBound):
             raise ServomexConnectionError("the manager was closed")
 
     def _check_caller(self) -> None:
-        if any(member.port.is_calling for member in self._members.values()):
+        if any(entry.port.is_calling for entry in self._entries.values()):
             raise ServomexConfigurationError(
                 "an operation cannot call the manager, whose thread it runs in: use the analyser that it is given"
             )
 
     def _check_name(self, name: str) -> None:
-        if name_of(name) in self._members:
+        if name_of(name) in self._entries:
             raise ServomexValidationError(f"there is an analyser {name!r} already", cure="Remove it first")
 
-    def _member(self, name: str) -> Member:
+    def _entry(self, name: str) -> Entry:
         self.check_process()
         if self._closed:
             raise ServomexConnectionError("the manager was closed")
-        member = self._members.get(name) if isinstance(name, str) else None
-        if member is None:
-            here = ", ".join(self._members) or "none"
+        entry = self._entries.get(name) if isinstance(name, str) else None
+        if entry is None:
+            here = ", ".join(self._entries) or "none"
             raise ServomexValidationError(
                 f"there is no analyser {name!r}; there are {here}", cure="Use one of these, or add it with add()"
             )
-        return member
+        return entry
 
-    def _chosen(self, names: Iterable[str] | None) -> list[Member]:
+    def _chosen(self, names: Iterable[str] | None) -> list[Entry]:
         self._check_usable()
         if names is None:
-            return list(self._members.values())
+            return list(self._entries.values())
         if isinstance(names, str) or not isinstance(names, Iterable):
             raise ServomexValidationError(f"names are a list such as ['a', 'b'], not {names!r}")
-        return [self._member(name) for name in dict.fromkeys(names)]
+        return [self._entry(name) for name in dict.fromkeys(names)]
 
     def _watch(self, link: SerialLink) -> None:
         """Let :meth:`close` end the opening of a port, and end it when that was called before."""
         self._opening = link
         self._check_usable()
 
-    def _leave(self, member: Member) -> None:
-        self._members = {name: other for name, other in self._members.items() if other is not member}
-        leave(member)
+    def _leave(self, entry: Entry) -> None:
+        self._entries = {name: other for name, other in self._entries.items() if other is not entry}
+        leave(entry)
 
     def _results(
-        self, members: list[Member], asked: Round[T], policy: ErrorPolicy | None = None
+        self, entries: list[Entry], asked: Round[T], policy: ErrorPolicy | None = None
     ) -> dict[str, DeviceResult[T]]:
         """Let each port's thread ask its analysers, and wait for all of them."""
         try:
-            asks = [member for member in members if not asked.is_answered_by(member)]
-            ports = dict.fromkeys(member.port for member in asks)
-            turns = [port.submit(asked, [item for item in asks if item.port is port]) for port in ports]
+            by_port: dict[SharedPort, list[Member]] = {}
+            for entry in entries:
+                if not asked.is_answered_by(entry.member):
+                    by_port.setdefault(entry.port, []).append(entry.member)
+            turns = [port.submit(asked, members) for port, members in by_port.items()]
             for turn in turns:
                 turn.wait()
         except BaseException:
@@ -457,6 +460,7 @@ class ServomexManager(ProcessBound):
             raise
         if asked.fatal is not None:
             raise asked.fatal
+        members = [entry.member for entry in entries]
         results = {member.name: asked.results.get(member.name) or self._gone(member) for member in members}
         if (policy or self._error_policy) is ErrorPolicy.RAISE:
             raise_failures(results)

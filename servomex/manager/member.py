@@ -18,10 +18,10 @@ from servomex.errors import (
 )
 from servomex.manager.reaching import LOOK_S, PROBE_S, Awaited
 from servomex.models.frame import Frame
+from servomex.port.link import SerialLink
 from servomex.runtime.clock import time
 
 if TYPE_CHECKING:
-    from servomex.manager.port import SharedPort
     from servomex.modbus.client import ModbusClient
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ class Member:
     Args:
         name: Its name in the manager.
         analyzer: The analyser, or what is done to reach one that is not there yet.
-        port: The port that it is on.
+        link: The port that it is on.
         owned: Whether the manager has opened it.
 
     Attributes:
@@ -52,9 +52,9 @@ class Member:
         tags: What every row says of it.
     """
 
-    def __init__(self, name: str, analyzer: Analyzer | Awaited, port: "SharedPort", *, owned: bool) -> None:
+    def __init__(self, name: str, analyzer: Analyzer | Awaited, link: SerialLink, *, owned: bool) -> None:
         self.name = name
-        self.port = port
+        self.link = link
         self.owned = owned
         self.removed = False
         self.awaited = analyzer if isinstance(analyzer, Awaited) else None
@@ -101,7 +101,7 @@ class Member:
     @property
     def context(self) -> ErrorContext:
         """Where it is."""
-        return ErrorContext(self.port.link.port, self.protocol, self.address).merged(device=self.name)
+        return ErrorContext(self.link.port, self.protocol, self.address).merged(device=self.name)
 
     def seek(self, wait_s: float) -> Frame | None:
         """Try once to reach one that was not reached; the frame that showed it, if a whole one was read.
@@ -170,12 +170,12 @@ class Member:
     @property
     def _missing(self) -> bool:
         """Whether it failed last, and no sign has come since. With its port, it may have come back as well."""
-        same_port = self._generation == self.port.link.generation
+        same_port = self._generation == self.link.generation
         return self._failures > 0 and same_port and not self._proven
 
     @property
     def _proven(self) -> bool:
-        return self.address in self.port.link.proven
+        return self.address in self.link.proven
 
     def _ask(self, analyzer: Analyzer, timeout: float | None) -> Frame:
         if self._missing:
@@ -197,7 +197,7 @@ class Member:
             failures = self._failures if self._missing else 0
             self._retry_at = time.monotonic() + min(longest, first * 2 ** min(failures, 16))
             self._failures = failures + 1
-            self._generation = self.port.link.generation
+            self._generation = self.link.generation
             self._failure = ServomexFrameError if isinstance(error, ServomexFrameError) else ServomexTimeoutError
             self._reason, self._cure = error.message, error.cure
 
