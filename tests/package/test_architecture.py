@@ -1,0 +1,119 @@
+"""Every import is one that the page on modules allows: none upwards, so no circle; no package without its row."""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import servomex
+
+PACKAGE = Path(servomex.__file__).parent
+PAGE = PACKAGE.parent / "docs" / "explanation" / "modules.rst"
+TEXT = PAGE.read_text(encoding="utf-8")
+
+FLOORS = [line.partition("|")[0].split() for line in re.findall(r"^    (\w[\w ]*\|.*)$", TEXT, re.MULTILINE)][::-1]
+"""The folders and files of each floor, the lowest floor first."""
+
+ROWS: dict[str, set[str]] = {
+    file: set(packages.replace(",", " ").split())
+    for file, packages in re.findall(r"^    ``(\S+\.py)`` \|.*\|(.*)$", TEXT, re.MULTILINE)
+}
+"""The packages that each file may use, in the order of the page: in a folder, from the bottom to the top."""
+
+KNOWN: set[tuple[str, str]] = {
+    ("port/link.py", "calibration/cycles.py"),
+    ("port/link.py", "modbus/others.py"),
+    ("recording/streaming.py", "analyzer/analyzer.py"),
+    ("recording/subscription.py", "analyzer/analyzer.py"),
+}
+"""Imports upwards that are still there."""
+
+EAGER = {"servomex.simulator", "servomex.sinks", "servomex.testing"}
+"""Folders that import their own modules when they are imported."""
+
+PACKAGE_OF = {"serial": "pyserial"}
+
+
+def file_of(parts: list[str]) -> str | None:
+    """Return the file of ``servomex.a.b``, as the page names it."""
+    path = PACKAGE.joinpath(*parts)
+    found = [one for one in (path.with_suffix(".py"), path / "__init__.py") if parts and one.is_file()]
+    return found[0].relative_to(PACKAGE).as_posix() if found else None
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Yield the full name of everything that a file imports, wherever it does so and whatever for."""
+    package = ["servomex", *file.relative_to(PACKAGE).parent.parts]
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (item.name for item in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (f"{base}.{item.name}" for item in node.names)
+
+
+def ours_of(file: Path) -> set[str]:
+    """Return the files of the package that a file imports."""
+    names = [name.split(".")[1:] for name in imported(file) if name.partition(".")[0] == "servomex"]
+    return {file_of(name) or file_of(name[:-1]) or "__init__.py" for name in names}
+
+
+def place_of(file: str) -> tuple[int, int]:
+    """Return the floor of a file, and its place among the files of its folder."""
+    entry = file.partition("/")[0].removesuffix(".py")
+    (floor,) = [number for number, entries in enumerate(FLOORS) if entry in entries]
+    return floor, [*ROWS].index(file) if file in ROWS else -1
+
+
+def is_upwards(file: str, other: str) -> bool:
+    """Return whether a file imports one that is neither below it nor above it in the table of their folder."""
+    folder, its = file.partition("/")[0], other.partition("/")[0]
+    (floor, place), (its_floor, its_place) = place_of(file), place_of(other)
+    return its_place >= place if folder == its else its_floor >= floor
+
+
+def test_the_page_names_each_file_once() -> None:
+    files = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
+    silent = {name for name, path in files.items() if path.name == "__init__.py" and not [*imported(path)]}
+    assert {*files} - silent - {*ROWS} == set(), "without a row"
+    assert {*ROWS} - {*files} == set(), "without a file"
+    assert len(re.findall(r"^    ``\S+\.py`` \|", TEXT, re.MULTILINE)) == len(ROWS)
+
+
+def test_the_tree_and_the_floors_hold_what_the_package_holds() -> None:
+    entries = sorted({path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")})
+    assert sorted(entry for floor in FLOORS for entry in floor) == entries
+    assert sorted(re.findall(r"^      (\w+)(?:/|\.py) ", TEXT, re.MULTILINE)) == entries
+
+
+def test_no_file_imports_one_of_its_own_floor_or_above() -> None:
+    upwards = {
+        (file, other)
+        for file in (path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+        for other in ours_of(PACKAGE / file)
+        if is_upwards(file, other)
+    }
+    assert upwards - KNOWN == set()
+    assert KNOWN - upwards == set(), "these are gone: delete them from KNOWN"
+
+
+def test_no_folder_imports_its_own_modules_before_they_are_used() -> None:
+    eager = set()
+    for file in PACKAGE.rglob("__init__.py"):
+        statements = ast.parse(file.read_text(encoding="utf-8")).body
+        names = [node.module or "" for node in statements if isinstance(node, ast.ImportFrom)]
+        folder = file.parent.relative_to(PACKAGE.parent).as_posix().replace("/", ".")
+        if folder != "servomex" and any(f"{name}.".startswith(f"{folder}.") for name in names):
+            eager.add(folder)
+    assert eager == EAGER, "threads that import such a folder and its modules can wait for each other forever"
+
+
+def test_each_file_uses_the_packages_that_its_row_names() -> None:
+    for file, packages in ROWS.items():
+        names = {name.partition(".")[0] for name in imported(PACKAGE / file)} - {
+            *sys.stdlib_module_names,
+            "servomex",
+        }
+        assert {PACKAGE_OF.get(name, name) for name in names} == packages, file
