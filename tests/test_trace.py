@@ -21,7 +21,8 @@ from servomex.settings import SerialSettings
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.testing import ScriptedPort
 from servomex.trace import Session, TraceLine, TraceWriter, is_trace, read_trace
-from tests.port.test_link import PROBE, STATE, read_all, soon
+from tests.helpers.modbus_bytes import PROBE, STATE
+from tests.helpers.terminals import read_all, soon
 
 pytestmark = pytest.mark.virtual_time
 

@@ -15,7 +15,6 @@ import servomex
 from servomex import (
     Capability,
     ChannelId,
-    ChannelStatus,
     Quality,
     SerialLink,
     SerialSettings,
@@ -31,31 +30,12 @@ from servomex import (
 from servomex.runtime.locks import Changes
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from servomex.simulator.urls import PRESETS
+from tests.helpers.bench import bench
 
 pytestmark = pytest.mark.virtual_time
 
 MODES = ["modbus_rtu", "modbus_ascii", "continuous"]
 MODBUS = MODES[:2]
-
-
-def bench(mode: str, **options: object) -> VirtualAnalyzer:
-    """An analyser in which every kind of channel and state occurs."""
-    channels = [
-        VirtualChannel(ChannelId.I1, "Oxygen", "%", constant(20.376)),
-        VirtualChannel(
-            ChannelId.I2, "CO", "vpm", constant(-1.5), ChannelStatus(alarms=(False, True, False, True))
-        ),
-        VirtualChannel(ChannelId.I4, "SO2", "mg", constant(250.0), ChannelStatus(warming_up=True)),
-        VirtualChannel(ChannelId.D1, "NOx", "vpm", constant(None), ChannelStatus(maintenance=True)),
-        VirtualChannel(ChannelId.D4, "H\x1b[2J", "%", constant(99.999), ChannelStatus(calibrating=True)),
-        VirtualChannel(ChannelId.E1, "", "mA", constant(12.5)),
-        VirtualChannel(ChannelId.E2, "||||||", "mA", constant(4.0), ChannelStatus(fault=True)),
-    ]
-    if mode == "continuous":
-        channels[4].name = "H"  # control characters cannot be in a broadcast
-    analyser = VirtualAnalyzer(channels, mode=mode, period=0.1, **options)  # type: ignore[arg-type]
-    analyser.maintenance = True
-    return analyser
 
 
 def seen(frame: servomex.Frame) -> list[tuple[object, ...]]:

@@ -20,7 +20,7 @@ from servomex.models.reading import ChannelStatus, Reading
 from servomex.models.sample import Sample
 from servomex.recording.load import load
 from servomex.units import Unit
-from tests.cli.test_read import invoke
+from tests.helpers.commands import invoke
 from tests.helpers.frames import RECEIVED_AT
 from tests.helpers.recordings import FRAME, ONE_EACH, batch, write
 

@@ -18,7 +18,7 @@ from servomex.calibration import procedure as calibration
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.testing import ScriptedPort
 from tests.helpers.calibrating import coils, shorten_waits
-from tests.modbus.test_wire_bytes import opened
+from tests.helpers.scripts import opened
 
 pytestmark = pytest.mark.virtual_time
 

@@ -34,7 +34,7 @@ from tests.helpers.calibrating import (
 )
 from tests.helpers.hook_port import HookPort, answering
 from tests.helpers.modbus_bytes import rtu
-from tests.modbus.test_wire_bytes import opened
+from tests.helpers.scripts import opened
 
 pytestmark = pytest.mark.virtual_time
 

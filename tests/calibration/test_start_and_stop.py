@@ -26,7 +26,7 @@ from servomex.testing import ScriptedPort
 from tests.helpers.calibrating import WRITE_0, coils, far_end, losing, shorten_waits
 from tests.helpers.hook_port import HookPort, answering
 from tests.helpers.modbus_bytes import Framing, ascii_, rtu
-from tests.modbus.test_wire_bytes import Fence, opened
+from tests.helpers.scripts import Fence, opened
 
 pytestmark = pytest.mark.virtual_time
 

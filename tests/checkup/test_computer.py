@@ -11,11 +11,11 @@ from servomex.checkup.computer import port_present
 from servomex.checkup.findings import Finding, Verdict
 from servomex.cli.doctor import NEXT, doctor
 from servomex.simulator import PtyServer, VirtualLine
-from tests.cli.test_read import NO_PORT, invoke
 from tests.conftest import needs_pty
+from tests.helpers.commands import NO_PORT, invoke
 from tests.helpers.examining import PATIENT, check_problem, page_of
+from tests.helpers.rivals import LOCK, OPEN, needs_proc, program
 from tests.helpers.usb_ports import adapter, built_in, link_by_id, plug
-from tests.port.test_users import LOCK, OPEN, needs_proc, program
 
 
 @needs_proc

@@ -11,8 +11,8 @@ from servomex.calibration.report import CalibrationProgress
 from servomex.cli import calibrate as module
 from servomex.cli.calibrate import calibrate
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
-from tests.cli.test_read import FAST, finish, invoke, start
 from tests.helpers.calibrating import coils, left_at_one, shorten_waits
+from tests.helpers.commands import FAST, finish, invoke, start
 from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.virtual_time

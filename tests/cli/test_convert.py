@@ -16,13 +16,9 @@ from servomex.cli.convert import convert
 from servomex.recording.load import load, load_metadata
 from servomex.sinks import open_sink
 from servomex.sinks.jsonl import JsonlSink
-from tests.cli.test_read import finish, invoke, program, start
 from tests.conftest import needs_pty
+from tests.helpers.commands import converted, finish, invoke, program, start
 from tests.helpers.recordings import ONE_EACH, batch, batches, joined, write
-
-
-def converted(*args: object) -> Result:
-    return invoke(*map(str, args), command=convert)
 
 
 def told(result: Result) -> list[str]:

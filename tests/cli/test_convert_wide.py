@@ -14,7 +14,7 @@ import pytest
 from servomex import ChannelStatus, Sample, ServomexTimeoutError, Unit, to_pandas
 from servomex.cli import wide
 from servomex.rows.wide import Layout
-from tests.cli.test_convert import converted
+from tests.helpers.commands import converted
 from tests.helpers.frames import RECEIVED_AT
 from tests.helpers.recordings import batch, batches, joined, write
 

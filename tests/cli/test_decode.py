@@ -27,7 +27,7 @@ from servomex.models.reading import ChannelStatus
 from servomex.models.texts import number_text
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from servomex.telegram import FrameSplitter
-from tests.cli.test_read import VALUES, finish, invoke, line_with, program, start
+from tests.helpers.commands import VALUES, finish, invoke, line_with, program, start
 from tests.helpers.frames import CAPTURE, REAL, WIRE, block, chunks, external, make
 
 CLOCKS = ["02:54:12", "02:54:14", "02:54:16", "02:54:18", "02:54:21", "02:54:23"]

@@ -18,8 +18,8 @@ from servomex.enums import ProtocolKind
 from servomex.models.reading import ChannelStatus
 from servomex.settings import SerialSettings
 from servomex.simulator import PtyServer, VirtualAnalyzer, VirtualLine
-from tests.cli.test_read import finish, invoke, start
 from tests.conftest import needs_pty
+from tests.helpers.commands import finish, invoke, start
 from tests.helpers.examining import (
     LINE_CHECKS,
     LISTEN_S,

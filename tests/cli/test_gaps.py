@@ -23,7 +23,7 @@ from servomex.port import link as link_module
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.telegram import parse_frame
 from servomex.traffic import Message
-from tests.cli.test_read import FAST, invoke
+from tests.helpers.commands import FAST, invoke
 from tests.helpers.frames import REAL
 from tests.helpers.recordings import batches, joined, write
 

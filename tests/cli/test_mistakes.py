@@ -28,8 +28,8 @@ from servomex import (
 )
 from servomex.cli import servomex_group
 from servomex.simulator import PtyServer, VirtualAnalyzer, VirtualLine
-from tests.cli.test_read import invoke
 from tests.conftest import needs_pty
+from tests.helpers.commands import invoke
 
 pytestmark = pytest.mark.virtual_time
 

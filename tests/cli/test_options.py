@@ -22,8 +22,8 @@ from servomex.cli.replay import replay
 from servomex.cli.simulate import simulate
 from servomex.cli.stream import stream
 from servomex.enums import ProtocolKind
-from tests.cli.test_read import FAST, finish, invoke, rows_of, run
 from tests.conftest import needs_signals
+from tests.helpers.commands import FAST, finish, invoke, rows_of, run
 
 pytestmark = pytest.mark.virtual_time
 

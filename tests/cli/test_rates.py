@@ -17,7 +17,7 @@ from servomex.cli.read import read
 from servomex.cli.record import record
 from servomex.cli.stream import stream
 from servomex.simulator import VirtualLine
-from tests.cli.test_read import FAST, invoke, rows_of
+from tests.helpers.commands import FAST, invoke, rows_of
 
 pytestmark = pytest.mark.virtual_time
 

@@ -15,7 +15,7 @@ from servomex.cli.record import record
 from servomex.cli.stream import stream
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
 from servomex.sinks.csv import CsvSink
-from tests.cli.test_read import FAST, finish, invoke, start
+from tests.helpers.commands import FAST, finish, invoke, start
 
 pytestmark = pytest.mark.virtual_time
 

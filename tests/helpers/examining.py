@@ -16,7 +16,7 @@ from servomex.discovery import survey
 from servomex.modbus import exchange
 from servomex.port.link import SerialLink
 from servomex.simulator import Faults, VirtualLine
-from tests.cli.test_read import invoke
+from tests.helpers.commands import invoke
 from tests.helpers.searching import wait_less
 
 LISTEN_S = 0.12

@@ -1,9 +1,18 @@
 """Lines and managers that several tests use: each analyser measures its own number."""
 
+import re
 import threading
 from typing import Any
 
-from servomex import ChannelId, SerialLink, ServomexConnectionError, ServomexManager
+from servomex import (
+    Analyzer,
+    ChannelId,
+    SerialLink,
+    ServomexConnectionError,
+    ServomexError,
+    ServomexManager,
+    ServomexTimeoutError,
+)
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 
 RTU: dict[str, Any] = {"protocol": "modbus_rtu", "gap": 0.005, "identify": False}
@@ -51,3 +60,49 @@ def is_free(line: VirtualLine) -> bool:
             return True
     except ServomexConnectionError:
         return False
+
+
+SOON_S = 2.0
+"""How soon an analyser is read after it has appeared."""
+
+
+def line_in(mode: str, number: int) -> VirtualLine:
+    """A line with an analyser in a mode that ``auto`` may have to find, and which measures that number."""
+    return VirtualLine(unit(number, mode.removeprefix("auto "), period=0.25), pace=True)
+
+
+def read(manager: ServomexManager, name: str) -> bool:
+    return manager.poll([name])[name].ok
+
+
+def silenced(line: VirtualLine) -> VirtualLine:
+    line.analysers[0].faults.silent = True
+    return line
+
+
+def unplugged(line: VirtualLine) -> VirtualLine:
+    line.unplug()
+    return line
+
+
+def silence(manager: ServomexManager, line: VirtualLine, number: int = 0) -> ServomexError:
+    """Let an analyser die, and the manager find out; give its error."""
+    manager.poll()
+    line.analysers[number].faults.silent = True
+    name = f"a{line.analysers[number].address}"
+    return failure(manager, name, timeout=0.1)
+
+
+def failure(manager: ServomexManager, name: str, timeout: float | None = None) -> ServomexError:
+    error = manager.poll([name], timeout=timeout)[name].error
+    assert isinstance(error, ServomexError)
+    return error
+
+
+def pause_of(manager: ServomexManager) -> float:
+    """How long an analyser is left out, as its error says."""
+    return float(re.findall(r"asked again in ([0-9.]+) s", str(failure(manager, "a1")))[0])
+
+
+def unanswered(_analyzer: Analyzer) -> None:
+    raise ServomexTimeoutError("no reply")

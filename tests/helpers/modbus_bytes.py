@@ -25,3 +25,10 @@ def rtu(text: str) -> bytes:
 def ascii_(text: str) -> bytes:
     body = bytes.fromhex(text)
     return b":" + (body + bytes([-sum(body) & 0xFF])).hex().upper().encode() + b"\r\n"
+
+
+# Requests and replies with the checksums of the specification, written out.
+PROBE, STATE = bytes.fromhex("01 02 03 E8 00 10 F9 B6"), bytes.fromhex("01 02 02 00 00 B9 B8")
+LOOPBACK = bytes.fromhex("01 08 00 00 A5 37 DA 8D")
+VALUE_OF_I1 = bytes.fromhex("01 04 00 00 00 07 B1 C8")
+OXYGEN = bytes.fromhex("01 04 0E 41 A3 02 0C 4F 78 79 67 65 6E 25 00 00 00")

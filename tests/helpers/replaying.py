@@ -5,9 +5,9 @@ from typing import Any
 
 from servomex.simulator.playback import load_recording
 from servomex.simulator.replay import ReplayLine
+from tests.helpers.bench import Clock
 from tests.helpers.frames import WIRE
 from tests.helpers.modbus_bytes import rtu
-from tests.simulator.test_device import Clock
 
 HEADER = "# servomex trace 1 version=0.1.0 started=2026-03-01T12:30:45+00:00 settings=9600,8E1 gap=0.07 port=COM3"
 PROBE, STATE = rtu("01 02 03E8 0010"), rtu("01 02 02 0000")

@@ -26,7 +26,7 @@ from tests.helpers.frames import (
     make,
     resealed,
 )
-from tests.test_splitter import STREAMS
+from tests.helpers.streams import STREAMS
 
 EXPLORE = settings(max_examples=400, deadline=None, derandomize=True, database=None)
 FRAMES = [*capture_frames(), GOOD_3, GOOD_10]

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +25,31 @@ from servomex import (
 from servomex.port import link as link_module
 from servomex.simulator import ForeignInstrument, VirtualLine
 from servomex.sinks import InMemorySink
-from tests.helpers.managing import heard, is_free, line_of, unit, values, workers
-from tests.helpers.waiting import wait_until
-from tests.runtime.test_locks import GENEROUS_S, in_thread
+from tests.helpers.managing import (
+    SOON_S,
+    heard,
+    is_free,
+    line_in,
+    line_of,
+    read,
+    silenced,
+    unit,
+    unplugged,
+    values,
+    workers,
+)
+from tests.helpers.threads import GENEROUS_S, in_thread
+from tests.helpers.waiting import seconds_until, wait_until
 
 pytestmark = pytest.mark.virtual_time
 
 MODES = ["modbus_rtu", "modbus_ascii", "continuous", "auto modbus_rtu", "auto modbus_ascii", "auto continuous"]
-SOON_S = 2.0
-"""How soon an analyser is read after it has appeared."""
 
 
 @pytest.fixture
 def manager() -> Iterator[ServomexManager]:
     with ServomexManager(error_policy="return") as made:
         yield made
-
-
-def line_in(mode: str, number: int) -> VirtualLine:
-    """A line with an analyser in a mode that ``auto`` may have to find, and which measures that number."""
-    return VirtualLine(unit(number, mode.removeprefix("auto "), period=0.25), pace=True)
 
 
 def added(manager: ServomexManager, name: str, line: VirtualLine, mode: str, **options: Any) -> Analyzer | None:
@@ -59,29 +64,6 @@ def failure(manager: ServomexManager, name: str) -> ServomexError:
     error = manager.poll([name])[name].error
     assert isinstance(error, ServomexError)
     return error
-
-
-def seconds_until(condition: Callable[[], object]) -> float:
-    """Return how long it took until something came true; it is looked at 20 times a second."""
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < 60
-        time.sleep(0.05)
-    return time.monotonic() - started
-
-
-def read(manager: ServomexManager, name: str) -> bool:
-    return manager.poll([name])[name].ok
-
-
-def silenced(line: VirtualLine) -> VirtualLine:
-    line.analysers[0].faults.silent = True
-    return line
-
-
-def unplugged(line: VirtualLine) -> VirtualLine:
-    line.unplug()
-    return line
 
 
 @pytest.mark.parametrize("missing", MODES)

@@ -1,6 +1,5 @@
 """What goes wrong with several analysers: one dies, a port is lost, broadcasts stop, a caller is interrupted."""
 
-import re
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from servomex import (
     Analyzer,
     SerialLink,
     SerialSettings,
-    ServomexError,
     ServomexFrameError,
     ServomexIllegalDataAddressError,
     ServomexManager,
@@ -22,8 +20,19 @@ from servomex import (
 from servomex.modbus.client import ModbusClient
 from servomex.port import link as link_module
 from servomex.simulator import VirtualLine
-from tests.helpers.managing import RTU, filled, heard, line_of, unit, values
-from tests.runtime.test_locks import GENEROUS_S, in_thread
+from tests.helpers.managing import (
+    RTU,
+    failure,
+    filled,
+    heard,
+    line_of,
+    pause_of,
+    silence,
+    unanswered,
+    unit,
+    values,
+)
+from tests.helpers.threads import GENEROUS_S, in_thread
 
 pytestmark = pytest.mark.virtual_time
 
@@ -43,20 +52,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("servomex.manager.member.PAUSES_S", (0.02, 0.02))
     monkeypatch.setattr("servomex.manager.member.PROBE_S", 0.05)
     monkeypatch.setattr("servomex.modbus.exchange.QUIET_S", 0.05)
-
-
-def silence(manager: ServomexManager, line: VirtualLine, number: int = 0) -> ServomexError:
-    """Let an analyser die, and the manager find out; give its error."""
-    manager.poll()
-    line.analysers[number].faults.silent = True
-    name = f"a{line.analysers[number].address}"
-    return failure(manager, name, timeout=0.1)
-
-
-def failure(manager: ServomexManager, name: str, timeout: float | None = None) -> ServomexError:
-    error = manager.poll([name], timeout=timeout)[name].error
-    assert isinstance(error, ServomexError)
-    return error
 
 
 def test_a_dead_analyser_costs_the_others_its_timeout_once(manager: ServomexManager) -> None:
@@ -84,15 +79,6 @@ def test_a_dead_analyser_is_asked_after_pauses_that_grow(manager: ServomexManage
         pauses.append(pause_of(manager))
         manager.execute_each(unanswered)
     assert pauses == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60], abs=0.5)
-
-
-def pause_of(manager: ServomexManager) -> float:
-    """How long an analyser is left out, as its error says."""
-    return float(re.findall(r"asked again in ([0-9.]+) s", str(failure(manager, "a1")))[0])
-
-
-def unanswered(_analyzer: Analyzer) -> None:
-    raise ServomexTimeoutError("no reply")
 
 
 @pytest.mark.usefixtures("quick")

@@ -21,10 +21,20 @@ from servomex.manager.rounds import Round
 from servomex.port import link as link_module
 from servomex.port.connect import open_port
 from servomex.simulator import VirtualLine
-from tests.helpers.managing import filled, heard, is_free, line_of, unit, values
+from tests.helpers.managing import (
+    failure,
+    filled,
+    heard,
+    is_free,
+    line_of,
+    pause_of,
+    silence,
+    unanswered,
+    unit,
+    values,
+)
+from tests.helpers.threads import GENEROUS_S, in_thread
 from tests.helpers.waiting import wait_until
-from tests.manager.test_faults import failure, pause_of, silence, unanswered
-from tests.runtime.test_locks import GENEROUS_S, in_thread
 
 pytestmark = pytest.mark.virtual_time
 

@@ -24,8 +24,8 @@ from servomex import (
 from servomex.runtime.worker import Worker
 from servomex.simulator import VirtualLine
 from tests.helpers.managing import RTU, filled, heard, is_free, line_of, unit, values, workers
+from tests.helpers.threads import GENEROUS_S, in_thread
 from tests.helpers.waiting import wait_until
-from tests.runtime.test_locks import GENEROUS_S, in_thread
 
 pytestmark = pytest.mark.virtual_time
 

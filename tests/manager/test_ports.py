@@ -23,7 +23,7 @@ from servomex.manager.port import SharedPort
 from servomex.simulator import PtyServer, VirtualAnalyzer, VirtualLine
 from tests.conftest import needs_pty
 from tests.helpers.managing import RTU, filled, is_free, line_of, unit, values, workers
-from tests.runtime.test_locks import in_thread
+from tests.helpers.threads import in_thread
 
 pytestmark = pytest.mark.virtual_time
 

@@ -23,7 +23,7 @@ from servomex.models.reading import ChannelStatus
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from servomex.simulator.device import IllegalAddressError
 from servomex.simulator.foreign import ForeignInstrument
-from tests.cli.test_read import invoke
+from tests.helpers.commands import invoke
 from tests.helpers.examining import check_problem, examine_quickly, page
 
 MODBUS = ("modbus_rtu", "modbus_ascii")

@@ -8,7 +8,7 @@ from servomex import ChannelId, SerialSettings, ServomexForeignDeviceError, Serv
 from servomex.modbus import client as modbus
 from servomex.registers import ANALYSER_FLAGS
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
-from tests.analyzer.test_analyzer import bench
+from tests.helpers.bench import bench
 
 pytestmark = pytest.mark.virtual_time
 

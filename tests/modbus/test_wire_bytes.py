@@ -3,7 +3,6 @@
 The virtual analyser shares pymodbus's codec with the driver, so agreeing with it would prove little.
 """
 
-import functools
 import logging
 from collections.abc import Iterable
 
@@ -16,11 +15,9 @@ from servomex import (
     ServomexIllegalFunctionError,
     ServomexModbusError,
     ServomexTimeoutError,
-    open_device,
 )
-from servomex.analyzer.analyzer import Analyzer
-from servomex.testing import ScriptedPort
 from tests.helpers.modbus_bytes import Framing, ascii_, rtu
+from tests.helpers.scripts import Fence, opened
 
 pytestmark = pytest.mark.virtual_time
 
@@ -48,16 +45,8 @@ FIRST_SWEEP = (PROBE, VALUES, STATES, ANALYSER, ANALYSER)
 """Another read could bring two bytes as well, so the analyser's state is read twice when it is new."""
 
 
-Fence = functools.partial(ScriptedPort, loopbacks=True)
-"""A port that answers loopbacks, whose number is not known beforehand, and follows the script otherwise."""
-
-
 def framed(frame: Framing, dialogue: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return [(frame(request), frame(reply)) for request, reply in dialogue]
-
-
-def opened(port: ScriptedPort, protocol: str = "modbus_rtu", **options: object) -> Analyzer:
-    return open_device(port, protocol=protocol, gap=0.0, identify=False, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("protocol", "frame"), [("modbus_rtu", rtu), ("modbus_ascii", ascii_)])

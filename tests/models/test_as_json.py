@@ -24,8 +24,8 @@ from servomex.models.columns import ROW_COLUMNS
 from servomex.models.plain import json_value
 from servomex.models.sample import Sample
 from servomex.sinks import JsonlSink
-from tests.cli.test_read import invoke
 from tests.helpers.any_samples import samples
+from tests.helpers.commands import invoke
 from tests.helpers.frames import RECEIVED_AT
 from tests.helpers.recordings import FRAME, batch
 

@@ -31,7 +31,7 @@ from servomex import (
     open_device,
 )
 from servomex.telegram import parse_frame
-from tests.cli.test_read import invoke
+from tests.helpers.commands import invoke
 from tests.helpers.frames import MONOTONIC_NS, REAL, RECEIVED_AT
 
 pytestmark = pytest.mark.virtual_time

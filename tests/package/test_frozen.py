@@ -15,8 +15,8 @@ import pytest
 from servomex import load
 from servomex.cli import servomex_group
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
+from tests.helpers.pages import ROOT, blocks_of
 from tests.helpers.rfc2217_server import Rfc2217Server
-from tests.pages.test_readme import ROOT, blocks_of
 
 pytest.importorskip("PyInstaller", reason="tox -e frozen has it")
 pytestmark = pytest.mark.timeout(900)

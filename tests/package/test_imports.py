@@ -3,29 +3,15 @@
 import ast
 import importlib
 import inspect
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import servomex
+from tests.helpers.imported import loaded_by, run
 
 FILE = Path(inspect.getfile(servomex))
-
-
-def run(code: str) -> str:
-    """Run a program in a Python of its own and give what it prints."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=90)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def loaded_by(code: str) -> set[str]:
-    """Give the modules, and the packages, that a program has loaded at its end."""
-    names = run(f"import sys\n{code}\nprint(*sys.modules)").splitlines()[-1].split()
-    return {*names, *(name.partition(".")[0] for name in names)}
 
 
 def test_importing_the_package_loads_nothing_that_is_not_needed_yet() -> None:

@@ -17,7 +17,7 @@ import yaml
 from readme_renderer import rst
 
 import servomex
-from tests.pages.test_docs import options
+from tests.helpers.options import options
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = ROOT / ".github" / "workflows"

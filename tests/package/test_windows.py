@@ -13,8 +13,8 @@ import pytest
 import servomex
 from servomex.cli.errors import SIGNALLED
 from servomex.recording.load import load
-from tests.cli.test_read import NEVER_SEEN
 from tests.helpers.background import ended
+from tests.helpers.commands import NEVER_SEEN
 
 HERE = Path(__file__).parents[1]
 SIGINT, SIGBREAK = 2, 21

@@ -9,7 +9,7 @@ import importlib
 import re
 import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from servomex.cli import servomex_group
 from servomex.cli.errors import EXIT_CODES
 from servomex.errors import tree as errors
 from servomex.simulator import faults, urls
-from tests.pages.test_readme import (
+from tests.helpers.options import commands, options
+from tests.helpers.pages import (
     DOCS,
     INSTALL,
     PAGES,
@@ -136,28 +137,12 @@ def _of_simulator(name: str) -> Any:
     return getattr(importlib.import_module("servomex.simulator"), name)
 
 
-def options() -> list[click.Option]:
-    """The options of all commands."""
-    return [
-        item for command in commands(servomex_group) for item in command.params if isinstance(item, click.Option)
-    ]
-
-
 def of_the_examples() -> set[str]:
     """The options of the examples and campaigns: those that are written as they are, and those of a gas."""
     found = {f"--{gas}" for gas in ("o2", "co", "co2")}
     for path in [*(ROOT / "examples").glob("*.py"), *(ROOT / "tests").rglob("__main__.py")]:
         found |= {*re.findall(r'add_argument\("(--[a-z-]+)"', path.read_text(encoding="utf-8"))}
     return found
-
-
-def commands(group: click.Group, *wanted: str) -> Iterator[click.Command]:
-    """Give the commands of a group, or those that are wanted, and those of its groups among them."""
-    context = click.Context(group)
-    for name in wanted or group.list_commands(context):
-        command = group.get_command(context, name)
-        assert command is not None
-        yield from commands(command) if isinstance(command, click.Group) else [command]
 
 
 def test_every_option_and_variable_on_a_page_exists() -> None:

@@ -23,7 +23,9 @@ from servomex.port.link import SerialLink
 from servomex.settings import SerialSettings
 from servomex.simulator import VirtualLine
 from tests.conftest import needs_pty
-from tests.port.test_link import GENEROUS_S, PROBE, STATE, Terminal, lost, reading, soon, talk
+from tests.helpers.modbus_bytes import PROBE, STATE
+from tests.helpers.terminals import Terminal, lost, reading, soon, talk
+from tests.helpers.threads import GENEROUS_S
 
 pytestmark = pytest.mark.virtual_time
 

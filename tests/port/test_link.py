@@ -7,8 +7,7 @@ import os
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,36 +19,11 @@ from servomex.port.link import SerialLink
 from servomex.simulator import VirtualLine
 from servomex.testing import ScriptedPort
 from tests.conftest import needs_pty
-from tests.runtime.test_locks import in_thread
+from tests.helpers.modbus_bytes import PROBE, STATE
+from tests.helpers.terminals import Terminal, lost, read_all, reading, soon, talk
+from tests.helpers.threads import GENEROUS_S, in_thread
 
 pytestmark = pytest.mark.virtual_time
-
-GENEROUS_S = 5.0
-PROBE = bytes.fromhex("01 02 03 E8 00 10 F9 B6")
-STATE = bytes.fromhex("01 02 02 00 00 B9 B8")
-
-
-class Terminal:
-    """A pseudo-terminal at a path that stays the same when it is plugged in again."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.master = -1
-
-    def plug(self) -> None:
-        import pty
-        import tty
-
-        self.master, self._client = pty.openpty()
-        tty.setraw(self._client)
-        self.path.symlink_to(os.ttyname(self._client))
-
-    def unplug(self) -> None:
-        if self.master >= 0:
-            self.path.unlink()
-            os.close(self._client)
-            os.close(self.master)
-            self.master = -1
 
 
 @pytest.fixture
@@ -79,44 +53,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     names = types.SimpleNamespace(monotonic=clock.monotonic, monotonic_ns=clock.monotonic_ns)
     monkeypatch.setattr(link_module, "time", names)
     return clock
-
-
-def soon(seconds: float = GENEROUS_S) -> float:
-    return time.monotonic() + seconds
-
-
-def read_all(link: SerialLink, size: int) -> bytes:
-    data, deadline = b"", soon()
-    while len(data) < size and (piece := link.read(deadline)):
-        data += piece
-    return data
-
-
-def reading(link: SerialLink) -> "Future[bytes]":
-    """Let a thread read for a long time; return when it holds the port."""
-    begun = threading.Event()
-
-    def read() -> bytes:
-        with link.conversation(soon()):
-            begun.set()
-            return link.read(soon())
-
-    future = in_thread(read)
-    assert begun.wait(GENEROUS_S)
-    return future
-
-
-def talk(link: SerialLink) -> bytes:
-    with link.conversation(soon()):
-        link.write(PROBE)
-        return read_all(link, len(STATE))
-
-
-def lost(call: Callable[[], object]) -> str:
-    with pytest.raises(ServomexConnectionError) as caught:
-        call()
-    assert type(caught.value) is ServomexConnectionError
-    return caught.value.text
 
 
 def test_input_that_waited_before_the_port_was_opened_is_dropped() -> None:

@@ -13,12 +13,12 @@ from servomex.errors import ServomexConfigurationError, ServomexConnectionError
 from servomex.port import link as link_module
 from servomex.port.names import resolve, usb_identity
 from servomex.simulator import PtyServer, VirtualLine
-from tests.cli.test_read import FAST, invoke
 from tests.conftest import needs_pty
+from tests.helpers.commands import FAST, invoke
 from tests.helpers.searching import wait_less
+from tests.helpers.terminals import Terminal, lost, soon
 from tests.helpers.usb_ports import adapter, built_in, link_by_id, plug
 from tests.helpers.virtual_time import VirtualTime
-from tests.port.test_link import Terminal, lost, soon
 
 pytestmark = pytest.mark.virtual_time
 

@@ -29,7 +29,7 @@ from servomex.port.connect import open_port
 from servomex.runtime.worker import Worker
 from servomex.settings import SerialSettings
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualChannel, VirtualLine, constant
-from tests.cli.test_read import VALUES, invoke
+from tests.helpers.commands import VALUES, invoke
 from tests.helpers.rfc2217_server import FarPort, Rfc2217Server
 
 MODES = ("modbus_rtu", "modbus_ascii", "continuous")

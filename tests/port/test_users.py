@@ -1,9 +1,6 @@
 """Which programs have a port open: they are named, in the error of a busy port as well, and nobody is made up."""
 
-import contextlib
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,26 +11,9 @@ from servomex.port import users as holders_module
 from servomex.port.link import SerialLink
 from servomex.port.users import Holder, holders
 from servomex.simulator import PtyServer, VirtualLine
+from tests.helpers.rivals import LOCK, OPEN, needs_proc, program
 
-needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who has a port open")
-
-OPEN = "import os, sys; os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY); print(flush=True); sys.stdin.read()"
-LOCK = "import serial, sys; port = serial.Serial(sys.argv[1], exclusive=True); print(flush=True); sys.stdin.read()"
 SERVE = "import os, sys; _, end = os.openpty(); print(os.ttyname(end), flush=True); sys.stdin.read()"
-
-
-@contextlib.contextmanager
-def program(source: str, *args: str) -> Iterator[tuple[Holder, str]]:
-    """Run a program until the end of the block: who it is, and the line that it writes when it is ready."""
-    command = [sys.executable, "-c", source, *args]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        line = child.stdout.readline().strip()
-        name = Path(f"/proc/{child.pid}/comm").read_text().strip()
-        try:
-            yield Holder(child.pid, name), line
-        finally:
-            child.communicate()
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from servomex.runtime import queues
 from servomex.runtime.locks import Changes, PortLock, Signal
 from servomex.runtime.queues import BoundedQueue
 from tests.helpers.injecting import Injector
+from tests.helpers.threads import GENEROUS_S, in_thread, waiting
 from tests.helpers.waiting import wait_until
-from tests.runtime.test_locks import GENEROUS_S, in_thread, waiting
 
 INSIDE = frozenset({lock_module.__file__, queues.__file__})
 

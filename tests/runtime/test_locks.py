@@ -1,11 +1,9 @@
 """The lock of a port: re-entrant, first come first served, with a deadline, and never lost."""
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import ParamSpec, TypeVar
 
 import pytest
 
@@ -13,36 +11,13 @@ from servomex.errors import ServomexConnectionError, ServomexTimeoutError
 from servomex.port.link import SerialLink
 from servomex.runtime.locks import PortLock, Signal
 from servomex.simulator import VirtualLine
+from tests.helpers.threads import GENEROUS_S, in_thread, waiting
 from tests.helpers.waiting import wait_until
-
-GENEROUS_S = 5.0
-
-
-T = TypeVar("T")
-P = ParamSpec("P")
-
-
-def in_thread(call: Callable[P, T], *args: P.args, **options: P.kwargs) -> "Future[T]":
-    """Call in a thread of its own; one that hangs fails its test and does not hold up the run."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(call(*args, **options))
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
 
 
 @pytest.fixture
 def lock() -> PortLock:
     return PortLock()
-
-
-def waiting(lock: PortLock) -> int:
-    return len(lock._waiting)  # nothing else tells from outside that a thread has joined the queue
 
 
 def turn(lock: PortLock, work: Callable[[], object] = lambda: None, timeout: float | None = GENEROUS_S) -> bool:

@@ -18,7 +18,7 @@ from servomex.models.frame import Frame
 from servomex.runtime.queues import BoundedQueue, Closed
 from servomex.telegram import parse_frame
 from tests.helpers.frames import REAL, RECEIVED_AT
-from tests.runtime.test_locks import in_thread
+from tests.helpers.threads import in_thread
 
 pytestmark = pytest.mark.virtual_time
 

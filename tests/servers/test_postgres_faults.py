@@ -26,7 +26,7 @@ from tests.helpers.recordings import batch, batches, joined
 from tests.helpers.waiting import wait_until
 from tests.servers.postgres_server import PASSWORD, PostgresServer
 from tests.servers.proxy import Cutting
-from tests.servers.test_postgres_sink import read, rows
+from tests.servers.tables import read, rows
 
 QUICK = "&command_timeout_s=2"
 

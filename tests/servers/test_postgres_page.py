@@ -8,17 +8,8 @@ import psycopg
 import pytest
 
 from servomex.sinks.postgres import PostgresSink
+from tests.helpers.pages import WITH_SERVER, Block, Script, blocks_of, needs_bash, replaced, stand_ins, workplace
 from tests.helpers.recordings import batch
-from tests.pages.test_readme import (
-    WITH_SERVER,
-    Block,
-    Script,
-    blocks_of,
-    needs_bash,
-    replaced,
-    stand_ins,
-    workplace,
-)
 from tests.servers.postgres_server import PostgresServer, program
 
 (PAGE,) = [page for page in WITH_SERVER if page.stem == "postgresql"]

@@ -28,6 +28,7 @@ from servomex.sinks.postgres_table import KEY, TYPES
 from tests.helpers.any_samples import samples
 from tests.helpers.recordings import batch, batches, joined
 from tests.servers.postgres_server import PASSWORD, PostgresServer
+from tests.servers.tables import read, rows
 
 HOSTILE = [
     "\0",
@@ -51,16 +52,6 @@ def write(url: str, parts: list[list[Sample]], **options: Any) -> PostgresSink:
         for part in parts:
             sink.write(part)
     return sink
-
-
-def read(url: str) -> list[Sample]:
-    return list(PostgresSink.read(url))
-
-
-def rows(url: str, statement: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 @pytest.fixture

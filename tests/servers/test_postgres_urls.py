@@ -20,7 +20,7 @@ from servomex.sinks import PostgresConfig, PostgresSink, SinkOptions, check_targ
 from tests.helpers.recorded import OwnSource
 from tests.helpers.recordings import batch, batches, joined
 from tests.servers.postgres_server import PASSWORD, PostgresServer
-from tests.servers.test_postgres_sink import rows
+from tests.servers.tables import rows
 
 ROOT = Path(__file__).parent.parent.parent
 

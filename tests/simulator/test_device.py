@@ -1,61 +1,19 @@
 """The virtual analyser: literal requests and replies, the calibration cycle, and the broadcast."""
 
-from typing import Any
-
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from servomex.enums import ProtocolKind
 from servomex.models.reading import ChannelStatus
-from servomex.simulator import Faults, VirtualAnalyzer, VirtualLine, constant, noise, ramp, sine
+from servomex.simulator import VirtualAnalyzer, VirtualLine, constant, noise, ramp, sine
 from servomex.simulator.line import RX_BUFFER
+from tests.helpers.bench import Bench, Clock
 from tests.helpers.frames import REAL
-from tests.helpers.modbus_bytes import Framing, ascii_, rtu
+from tests.helpers.modbus_bytes import LOOPBACK, OXYGEN, PROBE, STATE, VALUE_OF_I1, Framing, ascii_, rtu
 
-# Requests and replies with the checksums of the specification, written out.
-PROBE, STATE = bytes.fromhex("01 02 03 E8 00 10 F9 B6"), bytes.fromhex("01 02 02 00 00 B9 B8")
-LOOPBACK = bytes.fromhex("01 08 00 00 A5 37 DA 8D")
-VALUE_OF_I1 = bytes.fromhex("01 04 00 00 00 07 B1 C8")
-OXYGEN = bytes.fromhex("01 04 0E 41 A3 02 0C 4F 78 79 67 65 6E 25 00 00 00")
 START_GROUP_1, END_OF_START = bytes.fromhex("01 05 00 00 FF 00 8C 3A"), bytes.fromhex("01 05 00 00 00 00 CD CA")
 STOP_ALL, END_OF_STOP = bytes.fromhex("01 05 00 08 FF 00 0D F8"), bytes.fromhex("01 05 00 08 00 00 4C 08")
-
-
-class Clock:
-    """Time that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Bench:
-    """A virtual analyser with a fake clock, on a line that is open."""
-
-    def __init__(self, mode: str = "modbus_rtu", **line_options: Any) -> None:
-        self.clock = Clock()
-        self.analyser = VirtualAnalyzer(mode=mode, clock=self.clock)
-        self.line = VirtualLine(self.analyser, clock=self.clock, **line_options)
-        self.line.open(19200)
-
-    @property
-    def faults(self) -> Faults:
-        return self.analyser.faults
-
-    def pass_(self, seconds: float) -> None:
-        self.clock.now += seconds
-
-    def take(self) -> bytes:
-        return self.line.take(10_000)
-
-    def ask(self, request: bytes) -> bytes:
-        """Send a request after a silence, and give what is there at once."""
-        self.pass_(1.0)
-        self.line.write(request)
-        return self.take()
 
 
 @pytest.fixture

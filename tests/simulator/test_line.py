@@ -13,8 +13,8 @@ from servomex.settings import SerialSettings
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from servomex.simulator.faults import parse_faults
 from servomex.simulator.urls import line_from_url
-from tests.helpers.modbus_bytes import crc, rtu
-from tests.simulator.test_device import LOOPBACK, OXYGEN, PROBE, STATE, VALUE_OF_I1, Bench
+from tests.helpers.bench import Bench
+from tests.helpers.modbus_bytes import LOOPBACK, OXYGEN, PROBE, STATE, VALUE_OF_I1, crc, rtu
 
 pytestmark = pytest.mark.virtual_time
 

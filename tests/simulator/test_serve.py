@@ -16,9 +16,8 @@ from servomex.errors import ServomexConnectionError
 from servomex.port.link import SerialLink
 from servomex.simulator import PtyServer, TcpServer, VirtualAnalyzer, VirtualLine
 from tests.conftest import needs_pty
-from tests.helpers.modbus_bytes import rtu
+from tests.helpers.modbus_bytes import LOOPBACK, PROBE, STATE, rtu
 from tests.helpers.waiting import wait_until
-from tests.simulator.test_device import LOOPBACK, PROBE, STATE
 
 GENEROUS_S = 5.0
 

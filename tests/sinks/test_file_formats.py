@@ -9,7 +9,7 @@ from servomex import ServomexSinkError, ServomexValidationError, load, open_sink
 from servomex.cli.convert import convert
 from servomex.cli.record import record
 from servomex.rows.file_kinds import FORMATS, format_of
-from tests.cli.test_read import FAST, invoke
+from tests.helpers.commands import FAST, invoke
 from tests.helpers.recordings import batches, joined, write
 
 pytestmark = pytest.mark.virtual_time

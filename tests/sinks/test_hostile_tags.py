@@ -17,8 +17,8 @@ from servomex.models.plain import LONGEST_TEXT
 from servomex.models.sample import Sample
 from servomex.recording.load import load
 from tests.helpers.any_samples import most_tags
+from tests.helpers.reading_apart import read_apart
 from tests.helpers.recordings import ONE_EACH, batch, write
-from tests.sinks.test_hostile_files import read_apart
 
 TAGGED = attrs.evolve(batch(0)[0], metadata={"site": "mill-3"})
 NOT_TAGS = {

@@ -17,7 +17,7 @@ from servomex.cli.replay import replay
 from servomex.errors import ServomexSinkSchemaError
 from servomex.recording.load import load
 from servomex.sinks import check_targets, open_sink
-from tests.cli.test_read import invoke
+from tests.helpers.commands import invoke
 from tests.helpers.recordings import batches, write
 
 HEADER = (

@@ -31,7 +31,7 @@ from servomex.testing import files, load_capture, load_script
 from tests.conftest import CAPTURE
 from tests.helpers.hook_port import answering
 from tests.helpers.modbus_bytes import Framing, ascii_, rtu
-from tests.runtime.test_locks import in_thread
+from tests.helpers.threads import in_thread
 
 pytestmark = pytest.mark.virtual_time
 

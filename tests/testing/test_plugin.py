@@ -5,7 +5,7 @@ import textwrap
 
 import pytest
 
-from tests.pages.test_readme import ROOT, blocks_of
+from tests.helpers.pages import ROOT, blocks_of
 
 pytest_plugins = ["pytester"]
 

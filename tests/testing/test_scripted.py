@@ -17,8 +17,8 @@ from servomex.telegram import parse_frame
 from servomex.testing import ScriptedPort, load_capture
 from tests.conftest import CAPTURE
 from tests.helpers.frames import GOOD_3, REAL
-from tests.package.test_imports import loaded_by
-from tests.runtime.test_locks import in_thread
+from tests.helpers.imported import loaded_by
+from tests.helpers.threads import in_thread
 
 pytestmark = pytest.mark.virtual_time
 

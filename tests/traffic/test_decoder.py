@@ -9,18 +9,16 @@ from hypothesis import strategies as st
 from servomex.telegram import format_frame, parse_frame
 from servomex.traffic.decoder import MAX_NOISE, Message, TrafficDecoder
 from servomex.traffic.messages import crc16
+from tests.helpers.decoded import BROADCAST, IN_WORDS, OXYGEN
 from tests.helpers.frames import CAPTURE, GOOD_10, REAL, WIRE, block, chunks, external, make
 from tests.helpers.modbus_bytes import Framing, ascii_, crc, rtu
 
-OXYGEN = "01 04 0E 41 A3 02 0C 4F 78 79 67 65 6E 25 00 00 00"
 # Ten blocks of a value, a name and a unit, as the bench unit holds them; I4 to D4 are not populated.
 ALL_BLOCKS = (
     "01 04 8C 41A3020C 4F787967656E 25000000 3DAC0831 434F20202020 25000000 3E800000 434F82202020 25000000"
     + " 00000000 202020202020 00000000" * 5
     + " 00000000 202020202020 6D410000" * 2
 )
-IN_WORDS = "I1 Oxygen 20.376 %, I2 CO 0.084 %, I3 CO{} 0.25 %, E1 0.0 mA, E2 0.0 mA"
-BROADCAST = "broadcast: " + IN_WORDS.format("2")
 KINDS: dict[Framing, str] = {rtu: "rtu", ascii_: "ascii"}
 FRAMINGS = pytest.mark.parametrize("framed", [rtu, ascii_], ids=["rtu", "ascii"])
 

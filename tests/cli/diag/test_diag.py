@@ -28,16 +28,15 @@ from servomex.modbus.client import ModbusClient
 from servomex.port import connect as ports
 from servomex.port.link import SerialLink
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualLine, slave
-from tests.cli.test_read import finish, invoke, start
 from tests.conftest import needs_signals
+from tests.helpers.commands import finish, invoke, start
+from tests.helpers.diagnosing import CONTINUOUS, RTU, found, run
 
 pytestmark = pytest.mark.virtual_time
 
-RTU = ("--protocol", "modbus_rtu", "--gap", "0.002")
 NEEDS_A_GAP = "sim://4100?fault=gap:0.03"
 GAPS = ("gap", "--protocol", "modbus_rtu", "--gap", "0.035", "--timeout", "0.08", "--count", "2", "--gaps")
 SOURCE = report.Source("COM11", "modbus_rtu", 1)
-CONTINUOUS = "sim://4100?mode=continuous&period=0.05"
 
 
 @pytest.fixture(autouse=True)
@@ -47,21 +46,6 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "QUIET_S", 0.05)
     monkeypatch.setattr(link_client, "SILENCE_S", 0.02)
     monkeypatch.setattr(ports, "READ_TICK_S", 0.01)
-
-
-def run(*args: str, code: int = 0) -> tuple[str, str]:
-    """Run a command of the group: its stdout and its stderr."""
-    result = invoke(*args, command=diag)
-    assert result.exit_code == code, result.stderr
-    return result.stdout, result.stderr
-
-
-def found(*args: str) -> dict[str, Any]:
-    """Run a command of the group and give the object that it writes."""
-    stdout, stderr = run(*args, "--format", "json")
-    assert (stdout.count("\n"), stderr) == (1, "")
-    record: dict[str, Any] = json.loads(stdout)
-    return record
 
 
 def client_on(link: SerialLink) -> ModbusClient:
