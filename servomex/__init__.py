@@ -36,254 +36,124 @@ public as well. The other modules are not, but for what the reference of the man
 version. Durations are in seconds, and times of day in UTC.
 """
 
-import importlib
 import logging
 from typing import TYPE_CHECKING
 
 import servomex.runtime.clock  # noqa: F401 (with the package: a test may stop the clocks before the first use)
-from servomex.version import __version__
+from servomex.runtime.lazy import hand_on
 
 if TYPE_CHECKING:
-    from servomex import telegram
-    from servomex.analyzer.analyzer import Analyzer
-    from servomex.analyzer.opening import open_continuous, open_device
-    from servomex.calibration.report import CalibrationPhase, CalibrationProgress, CalibrationReport
-    from servomex.continuous.reader import ContinuousReader
-    from servomex.discovery.search import DiscoveryResult, discover_port, find_devices
-    from servomex.enums import (
-        Availability,
-        CalPhase,
-        Capability,
-        ChannelId,
-        ChannelKind,
-        ErrorPolicy,
-        OverflowPolicy,
-        ProtocolKind,
-        Quality,
-        SafetyTier,
-        StreamMode,
+    from servomex import telegram as telegram
+    from servomex.analyzer.analyzer import Analyzer as Analyzer
+    from servomex.analyzer.opening import open_continuous as open_continuous
+    from servomex.analyzer.opening import open_device as open_device
+    from servomex.calibration.report import CalibrationPhase as CalibrationPhase
+    from servomex.calibration.report import CalibrationProgress as CalibrationProgress
+    from servomex.calibration.report import CalibrationReport as CalibrationReport
+    from servomex.continuous.reader import ContinuousReader as ContinuousReader
+    from servomex.discovery.search import DiscoveryResult as DiscoveryResult
+    from servomex.discovery.search import discover_port as discover_port
+    from servomex.discovery.search import find_devices as find_devices
+    from servomex.enums import Availability as Availability
+    from servomex.enums import CalPhase as CalPhase
+    from servomex.enums import Capability as Capability
+    from servomex.enums import ChannelId as ChannelId
+    from servomex.enums import ChannelKind as ChannelKind
+    from servomex.enums import ErrorPolicy as ErrorPolicy
+    from servomex.enums import OverflowPolicy as OverflowPolicy
+    from servomex.enums import ProtocolKind as ProtocolKind
+    from servomex.enums import Quality as Quality
+    from servomex.enums import SafetyTier as SafetyTier
+    from servomex.enums import StreamMode as StreamMode
+    from servomex.errors import *  # noqa: F403
+    from servomex.manager.manager import ServomexManager as ServomexManager
+    from servomex.manager.rounds import DeviceResult as DeviceResult
+    from servomex.modbus.client import ModbusClient as ModbusClient
+    from servomex.models.analyser import AnalyserStatus as AnalyserStatus
+    from servomex.models.analyser import CalGroupState as CalGroupState
+    from servomex.models.columns import ROW_COLUMNS as ROW_COLUMNS
+    from servomex.models.frame import Frame as Frame
+    from servomex.models.info import ChannelInfo as ChannelInfo
+    from servomex.models.info import DeviceInfo as DeviceInfo
+    from servomex.models.reading import ChannelStatus as ChannelStatus
+    from servomex.models.reading import Reading as Reading
+    from servomex.models.sample import Sample as Sample
+    from servomex.port.link import SerialLink as SerialLink
+    from servomex.port.names import PortInfo as PortInfo
+    from servomex.port.names import present_ports as present_ports
+    from servomex.port.transport import Transport as Transport
+    from servomex.recording.dataframes import to_pandas as to_pandas
+    from servomex.recording.load import load as load
+    from servomex.recording.load import load_metadata as load_metadata
+    from servomex.recording.pipe import pipe as pipe
+    from servomex.recording.polling import PollSource as PollSource
+    from servomex.recording.recorder import Recorder as Recorder
+    from servomex.recording.recording import Recording as Recording
+    from servomex.recording.recording import record as record
+    from servomex.recording.streaming import StreamingSession as StreamingSession
+    from servomex.recording.subscription import Subscription as Subscription
+    from servomex.recording.summary import AcquisitionSummary as AcquisitionSummary
+    from servomex.runtime.queues import Closed as Closed
+    from servomex.settings import SerialSettings as SerialSettings
+    from servomex.sinks.opening import open_sink as open_sink
+    from servomex.testing.fake import FakeTransport as FakeTransport
+    from servomex.units import Unit as Unit
+    from servomex.units import UnitKind as UnitKind
+    from servomex.version import __version__ as __version__
+else:
+    __getattr__, __dir__ = hand_on(
+        __name__,
+        {
+            "analyzer.analyzer": "Analyzer",
+            "analyzer.opening": "open_continuous open_device",
+            "calibration.report": "CalibrationPhase CalibrationProgress CalibrationReport",
+            "continuous.reader": "ContinuousReader",
+            "discovery.search": "DiscoveryResult discover_port find_devices",
+            "enums": (
+                "Availability CalPhase Capability ChannelId ChannelKind ErrorPolicy OverflowPolicy "
+                "ProtocolKind Quality SafetyTier StreamMode"
+            ),
+            "errors": (
+                "Argument ErrorContext ServomexCalibrationError ServomexCapabilityError "
+                "ServomexChannelError ServomexChannelNotFoundError ServomexChecksumError "
+                "ServomexConfigurationError ServomexConfirmationRequiredError ServomexConnectionError "
+                "ServomexError ServomexForeignDeviceError ServomexFrameError ServomexGatewayError "
+                "ServomexIllegalDataAddressError ServomexIllegalDataValueError ServomexIllegalFunctionError "
+                "ServomexModbusError ServomexNoFrameError ServomexNotFoundError ServomexParseError "
+                "ServomexProtocolError ServomexProtocolUnsupportedError ServomexSinkDependencyError "
+                "ServomexSinkError ServomexSinkReadError ServomexSinkSchemaError ServomexSinkSyncError "
+                "ServomexSinkWriteError ServomexStaleError ServomexTimeoutError ServomexTransportError "
+                "ServomexValidationError"
+            ),
+            "manager.manager": "ServomexManager",
+            "manager.rounds": "DeviceResult",
+            "modbus.client": "ModbusClient",
+            "models.analyser": "AnalyserStatus CalGroupState",
+            "models.columns": "ROW_COLUMNS",
+            "models.frame": "Frame",
+            "models.info": "ChannelInfo DeviceInfo",
+            "models.reading": "ChannelStatus Reading",
+            "models.sample": "Sample",
+            "port.link": "SerialLink",
+            "port.names": "PortInfo present_ports",
+            "port.transport": "Transport",
+            "recording.dataframes": "to_pandas",
+            "recording.load": "load load_metadata",
+            "recording.pipe": "pipe",
+            "recording.polling": "PollSource",
+            "recording.recorder": "Recorder",
+            "recording.recording": "Recording record",
+            "recording.streaming": "StreamingSession",
+            "recording.subscription": "Subscription",
+            "recording.summary": "AcquisitionSummary",
+            "runtime.queues": "Closed",
+            "settings": "SerialSettings",
+            "sinks.opening": "open_sink",
+            "telegram": "",
+            "testing.fake": "FakeTransport",
+            "units": "Unit UnitKind",
+            "version": "__version__",
+        },
     )
-    from servomex.errors import (
-        Argument,
-        ErrorContext,
-        ServomexCalibrationError,
-        ServomexCapabilityError,
-        ServomexChannelError,
-        ServomexChannelNotFoundError,
-        ServomexChecksumError,
-        ServomexConfigurationError,
-        ServomexConfirmationRequiredError,
-        ServomexConnectionError,
-        ServomexError,
-        ServomexForeignDeviceError,
-        ServomexFrameError,
-        ServomexGatewayError,
-        ServomexIllegalDataAddressError,
-        ServomexIllegalDataValueError,
-        ServomexIllegalFunctionError,
-        ServomexModbusError,
-        ServomexNoFrameError,
-        ServomexNotFoundError,
-        ServomexParseError,
-        ServomexProtocolError,
-        ServomexProtocolUnsupportedError,
-        ServomexSinkDependencyError,
-        ServomexSinkError,
-        ServomexSinkReadError,
-        ServomexSinkSchemaError,
-        ServomexSinkSyncError,
-        ServomexSinkWriteError,
-        ServomexStaleError,
-        ServomexTimeoutError,
-        ServomexTransportError,
-        ServomexValidationError,
-    )
-    from servomex.manager.manager import ServomexManager
-    from servomex.manager.rounds import DeviceResult
-    from servomex.modbus.client import ModbusClient
-    from servomex.models.analyser import AnalyserStatus, CalGroupState
-    from servomex.models.columns import ROW_COLUMNS
-    from servomex.models.frame import Frame
-    from servomex.models.info import ChannelInfo, DeviceInfo
-    from servomex.models.reading import ChannelStatus, Reading
-    from servomex.models.sample import Sample
-    from servomex.port.link import SerialLink
-    from servomex.port.names import PortInfo, present_ports
-    from servomex.port.transport import Transport
-    from servomex.recording.dataframes import to_pandas
-    from servomex.recording.load import load, load_metadata
-    from servomex.recording.pipe import pipe
-    from servomex.recording.polling import PollSource
-    from servomex.recording.recorder import Recorder
-    from servomex.recording.recording import Recording, record
-    from servomex.recording.streaming import StreamingSession
-    from servomex.recording.subscription import Subscription
-    from servomex.recording.summary import AcquisitionSummary
-    from servomex.runtime.queues import Closed
-    from servomex.settings import SerialSettings
-    from servomex.sinks import open_sink
-    from servomex.testing.fake import FakeTransport
-    from servomex.units import Unit, UnitKind
-
-__all__ = [
-    "ROW_COLUMNS",
-    "AcquisitionSummary",
-    "AnalyserStatus",
-    "Analyzer",
-    "Argument",
-    "Availability",
-    "CalGroupState",
-    "CalPhase",
-    "CalibrationPhase",
-    "CalibrationProgress",
-    "CalibrationReport",
-    "Capability",
-    "ChannelId",
-    "ChannelInfo",
-    "ChannelKind",
-    "ChannelStatus",
-    "Closed",
-    "ContinuousReader",
-    "DeviceInfo",
-    "DeviceResult",
-    "DiscoveryResult",
-    "ErrorContext",
-    "ErrorPolicy",
-    "FakeTransport",
-    "Frame",
-    "ModbusClient",
-    "OverflowPolicy",
-    "PollSource",
-    "PortInfo",
-    "ProtocolKind",
-    "Quality",
-    "Reading",
-    "Recorder",
-    "Recording",
-    "SafetyTier",
-    "Sample",
-    "SerialLink",
-    "SerialSettings",
-    "ServomexCalibrationError",
-    "ServomexCapabilityError",
-    "ServomexChannelError",
-    "ServomexChannelNotFoundError",
-    "ServomexChecksumError",
-    "ServomexConfigurationError",
-    "ServomexConfirmationRequiredError",
-    "ServomexConnectionError",
-    "ServomexError",
-    "ServomexForeignDeviceError",
-    "ServomexFrameError",
-    "ServomexGatewayError",
-    "ServomexIllegalDataAddressError",
-    "ServomexIllegalDataValueError",
-    "ServomexIllegalFunctionError",
-    "ServomexManager",
-    "ServomexModbusError",
-    "ServomexNoFrameError",
-    "ServomexNotFoundError",
-    "ServomexParseError",
-    "ServomexProtocolError",
-    "ServomexProtocolUnsupportedError",
-    "ServomexSinkDependencyError",
-    "ServomexSinkError",
-    "ServomexSinkReadError",
-    "ServomexSinkSchemaError",
-    "ServomexSinkSyncError",
-    "ServomexSinkWriteError",
-    "ServomexStaleError",
-    "ServomexTimeoutError",
-    "ServomexTransportError",
-    "ServomexValidationError",
-    "StreamMode",
-    "StreamingSession",
-    "Subscription",
-    "Transport",
-    "Unit",
-    "UnitKind",
-    "__version__",
-    "discover_port",
-    "find_devices",
-    "load",
-    "load_metadata",
-    "open_continuous",
-    "open_device",
-    "open_sink",
-    "pipe",
-    "present_ports",
-    "record",
-    "telegram",
-    "to_pandas",
-]
-
-_NAMES = {
-    "servomex.analyzer.analyzer": "Analyzer",
-    "servomex.calibration.report": "CalibrationPhase CalibrationProgress CalibrationReport",
-    "servomex.models.columns": "ROW_COLUMNS",
-    "servomex.continuous.reader": "ContinuousReader",
-    "servomex.recording.dataframes": "to_pandas",
-    "servomex.discovery.search": "DiscoveryResult discover_port find_devices",
-    "servomex.enums": (
-        "Availability CalPhase Capability ChannelId ChannelKind ErrorPolicy OverflowPolicy ProtocolKind Quality "
-        "SafetyTier StreamMode"
-    ),
-    "servomex.errors": (
-        "Argument ErrorContext ServomexCalibrationError ServomexCapabilityError ServomexChannelError "
-        "ServomexChannelNotFoundError ServomexChecksumError ServomexConfigurationError "
-        "ServomexConfirmationRequiredError ServomexConnectionError ServomexError "
-        "ServomexForeignDeviceError ServomexFrameError ServomexGatewayError "
-        "ServomexIllegalDataAddressError ServomexIllegalDataValueError ServomexIllegalFunctionError "
-        "ServomexModbusError ServomexNoFrameError ServomexNotFoundError ServomexParseError "
-        "ServomexProtocolError ServomexProtocolUnsupportedError ServomexSinkDependencyError "
-        "ServomexSinkError ServomexSinkReadError ServomexSinkSchemaError ServomexSinkSyncError "
-        "ServomexSinkWriteError ServomexStaleError ServomexTimeoutError ServomexTransportError "
-        "ServomexValidationError"
-    ),
-    "servomex.port.link": "SerialLink",
-    "servomex.recording.load": "load load_metadata",
-    "servomex.manager.manager": "ServomexManager",
-    "servomex.modbus.client": "ModbusClient",
-    "servomex.models.analyser": "AnalyserStatus CalGroupState",
-    "servomex.models.frame": "Frame",
-    "servomex.models.info": "ChannelInfo DeviceInfo",
-    "servomex.models.reading": "ChannelStatus Reading",
-    "servomex.models.sample": "Sample",
-    "servomex.analyzer.opening": "open_continuous open_device",
-    "servomex.recording.pipe": "pipe",
-    "servomex.recording.polling": "PollSource",
-    "servomex.port.names": "PortInfo present_ports",
-    "servomex.runtime.queues": "Closed",
-    "servomex.recording.recorder": "Recorder",
-    "servomex.recording.recording": "Recording record",
-    "servomex.settings": "SerialSettings",
-    "servomex.manager.rounds": "DeviceResult",
-    "servomex.sinks": "open_sink",
-    "servomex.recording.streaming": "StreamingSession",
-    "servomex.recording.subscription": "Subscription",
-    "servomex.recording.summary": "AcquisitionSummary",
-    "servomex.telegram": "",
-    "servomex.testing.fake": "FakeTransport",
-    "servomex.port.transport": "Transport",
-    "servomex.units": "Unit UnitKind",
-}
-"""What each module gives to this one. A module is imported when the first of its names is asked for, so that a
-program starts fast and loads only what it uses; of threads that ask at once, one imports and the others wait."""
-_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 logging.getLogger("servomex").addHandler(logging.NullHandler())
-
-
-if not TYPE_CHECKING:  # which would take any name for one that there is
-
-    def __getattr__(name: str) -> object:
-        if f"servomex.{name}" in _NAMES:
-            return importlib.import_module(f"servomex.{name}")
-        if name not in _MODULE_OF:
-            raise AttributeError(f"module 'servomex' has no attribute {name!r}")
-        found = globals()[name] = getattr(importlib.import_module(_MODULE_OF[name]), name)
-        return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -40,9 +40,9 @@ from servomex.errors import (
     ServomexTimeoutError,
     ServomexTransportError,
     ServomexValidationError,
-    spelling,
 )
 from servomex.errors import tree as errors
+from servomex.errors.arguments import spelling
 from servomex.telegram import parse_frame
 from tests.helpers.frames import REAL
 

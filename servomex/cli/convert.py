@@ -79,7 +79,7 @@ def convert(sources: tuple[str, ...], target: str, **options: Any) -> None:
 
 def _run(sources: tuple[str, ...], target: str, options: dict[str, Any]) -> None:
     with interrupts_wait():
-        from servomex.sinks import open_sink, options_of
+        from servomex.sinks.opening import open_sink, options_of
     warn_of_passwords([*sources, target])
     chosen: Any = {name: value for name, value in options.items() if value}
     if chosen.pop("wide", False):
@@ -115,7 +115,7 @@ def _opened(sources: tuple[str, ...], target: str) -> tuple[Iterator[Sample], di
     """
     with interrupts_wait():
         from servomex.recording.load import files_of, load, load_metadata
-        from servomex.sinks import is_same_place, place_of
+        from servomex.sinks.opening import is_same_place, place_of
 
     try:
         files = files_of(sources)

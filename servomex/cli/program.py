@@ -11,7 +11,8 @@ import click
 from servomex.cli.errors import PIPE_CLOSED, command_error, stop_code
 from servomex.cli.interrupts import signals_interrupt
 from servomex.cli.output import end_stderr, note
-from servomex.errors import Argument, spelling
+from servomex.errors import Argument
+from servomex.errors.arguments import spelling
 
 
 class Program(click.Command):

@@ -21,7 +21,7 @@ from servomex.models.reading import value_text
 
 if TYPE_CHECKING:
     from servomex.recording.recorder import Recorder
-    from servomex.sinks import SinkOptions
+    from servomex.sinks.opening import SinkOptions
 
 TICK_S = 0.5
 """How often what is shown on a terminal is brought up to date."""
@@ -157,7 +157,7 @@ def _is_url(name: str) -> bool:
 def _is_recording(name: str) -> bool:
     """Whether a name is that of a file that can be written, by its suffix."""
     with interrupts_wait():
-        from servomex.sinks import sink_class
+        from servomex.sinks.opening import sink_class
     try:
         sink_class(name)
     except ServomexError:

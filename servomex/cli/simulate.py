@@ -13,7 +13,7 @@ from servomex.cli.program import Program
 from servomex.runtime.clock import time
 
 if TYPE_CHECKING:
-    from servomex.simulator import PtyServer, TcpServer
+    from servomex.simulator.serve import PtyServer, TcpServer
 
 TICK_S = 0.1
 LOOPBACK = "127.0.0.1"

@@ -12,7 +12,7 @@ from servomex.errors import ServomexSinkError
 from servomex.errors.excerpts import without_password
 
 if TYPE_CHECKING:
-    from servomex.sinks import SinkOptions
+    from servomex.sinks.opening import SinkOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,7 +24,7 @@ def check_files(targets: Iterable[str], options: "SinkOptions") -> None:
         RequestError: It is no file, or cannot be written.
     """
     with interrupts_wait():
-        from servomex.sinks import check_targets
+        from servomex.sinks.opening import check_targets
     for target in targets:
         if target.startswith("memory:"):
             raise RequestError(f"{target} is for programs: name a file or a table")

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import attrs
 
-from servomex.errors.arguments import Argument, spelling
+from servomex.errors.arguments import Argument
 from servomex.errors.carried import LastFrame
 from servomex.errors.excerpts import hex_text, json_value
 from servomex.errors.mappings import FrozenMapping, frozen
@@ -46,7 +46,6 @@ __all__ = [
     "ServomexTimeoutError",
     "ServomexTransportError",
     "ServomexValidationError",
-    "spelling",
 ]
 
 

@@ -19,7 +19,8 @@ from servomex.models.sample import Sample
 from servomex.runtime.clock import time
 from servomex.runtime.locks import Signal
 from servomex.runtime.logs import package_log
-from servomex.sinks import Sink, SinkOptions, check_targets, open_sink, options_of
+from servomex.sinks.base import Sink
+from servomex.sinks.opening import SinkOptions, check_targets, open_sink, options_of
 
 _log = package_log("servomex")
 

@@ -12,7 +12,8 @@ from servomex.errors.validation import path_text
 from servomex.models.sample import Sample
 from servomex.rows.file_kinds import format_of
 from servomex.runtime.logs import package_log
-from servomex.sinks import SUFFIXES, FileSink, name_of, sink_class
+from servomex.sinks.files import FileSink
+from servomex.sinks.opening import SUFFIXES, name_of, sink_class
 
 _log = package_log("servomex")
 
@@ -46,7 +47,8 @@ def load(source: Source | Iterable[Source], *, table: str | None = None) -> Iter
     found = [(_kind_of(place), place) for place in files_of(source)]
     if table is None:
         return chain.from_iterable(kind.read(place) for kind, place in found)
-    from servomex.sinks import PostgresSink, SqliteSink
+    from servomex.sinks.postgres import PostgresSink
+    from servomex.sinks.sqlite import SqliteSink
 
     for kind, place in found:
         if not issubclass(kind, SqliteSink | PostgresSink):

@@ -12,7 +12,7 @@ from servomex.recording.recording import Recording
 from servomex.recording.summary import AcquisitionSummary
 from servomex.recording.writer import Pouring
 from servomex.runtime.queues import BoundedQueue
-from servomex.sinks import SinkOptions
+from servomex.sinks.opening import SinkOptions
 
 AHEAD = 100
 """Batches that are taken before those in front of them are written, at most."""

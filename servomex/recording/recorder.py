@@ -16,7 +16,7 @@ from servomex.recording.summary import AcquisitionSummary
 from servomex.recording.writer import Pouring
 from servomex.runtime.at_exit import at_exit
 from servomex.runtime.forks import ProcessBound
-from servomex.sinks import SinkOptions
+from servomex.sinks.opening import SinkOptions
 
 
 class Recorder(ProcessBound):

@@ -8,25 +8,30 @@ from collections.abc import Callable, Mapping
 def hand_on(folder: str, modules: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """Return the ``__getattr__`` and the ``__dir__`` of a folder.
 
-    A folder that imported its modules itself could lock up two threads, of which one imports the folder and the
-    other a module in it.
+    A program starts fast so, and loads only what it uses; of threads that ask at once, one imports and the others
+    wait. A folder that imported its modules itself could lock up two threads, one of which imports the folder and
+    the other a module in it.
 
     Args:
         folder: Its ``__name__``.
-        modules: Its modules, each with the names that it gives, divided by spaces.
+        modules: Its modules, each with the names that it gives, divided by spaces. One without names is public
+            itself.
     """
     module_of = {name: f"{folder}.{module}" for module, names in modules.items() for name in names.split()}
+    public = sorted({*module_of, *(module for module, names in modules.items() if not names)})
 
     def find(name: str) -> object:
         if name == "__all__":
-            return sorted(module_of)
-        if name not in module_of:
-            raise AttributeError(f"module {folder!r} has no attribute {name!r}")
-        found = getattr(importlib.import_module(module_of[name]), name)
-        setattr(sys.modules[folder], name, found)
-        return found
+            return public
+        if name in module_of:
+            found = getattr(importlib.import_module(module_of[name]), name)
+            setattr(sys.modules[folder], name, found)
+            return found
+        if name in modules:
+            return importlib.import_module(f"{folder}.{name}")
+        raise AttributeError(f"module {folder!r} has no attribute {name!r}")
 
     def names() -> list[str]:
-        return sorted({*module_of, *(name for name in vars(sys.modules[folder]) if name.startswith("__"))})
+        return sorted({*public, *(name for name in vars(sys.modules[folder]) if name.startswith("__"))})
 
     return find, names

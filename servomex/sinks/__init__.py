@@ -1,306 +1,39 @@
 """Sinks: where recordings are written, found by the suffix of a file or the scheme of a URL."""
 
-import importlib
-import inspect
-import os
-import re
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING
 
-from servomex.errors import Argument, ServomexValidationError
-from servomex.errors.excerpts import without_password
-from servomex.errors.validation import path_text
-from servomex.rows.file_kinds import FORMATS
-from servomex.sinks.base import FLUSH_S, FSYNC_S, Sink
-from servomex.sinks.files import FileSink
-from servomex.sinks.places import same_place
-from servomex.sinks.rotation import RotatingSink
+from servomex.runtime.lazy import hand_on
 
 if TYPE_CHECKING:
-    from servomex.sinks.csv import CsvSink
-    from servomex.sinks.jsonl import JsonlSink
-    from servomex.sinks.memory import InMemorySink
-    from servomex.sinks.parquet import ParquetSink
-    from servomex.sinks.postgres import PostgresSink
-    from servomex.sinks.postgres_config import PostgresConfig
-    from servomex.sinks.sqlite import SqliteSink
-
-__all__ = [
-    "CsvSink",
-    "FileSink",
-    "InMemorySink",
-    "JsonlSink",
-    "ParquetSink",
-    "PostgresConfig",
-    "PostgresSink",
-    "RotatingSink",
-    "Sink",
-    "SinkOptions",
-    "SqliteSink",
-    "check_targets",
-    "open_sink",
-    "options_of",
-    "sink_class",
-]
-
-_MODULE_OF = {
-    "CsvSink": "csv",
-    "InMemorySink": "memory",
-    "JsonlSink": "jsonl",
-    "ParquetSink": "parquet",
-    "PostgresConfig": "postgres_config",
-    "PostgresSink": "postgres",
-    "SqliteSink": "sqlite",
-}
-"""Where each class is that is imported when it is wanted, so that what it needs is."""
-_SINKS = {
-    ".csv": "CsvSink",
-    ".csv.gz": "CsvSink",
-    ".jsonl": "JsonlSink",
-    ".ndjson": "JsonlSink",
-    ".jsonl.gz": "JsonlSink",
-    ".sqlite": "SqliteSink",
-    ".sqlite3": "SqliteSink",
-    ".db": "SqliteSink",
-    ".parquet": "ParquetSink",
-    "postgresql://": "PostgresSink",
-    "memory://": "InMemorySink",
-}
-"""Suffixes and schemes, and their classes."""
-SUFFIXES = ", ".join(key for key in _SINKS if key[0] == ".")
-"""Those of files, for a message."""
-
-if not TYPE_CHECKING:  # which would take any name for one that there is
-
-    def __getattr__(name: str) -> object:
-        if name not in _MODULE_OF:
-            raise AttributeError(f"module 'servomex.sinks' has no attribute {name!r}")
-        return _class(name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
-
-
-def _class(name: str) -> type[Any]:
-    found = globals()[name] = getattr(importlib.import_module(f"servomex.sinks.{_MODULE_OF[name]}"), name)
-    kind: type[Any] = found
-    return kind
-
-
-_OF_OPENING = ("rotate", "file_format")
-"""The options that are not those of a class; files alone have them."""
-
-
-class SinkOptions(TypedDict, total=False):
-    """The options of :func:`open_sink`, for what passes them on."""
-
-    file_format: str | None
-    rotate: str | None
-    append: bool
-    overwrite: bool
-    flush_s: float
-    fsync_s: float | None
-    metadata: Mapping[str, str] | None
-    decimal: str
-    table: str
-    compression: str
-
-
-def open_sink(
-    target: str | os.PathLike[str],
-    *,
-    file_format: str | None = None,
-    rotate: str | None = None,
-    append: bool = False,
-    overwrite: bool = False,
-    flush_s: float = FLUSH_S,
-    fsync_s: float | None = FSYNC_S,
-    metadata: Mapping[str, str] | None = None,
-    decimal: str | None = None,
-    table: str | None = None,
-    compression: str | None = None,
-) -> Sink:
-    """Open what samples are written to.
-
-    An option that is not for this format is an error, which names the formats that have it.
-
-    Args:
-        target: A file, or a URL.
-        file_format: ``csv``, ``jsonl``, ``sqlite`` or ``parquet``, for a file whose name does not say it by its
-            suffix; a name that ends with ``.gz`` is packed. When omitted, the suffix must say it.
-        rotate: Go on in a new file at a size, a time or both: ``100MB``, ``1d``, ``100MB,1d``; for files only.
-        append: Go on with the file if there is one. To a table of PostgreSQL rows are always added.
-        overwrite: Replace the file if there is one.
-        flush_s: Seconds until a row survives the death of the process, 0 for at once.
-        fsync_s: Seconds until a row survives a loss of power, 0 for at once; ``None`` leaves that to the system.
-        metadata: What is said of the whole recording: SQLite, Parquet, PostgreSQL and memory.
-        decimal: Decimal sign of csv, ``.`` or ``,``.
-        table: The table of SQLite or PostgreSQL, ``samples`` when omitted.
-        compression: That of Parquet: ``zstd`` when omitted, ``snappy``, ``gzip``, ``brotli``, ``lz4`` or ``none``.
-
-    Raises:
-        ServomexValidationError: The suffix, the scheme or an option is unknown, an option is out of range, or the
-            suffix says another format.
-        ServomexSinkWriteError: It exists already, or cannot be written.
-        ServomexSinkSchemaError: The file that is to be continued, or the table, has other columns.
-        ServomexSinkDependencyError: A package that the format needs is not installed.
-    """
-    usual = {"append": False, "overwrite": False, "flush_s": FLUSH_S, "fsync_s": FSYNC_S}
-    given = {
-        "append": append,
-        "overwrite": overwrite,
-        "flush_s": flush_s,
-        "fsync_s": fsync_s,
-        "metadata": metadata,
-        "decimal": decimal,
-        "table": table,
-        "compression": compression,
-    }
-    options = {name: value for name, value in given.items() if value != usual.get(name)}
-    key, kind = sink_class(target, file_format)
-    for name in options:
-        if name not in _options(kind):
-            raise ServomexValidationError(
-                f"{name_of(target)} has no {Argument(name)}: that is for {_that_have(name)}",
-                cure=f"Leave it out for {name_of(target)}",
-            )
-    if rotate is None:
-        sink: Sink = kind(os.fspath(target), **options)
-        return sink
-    if not issubclass(kind, FileSink):
-        raise ServomexValidationError(f"{name_of(target)} is no file: it cannot be rotated")
-    return RotatingSink(kind, Path(target), key, rotate, **options)
-
-
-def options_of(target: str | os.PathLike[str], options: SinkOptions) -> SinkOptions:
-    """Return those of some options that a target has, of several of which each is for one of them at least.
-
-    Raises:
-        ServomexValidationError: The suffix or the scheme is unknown.
-    """
-    if _is_url(target):
-        known = _options(sink_class(target)[1])
-    else:
-        known = {*_options(sink_class(target, options.get("file_format"))[1]), *_OF_OPENING}
-    own: Any = {name: value for name, value in options.items() if name in known}
-    return own  # type: ignore[no-any-return]
-
-
-def _options(kind: type[Any]) -> set[str]:
-    return {name for name, item in inspect.signature(kind).parameters.items() if item.kind is item.KEYWORD_ONLY}
-
-
-def _that_have(option: str) -> str:
-    """Name the formats that have an option."""
-    if option in _OF_OPENING:
-        return "files"
-    return ", ".join(
-        key for key in _SINKS if option in _options(sink_class(f"x{key}" if key[0] == "." else key)[1])
+    from servomex.sinks.base import Sink as Sink
+    from servomex.sinks.csv import CsvSink as CsvSink
+    from servomex.sinks.files import FileSink as FileSink
+    from servomex.sinks.jsonl import JsonlSink as JsonlSink
+    from servomex.sinks.memory import InMemorySink as InMemorySink
+    from servomex.sinks.opening import SinkOptions as SinkOptions
+    from servomex.sinks.opening import check_targets as check_targets
+    from servomex.sinks.opening import open_sink as open_sink
+    from servomex.sinks.opening import options_of as options_of
+    from servomex.sinks.opening import sink_class as sink_class
+    from servomex.sinks.parquet import ParquetSink as ParquetSink
+    from servomex.sinks.postgres import PostgresSink as PostgresSink
+    from servomex.sinks.postgres_config import PostgresConfig as PostgresConfig
+    from servomex.sinks.rotation import RotatingSink as RotatingSink
+    from servomex.sinks.sqlite import SqliteSink as SqliteSink
+else:
+    __getattr__, __dir__ = hand_on(
+        __name__,
+        {
+            "base": "Sink",
+            "csv": "CsvSink",
+            "files": "FileSink",
+            "jsonl": "JsonlSink",
+            "memory": "InMemorySink",
+            "opening": "SinkOptions check_targets open_sink options_of sink_class",
+            "parquet": "ParquetSink",
+            "postgres": "PostgresSink",
+            "postgres_config": "PostgresConfig",
+            "rotation": "RotatingSink",
+            "sqlite": "SqliteSink",
+        },
     )
-
-
-def check_targets(targets: Iterable[str | os.PathLike[str]], **options: Unpack[SinkOptions]) -> None:
-    """Check whether :func:`open_sink` would succeed for each of them, as far as that shows without a change.
-
-    Of several targets, each is given those of the options that it has, see :func:`options_of`.
-
-    Raises:
-        ServomexValidationError: One of them is named twice, no target has an option, or see :func:`open_sink`.
-        ServomexSinkError: See :func:`open_sink`.
-    """
-    named = list(targets)
-    owns = [options_of(target, options) for target in named]
-    for name in options:
-        if named and name != "metadata" and not any(name in own for own in owns):
-            raise ServomexValidationError(
-                f"no file to be written has {Argument(name)}: that is for {_that_have(name)}", cure="Leave it out"
-            )
-    seen: list[Path | str] = []
-    for target, own in zip(named, owns, strict=True):
-        _check_target(target, own)
-        place = place_of(target)
-        if any(is_same_place(place, other) for other in seen):
-            raise ServomexValidationError(f"{name_of(target)} is named twice")
-        seen.append(place)
-
-
-def name_of(target: str | os.PathLike[str]) -> str:
-    """Return a target as a message may show it: without a password."""
-    return without_password(os.fspath(target))
-
-
-def place_of(target: str | os.PathLike[str]) -> Path | str:
-    """Return where a target is: the path of a file, or what a URL leads to.
-
-    Raises:
-        ServomexValidationError: The URL is not valid.
-    """
-    return str(sink_class(target)[1].place_of(os.fspath(target))) if _is_url(target) else Path(target)
-
-
-def is_same_place(one: Path | str, other: Path | str) -> bool:
-    """Whether two targets are one."""
-    if isinstance(one, Path) and isinstance(other, Path):
-        return same_place(one, other)
-    return one == other
-
-
-def _is_url(target: str | os.PathLike[str]) -> bool:
-    return "://" in path_text(target, "target")
-
-
-def _check_target(target: str | os.PathLike[str], options: SinkOptions) -> None:
-    kind = sink_class(target, options.get("file_format"))[1]
-    if options.get("rotate") is not None:
-        open_sink(target, **options).close()  # it makes its first file with the first sample
-    elif issubclass(kind, FileSink):
-        checked: dict[str, Any] = {name: value for name, value in options.items() if name not in _OF_OPENING}
-        kind.check(Path(target), **checked)
-    else:
-        kind.check_url(os.fspath(target), table=options.get("table"))
-
-
-def sink_class(target: str | os.PathLike[str], file_format: str | None = None) -> tuple[str, type[Any]]:
-    """Find the class of a sink, and the suffix or scheme that it was found by.
-
-    Args:
-        target: A file, or a URL.
-        file_format: One of :data:`FORMATS`, for a file whose suffix does not say it.
-
-    Raises:
-        ServomexValidationError: The suffix, the scheme or the format is unknown, and the error lists those
-            that are known; or the suffix says another format.
-    """
-    name = path_text(target, "target")
-    key = _key_of(name)
-    if file_format is None and key is not None:
-        return key, _class(_SINKS[key])
-    if file_format is None:
-        raise ServomexValidationError(
-            f"{name_of(name)!r} is {'a folder' if Path(target).is_dir() else 'not the name of a recording'}",
-            cure=f"Choose one, as in {Argument('file_format', 'csv')}, or name a file that ends with {SUFFIXES}, "
-            "or a table, as postgresql://USER@HOST/DATABASE",
-        )
-    if file_format not in FORMATS:
-        raise ServomexValidationError(f"unknown file format {file_format!r}; known are {', '.join(FORMATS)}")
-    if key is not None and _SINKS[key] != _SINKS[FORMATS[file_format]]:
-        raise ServomexValidationError(
-            f"{name_of(name)} says by {key} that it is not {file_format}",
-            cure=f"Omit {Argument('file_format')}, or choose another name",
-        )
-    if key is None and "://" in name:
-        raise ServomexValidationError(f"{name_of(name)} is not a file: {file_format} is a format of files")
-    if key is None and name.lower().endswith(".gz") and f"{FORMATS[file_format]}.gz" not in _SINKS:
-        raise ServomexValidationError(
-            f"{name_of(name)} cannot be packed as {file_format}", cure="Choose a name without .gz"
-        )
-    return Path(name).suffix if key is None else key, _class(_SINKS[FORMATS[file_format]])
-
-
-def _key_of(name: str) -> str | None:
-    """Return the suffix or scheme that is known."""
-    name = re.sub(r"^postgres://", "postgresql://", name.lower())  # libpq takes both
-    scheme = re.match(r"[a-z][a-z0-9+.-]*://", name)
-    return next((key for key in _SINKS if (key == scheme[0] if scheme else name.endswith(key))), None)

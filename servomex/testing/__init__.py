@@ -4,8 +4,21 @@ A virtual analyser for tests is in :mod:`servomex.simulator`; fixtures of pytest
 :mod:`servomex.testing.plugin`.
 """
 
-from servomex.testing.fake import FakeTransport
-from servomex.testing.files import load_capture, load_script
-from servomex.testing.scripted import ScriptedPort
+from typing import TYPE_CHECKING
 
-__all__ = ["FakeTransport", "ScriptedPort", "load_capture", "load_script"]
+from servomex.runtime.lazy import hand_on
+
+if TYPE_CHECKING:
+    from servomex.testing.fake import FakeTransport as FakeTransport
+    from servomex.testing.files import load_capture as load_capture
+    from servomex.testing.files import load_script as load_script
+    from servomex.testing.scripted import ScriptedPort as ScriptedPort
+else:
+    __getattr__, __dir__ = hand_on(
+        __name__,
+        {
+            "fake": "FakeTransport",
+            "files": "load_capture load_script",
+            "scripted": "ScriptedPort",
+        },
+    )

@@ -16,8 +16,11 @@ from servomex.analyzer.analyzer import Analyzer
 from servomex.analyzer.opening import open_device
 from servomex.enums import ProtocolKind
 from servomex.runtime.clock import time
-from servomex.simulator import Faults, VirtualAnalyzer, VirtualChannel, VirtualLine
-from servomex.testing import ScriptedPort
+from servomex.simulator.channels import VirtualChannel
+from servomex.simulator.device import VirtualAnalyzer
+from servomex.simulator.faults import Faults
+from servomex.simulator.line import VirtualLine
+from servomex.testing.scripted import ScriptedPort
 
 P = ParamSpec("P")
 T = TypeVar("T")
