@@ -130,24 +130,41 @@ def settings_of(given: SerialSettings | None) -> SerialSettings:
     )
 
 
-def settings_given(whole: SerialSettings | None, **single: object) -> SerialSettings | None:
+def settings_given(
+    whole: SerialSettings | None,
+    baudrate: int | None,
+    bytesize: int | None,
+    parity: Parity | None,
+    stopbits: int | None,
+    rtscts: bool | None,
+    xonxoff: bool | None,
+    exclusive: bool | None,
+) -> SerialSettings | None:
     """Return the settings that a call got, as a whole or one by one; ``None`` when it got none.
 
     Args:
         whole: Its ``serial_settings``.
-        single: Fields of :class:`SerialSettings` by name; those that are ``None`` were omitted.
+        baudrate: This and the others are the fields of :class:`SerialSettings`; ``None`` when omitted.
+        bytesize: Data bits.
+        parity: Parity.
+        stopbits: Stop bits.
+        rtscts: Hardware flow control.
+        xonxoff: Software flow control.
+        exclusive: Take the port for this program alone.
 
     Raises:
         ServomexConfigurationError: It got both.
         ServomexValidationError: A setting is out of range.
     """
-    named = {name: value for name, value in single.items() if value is not None}
-    if not named:
+    names = list(attrs.fields_dict(SerialSettings))[1:]
+    values = (baudrate, bytesize, parity, stopbits, rtscts, xonxoff, exclusive)
+    single = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+    if not single:
         return whole
     if whole is not None:
-        names = ", ".join(named)
+        listed = ", ".join(single)
         raise ServomexConfigurationError(
-            f"{names} and serial_settings are given together",
-            cure=f"Give {names} in the SerialSettings, or omit serial_settings",
+            f"{listed} and serial_settings are given together",
+            cure=f"Give {listed} in the SerialSettings, or omit serial_settings",
         )
-    return SerialSettings(**named)  # type: ignore[arg-type]  # its fields check them
+    return SerialSettings(**single)  # type: ignore[arg-type]  # its fields check them

@@ -118,16 +118,7 @@ def open_device(
     asked = None if channels is None else asked_channels(channels)
     given_name = None if name is None else name_of(name)
     given_tags = tags_of(tags)
-    settings = settings_given(
-        serial_settings,
-        baudrate=baudrate,
-        bytesize=bytesize,
-        parity=parity,
-        stopbits=stopbits,
-        rtscts=rtscts,
-        xonxoff=xonxoff,
-        exclusive=exclusive,
-    )
+    settings = settings_given(serial_settings, baudrate, bytesize, parity, stopbits, rtscts, xonxoff, exclusive)
     with contextlib.ExitStack() as undo:
         if isinstance(port, SerialLink):
             _check_belongings(

@@ -5,7 +5,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from servomex.analyzer.analyzer import Analyzer
 from servomex.enums import ChannelId, ErrorPolicy, ProtocolKind
@@ -19,7 +19,7 @@ from servomex.errors.validation import choice, flag, seconds, whole
 from servomex.manager.joining import Entry, Source, joined, leave
 from servomex.manager.member import Member
 from servomex.manager.port import SharedPort
-from servomex.manager.reaching import Options
+from servomex.manager.reaching import OpenOptions, Options
 from servomex.manager.rounds import DeviceResult, Round, failed_row, raise_failures
 from servomex.models.frame import Frame
 from servomex.models.naming import asked_channels
@@ -83,57 +83,11 @@ class ServomexManager(ProcessBound):
 
     @overload
     def add(
-        self,
-        name: str,
-        source: Source,
-        *,
-        protocol: ProtocolKind | str = ...,
-        address: int = ...,
-        serial_settings: SerialSettings | None = ...,
-        baudrate: int | None = ...,
-        bytesize: int | None = ...,
-        parity: Parity | None = ...,
-        stopbits: int | None = ...,
-        rtscts: bool | None = ...,
-        xonxoff: bool | None = ...,
-        exclusive: bool | None = ...,
-        timeout: float | None = ...,
-        identify: bool = ...,
-        channels: Iterable[ChannelId | str] | None = ...,
-        retries: int = ...,
-        gap: float | None = ...,
-        listen: float = ...,
-        auto_reconnect: bool | None = ...,
-        tags: Mapping[str, str] | None = ...,
-        wait: Literal[True] = ...,
+        self, name: str, source: Source, *, wait: Literal[True] = ..., **options: Unpack[OpenOptions]
     ) -> Analyzer: ...
 
     @overload
-    def add(
-        self,
-        name: str,
-        source: Source,
-        *,
-        protocol: ProtocolKind | str = ...,
-        address: int = ...,
-        serial_settings: SerialSettings | None = ...,
-        baudrate: int | None = ...,
-        bytesize: int | None = ...,
-        parity: Parity | None = ...,
-        stopbits: int | None = ...,
-        rtscts: bool | None = ...,
-        xonxoff: bool | None = ...,
-        exclusive: bool | None = ...,
-        timeout: float | None = ...,
-        identify: bool = ...,
-        channels: Iterable[ChannelId | str] | None = ...,
-        retries: int = ...,
-        gap: float | None = ...,
-        listen: float = ...,
-        auto_reconnect: bool | None = ...,
-        tags: Mapping[str, str] | None = ...,
-        wait: bool,
-    ) -> Analyzer | None: ...
+    def add(self, name: str, source: Source, *, wait: bool, **options: Unpack[OpenOptions]) -> Analyzer | None: ...
 
     def add(
         self,
@@ -209,20 +163,11 @@ class ServomexManager(ProcessBound):
             ServomexTimeoutError: The analyser did not answer, in the mode that was given.
             ServomexFrameError: What came is damaged.
         """
-        flag(wait, "wait")
+        serial = settings_given(serial_settings, baudrate, bytesize, parity, stopbits, rtscts, xonxoff, exclusive)
         options = Options(
             protocol=choice(ProtocolKind, protocol, "protocol"),
             address=whole(address, "address", 1, 247),
-            serial_settings=settings_given(
-                serial_settings,
-                baudrate=baudrate,
-                bytesize=bytesize,
-                parity=parity,
-                stopbits=stopbits,
-                rtscts=rtscts,
-                xonxoff=xonxoff,
-                exclusive=exclusive,
-            ),
+            serial_settings=serial,
             timeout=None if timeout is None else seconds(timeout, "timeout"),
             identify=flag(identify, "identify"),
             channels=None if channels is None else asked_channels(channels),
@@ -232,21 +177,7 @@ class ServomexManager(ProcessBound):
             auto_reconnect=None if auto_reconnect is None else flag(auto_reconnect, "auto_reconnect"),
             tags=tags_of(tags),
         )
-        self._check_usable()
-        with self._changing:
-            self._check_usable()
-            self._check_name(name)
-            here = self._entries
-            try:
-                with joined(name, source, options, here.values(), wait=wait, watch=self._watch) as entry:
-                    self._entries = {**here, name: entry}
-            except ServomexError as error:
-                error.context = error.context.merged(device=name)
-                raise
-            else:
-                return entry.member.analyzer
-            finally:
-                self._opening = None
+        return self._join(name, source, options, wait=flag(wait, "wait"))
 
     def get(self, name: str) -> Analyzer:
         """Return an analyser by its name.
@@ -410,9 +341,23 @@ class ServomexManager(ProcessBound):
                 "an operation cannot call the manager, whose thread it runs in: use the analyser that it is given"
             )
 
-    def _check_name(self, name: str) -> None:
-        if name_of(name) in self._entries:
-            raise ServomexValidationError(f"there is an analyser {name!r} already", cure="Remove it first")
+    def _join(self, name: str, source: Source, options: Options, *, wait: bool) -> Analyzer | None:
+        self._check_usable()
+        with self._changing:
+            self._check_usable()
+            if name_of(name) in self._entries:
+                raise ServomexValidationError(f"there is an analyser {name!r} already", cure="Remove it first")
+            here = self._entries
+            try:
+                with joined(name, source, options, here.values(), wait=wait, watch=self._watch) as entry:
+                    self._entries = {**here, name: entry}
+            except ServomexError as error:
+                error.context = error.context.merged(device=name)
+                raise
+            else:
+                return entry.member.analyzer
+            finally:
+                self._opening = None
 
     def _entry(self, name: str) -> Entry:
         self.check_process()

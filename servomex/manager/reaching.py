@@ -1,8 +1,8 @@
 """How an analyser of a manager is opened: at once, or when it is reached, which is tried until it succeeds."""
 
 import threading
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, TypedDict
 
 import attrs
 
@@ -27,7 +27,7 @@ from servomex.port.link import SerialLink
 from servomex.runtime.clock import time
 from servomex.runtime.logs import package_log
 from servomex.runtime.signals import pass_on_interruption
-from servomex.settings import SerialSettings
+from servomex.settings import Parity, SerialSettings
 
 if TYPE_CHECKING:
     from servomex.analyzer.detect import Detection, Search
@@ -57,9 +57,32 @@ _UNFIT = (ServomexForeignDeviceError, ServomexChannelError, ServomexConfiguratio
 """What shows that something is there, but not what is wanted."""
 
 
+class OpenOptions(TypedDict, total=False):
+    """The options of :meth:`ServomexManager.add`, where they are explained."""
+
+    protocol: ProtocolKind | str
+    address: int
+    serial_settings: SerialSettings | None
+    baudrate: int | None
+    bytesize: int | None
+    parity: Parity | None
+    stopbits: int | None
+    rtscts: bool | None
+    xonxoff: bool | None
+    exclusive: bool | None
+    timeout: float | None
+    identify: bool
+    channels: Iterable[ChannelId | str] | None
+    retries: int
+    gap: float | None
+    listen: float
+    auto_reconnect: bool | None
+    tags: Mapping[str, str] | None
+
+
 @attrs.frozen(kw_only=True)
 class Options:
-    """How an analyser is to be opened, as :meth:`ServomexManager.add` was told and has checked."""
+    """How an analyser is to be opened: the options of :meth:`ServomexManager.add`, checked."""
 
     protocol: ProtocolKind = ProtocolKind.AUTO
     address: int = 1
