@@ -1,6 +1,5 @@
 """``servomex calibrate``: look at an autocalibration, start one and watch it, stop all."""
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -11,10 +10,10 @@ import servomex
 from servomex.calibration.pulse import left_at_one, start_coils_of
 from servomex.calibration.report import PHASE_WORDS, CalibrationProgress
 from servomex.cli.connection import Connection, connection_options
-from servomex.cli.errors import EXIT_CODES, RequestError, stop_code
-from servomex.cli.options import SECONDS, check_seconds
-from servomex.cli.output import note, one_line, write_data, write_text
-from servomex.cli.program import ProgramGroup
+from servomex.cli.errors import RequestError, stop_code
+from servomex.cli.options import SECONDS, check_seconds, format_settings
+from servomex.cli.output import STDERR, note, one_line, write_data, write_text
+from servomex.cli.program import ProgramGroup, version_option
 from servomex.models.plain import json_text
 from servomex.models.reading import value_text
 from servomex.models.texts import duration_text
@@ -36,8 +35,8 @@ a start, is shown by 'status' and 'doctor' and set back to 0 by 'stop'.
 """
 
 
-@click.group(cls=ProgramGroup, invoke_without_command=True, epilog=f"{_MORE}\n{EXIT_CODES}")
-@click.version_option(servomex.__version__, prog_name="servomex")
+@click.group(cls=ProgramGroup, invoke_without_command=True, epilog=_MORE)
+@version_option
 @click.pass_context
 def calibrate(ctx: click.Context) -> None:
     """Look at autocalibrations, start one, stop all.
@@ -55,23 +54,18 @@ def _command(*, writes: bool) -> Callable[[F], F]:
         if writes:
             # Not from the environment: a confirmation is given for one command.
             command = click.option("--yes", is_flag=True, help="Confirm; nothing is sent without it.")(command)
-        return connection_options(click.version_option(servomex.__version__, prog_name="servomex")(command))
+        return connection_options(version_option(command))
 
     return decorate
 
 
 _group = click.IntRange(1, CAL_GROUPS)
 _format = click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How the result is written to stdout.",
+    "--format", "output_format", **format_settings(["text", "json"], "How the result is written to stdout.")
 )
 
 
-@calibrate.command(short_help="Show what the groups are on.", epilog=EXIT_CODES)
+@calibrate.command(short_help="Show what the groups are on.")
 @_command(writes=False)
 @click.argument("group", type=_group, required=False)
 @_format
@@ -96,7 +90,7 @@ def _write_progress(seen: Sequence[CalibrationProgress], output_format: str) -> 
     )
 
 
-@calibrate.command(short_help="Start the autocalibration of a group.", epilog=f"{_MORE}\n{EXIT_CODES}")
+@calibrate.command(short_help="Start the autocalibration of a group.", epilog=_MORE)
 @_command(writes=True)
 @click.argument("group", type=_group)
 @click.option("--wait", is_flag=True, help="Watch it to its end and report.")
@@ -142,7 +136,7 @@ def start(
             raise click.exceptions.Exit(stop_code(stopped)) from stopped
 
 
-@calibrate.command(short_help="Stop all autocalibrations.", epilog=f"{_MORE}\n{EXIT_CODES}")
+@calibrate.command(short_help="Stop all autocalibrations.", epilog=_MORE)
 @_command(writes=True)
 def stop(yes: bool, **given: Any) -> None:
     """Stop all autocalibrations, however they were started, and see that every group is on sample.
@@ -206,20 +200,17 @@ class _Progress:
     """Shows on stderr what a calibration is on: a line kept up to date; without a terminal each change."""
 
     def __init__(self) -> None:
-        self._live = self._on_terminal()
+        self._live = STDERR.isatty()
         self._words = ""
         self._width = 0
-
-    @staticmethod
-    def _on_terminal() -> bool:
-        return sys.stderr is not None and sys.stderr.isatty()
 
     def update(self, progress: CalibrationProgress) -> None:
         """Show one more reading."""
         text = f"group {progress.group}: {PHASE_WORDS[progress.phase]}, {duration_text(progress.elapsed_s or 0.0)}"
         if self._live:
             text = one_line(f"{text}{_values(progress)}")
-            click.echo(f"\r{text:<{self._width}}", err=True, nl=False)
+            STDERR.write(f"\r{text:<{self._width}}")
+            STDERR.flush()
             self._width = len(text)
         elif PHASE_WORDS[progress.phase] != self._words:
             note(text)
@@ -228,7 +219,7 @@ class _Progress:
     def end(self) -> None:
         """Leave the line."""
         if self._width:
-            click.echo(err=True)
+            STDERR.write("\n")
 
 
 def _values(progress: CalibrationProgress) -> str:

@@ -4,10 +4,8 @@ import importlib
 
 import click
 
-import servomex
-from servomex.cli.errors import EXIT_CODES
 from servomex.cli.interrupts import interrupts_wait, without_late_interrupts
-from servomex.cli.program import ProgramGroup
+from servomex.cli.program import ProgramGroup, version_option
 
 _COMMANDS = (
     "read",
@@ -54,8 +52,8 @@ Shell completion (bash; zsh and fish likewise), in ~/.bashrc:
 """
 
 
-@click.group(cls=_Commands, invoke_without_command=True, epilog=f"{_MORE}\n{EXIT_CODES}")
-@click.version_option(servomex.__version__, prog_name="servomex")
+@click.group(cls=_Commands, invoke_without_command=True, epilog=_MORE)
+@version_option
 @click.pass_context
 def servomex_group(ctx: click.Context) -> None:
     """Read Servomex SERVOPRO 4000-series gas analysers.

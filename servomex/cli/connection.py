@@ -13,7 +13,16 @@ import click
 import servomex
 from servomex.cli.interrupts import interrupts_wait
 from servomex.cli.logs import log_on_stderr
-from servomex.cli.options import MODES, PortArgument, mode_settings, option, seconds_option
+from servomex.cli.options import (
+    ADDRESS,
+    MODES,
+    PortArgument,
+    log_options,
+    mode_settings,
+    option,
+    seconds_option,
+    whole_settings,
+)
 from servomex.cli.output import STDERR, note
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexValidationError
@@ -33,30 +42,9 @@ PORT = click.Path(readable=False)
 
 _OPTIONS = (
     option("--protocol", **mode_settings(MODES, "Communication mode set on the analyser's panel", "auto")),
-    option(
-        "--address",
-        type=click.IntRange(1, 247),
-        metavar="N",
-        default=1,
-        show_default=True,
-        help="Modbus slave address.",
-    ),
-    option(
-        "--baudrate",
-        type=click.IntRange(300, 115200),
-        metavar="BAUD",
-        default=_LINE.baudrate,
-        show_default=True,
-        help="Bits per second.",
-    ),
-    option(
-        "--bytesize",
-        type=click.IntRange(7, 8),
-        metavar="N",
-        default=_LINE.bytesize,
-        show_default=True,
-        help="Data bits.",
-    ),
+    option("--address", **ADDRESS),
+    option("--baudrate", **whole_settings(300, 115200, _LINE.baudrate, "Bits per second.", "BAUD")),
+    option("--bytesize", **whole_settings(7, 8, _LINE.bytesize, "Data bits.")),
     option(
         "--parity",
         type=click.Choice(["N", "E", "O"], case_sensitive=False),
@@ -65,25 +53,11 @@ _OPTIONS = (
         show_default=True,
         help="Parity: none, even or odd.",
     ),
-    option(
-        "--stopbits",
-        type=click.IntRange(1, 2),
-        metavar="N",
-        default=_LINE.stopbits,
-        show_default=True,
-        help="Stop bits.",
-    ),
+    option("--stopbits", **whole_settings(1, 2, _LINE.stopbits, "Stop bits.")),
     seconds_option(
         "--gap", zero=True, longest=10, default=0.05, show_default=True, help="Silence before each Modbus request."
     ),
-    option(
-        "--retries",
-        type=click.IntRange(0, 10),
-        metavar="N",
-        default=2,
-        show_default=True,
-        help="How often a Modbus request is repeated.",
-    ),
+    option("--retries", **whole_settings(0, 10, 2, "How often a Modbus request is repeated.")),
     seconds_option("--timeout", show_default="one that suits the line", help="How long a reading may take."),
     seconds_option(
         "--listen",
@@ -97,8 +71,7 @@ _OPTIONS = (
         metavar="FILE",
         help="Append every byte of both directions to this file.",
     ),
-    option("-v", "--verbose", count=True, help="Show on stderr what is being done; -vv also shows every byte."),
-    option("-q", "--quiet", is_flag=True, help="Write nothing to stderr but the error that ends the command."),
+    log_options,
 )
 
 

@@ -6,12 +6,11 @@ from typing import Any
 
 import click
 
-import servomex
-from servomex.cli.errors import EXIT_CODES, RequestError, stop_code
+from servomex.cli.errors import RequestError, stop_code
 from servomex.cli.interrupts import interrupts_wait
 from servomex.cli.logs import warnings_on_stderr
 from servomex.cli.output import BAR, STDERR, note
-from servomex.cli.program import Program
+from servomex.cli.program import Program, version_option
 from servomex.cli.targets import check_decimal, check_files, decimal_option, format_option, warn_of_passwords
 from servomex.durations import counted
 from servomex.errors import ServomexSinkError
@@ -37,7 +36,7 @@ A postgresql:// URL is a table of a PostgreSQL server, as IN and as OUT.
 """
 
 
-@click.command(cls=Program, short_help="Write recordings in another format.", epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.command(cls=Program, short_help="Write recordings in another format.", epilog=_MORE)
 @click.argument("sources", metavar="IN...", nargs=-1, required=True)
 @click.argument("target", metavar="OUT")
 @click.option("--append", is_flag=True, help="Append to OUT if it exists.")
@@ -61,7 +60,7 @@ A postgresql:// URL is a table of a PostgreSQL server, as IN and as OUT.
 )
 @decimal_option
 @format_option
-@click.version_option(servomex.__version__, prog_name="servomex")
+@version_option
 def convert(sources: tuple[str, ...], target: str, **options: Any) -> None:
     """Write the recordings IN, one after the other, to OUT.
 

@@ -10,12 +10,12 @@ from typing import IO, Any
 import attrs
 import click
 
-import servomex
 from servomex.cli import formats
-from servomex.cli.errors import EXIT_CODES, RequestError
+from servomex.cli.errors import RequestError
 from servomex.cli.hextext import bytes_of
+from servomex.cli.options import format_settings
 from servomex.cli.output import colour_wanted, note, write_data, write_text
-from servomex.cli.program import Program
+from servomex.cli.program import Program, version_option
 from servomex.durations import counted
 from servomex.errors import ServomexChecksumError, ServomexParseError
 from servomex.models.frame import Frame, frame_text
@@ -67,7 +67,7 @@ _OTHERS = (
 """How files begin that other commands read."""
 
 
-@click.command(cls=Program, short_help="Decode captured broadcasts.", epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.command(cls=Program, short_help="Decode captured broadcasts.", epilog=_MORE)
 @click.argument("inputs", metavar="[FILE]", nargs=-1)
 @click.option(
     "--hex",
@@ -78,10 +78,10 @@ _OTHERS = (
 @click.option(
     "--format",
     "output_format",
-    type=click.Choice(["table", "json", "csv"]),
-    default="table",
-    show_default=True,
-    help="How frames are written to stdout. Damage is part of it, but in csv goes to stderr.",
+    **format_settings(
+        ["table", "json", "csv"],
+        "How frames are written to stdout. Damage is part of it, but in csv goes to stderr.",
+    ),
 )
 @click.option(
     "-v",
@@ -89,7 +89,7 @@ _OTHERS = (
     is_flag=True,
     help="Show the bytes of each channel too: an unknown glyph, or the text in the place of a value.",
 )
-@click.version_option(servomex.__version__, prog_name="servomex")
+@version_option
 def decode(inputs: tuple[str, ...], is_hex: bool, output_format: str, verbose: bool) -> None:
     """Decode the broadcasts captured in FILE; '-' or nothing is stdin.
 

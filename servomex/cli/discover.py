@@ -10,12 +10,12 @@ import click
 
 import servomex
 from servomex.cli.connection import PORT
-from servomex.cli.errors import EXIT_CODES, CommandError, NoAnswerError, PortError, RequestError
+from servomex.cli.errors import CommandError, NoAnswerError, PortError, RequestError
 from servomex.cli.interrupts import interrupts_wait
 from servomex.cli.logs import log_on_stderr
-from servomex.cli.options import FIXED_MODES, MODES, option, seconds_option
+from servomex.cli.options import FIXED_MODES, MODES, format_settings, log_options, option, seconds_option
 from servomex.cli.output import BAR, STDERR, note, one_line, write_data, write_text
-from servomex.cli.program import Program
+from servomex.cli.program import Program, version_option
 from servomex.durations import counted
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConfigurationError, ServomexConnectionError
@@ -71,7 +71,7 @@ def _check_protocols(_ctx: click.Context, _option: click.Parameter, value: str) 
     return [*dict.fromkeys(MODES[name] for name in names)]
 
 
-@click.command(cls=Program, short_help="Search the ports for analysers.", epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.command(cls=Program, short_help="Search the ports for analysers.", epilog=_MORE)
 @click.argument("ports", metavar="[PORT]...", nargs=-1, type=PORT)
 @option(
     "--address",
@@ -109,14 +109,10 @@ def _check_protocols(_ctx: click.Context, _option: click.Parameter, value: str) 
 @click.option(
     "--format",
     "output_format",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="How analysers are written to stdout; json also lists the other ports.",
+    **format_settings(["table", "json"], "How analysers are written to stdout; json also lists the other ports."),
 )
-@option("-v", "--verbose", count=True, help="Show on stderr what is being done; -vv also shows every byte.")
-@option("-q", "--quiet", is_flag=True, help="Write nothing to stderr but the error that ends the command.")
-@click.version_option(servomex.__version__, prog_name="servomex")
+@log_options
+@version_option
 def discover(ports: tuple[str, ...], output_format: str, verbose: int, quiet: bool, **wanted: Any) -> None:
     """Search the ports for analysers: the PORTs given, or all of this computer, at the same time.
 

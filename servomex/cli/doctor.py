@@ -1,18 +1,17 @@
 """``servomex doctor``: a page on a port, its line and its analyser: what is well, what is not, and the cure."""
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-import servomex
 from servomex.cli.connection import PORT, Connection, line_options, load
-from servomex.cli.errors import EXIT_CODES, command_error
+from servomex.cli.errors import command_error
 from servomex.cli.interrupts import interrupts_wait
-from servomex.cli.output import colour_wanted, note, one_line, write_data, write_text
-from servomex.cli.program import Program
+from servomex.cli.options import format_settings
+from servomex.cli.output import STDERR, colour_wanted, note, one_line, write_data, write_text
+from servomex.cli.program import Program, version_option
 from servomex.enums import ProtocolKind
 from servomex.models.plain import json_text
 
@@ -34,18 +33,17 @@ Examples:
 """
 
 
-@click.command(cls=Program, short_help="Check a port, its line and its analyser.", epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.command(cls=Program, short_help="Check a port, its line and its analyser.", epilog=_MORE)
 @click.argument("port", required=False, envvar="SERVOMEX_PORT", type=PORT)
 @line_options
 @click.option(
     "--format",
     "output_format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How the page is written to stdout: for people, or as one object on a line.",
+    **format_settings(
+        ["text", "json"], "How the page is written to stdout: for people, or as one object on a line."
+    ),
 )
-@click.version_option(servomex.__version__, prog_name="servomex")
+@version_option
 def doctor(port: str | None, output_format: str, **given: Any) -> None:
     """Check a port, its line and its analyser, and say how to cure what is wrong.
 
@@ -75,7 +73,7 @@ def _order(request: Connection) -> "Order":
     """Give what is to be checked, with a voice if somebody looks at stderr."""
     from servomex.checkup.examination import Order
 
-    watched = not request.quiet and sys.stderr is not None and sys.stderr.isatty()
+    watched = not request.quiet and STDERR.isatty()
     return Order(
         port=request.port,
         protocol=ProtocolKind(request.protocol),

@@ -22,7 +22,6 @@ from servomex.rows.cells import FLAGS, csv_text, plain_row
 if TYPE_CHECKING:
     import servomex
 
-FORMATS = ("table", "csv", "json", "influx")
 MEASUREMENT = "servomex"
 """The measurement of every line of the influx format."""
 
@@ -105,7 +104,7 @@ def writer_for(
     """Return what writes a frame to stdout in the format that is asked for.
 
     Args:
-        output_format: One of :data:`FORMATS`.
+        output_format: One of those of :data:`FRAME_FORMAT`.
         analyzer: Where the frames are from.
         name: Its name, if the user gave it one: a table then begins with it.
     """

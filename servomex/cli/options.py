@@ -1,6 +1,6 @@
 """The kinds of options: numbers, seconds, what may also come from the environment."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -79,6 +79,40 @@ def mode_settings(names: Iterable[str], what: str, default: str) -> dict[str, An
         "show_default": True,
         "help": f"{what}: {', '.join(names)}.",
     }
+
+
+def whole_settings(
+    lowest: int, highest: int, default: int | None, what: str, metavar: str = "N"
+) -> dict[str, Any]:
+    """Return how an option is declared that takes a whole number.
+
+    Args:
+        lowest: The smallest number that may be typed.
+        highest: The largest.
+        default: The one that is taken otherwise.
+        what: The help.
+        metavar: What stands for the number in the help.
+    """
+    return {
+        "type": click.IntRange(lowest, highest),
+        "metavar": metavar,
+        "default": default,
+        "show_default": True,
+        "help": what,
+    }
+
+
+ADDRESS = whole_settings(1, 247, 1, "Modbus slave address.")
+"""How ``--address`` is declared."""
+
+
+def format_settings(names: Sequence[str], what: str) -> dict[str, Any]:
+    """Return how the option for the format of the output is declared; the first of the names is the default."""
+    return {"type": click.Choice(names), "default": names[0], "show_default": True, "help": what}
+
+
+FRAME_FORMAT = format_settings(["table", "csv", "json", "influx"], "How readings are written to stdout.")
+"""How ``--format`` of a command that reads is declared."""
 
 
 def check_seconds(*, zero: bool = False, longest: float = LONGEST_S) -> Callable[..., float | None]:
@@ -173,6 +207,17 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:
     return click.option(*names, cls=_Option, envvar=variable, show_envvar=True, **settings)
 
 
+def log_options(command: F) -> F:
+    """Add the options for how much is written to stderr."""
+    verbose = option(
+        "-v", "--verbose", count=True, help="Show on stderr what is being done; -vv also shows every byte."
+    )
+    quiet = option(
+        "-q", "--quiet", is_flag=True, help="Write nothing to stderr but the error that ends the command."
+    )
+    return verbose(quiet(command))
+
+
 def seconds_option(
     *names: str, zero: bool = False, longest: float = LONGEST_S, **settings: Any
 ) -> Callable[[F], F]:
@@ -238,6 +283,11 @@ def rate_of(rate_hz: float | None, every_s: float | None) -> float | None:
         raise click.UsageError("--rate and --every exclude each other: give one of them.")
     return rate_hz if every_s is None else 1 / every_s
 
+
+count_option: Callable[[F], F] = click.option(
+    "--count", type=click.IntRange(1), metavar="N", help="End after this many readings, failed ones included."
+)
+"""After how many readings a command ends by itself."""
 
 duration_option: Callable[[F], F] = click.option(
     "--duration", metavar="TIME", callback=_check_duration, help="End after 90s, 15m, 8h or 2d."

@@ -4,19 +4,33 @@ import difflib
 import functools
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
-from servomex.cli.errors import PIPE_CLOSED, command_error, stop_code
+import servomex
+from servomex.cli.errors import EXIT_CODES, PIPE_CLOSED, command_error, stop_code
 from servomex.cli.interrupts import signals_interrupt
 from servomex.cli.output import end_stderr, note
 from servomex.errors import Argument
 from servomex.errors.arguments import spelling
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+version_option: Callable[[F], F] = click.version_option(servomex.__version__, prog_name="servomex")
+"""The option of every command that shows the version."""
+
 
 class Program(click.Command):
-    """A command that ends with this package's exit codes, and never with a traceback."""
+    """A command that ends with this package's exit codes, and never with a traceback.
+
+    Args:
+        epilog: The end of its help; the exit codes are added.
+        settings: What :class:`click.Command` takes.
+    """
+
+    def __init__(self, *, epilog: str = "", **settings: Any) -> None:
+        super().__init__(epilog=f"{epilog}\n{EXIT_CODES}".lstrip("\n"), **settings)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Give the arguments and options; what all commands have comes last."""

@@ -9,11 +9,11 @@ import click
 
 import servomex
 from servomex.cli.connection import Connection, channels_option, connection_options
-from servomex.cli.errors import EXIT_CODES, INTERRUPTED, stop_code
-from servomex.cli.formats import FORMATS, writer_for
-from servomex.cli.options import naming_options, option, seconds_option
+from servomex.cli.errors import INTERRUPTED, stop_code
+from servomex.cli.formats import writer_for
+from servomex.cli.options import FRAME_FORMAT, naming_options, option, seconds_option
 from servomex.cli.output import note
-from servomex.cli.program import Program
+from servomex.cli.program import Program, version_option
 from servomex.cli.tally import Gap, Tally
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConfigurationError, ServomexError
@@ -69,18 +69,11 @@ class _Request(Connection):
         return self.watch is not None or (self.count or 1) > 1
 
 
-@click.command(cls=Program, short_help="Read an analyser.", epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.command(cls=Program, short_help="Read an analyser.", epilog=_MORE)
 @connection_options
 @channels_option
 @naming_options
-@option(
-    "--format",
-    "output_format",
-    type=click.Choice(FORMATS),
-    default="table",
-    show_default=True,
-    help="How readings are written to stdout.",
-)
+@option("--format", "output_format", **FRAME_FORMAT)
 @seconds_option(
     "--watch",
     zero=True,
@@ -98,7 +91,7 @@ class _Request(Connection):
     is_flag=True,
     help="Exit with 5 when the last reading failed, or shows a fault, an alarm or no value.",
 )
-@click.version_option(servomex.__version__, prog_name="servomex")
+@version_option
 def read(**given: Any) -> None:
     """Read the analyser on PORT: all channels with their states.
 

@@ -4,16 +4,25 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import click
 
 import servomex
 from servomex.cli.connection import PORT, Connection, channels_option, line_options
-from servomex.cli.errors import EXIT_CODES, RequestError, stop_code
+from servomex.cli.errors import RequestError, stop_code
 from servomex.cli.interrupts import interrupts_wait
 from servomex.cli.logs import warnings_on_stderr
-from servomex.cli.options import SECONDS, check_seconds, duration_option, naming_options, rate_of, rate_options
+from servomex.cli.options import (
+    SECONDS,
+    check_seconds,
+    count_option,
+    duration_option,
+    naming_options,
+    rate_of,
+    rate_options,
+)
 from servomex.cli.output import BAR, STDERR, note, one_line
-from servomex.cli.program import Program
+from servomex.cli.program import Program, version_option
 from servomex.cli.targets import check_decimal, check_files, decimal_option, format_option, warn_of_passwords
 from servomex.errors import ServomexError, ServomexSinkError
 from servomex.errors.excerpts import without_password
@@ -43,7 +52,32 @@ Ctrl-C and SIGTERM end a recording with everything written.
 """
 
 
-@click.command(cls=Program, short_help="Record an analyser to files.", epilog=f"{_MORE}\n{EXIT_CODES}")
+@attrs.frozen(kw_only=True)
+class _Request(Connection):
+    """What the command line asks for; the fields are its options."""
+
+    channels: list[str] | None
+    duration: float | None
+    count: int | None
+    append: bool
+    overwrite: bool
+    rotate: str | None
+    flush: float
+    decimal: str | None
+    file_format: str | None
+
+    @property
+    def sink_options(self) -> "SinkOptions":
+        """The options of the files, as far as they are given."""
+        options: SinkOptions = {"flush_s": self.flush}
+        for name in ("append", "overwrite", "rotate", "decimal", "file_format"):
+            value = getattr(self, name)
+            if value is not None and value is not False:
+                options[name] = value
+        return options
+
+
+@click.command(cls=Program, short_help="Record an analyser to files.", epilog=_MORE)
 @click.argument("port", type=PORT)
 @line_options
 @click.argument("targets", metavar="OUT...", nargs=-1)
@@ -51,9 +85,7 @@ Ctrl-C and SIGTERM end a recording with everything written.
 @naming_options
 @rate_options("Over Modbus 1 when omitted; in continuous mode each broadcast.")
 @duration_option
-@click.option(
-    "--count", type=click.IntRange(1), metavar="N", help="End after this many readings, failed ones included."
-)
+@count_option
 @click.option("--append", is_flag=True, help="Append to files that exist.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option(
@@ -70,22 +102,8 @@ Ctrl-C and SIGTERM end a recording with everything written.
 )
 @decimal_option
 @format_option
-@click.version_option(servomex.__version__, prog_name="servomex")
-def record(
-    targets: tuple[str, ...],
-    channels: list[str] | None,
-    rate: float | None,
-    every: float | None,
-    duration: float | None,
-    count: int | None,
-    append: bool,
-    overwrite: bool,
-    rotate: str | None,
-    flush: float,
-    decimal: str | None,
-    file_format: str | None,
-    **given: Any,
-) -> None:
+@version_option
+def record(targets: tuple[str, ...], rate: float | None, every: float | None, **given: Any) -> None:
     """Record the analyser on PORT to the files OUT.
 
     A reading that fails is a row with its error, so that the gap shows; a port that is lost is opened again. Lines
@@ -93,46 +111,29 @@ def record(
     given here even if SERVOMEX_PORT is set: otherwise an OUT could be taken for it.
     """
     _check_order(given["port"], targets)
-    rate_hz = rate_of(rate, every)
-    request, code = Connection(**given), 0
-    options: SinkOptions = {"flush_s": flush}
-    if append:
-        options["append"] = True
-    if overwrite:
-        options["overwrite"] = True
-    if rotate is not None:
-        options["rotate"] = rotate
-    if decimal is not None:
-        options["decimal"] = decimal
-    if file_format is not None:
-        options["file_format"] = file_format
+    request, rate_hz = _Request(**given), rate_of(rate, every)
+    options = request.sink_options
     check_decimal(targets, options)
     warn_of_passwords(targets)
     with interrupts_wait():
         from servomex.recording.acquisition import USUAL_HZ
         from servomex.recording.recorder import Recorder
     check_files(targets, options)
-    with request.logs(), request.open(channels) as analyzer, _warnings(request):
+    with request.logs(), request.open(request.channels) as analyzer, _warnings(request):
+        if rate_hz is None and not analyzer.reader:
+            rate_hz = USUAL_HZ
         try:
             recorder = Recorder(
                 analyzer,
                 targets,
                 sink_options=options,
-                rate_hz=USUAL_HZ if rate_hz is None and not analyzer.reader else rate_hz,
-                duration=duration,
-                count=count,
+                rate_hz=rate_hz,
+                duration=request.duration,
+                count=request.count,
             )
         except ServomexSinkError as error:  # nothing is begun
             raise RequestError(str(error)) from error
-        try:
-            with recorder:
-                try:
-                    _show(recorder, analyzer, quiet=request.quiet)
-                except KeyboardInterrupt as stop:  # the regular end: what failed is told as at any other
-                    code = stop_code(stop)
-        finally:
-            if not request.quiet:
-                note(str(recorder.summary))
+        code = _run(recorder, analyzer, quiet=request.quiet)
     raise click.exceptions.Exit(code)
 
 
@@ -163,6 +164,20 @@ def _is_recording(name: str) -> bool:
     except ServomexError:
         return False
     return True
+
+
+def _run(recorder: "Recorder", analyzer: "servomex.Analyzer", *, quiet: bool) -> int:
+    """Record until the end, report what was recorded, and return the exit code."""
+    try:
+        with recorder:
+            try:
+                _show(recorder, analyzer, quiet=quiet)
+            except KeyboardInterrupt as stop:  # the regular end: errors are shown as at any other
+                return stop_code(stop)
+    finally:
+        if not quiet:
+            note(str(recorder.summary))
+    return 0
 
 
 def _warnings(request: Connection) -> contextlib.AbstractContextManager[None]:

@@ -9,12 +9,12 @@ import click
 
 import servomex
 from servomex.cli.connection import load
-from servomex.cli.errors import EXIT_CODES, NoAnswerError, stop_code
-from servomex.cli.formats import FORMATS, writer_for
+from servomex.cli.errors import NoAnswerError, stop_code
+from servomex.cli.formats import writer_for
 from servomex.cli.interrupts import interrupts_wait
-from servomex.cli.options import LONGEST_S, MODES, mode_settings, naming_options
+from servomex.cli.options import FRAME_FORMAT, LONGEST_S, MODES, mode_settings, naming_options
 from servomex.cli.output import note
-from servomex.cli.program import Program
+from servomex.cli.program import Program, version_option
 from servomex.cli.tally import Tally
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import ServomexConnectionError, ServomexError, ServomexProtocolError, ServomexTimeoutError
@@ -60,7 +60,7 @@ class _Reads:
     sections: "list[tuple[int, Section]]"
 
 
-@click.command(cls=Program, short_help="Play a trace or a capture again.", epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.command(cls=Program, short_help="Play a trace or a capture again.", epilog=_MORE)
 @click.argument("file", type=click.Path(readable=False))
 @click.option(
     "--speed",
@@ -71,16 +71,9 @@ class _Reads:
     help="How many times as fast; 0 for as fast as possible.",
 )
 @click.option("--protocol", **mode_settings(MODES, "Communication mode, auto for the one that FILE shows", "auto"))
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(FORMATS),
-    default="table",
-    show_default=True,
-    help="How readings are written to stdout.",
-)
+@click.option("--format", "output_format", **FRAME_FORMAT)
 @naming_options
-@click.version_option(servomex.__version__, prog_name="servomex")
+@version_option
 def replay(file: str, speed: float, protocol: ProtocolKind, output_format: str, **naming: Any) -> None:
     """Play FILE, a wire trace or a capture of broadcasts, and show the readings that it gives.
 

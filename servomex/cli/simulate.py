@@ -4,12 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-import servomex
-from servomex.cli.errors import EXIT_CODES, CommandError
+from servomex.cli.errors import CommandError
 from servomex.cli.interrupts import interrupts_wait
-from servomex.cli.options import FIXED_MODES, SECONDS, check_seconds, mode_settings
+from servomex.cli.options import ADDRESS, FIXED_MODES, SECONDS, check_seconds, mode_settings, whole_settings
 from servomex.cli.output import note, write_data
-from servomex.cli.program import Program
+from servomex.cli.program import Program, version_option
 from servomex.runtime.clock import time
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def _check_tcp(_ctx: click.Context, _option: click.Parameter, value: str | None)
     return host or LOOPBACK, int(port)
 
 
-@click.command(cls=Program, epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.command(cls=Program, epilog=_MORE)
 @click.option("--mode", **mode_settings(FIXED_MODES, "Communication mode", "modbus_rtu"))
 @click.option(
     "--preset",
@@ -46,14 +45,7 @@ def _check_tcp(_ctx: click.Context, _option: click.Parameter, value: str | None)
     show_default=True,
     help="Constant values, or values that move and an alarm.",
 )
-@click.option(
-    "--address",
-    type=click.IntRange(1, 247),
-    metavar="N",
-    default=1,
-    show_default=True,
-    help="Modbus slave address.",
-)
+@click.option("--address", **ADDRESS)
 @click.option(
     "--period",
     type=SECONDS,
@@ -63,14 +55,7 @@ def _check_tcp(_ctx: click.Context, _option: click.Parameter, value: str | None)
     show_default=True,
     help="Time between broadcasts; 0 for none.",
 )
-@click.option(
-    "--baudrate",
-    type=click.IntRange(300, 115200),
-    metavar="BAUD",
-    default=19200,
-    show_default=True,
-    help="Speed for --pace.",
-)
+@click.option("--baudrate", **whole_settings(300, 115200, 19200, "Speed for --pace.", "BAUD"))
 @click.option("--pace", is_flag=True, help="Let every byte take the time that it takes on a real line.")
 @click.option("--pty", is_flag=True, help="Serve on a pseudo-terminal.")
 @click.option(
@@ -88,7 +73,7 @@ def _check_tcp(_ctx: click.Context, _option: click.Parameter, value: str | None)
     "There are silent, late, drop, corrupt, garbage, chunked, foreign, duplicate, gap, echo and unplug.",
 )
 @click.option("--seed", type=int, metavar="N", default=0, show_default=True, help="Makes the faults repeatable.")
-@click.version_option(servomex.__version__, prog_name="servomex")
+@version_option
 def simulate(pty: bool, tcp: tuple[str, int] | None, faults: tuple[str, ...], **options: Any) -> None:
     """Serve a virtual analyser until Ctrl-C."""
     if pty == (tcp is not None):

@@ -4,14 +4,21 @@ from typing import Any
 
 import click
 
-import servomex
 from servomex.cli.connection import Connection, channels_option, connection_options
-from servomex.cli.errors import EXIT_CODES, stop_code
-from servomex.cli.formats import FORMATS, writer_for
+from servomex.cli.errors import stop_code
+from servomex.cli.formats import writer_for
 from servomex.cli.interrupts import interrupts_wait
-from servomex.cli.options import duration_option, naming_options, option, rate_of, rate_options
+from servomex.cli.options import (
+    FRAME_FORMAT,
+    count_option,
+    duration_option,
+    naming_options,
+    option,
+    rate_of,
+    rate_options,
+)
 from servomex.cli.output import note
-from servomex.cli.program import Program
+from servomex.cli.program import Program, version_option
 from servomex.cli.tally import Gap
 from servomex.durations import counted
 from servomex.models.frame import Frame
@@ -24,24 +31,15 @@ Examples:
 """
 
 
-@click.command(cls=Program, short_help="Write readings as they come.", epilog=f"{_MORE}\n{EXIT_CODES}")
+@click.command(cls=Program, short_help="Write readings as they come.", epilog=_MORE)
 @connection_options
 @channels_option
 @naming_options
 @rate_options("Over Modbus 1 when omitted; in continuous mode each broadcast, and neither may be given.")
 @duration_option
-@click.option(
-    "--count", type=click.IntRange(1), metavar="N", help="End after this many readings, failed ones included."
-)
-@option(
-    "--format",
-    "output_format",
-    type=click.Choice(FORMATS),
-    default="table",
-    show_default=True,
-    help="How readings are written to stdout.",
-)
-@click.version_option(servomex.__version__, prog_name="servomex")
+@count_option
+@option("--format", "output_format", **FRAME_FORMAT)
+@version_option
 def stream(
     channels: list[str] | None,
     rate: float | None,

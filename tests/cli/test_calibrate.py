@@ -8,8 +8,8 @@ import attrs
 import pytest
 
 from servomex.calibration.report import CalibrationProgress
-from servomex.cli import calibrate as module
 from servomex.cli.calibrate import calibrate
+from servomex.cli.output import STDERR
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
 from tests.helpers.calibrating import coils, left_at_one, shorten_waits
 from tests.helpers.commands import FAST, finish, invoke, start
@@ -183,7 +183,7 @@ class TestStart:
     def test_a_terminal_gets_one_line_that_is_kept_up_to_date(
         self, line: VirtualLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(module._Progress, "_on_terminal", staticmethod(lambda: True))
+        monkeypatch.setattr(STDERR, "isatty", lambda: True)
         result = invoke(*START, line.url, "1", "--yes", "--wait", command=calibrate)
         first, *others = result.stderr.split("\r")[1:]
         assert first.startswith("group 1: calibration gas 1, ")

@@ -6,7 +6,6 @@ import signal
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +13,7 @@ from servomex.checkup import examination as checkup
 from servomex.checkup.examination import CHECKS, Order
 from servomex.checkup.findings import Finding, Verdict
 from servomex.cli.doctor import doctor
+from servomex.cli.output import STDERR
 from servomex.enums import ProtocolKind
 from servomex.models.reading import ChannelStatus
 from servomex.settings import SerialSettings
@@ -266,7 +266,7 @@ def test_ctrl_c_ends_it_with_its_code_and_what_was_found_so_far() -> None:
 
 
 def test_what_is_being_tried_is_told_to_who_looks_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("servomex.cli.doctor.sys", SimpleNamespace(stderr=SimpleNamespace(isatty=lambda: True)))
+    monkeypatch.setattr(STDERR, "isatty", lambda: True)
     line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.03))
     result = invoke(line.url, *PATIENT, command=doctor)
     assert result.stderr.splitlines() == [

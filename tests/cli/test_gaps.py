@@ -10,8 +10,7 @@ from typing import Any
 import attrs
 import pytest
 
-from servomex import Analyzer, CalibrationReport, load
-from servomex.cli import record as module
+from servomex import Analyzer, CalibrationReport, Recorder, load
 from servomex.cli.calibrate import calibrate
 from servomex.cli.convert import convert
 from servomex.cli.diag.report import message_json
@@ -79,14 +78,16 @@ class TestRecord:
             pytest.skip("Windows keeps what is open where it is")
         file = tmp_path / "run.csv"
 
-        def deleting(recorder: object, *_args: object, **_options: object) -> None:
-            while not file.exists() or file.stat().st_size < 2000:
-                assert not recorder.join(0.01)  # type: ignore[attr-defined]
-            file.unlink()
-            while not recorder.join(0.5):  # type: ignore[attr-defined]
-                pass
+        join = Recorder.join
 
-        monkeypatch.setattr(module, "_show", deleting)
+        def deleting(recorder: Recorder, timeout: float | None = None) -> bool:
+            while not file.exists() or file.stat().st_size < 2000:
+                assert not join(recorder, 0.01)
+            file.unlink()
+            monkeypatch.setattr(Recorder, "join", join)
+            return join(recorder, timeout)
+
+        monkeypatch.setattr(Recorder, "join", deleting)
         args = ("--rate", "20", "--count", "20", "--flush", "0", *FAST)
         result = invoke(line.url, str(file), *args, command=record)
         assert result.exit_code == 1

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from servomex import ServomexSinkWriteError, load
-from servomex.cli import record as module
+from servomex import Recorder, ServomexSinkWriteError, load
 from servomex.cli.record import record
 from servomex.cli.stream import stream
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
@@ -126,14 +125,15 @@ class TestRecord:
         file = tmp_path / "run.csv"
         sizes: list[int] = []
 
-        def look(*_args: object, **_options: object) -> None:
+        def look(*_args: object) -> bool:
             deadline = time.monotonic() + 10
             while len(set(sizes)) < 4 and time.monotonic() < deadline:
                 sizes.append(file.stat().st_size)
                 time.sleep(0.01)
+            return True
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "_show", look)
+            patch.setattr(Recorder, "join", look)
             args = ("--rate", "20", "--flush", "0", *FAST)
             started = time.monotonic()
             assert invoke(line.url, str(file), *args, command=record).exit_code == 0
@@ -191,12 +191,12 @@ class TestRecord:
         def failing(*_args: object) -> None:
             raise ServomexSinkWriteError("the disk is full")
 
-        def interrupted(*_args: object, **_options: object) -> None:
+        def interrupted(*_args: object) -> None:
             time.sleep(0.5)
             raise KeyboardInterrupt
 
         monkeypatch.setattr(CsvSink, "write", failing)
-        monkeypatch.setattr(module, "_show", interrupted)
+        monkeypatch.setattr(Recorder, "join", interrupted)
         args = (str(tmp_path / "run.csv"), str(tmp_path / "run.jsonl"), "--rate", "10", *FAST)
         result = invoke(line.url, *args, command=record)
         assert result.exit_code == 1

@@ -13,12 +13,12 @@ from servomex.cli.connection import Connection, connection_options, load
 from servomex.cli.diag import listen, report
 from servomex.cli.diag.figures import Cadence, Tally, smallest_safe_gap
 from servomex.cli.diag.report import Source
-from servomex.cli.errors import EXIT_CODES, NoAnswerError, stop_code
+from servomex.cli.errors import NoAnswerError, stop_code
 from servomex.cli.hextext import bytes_of
 from servomex.cli.interrupts import interrupts_wait
-from servomex.cli.options import duration_option, rate_of, rate_options
+from servomex.cli.options import duration_option, format_settings, rate_of, rate_options, whole_settings
 from servomex.cli.output import BAR, STDERR, note, write_data, write_text
-from servomex.cli.program import ProgramGroup
+from servomex.cli.program import ProgramGroup, version_option
 from servomex.durations import counted
 from servomex.enums import ProtocolKind
 from servomex.errors import ErrorContext, ServomexProtocolUnsupportedError
@@ -44,8 +44,8 @@ Examples:
 """
 
 
-@click.group(cls=ProgramGroup, invoke_without_command=True, epilog=f"{_MORE}\n{EXIT_CODES}")
-@click.version_option(servomex.__version__, prog_name="servomex")
+@click.group(cls=ProgramGroup, invoke_without_command=True, epilog=_MORE)
+@version_option
 @click.pass_context
 def diag(ctx: click.Context) -> None:
     """Find out what is wrong with a line.
@@ -63,12 +63,11 @@ def _diagnosis(command: F) -> F:
         click.option(
             "--format",
             "output_format",
-            type=click.Choice(["table", "json"]),
-            default="table",
-            show_default=True,
-            help="How results are written to stdout: for people, or as one object on a line.",
+            **format_settings(
+                ["table", "json"], "How results are written to stdout: for people, or as one object on a line."
+            ),
         ),
-        click.version_option(servomex.__version__, prog_name="servomex"),
+        version_option,
     )
     for decorate in reversed(decorations):
         command = decorate(command)
@@ -106,7 +105,7 @@ def _check_gaps(_ctx: click.Context, _option: click.Parameter, value: str) -> li
     return sorted(set(gaps))
 
 
-@diag.command(epilog=EXIT_CODES)
+@diag.command
 @_diagnosis
 @_count(None, "How many loopbacks are sent.", str(LOOPBACKS))
 @click.option(
@@ -140,7 +139,7 @@ def loopback(count: int | None, payload: bytes | None, output_format: str, **giv
                 _show(report.loopbacks, output_format, _source(request, analyzer), tally)
 
 
-@diag.command(epilog=EXIT_CODES)
+@diag.command
 @_diagnosis
 @duration_option
 @_count(None, "End after this many messages; a piece of noise counts as one.")
@@ -179,7 +178,7 @@ def _counted(counts: collections.Counter[str]) -> str:
     return f"heard {kinds}" if kinds else "heard nothing"
 
 
-@diag.command(epilog=EXIT_CODES)
+@diag.command
 @_diagnosis
 @_count(20, "How many readings.")
 @rate_options("Over Modbus one right after the other when omitted; in continuous mode neither may be given.")
@@ -213,7 +212,7 @@ def jitter(count: int, rate: float | None, every: float | None, output_format: s
                 _show(report.cadence, output_format, _source(request, analyzer), what, cadence)
 
 
-@diag.command(epilog=EXIT_CODES)
+@diag.command
 @_diagnosis
 @click.option(
     "--gaps",
@@ -226,11 +225,7 @@ def jitter(count: int, rate: float | None, every: float | None, output_format: s
 @_count(20, "How many requests with each gap.")
 @click.option(
     "--further",
-    type=click.IntRange(0, 1_000_000),
-    metavar="N",
-    default=200,
-    show_default=True,
-    help="How many more requests a gap must pass before it is recommended.",
+    **whole_settings(0, 1_000_000, 200, "How many more requests a gap must pass before it is recommended."),
 )
 def gap(gaps: list[float], count: int, further: int, output_format: str, **given: Any) -> None:
     """Find the silence that requests need.
@@ -256,7 +251,7 @@ def gap(gaps: list[float], count: int, further: int, output_format: str, **given
                 _show(report.gaps, output_format, _source(request, analyzer), done, complete)
 
 
-@diag.command(epilog=EXIT_CODES)
+@diag.command
 @_diagnosis
 def echo(output_format: str, **given: Any) -> None:
     """Find out whether the adapter echoes.

@@ -1,25 +1,22 @@
 """``servomex diag``: what is measured and heard, what it says and advises, and how it ends."""
 
 import collections
-import io
 import itertools
 import json
 import re
 import signal
 import statistics
-import sys
 import time
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from servomex.cli import servomex_group
-from servomex.cli.diag import command as diag_module
 from servomex.cli.diag import measure, report
 from servomex.cli.diag.command import diag
 from servomex.cli.diag.figures import Cadence, Tally, smallest_safe_gap, summary
+from servomex.cli.output import STDERR
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConnectionError, ServomexFrameError, ServomexTimeoutError
 from servomex.modbus import exchange
@@ -420,22 +417,9 @@ def test_the_group_is_found_and_tells_its_commands() -> None:
     assert invoke("diag", "tap", "--help", command=servomex_group).exit_code == 0
 
 
-class Screen(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 @pytest.mark.parametrize("quiet", [False, True])
-def test_progress_is_shown_where_somebody_looks(monkeypatch: pytest.MonkeyPatch, quiet: bool) -> None:
-    screen = Screen()
-    monkeypatch.setattr(sys, "stderr", screen)
-    done: list[int] = []
-
-    def steps() -> Iterator[None]:
-        for step in range(3):
-            done.append(step)
-            yield
-
-    diag_module._advance(steps(), 3, quiet)
-    assert done == [0, 1, 2]
-    assert ("100%" in screen.getvalue()) == (not quiet)
+def test_progress_is_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch, quiet: bool) -> None:
+    monkeypatch.setattr(STDERR, "isatty", lambda: True)
+    stdout, stderr = run("loopback", "sim://4100", *RTU, "--count", "3", *["--quiet"] * quiet)
+    assert stdout.splitlines()[2].split()[:2] == ["3", "3"]
+    assert ("100%" in stderr) == (not quiet)
