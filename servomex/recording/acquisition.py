@@ -2,7 +2,6 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Generic, Self, TypeVar
 
@@ -22,6 +21,7 @@ from servomex.errors import (
 )
 from servomex.errors.validation import rate
 from servomex.models.frame import Frame
+from servomex.recording.feeds import Feed
 from servomex.recording.outages import Outages
 from servomex.recording.summary import AcquisitionSummary
 from servomex.runtime.clock import time
@@ -68,37 +68,6 @@ class Pace:
         return max(1, -int(-round(self.duration_s * self.rate_hz, 6) // 1))
 
 
-@attrs.frozen(kw_only=True)
-class Broadcasts(Generic[T]):
-    """Broadcasts as they come.
-
-    Attributes:
-        frames: Where they are taken from.
-        taken: Makes what is handed on of one.
-        patience_s: After how many seconds without one that is an error.
-        trouble: Makes the error that says why none comes, or will come any more.
-        release: Gives them up.
-    """
-
-    frames: FrameQueue
-    taken: Callable[[Frame], T]
-    patience_s: Callable[[], float]
-    trouble: Callable[[], ServomexError]
-    release: Callable[[], object]
-
-
-def broadcasts_of(reader: ContinuousReader, size: int, taken: Callable[[Frame], T]) -> Broadcasts[T]:
-    """Collect the broadcasts of a reader from now on, ``size`` at most."""
-    frames = reader.subscribe(size)
-    return Broadcasts(
-        frames=frames,
-        taken=taken,
-        patience_s=lambda: reader.fresh_s,
-        trouble=reader.trouble,
-        release=lambda: reader.unsubscribe(frames),
-    )
-
-
 def pace_of(reader: ContinuousReader | None, rate_hz: float | None) -> float | None:
     """Return how often per second an analyser is read for a program that takes readings as they come.
 
@@ -119,32 +88,6 @@ def pace_of(reader: ContinuousReader | None, rate_hz: float | None) -> float | N
             argument=given,
         )
     return None
-
-
-@attrs.frozen(kw_only=True)
-class Feed(Generic[T]):
-    """Where readings come from, and what is handed on.
-
-    Attributes:
-        name: Names the thread.
-        poll: Reads now; ``None`` when there is nothing newer than before.
-        failed: Makes what is handed on in place of a reading that failed.
-        outcomes: Which sources what is handed on is of, each with its error, or ``None`` for a good reading; when
-            there is no such function, it is good and of the feed's own.
-        closed: Whether nothing will be read any more.
-        follow: Begins to collect broadcasts, for an acquisition without a rate.
-        ended: Called in the thread that reads when it has read for the last time.
-        reader: Counts the broadcasts that were refused between the moments of a rate; ``None`` over Modbus.
-    """
-
-    name: str
-    poll: Callable[[], T | None]
-    failed: Callable[[ServomexError], T]
-    outcomes: Callable[[T], Mapping[str, ServomexError | None]] | None = None
-    closed: Callable[[], bool] = lambda: False
-    follow: Callable[[], Broadcasts[T]] | None = None
-    ended: Callable[[], object] | None = None
-    reader: ContinuousReader | None = None
 
 
 class Acquisition(ProcessBound, Generic[T]):
@@ -177,10 +120,11 @@ class Acquisition(ProcessBound, Generic[T]):
         self.error: BaseException | None = None
         self._feed = feed
         self._pace = pace
+        self._size = size
         self._reconnect = auto_reconnect
         self._queue: BoundedQueue[tuple[T, bool]] = BoundedQueue(size, policy)
         self._marking = threading.RLock()
-        self._broadcasts: Broadcasts[T] | None = None
+        self._frames: FrameQueue | None = None
         self._started = False
         self._begun: float | None = None
         self._outages = Outages(self.summary)
@@ -204,7 +148,8 @@ class Acquisition(ProcessBound, Generic[T]):
         if self._started:
             raise ServomexConfigurationError("it can be started once only", cure="Make a new one")
         self._started = True
-        self._broadcasts = self._feed.follow and self._feed.follow()
+        if self._feed.reader is not None and self._pace.rate_hz is None:
+            self._frames = self._feed.reader.subscribe(self._size)
         try:
             self._worker.start()
         except BaseException:
@@ -228,8 +173,8 @@ class Acquisition(ProcessBound, Generic[T]):
             self._release()
 
     def _release(self) -> None:
-        if self._broadcasts is not None:
-            self._broadcasts.release()
+        if self._feed.reader is not None and self._frames is not None:
+            self._feed.reader.unsubscribe(self._frames)
 
     def get(self, timeout: float | None = None) -> T:
         """Take the oldest reading, waiting for one ``timeout`` seconds at most; without end when ``None``.
@@ -275,16 +220,15 @@ class Acquisition(ProcessBound, Generic[T]):
     def _run(self, stopping: threading.Event) -> None:
         self.summary.started_at, self._begun = datetime.now(UTC), time.monotonic()
         try:
-            if self._broadcasts is not None:
-                self._follow(stopping, self._broadcasts)
+            if self._feed.reader is not None and self._frames is not None:
+                self._follow(stopping, self._feed.reader, self._frames)
             else:
                 self._keep_pace(stopping)
         except BaseException as error:
             self.error = error  # before the queue ends, or its end would look like a regular one
             raise
         finally:
-            if self._feed.ended is not None:
-                self._feed.ended()
+            self._feed.end()
             self._outages.end(self.name)
             self.summary.finished_at = datetime.now(UTC)
             self._queue.close()
@@ -337,13 +281,13 @@ class Acquisition(ProcessBound, Generic[T]):
             taken = self._feed.poll()
         except ServomexError as error:
             self.summary.note_poll(time.monotonic() - begun, good=False)
-            if self._feed.closed() or _is_mistake(error):
+            if self._feed.closed or _is_mistake(error):
                 raise
             self._hand_on_failure(error, stopping)
             return
         took_s = time.monotonic() - begun
         self._lost = False
-        outcomes = {} if taken is None else self._outcomes(taken)
+        outcomes = {} if taken is None else self._feed.outcomes(taken)
         failed = any(error is not None for error in outcomes.values())
         self.summary.note_poll(took_s, good=taken is not None and not failed)
         if taken is None:
@@ -352,47 +296,46 @@ class Acquisition(ProcessBound, Generic[T]):
         self._outages.note(outcomes)
         self._hand_on(taken, stopping, failed=failed)
 
-    def _outcomes(self, taken: T) -> Mapping[str, ServomexError | None]:
-        return self._feed.outcomes(taken) if self._feed.outcomes else {self.name: None}
-
-    def _follow(self, stopping: threading.Event, source: Broadcasts[T]) -> None:
+    def _follow(self, stopping: threading.Event, reader: ContinuousReader, frames: FrameQueue) -> None:
         """Hand on each broadcast as it comes. That none comes is an error as often as one would be due."""
         try:
-            self._take_broadcasts(stopping, source)
+            self._take_broadcasts(stopping, reader, frames)
         finally:
-            source.release()
-            self._count_missed(source.frames)
-            while len(source.frames) and not self._is_enough():  # what has come is part of it
+            reader.unsubscribe(frames)
+            self._count_missed(frames)
+            while len(frames) and not self._is_enough():  # what has come is part of it
                 with contextlib.suppress(ServomexError):  # it ends anyhow
-                    self._take_broadcast(stopping, source, 0)
+                    self._take_broadcast(stopping, reader, frames, 0)
 
-    def _take_broadcasts(self, stopping: threading.Event, source: Broadcasts[T]) -> None:
+    def _take_broadcasts(self, stopping: threading.Event, reader: ContinuousReader, frames: FrameQueue) -> None:
         begun = heard = time.monotonic()
         while not stopping.is_set() and not self._over(begun):
-            if self._take_broadcast(stopping, source, LOOK_S):
+            if self._take_broadcast(stopping, reader, frames, LOOK_S):
                 heard = time.monotonic()
-            elif time.monotonic() - heard > source.patience_s():
+            elif time.monotonic() - heard > reader.fresh_s:
                 heard = time.monotonic()
-                self._hand_on_failure(source.trouble(), stopping)
-            self._count_missed(source.frames)
+                self._hand_on_failure(reader.trouble(), stopping)
+            self._count_missed(frames)
 
-    def _take_broadcast(self, stopping: threading.Event, source: Broadcasts[T], timeout: float) -> bool:
+    def _take_broadcast(
+        self, stopping: threading.Event, reader: ContinuousReader, frames: FrameQueue, timeout: float
+    ) -> bool:
         """Hand on the next broadcast, or the error in its place; ``False`` when none came in time.
 
         Raises:
             ServomexError: Nothing will come any more.
         """
         try:
-            item = source.frames.next_item(timeout)
+            item = frames.next_item(timeout)
         except Closed:
-            raise source.trouble() from None
+            raise reader.trouble() from None
         if item is None:
             return False
         if isinstance(item, Frame):
             self._lost = False
             self.summary.delayed += item.delayed_s > 0
             self._outages.note({self.name: None})
-            self._hand_on(source.taken(item), stopping, failed=False)
+            self._hand_on(self._feed.taken(item), stopping, failed=False)
         elif isinstance(item, ServomexParseError):
             self._lost = False  # the analyser is there, and what it sends comes damaged
             self._outages.note_damage(self.name, str(item), item.context.extra.get("refused_broadcasts", 1))

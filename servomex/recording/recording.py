@@ -1,6 +1,5 @@
 """Recording: samples of a source at a rate, or of each broadcast, as batches or one by one."""
 
-import functools
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Self
@@ -21,7 +20,8 @@ from servomex.errors.validation import choice, flag, rate, seconds, whole
 from servomex.models.frame import Frame
 from servomex.models.sample import Sample
 from servomex.models.tags import NO_TAGS, tags_of
-from servomex.recording.acquisition import A_RATE, Acquisition, Feed, Pace, broadcasts_of
+from servomex.recording.acquisition import A_RATE, Acquisition, Pace
+from servomex.recording.feeds import Feed
 from servomex.recording.identities import Identities
 from servomex.recording.polling import Poll, PollSource, check_source, checked_names, is_manager, names_here
 from servomex.recording.renewal import ReconnectFactory, Renewal
@@ -131,7 +131,7 @@ class Recording(Acquisition[list[Sample]]):
             factory=_factory_for(source, reconnect_factory, auto_reconnect=auto_reconnect),
         )
         super().__init__(
-            feed_of(source, pace, buffer_size, how),
+            SampleFeed(source, pace, how),
             pace,
             size=buffer_size,
             policy=policy,
@@ -202,67 +202,65 @@ def _factory_for(
     return factory
 
 
-def feed_of(source: PollSource, pace: Pace, size: int, how: How) -> Feed[list[Sample]]:
-    """Find out how a source is to be read.
+class SampleFeed(Feed[list[Sample]]):
+    """The samples of a source.
+
+    Args:
+        source: What is read.
+        pace: When it is read.
+        how: How it is read.
 
     Raises:
         ServomexConfigurationError: The source and the pace do not fit together.
         ServomexValidationError: The tags of source and recording are too many together.
     """
-    name = str(getattr(source, "name", "") or type(source).__name__)
-    protocol = getattr(source, "protocol", ProtocolKind.AUTO)
-    tags = tags_of({**tags_of(getattr(source, "tags", None)), **how.tags})
-    renewal = Renewal(source, how.factory) if how.factory else None
-    feed = Feed(
-        name=name,
-        poll=Poll(renewal or source, names=how.names, timeout=how.timeout_s, tags=how.tags),
-        failed=_Failure(name, protocol, tags),
-        outcomes=lambda batch: {name: None} | _errors_by_device(batch, name),
-        closed=lambda: renewal is None and _is_closed(source),
-        ended=renewal.close if renewal else None,
-    )
-    reader = getattr(source, "reader", None)
-    if pace.rate_hz is not None:
-        return attrs.evolve(feed, reader=reader) if isinstance(reader, ContinuousReader) else feed
-    if not isinstance(reader, ContinuousReader):
-        raise ServomexConfigurationError(
-            "a rate is needed: only an analyser in continuous mode sets its own",
-            cure=f"Pass {A_RATE}",
-            argument=A_RATE,
+
+    def __init__(self, source: PollSource, pace: Pace, how: How) -> None:
+        reader = getattr(source, "reader", None)
+        super().__init__(
+            str(getattr(source, "name", "") or type(source).__name__),
+            reader if isinstance(reader, ContinuousReader) else None,
         )
-    if how.timeout_s is not None:
-        raise ServomexConfigurationError(
-            "a timeout is for readings at a rate, and here each broadcast is taken as it comes",
-            cure="Omit timeout, or pass rate_hz as well",
-        )
-    taken = functools.partial(Frame.as_samples, device=name, metadata=tags)
-    return attrs.evolve(feed, follow=lambda: broadcasts_of(reader, size, taken))
+        self._source = source
+        self._protocol: ProtocolKind = getattr(source, "protocol", ProtocolKind.AUTO)
+        self._tags = tags_of({**tags_of(getattr(source, "tags", None)), **how.tags})
+        self._renewal = Renewal(source, how.factory) if how.factory else None
+        self._poll = Poll(self._renewal or source, names=how.names, timeout=how.timeout_s, tags=how.tags)
+        if pace.rate_hz is not None:
+            return
+        if self.reader is None:
+            raise ServomexConfigurationError(
+                "a rate is needed: only an analyser in continuous mode sets its own",
+                cure=f"Pass {A_RATE}",
+                argument=A_RATE,
+            )
+        if how.timeout_s is not None:
+            raise ServomexConfigurationError(
+                "a timeout is for readings at a rate, and here each broadcast is taken as it comes",
+                cure="Omit timeout, or pass rate_hz as well",
+            )
 
+    @property
+    def closed(self) -> bool:
+        """Whether the source is closed, and is not to be opened again."""
+        return self._renewal is None and bool(getattr(self._source, "closed", False))
 
-def _errors_by_device(batch: list[Sample], name: str) -> dict[str, ServomexError | None]:
-    worked = {item.device or name: None for item in batch}
-    return worked | {item.device or name: item.error for item in batch if item.error is not None}
+    def poll(self) -> list[Sample] | None:
+        """Read the samples of this moment; ``None`` when there is nothing newer than before."""
+        return self._poll()
 
+    def taken(self, frame: Frame) -> list[Sample]:
+        """Return the samples of a broadcast."""
+        return frame.as_samples(device=self.name, metadata=self._tags)
 
-def _is_closed(source: PollSource) -> bool:
-    return bool(getattr(source, "closed", False))
-
-
-class _Failure:
-    """Makes the row that takes the place of a failed reading."""
-
-    def __init__(self, name: str, protocol: ProtocolKind, tags: FrozenMapping[str]) -> None:
-        self._name = name
-        self._protocol = protocol
-        self._tags = tags
-
-    def __call__(self, error: ServomexError) -> list[Sample]:
+    def failed(self, error: ServomexError) -> list[Sample]:
+        """Return the sample that takes the place of a failed reading."""
         at, at_ns = None, None
         if isinstance(error, ServomexParseError):  # a broadcast that was refused
             at, at_ns = error.received_at, error.monotonic_ns
         return [
             Sample(
-                self._name,
+                self.name,
                 self._protocol,
                 at or datetime.now(UTC),
                 time.monotonic_ns() if at_ns is None else at_ns,
@@ -270,3 +268,14 @@ class _Failure:
                 metadata=self._tags,
             )
         ]
+
+    def outcomes(self, taken: list[Sample]) -> Mapping[str, ServomexError | None]:
+        """Return the analysers of a batch, each with its error, or ``None`` for a good reading."""
+        worked = {item.device or self.name: None for item in taken}
+        failed = {item.device or self.name: item.error for item in taken if item.error is not None}
+        return {self.name: None} | worked | failed
+
+    def end(self) -> None:
+        """Close the source that was opened in the place of a lost one."""
+        if self._renewal:
+            self._renewal.close()

@@ -1,9 +1,10 @@
 """StreamingSession: the samples of one analyser, one by one, as they come."""
 
 from collections import deque
-from typing import TYPE_CHECKING, Self
+from typing import Protocol, Self
 
-from servomex.enums import OverflowPolicy, StreamMode
+from servomex.continuous.reader import ContinuousReader
+from servomex.enums import OverflowPolicy, ProtocolKind, StreamMode
 from servomex.errors import (
     ErrorContext,
     ServomexConfigurationError,
@@ -11,15 +12,30 @@ from servomex.errors import (
     ServomexValidationError,
 )
 from servomex.models.sample import Sample
+from servomex.port.link import SerialLink
 from servomex.recording.acquisition import pace_of
+from servomex.recording.polling import PollSource
 from servomex.recording.recording import Recording
 from servomex.runtime.forks import ProcessBound
 from servomex.runtime.queues import Closed
 
-if TYPE_CHECKING:
-    from servomex.analyzer.analyzer import Analyzer
-
 _USAGE = "Write 'with analyzer.stream() as session: for sample in session: ...'"
+
+
+class StreamSource(PollSource, Protocol):
+    """What is asked of an :class:`Analyzer` whose samples are streamed."""
+
+    @property
+    def link(self) -> SerialLink:
+        """The port."""
+
+    @property
+    def protocol(self) -> ProtocolKind:
+        """The communication mode in use."""
+
+    @property
+    def reader(self) -> ContinuousReader | None:
+        """What receives its broadcasts; ``None`` over Modbus."""
 
 
 class StreamingSession(ProcessBound):
@@ -98,7 +114,7 @@ class StreamingSession(ProcessBound):
 
 
 def session_of(
-    analyzer: "Analyzer",
+    analyzer: StreamSource,
     mode: StreamMode | None,
     rate_hz: float | None,
     buffer_size: int,

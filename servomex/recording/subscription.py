@@ -2,27 +2,47 @@
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Self
+from typing import Protocol, Self
 
-import attrs
-
+from servomex.continuous.reader import ContinuousReader
 from servomex.enums import OverflowPolicy
 from servomex.errors import ServomexError, ServomexTimeoutError
 from servomex.errors.validation import whole
 from servomex.models.frame import Frame
-from servomex.recording.acquisition import Acquisition, Feed, Pace, broadcasts_of, pace_of
+from servomex.recording.acquisition import Acquisition, Pace, pace_of
+from servomex.recording.feeds import Feed
 from servomex.runtime.forks import ProcessBound
 from servomex.runtime.logs import package_log
 from servomex.runtime.queues import LARGEST, Closed
 from servomex.runtime.worker import Worker
 
-if TYPE_CHECKING:
-    from servomex.analyzer.analyzer import Analyzer
-
 _log = package_log("servomex")
 
 Callback = Callable[[Frame | ServomexError], object]
 TICK_S = 0.1
+
+
+class FrameSource(Protocol):
+    """What is asked of an :class:`Analyzer` whose frames are taken."""
+
+    @property
+    def name(self) -> str:
+        """Names it in rows."""
+
+    @property
+    def reader(self) -> ContinuousReader | None:
+        """What receives its broadcasts; ``None`` over Modbus."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing will be read any more."""
+
+    def poll(self) -> Frame:
+        """Return all channels with their states.
+
+        Raises:
+            ServomexError: The reading failed.
+        """
 
 
 class Subscription(ProcessBound):
@@ -129,8 +149,37 @@ class Subscription(ProcessBound):
             _log.exception("%s: a callback raised", self._acquisition.name)
 
 
+class FrameFeed(Feed[Frame | ServomexError]):
+    """The frames of an analyser, and the errors in the place of those that fail.
+
+    Args:
+        analyzer: The analyser.
+    """
+
+    def __init__(self, analyzer: FrameSource) -> None:
+        super().__init__(analyzer.name, analyzer.reader)
+        self._analyzer = analyzer
+
+    @property
+    def closed(self) -> bool:
+        """Whether the analyser is closed."""
+        return self._analyzer.closed
+
+    def poll(self) -> Frame:
+        """Read all channels now."""
+        return self._analyzer.poll()
+
+    def taken(self, frame: Frame) -> Frame:
+        """Return a broadcast as it is."""
+        return frame
+
+    def failed(self, error: ServomexError) -> ServomexError:
+        """Return an error as it is."""
+        return error
+
+
 def frames_of(
-    analyzer: "Analyzer", rate_hz: float | None, buffer_size: int, *, duration_s: float | None = None
+    analyzer: FrameSource, rate_hz: float | None, buffer_size: int, *, duration_s: float | None = None
 ) -> Acquisition[Frame | ServomexError]:
     """Make the acquisition of an analyser's frames, and of errors in the place of those that fail.
 
@@ -146,17 +195,4 @@ def frames_of(
     """
     buffer_size = whole(buffer_size, "buffer_size", 1, LARGEST)
     pace = Pace(rate_hz=pace_of(analyzer.reader, rate_hz), duration_s=duration_s)
-    return Acquisition(_feed(analyzer, buffer_size), pace, size=buffer_size, policy=OverflowPolicy.DROP_OLDEST)
-
-
-def _feed(analyzer: "Analyzer", buffer_size: int) -> Feed[Frame | ServomexError]:
-    feed: Feed[Frame | ServomexError] = Feed(
-        name=analyzer.name, poll=analyzer.poll, failed=_as_it_is, closed=lambda: analyzer.closed
-    )
-    if (reader := analyzer.reader) is None:
-        return feed
-    return attrs.evolve(feed, follow=lambda: broadcasts_of(reader, buffer_size, _as_it_is))
-
-
-def _as_it_is(item: Frame | ServomexError) -> Frame | ServomexError:
-    return item
+    return Acquisition(FrameFeed(analyzer), pace, size=buffer_size, policy=OverflowPolicy.DROP_OLDEST)

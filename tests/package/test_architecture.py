@@ -24,8 +24,6 @@ ROWS: dict[str, set[str]] = {
 KNOWN: set[tuple[str, str]] = {
     ("port/link.py", "calibration/cycles.py"),
     ("port/link.py", "modbus/others.py"),
-    ("recording/streaming.py", "analyzer/analyzer.py"),
-    ("recording/subscription.py", "analyzer/analyzer.py"),
 }
 """Imports upwards that are still there."""
 
