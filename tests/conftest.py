@@ -23,8 +23,6 @@ hypothesis.settings.load_profile("suite")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job of the background, and so in what tests start
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-CAPTURE = Path(__file__).parent / "captures" / "continuous_4100_idle_5ch.bin"
-
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the markers known."""

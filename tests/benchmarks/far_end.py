@@ -20,8 +20,9 @@ import attrs
 from servomex.simulator import PtyServer, VirtualAnalyzer, VirtualLine
 from servomex.telegram import format_frame
 from tests.benchmarks.figures import Unavailable
-from tests.benchmarks.machine import ROOT, environment
+from tests.benchmarks.machine import environment
 from tests.benchmarks.samples import numbered_frames
+from tests.helpers.paths import ROOT
 
 PIECE = 16
 """Bytes that a serial port hands out at once: the receiver of a 16550 interrupts after 14 of 16."""

@@ -15,7 +15,8 @@ from typing import Any
 
 import attrs
 
-ROOT = Path(__file__).parents[2]
+from tests.helpers.paths import ROOT
+
 PACKAGES = ("servomex", "pymodbus", "pyserial", "attrs", "click", "minimalmodbus", "pandas", "pyarrow")
 
 BUSY = """

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.figures import read_back, table
-from tests.benchmarks.machine import ROOT, described
+from tests.benchmarks.machine import described
+from tests.helpers.paths import ROOT
 
 PAGE = ROOT / "docs" / "explanation" / "performance.rst"
 COMMAND = "$ python -m tests.benchmarks "

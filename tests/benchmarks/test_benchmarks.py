@@ -17,7 +17,7 @@ from tests.benchmarks.figures import Figure, Goal, Result, Skipped, figure, numb
 from tests.benchmarks.machine import Settings
 from tests.benchmarks.wire import GAP_S, READ_REGISTERS, Line
 from tests.conftest import needs_pty
-from tests.helpers.pages import ROOT
+from tests.helpers.paths import ROOT
 
 FAST = {
     "parse": [f"{count} channels, {who}" for count in (5, 7, 10) for who in ("servomex", "split and build")],

@@ -28,7 +28,8 @@ from servomex.models.texts import number_text
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from servomex.telegram import FrameSplitter
 from tests.helpers.commands import VALUES, finish, invoke, line_with, program, start
-from tests.helpers.frames import CAPTURE, REAL, WIRE, block, chunks, external, make
+from tests.helpers.frames import REAL, WIRE, block, chunks, external, make
+from tests.helpers.paths import CAPTURE
 
 CLOCKS = ["02:54:12", "02:54:14", "02:54:16", "02:54:18", "02:54:21", "02:54:23"]
 CHECKSUMS = ["2A1D", "2A1F", "2A21", "2A23", "2A1D", "2A1F"]

@@ -24,10 +24,10 @@ from servomex.cli.stream import stream
 from servomex.enums import ProtocolKind
 from tests.conftest import needs_signals
 from tests.helpers.commands import FAST, finish, invoke, rows_of, run
+from tests.helpers.paths import CAPTURE
 
 pytestmark = pytest.mark.virtual_time
 
-CAPTURE = Path(__file__).parents[1] / "captures" / "continuous_4100_idle_5ch.bin"
 NARROW = 52
 """The narrowest that click writes for."""
 

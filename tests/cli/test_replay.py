@@ -16,9 +16,9 @@ from servomex.models.columns import ROW_COLUMNS
 from servomex.port import link as link_module
 from servomex.port.link import SerialLink
 from servomex.simulator import VirtualLine
-from tests.conftest import CAPTURE
 from tests.helpers.commands import FAST, MODES, invoke, rows_of
 from tests.helpers.frames import WIRE, capture_frames
+from tests.helpers.paths import CAPTURE
 from tests.helpers.replaying import BROADCASTS, HEADER, REQUESTS, trace
 
 pytestmark = pytest.mark.virtual_time

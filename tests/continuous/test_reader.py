@@ -24,7 +24,8 @@ from servomex.runtime import suspend as awake
 from servomex.simulator import PtyServer, VirtualAnalyzer, VirtualLine, constant
 from servomex.telegram import parse_frame
 from servomex.testing import ScriptedPort, load_capture
-from tests.conftest import CAPTURE, needs_pty
+from tests.conftest import needs_pty
+from tests.helpers.paths import CAPTURE
 from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.virtual_time

@@ -20,6 +20,7 @@ from tests.faults.checker import WALL_SLACK_S, Given, awake_and_asleep
 from tests.faults.child import messages
 from tests.faults.rig import Rig, settings_of
 from tests.faults.sleeping import Slept
+from tests.helpers.paths import ROOT
 
 END_S = 30.0
 ROUNDING_S = 0.005
@@ -83,7 +84,7 @@ class Remote:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env=self._slept.environment if self._slept else None,
-            cwd=Path(__file__).parents[2],
+            cwd=ROOT,
         )
         self._thread = threading.Thread(target=self._judge, name="faults-remote", daemon=True)
         self._lock = threading.Lock()

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 from servomex.models.analyser import AnalyserStatus
 from servomex.models.frame import Frame
 from servomex.models.reading import ChannelStatus
 from servomex.units import Unit
+from tests.helpers.paths import CAPTURE
 
-CAPTURE = Path(__file__).parents[1] / "captures" / "continuous_4100_idle_5ch.bin"
 RECEIVED_AT = datetime(2026, 3, 1, 12, 30, 45, 500_000, tzinfo=UTC)
 MONOTONIC_NS = 5_000_000_000
 

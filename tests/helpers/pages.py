@@ -20,8 +20,8 @@ import attrs
 import pytest
 
 from servomex.simulator import PtyServer, TcpServer, VirtualAnalyzer, VirtualLine
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 README = ROOT / "README.rst"
 DOCS = sorted((ROOT / "docs").rglob("*.rst"))
 TUTORIAL = ROOT / "docs" / "tutorial" / "first-recording.rst"

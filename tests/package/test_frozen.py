@@ -15,7 +15,8 @@ import pytest
 from servomex import load
 from servomex.cli import servomex_group
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
-from tests.helpers.pages import ROOT, blocks_of
+from tests.helpers.pages import blocks_of
+from tests.helpers.paths import ROOT
 from tests.helpers.rfc2217_server import Rfc2217Server
 
 pytest.importorskip("PyInstaller", reason="tox -e frozen has it")

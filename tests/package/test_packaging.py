@@ -18,8 +18,8 @@ from readme_renderer import rst
 
 import servomex
 from tests.helpers.options import options
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 WORKFLOWS = ROOT / ".github" / "workflows"
 TEMPLATE = ROOT / ".github" / "ISSUE_TEMPLATE" / "bug.yml"
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

@@ -16,6 +16,7 @@ import servomex
 from servomex import ErrorContext, SafetyTier, ServomexError, sinks
 from servomex.modbus.safety import TIERS
 from servomex.port.transport import is_transport
+from tests.helpers.paths import ROOT
 from tests.helpers.reference_api import (
     CALLS,
     DEFAULTS_HERE,
@@ -34,7 +35,7 @@ from tests.helpers.reference_api import (
     TRANSPORT,
 )
 
-PAGE = Path(__file__).parents[2] / "docs" / "howto" / "from-servomexlib.rst"
+PAGE = ROOT / "docs" / "howto" / "from-servomexlib.rst"
 SIGNATURES = [line for line in CALLS.splitlines() if line]
 
 

@@ -28,8 +28,8 @@ from servomex.sinks import CsvSink, InMemorySink, JsonlSink, ParquetSink, Sink, 
 from servomex.testing import load_capture
 from tests.helpers.managing import line_of
 from tests.helpers.modbus_bytes import crc
+from tests.helpers.paths import CAPTURE
 
-CAPTURE = Path(__file__).parents[1] / "captures" / "continuous_4100_idle_5ch.bin"
 RTU = "sim://4100?mode=modbus_rtu"
 
 

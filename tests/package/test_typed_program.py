@@ -9,12 +9,10 @@ from pathlib import Path
 import pytest
 
 import servomex
-from tests.conftest import CAPTURE
+from tests.helpers.paths import CAPTURE, ROOT
 from tests.package import typed_program
 
 pytestmark = pytest.mark.virtual_time
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_the_typed_program_runs(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from servomex.cli.errors import SIGNALLED
 from servomex.recording.load import load
 from tests.helpers.background import ended
 from tests.helpers.commands import NEVER_SEEN
+from tests.helpers.paths import ROOT
 
-HERE = Path(__file__).parents[1]
 SIGINT, SIGBREAK = 2, 21
 ENDS_WITHIN_S = 2.0
 """Most waits here are of a minute. Alone each ends within 0.4 s; this computer may be busy."""
@@ -125,7 +125,7 @@ COMMANDS = {
 def looks_like_windows(code: str, folder: Path) -> tuple[int, str, str]:
     """Run a program in a process of its own: exit code, stdout, stderr."""
     command = [sys.executable, "-W", "error", "-c", PRELUDE + code]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE / "windows"), str(HERE.parent)])}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "tests" / "windows"), str(ROOT)])}
     pipe = subprocess.PIPE
     with ended(subprocess.Popen(command, stdout=pipe, stderr=pipe, cwd=folder, env=env)) as child:
         stdout, stderr = child.communicate(timeout=60)

@@ -28,7 +28,6 @@ from tests.helpers.pages import (
     INSTALL,
     PAGES,
     README,
-    ROOT,
     TEST,
     TUTORIAL,
     Checker,
@@ -36,6 +35,7 @@ from tests.helpers.pages import (
     blocks_of,
     needs_bash,
 )
+from tests.helpers.paths import ROOT
 
 
 def test_the_two_commands_stand_in_the_readme_word_for_word() -> None:

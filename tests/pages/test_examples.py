@@ -27,8 +27,9 @@ import pytest
 
 import servomex
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualChannel, VirtualLine, constant
+from tests.helpers.paths import ROOT
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = ROOT / "examples"
 SCRIPTS = sorted(path for path in EXAMPLES.glob("*.py") if path.name != "live_feed.py")
 NEEDS = {
     "qt_monitor": ["PySide6.QtWidgets", "pyqtgraph"],

@@ -20,6 +20,7 @@ import pytest
 
 import servomex
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine, constant
+from tests.helpers.paths import ROOT
 
 if TYPE_CHECKING:
     import qt_monitor
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 Breathe = Callable[[float], None]
 """Lets a window work for some seconds."""
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = ROOT / "examples"
 WAIT_S = 60.0
 BLOCKED_S = 2.0
 """Longer than this no window may stand still. To make the widgets takes 0.4 s, and opening a dead line 10 s."""

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.paths import ROOT
+
 
 def imported(folder: Path) -> str:
     """Import the package where a folder comes first, and return what stderr says at last."""
@@ -35,15 +37,13 @@ def test_a_folder_without_a_file_is_named_as_well(tmp_path: Path) -> None:
         "import sys; sys.path[:] = [sys.argv[1], *(path for path in sys.path if 'site-packages' not in path)]; "
         "sys.path.append(sys.argv[2]); import servomex.port.pyserial"
     )
-    root = str(Path(__file__).parents[2])
-    command = [sys.executable, "-S", "-c", program, str(tmp_path), root]
+    command = [sys.executable, "-S", "-c", program, str(tmp_path), str(ROOT)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert f"ImportError: {tmp_path / 'serial'} is imported as 'serial'" in ended.stderr
 
 
 def test_pyserial_that_is_missing_is_missing(tmp_path: Path) -> None:
-    root = str(Path(__file__).parents[2])
     program = "import sys; sys.path.append(sys.argv[1]); import servomex.port.pyserial"
-    command = [sys.executable, "-S", "-c", program, root]
+    command = [sys.executable, "-S", "-c", program, str(ROOT)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.stderr.strip().endswith("ModuleNotFoundError: No module named 'serial'")

@@ -29,10 +29,9 @@ from servomex import (
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.sinks import InMemorySink, SinkOptions
 from tests.helpers.background import ended
+from tests.helpers.paths import ROOT
 from tests.helpers.recorded import OwnSource, sample
 from tests.helpers.recordings import FRAME
-
-ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.virtual_time
 

@@ -31,12 +31,12 @@ from servomex.recording import fan_out as writing
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.sinks import InMemorySink, open_sink
 from tests.helpers.background import ended, no_thread_for
+from tests.helpers.paths import ROOT
 from tests.helpers.recorded import OwnSource
 from tests.helpers.recordings import FRAME
 
 pytestmark = pytest.mark.virtual_time
 
-ROOT = Path(__file__).parents[2]
 GENEROUS_S = 5.0
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from servomex.recording.load import load
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 FORGETTING = """
 import sys, time, servomex
 analyzer = servomex.open_device(sys.argv[1], protocol=sys.argv[2])

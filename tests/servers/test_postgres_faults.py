@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
@@ -21,6 +20,7 @@ from servomex.errors import ServomexSinkError, ServomexSinkSchemaError, Servomex
 from servomex.models.sample import Sample
 from servomex.sinks import InMemorySink
 from servomex.sinks.postgres import PostgresSink
+from tests.helpers.paths import ROOT
 from tests.helpers.recorded import OwnSource
 from tests.helpers.recordings import batch, batches, joined
 from tests.helpers.waiting import wait_until
@@ -277,12 +277,11 @@ for number in range(100_000):
 
 
 def test_rows_that_were_confirmed_survive_a_kill_and_sending_again_is_harmless(url: str) -> None:
-    root = Path(__file__).parent.parent.parent
     with subprocess.Popen(
         [sys.executable, "-c", KILLED, url],
         stdout=subprocess.PIPE,
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root)},
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     ) as process:
         assert process.stdout is not None
         for _ in range(40):

@@ -17,12 +17,11 @@ import servomex
 from servomex import load, load_metadata, open_sink
 from servomex.errors import ServomexError, ServomexSinkWriteError, ServomexValidationError
 from servomex.sinks import PostgresConfig, PostgresSink, SinkOptions, check_targets
+from tests.helpers.paths import ROOT
 from tests.helpers.recorded import OwnSource
 from tests.helpers.recordings import batch, batches, joined
 from tests.servers.postgres_server import PASSWORD, PostgresServer
 from tests.servers.tables import rows
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 def run(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":

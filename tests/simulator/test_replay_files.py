@@ -23,8 +23,8 @@ from servomex.settings import SerialSettings
 from servomex.simulator.playback import load_recording
 from servomex.simulator.replay import REOPENED_S, ReplayLine, replay_line
 from servomex.simulator.urls import replay_from_url, replay_url
-from tests.conftest import CAPTURE
 from tests.helpers.frames import REAL, WIRE, capture_frames
+from tests.helpers.paths import CAPTURE
 from tests.helpers.replaying import (
     HEADER,
     LOSS,

@@ -15,9 +15,9 @@ from servomex.models.sample import Sample
 from servomex.recording.load import load
 from servomex.sinks import Sink, open_sink
 from tests.helpers.background import ended
+from tests.helpers.paths import ROOT
 from tests.helpers.recordings import ONE_EACH, batch, batches, joined, write
 
-ROOT = Path(__file__).parents[2]
 FLUSH_S = 0.05
 ENOUGH = 50
 

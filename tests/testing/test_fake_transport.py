@@ -28,9 +28,9 @@ from servomex import (
 )
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.testing import files, load_capture, load_script
-from tests.conftest import CAPTURE
 from tests.helpers.hook_port import answering
 from tests.helpers.modbus_bytes import Framing, ascii_, rtu
+from tests.helpers.paths import CAPTURE
 from tests.helpers.threads import in_thread
 
 pytestmark = pytest.mark.virtual_time

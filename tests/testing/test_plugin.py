@@ -5,7 +5,8 @@ import textwrap
 
 import pytest
 
-from tests.helpers.pages import ROOT, blocks_of
+from tests.helpers.pages import blocks_of
+from tests.helpers.paths import ROOT
 
 pytest_plugins = ["pytester"]
 

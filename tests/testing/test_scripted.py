@@ -15,9 +15,9 @@ from servomex.errors import ServomexConnectionError
 from servomex.port.link import SerialLink
 from servomex.telegram import parse_frame
 from servomex.testing import ScriptedPort, load_capture
-from tests.conftest import CAPTURE
 from tests.helpers.frames import GOOD_3, REAL
 from tests.helpers.imported import loaded_by
+from tests.helpers.paths import CAPTURE
 from tests.helpers.threads import in_thread
 
 pytestmark = pytest.mark.virtual_time

@@ -10,8 +10,9 @@ from servomex.telegram import format_frame, parse_frame
 from servomex.traffic.decoder import MAX_NOISE, Message, TrafficDecoder
 from servomex.traffic.messages import crc16
 from tests.helpers.decoded import BROADCAST, IN_WORDS, OXYGEN
-from tests.helpers.frames import CAPTURE, GOOD_10, REAL, WIRE, block, chunks, external, make
+from tests.helpers.frames import GOOD_10, REAL, WIRE, block, chunks, external, make
 from tests.helpers.modbus_bytes import Framing, ascii_, crc, rtu
+from tests.helpers.paths import CAPTURE
 
 # Ten blocks of a value, a name and a unit, as the bench unit holds them; I4 to D4 are not populated.
 ALL_BLOCKS = (

@@ -14,8 +14,8 @@ import attrs
 
 from tests.faults.files.child import NUMBERED
 from tests.faults.files.numbered import Given, read_log
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 STARTS_S = 60.0
 LOOK_S = 0.004
 SIGNALLED = 128
