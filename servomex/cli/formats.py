@@ -17,7 +17,8 @@ from servomex.models.frame import Frame, frame_text
 from servomex.models.plain import json_text
 from servomex.models.tags import NO_TAGS
 from servomex.models.texts import unpainted
-from servomex.rows.cells import FLAGS, csv_text, plain_row
+from servomex.rows.cells import csv_text, plain_row
+from servomex.rows.kinds import FLAGS
 
 if TYPE_CHECKING:
     import servomex

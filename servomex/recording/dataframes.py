@@ -12,7 +12,8 @@ from servomex.errors.validation import flag
 from servomex.models.columns import ROW_COLUMNS
 from servomex.models.sample import Sample
 from servomex.recording.load import Source, load
-from servomex.rows.cells import COLUMN_KINDS, ColumnKind, tags_cell
+from servomex.rows.cells import tags_cell
+from servomex.rows.kinds import COLUMN_KINDS, ColumnKind
 from servomex.rows.wide import QUALITY, Layout, qualities_kept, value_in
 
 if TYPE_CHECKING:

@@ -1,75 +1,33 @@
-"""Rows outside of the program: the kinds of their columns, the cells of csv, and the way back to a Sample.
-
-:meth:`Sample.as_dict` is the one way from a sample to a row, :func:`sample_of` the one way back.
-"""
+"""The values of rows as csv, JSON, databases and Parquet hold them, and back."""
 
 import csv
 import io
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from enum import Enum, StrEnum, auto
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
-from servomex.enums import ChannelId, ProtocolKind
-from servomex.errors import ServomexError, ServomexSinkSchemaError, tree
 from servomex.errors.excerpts import shown
 from servomex.errors.mappings import FrozenMapping
-from servomex.models.analyser import AnalyserStatus, CalGroupState
 from servomex.models.columns import ROW_COLUMNS
 from servomex.models.plain import (
     FREE_TEXT,
     LONGEST_TEXT,
     NUMBERS,
-    TIMES,
     make_plain,
     plain_tags,
     tags_text,
     time_text,
     utc,
 )
-from servomex.models.reading import ChannelStatus, Reading
 from servomex.models.sample import Sample
 from servomex.models.tags import NO_TAGS, tags_of
-from servomex.units import Unit
+from servomex.rows.kinds import COLUMN_KINDS, ColumnKind
 
-
-class ColumnKind(Enum):
-    """What a column holds. Each may be empty."""
-
-    TIME = auto()
-    """A moment, UTC."""
-    CLOCK = auto()
-    """A moment without a zone."""
-    INTEGER = auto()
-    NUMBER = auto()
-    FLAG = auto()
-    TEXT = auto()
-    TAGS = auto()
-    """Texts by their keys."""
-
-
-ANALYSER_FLAGS = ("analyser_fault", "analyser_maintenance")
-CHANNEL_FLAGS = "ok fault maintenance calibrating warming_up alarm1 alarm2 alarm3 alarm4".split()
-FLAGS = (*CHANNEL_FLAGS, *ANALYSER_FLAGS)
-
-_OF_READING = ("kind", "name", "value", "unit", "unit_text", "quality", *CHANNEL_FLAGS)
 _LARGEST = 2**63
-_LONGEST_GROUPS = 1_000
-"""Characters; the instrument writes eight."""
-_E = TypeVar("_E", bound=StrEnum)
-_SPECIAL = {
-    **dict.fromkeys(TIMES, ColumnKind.TIME),
-    **dict.fromkeys(NUMBERS, ColumnKind.NUMBER),
-    **dict.fromkeys(FLAGS, ColumnKind.FLAG),
-    "analyser_clock": ColumnKind.CLOCK,
-    "monotonic_ns": ColumnKind.INTEGER,
-    "tags": ColumnKind.TAGS,
-}
-COLUMN_KINDS = {column: _SPECIAL.get(column, ColumnKind.TEXT) for column in ROW_COLUMNS}
 _NUMBER_PLACES = tuple(ROW_COLUMNS.index(column) for column in NUMBERS)
 
 _FORMULA = re.compile(r"\s*[=+\-@＝＋－＠']")
@@ -78,7 +36,6 @@ _ESCAPED = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 _INTEGER = re.compile(r"-?[0-9]+")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
-_CAL_GROUP = re.compile(r"([CS])([0-9]+)")
 
 
 def plain_row(sample: Sample) -> tuple[Any, ...]:
@@ -359,137 +316,3 @@ _FROM_STORED = [_STORED[kind] for kind in COLUMN_KINDS.values()]
 _FROM_JSON = [_tags_of_object if kind is ColumnKind.TAGS else _STORED[kind] for kind in COLUMN_KINDS.values()]
 _FROM_TYPED = [_TYPED[kind] for kind in COLUMN_KINDS.values()]
 _FROM_CELLS = [_unguarded if column in FREE_TEXT else _WRITTEN[kind] for column, kind in COLUMN_KINDS.items()]
-
-
-def sample_of(row: Mapping[str, Any]) -> Sample:
-    """Build a sample from its row: the inverse of :meth:`Sample.as_dict`.
-
-    The columns ``quality`` and ``ok`` follow from the others and are not looked at.
-
-    Raises:
-        ValueError: The row lacks something, or a name in it is unknown.
-    """
-    protocol = _member(ProtocolKind, row, "protocol")
-    received_at, monotonic_ns = _needed(row, "received_at"), _needed(row, "monotonic_ns")
-    return Sample(
-        row["device"] or "",
-        protocol,
-        received_at,
-        monotonic_ns,
-        _reading(row, protocol, received_at, monotonic_ns),
-        _analyser(row),
-        row["requested_at"],
-        row["latency_s"],
-        _error(row),
-        row["tags"] or NO_TAGS,
-    )
-
-
-_ERRORS = {
-    name: kind for name, kind in vars(tree).items() if isinstance(kind, type) and issubclass(kind, ServomexError)
-}
-
-
-def _error(row: Mapping[str, Any]) -> ServomexError | None:
-    """Build an error with the text of that which was written, and its class if that is one of this package."""
-    if row["error"] is None:
-        _must_be_empty(row, ("error_type",), "error")
-        return None
-    return _ERRORS.get(_needed(row, "error_type"), ServomexError)(row["error"])
-
-
-def _needed(row: Mapping[str, Any], column: str) -> Any:
-    if row[column] is None:
-        raise ValueError(f"{column} is empty")
-    return row[column]
-
-
-def _member(kind: type[_E], row: Mapping[str, Any], column: str) -> _E:
-    text = _needed(row, column)
-    try:
-        return kind(text)
-    except ValueError:
-        raise ValueError(f"{column} cannot be {shown(text)}") from None
-
-
-def _reading(
-    row: Mapping[str, Any], protocol: ProtocolKind, received_at: datetime, monotonic_ns: int
-) -> Reading | None:
-    if row["channel"] is None:
-        _must_be_empty(row, _OF_READING, "channel")
-        return None
-    fault, maintenance, calibrating, warming_up, *alarms = (_needed(row, column) for column in CHANNEL_FLAGS[1:])
-    return Reading(
-        _channel(row),
-        row["name"],
-        row["value"],
-        _member(Unit, row, "unit"),
-        row["unit_text"] or "",
-        ChannelStatus(fault, maintenance, calibrating, warming_up, (alarms[0], alarms[1], alarms[2], alarms[3])),
-        protocol,
-        received_at,
-        monotonic_ns,
-    )
-
-
-_CHANNELS = {channel.value: (channel, channel.kind.value) for channel in ChannelId}
-
-
-def _channel(row: Mapping[str, Any]) -> ChannelId | str:
-    """Return the channel of a row: only one without a kind has an id that a source of one's own gave it."""
-    text: str = row["channel"]
-    kind = row["kind"]
-    if kind is None:
-        return text  # the reading looks whether it can be one
-    if text not in _CHANNELS:
-        raise ValueError(f"channel cannot be {shown(text)}")
-    channel, own_kind = _CHANNELS[text]
-    if kind != own_kind:
-        raise ValueError(f"kind of {channel} cannot be {shown(kind)}")
-    return channel
-
-
-def _analyser(row: Mapping[str, Any]) -> AnalyserStatus | None:
-    if row["analyser_fault"] is None:
-        _must_be_empty(row, ("analyser_maintenance", "cal_groups", "analyser_clock"), "analyser_fault")
-        return None
-    return AnalyserStatus(
-        row["analyser_fault"],
-        _needed(row, "analyser_maintenance"),
-        _cal_groups(row["cal_groups"] or ""),
-        row["analyser_clock"],
-    )
-
-
-@lru_cache(maxsize=256)
-def _cal_groups(text: str) -> tuple[CalGroupState, ...]:
-    found = list(_CAL_GROUP.finditer(text[: _LONGEST_GROUPS + 1]))
-    if len(text) > _LONGEST_GROUPS or "".join(item[0] for item in found) != text:
-        raise ValueError(f"cal_groups cannot be {shown(text)}")
-    return tuple(CalGroupState(number, item[1] == "C", int(item[2])) for number, item in enumerate(found, 1))
-
-
-def _must_be_empty(row: Mapping[str, Any], columns: Iterable[str], missing: str) -> None:
-    filled = [column for column in columns if row[column] is not None]
-    if filled:
-        raise ValueError(f"{missing} is empty, but {filled[0]} is {shown(row[filled[0]])}")
-
-
-def check_columns(where: str, found: Iterable[str]) -> None:
-    """Check the names of a file's columns and their order.
-
-    Raises:
-        ServomexSinkSchemaError: They are not those of :data:`ROW_COLUMNS`; the error names the difference.
-    """
-    there = list(found)
-    if there == list(ROW_COLUMNS):
-        return
-    missing = [column for column in ROW_COLUMNS if column not in there]
-    more = [column for column in there if column not in ROW_COLUMNS]
-    told = [f"it {verb} {_listed(names)}" for verb, names in (("lacks", missing), ("also has", more)) if names]
-    difference = " and ".join(told) or "they are in another order"
-    raise ServomexSinkSchemaError(f"{where} has other columns than this package writes: {difference}")
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(map(shown, names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -8,7 +8,9 @@ from typing import Any
 
 from servomex.errors import Argument, ServomexSinkSchemaError, ServomexValidationError
 from servomex.models.columns import ROW_COLUMNS
-from servomex.rows.cells import SEPARATORS, check_columns, csv_row, csv_text, sample_of
+from servomex.rows.cells import SEPARATORS, csv_row, csv_text
+from servomex.rows.kinds import check_columns
+from servomex.rows.samples import sample_of
 from servomex.sinks.base import FLUSH_S, FSYNC_S
 from servomex.sinks.files import explained_reading
 from servomex.sinks.lines import Lines, check_encoding

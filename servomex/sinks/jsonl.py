@@ -9,7 +9,9 @@ from servomex.errors import ServomexSinkSchemaError
 from servomex.errors.excerpts import shown
 from servomex.models.columns import ROW_COLUMNS
 from servomex.models.plain import json_value
-from servomex.rows.cells import check_columns, json_row, sample_of
+from servomex.rows.cells import json_row
+from servomex.rows.kinds import check_columns
+from servomex.rows.samples import sample_of
 from servomex.sinks.lines import check_encoding
 from servomex.sinks.text import TextSink
 

@@ -15,26 +15,23 @@ from servomex.runtime.clock import time
 from servomex.runtime.logs import package_log
 from servomex.sinks.base import FLUSH_S, FSYNC_S
 from servomex.sinks.files import FileSink, explained, explained_reading, lost, plain_metadata
-from servomex.sinks.mapped import pairs_of
-from servomex.sinks.parts import (
+from servomex.sinks.parquet_file import has_other_columns, imported_pyarrow, opened, schema_of_rows
+from servomex.sinks.parquet_parts import (
     MERGED,
     RECORDING,
     groups_of,
-    has_other_columns,
-    imported_pyarrow,
     is_merged,
     merged_in,
     metadata_in,
     metadata_of,
     number_of,
     numbered,
-    opened,
     parts_of,
     recording_of,
     samples_in,
-    schema_of_rows,
     sources_of,
 )
+from servomex.sinks.parquet_tags import pairs_of
 from servomex.sinks.places import LockFile, OpenFolder, Place, check_one_name, real, sync_file, sync_folder
 
 _log = package_log("servomex")

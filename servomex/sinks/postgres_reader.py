@@ -7,7 +7,7 @@ from psycopg import sql
 
 from servomex.errors import ServomexSinkReadError, ServomexSinkSchemaError
 from servomex.models.sample import Sample
-from servomex.rows.cells import COLUMN_KINDS, ColumnKind
+from servomex.rows.kinds import COLUMN_KINDS, ColumnKind
 from servomex.sinks.postgres_config import PostgresConfig
 from servomex.sinks.postgres_connection import Connection, connected
 from servomex.sinks.postgres_errors import explained

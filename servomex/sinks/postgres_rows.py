@@ -9,7 +9,9 @@ from typing import Any
 
 from servomex.models.columns import ROW_COLUMNS
 from servomex.models.sample import Sample
-from servomex.rows.cells import COLUMN_KINDS, ColumnKind, sample_of, tags_cell, typed_row
+from servomex.rows.cells import tags_cell, typed_row
+from servomex.rows.kinds import COLUMN_KINDS, ColumnKind
+from servomex.rows.samples import sample_of
 
 LONGEST_STORED = 100_000
 """Characters of a text that are read: more than any that was written has, with all that may stand for its NULs."""

@@ -9,7 +9,7 @@ from servomex.enums import ChannelId
 from servomex.errors import ServomexSinkSchemaError, ServomexSinkWriteError
 from servomex.errors.excerpts import shown
 from servomex.models.columns import ROW_COLUMNS
-from servomex.rows.cells import COLUMN_KINDS, ColumnKind
+from servomex.rows.kinds import COLUMN_KINDS, ColumnKind
 from servomex.runtime.logs import package_log
 from servomex.sinks.postgres_config import PostgresConfig
 from servomex.sinks.postgres_connection import Connection

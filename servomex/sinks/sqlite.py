@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import itertools
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -10,32 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from servomex.errors import (
-    ServomexSinkError,
-    ServomexSinkSchemaError,
-    ServomexSinkWriteError,
-)
-from servomex.models.columns import ROW_COLUMNS
+from servomex.errors import ServomexSinkError, ServomexSinkSchemaError, ServomexSinkWriteError
 from servomex.models.plain import time_text
 from servomex.models.sample import Sample
-from servomex.rows.cells import sample_of, stored_row, tags_cell
+from servomex.rows.cells import tags_cell
 from servomex.runtime.forks import keep_forever
 from servomex.runtime.logs import package_log
 from servomex.sinks.base import FLUSH_S, FSYNC_S
-from servomex.sinks.database import (
-    BUSY_S,
-    COLUMNS,
-    TABLE,
-    check_tables,
-    checked_table,
-    connected,
-    has_metadata,
-    is_blank,
-    log_of,
-    reading,
-    told,
-    uri_of,
-)
 from servomex.sinks.files import FileSink, explained, lost, plain_metadata
 from servomex.sinks.places import (
     LockFile,
@@ -48,27 +28,28 @@ from servomex.sinks.places import (
     sync_folder,
     unused,
 )
+from servomex.sinks.sqlite_database import (
+    BUSY_S,
+    CREATE,
+    INSERT,
+    NOTE,
+    SYNCED,
+    TABLE,
+    check_tables,
+    checked_table,
+    connected,
+    is_blank,
+    notes_in,
+    samples_in,
+    told,
+    uri_of,
+)
+from servomex.sinks.sqlite_log import log_of, put_aside_log, unlink_database, unlink_log
 
 _log = package_log("servomex")
 
-MOST_NOTES = 10_000
-"""Rows of the table of metadata; a manager of a hundred analysers has some hundreds."""
 BUSY_WRITING_MS = 500
 """How long a flush waits for it: not for long, since other sinks wait for this one."""
-
-_NEVER_EMPTY = ("received_at", "monotonic_ns", "device", "protocol")
-_COLUMNS = ", ".join(
-    f"{name} {kind}{' NOT NULL' if name in _NEVER_EMPTY else ''}" for name, kind in COLUMNS.items()
-)
-_CREATE = f"""
-CREATE TABLE IF NOT EXISTS "{{table}}" ({_COLUMNS});
-CREATE INDEX IF NOT EXISTS "{{table}}_received_at" ON "{{table}}" (received_at);
-CREATE TABLE IF NOT EXISTS metadata (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-"""
-_INSERT = f"""INSERT INTO "{{table}}" VALUES ({", ".join("?" * len(ROW_COLUMNS))})"""  # noqa: S608 (a checked name)
-_NOTE = "INSERT INTO metadata VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
-_SYNCED = "synced_at"
-_SELECT = f"""SELECT rowid, {", ".join(ROW_COLUMNS)} FROM "{{table}}" ORDER BY rowid"""  # noqa: S608 (likewise)
 
 
 class SqliteSink(FileSink):
@@ -119,7 +100,7 @@ class SqliteSink(FileSink):
             check_one_name(self.path)
             if self.overwrite and self.path.exists():
                 self._check_unused(self.path)
-                _unlink(self.path)
+                unlink_database(self.path)
             if create:
                 open_at_end(self.path, create=True).close()  # tells better than SQLite why it cannot be
             elif not os.access(self.path, os.R_OK | os.W_OK):
@@ -142,7 +123,7 @@ class SqliteSink(FileSink):
         with explained(self.name):
             self._opened_as = self.path.stat()
             if not self._opened_as.st_size:
-                _put_aside_log(self.path)
+                put_aside_log(self.path)
             self._descriptor = _placeholder(self.path)
         if self._descriptor is not None:
             self._link.callback(os.close, self._descriptor)
@@ -157,7 +138,7 @@ class SqliteSink(FileSink):
             self._connection.execute("PRAGMA fullfsync = ON")
             self._connection.execute("PRAGMA checkpoint_fullfsync = ON")
             self._connection.execute(f"PRAGMA busy_timeout = {BUSY_WRITING_MS}")
-            self._connection.executescript(_CREATE.format(table=self.table))
+            self._connection.executescript(CREATE.format(table=self.table))
         self._has_log = mode == "wal"
         if not self._has_log:
             _log.warning(
@@ -166,7 +147,7 @@ class SqliteSink(FileSink):
                 mode,
             )
         with self._transaction():
-            self._connection.executemany(_NOTE, self.metadata.items())
+            self._connection.executemany(NOTE, self.metadata.items())
         self._write_log_back()
         if self._fsync_s is not None:
             sync_folder(real(self.path).parent)
@@ -225,7 +206,7 @@ class SqliteSink(FileSink):
             with explained(self.name):
                 os.truncate(self.path, 0)  # what the end of the connection has put into it is a part only
         if place is Place.CUT or not self.path.exists():
-            _unlink_log(self.path)
+            unlink_log(self.path)
         self._note_place(place, self._rows)
 
     def _misses_rows(self) -> bool:
@@ -251,11 +232,10 @@ class SqliteSink(FileSink):
         path, rows = real(self.path), self._rows - self._rows_in_file
         kept = unused(path.with_name(f"{path.stem}-cut{path.suffix}"))
         with explained(self.name):
-            path.rename(
-                kept
-            )  # or the end of the connection would put what is left of the log into it, and ruin it
+            # Else the end of the connection would put the rest of the log into it, and ruin it.
+            path.rename(kept)
         self._link.close()
-        _unlink_log(self.path)
+        unlink_log(self.path)
         self._removed += rows
         self._connected = False
         _log.warning(
@@ -325,7 +305,7 @@ class SqliteSink(FileSink):
 
     def _store(self, rows: list[Any]) -> None:
         with self._blaming_database(), self._transaction():
-            self._connection.executemany(_INSERT.format(table=self.table), map(_values, rows))
+            self._connection.executemany(INSERT.format(table=self.table), map(_values, rows))
         self._rows += len(rows)
         if self._has_log:
             with explained(self.name), contextlib.suppress(FileNotFoundError):
@@ -336,7 +316,7 @@ class SqliteSink(FileSink):
         with self._explained():
             self._connection.execute("PRAGMA synchronous = FULL")
         with self._transaction():
-            self._connection.execute(_NOTE, (_SYNCED, time_text(datetime.now(UTC))))
+            self._connection.execute(NOTE, (SYNCED, time_text(datetime.now(UTC))))
         with self._explained():
             self._connection.execute("PRAGMA synchronous = NORMAL")
         self._write_log_back()
@@ -374,7 +354,7 @@ class SqliteSink(FileSink):
             yield
         except BaseException:
             with contextlib.suppress(OSError):
-                _unlink(self.path)
+                unlink_database(self.path)
             raise
 
     @classmethod
@@ -410,46 +390,12 @@ class SqliteSink(FileSink):
 
         Without a table, it is the only one that is a recording.
         """
-        with reading(path, table) as (connection, found):
-            number = last = 0
-            for rowid, *row in connection.execute(_SELECT.format(table=found)):
-                if number and rowid <= last:
-                    raise ServomexSinkSchemaError(f"{path} is damaged: its row {rowid} comes after row {last}")
-                number, last = number + 1, rowid
-                try:
-                    sample = sample_of(stored_row(row))
-                except ValueError as error:
-                    raise ServomexSinkSchemaError(f"{path}, row {number}: {error}") from error
-                yield sample
-            _check_count(connection, path, found, number)
+        return samples_in(path, table)
 
     @classmethod
     def read_metadata(cls, path: Path) -> dict[str, str]:
         """Return the table ``metadata``."""
-        with connected(path) as connection:
-            if not has_metadata(connection, path):
-                return {}
-            found = connection.execute("SELECT key, value FROM metadata WHERE key <> ?", (_SYNCED,))
-            told = {str(key): str(value) for key, value in itertools.islice(found, MOST_NOTES + 1)}
-        if len(told) > MOST_NOTES:
-            raise ServomexSinkSchemaError(f"{path} has more than {MOST_NOTES} notes: it is not from this package")
-        return told
-
-
-def _check_count(connection: sqlite3.Connection, path: Path, table: str, rows: int) -> None:
-    """Compare the rows that were read with those in the index: damage can hide a page of the table."""
-    index = f"{table}_received_at"
-    known = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'index' AND name = ?", (index,))
-    if known.fetchone() is None:
-        return
-    indexed = 0
-    ordered = f'SELECT rowid FROM "{table}" INDEXED BY "{index}" ORDER BY received_at'  # noqa: S608
-    for (_,) in connection.execute(ordered):
-        indexed += 1
-        if indexed > rows:
-            break
-    if indexed != rows:
-        raise ServomexSinkSchemaError(f"{path} is damaged: it gives {rows} rows, its index {indexed} or more")
+        return notes_in(path)
 
 
 def _placeholder(path: Path) -> int | None:
@@ -465,28 +411,3 @@ def _values(row: tuple[Any, ...]) -> list[Any]:
     values = [time_text(value) if isinstance(value, datetime) else value for value in row]
     values[-1] = tags_cell(row[-1])
     return values
-
-
-def _unlink(path: Path) -> None:
-    real(path).unlink(missing_ok=True)
-    _unlink_log(path)
-
-
-def _unlink_log(path: Path) -> None:
-    for end in ("-wal", "-shm"):
-        real(path).with_name(real(path).name + end).unlink(missing_ok=True)
-
-
-def _put_aside_log(path: Path) -> None:
-    """Keep the log of a database that has another name by now; SQLite would delete it, with the rows in it."""
-    log = log_of(path)
-    if not log.exists() or not log.stat().st_size:
-        return
-    kept = unused(log.with_name(f"{log.name}.1"))
-    log.rename(kept)
-    _log.warning(
-        "%s is the log of a database that was renamed, moved or deleted: it is kept as %s. Give it the "
-        "name of that database with -wal behind it, in the same folder, to have them",
-        log,
-        kept.name,
-    )

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from servomex.errors import ServomexSinkSchemaError, ServomexSinkWriteError
 from servomex.errors.excerpts import shown
 from servomex.models.sample import Sample
-from servomex.rows.cells import sample_of
+from servomex.rows.samples import sample_of
 from servomex.runtime.logs import package_log
 from servomex.sinks.files import FileSink, explained, explained_reading, lost
 from servomex.sinks.lines import (

@@ -13,8 +13,7 @@ import pytest
 from servomex.errors import ServomexSinkDependencyError, ServomexSinkSchemaError, ServomexSinkWriteError
 from servomex.models.columns import ROW_COLUMNS
 from servomex.recording.load import load, load_metadata
-from servomex.sinks import open_sink, parquet
-from servomex.sinks import parts as parquet_parts
+from servomex.sinks import open_sink, parquet, parquet_parts
 from servomex.sinks.parquet import ParquetSink
 from tests.helpers.recordings import batch, batches, joined, write
 

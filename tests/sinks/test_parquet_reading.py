@@ -15,7 +15,7 @@ from servomex import to_pandas
 from servomex.models.sample import Sample
 from servomex.recording.load import load, load_metadata
 from servomex.sinks import open_sink
-from servomex.sinks.parts import MERGED, RECORDING, parts_of
+from servomex.sinks.parquet_parts import MERGED, RECORDING, parts_of
 from tests.helpers.recordings import batch, batches, joined, write
 
 

@@ -17,7 +17,8 @@ from servomex.errors import (
 from servomex.models.columns import ROW_COLUMNS
 from servomex.recording.fan_out import Writer
 from servomex.recording.load import load, load_metadata
-from servomex.sinks import check_targets, database, open_sink, sqlite
+from servomex.sinks import check_targets, open_sink, sqlite
+from servomex.sinks import sqlite_database as database
 from servomex.sinks.sqlite import SqliteSink
 from tests.helpers.recordings import batch, batches, joined, write
 

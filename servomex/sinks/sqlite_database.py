@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import os
 import re
 import sqlite3
@@ -20,17 +21,23 @@ from servomex.errors import (
 )
 from servomex.errors.excerpts import plain, shown
 from servomex.models.columns import ROW_COLUMNS
-from servomex.rows.cells import COLUMN_KINDS, ColumnKind, check_columns
+from servomex.models.sample import Sample
+from servomex.rows.cells import stored_row
+from servomex.rows.kinds import COLUMN_KINDS, ColumnKind, check_columns
+from servomex.rows.samples import sample_of
 from servomex.runtime.logs import package_log
 from servomex.sinks.files import explained_reading
-from servomex.sinks.places import real
-from servomex.sinks.wal import unseen_transactions
+from servomex.sinks.sqlite_log import log_of, unseen_transactions
 
 _log = package_log("servomex")
 
 TABLE = "samples"
 """The usual table of the rows."""
 METADATA = "metadata"
+SYNCED = "synced_at"
+"""The key of the time up to which a loss of power can take nothing away."""
+MOST_NOTES = 10_000
+"""Rows of the table of metadata; a manager of a hundred analysers has some hundreds."""
 MOST_TABLES = 1_000
 """Tables that are looked at for the one with the rows."""
 MOST_SHOWN = 10
@@ -43,6 +50,18 @@ STEPS = 1_000_000
 """Instructions of SQLite between two rows at most; a table of ours takes some dozens."""
 _TYPES = {ColumnKind.INTEGER: "INTEGER", ColumnKind.FLAG: "INTEGER", ColumnKind.NUMBER: "REAL"}
 COLUMNS = {column: _TYPES.get(kind, "TEXT") for column, kind in COLUMN_KINDS.items()}
+_NEVER_EMPTY = ("received_at", "monotonic_ns", "device", "protocol")
+_COLUMNS = ", ".join(
+    f"{name} {kind}{' NOT NULL' if name in _NEVER_EMPTY else ''}" for name, kind in COLUMNS.items()
+)
+CREATE = f"""
+CREATE TABLE IF NOT EXISTS "{{table}}" ({_COLUMNS});
+CREATE INDEX IF NOT EXISTS "{{table}}_received_at" ON "{{table}}" (received_at);
+CREATE TABLE IF NOT EXISTS metadata (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+INSERT = f"""INSERT INTO "{{table}}" VALUES ({", ".join("?" * len(ROW_COLUMNS))})"""  # noqa: S608 (a checked name)
+NOTE = "INSERT INTO metadata VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+_SELECT = f"""SELECT rowid, {", ".join(ROW_COLUMNS)} FROM "{{table}}" ORDER BY rowid"""  # noqa: S608 (a checked name)
 _CAUSES = {
     "SQLITE_BUSY": ("is locked by another program", "Let that one finish, or write to another file"),
     "SQLITE_FULL": ("cannot grow, since its disk is full", "Free some space there, or write to another disk"),
@@ -57,28 +76,19 @@ _WITHOUT_ROWID = re.compile(r"\bWITHOUT\s+ROWID\b", re.IGNORECASE)
 _NO_ROOM = ("SQLITE_FULL", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_READONLY")
 
 
-def log_of(path: Path) -> Path:
-    """Give the log beside a database, in which what was written waits to be put into it."""
-    place = real(path)
-    return place.with_name(f"{place.name}-wal")
-
-
 def checked_table(name: str) -> str:
     """Check the name of a table of rows.
 
     Raises:
         ServomexValidationError: It cannot be one.
     """
-    if not isinstance(name, str) or not _TABLE_NAME.fullmatch(name) or _is_reserved(name):
+    is_word = isinstance(name, str) and _TABLE_NAME.fullmatch(name)
+    if not is_word or name.lower() == METADATA or name.lower().startswith("sqlite_"):
         raise ServomexValidationError(
             f"a table cannot be named {name!r}",
             cure=f"Use up to 63 letters, digits and '_', and not {METADATA!r}",
         )
     return name
-
-
-def _is_reserved(name: str) -> bool:
-    return name.lower() == METADATA or name.lower().startswith("sqlite_")
 
 
 @contextlib.contextmanager
@@ -108,7 +118,12 @@ def _only_table(connection: sqlite3.Connection, path: Path) -> str:
     """Find the table of the recording: the only one with the columns of rows, or the usual one, of any shape."""
     query = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0 LIMIT ?"
     names = [name for (name,) in connection.execute(query, (MOST_TABLES,)).fetchall()]
-    found = [name for name in names if _TABLE_NAME.fullmatch(name) and _may_be_ours(connection, name)]
+    found = [
+        name
+        for name in names
+        if _TABLE_NAME.fullmatch(name)
+        and (name.lower() == TABLE or list(_columns(connection, name)) == ROW_COLUMNS)
+    ]
     if len(found) > 1:
         raise ServomexSinkSchemaError(
             f"{path} holds several recordings, in its tables {', '.join(map(shown, sorted(found)[:MOST_SHOWN]))}",
@@ -116,10 +131,6 @@ def _only_table(connection: sqlite3.Connection, path: Path) -> str:
             argument=Argument("table"),
         )
     return found[0] if found else TABLE
-
-
-def _may_be_ours(connection: sqlite3.Connection, name: str) -> bool:
-    return name.lower() == TABLE or list(_columns(connection, name)) == ROW_COLUMNS
 
 
 def is_blank(path: Path) -> bool:
@@ -162,9 +173,8 @@ def connected(path: Path) -> Iterator[sqlite3.Connection]:
 def _mode(path: Path) -> str:
     """Return how a database is opened for reading: one that may be written leaves no log behind."""
     log = log_of(path)
-    if (
-        log.exists() and unseen_transactions(log) and (unseen := unseen_transactions(log))
-    ):  # not only at the moment
+    # Twice: another program may be writing to it at the moment.
+    if log.exists() and unseen_transactions(log) and (unseen := unseen_transactions(log)):
         _log.warning("%s is damaged or was not ended properly: %d transactions in it are omitted", log, unseen)
         return "mode=ro"  # its end would be removed otherwise
     if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
@@ -297,3 +307,57 @@ def told(path: str, error: sqlite3.Error, *, reading: bool = False) -> ServomexS
 
 def _name_of(error: sqlite3.Error) -> str:
     return getattr(error, "sqlite_errorname", None) or ""
+
+
+def samples_in(path: Path, table: str | None) -> Iterator[Sample]:
+    """Yield the samples of a database in the order in which they were written.
+
+    Raises:
+        ServomexSinkReadError: It cannot be read.
+        ServomexSinkSchemaError: It is damaged, or see :func:`reading`.
+    """
+    with reading(path, table) as (connection, found):
+        number = last = 0
+        for rowid, *row in connection.execute(_SELECT.format(table=found)):
+            if number and rowid <= last:
+                raise ServomexSinkSchemaError(f"{path} is damaged: its row {rowid} comes after row {last}")
+            number, last = number + 1, rowid
+            try:
+                sample = sample_of(stored_row(row))
+            except ValueError as error:
+                raise ServomexSinkSchemaError(f"{path}, row {number}: {error}") from error
+            yield sample
+        _check_count(connection, path, found, number)
+
+
+def _check_count(connection: sqlite3.Connection, path: Path, table: str, rows: int) -> None:
+    """Compare the rows that were read with those in the index: damage can hide a page of the table."""
+    index = f"{table}_received_at"
+    known = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'index' AND name = ?", (index,))
+    if known.fetchone() is None:
+        return
+    indexed = 0
+    ordered = f'SELECT rowid FROM "{table}" INDEXED BY "{index}" ORDER BY received_at'  # noqa: S608
+    for (_,) in connection.execute(ordered):
+        indexed += 1
+        if indexed > rows:
+            break
+    if indexed != rows:
+        raise ServomexSinkSchemaError(f"{path} is damaged: it gives {rows} rows, its index {indexed} or more")
+
+
+def notes_in(path: Path) -> dict[str, str]:
+    """Return the table of metadata.
+
+    Raises:
+        ServomexSinkReadError: It cannot be read.
+        ServomexSinkSchemaError: It is damaged, or not of this package.
+    """
+    with connected(path) as connection:
+        if not has_metadata(connection, path):
+            return {}
+        found = connection.execute("SELECT key, value FROM metadata WHERE key <> ?", (SYNCED,))
+        notes = {str(key): str(value) for key, value in itertools.islice(found, MOST_NOTES + 1)}
+    if len(notes) > MOST_NOTES:
+        raise ServomexSinkSchemaError(f"{path} has more than {MOST_NOTES} notes: it is not from this package")
+    return notes

@@ -1,4 +1,4 @@
-"""The log beside an SQLite database: whether it holds transactions that SQLite does not see.
+"""The log beside an SQLite database: where it is, and whether it holds transactions that SQLite does not see.
 
 SQLite reads a log up to the first frame whose checksum does not fit, since a loss of power can leave such an end.
 It drops what follows without a word. A damaged byte in the middle looks the same to it.
@@ -10,6 +10,11 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
+
+from servomex.runtime.logs import package_log
+from servomex.sinks.places import real, unused
+
+_log = package_log("servomex")
 
 _MAGIC = 0x377F0682
 """Its last bit says whether the checksums take numbers in big-endian order."""
@@ -27,6 +32,12 @@ class _Log(NamedTuple):
     page_size: int
     salt: _Sum
     checksum: _Sum
+
+
+def log_of(path: Path) -> Path:
+    """Give the log beside a database, in which what was written waits to be put into it."""
+    place = real(path)
+    return place.with_name(f"{place.name}-wal")
 
 
 def unseen_transactions(path: Path) -> int:
@@ -74,3 +85,30 @@ def _summed(order: str, data: bytes, begin: _Sum) -> _Sum:
         one = one + first + other & 0xFFFFFFFF
         other = other + second + one & 0xFFFFFFFF
     return one, other
+
+
+def unlink_database(path: Path) -> None:
+    """Remove a database and its log, as far as they exist."""
+    real(path).unlink(missing_ok=True)
+    unlink_log(path)
+
+
+def unlink_log(path: Path) -> None:
+    """Remove the log of a database and the index of it, as far as they exist."""
+    for end in ("-wal", "-shm"):
+        real(path).with_name(real(path).name + end).unlink(missing_ok=True)
+
+
+def put_aside_log(path: Path) -> None:
+    """Keep the log of a database that has another name by now; SQLite would delete it, with the rows in it."""
+    log = log_of(path)
+    if not log.exists() or not log.stat().st_size:
+        return
+    kept = unused(log.with_name(f"{log.name}.1"))
+    log.rename(kept)
+    _log.warning(
+        "%s is the log of a database that was renamed, moved or deleted: it is kept as %s. Give it the "
+        "name of that database with -wal behind it, in the same folder, to have them",
+        log,
+        kept.name,
+    )
