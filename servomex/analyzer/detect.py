@@ -21,6 +21,7 @@ from servomex.errors import (
 )
 from servomex.modbus.exchange import PATIENCE, Exchange
 from servomex.modbus.framing import READ_INPUTS, Query
+from servomex.modbus.line import ModbusLine
 from servomex.models.frame import Frame
 from servomex.port.link import SerialLink
 from servomex.runtime.clock import time
@@ -210,7 +211,7 @@ class Search:
 
     def nothing_found(self, elapsed_s: float) -> ServomexNotFoundError:
         """Return the error that says what was heard. A network server is asked once if it speaks Modbus TCP."""
-        ear, verdict = self.ear, self.ear.verdict(self.link.echo)
+        ear, verdict = self.ear, self.ear.verdict(self.link.state(ModbusLine).echo)
         if not ear.broadcast and not ear.gateway:
             if self._speaks_tcp is None:
                 self._speaks_tcp = answers_modbus_tcp(self.link, self.address)

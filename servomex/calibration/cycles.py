@@ -1,7 +1,15 @@
-"""Cycle: whether an autocalibration that was started here goes on while its group is on sample. No I/O."""
+"""The autocalibrations that were started here: whether one still runs while its group is on sample. No I/O."""
+
+from typing import TYPE_CHECKING
 
 from servomex.enums import CalPhase
+from servomex.port.state import PortState
 from servomex.runtime.clock import time
+from servomex.runtime.locks import PortLock
+
+if TYPE_CHECKING:
+    from servomex.modbus.client import ModbusClient
+    from servomex.port.link import SerialLink
 
 SAMPLE_LOOKS = 2
 """One look may be wrong: a group counts as on sample after as many in a row."""
@@ -52,3 +60,41 @@ class Cycle:
         if not self.looks or broken:
             self.looks, self._since = 0, now
         self.looks, self.seconds, self._last = self.looks + 1, now - self._since, now
+
+
+class Underway:
+    """The autocalibrations at one Modbus address of a port, for all who start, watch or stop them.
+
+    Attributes:
+        stops: How often they were stopped.
+        cycles: Those that were started here and have not settled, by group.
+        pulse_lock: Held by who pulses a coil; the port is not theirs meanwhile.
+        start_lock: Held by who starts or watches an autocalibration.
+    """
+
+    def __init__(self) -> None:
+        self.stops: int = 0
+        self.cycles: dict[int, Cycle] = {}
+        self.pulse_lock: PortLock = PortLock()
+        self.start_lock: PortLock = PortLock()
+
+
+class _Addresses(PortState):
+    """What is under way on a port, by Modbus address."""
+
+    def __init__(self, link: "SerialLink") -> None:
+        super().__init__(link)
+        self._found: dict[int, Underway] = {}
+
+    def at(self, address: int) -> Underway:
+        """Return the same object to all who ask for an address."""
+        return self._found.setdefault(address, Underway())
+
+    def note_forked(self) -> None:
+        """Leave them to the parent, with their locks."""
+        self._found = {}
+
+
+def underway(client: "ModbusClient") -> Underway:
+    """Return what is under way at the address of an analyser."""
+    return client.link.state(_Addresses).at(client.address)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from servomex import registers
 from servomex.calibration import stop as calibration_stop
-from servomex.calibration.cycles import Cycle
+from servomex.calibration.cycles import Cycle, underway
 from servomex.calibration.pulse import Pulse, start_coils
 from servomex.calibration.report import (
     CalibrationPhase,
@@ -58,7 +58,7 @@ _REASONS = (
 
 def look(client: "ModbusClient", group: int, deadline: float) -> CalibrationProgress:
     """Read what a group is on, and its start coil."""
-    cycles = client.link.cycles[client.address]
+    cycles = underway(client).cycles
     cycle = cycles.get(group)
     status, received_at = client.read_analyser(deadline), datetime.now(UTC)
     if cycle is not None and not cycle.watched:
@@ -152,7 +152,7 @@ class Calibration:
         before = self._client.read_frame(min(deadline, self._began + self._client.patience_s))
         with _admission(self._client, deadline):
             started_at = datetime.now(UTC)
-            stops = self._client.link.stops[self._client.address]
+            stops = underway(self._client).stops
             pulse = _start_pulse(self._client, self._group)
             shown_by = min(deadline, time.monotonic() + self._client.patience_s + calibration_stop.WATCH_S)
             try:
@@ -162,7 +162,7 @@ class Calibration:
             except BaseException as error:
                 self._abandon(error, pulse)
                 raise
-            if self._client.link.stops[self._client.address] != stops:
+            if underway(self._client).stops != stops:
                 raise calibration_error(self._client, "another caller stopped the autocalibration", running=False)
         return CalibrationReport(
             self._group,
@@ -189,7 +189,7 @@ class Calibration:
             if frame is not None:
                 self._note(frame)
                 if self._cycle.over:
-                    self._client.link.cycles[self._client.address].pop(self._group, None)
+                    underway(self._client).cycles.pop(self._group, None)
                     return frame
             if self._ending.is_set():
                 raise calibration_error(self._client, "the program ended", running=None)
@@ -261,7 +261,7 @@ def _admission(client: "ModbusClient", deadline: float) -> Turn:
                 client, f"{groups} already", running=False, cure="Wait until that has ended, or stop it"
             )
 
-    lock = client.link.start_lock(client.address)
+    lock = underway(client).start_lock
     if lock.is_mine:  # as from a callback of the one who watches
         raise busy()
     return lock.turn(0, busy, check)
@@ -278,7 +278,7 @@ def _launch(
         pulse.give(deadline)
     finally:
         if pulse.may_act:
-            client.link.cycles[client.address][group] = cycle
+            underway(client).cycles[group] = cycle
     if pulse.refused:
         refused = f"the start of group {group} was refused: {pulse.seen}"
         raise calibration_error(client, refused, running=False) from pulse.refusal

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from servomex import registers
+from servomex.calibration.cycles import underway
 from servomex.errors import (
     ErrorContext,
     ServomexCalibrationError,
@@ -69,7 +70,7 @@ class Pulse:
             ServomexCalibrationError: The coil could not be set back to 0.
         """
         middle = (time.monotonic() + deadline) / 2
-        lock = self._client.link.pulse_lock(self._client.address)
+        lock = underway(self._client).pulse_lock
         with lock.turn(max(0.0, middle - time.monotonic()), self._under_way):
             if self._read(middle):  # as long as it is 1, there is no change from 0 to 1
                 self._release(middle)
@@ -120,7 +121,7 @@ class Pulse:
             ServomexTimeoutError: Another pulse is under way.
             ServomexError: It could not be read, or not be set back.
         """
-        lock = self._client.link.pulse_lock(self._client.address)
+        lock = underway(self._client).pulse_lock
         with lock.turn(max(0.0, deadline - time.monotonic()), self._under_way):
             if self._read(deadline):
                 self._release(deadline)
@@ -207,7 +208,7 @@ def start_coils(client: "ModbusClient", deadline: float) -> Mapping[int, bool]:
     """
     busy = _BusyError()
     try:
-        with client.link.pulse_lock(client.address).turn(0, lambda: busy):
+        with underway(client).pulse_lock.turn(0, lambda: busy):
             return dict(enumerate(client.read_coils(registers.ALL_START_COILS, deadline), 1))
     except (_BusyError, *_REFUSALS):
         return {}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from servomex import registers
-from servomex.calibration.cycles import SAMPLE_LOOKS
+from servomex.calibration.cycles import SAMPLE_LOOKS, underway
 from servomex.calibration.pulse import Pulse, clear_start_coils
 from servomex.errors import ErrorContext, ServomexCalibrationError, ServomexError
 from servomex.models.analyser import AnalyserStatus
@@ -60,7 +60,7 @@ def stop(client: "ModbusClient", deadline: float) -> tuple[int, ...]:
 
 def _reach_sample(client: "ModbusClient", deadline: float) -> bool:
     """Pulse the stop coil until every group is on sample; return whether the analyser acknowledged that."""
-    client.link.stops[client.address] += 1
+    underway(client).stops += 1
     last, tries = _attempt(client, deadline), 1
     while not (last.is_final or (last.on_sample and (last.pulse.reached or tries >= STOP_TRIES))):
         least_s = STOP_AGAIN_S if last.pulse.reached else LOOK_S
@@ -70,7 +70,7 @@ def _reach_sample(client: "ModbusClient", deadline: float) -> bool:
         last, tries = last.followed_by(_attempt(client, deadline)), tries + 1
     if not last.on_sample:
         raise _not_stopped(client, last) from last.failure or last.pulse.refusal
-    client.link.cycles[client.address].clear()
+    underway(client).cycles.clear()
     if isinstance(last.failure, ServomexCalibrationError):
         text = "every group is on sample, but the stop coil stays at 1: the analyser ignores the next stop"
         raise calibration_error(client, f"{text} ({last.failure.message})", running=False) from last.failure

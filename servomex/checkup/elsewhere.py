@@ -17,6 +17,7 @@ from servomex.errors import (
     ServomexProtocolError,
     ServomexTimeoutError,
 )
+from servomex.modbus.line import ModbusLine
 from servomex.port.link import SerialLink
 
 ADDRESSES = range(1, 11)
@@ -66,7 +67,7 @@ def find(link: SerialLink, address: int, ear: Ear, listen_s: float, say: Say) ->
 
 def _elsewhere(link: SerialLink, address: int, ear: Ear, say: Say) -> ServomexError | None:
     """Look at other addresses and baud rates; first at those of which what came speaks."""
-    unasked = ear.bytes_heard > 0 and not link.echo
+    unasked = ear.bytes_heard > 0 and not link.state(ModbusLine).echo
     if unasked:
         return _at_other_rates(link, address, BROADCAST_S, say) or _at_other_addresses(link, address, ear, say)
     return _at_other_addresses(link, address, ear, say) or _at_other_rates(link, address, None, say)

@@ -33,6 +33,7 @@ from servomex.errors import (
 from servomex.errors.validation import seconds, whole
 from servomex.modbus.client import ModbusClient
 from servomex.modbus.exchange import PATIENCE, QUIET_S
+from servomex.modbus.line import ModbusLine
 from servomex.modbus.others import CURE
 from servomex.models.analyser import AnalyserStatus
 from servomex.models.frame import Frame
@@ -253,8 +254,9 @@ def _gap_finding(link: SerialLink, counts: dict[str, int]) -> Finding:
     if lost + damaged == sent:
         context = ErrorContext(port=link.port)
         raise ServomexTimeoutError(f"{seen} not one was answered", context, cure=keep_longer, argument=longer)
-    if link.others.heard:
-        return Finding("gap", Verdict.WARNING, link.others.seen, CURE)
+    others = link.state(ModbusLine).others
+    if others.heard:
+        return Finding("gap", Verdict.WARNING, others.seen, CURE)
     if not (lost or damaged or late):
         return Finding("gap", Verdict.OK, f"{seen} each was answered")
     cures = [f"It is slow: allow a longer {Argument('timeout')}"] if late else []
@@ -265,10 +267,11 @@ def _gap_finding(link: SerialLink, counts: dict[str, int]) -> Finding:
 
 
 def echo(link: SerialLink) -> Finding:
-    """Tell whether the adapter sends back what is written."""
-    if link.echo is None:
+    """Report whether the adapter sends back what is written."""
+    found = link.state(ModbusLine).echo
+    if found is None:
         return Finding("echo", Verdict.SKIPPED, "nothing came back that would show one")
-    seen = "the adapter sends back what is written, and that is stripped" if link.echo else "there is none"
+    seen = "the adapter sends back what is written, and that is stripped" if found else "there is none"
     return Finding("echo", Verdict.OK, seen)
 
 

@@ -21,6 +21,7 @@ from servomex.errors import (
     ServomexTimeoutError,
 )
 from servomex.modbus.exchange import Exchange
+from servomex.modbus.line import ModbusLine
 from servomex.models.info import DeviceInfo
 from servomex.port.link import SerialLink
 from servomex.runtime.clock import time
@@ -126,7 +127,7 @@ class Survey:
                 self._step()
             if self._listen_s is not None and not self.successful:
                 self._await_broadcast(until, self._listen_s)
-            self.echo = self._link.echo
+            self.echo = self._link.state(ModbusLine).echo
 
     def _hear(self, data: bytes, monotonic_ns: int) -> None:
         """Take every byte that comes, and note the places whose answer came after they were given up."""
@@ -200,13 +201,9 @@ class Survey:
         if not self._silence(self._link.gap_s):
             raise _RestlessError("the line never fell silent")
         self._heard.clear()
-        self._link.proven.add(place.address)
-        try:
-            exchange = Exchange(self._link, place.address, place.framing, retries=0)
-            exchange.probe(PROBE, time.monotonic() + self._answer_s(place, wait_s))
-            self._silence(QUIET_S)
-        finally:
-            self._link.proven.discard(place.address)
+        exchange = Exchange(self._link, place.address, place.framing, retries=0)
+        exchange.probe(PROBE, time.monotonic() + self._answer_s(place, wait_s), prove=False)
+        self._silence(QUIET_S)
         if self._heard.count(place.signs[0]) > 1:
             raise ServomexFrameError("two replies came to one request", self._context(place))
 

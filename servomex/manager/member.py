@@ -17,6 +17,7 @@ from servomex.errors import (
     ServomexTransportError,
 )
 from servomex.manager.reaching import LOOK_S, PROBE_S, Awaited
+from servomex.modbus.line import ModbusLine
 from servomex.models.frame import Frame
 from servomex.port.link import SerialLink
 from servomex.runtime.clock import time
@@ -175,7 +176,7 @@ class Member:
 
     @property
     def _proven(self) -> bool:
-        return self.address in self.link.proven
+        return self.address in self.link.state(ModbusLine).proven
 
     def _ask(self, analyzer: Analyzer, timeout: float | None) -> Frame:
         if self._missing:

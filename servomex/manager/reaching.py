@@ -20,6 +20,7 @@ from servomex.errors import (
     ServomexModbusError,
     ServomexTimeoutError,
 )
+from servomex.modbus.line import ModbusLine
 from servomex.models.frame import Frame
 from servomex.models.naming import needed
 from servomex.models.tags import NO_TAGS
@@ -265,7 +266,9 @@ class Awaited:
         if contact is None:
             raise self._removed()
         look_s = LOOK_S if self.is_tried else PROBE_S
-        if contact.client and self.options.address not in self._link.proven:  # else the search has had an answer
+        if (
+            contact.client and self.options.address not in self._link.state(ModbusLine).proven
+        ):  # else the search has had an answer
             with pointing_to_help():
                 self._have_answer(contact.protocol, wait_s)
         if self.options.identify or self.analyzer is None:

@@ -27,6 +27,7 @@ from servomex.modbus.framing import (
     WRITE_COIL,
     Query,
 )
+from servomex.modbus.line import ModbusLine
 from servomex.modbus.replies import Reply
 from servomex.modbus.safety import check_confirmed
 from servomex.modbus.sweep import Sweep
@@ -72,8 +73,10 @@ class ModbusClient:
         protocol: ``MODBUS_RTU`` or ``MODBUS_ASCII``.
         retries: How often a request is repeated within its deadline, 0 to 10.
         channels: Channels to read; all that are populated when ``None``.
+        gap_s: Seconds of silence kept before each request; those of the link when ``None``.
 
     Attributes:
+        line: What is known of the line by all who speak Modbus on it.
         selected: Channels that are read; ``None`` for all.
 
     Raises:
@@ -88,13 +91,16 @@ class ModbusClient:
         *,
         retries: int = 2,
         channels: frozenset[ChannelId] | None = None,
+        gap_s: float | None = None,
     ) -> None:
         self.link = link
+        self.line: ModbusLine = link.state(ModbusLine)
+        self.gap_s: float = link.gap_s if gap_s is None else gap_s
         self.address: int = whole(address, "address", 1, 247)
         self.protocol = protocol
-        self.exchange: Exchange = Exchange(link, address, protocol, whole(retries, "retries", 0, 10))
+        self.exchange: Exchange = Exchange(link, address, protocol, whole(retries, "retries", 0, 10), self.gap_s)
         ascii_framing = protocol is ProtocolKind.MODBUS_ASCII
-        self._timing = registers.LineTiming(link.settings.char_time_s, link.gap_s, ascii_framing)
+        self._timing = registers.LineTiming(link.settings.char_time_s, self.gap_s, ascii_framing)
         self.selected = channels
         self._known = ChannelSet(channels)
         self._recognised = False
@@ -290,7 +296,7 @@ class ModbusClient:
 
         No other read brings as much, so its reply shows what it answers.
         """
-        if self.link.others.shared and self._may_read_over_gaps(registers.ALL_REGISTERS):
+        if self.line.others.shared and self._may_read_over_gaps(registers.ALL_REGISTERS):
             return [Query(READ_REGISTERS, registers.ALL_REGISTERS)]
         spans = [registers.REGISTERS[channel] for channel in channels]
         reads = registers.plan_reads(spans, self._timing.registers, self._merging[registers.ALL_REGISTERS])
@@ -382,7 +388,7 @@ class ModbusClient:
         spans = [registers.ANALYSER_FLAGS, registers.ANALYSER_GROUPS]
         reads = registers.plan_reads(spans, self._timing.bits, self._merging[registers.ALL_ANALYSER])
         in_one, in_two = ((READ_INPUTS, 3 + size) for size in (2, 1))
-        contested = self.link.others.ask_for(in_one) and not self.link.others.ask_for(in_two)
+        contested = self.line.others.ask_for(in_one) and not self.line.others.ask_for(in_two)
         if contested and reads != spans:
             return [Query(READ_INPUTS, span, paired=True) for span in (*reads, *spans)]
         return [Query(READ_INPUTS, span) for span in reads]

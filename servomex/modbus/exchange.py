@@ -43,6 +43,7 @@ from servomex.modbus.framing import (
     TimeUpFault,
     UnquietFault,
 )
+from servomex.modbus.line import ModbusLine
 from servomex.modbus.replies import LONGEST_S, Answer, Pending, Reply, is_glitch
 from servomex.port.link import SerialLink
 from servomex.registers import Span
@@ -97,6 +98,7 @@ class Exchange:
         address: Slave address, 1 to 247.
         framing: ``MODBUS_RTU`` or ``MODBUS_ASCII``.
         retries: How often a request is repeated within its deadline.
+        gap_s: Seconds of silence kept before each request; those of the link when ``None``.
 
     Attributes:
         repeats: How often a request had to be repeated, so that what was read before it may be outdated.
@@ -107,14 +109,17 @@ class Exchange:
             once, prompt ones lower it step by step.
     """
 
-    def __init__(self, link: SerialLink, address: int, framing: ProtocolKind, retries: int) -> None:
+    def __init__(
+        self, link: SerialLink, address: int, framing: ProtocolKind, retries: int, gap_s: float | None = None
+    ) -> None:
+        self._line = link.state(ModbusLine)
         self.repeats: int = 0
-        self.evidence: Evidence = Evidence(link.others)
+        self.evidence: Evidence = Evidence(self._line.others)
         self.late_replies: int = 0
         self.damaged_replies: int = 0
         self.slowest_s: float = FIRST_GUESS_S
         self._link = link
-        self._others = link.others
+        self._others = self._line.others
         self._address = address
         self._framing = framing
         self._retries = retries
@@ -125,7 +130,7 @@ class Exchange:
         self._stray = b""
         self._fence = b""
         self._answers: dict[bytes, Answer] = {}
-        self._gap_s = max(link.gap_s, SHORTEST_GAP_CHARS * link.settings.char_time_s)
+        self._gap_s = max(link.gap_s if gap_s is None else gap_s, SHORTEST_GAP_CHARS * link.settings.char_time_s)
         self._pause_s = SILENCE_S
         self._latencies: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self._gateway = False
@@ -137,6 +142,7 @@ class Exchange:
         self._unanswered_fences = 0
         self._last_try = False
         self._probe_wait_s: float | None = None
+        self._proves = True
 
     def ask(self, query: Query, deadline: float) -> Reply:
         """Send a request and return its reply, repeating it until ``deadline`` (``time.monotonic()``) at most.
@@ -165,22 +171,26 @@ class Exchange:
                 needed = needed - 1 if agree else max(1, self.evidence.further_proofs(query, reply))
         raise self._failure(query, DisputeFault(), deadline)
 
-    def probe(self, query: Query, deadline: float, wait_s: float | None = None) -> Reply:
+    def probe(self, query: Query, deadline: float, wait_s: float | None = None, *, prove: bool = True) -> Reply:
         """Return the first reply to a request: a sign of life, and the time it took. What it says may be wrong.
 
         Args:
             query: What is asked.
             deadline: When to give up, on ``time.monotonic()``.
             wait_s: How long a reply may take to begin; as for any request when ``None``.
+            prove: Pass a fence first where the address is not proven. Without, the request is the only one that
+                is sent, and the address is not proven by its answer.
 
         Raises:
             ServomexError: As :meth:`ask` does.
         """
-        self._probe_wait_s = wait_s
+        self._probe_wait_s, self._proves = wait_s, prove
         try:
             return self._answer(query, deadline)
         finally:
-            self._probe_wait_s = None
+            self._probe_wait_s, self._proves = None, True
+            if not prove:
+                self._line.proven.discard(self._address)
 
     def conclude(self, deadline: float) -> bool:
         """Make sure that the last reply was to the last request, where others may ask; ``False`` when it was not.
@@ -194,7 +204,7 @@ class Exchange:
         if not (self._others.shared or self._doubtful):
             return True
         self._unanswered_fences, self._last_try = 0, False
-        self._link.proven.discard(self._address)
+        self._line.proven.discard(self._address)
         try:
             self._prove(deadline)
         except ServomexConnectionError as error:
@@ -256,7 +266,8 @@ class Exchange:
 
     def _ready_for(self, query: Query) -> bool:
         """Whether the next answer can be believed: a write's only once it is known if the adapter echoes."""
-        return self._address in self._link.proven and not (query.writes and self._link.echo is None)
+        proven = self._address in self._line.proven or not self._proves
+        return proven and not (query.writes and self._line.echo is None)
 
     @property
     def _most_repeats(self) -> int:
@@ -313,11 +324,11 @@ class Exchange:
                 self._drop(QUIET_S, min(deadline, time.monotonic() + RESTLESS_S))
             self._settle(self._silence_s, deadline)
             outstanding = self._pending
-            if self._link.echo is None:
+            if self._line.echo is None:
                 self._once(Query(READ_INPUTS, registers.ANALYSER_FLAGS), deadline)
                 self._settle(self._gap_s, deadline)
             try:
-                if self._address not in self._link.proven:
+                if self._address not in self._line.proven:
                     self._pass_fence(outstanding, deadline)
             except ReplyFault as error:
                 fault = self._fault(error)
@@ -325,7 +336,7 @@ class Exchange:
                 self._make_way(fault)
                 if self._unanswered_fences > self._retries or time.monotonic() >= deadline:
                     raise
-            if self._address in self._link.proven:
+            if self._address in self._line.proven:
                 return
 
     def _pass_fence(self, outstanding: list[Pending], deadline: float) -> None:
@@ -378,7 +389,7 @@ class Exchange:
             raise TimeUpFault
         self._unanswered += 1
         self._others.asked.add(self._address)
-        self._link.proven.discard(self._address)
+        self._line.proven.discard(self._address)
         self._pending = [*self._pending[1 - MOST_PENDING :], Pending(query, time.monotonic())]
         self._surplus = False
         self._client.begin(query, wait_s, self._longest_pause(query, deadline), deadline)
@@ -388,7 +399,7 @@ class Exchange:
         if not self._surplus:
             self._generation = self._link.generation
             self._unanswered = 0
-            self._link.proven.add(self._address)
+            self._line.proven.add(self._address)
             self._pending = []
             self._stray = b""
 
@@ -415,8 +426,8 @@ class Exchange:
         late = bool(dropped) and self._weigh(messages_in(dropped, self._client.ascii), self._pending)
         if self._fence and self._fence in dropped:
             # The fence was answered twice: once by the adapter's echo, taken for the analyser.
-            self._link.echo = None
-            self._link.proven.discard(self._address)
+            self._line.echo = None
+            self._line.proven.discard(self._address)
         self._fence = b""
         return dropped, silent, late
 
@@ -452,10 +463,10 @@ class Exchange:
     def _is_foreign(self, message: Message, pending: list[Pending]) -> bool:
         """Whether nothing that this program has asked on this line explains a message."""
         if message.is_request:
-            return self._link.echo is False and message.raw != self._client.sent
+            return self._line.echo is False and message.raw != self._client.sent
         if message.address == self._address:
             return not (self._may_be_forgotten(pending) or message.body[1] & 0x80)
-        return message.address in self._link.proven or message.address not in self._others.asked
+        return message.address in self._line.proven or message.address not in self._others.asked
 
     def _may_be_forgotten(self, pending: list[Pending]) -> bool:
         """Whether a request of our own that is not remembered any more may still be answered."""
@@ -473,7 +484,7 @@ class Exchange:
         self._others.doubles += not again
         if not (self._others.heard or again):
             self._answers.clear()
-            self._link.proven.discard(self._address)
+            self._line.proven.discard(self._address)
             raise DoubleFault
         if again:
             self.evidence.pass_by(message.raw)
@@ -502,7 +513,7 @@ class Exchange:
             return True
         later = self._pending[self._pending.index(newest) + 1 :]
         fences = newest.query.function == LOOPBACK and all(item.query.function == LOOPBACK for item in later)
-        if fences and self._link.echo is False:
+        if fences and self._line.echo is False:
             self._surplus = False
             self._trust()
             self._pending = later
@@ -563,9 +574,9 @@ class Exchange:
         """See from the reply to a read whether the adapter echoes; a glitch in front of it is no echo."""
         client = self._client
         if client.echo_size:
-            self._link.echo = True
+            self._line.echo = True
         elif not client.others and is_glitch(bytes(client.received[: client.start]), client.sent):
-            self._link.echo = False  # with more in front it stays open: that may be the echo, damaged
+            self._line.echo = False  # with more in front it stays open: that may be the echo, damaged
 
     def _note_latency(self, latency_s: float) -> None:
         """Learn from a reply how long to wait for the next, and whether it came sooner than this analyser can."""

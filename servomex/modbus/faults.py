@@ -23,6 +23,7 @@ from servomex.modbus.framing import (
     TimeUpFault,
     UnquietFault,
 )
+from servomex.modbus.line import ModbusLine
 from servomex.modbus.others import CURE
 from servomex.port.link import SerialLink
 from servomex.runtime.clock import time
@@ -72,7 +73,7 @@ class Circumstances:
     @property
     def hints(self) -> "tuple[_Hint, ...]":
         """What else is known of the line."""
-        late, others, hints = self.late_replies, self.link.others, []
+        late, others, hints = self.late_replies, self.link.state(ModbusLine).others, []
         if others.heard:
             hints.append(_Hint(others.seen, CURE))
         if late:

@@ -19,6 +19,7 @@ from pymodbus.pdu.register_message import ReadInputRegistersRequest, ReadInputRe
 
 from servomex import registers
 from servomex.enums import ProtocolKind
+from servomex.modbus.line import ModbusLine
 from servomex.port.link import SerialLink
 from servomex.registers import Span, message_size
 from servomex.runtime.clock import time
@@ -224,6 +225,7 @@ class LinkClient:
         self.others: list[Message] = []
         self.paused_s: float = 0.0
         self._link = link
+        self._line = link.state(ModbusLine)
         self._address = address
         self._framer: FramerBase = (FramerAscii if self.ascii else FramerRTU)(DecodePDU(False))
         self._body = b""
@@ -318,7 +320,7 @@ class LinkClient:
         """Whether what came last is likely damage in the place of a reply; any is until an echo is ruled out."""
         if self.received.find(self._head, self._looked) >= 0:
             return True
-        return self._link.echo is None and not self.echo_size and len(self.received) > self._explained
+        return self._line.echo is None and not self.echo_size and len(self.received) > self._explained
 
     @property
     def _explained(self) -> int:
@@ -334,7 +336,7 @@ class LinkClient:
         if self.echo_size is None:
             self.echo_size = self._measure_echo()
             self._looked = max(self._looked, self.echo_size or 0)
-            if self.echo_size is None and self._link.echo:
+            if self.echo_size is None and self._line.echo:
                 return False
         data = bytes(self.received)
         while self._looked < len(data):
@@ -374,7 +376,7 @@ class LinkClient:
     def _pass(self, message: Message) -> None:
         """Pass a message that answers something else."""
         if message.raw == self.sent:
-            self._link.echo = None
+            self._line.echo = None
             raise DamagedFault("the request itself came back")
         self.others.append(message)
         self._looked += len(message.raw)
@@ -382,13 +384,13 @@ class LinkClient:
     def _give_up(self) -> NoReturn:
         """Say what the bytes that came, if any, amount to."""
         if self.echo_size and not self.query.mirrored:
-            self._link.echo = True
+            self._line.echo = True
         if not self.received:
             raise NoReplyFault
         if len(self.received) == self.echo_size:
             raise EchoOnlyFault
-        if self._link.echo and not self.echo_size:
-            self._link.echo = None
+        if self._line.echo and not self.echo_size:
+            self._line.echo = None
             raise DamagedFault("the adapter's echo is missing")
         came, size = self._begun
         if size and time.monotonic() >= self._deadline:
@@ -410,7 +412,7 @@ class LinkClient:
         reply to a write or a loopback does equal it: that is taken for an echo only where reads have shown that
         the line has one.
         """
-        if self._link.echo is False or (self.query.mirrored and not self._link.echo):
+        if self._line.echo is False or (self.query.mirrored and not self._line.echo):
             return 0
         place = self.received.find(self.sent)
         return place + len(self.sent) if place >= 0 else None

@@ -4,11 +4,9 @@ import contextlib
 import logging
 import os
 import warnings
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from servomex.calibration.cycles import Cycle
 from servomex.errors import (
     ErrorContext,
     ServomexConnectionError,
@@ -17,7 +15,6 @@ from servomex.errors import (
     ServomexValidationError,
 )
 from servomex.errors.validation import flag, path_text, seconds
-from servomex.modbus.others import Others
 from servomex.port.connect import (
     IO_ERRORS,
     READ_TICK_S,
@@ -33,6 +30,7 @@ from servomex.port.connect import (
 )
 from servomex.port.names import is_network, same_adapter, serial_number_of
 from servomex.port.pyserial import serial
+from servomex.port.state import PortState
 from servomex.port.transport import Transport, port_and_settings
 from servomex.runtime.clock import time
 from servomex.runtime.forks import ProcessBound, let_go_after_fork
@@ -56,6 +54,7 @@ EXPLAINED_S = 30.0
 MAX_CHUNK = 4096
 
 Tap = Callable[[bytes, int], None]
+S = TypeVar("S", bound=PortState)
 
 GAP_S = 0.05
 """The silence before each request, unless something else was asked for."""
@@ -93,12 +92,7 @@ class SerialLink(ProcessBound):
         auto_reconnect: Whether the port is reopened after it was lost.
         trace: The file of the wire trace; ``None`` for none.
         lock: The lock of the port.
-        others: What was heard of other masters and programs on the line.
-        echo: Whether the adapter sends back what is written; ``None`` until a reply has shown it.
-        proven: Modbus addresses from which no late reply can come, since the last answer was to the last
-            request.
-        stops: How often autocalibrations were stopped here, by Modbus address.
-        cycles: The autocalibrations that were started here and have not settled, by Modbus address and group.
+        shared_line: Whether other programs or masters were declared to ask on this line; ``None`` for nothing.
         has_reader: Whether the thread of a ContinuousReader reads from it.
         generation: Counts how often the port was opened.
         eager: Whether a port that is lost or missing is tried three times a second, without growing pauses:
@@ -132,13 +126,8 @@ class SerialLink(ProcessBound):
             flag(shared_line, "shared_line")
         elif not self.settings.exclusive:
             shared_line = True
-        self.others: Others = Others(self.port, shared_line)
-        self.echo: bool | None = None
-        self.proven: set[int] = set()
-        self.stops: Counter[int] = Counter()
-        self.cycles: defaultdict[int, dict[int, Cycle]] = defaultdict(dict)
-        self._pulse_locks: dict[int, PortLock] = {}
-        self._start_locks: dict[int, PortLock] = {}
+        self.shared_line: bool | None = shared_line
+        self._states: dict[type[PortState], Any] = {}
         self.generation: int = 0
         self.eager: bool = False
         self.has_reader = False
@@ -239,8 +228,10 @@ class SerialLink(ProcessBound):
     def _let_go(self) -> None:
         """Forget the port in a forked child. Locks may be held there by threads that do not exist."""
         port, self._serial, self._opening, self._trace = self._serial, None, None, None
-        self.lock, self._closed, self._pulse_locks = PortLock(), Signal(), {}
+        self.lock, self._closed = PortLock(), Signal()
         self._closed.set()
+        for state in self._states.values():
+            state.note_forked()
         if port is not None and self.transport is None:
             abandon_port(port)
 
@@ -297,7 +288,7 @@ class SerialLink(ProcessBound):
             ServomexConnectionError: It cannot be reopened.
             ServomexConfigurationError: As for :meth:`open`.
         """
-        if self._resumed or not self.others.network or not self._may_reopen or self._closed.is_set():
+        if self._resumed or not is_network(self.port) or not self._may_reopen or self._closed.is_set():
             return False
         self._resumed = True
         if self._serial is not None:
@@ -429,13 +420,10 @@ class SerialLink(ProcessBound):
                 return dropped, False
             self._closed.wait(min(remaining, max(0.0, deadline - now)))
 
-    def pulse_lock(self, address: int) -> PortLock:
-        """Give the lock of those who pulse a coil at an address. The port is not theirs meanwhile."""
-        return self._pulse_locks.setdefault(address, PortLock())
-
-    def start_lock(self, address: int) -> PortLock:
-        """Return the lock of who starts or watches an autocalibration at an address."""
-        return self._start_locks.setdefault(address, PortLock())
+    def state(self, kind: type[S]) -> S:
+        """Return what a protocol keeps for this port: one object of each kind, made when it is first asked for."""
+        found: S | None = self._states.get(kind)
+        return self._states.setdefault(kind, kind(self)) if found is None else found
 
     def pause(self, seconds_s: float) -> None:
         """Wait, but no longer than until the port is closed."""
@@ -512,8 +500,8 @@ class SerialLink(ProcessBound):
             self._trace.opened()
         self._loss = None
         self._last_traffic = time.monotonic()
-        self.echo = None
-        self.proven.clear()
+        for state in list(self._states.values()):
+            state.note_opened()
         self.generation += 1
 
     def _lose(self, error: Exception, what: str = "", check: str = "") -> ServomexConnectionError:

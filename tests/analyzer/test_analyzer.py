@@ -27,6 +27,7 @@ from servomex import (
     ServomexValidationError,
     open_device,
 )
+from servomex.modbus.line import ModbusLine
 from servomex.runtime.locks import Changes
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from servomex.simulator.urls import PRESETS
@@ -238,7 +239,7 @@ def test_every_request_keeps_the_gap_that_the_adapter_needs() -> None:
         for _ in range(5):
             analyzer.poll()
         assert analyzer.dropped_frames == 0
-        assert analyzer.link.proven == {1}
+        assert analyzer.link.state(ModbusLine).proven == {1}
 
 
 def test_two_analysers_on_one_link_share_its_gap() -> None:
@@ -265,7 +266,7 @@ def test_an_echoing_line_works_and_without_an_analyser_is_no_analyser() -> None:
         analyser = bench(mode)
         line = VirtualLine(analyser, echo=True, pace=True)
         with open_device(line.url, protocol=mode) as analyzer:
-            assert analyzer.link.echo is True
+            assert analyzer.link.state(ModbusLine).echo is True
             assert analyzer.poll()["I1"].value == 20.376
             assert analyzer.loopback(b"\x01\x02") == b"\x01\x02"
             analyser.faults.silent = True

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from servomex import ServomexConfigurationError, ServomexModbusError, ServomexTimeoutError, open_device
+from servomex.modbus.line import ModbusLine
 from servomex.port.link import SerialLink
 from servomex.registers import Span
 from servomex.simulator import VirtualAnalyzer
@@ -110,7 +111,7 @@ class TestSharedLine:
     @pytest.mark.parametrize("shared", [True, False, None])
     def test_it_reaches_the_line(self, shared: bool | None) -> None:
         with open_device(ScriptedPort(), protocol="modbus_rtu", identify=False, shared_line=shared) as analyzer:
-            assert analyzer.link.others.shared is bool(shared)
+            assert analyzer.link.state(ModbusLine).others.shared is bool(shared)
 
     def test_an_open_link_has_its_own(self) -> None:
         with (

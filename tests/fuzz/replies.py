@@ -11,6 +11,7 @@ from servomex.modbus import framing as link_client
 from servomex.modbus.client import ModbusClient
 from servomex.modbus.exchange import Exchange
 from servomex.modbus.framing import LOOPBACK, READ_COILS, READ_INPUTS, READ_REGISTERS, Query
+from servomex.modbus.line import ModbusLine
 from servomex.modbus.replies import Reply
 from servomex.registers import Span
 from servomex.simulator import VirtualAnalyzer, VirtualChannel
@@ -67,8 +68,8 @@ def run_exchange(data: bytes) -> bool:
     end = FuzzedEnd(data[2:], ascii_framing, honest_fence=bool(data[0] & 4))
     with timeless_link(end) as (link, port):
         if proven:
-            link.proven.add(1)
-            link.echo = False if data[1] & 1 else None
+            link.state(ModbusLine).proven.add(1)
+            link.state(ModbusLine).echo = False if data[1] & 1 else None
         kind = ProtocolKind.MODBUS_ASCII if ascii_framing else ProtocolKind.MODBUS_RTU
         talk = Exchange(link, 1, kind, data[1] >> 1 & 3)
         deadline = port.clock.monotonic() + 3.0
@@ -184,7 +185,7 @@ def run_sweep(data: bytes) -> bool:
     with timeless_link(end) as (link, port):
         client = ModbusClient(link, 1, end.analyser.mode, retries=data[1] & 3)
         if data[0] & 2:
-            link.proven.add(1)
+            link.state(ModbusLine).proven.add(1)
         turns = range(1 + (data[1] >> 2 & 3))
         single = [("I1", "I2")[turn & 1] if data[0] & 4 or turn & 1 else "" for turn in turns]
         return (

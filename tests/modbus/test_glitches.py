@@ -3,6 +3,7 @@
 import pytest
 
 from servomex import ServomexError, open_device
+from servomex.modbus.line import ModbusLine
 from servomex.modbus.replies import is_glitch
 from servomex.simulator import VirtualAnalyzer
 from tests.helpers.calibrating import coils, shorten_waits
@@ -27,7 +28,7 @@ def test_a_calibration_starts_though_a_glitch_comes_before_each_reply(
     answer = answering(analyser)
     port = HookPort(lambda port, data: port.at(0.001, glitch + answer(data)))
     with open_device(port, protocol=mode, gap=0.002) as analyzer:
-        assert analyzer.link.echo is False
+        assert analyzer.link.state(ModbusLine).echo is False
         assert analyzer.start_calibration(1, confirm=True).active
     writes = [data for data in port.writes if data in (frame("01 05 0000 FF00"), frame("01 05 0000 0000"))]
     assert writes == [frame("01 05 0000 FF00"), frame("01 05 0000 0000")]
@@ -48,7 +49,7 @@ def test_an_echo_behind_a_glitch_is_never_taken_for_the_reply_to_a_write(mode: s
             port.at(0.01, answer(data))
 
     with open_device(HookPort(far_end), protocol=mode, gap=0.002) as analyzer:
-        assert analyzer.link.echo is True
+        assert analyzer.link.state(ModbusLine).echo is True
         with pytest.raises(ServomexError) as caught:
             analyzer.start_calibration(1, confirm=True, timeout=1.5)
     assert "acknowledged" not in str(caught.value)

@@ -23,6 +23,7 @@ from servomex import (
     record,
 )
 from servomex.continuous import reader as continuous
+from servomex.modbus.line import ModbusLine
 from servomex.port import link as link_module
 from servomex.port.connect import open_port
 from servomex.simulator import Faults, TcpServer, VirtualAnalyzer, VirtualLine
@@ -64,7 +65,7 @@ def test_an_echo_with_glitches_in_front_is_still_told_from_the_reply(mode: str) 
             frame = analyzer.poll(timeout=3)
             assert frame.analyser.fault is True
             assert frame["I1"].value == 20.376
-        assert analyzer.link.echo is True
+        assert analyzer.link.state(ModbusLine).echo is True
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -79,7 +80,7 @@ def test_a_fence_that_is_answered_twice_shows_an_echo(mode: str) -> None:
 
     with open_device(HookPort(far_end), protocol=mode, identify=False) as analyzer:
         assert analyzer.loopback(b"ab") == b"ab"
-        assert analyzer.link.echo is True
+        assert analyzer.link.state(ModbusLine).echo is True
 
 
 @pytest.mark.parametrize("data", [1, 3, 10])

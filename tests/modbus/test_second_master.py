@@ -6,6 +6,7 @@ import pytest
 
 from servomex import ChannelStatus, ServomexError, ServomexFrameError, ServomexTimeoutError, open_device
 from servomex.modbus.client import ModbusClient
+from servomex.modbus.line import ModbusLine
 from servomex.simulator import VirtualAnalyzer
 from tests.helpers.hook_port import HookPort, answering
 from tests.helpers.second_master import MIXES, NEVER, Manners, Outcome, SharedLine, client_on, outcome_of
@@ -76,7 +77,7 @@ def test_a_private_line_raises_no_false_alarm_in_an_hour(mode: str) -> None:
                 client.read_frame(line.clock.now + 3.0)
             except ServomexError as error:
                 messages.append(error.message)
-        others = client.link.others
+        others = client.link.state(ModbusLine).others
     assert not any("another" in message for message in messages)
     assert (others.heard, others.shared, others.doubles, others.duplicates) == (False, False, 0, 0)
 
@@ -117,7 +118,7 @@ def test_an_old_state_that_comes_again_in_front_of_each_answer_is_not_believed(m
     with open_device(HookPort(far_end), protocol=mode, gap=0.01, identify=False) as analyzer:
         for _ in range(4):
             analyzer.status("I1")
-        assert analyzer.link.others.duplicates > 0
+        assert analyzer.link.state(ModbusLine).others.duplicates > 0
         old = last[2] + last[8]
         analyser["I1"].status = ChannelStatus(alarms=(True, False, False, False))
         for _ in range(4):
@@ -156,7 +157,7 @@ def test_replies_that_come_again_later_are_not_another_devices(again_s: float, m
                 errors.append(error.message)
         assert len(errors) <= 4
         assert not any("another device has" in message for message in errors)
-        assert not analyzer.link.others.heard
+        assert not analyzer.link.state(ModbusLine).others.heard
 
 
 @pytest.mark.virtual_time
@@ -167,4 +168,4 @@ def test_late_replies_that_come_again_are_not_another_masters(again_s: float, mo
         for timeout in (0.2, 0.3, 0.4, 8.0, 0.2, 8.0):
             with contextlib.suppress(ServomexTimeoutError):
                 analyzer.poll(timeout=timeout)
-        assert not analyzer.link.others.heard
+        assert not analyzer.link.state(ModbusLine).others.heard

@@ -21,6 +21,7 @@ from servomex import (
     open_continuous,
     open_device,
 )
+from servomex.modbus.line import ModbusLine
 from servomex.port.connect import open_port
 from servomex.port.transport import MEMBERS
 from servomex.simulator import PtyServer, TcpServer, VirtualAnalyzer, VirtualLine
@@ -325,7 +326,7 @@ def test_a_port_that_is_to_be_shared_opens_beside_one_who_wanted_it_alone() -> N
 def test_replies_are_proven_on_a_port_that_others_may_open(options: dict[str, bool], shared: bool) -> None:
     line = VirtualLine()
     with open_device(line.url, protocol="modbus_rtu", **options) as analyzer:  # type: ignore[arg-type]
-        assert analyzer.link.others.shared is shared
+        assert analyzer.link.state(ModbusLine).others.shared is shared
         assert analyzer.poll()["I1"].value == 20.376
 
 

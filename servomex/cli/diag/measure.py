@@ -57,7 +57,8 @@ def loopbacks(client: ModbusClient, count: int, tally: Tally, timeout: float | N
         with client.link.conversation(time.monotonic() + RECOVERY_S):
             _recover(client)
             tally.late = client.exchange.late_replies
-            _ask_once(client, Query(LOOPBACK, payload=secrets.token_bytes(2)), tally, timeout)
+            query = Query(LOOPBACK, payload=secrets.token_bytes(2))
+            _ask_once(client, query, tally, _patience_s(client) if timeout is None else timeout)
         yield
     with client.link.conversation(time.monotonic() + RECOVERY_S), contextlib.suppress(*_FAILURES):
         _recover(client)  # or a late reply to the last one would not be noticed
@@ -83,16 +84,17 @@ def gaps(
         ServomexConnectionError: The port was lost.
     """
     link = client.link
-    steady = _with_gap(client, max(STEADY_GAP_S, link.gap_s, *tallies))
+    steady = single_attempts(link, client.address, client.protocol, max(STEADY_GAP_S, link.gap_s, *tallies))
     for gap_s, tally in tallies.items():
-        tested = _with_gap(client, gap_s)
-        link.proven.discard(client.address)  # the first one must follow an exchange as closely as the others
+        tested = single_attempts(link, client.address, client.protocol, gap_s)
+        client.line.proven.discard(
+            client.address
+        )  # the first one must follow an exchange as closely as the others
         for _ in range(count):
             with link.conversation(time.monotonic() + RECOVERY_S):
                 _recover(steady)
                 # Only the steady client learns how fast the analyser is where all counted requests are lost.
-                tested.exchange.slowest_s = steady.exchange.slowest_s
-                _ask_once(tested, _PROBE, tally, timeout)
+                _ask_once(tested, _PROBE, tally, _patience_s(steady) if timeout is None else timeout)
             yield
 
 
@@ -184,25 +186,17 @@ def paced(
 _FAILURES = (ServomexTransportError, ServomexFrameError, ServomexModbusError)
 
 
-def single_attempts(link: SerialLink, address: int, protocol: ProtocolKind) -> ModbusClient:
-    """Give a client of an analyser that repeats nothing."""
-    return ModbusClient(link, address, protocol, retries=0)
-
-
-def _with_gap(client: ModbusClient, gap_s: float) -> ModbusClient:
-    """Give a client of the same analyser that keeps another gap and repeats nothing."""
-    link = client.link
-    usual_s, link.gap_s = link.gap_s, gap_s
-    try:
-        return single_attempts(link, client.address, client.protocol)
-    finally:
-        link.gap_s = usual_s
+def single_attempts(
+    link: SerialLink, address: int, protocol: ProtocolKind, gap_s: float | None = None
+) -> ModbusClient:
+    """Return a client of an analyser that repeats nothing; with a gap of its own unless it is ``None``."""
+    return ModbusClient(link, address, protocol, retries=0, gap_s=gap_s)
 
 
 def _recover(client: ModbusClient) -> None:
     """Make the analyser answer again after a failure, so that nothing older can disturb what is measured next."""
     deadline = time.monotonic() + RECOVERY_S
-    while client.address not in client.link.proven:
+    while client.address not in client.line.proven:
         try:
             client.exchange.probe(_PROBE, min(deadline, time.monotonic() + TRY_PATIENCES * _patience_s(client)))
         except ServomexModbusError:
@@ -214,11 +208,10 @@ def _recover(client: ModbusClient) -> None:
             return
 
 
-def _ask_once(client: ModbusClient, query: Query, tally: Tally, timeout: float | None) -> None:
+def _ask_once(client: ModbusClient, query: Query, tally: Tally, timeout: float) -> None:
     tally.sent += 1
     try:
-        wait_s = _patience_s(client) if timeout is None else timeout
-        reply = client.exchange.probe(query, time.monotonic() + wait_s)
+        reply = client.exchange.probe(query, time.monotonic() + timeout)
     except ServomexModbusError:
         tally.refused += 1
     except ServomexTimeoutError:

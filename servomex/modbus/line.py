@@ -1,0 +1,26 @@
+"""ModbusLine: what is known of a line by those who speak Modbus on it. No I/O."""
+
+from servomex.modbus.others import Others
+from servomex.port.link import SerialLink
+from servomex.port.state import PortState
+
+
+class ModbusLine(PortState):
+    """What the Modbus clients of one port share: ``link.state(ModbusLine)``.
+
+    Attributes:
+        others: What was heard of other masters and programs on the line.
+        echo: Whether the adapter sends back what is written; ``None`` until a reply has shown it.
+        proven: Addresses from which no late reply can come, since the last answer was to the last request.
+    """
+
+    def __init__(self, link: SerialLink) -> None:
+        super().__init__(link)
+        self.others: Others = Others(link.port, link.shared_line)
+        self.echo: bool | None = None
+        self.proven: set[int] = set()
+
+    def note_opened(self) -> None:
+        """Forget echo and proof: the adapter may be another, and a program before may have left a request."""
+        self.echo = None
+        self.proven.clear()
