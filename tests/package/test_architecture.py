@@ -17,13 +17,12 @@ FLOORS = [line.partition("|")[0].split() for line in re.findall(r"^    (\w[\w ]*
 
 ROWS: dict[str, set[str]] = {
     file: set(packages.replace(",", " ").split())
-    for file, packages in re.findall(r"^    ``(\S+\.py)`` \|.*\|(.*)$", TEXT, re.MULTILINE)
+    for file, packages in re.findall(r"^    ``(\S+\.py)`` \|[^|\n]*\|?(.*)$", TEXT, re.MULTILINE)
 }
 """The packages that each file may use, in the order of the page: in a folder, from the bottom to the top."""
 
 KNOWN: set[tuple[str, str]] = {
-    ("port/link.py", "calibration/cycles.py"),
-    ("port/link.py", "modbus/others.py"),
+    ("port/state.py", "port/link.py"),
 }
 """Imports upwards that are still there."""
 
