@@ -1,4 +1,4 @@
-"""Writing: batches of samples into several sinks, of which one that fails does not take the others with it."""
+"""FanOut: batches of samples to several sinks; one that fails does not stop the others."""
 
 import contextlib
 import os
@@ -59,8 +59,8 @@ class Standing:
         return time.monotonic() - self.since
 
 
-class Writer:
-    """Writes to several sinks. One that keeps failing is closed and left out; the last one ends the writing.
+class FanOut:
+    """Writes to several sinks. One that keeps failing is closed and dropped; the last one ends the writing.
 
     A sink that cannot be written at the moment, by a full disk or a lock of another program, is tried again for
     30 s, while what it has missed waits. A sample that a sink refuses costs that sample only.
@@ -325,7 +325,7 @@ def _sink_error(sink: Sink, error: Exception) -> ServomexSinkError:
     return wrapped
 
 
-def writer_to(sinks: Target | Iterable[Target], options: SinkOptions) -> Writer:
+def open_fan_out(sinks: Target | Iterable[Target], options: SinkOptions) -> FanOut:
     """Open the sinks that are named. When one cannot be, those that were opened here are closed again.
 
     Args:
@@ -360,4 +360,4 @@ def writer_to(sinks: Target | Iterable[Target], options: SinkOptions) -> Writer:
                 undo.callback(sink.close)
             opened.append(sink)
         undo.pop_all()
-    return Writer(opened, given)
+    return FanOut(opened, given)

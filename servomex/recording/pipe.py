@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from servomex.enums import OverflowPolicy
 from servomex.errors import ServomexError, ServomexValidationError
 from servomex.models.sample import Sample
-from servomex.recording.fan_out import Target, Writer, writer_to
+from servomex.recording.fan_out import FanOut, Target, open_fan_out
 from servomex.recording.provenance import metadata_of
 from servomex.recording.recording import Recording
 from servomex.recording.summary import AcquisitionSummary
-from servomex.recording.writer import Pouring
+from servomex.recording.writer import SinkWriter
 from servomex.runtime.queues import BoundedQueue
 from servomex.sinks.opening import SinkOptions
 
@@ -47,42 +47,44 @@ def pipe(
     options: SinkOptions = sink_options or {}
     if isinstance(stream, Recording):
         stream.check_process()
-        return _pour(stream, writer_to(sinks, {"metadata": metadata_of(stream.source, stream.names), **options}))
+        return _write_recording(
+            stream, open_fan_out(sinks, {"metadata": metadata_of(stream.source, stream.names), **options})
+        )
     if isinstance(stream, str | bytes | Mapping) or not isinstance(stream, Iterable):
         raise ServomexValidationError(f"batches of samples come first, not {type(stream).__name__}", cure=A_BATCH)
-    return _pass_on(stream, writer_to(sinks, options))
+    return _write_stream(stream, open_fan_out(sinks, options))
 
 
-def _pour(recording: Recording, writer: Writer) -> AcquisitionSummary:
-    pouring = Pouring(recording, writer)
+def _write_recording(recording: Recording, sinks: FanOut) -> AcquisitionSummary:
+    writer = SinkWriter(recording, sinks)
     try:
-        pouring.start()
-        pouring.join()
+        writer.start()
+        writer.join()
     finally:
         try:
             recording.close()
         finally:
-            pouring.finish()
+            writer.finish()
     return recording.summary
 
 
-def _pass_on(stream: Iterable[Sequence[Sample] | Sample], writer: Writer) -> AcquisitionSummary:
+def _write_stream(stream: Iterable[Sequence[Sample] | Sample], sinks: FanOut) -> AcquisitionSummary:
     passage = Passage()
-    pouring = Pouring(passage, writer)
+    writer = SinkWriter(passage, sinks)
     try:
-        pouring.start()
+        writer.start()
         for item in stream:
-            if not passage.put(_batch(item), lambda: pouring.join(0.0)):
+            if not passage.put(_batch(item), lambda: writer.join(0.0)):
                 break  # no sink is left
     except BaseException as error:
         passage.close()
         try:
-            pouring.finish()
+            writer.finish()
         except ServomexError as second:
             error.add_note(f"on writing: {second}")
         raise
     passage.close()
-    pouring.finish()
+    writer.finish()
     return passage.summary
 
 

@@ -7,13 +7,13 @@ from typing import Self
 from servomex.enums import OverflowPolicy
 from servomex.errors import ServomexConfigurationError, ServomexError
 from servomex.errors.validation import seconds
-from servomex.recording.fan_out import Target, writer_to
+from servomex.recording.fan_out import Target, open_fan_out
 from servomex.recording.polling import PollSource
 from servomex.recording.provenance import metadata_of
 from servomex.recording.recording import BUFFER, Recording
 from servomex.recording.renewal import ReconnectFactory
 from servomex.recording.summary import AcquisitionSummary
-from servomex.recording.writer import Pouring
+from servomex.recording.writer import SinkWriter
 from servomex.runtime.at_exit import at_exit
 from servomex.runtime.forks import ProcessBound
 from servomex.sinks.opening import SinkOptions
@@ -73,7 +73,7 @@ class Recorder(ProcessBound):
             tags=tags,
         )
         options: SinkOptions = {"metadata": metadata_of(source, self.recording.names), **(sink_options or {})}
-        self._pouring = Pouring(self.recording, writer_to(sinks, options))
+        self._writer = SinkWriter(self.recording, open_fan_out(sinks, options))
 
     @property
     def summary(self) -> AcquisitionSummary:
@@ -83,7 +83,7 @@ class Recorder(ProcessBound):
     @property
     def running(self) -> bool:
         """Whether it reads or still writes."""
-        return self._pouring.alive
+        return self._writer.alive
 
     def start(self) -> Self:
         """Begin.
@@ -97,7 +97,7 @@ class Recorder(ProcessBound):
         self._started = True
         try:
             self.recording.start()
-            self._pouring.start()
+            self._writer.start()
         except BaseException:
             self.close()
             raise
@@ -116,7 +116,7 @@ class Recorder(ProcessBound):
         self.check_process()
         if not self._started:
             raise ServomexConfigurationError("the recorder was not started", cure="Use 'with', or call start()")
-        return self._pouring.join(None if timeout is None else seconds(timeout, "timeout", zero=True))
+        return self._writer.join(None if timeout is None else seconds(timeout, "timeout", zero=True))
 
     def close(self) -> None:
         """End it after the reading that goes on, write what is still to be written, and close the sinks.
@@ -134,7 +134,7 @@ class Recorder(ProcessBound):
             self.recording.close()
         finally:
             if not self.recording.is_current:
-                self._pouring.finish()
+                self._writer.finish()
 
     def _close_forgotten(self) -> None:
         if self.running:

@@ -1,4 +1,4 @@
-"""Pouring: a thread writes what comes of a recording to sinks; nobody waits for ever for a disk that hangs."""
+"""SinkWriter: the thread that writes a recording to sinks; a disk that hangs is not waited for without end."""
 
 import contextlib
 import threading
@@ -6,7 +6,7 @@ from typing import Protocol
 
 from servomex.errors import ServomexSinkError, ServomexSinkWriteError, ServomexTimeoutError
 from servomex.models.sample import Sample
-from servomex.recording.fan_out import Standing, Writer
+from servomex.recording.fan_out import FanOut, Standing
 from servomex.recording.summary import AcquisitionSummary
 from servomex.runtime.clock import time
 from servomex.runtime.locks import Signal
@@ -32,8 +32,8 @@ TOLD_S = 2.0
 """When it is told that one does not answer."""
 
 
-class Pourable(Protocol):
-    """What can be poured: a :class:`Recording`, or batches from elsewhere."""
+class Writable(Protocol):
+    """What can be written to sinks: a :class:`Recording`, or batches from elsewhere."""
 
     name: str
     summary: AcquisitionSummary
@@ -53,17 +53,17 @@ class Pourable(Protocol):
         """Give up what waits to be taken when it has ended, and count it as dropped."""
 
 
-class Pouring:
+class SinkWriter:
     """Writes what comes of a recording to sinks, in a thread of its own, until it ends.
 
     Args:
         recording: What comes.
-        writer: Where to write; it is closed at the end.
+        sinks: Where to write; they are closed at the end.
     """
 
-    def __init__(self, recording: Pourable, writer: Writer) -> None:
+    def __init__(self, recording: Writable, sinks: FanOut) -> None:
         self._recording = recording
-        self._writer = writer
+        self._sinks = sinks
         self._closer: dict[str, str] = {}
         self._drained = Signal()
         self._is_told = False
@@ -109,7 +109,7 @@ class Pouring:
             self._wait()
         except BaseException as error:
             if self._worker.alive:  # by a third Ctrl-C, or since a sink does not answer
-                standing = self._writer.standing
+                standing = self._sinks.standing
                 if standing is not None and not isinstance(error, ServomexSinkError):
                     error.add_note(str(_does_not_answer(standing)))
                 self._give_up()
@@ -156,7 +156,7 @@ class Pouring:
     def _wait_for_end(self, patience_s: float) -> None:
         begun = time.monotonic()
         while not self._worker.join(TICK_S):
-            standing = self._writer.standing
+            standing = self._sinks.standing
             if standing is not None and self._is_hung(begun, patience_s):
                 raise _does_not_answer(standing)
             if time.monotonic() - begun >= CLOSE_S:
@@ -165,11 +165,11 @@ class Pouring:
 
     def _is_hung(self, begun: float, patience_s: float) -> bool:
         """Whether no sink has moved for so long since a moment."""
-        standing = self._writer.standing
+        standing = self._sinks.standing
         return standing is not None and time.monotonic() - max(begun, standing.since) >= patience_s
 
     def _tell_of_hung_sink(self, then: str) -> None:
-        standing = self._writer.standing
+        standing = self._sinks.standing
         if standing is None or standing.seconds < TOLD_S:
             self._is_told = False
         elif not self._is_told:
@@ -186,14 +186,14 @@ class Pouring:
         """Leave the thread in a call of the system that nothing can end, and count what may be lost."""
         self._is_given_up = True
         self._recording.drop_waiting()
-        self._recording.summary.unwritten = self._writer.give_up()
+        self._recording.summary.unwritten = self._sinks.give_up()
 
     def _run(self, stopping: threading.Event) -> None:
         """Write until nothing comes any more: the end of the recording, or a failure."""
         if not self._closes("thread"):
             return
         try:
-            while not stopping.is_set() and self._pour():
+            while not stopping.is_set() and self._write_next():
                 self._count_lost()
         finally:
             self._end()
@@ -208,23 +208,23 @@ class Pouring:
             ends.callback(self._count_lost)
             ends.callback(self._recording.drop_waiting)
             ends.callback(self._recording.close)
-            ends.callback(self._writer.close)
+            ends.callback(self._sinks.close)
             ends.callback(self._drained.set)
 
-    def _pour(self) -> bool:
+    def _write_next(self) -> bool:
         """Write what waits; ``False`` when nothing will come any more."""
         try:
             batches = self._recording.take(MOST_AT_ONCE, TICK_S)
         except ServomexTimeoutError:
-            self._writer.flush_if_due()
+            self._sinks.flush_if_due()
         except Closed:
             return False
         else:
-            self._writer.write([sample for batch in batches for sample in batch])
+            self._sinks.write([sample for batch in batches for sample in batch])
         return True
 
     def _count_lost(self) -> None:
-        self._recording.summary.unwritten = self._writer.lost
+        self._recording.summary.unwritten = self._sinks.lost
 
 
 def _does_not_answer(standing: Standing) -> ServomexSinkWriteError:

@@ -127,8 +127,8 @@ def test_damage_changes_something(way: Callable[[Random, bytearray], None]) -> N
 
 BROKEN = """
 from servomex.sinks.csv import CsvSink
-from servomex.recording.fan_out import Writer
-encoded, close = CsvSink._encoded, Writer.close
+from servomex.recording.fan_out import FanOut
+encoded, close = CsvSink._encoded, FanOut.close
 {}
 """
 """Breaks the recorder of a program: what is imported by this name when Python starts."""
@@ -146,7 +146,7 @@ def of_csv(kind: str) -> Plan:
         ("CsvSink._encoded = lambda self, rows: encoded(self, [*rows, rows[0]])", "stop", "doubled"),
         ("CsvSink._encoded = lambda self, rows: encoded(self, rows).replace(b'2.25', b'2.5')", "stop", "wrong"),
         ("CsvSink._check_place = lambda self: None", "remove", "slow"),
-        ("import signal, time; Writer.close = lambda self: time.sleep(60)", "stop", "hang"),
+        ("import signal, time; FanOut.close = lambda self: time.sleep(60)", "stop", "hang"),
         ("CsvSink._resume = lambda self: 1 // 0", "stop", "crash"),
     ],
 )  # fmt: skip

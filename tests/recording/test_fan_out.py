@@ -12,7 +12,7 @@ from servomex import (
     ServomexSinkWriteError,
 )
 from servomex.recording import fan_out as writing
-from servomex.recording.fan_out import AGAIN_S, LAST_S, Writer
+from servomex.recording.fan_out import AGAIN_S, LAST_S, FanOut
 from servomex.sinks import InMemorySink
 from tests.helpers.recorded import sample
 
@@ -57,7 +57,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch, at_once: None) -> None:
 
 def test_a_sink_that_fails_for_a_moment_gets_everything_in_order(at_once: None) -> None:
     sink, other = OwnSink(full), InMemorySink()
-    writer = Writer([sink, other])
+    writer = FanOut([sink, other])
     for number in range(3):
         writer.write([sample(number)])
     assert (numbers(sink), numbers(other)) == ([], [0, 1, 2])
@@ -78,7 +78,7 @@ def test_it_is_not_tried_again_before_a_second_has_passed() -> None:
         tries += 1
         raise ServomexSinkWriteError("the disk is full")
 
-    writer = Writer([OwnSink(counted)])
+    writer = FanOut([OwnSink(counted)])
     for number in range(100):
         writer.write([sample(number)])
     assert tries == 1
@@ -97,7 +97,7 @@ def test_what_waits_at_the_end_is_tried_again_for_some_seconds() -> None:
         if tries < 4:
             raise ServomexSinkWriteError("locked by another program")
 
-    writer = Writer([OwnSink(locked_a_while)])
+    writer = FanOut([OwnSink(locked_a_while)])
     writer.write([sample(1)])
     writer.close()
     assert (tries, writer.lost) == (4, 0)
@@ -105,7 +105,7 @@ def test_what_waits_at_the_end_is_tried_again_for_some_seconds() -> None:
 
 def test_what_waits_at_the_end_is_written(at_once: None) -> None:
     sink = OwnSink(full)
-    writer = Writer([sink])
+    writer = FanOut([sink])
     writer.write([sample(1), sample(2)])
     sink.before = nothing
     writer.close()
@@ -115,7 +115,7 @@ def test_what_waits_at_the_end_is_written(at_once: None) -> None:
 
 def test_a_sink_that_keeps_failing_is_left_out_and_what_it_misses_is_counted(impatient: None) -> None:
     sink, other = OwnSink(), InMemorySink()
-    writer = Writer([sink, other])
+    writer = FanOut([sink, other])
     writer.write([sample(0)])
     sink.before = full
     for number in range(1, 6):
@@ -129,7 +129,7 @@ def test_a_sink_that_keeps_failing_is_left_out_and_what_it_misses_is_counted(imp
 
 def test_too_much_that_waits_ends_the_patience(at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "MOST_WAITING", 10)
-    writer = Writer([OwnSink(full), InMemorySink()])
+    writer = FanOut([OwnSink(full), InMemorySink()])
     for number in range(11):
         writer.write([sample(number)])
     assert writer.lost == 11
@@ -138,7 +138,7 @@ def test_too_much_that_waits_ends_the_patience(at_once: None, monkeypatch: pytes
 
 
 def test_the_last_sink_that_is_left_out_is_an_error(impatient: None) -> None:
-    writer = Writer([OwnSink(full), OwnSink(full)])
+    writer = FanOut([OwnSink(full), OwnSink(full)])
     writer.write([sample(0)])
     with pytest.raises(ServomexSinkWriteError, match="disk is full"):
         writer.write([sample(1)])
@@ -153,7 +153,7 @@ def test_a_sample_that_is_refused_costs_that_sample_only(caplog: pytest.LogCaptu
             raise ServomexSinkSchemaError("not a number")
 
     sink, other = OwnSink(refuse), InMemorySink()
-    writer = Writer([sink, other])
+    writer = FanOut([sink, other])
     writer.write([sample(number) for number in range(1, 8)])
     assert (numbers(sink), len(other.samples)) == ([1, 2, 4, 5, 7], 7)
     assert caplog.text.count("a sample is not written: not a number") == 2
@@ -170,7 +170,7 @@ def test_a_batch_that_is_in_but_not_synced_is_not_written_twice(at_once: None) -
                 raise ServomexSinkSyncError("fsync failed")
 
     sink = Unsynced()
-    writer = Writer([sink])
+    writer = FanOut([sink])
     for number in range(4):
         writer.write([sample(number)])
     writer.close()
@@ -189,7 +189,7 @@ def test_a_refused_sample_and_a_full_disk_at_once(at_once: None) -> None:
             raise ServomexSinkWriteError("the disk is full")
 
     sink = OwnSink(act)
-    writer = Writer([sink])
+    writer = FanOut([sink])
     writer.write([sample(number) for number in range(1, 6)])  # whole, 1, 2 (refused), 3 (full)
     assert numbers(sink) == [1]
     writer.write([sample(6)])
@@ -207,7 +207,7 @@ def test_rows_that_only_waited_in_the_sink_are_counted_when_closing_loses_them()
             super().close()
             raise ServomexSinkWriteError("the last 2 rows are lost")
 
-    writer = Writer([Forgetful()])
+    writer = FanOut([Forgetful()])
     writer.write([sample(number) for number in range(5)])
     with pytest.raises(ServomexSinkError, match="last 2 rows"):
         writer.close()
@@ -222,7 +222,7 @@ def test_every_sink_is_closed_whatever_the_others_do() -> None:
 
     sinks = [Broken(), InMemorySink(), Broken(), InMemorySink()]
     with pytest.raises(ServomexSinkWriteError, match="not one of ours"):
-        Writer(sinks).close()
+        FanOut(sinks).close()
     assert all(sink.closed for sink in sinks)
 
 
@@ -237,7 +237,7 @@ def test_what_waits_in_a_sink_at_the_end_is_tried_again(at_once: None) -> None:
             super().flush()
 
     sink = Later()
-    writer = Writer([sink])
+    writer = FanOut([sink])
     sink._flush_s = 1000.0
     writer.write([sample(1)])
     writer.close()
@@ -250,7 +250,7 @@ def test_samples_that_a_database_did_not_take_are_counted() -> None:
         def refused(self) -> int:
             return min(2, self.rows)
 
-    writer = Writer([Choosy()])
+    writer = FanOut([Choosy()])
     writer.write([sample(number) for number in range(5)])
     assert writer.lost == 2
     writer.close()

@@ -16,7 +16,7 @@ from pytest_mock import MockerFixture
 
 from servomex import Recorder, ServomexSinkError, load
 from servomex.errors import ServomexSinkWriteError
-from servomex.recording.fan_out import Writer
+from servomex.recording.fan_out import FanOut
 from servomex.recording.load import load_metadata
 from servomex.sinks import Sink, open_sink
 from tests.helpers.recorded import OwnSource
@@ -485,7 +485,7 @@ class TestRecorders:
         assert len(list(load(files[1]))) == 10
 
     def test_a_writer_counts_them_once(self, folder: Path) -> None:
-        writer = Writer([open_sink(folder / "run.csv", flush_s=0)])
+        writer = FanOut([open_sink(folder / "run.csv", flush_s=0)])
         writer.write(batch(0))
         remove(folder / "run.csv")
         writer.write(batch(1))

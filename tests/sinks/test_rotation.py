@@ -9,7 +9,7 @@ import pytest
 from servomex.errors import ServomexSinkError, ServomexSinkWriteError, ServomexValidationError
 from servomex.models.sample import Sample
 from servomex.recording import fan_out as writing
-from servomex.recording.fan_out import Writer
+from servomex.recording.fan_out import FanOut
 from servomex.recording.load import load
 from servomex.sinks import Sink, open_sink
 from servomex.sinks.rotation import Rotation, parse_rotation
@@ -195,7 +195,7 @@ class TestTheSink:
         sink = open_sink(tmp_path / "run.csv", rotate="15m")
         with monkeypatch.context() as patch:
             patch.setattr("servomex.sinks.text.TextSink._finish", fail)
-            writer = Writer([sink])
+            writer = FanOut([sink])
             for part in at(START, START + timedelta(minutes=15)):
                 writer.write(part)
         with pytest.raises(ServomexSinkWriteError, match="the disk is full"):
@@ -223,7 +223,7 @@ class TestTheSink:
         monkeypatch.setattr("os.fsync", sync)
         monkeypatch.setattr(writing, "RETRY_S", 0.0)
         sink = open_sink(tmp_path / "run.csv", rotate="1d", flush_s=0, fsync_s=0)
-        writer = Writer([sink])
+        writer = FanOut([sink])
         for part in batches(5):
             writer.write(part)
         writer.close()

@@ -15,7 +15,7 @@ from servomex.errors import (
     ServomexSinkWriteError,
 )
 from servomex.models.columns import ROW_COLUMNS
-from servomex.recording.fan_out import Writer
+from servomex.recording.fan_out import FanOut
 from servomex.recording.load import load, load_metadata
 from servomex.sinks import check_targets, open_sink, sqlite
 from servomex.sinks import sqlite_database as database
@@ -206,7 +206,7 @@ class TestOthers:
         with path.open("r+b") as file:
             file.seek(size)
             file.write(bytes(size * (pages - 1)))
-        writer = Writer([sink])
+        writer = FanOut([sink])
         with pytest.raises(ServomexSinkError, match="is damaged"):
             writer.write(batch(1))
         with pytest.raises(ServomexSinkError, match="is damaged"):
