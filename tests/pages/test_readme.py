@@ -45,8 +45,8 @@ from tests.helpers.pages import (
 AT_ONCE = 8
 KINDS = ("console", "python", "pycon")
 DIRECTIVES = {
-    "autoclass", "autodata", "autoexception", "autofunction", "automodule", "click", "code-block", "csv-table", "data",
-    "figure", "list-table", "literalinclude", "module", "toctree",
+    "autoclass", "autodata", "autoexception", "autofunction", "automodule", "click", "code-block", "csv-table",
+    "data", "figure", "list-table", "literalinclude", "module", "toctree",
 }  # fmt: skip
 TIMED = re.compile(r" --(rate|every|watch|duration|seconds)\b")
 
