@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 from servomex.runtime.lazy import hand_on
 
 if TYPE_CHECKING:
-    from servomex.checkup.examination import Order as Order
+    from servomex.checkup.examination import CheckRequest as CheckRequest
     from servomex.checkup.examination import examine as examine
     from servomex.checkup.findings import Finding as Finding
     from servomex.checkup.findings import Verdict as Verdict
 else:
-    __getattr__, __dir__ = hand_on(__name__, {"examination": "Order examine", "findings": "Finding Verdict"})
+    __getattr__, __dir__ = hand_on(
+        __name__, {"examination": "CheckRequest examine", "findings": "Finding Verdict"}
+    )

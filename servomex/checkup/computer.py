@@ -41,7 +41,7 @@ def _listed(info: PortInfo) -> Finding:
 
 
 def versions() -> Finding:
-    """Tell what runs here."""
+    """Return the versions of what runs here."""
     programs = [f"{name} {_version(name)}" for name in _PROGRAMS]
     seen = [f"servomex {__version__}", f"Python {platform.python_version()}", *programs, platform.platform()]
     return Finding("versions", Verdict.OK, ", ".join(seen))
@@ -55,7 +55,7 @@ def _version(program: str) -> str:
 
 
 def port_present(port: str) -> Finding:
-    """See whether a port is there, and what is known of the adapter behind it.
+    """Check whether a port is there, and identify its USB adapter.
 
     Raises:
         ServomexConnectionError: It is not there; the error lists the ports that are.
@@ -63,7 +63,7 @@ def port_present(port: str) -> Finding:
     """
     device = device_of(port)
     if "://" in device:
-        return Finding("port", Verdict.OK, f"{device} is a URL, and no device of this computer")
+        return Finding("port", Verdict.OK, f"{device} is a URL, not a device of this computer")
     info = usb_identity(port)
     if info:
         return Finding("port", Verdict.OK, _identity(info), _stable_name(info) if port == info.device else "")
@@ -75,7 +75,7 @@ def port_present(port: str) -> Finding:
             ErrorContext(port=port),
             cure=f"Plug its adapter in, or name another port. {there}",
         )
-    return Finding("port", Verdict.OK, f"{device} is there; no USB adapter is known behind it")
+    return Finding("port", Verdict.OK, f"{device} is there; no USB adapter is known for it")
 
 
 def _identity(info: PortInfo) -> str:
@@ -88,22 +88,22 @@ def _identity(info: PortInfo) -> str:
 
 
 def _stable_name(info: PortInfo) -> str:
-    """Name a port in the ways that survive replugging; empty when there is none."""
+    """Return the advice to use a name that survives replugging; empty when there is none."""
     same = [item for item in present_ports() if item.serial_number == info.serial_number]
     names = [f"usb:{info.serial_number}"] if info.serial_number and len(same) == 1 else []
     names += [info.by_id] if info.by_id else []
-    return f"{' or '.join(names)} names it for good; {info.device} may change" if names else ""
+    return f"Use {' or '.join(names)}: it survives replugging" if names else ""
 
 
 def access(port: str) -> Finding:
-    """See whether this user may open a port, and who else has it open.
+    """Check whether this user may open a port, and which other programs have it open.
 
     Raises:
         ServomexConnectionError: This user may not.
     """
     device = device_of(port)
     if "://" in device or os.name == "nt":
-        return Finding("access", Verdict.SKIPPED, "shows only when it is opened")
+        return Finding("access", Verdict.SKIPPED, "cannot be checked in advance")
     if not os.access(device, os.R_OK | os.W_OK):
         seen, cure = forbidden(device)
         raise ServomexConnectionError(seen, ErrorContext(port=port), cure=cure)
@@ -112,5 +112,5 @@ def access(port: str) -> Finding:
     others = " and ".join(map(str, holders(device)))
     if others:
         cure = f"End {others}: two programs on one port take each other's bytes"
-        return Finding("access", Verdict.WARNING, f"{seen}; open in {others}", cure)
-    return Finding("access", Verdict.OK, f"{seen}; no other program is seen to have it open")
+        return Finding("access", Verdict.WARNING, f"{seen}; in use by {others}", cure)
+    return Finding("access", Verdict.OK, f"{seen}; no other program was seen using it")

@@ -25,57 +25,59 @@ ADDRESSES = range(1, 11)
 BAUDRATES = (2400, 4800, 9600, 19200)
 """What the analyser offers (installation manual, section 3.4)."""
 BROADCAST_S = 2.5
-"""How long another baud rate is listened to for a broadcast, on a line from which bytes came unasked."""
+"""How long to listen for a broadcast at another baud rate, on a line from which unrequested bytes came."""
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
-def find(link: SerialLink, address: int, ear: Ear, listen_s: float, say: Say) -> Detection:
-    """Find the mode of the analyser at an address, by reads only; else say what there is in its place.
+def find(link: SerialLink, address: int, ear: Ear, listen_s: float, report: Report) -> Detection:
+    """Find the mode of the analyser at an address, by reads only; otherwise raise what was found in its place.
 
-    Where nothing answers, other addresses and other baud rates are asked. The port is closed behind that.
+    Where nothing answers, other addresses and other baud rates are asked. The port is closed after that.
 
     Args:
         link: An open port.
         address: Modbus slave address.
         ear: What was heard on the line so far.
         listen_s: Seconds to wait for a broadcast, or for an answer at this address.
-        say: Is told what is being tried.
+        report: Called with a text about each step before it is tried.
 
     Raises:
         ServomexNotFoundError: Nothing was found, or an analyser elsewhere.
-        ServomexProtocolError: Who answers is no analyser, or not alone at its address.
+        ServomexProtocolError: What answers is not an analyser, or not alone at its address.
         ServomexConnectionError: The port was lost.
     """
     if ear.frame is not None:
         return Detection(ProtocolKind.CONTINUOUS_ASCII, ear.frame)
-    say(f"looking for an analyser at address {address}, for {listen_s:.0f} s at most")
+    report(f"looking for an analyser at address {address}, for {listen_s:.0f} s at most")
     try:
         with link.tap(ear.hear):
             found = detect(link, address, listen=listen_s)
     except ServomexNotFoundError as error:
         if ear.broadcast or ear.sign:
             raise
-        raise _elsewhere(link, address, ear, say) or _nowhere(link, error) from error
+        raise _elsewhere(link, address, ear, report) or _nowhere(link, error) from error
     if found.frame is None:
-        say(f"looking at what answers at address {address}")
+        report(f"looking at what answers at address {address}")
         for item in _survey(link, [Place(address, found.protocol)]):
             if isinstance(item.error, ServomexProtocolError):
                 raise item.error
     return found
 
 
-def _elsewhere(link: SerialLink, address: int, ear: Ear, say: Say) -> ServomexError | None:
-    """Look at other addresses and baud rates; first at those of which what came speaks."""
-    unasked = ear.bytes_heard > 0 and not link.state(ModbusLine).echo
-    if unasked:
-        return _at_other_rates(link, address, BROADCAST_S, say) or _at_other_addresses(link, address, ear, say)
-    return _at_other_addresses(link, address, ear, say) or _at_other_rates(link, address, None, say)
+def _elsewhere(link: SerialLink, address: int, ear: Ear, report: Report) -> ServomexError | None:
+    """Look at other addresses and baud rates, first where the bytes that came suggest it."""
+    unrequested = ear.bytes_heard > 0 and not link.state(ModbusLine).echo
+    if unrequested:
+        return _at_other_rates(link, address, BROADCAST_S, report) or _at_other_addresses(
+            link, address, ear, report
+        )
+    return _at_other_addresses(link, address, ear, report) or _at_other_rates(link, address, None, report)
 
 
-def _at_other_addresses(link: SerialLink, address: int, ear: Ear, say: Say) -> ServomexError | None:
+def _at_other_addresses(link: SerialLink, address: int, ear: Ear, report: Report) -> ServomexError | None:
     asked = sorted({*ADDRESSES, address})
-    say(f"asking the addresses {asked[0]} to {asked[-1]}")
+    report(f"asking the addresses {asked[0]} to {asked[-1]}")
     with link.open().tap(ear.hear):
         found = _survey(link, [Place(item, framing) for item in asked for framing in FRAMINGS])
     if ear.broadcast:
@@ -85,7 +87,7 @@ def _at_other_addresses(link: SerialLink, address: int, ear: Ear, say: Say) -> S
     here = [item for item in found if item.address == address]
     if any(item.info or isinstance(item.error, ServomexTimeoutError) for item in here):
         longer = Argument("gap", round(max(0.1, 2 * link.gap_s), 3))
-        seen = f"who is at address {address} answers only now and then"
+        seen = f"the device at address {address} answers only now and then"
         return _misplaced(link, seen, f"Try a longer gap, such as {longer}, and check the wiring", longer)
     there = [item.address for item in found if item.info]
     if not there:
@@ -98,22 +100,24 @@ def _at_other_addresses(link: SerialLink, address: int, ear: Ear, say: Say) -> S
     return _misplaced(link, seen, f"Use {' or '.join(map(str, choices))}", Argument("address"))
 
 
-def _at_other_rates(link: SerialLink, address: int, listen_s: float | None, say: Say) -> ServomexError | None:
+def _at_other_rates(
+    link: SerialLink, address: int, listen_s: float | None, report: Report
+) -> ServomexError | None:
     if not _has_rates(link):
         return None
     link.close()
     used = link.settings.baudrate
     for rate in BAUDRATES:
-        if rate != used and any(item.info for item in _survey_at(link, rate, address, listen_s, say)):
+        if rate != used and any(item.info for item in _survey_at(link, rate, address, listen_s, report)):
             right = Argument("baudrate", rate)
             seen = f"an analyser is heard at {rate} baud, not {used}"
             return _misplaced(link, seen, f"Use {right}, or set {used} baud on its panel", right)
     return None
 
 
-def _survey_at(link: SerialLink, rate: int, address: int, listen_s: float | None, say: Say) -> list[Found]:
+def _survey_at(link: SerialLink, rate: int, address: int, listen_s: float | None, report: Report) -> list[Found]:
     """Ask an address at another baud rate; an adapter may not have it."""
-    say(f"trying {rate} baud")
+    report(f"trying {rate} baud")
     settings = attrs.evolve(link.settings, baudrate=rate)
     places = [Place(address, framing) for framing in FRAMINGS]
     with (

@@ -1,6 +1,6 @@
-"""The check-up of a computer, a port, its line and its analyser: what was seen, and the cure for what is not well.
+"""The check-up of a computer, a port, its line and its analyser: what was seen, and the cure of each problem.
 
-Each check gives findings. It raises a :class:`ServomexError` where nothing behind it can be checked any more.
+Each check returns findings. It raises a :class:`ServomexError` after which nothing further can be checked.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from servomex.analyzer.detect import Detection, Ear
 from servomex.analyzer.opening import OPENING_S, open_device
 from servomex.calibration.pulse import left_at_one
 from servomex.checkup.computer import access, port_present, versions
-from servomex.checkup.elsewhere import Say, find
+from servomex.checkup.elsewhere import Report, find
 from servomex.checkup.findings import Finding, Verdict, problem
 from servomex.continuous.reader import ContinuousReader
 from servomex.durations import counted
@@ -49,7 +49,7 @@ CHECKS = (
     "versions port access opening line mode settings gap echo broadcast clock "
     "analyser coils abilities"  # and a line for each channel
 ).split()
-"""What is checked, in this order."""
+"""What is checked, in this request."""
 
 SNIFF_S = 1.0
 """How long a line is listened to before anything is sent; a quarter of the time to listen, if that is less."""
@@ -59,27 +59,23 @@ GAP_CHECK_S = 5.0
 ANSWER_S = 0.5
 """How long the answer to each of them may take to begin."""
 CLOCK_S = 60.0
-"""An analyser's clock that is off by more than this is worth a word."""
+"""An analyser's clock that is off by more than this is a warning."""
 
 _END_OF_BROADCAST = (b";\r\n", b";\n")
 _CURES = {
     "fault": "Look at the messages on its panel",
-    "maintenance": "It wants maintenance: look at the messages on its panel",
+    "maintenance": "It needs maintenance: look at the messages on its panel",
     "calibrating": "It is on calibration gas: wait until that ends, or stop it",
     "warming up": "Wait until it has reached its temperature",
 }
 
 
-def _no_words(_text: str) -> None:
-    """Tell nobody."""
-
-
 @attrs.frozen(kw_only=True)
-class Order:
+class CheckRequest:
     """What is to be checked: the arguments of :func:`servomex.open_device`.
 
     Attributes:
-        say: Is told what is being tried.
+        report: Called with a text about each step before it is tried.
 
     Raises:
         ServomexValidationError: A value is out of range.
@@ -94,7 +90,7 @@ class Order:
     gap: float = 0.05
     listen: float = 10.0
     trace: str | None = None
-    say: Say = _no_words
+    report: Report = attrs.field(default=lambda _text: None)
 
     def __attrs_post_init__(self) -> None:
         whole(self.address, "address", 1, 247)
@@ -102,14 +98,14 @@ class Order:
         seconds(self.listen, "listen")
 
 
-def examine(order: Order) -> Generator[Finding, None, None]:
+def examine(request: CheckRequest) -> Generator[Finding, None, None]:
     """Check a port, its line and its analyser, in the order of :data:`CHECKS`.
 
-    Nothing is sent but reads, and loopbacks behind a read that was answered. Closing the iterator closes the port.
+    Nothing is sent but reads, and loopbacks after a read that was answered. Closing the iterator closes the port.
     """
     done: list[str] = []
     try:
-        with contextlib.closing(_checks(order)) as findings:
+        with contextlib.closing(_checks(request)) as findings:
             for finding in findings:
                 done.append(finding.check)
                 yield finding
@@ -118,34 +114,38 @@ def examine(order: Order) -> Generator[Finding, None, None]:
         yield problem(done[-1], error)
     for check in CHECKS:
         if check not in done:
-            yield Finding(check, Verdict.SKIPPED, "because of the problem above")
+            yield Finding(check, Verdict.SKIPPED, "not checked because of the problem above")
 
 
-def _checks(order: Order) -> Generator[Finding, None, None]:
+def _checks(request: CheckRequest) -> Generator[Finding, None, None]:
     yield versions()
-    yield port_present(order.port)
-    yield access(order.port)
-    order.say(f"opening {order.port}")
-    with SerialLink(order.port, order.settings, gap=order.gap, auto_reconnect=False, trace=order.trace) as link:
+    yield port_present(request.port)
+    yield access(request.port)
+    request.report(f"opening {request.port}")
+    with SerialLink(
+        request.port, request.settings, gap=request.gap, auto_reconnect=False, trace=request.trace
+    ) as link:
         yield Finding("opening", Verdict.OK, "it opens")
-        yield from _line_checks(order, link)
+        yield from _line_checks(request, link)
 
 
-def _line_checks(order: Order, link: SerialLink) -> Iterator[Finding]:
-    sniff_s, ear = min(SNIFF_S, order.listen / 4), Ear()
-    order.say(f"listening for {sniff_s:.1f} s")
+def _line_checks(request: CheckRequest, link: SerialLink) -> Iterator[Finding]:
+    sniff_s, ear = min(SNIFF_S, request.listen / 4), Ear()
+    request.report(f"listening for {sniff_s:.1f} s")
     yield line(link, ear, sniff_s)
-    found, finding = mode(order, link, ear, order.listen - sniff_s)
+    found, finding = mode(request, link, ear, request.listen - sniff_s)
     yield finding
-    yield settings(order, found)
-    yield gap(order, link, found)
+    yield settings(request, found)
+    yield gap(request, link, found)
     yield echo(link)
     if found:
-        yield from _continuous(order, link, found.frame) if found.frame else _modbus(order, link, found.protocol)
+        yield from (
+            _continuous(request, link, found.frame) if found.frame else _modbus(request, link, found.protocol)
+        )
 
 
 def line(link: SerialLink, ear: Ear, listen_s: float) -> Finding:
-    """Listen before anything is sent: what comes then was asked for by nobody here."""
+    """Listen before anything is sent: what comes then was not requested here."""
     heard = bytearray()
     begun = time.monotonic()
     with link.conversation(begun + listen_s), link.tap(ear.hear), link.tap(lambda data, _: heard.extend(data)):
@@ -166,62 +166,66 @@ def line(link: SerialLink, ear: Ear, listen_s: float) -> Finding:
         return Finding(
             "line",
             Verdict.WARNING,
-            f"{counted(len(messages), 'Modbus message')} came that nobody here asked for: {messages[0].text}",
+            f"{counted(len(messages), 'Modbus message')} came that were not requested here: {messages[0].text}",
             "Another master is on this line, and there may be only one: 'servomex diag tap' shows what it does",
         )
     return Finding(
         "line",
         Verdict.WARNING,
-        f"{counted(len(heard), 'byte')} came before anything was sent, and fit nothing",
+        f"{counted(len(heard), 'byte')} came before anything was sent, and match no known format",
         "Check the baud rate, the other serial settings, the wiring and its termination",
     )
 
 
-def mode(order: Order, link: SerialLink, ear: Ear, listen_s: float) -> tuple[Detection | None, Finding]:
+def mode(request: CheckRequest, link: SerialLink, ear: Ear, listen_s: float) -> tuple[Detection | None, Finding]:
     """Find the mode, and compare it with the one that was named."""
     try:
-        found = find(link, order.address, ear, listen_s, order.say)
+        found = find(link, request.address, ear, listen_s, request.report)
     except (ServomexTimeoutError, ServomexProtocolError) as error:
         return None, problem("mode", error)
-    where = "" if found.frame else f" at address {order.address}"
-    if order.protocol in (ProtocolKind.AUTO, found.protocol):
+    where = "" if found.frame else f" at address {request.address}"
+    if request.protocol in (ProtocolKind.AUTO, found.protocol):
         return found, Finding("mode", Verdict.OK, f"an analyser in mode {found.protocol}{where}")
     right = Argument("protocol", found.protocol)
     other = ServomexProtocolUnsupportedError(
-        f"the analyser{where} is in mode {found.protocol}, not {order.protocol}",
-        ErrorContext(port=order.port),
-        cure=f"Use {right}, or set it to {order.protocol} on its panel",
+        f"the analyser{where} is in mode {found.protocol}, not {request.protocol}",
+        ErrorContext(port=request.port),
+        cure=f"Use {right}, or set it to {request.protocol} on its panel",
         argument=right,
     )
     return found, problem("mode", other)
 
 
-def settings(order: Order, found: Detection | None) -> Finding:
-    """Tell the settings in use."""
-    timeout = "by the line" if order.timeout is None else f"{order.timeout:g} s"
+def settings(request: CheckRequest, found: Detection | None) -> Finding:
+    """Return the settings in use."""
+    timeout = "by the line" if request.timeout is None else f"{request.timeout:g} s"
     seen = (
-        f"{order.settings}, address {order.address}, gap {order.gap:g} s, retries {order.retries}, "
-        f"timeout {timeout}, listen {order.listen:g} s"
+        f"{request.settings}, address {request.address}, gap {request.gap:g} s, retries {request.retries}, "
+        f"timeout {timeout}, listen {request.listen:g} s"
     )
-    if order.settings.bytesize == 7 and not (found and found.frame):
+    if request.settings.bytesize == 7 and not (found and found.frame):
         return Finding("settings", Verdict.WARNING, seen, f"Use {Argument('bytesize', 8)}: Modbus RTU needs it")
-    named = found is None or order.protocol is not ProtocolKind.AUTO
+    named = found is None or request.protocol is not ProtocolKind.AUTO
     hint = ""
     if found is not None and not named:
         hint = f"In scripts, {Argument('protocol', found.protocol)} saves looking for the mode"
     return Finding("settings", Verdict.OK, seen, hint)
 
 
-def gap(order: Order, link: SerialLink, found: Detection | None) -> Finding:
+def gap(request: CheckRequest, link: SerialLink, found: Detection | None) -> Finding:
     """Send some small reads with the gap in use, none of them twice, and count what is lost.
 
     Raises:
         ServomexTimeoutError: Not one was answered.
     """
     if found is None or found.frame:
-        return Finding("gap", Verdict.SKIPPED, "there is nobody to ask" if found is None else "nothing is asked")
-    order.say(f"sending {GAP_REQUESTS} requests with a gap of {link.gap_s:g} s")
-    client = ModbusClient(link, order.address, found.protocol, retries=0)
+        return Finding(
+            "gap",
+            Verdict.SKIPPED,
+            "no analyser found" if found is None else "nothing is requested in continuous mode",
+        )
+    request.report(f"sending {GAP_REQUESTS} requests with a gap of {link.gap_s:g} s")
+    client = ModbusClient(link, request.address, found.protocol, retries=0)
     counts = dict.fromkeys(("sent", "lost", "damaged"), 0)
     until = time.monotonic() + GAP_CHECK_S
     while counts["sent"] < GAP_REQUESTS and time.monotonic() < until:
@@ -248,43 +252,49 @@ def _answer_s(client: ModbusClient) -> float:
 
 def _gap_finding(link: SerialLink, counts: dict[str, int]) -> Finding:
     sent, lost, damaged, late = counts.values()
-    seen = f"of {counted(sent, 'small read')} with a gap of {link.gap_s:g} s"
+    reads, with_gap = counted(sent, "test read"), f"(gap {link.gap_s:g} s)"
     longer = Argument("gap", round(max(0.1, 2 * link.gap_s), 3))
     keep_longer = f"Try a longer gap, such as {longer}; 'servomex diag gap' finds what it needs"
     if lost + damaged == sent:
         context = ErrorContext(port=link.port)
-        raise ServomexTimeoutError(f"{seen} not one was answered", context, cure=keep_longer, argument=longer)
+        raise ServomexTimeoutError(
+            f"none of {reads} was answered {with_gap}", context, cure=keep_longer, argument=longer
+        )
     others = link.state(ModbusLine).others
     if others.heard:
         return Finding("gap", Verdict.WARNING, others.seen, CURE)
     if not (lost or damaged or late):
-        return Finding("gap", Verdict.OK, f"{seen} each was answered")
+        return Finding(
+            "gap",
+            Verdict.OK,
+            f"all {reads} were answered {with_gap}" if sent > 1 else f"1 test read was answered {with_gap}",
+        )
     cures = [f"It is slow: allow a longer {Argument('timeout')}"] if late else []
     cures += [keep_longer] if lost > late else []
     cures = cures or ["Check the wiring and its termination"]
-    seen += f", {lost} lost, {damaged} damaged, {late} answered late"
+    seen = f"{reads} {with_gap}: {lost} lost, {damaged} damaged, {late} answered late"
     return Finding("gap", Verdict.WARNING, seen, ". ".join(cures))
 
 
 def echo(link: SerialLink) -> Finding:
-    """Report whether the adapter sends back what is written."""
+    """Report whether the adapter echoes what is sent."""
     found = link.state(ModbusLine).echo
     if found is None:
-        return Finding("echo", Verdict.SKIPPED, "nothing came back that would show one")
-    seen = "the adapter sends back what is written, and that is stripped" if found else "there is none"
+        return Finding("echo", Verdict.SKIPPED, "unknown: nothing came back")
+    seen = "the adapter echoes what is sent; the echo is removed" if found else "there is none"
     return Finding("echo", Verdict.OK, seen)
 
 
-def _modbus(order: Order, link: SerialLink, protocol: ProtocolKind) -> Iterator[Finding]:
-    yield Finding("broadcast", Verdict.SKIPPED, "there are none in the Modbus modes")
-    yield Finding("clock", Verdict.SKIPPED, "Modbus does not tell it")
-    order.say("reading the analyser")
+def _modbus(request: CheckRequest, link: SerialLink, protocol: ProtocolKind) -> Iterator[Finding]:
+    yield Finding("broadcast", Verdict.SKIPPED, "there are none in Modbus mode")
+    yield Finding("clock", Verdict.SKIPPED, "not available over Modbus")
+    request.report("reading the analyser")
     with open_device(
         link,
         protocol=protocol,
-        address=order.address,
-        timeout=order.timeout,
-        retries=order.retries,
+        address=request.address,
+        timeout=request.timeout,
+        retries=request.retries,
         identify=False,
     ) as analyzer:
         analyzer.identify(timeout=max(OPENING_S, analyzer.timeout_s))
@@ -296,7 +306,7 @@ def _modbus(order: Order, link: SerialLink, protocol: ProtocolKind) -> Iterator[
 def coils(analyzer: Analyzer) -> Finding:
     """Look for coils that were left at 1, as by a program that was killed in the middle of a start."""
     if not (client := analyzer.client):
-        return Finding("coils", Verdict.SKIPPED, "there are none in continuous mode")
+        return Finding("coils", Verdict.SKIPPED, "not available in continuous mode")
     try:
         values = client.read_coils(registers.ALL_START_COILS, time.monotonic() + client.patience_s)
         stop = client.read_coil(registers.STOP_COIL, time.monotonic() + client.patience_s)
@@ -308,7 +318,7 @@ def coils(analyzer: Analyzer) -> Finding:
     seen = [left_at_one(left)] if left else []
     seen += ["the stop coil is at 1: the analyser ignores the next stop until it is 0"] if stop else []
     if not seen:
-        return Finding("coils", Verdict.OK, "those that start and stop calibrations are at 0")
+        return Finding("coils", Verdict.OK, "the coils that start and stop calibrations are at 0")
     cure = (
         "A program was killed in the middle of a start or a stop, or another master writes to the coils: "
         "'servomex calibrate stop' sets them back to 0, and stops every calibration"
@@ -326,25 +336,25 @@ def abilities(analyzer: Analyzer) -> Finding:
     return Finding("abilities", Verdict.OK, seen)
 
 
-def _continuous(order: Order, link: SerialLink, first: Frame) -> Iterator[Finding]:
-    order.say(f"waiting for another broadcast, for {order.listen:g} s at most")
+def _continuous(request: CheckRequest, link: SerialLink, first: Frame) -> Iterator[Finding]:
+    request.report(f"waiting for another broadcast, for {request.listen:g} s at most")
     reader = ContinuousReader(link, first=first)
     reader.start()
     with Analyzer(link, reader, owns_link=False) as analyzer:
-        found = broadcast(analyzer, order.listen)
+        found = broadcast(analyzer, request.listen)
         frame, left, can = analyzer.snapshot(), coils(analyzer), abilities(analyzer)
     whole, *channels = state(frame)
     yield from (found, clock(frame), whole, left, can, *channels)
 
 
 def broadcast(analyzer: Analyzer, listen_s: float) -> Finding:
-    """Wait for a broadcast, and tell how they come."""
+    """Wait for a broadcast, and report how often they come."""
     try:
         frame = analyzer.poll(wait_fresh=True, timeout=listen_s)
     except ServomexTimeoutError:
         longer = Argument("listen")
         cure = f"If the frame frequency on its panel is longer, use a longer {longer}; else check the cable"
-        return Finding("broadcast", Verdict.WARNING, f"no second one came in {listen_s:g} s", cure)
+        return Finding("broadcast", Verdict.WARNING, f"no second broadcast came in {listen_s:g} s", cure)
     dropped = analyzer.dropped_frames
     period = f"one every {analyzer.period_s:.1f} s" if analyzer.period_s else "two at once"
     seen = f"{period}, the last is {frame.age_s:.1f} s old, {dropped} dropped"
@@ -370,7 +380,7 @@ def clock(frame: Frame) -> Finding:
 
 
 def state(frame: Frame) -> Iterator[Finding]:
-    """Tell the state of an analyser, and of each channel."""
+    """Return the state of an analyser, and of each channel."""
     yield _analyser(frame.analyser)
     yield from map(_channel, frame)
 
@@ -378,17 +388,20 @@ def state(frame: Frame) -> Iterator[Finding]:
 def _analyser(status: AnalyserStatus) -> Finding:
     flags = ((status.fault, "fault"), (status.maintenance, "maintenance"))
     words = [word for raised, word in flags if raised]
-    told = ", ".join([*words, *status.cal_words])
-    if not told:
+    seen = ", ".join([*words, *status.cal_words])
+    if not seen:
         return Finding("analyser", Verdict.OK, "no fault, no maintenance, all groups on sample")
-    return Finding("analyser", Verdict.WARNING, told, _CURES[[*words, "calibrating"][0]])
+    return Finding("analyser", Verdict.WARNING, seen, _CURES[[*words, "calibrating"][0]])
 
 
 def _channel(reading: Reading) -> Finding:
     words = reading.status.words
     if not words and reading.value is not None:
         return Finding("channel", Verdict.OK, reading_text(reading))
-    cure = next((_CURES[word] for word in words if word in _CURES), "A true value is beyond a limit")
+    cure = next(
+        (_CURES[word] for word in words if word in _CURES),
+        "An alarm is active: the measured value is beyond its limit",
+    )
     if reading.value is None:
         cure = _CURES["fault"]
         if reading.channel in EXTERNAL_CHANNELS:

@@ -1,4 +1,4 @@
-"""What a check of the check-up has found: what was seen, what it means, and the cure."""
+"""The finding of a check: what was seen, what it means, and the cure."""
 
 from enum import StrEnum
 from typing import Any
@@ -10,7 +10,7 @@ from servomex.errors.excerpts import unicode_text
 
 
 class Verdict(StrEnum):
-    """What a check has come to."""
+    """The result of a check."""
 
     OK = "ok"
     WARNING = "WARNING"
@@ -24,10 +24,10 @@ class Finding:
 
     Attributes:
         check: Which check: one of :data:`CHECKS`, or ``channel``.
-        verdict: What it has come to.
+        verdict: The result.
         seen: What was seen.
-        cure: What to do about it; of what is ok, a hint. Empty when there is nothing to do.
-        error: The error that a problem shows itself by; ``None`` for everything else.
+        cure: What to do about it; a hint where the verdict is ok. Empty when there is nothing to do.
+        error: The error of a problem; ``None`` for every other verdict.
     """
 
     check: str

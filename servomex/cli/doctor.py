@@ -16,7 +16,7 @@ from servomex.enums import ProtocolKind
 from servomex.models.plain import json_text
 
 if TYPE_CHECKING:
-    from servomex.checkup.examination import Order
+    from servomex.checkup.examination import CheckRequest
     from servomex.checkup.findings import Finding
 
 NEXT = "next: 'servomex doctor PORT' for one of these ports, 'servomex discover' to find analysers\n"
@@ -54,7 +54,7 @@ def doctor(port: str | None, output_format: str, **given: Any) -> None:
         from servomex.checkup import computer as portcheck
         from servomex.checkup import examination as checkup
 
-    write = write_text if output_format == "text" else _say_nothing
+    write = write_text if output_format == "text" else _report_nothing
     if port is None:
         findings = [*_shown(portcheck.overview(), write)]
     else:
@@ -69,12 +69,12 @@ def doctor(port: str | None, output_format: str, **given: Any) -> None:
     raise click.exceptions.Exit(_exit_code(findings))
 
 
-def _order(request: Connection) -> "Order":
+def _order(request: Connection) -> "CheckRequest":
     """Give what is to be checked, with a voice if somebody looks at stderr."""
-    from servomex.checkup.examination import Order
+    from servomex.checkup.examination import CheckRequest
 
     watched = not request.quiet and STDERR.isatty()
-    return Order(
+    return CheckRequest(
         port=request.port,
         protocol=ProtocolKind(request.protocol),
         address=request.address,
@@ -84,11 +84,11 @@ def _order(request: Connection) -> "Order":
         gap=request.gap,
         listen=request.listen,
         trace=request.trace,
-        say=(lambda text: note(f"{text} ...")) if watched else _say_nothing,
+        report=(lambda text: note(f"{text} ...")) if watched else _report_nothing,
     )
 
 
-def _say_nothing(_text: str) -> None:
+def _report_nothing(_text: str) -> None:
     """Take a text that nobody wants to see."""
 
 

@@ -27,7 +27,7 @@ def test_a_busy_port_says_who_has_it() -> None:
     check_problem(found, "opening", seen, f"Close {rival} first", code=3)
     cure = f"End {rival}: two programs on one port take each other's bytes"
     assert found["access"] == (
-        "WARNING", f"may be opened by this user; its group is {group}; open in {rival}", cure,
+        "WARNING", f"may be opened by this user; its group is {group}; in use by {rival}", cure,
     )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def test_a_program_that_shares_the_port_is_a_warning() -> None:
     with PtyServer(VirtualLine()) as server, program(OPEN, server.port) as (rival, _):
         found = page_of(server.port, *PATIENT)
     assert (found.code, found.record["verdict"], found.record["check"]) == (0, "WARNING", "access")
-    assert f"; open in {rival}" in found["access"][1]
+    assert f"; in use by {rival}" in found["access"][1]
     assert found["mode"][0] == "ok"
 
 
@@ -45,8 +45,8 @@ def test_a_port_that_is_free_and_not_on_usb() -> None:
     with PtyServer(VirtualLine()) as server:
         found = page_of(server.port, *PATIENT)
         group = Path(server.port).group()
-    assert found["port"] == ("ok", f"{server.port} is there; no USB adapter is known behind it", "")
-    free = f"may be opened by this user; its group is {group}; no other program is seen to have it open"
+    assert found["port"] == ("ok", f"{server.port} is there; no USB adapter is known for it", "")
+    free = f"may be opened by this user; its group is {group}; no other program was seen using it"
     assert found["access"] == ("ok", free, "")
     assert found.code == 0
 
@@ -61,13 +61,13 @@ def test_the_name_of_an_adapter_that_may_change_comes_with_those_that_do_not(
             "port",
             Verdict.OK,
             f"{server.port}: FT232R USB UART, FTDI, USB 0403:6001, serial number A50285BI",
-            f"usb:A50285BI names it for good; {server.port} may change",
+            "Use usb:A50285BI: it survives replugging",
         )
         links = link_by_id(monkeypatch, tmp_path, ftdi=server.port)
-        assert f"usb:A50285BI or {links['ftdi']} names it for good" in port_present(server.port).cure
+        assert f"Use usb:A50285BI or {links['ftdi']}: it survives replugging" in port_present(server.port).cure
         assert port_present("usb:A50285BI").cure == port_present(links["ftdi"]).cure == ""
         plug(monkeypatch, adapter(server.port, "0001"), adapter("/dev/ttyUSB9", "0001"))
-        assert port_present(server.port).cure.startswith(f"{links['ftdi']} names it")
+        assert port_present(server.port).cure.startswith(f"Use {links['ftdi']}:")
         plug(monkeypatch, adapter("/dev/ttyUSB9"), adapter(server.port))
         Path(links["ftdi"]).unlink()
         found = port_present(server.port)
@@ -115,7 +115,7 @@ def test_without_a_port_the_ports_are_listed_with_what_is_known_of_each(
     assert rest == [
         "ok       port       /dev/ttyUSB3: FT232R USB UART, FTDI, USB 0403:6001, serial number A50285BI; "
         "it may be opened",
-        "                    hint: usb:A50285BI names it for good; /dev/ttyUSB3 may change",
+        "                    hint: Use usb:A50285BI: it survives replugging",
         "ok       port       COM1; it may be opened",
         "",
         "verdict: ok",
@@ -142,7 +142,7 @@ def test_a_listed_port_that_cannot_be_used_is_a_warning(monkeypatch: pytest.Monk
     assert record["findings"][1]["seen"].endswith("; it may not be opened by this user")
 
 
-def test_a_computer_without_ports_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_computer_without_ports_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     plug(monkeypatch)
     result = invoke(command=doctor)
     assert "\nWARNING  port       this computer has no serial port\n" in result.stdout

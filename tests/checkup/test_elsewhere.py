@@ -6,7 +6,7 @@ import pytest
 
 from servomex.analyzer.detect import Detection, Ear
 from servomex.checkup import elsewhere as whereabouts
-from servomex.checkup.examination import Order, examine
+from servomex.checkup.examination import CheckRequest, examine
 from servomex.errors import ServomexNotFoundError, ServomexValidationError
 from servomex.port.link import SerialLink
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
@@ -47,13 +47,13 @@ def test_a_wrong_baud_rate_is_named_with_the_right_one(mode: str) -> None:
 
 @pytest.mark.real_time
 def test_the_baud_rate_of_a_socket_is_its_servers() -> None:
-    told: list[str] = []
+    reports: list[str] = []
     with TcpServer(VirtualLine(VirtualAnalyzer(faults=SILENT))) as server:
-        order = Order(port=server.port, listen=LISTEN_S, gap=0.005, say=told.append)
-        (found,) = (finding for finding in examine(order) if finding.check == "mode")
+        request = CheckRequest(port=server.port, listen=LISTEN_S, gap=0.005, report=reports.append)
+        (found,) = (finding for finding in examine(request) if finding.check == "mode")
     assert found.verdict == "PROBLEM"
     assert found.seen.endswith("; nothing answered at the addresses 1 to 2 either")
-    assert told[-1] == "asking the addresses 1 to 2"
+    assert reports[-1] == "asking the addresses 1 to 2"
 
 
 def test_a_baud_rate_that_the_adapter_does_not_have_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,4 +155,4 @@ def test_an_analyser_that_is_found_at_the_second_look_needs_a_longer_gap(
     monkeypatch.setattr(whereabouts, "detect", find_nothing)
     found = page(VirtualLine(VirtualAnalyzer(address=address)), "--gap", "0.02", "--address", str(address))
     cure = "Try a longer gap, such as --gap 0.1, and check the wiring"
-    check_problem(found, "mode", f"who is at address {address} answers only now and then", cure)
+    check_problem(found, "mode", f"the device at address {address} answers only now and then", cure)

@@ -15,7 +15,7 @@ import pytest
 from servomex.analyzer.detect import Detection, Ear
 from servomex.analyzer.opening import open_device
 from servomex.checkup import examination as checkup
-from servomex.checkup.examination import CHECKS, Order, examine
+from servomex.checkup.examination import CHECKS, CheckRequest, examine
 from servomex.checkup.findings import Finding, Verdict, problem
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexTimeoutError, ServomexValidationError
@@ -53,7 +53,7 @@ def test_noise_is_heard_before_anything_is_sent() -> None:
     found = page(VirtualLine(Noisy(mode="continuous", period=0.03)), *SHORT)
     verdict, seen, cure = found["line"]
     assert verdict == "WARNING"
-    assert re.fullmatch(r"\d+ bytes came before anything was sent, and fit nothing", seen)
+    assert re.fullmatch(r"\d+ bytes came before anything was sent, and match no known format", seen)
     assert cure == "Check the baud rate, the other serial settings, the wiring and its termination"
     verdict, seen, cure = found["mode"]
     assert re.fullmatch(
@@ -74,9 +74,14 @@ MASTER = "Another master is on this line, and there may be only one: 'servomex d
         (WIRE[100:], "ok", "part of a broadcast came", ""),
         (WIRE[:100], "ok", "part of a broadcast came", ""),
         (WIRE[100:-2] + b"\n", "ok", "part of a broadcast came", ""),
-        (REQUEST + REPLY, "WARNING", "2 Modbus messages came that nobody here asked for: request: .*", MASTER),
-        (b"\0" + REPLY, "WARNING", "1 Modbus message came that nobody here asked for: reply: .*", MASTER),
-        (b"\0", "WARNING", "1 byte came before anything was sent, and fit nothing", "Check the baud rate, .*"),
+        (REQUEST + REPLY, "WARNING", "2 Modbus messages came that were not requested here: request: .*", MASTER),
+        (b"\0" + REPLY, "WARNING", "1 Modbus message came that were not requested here: reply: .*", MASTER),
+        (
+            b"\0",
+            "WARNING",
+            "1 byte came before anything was sent, and match no known format",
+            "Check the baud rate, .*",
+        ),
     ],
 )
 def test_what_is_heard_before_anything_is_sent(heard: bytes, verdict: str, seen: str, cure: str) -> None:
@@ -106,15 +111,15 @@ def test_a_broadcast_that_is_under_way_when_the_time_is_up_is_heard_to_its_end(
 
 
 def test_seven_data_bits_are_too_few_for_modbus() -> None:
-    order = Order(port="COM11", settings=SerialSettings(bytesize=7))
+    request = CheckRequest(port="COM11", settings=SerialSettings(bytesize=7))
     broadcast = Detection(ProtocolKind.CONTINUOUS_ASCII, VirtualAnalyzer().frame())
     for found in (None, Detection(ProtocolKind.MODBUS_ASCII)):
-        finding = checkup.settings(order, found)
+        finding = checkup.settings(request, found)
         assert (finding.verdict, finding.cure) == (
             "WARNING",
             "Use bytesize=8: Modbus RTU needs it",
         )
-    assert checkup.settings(order, broadcast).verdict == "ok"
+    assert checkup.settings(request, broadcast).verdict == "ok"
 
 
 SLOW = "It is slow: allow a longer timeout"
@@ -164,7 +169,7 @@ def test_another_master_is_shown_with_its_cure() -> None:
 )
 def test_requests_that_fail_are_counted_with_their_cure(fault: Faults, counts: str, cure: str) -> None:
     found = page(Moody(fault, 3))
-    seen = f"of 3 small reads with a gap of 0.005 s, {counts}, 0 answered late"
+    seen = f"3 test reads (gap 0.005 s): {counts}, 0 answered late"
     assert found["gap"] == ("WARNING", seen, cure)
     assert (found.code, found.record["verdict"], found.record["check"]) == (0, "WARNING", "gap")
 
@@ -177,7 +182,7 @@ def test_requests_that_fail_are_counted_with_their_cure(fault: Faults, counts: s
         (2, 1, f"{SLOW}. Try a longer gap, such as gap=0.3; 'servomex diag gap' finds what it needs"),
     ],
 )
-def test_late_answers_are_told_from_lost_ones(
+def test_late_answers_are_distinguished_from_lost_ones(
     lost: int, late: int, cure: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = iter([ServomexTimeoutError("no reply")] * lost)
@@ -189,8 +194,8 @@ def test_late_answers_are_told_from_lost_ones(
     monkeypatch.setattr(ModbusClient, "read_analyser", read)
     monkeypatch.setattr(Exchange, "__init__", with_late_replies(late))
     with SerialLink("sim://4100", gap=0.15) as link:
-        found = checkup.gap(Order(port=link.port), link, Detection(ProtocolKind.MODBUS_RTU))
-    assert found.seen == f"of 3 small reads with a gap of 0.15 s, {lost} lost, 0 damaged, {late} answered late"
+        found = checkup.gap(CheckRequest(port=link.port), link, Detection(ProtocolKind.MODBUS_RTU))
+    assert found.seen == f"3 test reads (gap 0.15 s): {lost} lost, 0 damaged, {late} answered late"
     assert found.cure == cure
 
 
@@ -208,15 +213,15 @@ def with_late_replies(number: int) -> Callable[..., None]:
 def test_a_gap_with_which_nothing_is_answered_is_the_problem() -> None:
     found = page(Moody(SILENT, *range(3, 6)))  # the first reading takes two: its state is new
     cure = "Try a longer gap, such as --gap 0.1; 'servomex diag gap' finds what it needs"
-    check_problem(found, "gap", "of 3 small reads with a gap of 0.005 s not one was answered", cure)
+    check_problem(found, "gap", r"none of 3 test reads was answered \(gap 0.005 s\)", cure)
     assert found.verdicts("echo", "analyser") == {"skipped"}
 
 
 def test_the_check_of_the_gap_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkup, "GAP_CHECK_S", 0.001)
     with SerialLink("sim://4100", gap=0.005) as link:
-        found = checkup.gap(Order(port=link.port), link, Detection(ProtocolKind.MODBUS_RTU))
-    assert found.seen == "of 1 small read with a gap of 0.005 s each was answered"
+        found = checkup.gap(CheckRequest(port=link.port), link, Detection(ProtocolKind.MODBUS_RTU))
+    assert found.seen == "1 test read was answered (gap 0.005 s)"
 
 
 class WithoutValues(VirtualLine):
@@ -254,7 +259,7 @@ PANEL = "Look at the messages on its panel"
 
 
 @pytest.mark.parametrize("mode", ["modbus_rtu", "continuous"])
-def test_the_state_of_the_analyser_is_told_with_what_to_do(mode: str) -> None:
+def test_the_state_of_the_analyser_is_reported_with_its_cure(mode: str) -> None:
     analyser = VirtualAnalyzer(mode=mode, period=0.1)
     analyser.maintenance = True
     analyser.write_coils(1, [True])
@@ -263,7 +268,7 @@ def test_the_state_of_the_analyser_is_told_with_what_to_do(mode: str) -> None:
     analyser["E1"].status = ChannelStatus(fault=True)
     found = page(VirtualLine(analyser))
     assert (found.code, found.record["verdict"]) == (0, "WARNING")
-    cure = "It wants maintenance: look at the messages on its panel"
+    cure = "It needs maintenance: look at the messages on its panel"
     assert found["analyser"] == ("WARNING", "maintenance, group 2 on calibration gas 1", cure)
     wait = "Wait until it has reached its temperature"
     connected = "The input is invalid: check what is connected to it, if anything is"
@@ -281,7 +286,10 @@ def test_alarms_alone_and_groups_alone_have_their_own_cures() -> None:
     analyser.write_coils(0, [False, False, False, True])
     whole, oxygen, *others = checkup.state(analyser.frame())
     assert (whole.verdict, whole.seen, whole.cure) == ("WARNING", "group 4 on calibration gas 1", GAS)
-    assert (oxygen.verdict, oxygen.cure) == ("WARNING", "A true value is beyond a limit")
+    assert (oxygen.verdict, oxygen.cure) == (
+        "WARNING",
+        "An alarm is active: the measured value is beyond its limit",
+    )
     assert {item.verdict for item in others} == {"ok"}
 
 
@@ -314,7 +322,7 @@ def test_the_clock_of_the_analyser_shows_the_time_of_this_place(monkeypatch: pyt
     assert (found.verdict, found.seen) == ("ok", "it shows 2026-03-01 17:30:44, 1.0 s behind this computer's")
 
 
-def test_a_clock_that_is_not_set_is_told() -> None:
+def test_a_clock_that_is_not_set_is_reported() -> None:
     found = checkup.clock(broadcast_at(datetime.now(UTC), None))
     assert (found.verdict, found.seen) == ("WARNING", "it is not set")
 
@@ -326,10 +334,10 @@ def broadcast_at(received_at: datetime, clock: datetime | None) -> Frame:
 
 def test_a_broadcast_that_stays_alone_is_a_warning() -> None:
     with SerialLink(ScriptedPort()) as link:
-        order = Order(port=link.port, listen=0.05)
-        found = list(checkup._continuous(order, link, VirtualAnalyzer().frame()))
+        request = CheckRequest(port=link.port, listen=0.05)
+        found = list(checkup._continuous(request, link, VirtualAnalyzer().frame()))
     cure = "If the frame frequency on its panel is longer, use a longer listen; else check the cable"
-    assert found[0] == Finding("broadcast", Verdict.WARNING, "no second one came in 0.05 s", cure)
+    assert found[0] == Finding("broadcast", Verdict.WARNING, "no second broadcast came in 0.05 s", cure)
     assert [item.check for item in found] == [
         "broadcast",
         "clock",
@@ -348,7 +356,9 @@ def test_a_broadcast_that_stays_alone_is_a_warning() -> None:
         (2.04, 2, "WARNING", "one every 2.0 s, the last is 0.0 s old, 2 dropped"),
     ],
 )
-def test_the_cadence_of_broadcasts_is_told(period_s: float | None, dropped: int, verdict: str, seen: str) -> None:
+def test_the_cadence_of_broadcasts_is_reported(
+    period_s: float | None, dropped: int, verdict: str, seen: str
+) -> None:
     def poll(*, wait_fresh: bool, timeout: float) -> Frame:
         assert (wait_fresh, timeout) == (True, 10.0)
         return VirtualAnalyzer().frame()
@@ -373,13 +383,13 @@ def test_a_problem_has_a_cure_also_when_its_error_has_none() -> None:
 @pytest.mark.parametrize("wrong", [{"address": 0}, {"retries": 11}, {"listen": 0.0}, {"gap": 11.0}], ids=str)
 def test_values_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ServomexValidationError):
-        raise next(item.error for item in examine(Order(port="sim://4100", **wrong)) if item.error)
+        raise next(item.error for item in examine(CheckRequest(port="sim://4100", **wrong)) if item.error)
 
 
 def test_closing_the_check_up_closes_the_port() -> None:
     line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.05))
     for stop_at in CHECKS[4::3]:
-        found = examine(Order(port=line.url, listen=LISTEN_S))
+        found = examine(CheckRequest(port=line.url, listen=LISTEN_S))
         for finding in found:
             if finding.check == stop_at:
                 break
@@ -402,11 +412,11 @@ def test_closing_the_check_up_closes_the_port() -> None:
         (SILENT, ["asking the addresses 1 to 2", "trying 9600 baud"]),
     ],
 )
-def test_each_step_is_told(faults: Faults, more: list[str]) -> None:
-    line, told = VirtualLine(VirtualAnalyzer(faults=faults)), list[str]()
-    for _ in examine(Order(port=line.url, listen=LISTEN_S, gap=0.005, say=told.append)):
+def test_each_step_is_reported(faults: Faults, more: list[str]) -> None:
+    line, reports = VirtualLine(VirtualAnalyzer(faults=faults)), list[str]()
+    for _ in examine(CheckRequest(port=line.url, listen=LISTEN_S, gap=0.005, report=reports.append)):
         pass
-    assert told == [
+    assert reports == [
         f"opening {line.url}",
         "listening for 0.0 s",
         "looking for an analyser at address 1, for 0 s at most",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from servomex.checkup import examination as checkup
-from servomex.checkup.examination import CHECKS, Order
+from servomex.checkup.examination import CHECKS, CheckRequest
 from servomex.checkup.findings import Finding, Verdict
 from servomex.cli.doctor import doctor
 from servomex.cli.output import STDERR
@@ -57,12 +57,12 @@ def test_a_healthy_modbus_analyser(tmp_path: Path) -> None:
     hint = "In scripts, --protocol modbus_rtu saves looking for the mode"
     seen = "19200 8N1, address 1, gap 0.005 s, retries 2, timeout by the line, listen 2 s"
     assert found["settings"] == ("ok", seen, hint)
-    assert found["gap"] == ("ok", "of 3 small reads with a gap of 0.005 s each was answered", "")
+    assert found["gap"] == ("ok", "all 3 test reads were answered (gap 0.005 s)", "")
     assert found["echo"] == ("ok", "there is none", "")
-    assert found["broadcast"] == ("skipped", "there are none in the Modbus modes", "")
-    assert found["clock"] == ("skipped", "Modbus does not tell it", "")
+    assert found["broadcast"] == ("skipped", "there are none in Modbus mode", "")
+    assert found["clock"] == ("skipped", "not available over Modbus", "")
     assert found["analyser"] == ("ok", "no fault, no maintenance, all groups on sample", "")
-    assert found["coils"] == ("ok", "those that start and stop calibrations are at 0", "")
+    assert found["coils"] == ("ok", "the coils that start and stop calibrations are at 0", "")
     channels = ["I1 Oxygen 20.376 %", "I2 CO 0.084 %", "I3 CO₂ 0.25 %", "E1 0.0 mA", "E2 0.0 mA"]
     assert found.all("channel") == [("ok", channel, "") for channel in channels]
 
@@ -72,7 +72,7 @@ def test_a_continuous_analyser() -> None:
     found = page(line)
     assert (found.code, found.record["verdict"]) == (0, "ok")
     assert found["mode"] == ("ok", "an analyser in mode continuous", "")
-    assert found["gap"] == ("skipped", "nothing is asked", "")
+    assert found["gap"] == ("skipped", "nothing is requested in continuous mode", "")
     verdict, seen, _ = found["broadcast"]
     assert verdict == "ok"
     assert re.fullmatch(r"one every 0\.\d s, the last is 0\.\d s old, 0 dropped", seen)
@@ -94,9 +94,9 @@ def test_a_silent_line() -> None:
         "settings; if it broadcasts, use a longer --listen"
     )
     check_problem(found, "mode", seen, cure)
-    assert found["echo"] == ("skipped", "nothing came back that would show one", "")
-    assert found["gap"] == ("skipped", "there is nobody to ask", "")
-    assert found["analyser"] == ("skipped", "because of the problem above", "")
+    assert found["echo"] == ("skipped", "unknown: nothing came back", "")
+    assert found["gap"] == ("skipped", "no analyser found", "")
+    assert found["analyser"] == ("skipped", "not checked because of the problem above", "")
     assert found.verdicts(*PORT_CHECKS, "line", "settings") == {"ok", "skipped"}
 
 
@@ -104,13 +104,13 @@ def test_an_echo_without_an_analyser() -> None:
     found = page(VirtualLine(VirtualAnalyzer(faults=SILENT), echo=True), *SHORT)
     seen = "no analyser found in .*; only the adapter's echo came back; nothing answered .*"
     check_problem(found, "mode", seen, "Check the wiring, and that the analyser is on")
-    assert found["echo"] == ("ok", "the adapter sends back what is written, and that is stripped", "")
+    assert found["echo"] == ("ok", "the adapter echoes what is sent; the echo is removed", "")
 
 
 def test_an_echo_with_an_analyser() -> None:
     found = page(VirtualLine(echo=True))
     assert found.code == 0
-    assert found["echo"] == ("ok", "the adapter sends back what is written, and that is stripped", "")
+    assert found["echo"] == ("ok", "the adapter echoes what is sent; the echo is removed", "")
     assert found.verdicts(*LINE_CHECKS) == {"ok", "skipped"}
 
 
@@ -183,17 +183,17 @@ def test_the_page_is_written_for_people() -> None:
     lines = result.stdout.splitlines()
     assert (result.exit_code, result.stderr) == (4, "")
     assert lines[1:6] == [
-        f"ok       port       {line.url} is a URL, and no device of this computer",
-        "skipped  access     shows only when it is opened",
+        f"ok       port       {line.url} is a URL, not a device of this computer",
+        "skipped  access     cannot be checked in advance",
         "ok       opening    it opens",
         "ok       line       silent for 0.0 s, before anything was sent",
         "PROBLEM  mode       an analyser answers at address 2, not 1",
     ]
     assert lines[6] == "                    cure: Use --address 2, or set address 1 on its panel"
     assert lines[-5:] == [
-        "skipped  analyser   because of the problem above",
-        "skipped  coils      because of the problem above",
-        "skipped  abilities  because of the problem above",
+        "skipped  analyser   not checked because of the problem above",
+        "skipped  coils      not checked because of the problem above",
+        "skipped  abilities  not checked because of the problem above",
         "",
         "verdict: 1 problem. First of all (mode): Use --address 2, or set address 1 on its panel",
     ]
@@ -226,9 +226,9 @@ def test_wrong_usage_is_told_in_a_line_or_two(args: list[str]) -> None:
 
 
 def test_the_options_reach_the_check_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Order] = []
+    asked: list[CheckRequest] = []
 
-    def examine(order: Order) -> Generator[Finding, None, None]:
+    def examine(order: CheckRequest) -> Generator[Finding, None, None]:
         asked.append(order)
         yield from ()
 
@@ -238,7 +238,7 @@ def test_the_options_reach_the_check_up(monkeypatch: pytest.MonkeyPatch) -> None
     result = invoke("COM11", *line.split(), *other.split(), command=doctor)
     assert (result.exit_code, result.stdout) == (0, "\nverdict: ok\n")
     assert asked == [
-        Order(
+        CheckRequest(
             port="COM11",
             protocol=ProtocolKind.MODBUS_ASCII,
             address=9,
@@ -247,7 +247,7 @@ def test_the_options_reach_the_check_up(monkeypatch: pytest.MonkeyPatch) -> None
             retries=3,
             gap=0.1,
             listen=5.0,
-            say=asked[0].say,
+            report=asked[0].report,
         )
     ]
 
