@@ -38,20 +38,33 @@ CAL_GROUPS = 4
 
 @attrs.frozen(order=True)
 class Span:
-    """Neighbouring addresses that one request reads: ``count`` of them from ``address`` on."""
+    """Neighbouring addresses that one request reads.
+
+    Attributes:
+        address: The first.
+        count: How many.
+        end: The first address after the span.
+        addresses: The addresses of the span.
+        place: Where they are in a list that begins with address 0.
+    """
 
     address: int
     count: int
+    end: int = attrs.field(init=False, eq=False, repr=False)
+    addresses: range = attrs.field(init=False, eq=False, repr=False)
+    place: slice = attrs.field(init=False, eq=False, repr=False)
 
-    @property
-    def end(self) -> int:
-        """The first address behind the span."""
+    @end.default
+    def _end(self) -> int:
         return self.address + self.count
 
-    @property
-    def addresses(self) -> range:
-        """The addresses of the span."""
+    @addresses.default
+    def _addresses(self) -> range:
         return range(self.address, self.end)
+
+    @place.default
+    def _place(self) -> slice:
+        return slice(self.address, self.end)
 
     def cut(self, read: tuple[_T, ...], part: "Span") -> tuple[_T, ...]:
         """Return the values of a part out of those that were read of the span."""
@@ -154,6 +167,28 @@ def decode_channel(
         monotonic_ns,
         raw + _packed(tuple(bits)),
     )
+
+
+def decode_channels(
+    channels: Iterable[ChannelId],
+    words: Sequence[int],
+    bits: Sequence[bool],
+    protocol: ProtocolKind,
+    received_at: datetime,
+    monotonic_ns: int,
+) -> list[Reading]:
+    """Decode channels from the input registers and the discrete inputs, each from address 0 on."""
+    return [
+        decode_channel(
+            channel,
+            words[REGISTERS[channel].place],
+            bits[STATES[channel].place],
+            protocol,
+            received_at,
+            monotonic_ns,
+        )
+        for channel in channels
+    ]
 
 
 @lru_cache(maxsize=256)
@@ -282,6 +317,7 @@ class LineTiming:
         return self.gap_s + self.turnaround_s + chars * self.char_time_s
 
 
+@lru_cache(maxsize=256)
 def message_size(head: int, data: int, ascii_framing: bool) -> int:
     """Count the characters of a message: address, ``head`` bytes (function code included), data and checksum.
 

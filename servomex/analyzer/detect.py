@@ -20,8 +20,8 @@ from servomex.errors import (
     ServomexTimeoutError,
 )
 from servomex.modbus.exchange import PATIENCE, Exchange
-from servomex.modbus.framing import READ_INPUTS, Query
 from servomex.modbus.line import ModbusLine
+from servomex.modbus.query import READ_INPUTS, Query
 from servomex.models.frame import Frame
 from servomex.port.link import SerialLink
 from servomex.runtime.clock import time

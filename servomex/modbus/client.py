@@ -2,13 +2,13 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 import attrs
 
 from servomex import registers
-from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
+from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import (
     ErrorContext,
     ServomexChannelNotFoundError,
@@ -18,16 +18,9 @@ from servomex.errors import (
 from servomex.errors.validation import whole
 from servomex.modbus import identity
 from servomex.modbus.exchange import Exchange
-from servomex.modbus.framing import (
-    COIL_VALUES,
-    LOOPBACK,
-    READ_COILS,
-    READ_INPUTS,
-    READ_REGISTERS,
-    WRITE_COIL,
-    Query,
-)
 from servomex.modbus.line import ModbusLine
+from servomex.modbus.plan import LARGEST_BLOCK, ReadPlan
+from servomex.modbus.query import COIL_VALUES, LOOPBACK, READ_COILS, READ_INPUTS, READ_REGISTERS, WRITE_COIL, Query
 from servomex.modbus.replies import Reply
 from servomex.modbus.safety import check_confirmed
 from servomex.modbus.sweep import Sweep
@@ -36,22 +29,16 @@ from servomex.models.channelset import ChannelSet
 from servomex.models.frame import Frame
 from servomex.models.reading import ChannelStatus, Reading, is_populated
 from servomex.port.link import SerialLink
-from servomex.registers import Merging, Span
+from servomex.registers import Span
 from servomex.runtime.clock import time
 from servomex.runtime.suspend import Awake
 
-REDISCOVER_S = 60.0
-"""How often blocks that are not read in every sweep are looked at, for a channel that was added."""
 PRESENCE_S = 10.0
 """For how long a channel that was seen counts as there when only its state is read."""
 LATENESS_NS = 100_000_000
 """A reading that is complete this much after its deadline is refused: the values may be older than they look."""
 SWEEP_REQUESTS = 3
 """Of a sweep that reads everything: values, states, and the analyser's own."""
-LARGEST_BLOCK = max(registers.BLOCK_REGISTERS, registers.STATE_BITS)
-"""Registers or states of one channel: no read can be smaller."""
-AREAS = (registers.ALL_REGISTERS, registers.ALL_STATES, registers.ALL_ANALYSER)
-"""A device that refuses to read over the gaps of one of these may allow it in the others."""
 PROMPT_S = 0.2
 """Replies that take longer to begin make every sweep longer."""
 
@@ -100,17 +87,14 @@ class ModbusClient:
         self.protocol = protocol
         self.exchange: Exchange = Exchange(link, address, protocol, whole(retries, "retries", 0, 10), self.gap_s)
         ascii_framing = protocol is ProtocolKind.MODBUS_ASCII
-        self._timing = registers.LineTiming(link.settings.char_time_s, self.gap_s, ascii_framing)
+        timing = registers.LineTiming(link.settings.char_time_s, self.gap_s, ascii_framing)
+        self._plan = ReadPlan(timing, self.line.others, self.exchange.evidence.known, channels)
         self.selected = channels
         self._known = ChannelSet(channels)
         self._recognised = False
         self._looked_at: dict[ChannelId, float] = {}
-        self._populated: frozenset[ChannelId] = frozenset()
-        self._next_discovery = 0.0
-        self._merging = dict.fromkeys(AREAS, Merging.ACROSS_GAPS)
-        self._absent: list[ChannelId] = []
-        self._sweep_s = self._timing.registers(registers.ALL_REGISTERS) + sum(
-            map(self._timing.bits, (registers.ALL_STATES, registers.ALL_ANALYSER))
+        self._sweep_s = timing.registers(registers.ALL_REGISTERS) + sum(
+            map(timing.bits, (registers.ALL_STATES, registers.ALL_ANALYSER))
         )
 
     @property
@@ -126,32 +110,38 @@ class ModbusClient:
     def read_frame(self, deadline: float) -> Frame:
         """Read all channels and their states, and the analyser's: one sweep."""
         with self.link.conversation(deadline):
-            while True:
-                awake = Awake()
-                channels = self._channels_to_read()
-                sweep = Sweep(channels, self._value_queries(channels), self.exchange.repeats)
+            sweep = Sweep()
+            self._begin(sweep)
+            while (query := self._next_query(sweep, deadline)) is not None:
                 try:
-                    while (query := self._next_query(sweep, deadline)) is not None:
-                        sweep.add(query, self.exchange.ask(query, deadline), self.exchange.repeats)
+                    sweep.add(query, self.exchange.ask(query, deadline), self.exchange.repeats)
                 except ServomexIllegalDataAddressError:
-                    if query is None or not self._read_less_at_once(query):
+                    if not self._plan.read_less(query):
                         self._recognise_refusing(sweep, deadline)
                         raise
-                    continue
-                if sweep.agrees and self._is_complete(sweep) and self._concluded(awake, deadline):
-                    return self._frame(sweep, deadline)
+                    self._begin(sweep)
+            return self._frame(sweep, deadline)
+
+    def _begin(self, sweep: Sweep) -> None:
+        """Begin a sweep, or begin it again."""
+        channels = self._plan.channels()
+        sweep.begin(channels, self._plan.value_queries(channels), self.exchange.repeats)
 
     def _next_query(self, sweep: Sweep, deadline: float) -> Query | None:
-        """Take what is to be asked next: all values, then the states."""
-        if not sweep.todo and not sweep.states_planned:
+        """Take what is to be asked next: the values, then the states, and all again if they are in doubt."""
+        if not (sweep.todo or sweep.states_planned):
             self._recognise(sweep.words, sweep.raw, deadline)
-            sweep.todo = self._state_queries(sweep.channels) + self._analyser_queries()
+            sweep.todo = [*self._plan.state_queries(sweep.channels), *self._plan.analyser_queries()]
             sweep.states_planned = True
-        return sweep.todo.pop(0) if sweep.todo else None
+        if not sweep.todo:
+            if sweep.agrees and self._is_complete(sweep) and self._concluded(sweep.awake, deadline):
+                return None
+            self._begin(sweep)
+        return sweep.todo.pop(0)
 
     def look_at_all_channels(self) -> None:
-        """Let the next sweep read every block, also those that were not populated so far."""
-        self._next_discovery = 0.0
+        """Read every block in the next sweep, also those that were not populated so far."""
+        self._plan.look_at_all_channels()
 
     def read_channel(self, channel: ChannelId, deadline: float) -> Reading:
         """Read one channel and its state.
@@ -194,16 +184,16 @@ class ModbusClient:
         """Read the analyser's state only."""
         with self.link.conversation(deadline):
             while True:
-                awake, sweep = Awake(), Sweep((), self._analyser_queries(), self.exchange.repeats)
+                sweep = Sweep(todo=self._plan.analyser_queries(), repeats=self.exchange.repeats)
                 try:
                     while sweep.todo:
                         query = sweep.todo.pop(0)
                         sweep.add(query, self.exchange.ask(query, deadline), self.exchange.repeats)
                 except ServomexIllegalDataAddressError:
-                    if not self._read_less_at_once(query):
+                    if not self._plan.read_less(query):
                         raise
                     continue
-                if sweep.agrees and self._concluded(awake, deadline):
+                if sweep.agrees and self._concluded(sweep.awake, deadline):
                     self._moment(deadline)
                     return sweep.analyser
 
@@ -281,27 +271,6 @@ class ModbusClient:
     def _context(self, channel: ChannelId | None = None) -> ErrorContext:
         return ErrorContext(self.link.port, self.protocol, self.address, channel)
 
-    def _channels_to_read(self) -> list[ChannelId]:
-        """Choose the channels of a sweep: the selected, the populated, or from time to time all."""
-        if self.selected is not None:
-            wanted = self.selected
-        elif time.monotonic() >= self._next_discovery:
-            wanted = frozenset(ChannelId)
-        else:
-            wanted = self._populated | EXTERNAL_CHANNELS
-        return [channel for channel in ChannelId if channel in wanted and channel not in self._absent]
-
-    def _value_queries(self, channels: Sequence[ChannelId]) -> list[Query]:
-        """Choose the requests that read values, names and units in the least time; on a shared line one for all.
-
-        No other read brings as much, so its reply shows what it answers.
-        """
-        if self.line.others.shared and self._may_read_over_gaps(registers.ALL_REGISTERS):
-            return [Query(READ_REGISTERS, registers.ALL_REGISTERS)]
-        spans = [registers.REGISTERS[channel] for channel in channels]
-        reads = registers.plan_reads(spans, self._timing.registers, self._merging[registers.ALL_REGISTERS])
-        return [Query(READ_REGISTERS, span) for span in reads]
-
     def _recognise(self, words: Mapping[int, int], raw: bytes, deadline: float) -> None:
         """Make sure that registers are those of the series; read other blocks while these do not show it.
 
@@ -313,6 +282,9 @@ class ModbusClient:
         Raises:
             ServomexForeignDeviceError: They are not.
         """
+        if identity.is_ours(words):
+            self._recognised = True
+            return
         found = dict(words)
         for span in reversed(registers.REGISTERS.values()):  # E1 and E2 come first: every analyser has them
             if identity.is_ours(found):
@@ -336,7 +308,7 @@ class ModbusClient:
     def _registers_of(self, channel: ChannelId, deadline: float) -> tuple[int, ...]:
         """Read the registers of one channel, or of all, and make sure that they are those of the series."""
         try:
-            block, reply = self._read_around(READ_REGISTERS, self._block_to_read, channel, deadline)
+            block, reply = self._read_around(READ_REGISTERS, self._plan.block_of, channel, deadline)
         except ServomexIllegalDataAddressError:
             self._recognise({}, b"", deadline)
             raise
@@ -345,7 +317,7 @@ class ModbusClient:
 
     def _states_of(self, channel: ChannelId, deadline: float) -> tuple[bool, ...]:
         """Read the states of one channel, or of all."""
-        span, reply = self._read_around(READ_INPUTS, self._states_to_read, channel, deadline)
+        span, reply = self._read_around(READ_INPUTS, self._plan.states_of, channel, deadline)
         return span.cut(reply.bits, registers.STATES[channel])
 
     def _read_around(
@@ -357,88 +329,23 @@ class ModbusClient:
             try:
                 return query.span, self.exchange.ask(query, deadline)
             except ServomexIllegalDataAddressError:
-                if not (query.span.count > LARGEST_BLOCK and self._read_less_at_once(query)):
+                if not (query.span.count > LARGEST_BLOCK and self._plan.read_less(query)):
                     raise
-
-    def _state_queries(self, channels: Sequence[ChannelId]) -> list[Query]:
-        """Choose the requests that read the states, also of channels that were not populated so far."""
-        if self._may_read_over_gaps(registers.ALL_STATES):
-            return [Query(READ_INPUTS, registers.ALL_STATES)]
-        spans = [registers.STATES[channel] for channel in channels]
-        reads = registers.plan_reads(spans, self._timing.bits, self._merging[registers.ALL_STATES])
-        return [Query(READ_INPUTS, span) for span in reads]
-
-    def _states_to_read(self, channel: ChannelId) -> Span:
-        """Choose what is read for one channel's state: all of them, since no other read brings as much."""
-        together = self._may_read_over_gaps(registers.ALL_STATES)
-        return registers.ALL_STATES if together else registers.STATES[channel]
-
-    def _may_read_over_gaps(self, area: Span) -> bool:
-        return self._merging[area] is Merging.ACROSS_GAPS and not self._absent
-
-    def _block_to_read(self, channel: ChannelId) -> Span:
-        """Choose what is read for one channel's value: all, where its name and unit do not tell it from others."""
-        span = registers.REGISTERS[channel]
-        together = self._may_read_over_gaps(registers.ALL_REGISTERS)
-        may_be_another = not self.exchange.evidence.known.tells_apart(span)
-        return registers.ALL_REGISTERS if may_be_another and together else span
-
-    def _analyser_queries(self) -> list[Query]:
-        """Choose the requests that read the analyser's state; where others read as many bits, of two sizes."""
-        spans = [registers.ANALYSER_FLAGS, registers.ANALYSER_GROUPS]
-        reads = registers.plan_reads(spans, self._timing.bits, self._merging[registers.ALL_ANALYSER])
-        in_one, in_two = ((READ_INPUTS, 3 + size) for size in (2, 1))
-        contested = self.line.others.ask_for(in_one) and not self.line.others.ask_for(in_two)
-        if contested and reads != spans:
-            return [Query(READ_INPUTS, span, paired=True) for span in (*reads, *spans)]
-        return [Query(READ_INPUTS, span) for span in reads]
-
-    def _read_less_at_once(self, refused: Query) -> bool:
-        """Adapt to a device that refused to read so much; tell whether there is a point in trying again.
-
-        Only an exception 02 leads here. It is remembered: first no gaps are read over, then blocks are read one
-        by one, and a single block that is refused belongs to a channel that the device does not have.
-        """
-        area = _area_of(refused)
-        channel = next((channel for channel, span in registers.REGISTERS.items() if span == refused.span), None)
-        expected = EXTERNAL_CHANNELS | self._populated | (self.selected or frozenset())
-        if area == registers.ALL_REGISTERS and channel is not None and channel not in expected:
-            self._absent.append(channel)
-            self._merging[area] = Merging.ADJACENT
-            return True
-        if self._merging[area] is Merging.NEVER:
-            return False
-        self._merging[area] = Merging(self._merging[area] + 1)
-        return True
 
     def _is_complete(self, sweep: Sweep) -> bool:
         """Return whether there is a value for each raised state and a state for each name; else read all next."""
-        if sweep.is_complete((self.selected or frozenset(ChannelId)) - set(self._absent)):
+        if sweep.is_complete((self.selected or frozenset(ChannelId)) - set(self._plan.absent)):
             return True
-        self.look_at_all_channels()
+        self._plan.look_at_all_channels()
         return False
 
     def _frame(self, sweep: Sweep, deadline: float) -> Frame:
         received_at, received_ns = self._moment(deadline)
-        wanted = self.selected or frozenset(ChannelId)
-        frame = sweep.frame(self.protocol, wanted, received_at, received_ns)
-        self._note_present(sweep.channels, frozenset(map(ChannelId, frame.channels)))
-        looked_at = frozenset((*sweep.whole_channels(wanted), *self._absent))
+        whole = sweep.whole_channels(self.selected)
+        frame = sweep.frame(self.protocol, whole, received_at, received_ns)
+        present = frozenset(map(ChannelId, frame.channels))
+        self._looked_at = dict.fromkeys(present, time.monotonic())
+        looked_at = frozenset((*whole, *self._plan.absent))  # before that is changed
+        self._plan.note_present(sweep.channels, present)
         self._known.check(frame, self._context(), looked_at=looked_at)
         return frame
-
-    def _note_present(self, channels: Sequence[ChannelId], present: frozenset[ChannelId]) -> None:
-        """Remember which channels are populated; look at all of them again soon when that has changed."""
-        self._looked_at = dict.fromkeys(present, time.monotonic())
-        if len(channels) + len(self._absent) >= len(ChannelId):
-            self._populated = present
-            self._next_discovery = time.monotonic() + REDISCOVER_S
-            self._absent = self._absent[1:]  # one is tried again next time: each costs a refused request
-        elif self.selected is None and present - EXTERNAL_CHANNELS != self._populated - EXTERNAL_CHANNELS:
-            self._next_discovery = 0.0
-
-
-def _area_of(query: Query) -> Span:
-    if query.function == READ_REGISTERS:
-        return registers.ALL_REGISTERS
-    return registers.ALL_STATES if query.span.address < registers.ALL_STATES.end else registers.ALL_ANALYSER

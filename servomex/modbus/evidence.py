@@ -3,9 +3,9 @@
 from collections import deque
 
 from servomex import registers
-from servomex.modbus.framing import READ_INPUTS, READ_REGISTERS, Query
 from servomex.modbus.known import Known, same_labels
 from servomex.modbus.others import Others
+from servomex.modbus.query import READ_INPUTS, READ_REGISTERS, Query
 from servomex.modbus.replies import LONGEST_S, Reply
 from servomex.runtime.clock import time
 

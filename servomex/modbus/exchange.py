@@ -23,27 +23,22 @@ from servomex import registers
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConnectionError, ServomexError, ServomexModbusError
 from servomex.modbus.evidence import Evidence
-from servomex.modbus.faults import Circumstances, failure_of
-from servomex.modbus.framing import (
-    LOOPBACK,
-    MAX_RECEIVED,
-    READ_INPUTS,
-    READ_REGISTERS,
-    SILENCE_S,
+from servomex.modbus.failures import Circumstances, failure_of
+from servomex.modbus.faults import (
     CutFault,
     DamagedFault,
     DisputeFault,
     DoubleFault,
     GatewayFault,
     LateFault,
-    LinkClient,
     NoReplyFault,
-    Query,
     ReplyFault,
     TimeUpFault,
     UnquietFault,
 )
+from servomex.modbus.framing import MAX_RECEIVED, SILENCE_S, LinkClient
 from servomex.modbus.line import ModbusLine
+from servomex.modbus.query import LOOPBACK, READ_INPUTS, READ_REGISTERS, Query
 from servomex.modbus.replies import LONGEST_S, Answer, Pending, Reply, is_glitch
 from servomex.port.link import SerialLink
 from servomex.registers import Span
@@ -373,7 +368,7 @@ class Exchange:
         sign = self._client.head(LOOPBACK) + self._on_wire(fence.mirror)
         if sign in came or time.monotonic() < until:
             return True
-        self._others.messages += 1
+        self._others.note_unseen()
         return False
 
     def _once(self, query: Query, deadline: float) -> None:
@@ -454,7 +449,7 @@ class Exchange:
     def _note_again(self, message: Message) -> None:
         """Count a reply that came again, unless another program's equal request explains it."""
         if not self._others.ask_for(message.shape) and message.raw != self._client.sent:
-            self._others.duplicates += 1
+            self._others.note_duplicate()
 
     def _shape_of(self, raw: bytes) -> bytes:
         """Return the bytes that all replies of one shape begin with: address, function and byte count."""
@@ -480,8 +475,10 @@ class Exchange:
         first = self._answers[self._shape_of(message.raw)].raw
         repeats = self._others.duplicates > 0
         again = self.evidence.came_before(message.raw) or (repeats and self.evidence.was_taken(first, 2))
-        self._others.duplicates += again
-        self._others.doubles += not again
+        if again:
+            self._others.note_duplicate()
+        else:
+            self._others.note_double()
         if not (self._others.heard or again):
             self._answers.clear()
             self._line.proven.discard(self._address)

@@ -2,7 +2,6 @@
 
 from typing import NoReturn
 
-import attrs
 from pymodbus.framer import FramerAscii, FramerRTU
 from pymodbus.framer.base import FramerBase
 from pymodbus.pdu import DecodePDU, ExceptionResponse, ModbusPDU
@@ -17,11 +16,20 @@ from pymodbus.pdu.bit_message import (
 from pymodbus.pdu.diag_message import ReturnQueryDataRequest, ReturnQueryDataResponse
 from pymodbus.pdu.register_message import ReadInputRegistersRequest, ReadInputRegistersResponse
 
-from servomex import registers
 from servomex.enums import ProtocolKind
+from servomex.modbus.faults import CutFault, DamagedFault, EchoOnlyFault, NoReplyFault, TimeUpFault
 from servomex.modbus.line import ModbusLine
+from servomex.modbus.query import (
+    COIL_VALUES,
+    LOOPBACK,
+    READ_COILS,
+    READ_INPUTS,
+    READ_REGISTERS,
+    WRITE_COIL,
+    Query,
+)
 from servomex.port.link import SerialLink
-from servomex.registers import Span, message_size
+from servomex.registers import message_size
 from servomex.runtime.clock import time
 from servomex.traffic.messages import WAIT, Message, body_of, message_at
 
@@ -29,144 +37,6 @@ SILENCE_S = 0.1
 """Silence that ends a reply once it has begun, unless replies were seen to pause for longer."""
 MAX_RECEIVED = 1200
 """More bytes than this are no reply, nor a few of others in front of it; the longest, in ASCII, has 291."""
-
-READ_COILS = 1
-READ_INPUTS = 2
-READ_REGISTERS = 4
-WRITE_COIL = 5
-LOOPBACK = 8
-
-COIL_VALUES = {False: b"\x00\x00", True: b"\xff\x00"}
-"""How function 05 writes a coil."""
-
-
-class ReplyFault(Exception):  # noqa: N818 (it never leaves the package; errors do)
-    """An attempt failed."""
-
-    @property
-    def passing(self) -> bool:
-        """Whether another attempt may succeed."""
-        return True
-
-
-class NoReplyFault(ReplyFault):
-    """Not one byte of a reply came."""
-
-
-class EchoOnlyFault(NoReplyFault):
-    """Only the adapter's echo of the request came."""
-
-
-class LateFault(ReplyFault):
-    """Only replies to earlier requests came."""
-
-
-class DamagedFault(ReplyFault):
-    """Bytes came that are no reply to the request."""
-
-
-class CutFault(DamagedFault):
-    """A reply began and did not go on."""
-
-
-class GatewayFault(ReplyFault):
-    """An exception came that no analyser sends: from a gateway, which may still get the reply.
-
-    Args:
-        code: The exception code.
-    """
-
-    def __init__(self, code: int) -> None:
-        super().__init__(f"exception {code:02d}")
-        self.code = code
-
-    @property
-    def passing(self) -> bool:
-        """Whether the code says that the request may succeed later: busy, or no answer behind a gateway."""
-        return self.code in (5, 6, 10, 11)
-
-
-class DoubleFault(ReplyFault):
-    """Two different replies came to one request."""
-
-    @property
-    def passing(self) -> bool:
-        """Never: the other device is still there."""
-        return False
-
-
-class DisputeFault(ReplyFault):
-    """The replies to the same request differ from one to the next."""
-
-
-class UnquietFault(ReplyFault):
-    """The line did not fall silent."""
-
-
-class TimeUpFault(ReplyFault):
-    """The deadline of the call passed before the request could be sent, or in the middle of the reply."""
-
-
-@attrs.frozen
-class Query:
-    """A request: to read ``span`` (01, 02, 04), to write ``payload`` to its coil (05), to send it around (08).
-
-    Attributes:
-        function: Modbus function code.
-        span: What is read or written.
-        payload: What is written or sent around.
-        paired: The same is read in another size as well, and the two are compared: neither needs another proof.
-    """
-
-    function: int
-    span: Span = registers.NOTHING
-    payload: bytes = b""
-    paired: bool = False
-
-    @property
-    def writes(self) -> bool:
-        """Whether it changes something, so that it must not be repeated by itself."""
-        return self.function == WRITE_COIL
-
-    @property
-    def mirrored(self) -> bool:
-        """Whether the reply equals the request, as an adapter's echo does."""
-        return self.function in (WRITE_COIL, LOOPBACK)
-
-    @property
-    def number(self) -> int | None:
-        """The maker's number of the first coil, input or register."""
-        first = {
-            READ_COILS: registers.COIL_NUMBER,
-            WRITE_COIL: registers.COIL_NUMBER,
-            READ_INPUTS: registers.INPUT_NUMBER,
-            READ_REGISTERS: registers.REGISTER_NUMBER,
-        }
-        return first[self.function] + self.span.address if self.function in first else None
-
-    @property
-    def mirror(self) -> bytes:
-        """What the reply carries behind the function code when it is the request's own data; else empty."""
-        if self.function == LOOPBACK:
-            return b"\0\0" + self.payload
-        return self.span.address.to_bytes(2, "big") + self.payload if self.function == WRITE_COIL else b""
-
-    @property
-    def data_size(self) -> int:
-        """Bytes that the reply carries behind the function code and one more byte."""
-        if self.mirrored:
-            return len(self.mirror) - 1
-        return 2 * self.span.count if self.function == READ_REGISTERS else (self.span.count + 7) // 8
-
-    def request(self, address: int) -> ModbusPDU:
-        """Build pymodbus's request."""
-        if self.function == LOOPBACK:
-            return ReturnQueryDataRequest(message=self.payload, dev_id=address)
-        if self.function == WRITE_COIL:
-            value = self.payload == COIL_VALUES[True]
-            return WriteSingleCoilRequest(address=self.span.address, bits=[value], dev_id=address)
-        return _READS[self.function](address=self.span.address, count=self.span.count, dev_id=address)
-
 
 _READS: dict[int, type[ModbusPDU]] = {
     READ_COILS: ReadCoilsRequest,
@@ -180,6 +50,16 @@ _REPLIES: dict[int, type[ModbusPDU]] = {
     WRITE_COIL: WriteSingleCoilResponse,
     LOOPBACK: ReturnQueryDataResponse,
 }
+
+
+def request_of(query: Query, address: int) -> ModbusPDU:
+    """Build pymodbus's request."""
+    if query.function == LOOPBACK:
+        return ReturnQueryDataRequest(message=query.payload, dev_id=address)
+    if query.function == WRITE_COIL:
+        value = query.payload == COIL_VALUES[True]
+        return WriteSingleCoilRequest(address=query.span.address, bits=[value], dev_id=address)
+    return _READS[query.function](address=query.span.address, count=query.span.count, dev_id=address)
 
 
 def decode(body: bytes) -> ModbusPDU:
@@ -226,9 +106,10 @@ class LinkClient:
         self.paused_s: float = 0.0
         self._link = link
         self._line = link.state(ModbusLine)
+        self._char_time_s = link.settings.char_time_s
         self._address = address
         self._framer: FramerBase = (FramerAscii if self.ascii else FramerRTU)(DecodePDU(False))
-        self._body = b""
+        self._body = self._head = self._refusal = self._sign = b""
         self.query: Query = Query(READ_INPUTS)
         self._wait_s = self._pause_s = 0.0
         self._deadline = 0.0
@@ -245,6 +126,9 @@ class LinkClient:
             deadline: The call's deadline, on ``time.monotonic()``.
         """
         self.query, self._wait_s, self._pause_s, self._deadline = query, wait_s, pause_s, deadline
+        self._head, self._refusal = self.head(query.function), self.head(query.function | 0x80)
+        data = query.mirror or bytes((query.data_size,))
+        self._sign = self._head + (data.hex().upper().encode() if self.ascii else data)
         self.first_at = self.paused_s = 0.0
         self.received.clear()
         self.others.clear()
@@ -257,10 +141,10 @@ class LinkClient:
         Raises:
             ServomexConnectionError: The port is closed, lost, or takes no bytes.
         """
-        self.sent = self._framer.buildFrame(self.query.request(self._address))
+        self.sent = self._framer.buildFrame(request_of(self.query, self._address))
         self.sent_ns = time.monotonic_ns()  # before: a pause after it would make the reply look younger
         self._link.write(self.sent, self._deadline)
-        wait_s = len(self.sent) * self._link.settings.char_time_s + self._wait_s
+        wait_s = len(self.sent) * self._char_time_s + self._wait_s
         self._limit = min(self._deadline, time.monotonic() + wait_s)
 
     def receive(self) -> ModbusPDU:
@@ -310,7 +194,7 @@ class LinkClient:
         """Allow for the rest of what has begun to come."""
         came, size = self._begun
         if size:
-            rest_s = (size - came) * self._link.settings.char_time_s
+            rest_s = (size - came) * self._char_time_s
             self._limit = min(self._deadline, now + self._pause_s + rest_s)
         elif self._is_noise:
             self._limit = min(self._deadline, now + self._pause_s)
@@ -416,20 +300,6 @@ class LinkClient:
             return 0
         place = self.received.find(self.sent)
         return place + len(self.sent) if place >= 0 else None
-
-    @property
-    def _head(self) -> bytes:
-        return self.head(self.query.function)
-
-    @property
-    def _refusal(self) -> bytes:
-        return self.head(self.query.function | 0x80)
-
-    @property
-    def _sign(self) -> bytes:
-        """The bytes with which the reply begins: byte count or, of a mirrored one, all its data included."""
-        data = self.query.mirror or bytes((self.query.data_size,))
-        return self._head + (data.hex().upper().encode() if self.ascii else data)
 
     @property
     def function(self) -> int:

@@ -23,6 +23,7 @@ SERIAL_NUMBER = Span(0, 7)
 """Where the newer map has the serial number, two characters a register."""
 SOFTWARE_VERSION = Span(7, 8)
 """Where the newer map has the software version."""
+_ADDRESSES = {channel: span.addresses for channel, span in REGISTERS.items()}
 SERIES = "the SERVOPRO 4000 series (4100, 4200, 4900)"
 
 # Up to three characters behind padding, then NUL or a space: not only digits, and no control character.
@@ -39,9 +40,9 @@ def is_ours(words: Mapping[int, int], *, complete: bool = False) -> bool:
             not looked at, and ``False`` means that more must be read.
     """
     blocks = {
-        channel: [words[address] for address in span.addresses]
-        for channel, span in REGISTERS.items()
-        if words.keys() >= set(span.addresses)
+        channel: [words[address] for address in addresses]
+        for channel, addresses in _ADDRESSES.items()
+        if all(address in words for address in addresses)
     }
     units = {channel: _bytes(block[5:7]) for channel, block in blocks.items()}
     if any(unit[3] in b" \0" and unit_and_text(unit)[0] is not Unit.UNKNOWN for unit in units.values()):

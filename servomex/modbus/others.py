@@ -27,6 +27,8 @@ class Others:
         requests: How many of them were requests of another master.
         duplicates: Replies that came twice, byte for byte.
         doubles: Requests to which two different replies came.
+        heard: Whether a message came that nothing but another master or program explains.
+        shared: Whether a reply must be proven to be one's own: declared so, on a network, or others were noticed.
     """
 
     def __init__(self, port: str, shared: bool | None = None) -> None:
@@ -34,27 +36,34 @@ class Others:
         self.asked: set[int] = set()
         self.messages: int = 0
         self.requests: int = 0
-        self.duplicates = 0
-        self.doubles = 0
-        self._declared = self.network if shared is None else shared
+        self.duplicates: int = 0
+        self.doubles: int = 0
+        self.heard: bool = False
+        self.shared: bool = self.network if shared is None else shared
         self._shapes: Counter[tuple[int, int]] = Counter()
-
-    @property
-    def shared(self) -> bool:
-        """Whether a reply must be proven to be one's own: declared so, on a network, or others were noticed."""
-        return self._declared or self.heard or bool(self.duplicates or self.doubles)
-
-    @property
-    def heard(self) -> bool:
-        """Whether a message came that nothing but another master or program explains."""
-        return self.messages > 0
 
     def note(self, message: Message) -> None:
         """Count a message that this program did not cause."""
-        self.messages += 1
-        self.requests += message.is_request
-        if not message.is_request:
+        self.note_unseen()
+        if message.is_request:
+            self.requests += 1
+        else:
             self._shapes[message.shape] += 1
+
+    def note_unseen(self) -> None:
+        """Count a message that must have come: another program on the same serial server got it."""
+        self.messages += 1
+        self.heard = self.shared = True
+
+    def note_duplicate(self) -> None:
+        """Count a reply that came again."""
+        self.duplicates += 1
+        self.shared = True
+
+    def note_double(self) -> None:
+        """Count a second, different reply to one request."""
+        self.doubles += 1
+        self.shared = True
 
     def ask_for(self, shape: tuple[int, int]) -> bool:
         """Return whether others were heard to get replies of this function code and body size."""

@@ -2,7 +2,7 @@
 
 import attrs
 
-from servomex.modbus.framing import Query
+from servomex.modbus.query import Query
 
 LONGEST_S = 10.0
 """What comes later than this after a request is noise, and no late reply to it."""

@@ -2,39 +2,57 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import cast
 
 from servomex import registers
 from servomex.enums import ChannelId, ProtocolKind
-from servomex.modbus.framing import READ_INPUTS, Query
+from servomex.modbus.query import READ_INPUTS, Query
 from servomex.modbus.replies import Reply
 from servomex.models.analyser import AnalyserStatus
 from servomex.models.frame import Frame
 from servomex.models.reading import is_populated
+from servomex.runtime.suspend import Awake
 
 
 class Sweep:
     """What was read so far of some channels, their states and the analyser's.
 
     Args:
-        channels: The channels that are read, in the analyser's order.
-        todo: The requests for their values.
-        repeats: How many requests had to be repeated before.
+        channels: See :meth:`begin`.
+        todo: See :meth:`begin`.
+        repeats: See :meth:`begin`.
 
     Attributes:
+        channels: The channels that are read, in the analyser's order.
         todo: The requests that are still to be sent.
         states_planned: Whether those for the states have been among them.
-        words: Registers by address.
         agrees: Whether what was read twice, in reads of several sizes, was the same.
+        awake: Shows whether the computer has slept since the sweep began.
     """
 
-    def __init__(self, channels: Sequence[ChannelId], todo: list[Query], repeats: int) -> None:
-        self.channels = channels
-        self.todo: list[Query] = todo
-        self.states_planned = False
+    channels: Sequence[ChannelId]
+    todo: list[Query]
+    states_planned: bool
+    agrees: bool
+    awake: Awake
+
+    def __init__(self, channels: Sequence[ChannelId] = (), todo: Sequence[Query] = (), repeats: int = 0) -> None:
+        self.begin(channels, todo, repeats)
+
+    def begin(self, channels: Sequence[ChannelId], todo: Sequence[Query], repeats: int) -> None:
+        """Begin anew, with nothing read.
+
+        Args:
+            channels: The channels to read.
+            todo: The first requests, those for values if there are any.
+            repeats: How many requests had to be repeated before.
+        """
+        self.channels, self.todo = channels, list(todo)
+        self.states_planned, self.agrees = False, True
+        self.awake = Awake()
         self._repeats = repeats
-        self.words: dict[int, int] = {}
-        self.agrees: bool = True
-        self._bits: dict[int, bool] = {}
+        self._words: list[int | None] = [None] * registers.ALL_REGISTERS.end
+        self._bits: list[bool | None] = [None] * registers.ALL_ANALYSER.end
         self._replies: list[tuple[Query, Reply]] = []
 
     def add(self, query: Query, reply: Reply, repeats: int) -> None:
@@ -48,75 +66,75 @@ class Sweep:
         if repeats > self._repeats:
             self.todo += [earlier for earlier, _ in self._replies]
             self._replies.clear()
-            self._bits.clear()
+            self._bits = [None] * registers.ALL_ANALYSER.end
             self._repeats = repeats
         self._replies.append((query, reply))
+        place = query.span.place
         if query.function == READ_INPUTS:
-            bits = dict(zip(query.span.addresses, reply.bits, strict=False))
-            self.agrees = self.agrees and all(self._bits.get(address, bit) == bit for address, bit in bits.items())
-            self._bits.update(bits)
+            before = self._bits[place]
+            self.agrees = self.agrees and all(
+                old in (None, new) for old, new in zip(before, reply.bits, strict=True)
+            )
+            self._bits[place] = reply.bits
         else:
-            self.words.update(zip(query.span.addresses, reply.words, strict=True))
+            self._words[place] = reply.words
+
+    @property
+    def words(self) -> dict[int, int]:
+        """The registers that were read, by address."""
+        return {address: word for address, word in enumerate(self._words) if word is not None}
 
     @property
     def raw(self) -> bytes:
         """The replies as they came."""
-        return b"".join(reply.raw for _, reply in self._replies)
+        return b"".join([reply.raw for _, reply in self._replies])
 
     def is_complete(self, wanted: Iterable[ChannelId]) -> bool:
         """Return whether there is a value for each raised state and a state for each name."""
         for channel in wanted:
-            block = [self.words.get(address) for address in registers.REGISTERS[channel].addresses]
-            states = [self._bits.get(address) for address in registers.STATES[channel].addresses]
-            named = None not in block and registers.is_named([word or 0 for word in block])
-            if (any(states) and None in block) or (named and None in states):
+            block = self._words[registers.REGISTERS[channel].place]
+            states = self._bits[registers.STATES[channel].place]
+            if None in block:
+                if any(states):
+                    return False
+            elif None in states and registers.is_named(cast("list[int]", block)):
                 return False
         return True
 
-    def whole_channels(self, wanted: Iterable[ChannelId]) -> list[ChannelId]:
-        """Return the channels of which everything was read: some lie in a gap that was read over."""
+    def whole_channels(self, wanted: frozenset[ChannelId] | None) -> list[ChannelId]:
+        """Return the wanted channels (``None``: any) of which everything was read: some lie in a gap read over."""
         return [
             channel
-            for channel in wanted
-            if self.words.keys() >= set(registers.REGISTERS[channel].addresses)
-            and self._bits.keys() >= set(registers.STATES[channel].addresses)
+            for channel in ChannelId
+            if (wanted is None or channel in wanted)
+            and None not in self._words[registers.REGISTERS[channel].place]
+            and None not in self._bits[registers.STATES[channel].place]
         ]
 
     @property
     def analyser(self) -> AnalyserStatus:
         """The state of the analyser."""
+        bits = cast("list[bool]", self._bits)
         flags, groups = registers.ANALYSER_FLAGS, registers.ANALYSER_GROUPS
-        return registers.decode_analyser(
-            [self._bits[address] for address in flags.addresses],
-            [self._bits[address] for address in groups.addresses],
-        )
+        return registers.decode_analyser(bits[flags.place], bits[groups.place])
 
     def frame(
-        self, protocol: ProtocolKind, wanted: frozenset[ChannelId], received_at: datetime, received_ns: int
+        self, protocol: ProtocolKind, channels: Sequence[ChannelId], received_at: datetime, received_ns: int
     ) -> Frame:
         """Return what was read.
 
         Args:
             protocol: The communication mode.
-            wanted: The channels that it is to hold, as far as they are populated.
+            channels: The channels that it is to hold, as far as they are populated, see :meth:`whole_channels`.
             received_at: When the last byte came, UTC.
             received_ns: The same on the monotonic clock.
         """
         latency_s = (received_ns - self._replies[0][1].sent_ns) / 1e9
-        decoded = (
-            registers.decode_channel(
-                channel,
-                [self.words[address] for address in registers.REGISTERS[channel].addresses],
-                [self._bits[address] for address in registers.STATES[channel].addresses],
-                protocol,
-                received_at,
-                received_ns,
-            )
-            for channel in self.whole_channels(channel for channel in ChannelId if channel in wanted)
-        )
+        words, bits = cast("list[int]", self._words), cast("list[bool]", self._bits)
+        readings = registers.decode_channels(channels, words, bits, protocol, received_at, received_ns)
         return Frame(
             protocol,
-            tuple(filter(is_populated, decoded)),
+            tuple(filter(is_populated, readings)),
             self.analyser,
             received_at,
             received_ns,

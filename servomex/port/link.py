@@ -386,7 +386,9 @@ class SerialLink(ProcessBound):
         Raises:
             ServomexConnectionError: The port is closed or was unplugged.
         """
-        port = self._port_in_use()
+        return self._take_waiting(self._port_in_use())
+
+    def _take_waiting(self, port: Any) -> bytes:
         try:
             data = _waiting_in(port)
         except IO_ERRORS as error:
@@ -410,15 +412,17 @@ class SerialLink(ProcessBound):
             ServomexConnectionError: The port is closed or was unplugged.
         """
         dropped = b""
+        port = self._port_in_use()
         while True:
-            dropped = (dropped + self.read_waiting())[-MAX_CHUNK:]
+            dropped = (dropped + self._take_waiting(port))[-MAX_CHUNK:]
             now = time.monotonic()
             remaining = self._last_traffic + silence_s - now
             if remaining <= 0:
                 return dropped, True
             if now >= deadline:
                 return dropped, False
-            self._closed.wait(min(remaining, max(0.0, deadline - now)))
+            if self._closed.wait(min(remaining, max(0.0, deadline - now))):
+                raise ServomexConnectionError("the port was closed", self._context())
 
     def state(self, kind: type[S]) -> S:
         """Return what a protocol keeps for this port: one object of each kind, made when it is first asked for."""
@@ -458,8 +462,8 @@ class SerialLink(ProcessBound):
         return self._may_reopen or not self.generation
 
     def _port_in_use(self) -> Any:
-        self.check_process()
         if self._closed.is_set():
+            self.check_process()  # a forked child has let the port go
             raise ServomexConnectionError("the port was closed", self._context())
         if self._serial is None:
             raise self._still_lost(self._loss)

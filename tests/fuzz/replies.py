@@ -10,8 +10,8 @@ from servomex.enums import ChannelId, ProtocolKind
 from servomex.modbus import framing as link_client
 from servomex.modbus.client import ModbusClient
 from servomex.modbus.exchange import Exchange
-from servomex.modbus.framing import LOOPBACK, READ_COILS, READ_INPUTS, READ_REGISTERS, Query
 from servomex.modbus.line import ModbusLine
+from servomex.modbus.query import LOOPBACK, READ_COILS, READ_INPUTS, READ_REGISTERS, Query
 from servomex.modbus.replies import Reply
 from servomex.registers import Span
 from servomex.simulator import VirtualAnalyzer, VirtualChannel

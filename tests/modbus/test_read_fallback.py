@@ -5,7 +5,7 @@ import time
 import pytest
 
 from servomex import ChannelId, SerialSettings, ServomexForeignDeviceError, ServomexTimeoutError, open_device
-from servomex.modbus import client as modbus
+from servomex.modbus import plan
 from servomex.registers import ANALYSER_FLAGS
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from tests.helpers.bench import bench
@@ -93,11 +93,11 @@ def test_blocks_that_a_slow_line_leaves_out_are_looked_at_again(monkeypatch: pyt
         assert [(sent[3], sent[5]) for _, sent in line.heard if sent[1] == 4] == [(0, 21), (56, 14)]
         analyser.channels[ChannelId.D1] = VirtualChannel(ChannelId.D1, "NOx", "vpm", constant(7.0))
         assert "D1" not in analyzer.poll()
-        soon = time.monotonic() + modbus.REDISCOVER_S + 1
+        soon = time.monotonic() + plan.REDISCOVER_S + 1
         monkeypatch.setattr("servomex.modbus.client.time.monotonic", lambda: soon)
         client = analyzer.client
         assert client is not None
-        assert client._channels_to_read() == list(ChannelId)
+        assert client._plan.channels() == list(ChannelId)
         monkeypatch.undo()
         analyzer.identify()
         assert analyzer.poll()["D1"].value == 7.0

@@ -22,7 +22,7 @@ from servomex.errors import (
 )
 from servomex.modbus.client import ModbusClient
 from servomex.modbus.exchange import PATIENCE, USUAL_WAIT_S
-from servomex.modbus.framing import LOOPBACK, READ_INPUTS, Query
+from servomex.modbus.query import LOOPBACK, READ_INPUTS, Query
 from servomex.port.link import SerialLink
 from servomex.registers import message_size
 from servomex.runtime.clock import time
