@@ -1,28 +1,18 @@
 """Analyzer: one analyser, whatever its communication mode."""
 
-import sys
-import warnings
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Self
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import attrs
 
-from servomex.analyzer.abilities import Abilities
+from servomex.analyzer.mode import VALUES
+from servomex.analyzer.opened import Opened
 from servomex.calibration import procedure as calibration
 from servomex.calibration import stop as calibration_stop
-from servomex.calibration.report import CalibrationProgress, CalibrationReport, OnProgress, progress_of
-from servomex.continuous.intake import FRESH_S, PERIODS_FRESH
-from servomex.continuous.reader import ContinuousReader
-from servomex.enums import Availability, Capability, ChannelId, OverflowPolicy, ProtocolKind, StreamMode
-from servomex.errors import (
-    ErrorContext,
-    ServomexConnectionError,
-    ServomexNoFrameError,
-    ServomexProtocolUnsupportedError,
-    ServomexValidationError,
-)
-from servomex.errors.mappings import FrozenMapping
-from servomex.errors.validation import choice, flag, rate, seconds, whole
+from servomex.calibration.report import CalibrationProgress, CalibrationReport, OnProgress
+from servomex.enums import Capability, ChannelId, OverflowPolicy, StreamMode
+from servomex.errors import ServomexNoFrameError, ServomexValidationError
+from servomex.errors.validation import choice, flag, seconds, whole
 from servomex.modbus.safety import check_confirmed
 from servomex.models.analyser import AnalyserStatus
 from servomex.models.frame import Frame
@@ -30,30 +20,21 @@ from servomex.models.info import ChannelInfo, DeviceInfo
 from servomex.models.naming import asked_channel, asked_channels, check_selected, needed
 from servomex.models.reading import ChannelStatus, Reading
 from servomex.models.sample import Sample
-from servomex.models.tags import name_of, tags_of
-from servomex.port.link import SerialLink
-from servomex.recording.acquisition import USUAL_HZ
 from servomex.recording.polling import checked_names
 from servomex.recording.recording import BUFFER
 from servomex.recording.streaming import StreamingSession, session_of
 from servomex.recording.subscription import Callback, Subscription, frames_of
 from servomex.registers import CAL_GROUPS
-from servomex.runtime.at_exit import at_exit
-from servomex.runtime.clock import time
-from servomex.runtime.forks import ProcessBound
 
 if TYPE_CHECKING:
     from servomex.modbus.client import ModbusClient
 
-REOPEN = "Open it again with open_device(), and use it before it is closed"
 _STARTING = "an autocalibration moves calibration gas and takes the group off its sample"
 _STOPPING = "this stops every autocalibration, also one that was started at the panel"
-_VALUES = Capability.READ_CHANNELS | Capability.READ_STATUS
-_READING = _VALUES | Capability.IDENTIFY
 _NOTHING = Capability(0)
 
 
-class Analyzer(ProcessBound):
+class Analyzer(Opened):
     """One gas analyser: its channels, its state, its identity. A context manager; :func:`open_device` makes one.
 
     Any thread may call any method, but no other process: in a forked child every call raises
@@ -81,116 +62,13 @@ class Analyzer(ProcessBound):
         closed: Whether :meth:`close` was called.
     """
 
-    def __init__(
-        self,
-        link: SerialLink,
-        source: "ContinuousReader | ModbusClient",
-        *,
-        timeout: float | None = None,
-        owns_link: bool = True,
-        name: str | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        self.link = link
-        self.closed: bool = False
-        self.reader: ContinuousReader | None = None
-        self.client: ModbusClient | None = None
-        if isinstance(source, ContinuousReader):
-            self.reader = source
-            usual_name = link.port
-        else:
-            self.client = source
-            usual_name = f"{link.port}:{source.address}"
-        self._name = usual_name if name is None else name_of(name)
-        self._tags = tags_of(tags)
-        self._timeout_s = None if timeout is None else seconds(timeout, "timeout")
-        self._owns_link = owns_link
-        self._last: Frame | None = None
-        self._info: DeviceInfo | None = None
-        self._abilities = Abilities()
-        at_exit(self._close_forgotten)
-
-    @property
-    def name(self) -> str:
-        """Names the analyser in rows. It stays the same: rows of one analyser are not to have two names."""
-        return self._name
-
-    @property
-    def tags(self) -> FrozenMapping[str]:
-        """What every row says of the analyser beside its name; empty unless given when it was opened."""
-        return self._tags
-
-    @property
-    def protocol(self) -> ProtocolKind:
-        """The communication mode in use; never ``AUTO``."""
-        return self.client.protocol if self.client else ProtocolKind.CONTINUOUS_ASCII
-
-    @property
-    def capabilities(self) -> Capability:
-        """What can be done in this mode. In continuous mode nothing can be sent to the analyser."""
-        return _READING | Capability.LOOPBACK | Capability.AUTOCAL if self.client else _READING
-
-    def availability(self, capability: Capability) -> Availability:
-        """Return whether a capability can be used, as far as that is known. Nothing is sent for it.
-
-        ``unavailable`` is what the communication mode has not got, and what the device refused as a function that
-        it does not know; ``available`` what was seen to work since it was opened; everything else is ``unknown``.
-        A calibration counts once it was seen to run.
-
-        Args:
-            capability: One, or several together: then ``unavailable`` if one of them is, ``available`` if all are.
-
-        Raises:
-            ServomexValidationError: It is not a :class:`Capability`, or none.
-        """
-        self.check_process()
-        if self.reader and self.reader.latest is not None:
-            self._abilities.note(_READING)
-        return self._abilities.availability(capability, self.capabilities)
-
-    @property
-    def timeout_s(self) -> float:
-        """Seconds that a call takes at most when it is given no ``timeout``.
-
-        Unless it was set: over Modbus 1 s and twice the time a sweep takes here; in continuous mode 0.5 s
-        and one and a half broadcast periods, but at least 1 s, and 10 s before a period is known.
-        """
-        if self._timeout_s is not None:
-            return self._timeout_s
-        if self.client:
-            return self.client.patience_s
-        period_s = self._broadcasts.period_s
-        return FRESH_S if period_s is None else max(1.0, 0.5 + 1.5 * period_s)
-
-    @property
-    def dropped_frames(self) -> int:
-        """How many damaged broadcasts, or damaged and late Modbus replies, were refused since it was opened."""
-        if self.client:
-            return self.client.exchange.damaged_replies + self.client.exchange.late_replies
-        return self.reader.dropped_frames if self.reader else 0
-
-    @property
-    def period_s(self) -> float | None:
-        """Seconds between broadcasts as observed; ``None`` over Modbus and before the second broadcast."""
-        return self.reader.period_s if self.reader else None
-
-    def fresh_for_s(self, rate_hz: float | None = None) -> float:
-        """Give the age in seconds at which a frame that is shown is not current any more.
-
-        In continuous mode 2.5 broadcast periods as observed, and 10 s before a period is known. Over Modbus, where
-        the program sets the pace, 2.5 times that and one :attr:`timeout_s`, which a reading on its way may take.
-
-        Args:
-            rate_hz: How often a program reads over Modbus, per second; once when left out, as :meth:`subscribe`
-                does. In continuous mode the analyser sets the pace, whatever is given here.
-        """
-        pace_hz = USUAL_HZ if rate_hz is None else rate(rate_hz)
-        return self.reader.fresh_s if self.reader else PERIODS_FRESH / pace_hz + self.timeout_s
+    _last: Frame | None = None
+    _info: DeviceInfo | None = None
 
     @property
     def info(self) -> DeviceInfo | None:
         """What :meth:`identify` found, with the channels of the newest frame; ``None`` before it ran."""
-        frame = self.reader.latest if self.reader else self._last
+        frame = self._newest
         if self._info is not None and frame is not None:
             channels = _channels_of(frame)
             if channels != self._info.channels:
@@ -217,12 +95,9 @@ class Analyzer(ProcessBound):
         flag(wait_fresh, "wait_fresh")
         deadline = self._deadline(timeout)
         limit_s = None if max_age is None else seconds(max_age, "max_age", zero=True)
-        if self.client:
-            with self._abilities.shown_by(_VALUES):
-                frame = self.client.read_frame(deadline)
-        else:
-            frame = self._broadcasts.read_frame(deadline, max_age=limit_s, wait_fresh=wait_fresh)
-        self._last = frame
+        read = self.mode.reading(max_age=limit_s, wait_fresh=wait_fresh)
+        with self._abilities.shown_by(VALUES):
+            self._last = frame = read(deadline)
         return frame
 
     def read_channel(self, channel: ChannelId | str, *, timeout: float | None = None) -> Reading:
@@ -242,13 +117,12 @@ class Analyzer(ProcessBound):
             ServomexValidationError: There is no such channel in the series.
         """
         asked = asked_channel(channel)
-        check_selected(asked, self._selected, self._context())
-        if self.client and isinstance(asked, ChannelId):
+        check_selected(asked, self.mode.selected, self._context())
+        if isinstance(asked, ChannelId):
             deadline = self._deadline(timeout)
-            with self._abilities.shown_by(_VALUES):
-                return self.client.read_channel(asked, deadline)
-        if self.client:
-            self.client.look_at_all_channels()
+            with self._abilities.shown_by(VALUES):
+                return self.mode.read_channel(asked, deadline)
+        self.mode.look_at_all_channels()
         return self._needed(self.poll(timeout=timeout), asked)
 
     def read_all(self, *, timeout: float | None = None) -> dict[ChannelId, Reading]:
@@ -266,33 +140,26 @@ class Analyzer(ProcessBound):
             ServomexValidationError: There is no such channel in the series.
         """
         asked = asked_channel(channel)
-        check_selected(asked, self._selected, self._context())
-        if self.client and isinstance(asked, ChannelId):
+        check_selected(asked, self.mode.selected, self._context())
+        if isinstance(asked, ChannelId):
+            deadline = self._deadline(timeout)
             with self._abilities.shown_by(Capability.READ_STATUS):
-                return self.client.read_status(asked, self._deadline(timeout))
+                return self.mode.read_status(asked, deadline)
         return self.read_channel(asked, timeout=timeout).status
 
     def analyser_status(self, *, timeout: float | None = None) -> AnalyserStatus:
-        """Give the state of the analyser as a whole; over Modbus only that is read."""
-        if self.client:
-            deadline = self._deadline(timeout)
-            with self._abilities.shown_by(Capability.READ_STATUS):
-                self.client.recognise(deadline)
-                return self.client.read_analyser(deadline)
-        return self.poll(timeout=timeout).analyser
+        """Return the state of the analyser as a whole; over Modbus only that is read."""
+        deadline = self._deadline(timeout)
+        with self._abilities.shown_by(Capability.READ_STATUS):
+            return self.mode.read_analyser(deadline)
 
     def identify(self, *, timeout: float | None = None) -> DeviceInfo:
         """Read what is known of the analyser: its channels with names and units, and how it was reached."""
-        if self.client:
-            self.client.look_at_all_channels()
+        self.mode.look_at_all_channels()
         frame = self.poll(timeout=timeout)
         self._abilities.note(Capability.IDENTIFY)
         self._info = DeviceInfo(
-            self.link.port,
-            self.protocol,
-            self.client.address if self.client else None,
-            self.link.settings,
-            _channels_of(frame),
+            self.link.port, self.protocol, self.mode.address, self.link.settings, _channels_of(frame)
         )
         return self._info
 
@@ -303,7 +170,7 @@ class Analyzer(ProcessBound):
             ServomexNoFrameError: There is none yet.
         """
         self.check_process()
-        frame = self.reader.latest if self.reader else self._last
+        frame = self._newest
         if frame is None:
             raise ServomexNoFrameError("no frame has been received yet", self._context(), cure="Call poll() first")
         return frame
@@ -395,7 +262,7 @@ class Analyzer(ProcessBound):
             ServomexValidationError: ``payload`` is not two bytes.
             ServomexProtocolUnsupportedError: The analyser is in continuous mode.
         """
-        client = self._addressable()
+        client = self.mode.sender()
         if not isinstance(payload, bytes) or len(payload) != 2:
             raise ServomexValidationError(f"the payload of a loopback is 2 bytes, not {payload!r}")
         deadline = self._deadline(timeout)
@@ -468,13 +335,9 @@ class Analyzer(ProcessBound):
             ServomexValidationError: There is no such group.
         """
         group = whole(group, "group", 1, CAL_GROUPS)
-        if self.client:
-            deadline = self._deadline(timeout)
-            with self._abilities.shown_by(Capability.READ_STATUS):
-                self.client.recognise(deadline)
-                return calibration.look(self.client, group, deadline)
-        frame = self.poll(timeout=timeout)
-        return progress_of(frame.analyser, group, frame.received_at, frame=frame)
+        deadline = self._deadline(timeout)
+        with self._abilities.shown_by(Capability.READ_STATUS):
+            return self.mode.read_calibration(group, deadline)
 
     def calibrate(
         self,
@@ -517,87 +380,21 @@ class Analyzer(ProcessBound):
         with self._abilities.shown_by(Capability.AUTOCAL):
             return calibration.Calibration(client, group, limit_s, settle_s, on_progress).run()
 
-    def close(self) -> None:
-        """End the thread, if there is one, and close the port, if it was opened for this analyser.
-
-        May be called twice, and by any thread: calls that wait end with a :class:`ServomexConnectionError`.
-
-        Raises:
-            ServomexError: The thread did not end within 5 s.
-        """
-        if self.closed or not self.made_here:
-            return
-        self.closed = True
-        try:
-            if self.reader:
-                self.reader.stop()
-        finally:
-            if self._owns_link:
-                self.link.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if not getattr(self, "closed", True):
-            self._close_forgotten()
-
-    def _close_forgotten(self) -> None:
-        if self.closed or not self.made_here:
-            return
-        warnings.warn(
-            f"the analyser on {self.link.port} was never closed: use 'with', or call close()",
-            ResourceWarning,
-            stacklevel=1,
-        )
-        if not sys.is_finalizing():  # then its thread stands still, and cannot be waited for
-            self.close()
-
-    def __repr__(self) -> str:
-        return f"<Analyzer {self.name} {self.protocol}>"
-
     @property
-    def _broadcasts(self) -> ContinuousReader:
-        assert self.reader is not None  # noqa: S101 (there is a reader wherever there is no client)
-        return self.reader
-
-    @property
-    def _selected(self) -> frozenset[ChannelId] | None:
-        return (self.client or self._broadcasts).selected
+    def _newest(self) -> Frame | None:
+        return self._last if self.mode.latest is None else self.mode.latest
 
     def _needed(self, frame: Frame, asked: ChannelId | str) -> Reading:
-        return needed(frame.readings, asked, self._context(), self._selected)
-
-    def _addressable(self) -> "ModbusClient":
-        if not self.client:
-            raise ServomexProtocolUnsupportedError(
-                "nothing can be sent to an analyser in continuous mode",
-                self._context(),
-                cure="Set it to Modbus on its panel",
-            )
-        return self.client
+        return needed(frame.readings, asked, self._context(), self.mode.selected)
 
     def _confirmed(self, operation: str, confirm: bool, why: str) -> "ModbusClient":
         check_confirmed(operation, confirm, why, self._context())
-        return self._addressable()
+        return self.mode.sender()
 
     def _slow_deadline(self, timeout: float | None) -> float:
         """The deadline of what the analyser may take its time to show."""
         self.check_process()
         return self._deadline(self.timeout_s + calibration_stop.WATCH_S if timeout is None else timeout)
-
-    def _deadline(self, timeout: float | None) -> float:
-        self.check_process()
-        limit_s = self.timeout_s if timeout is None else seconds(timeout, "timeout")
-        if self.closed:
-            raise ServomexConnectionError("the analyser was closed", self._context(), cure=REOPEN)
-        return time.monotonic() + limit_s
-
-    def _context(self) -> ErrorContext:
-        return ErrorContext(self.link.port, self.protocol)
 
 
 def _channels_of(frame: Frame) -> tuple[ChannelInfo, ...]:

@@ -288,9 +288,8 @@ def meet(analyzer: Analyzer, listen_s: float, asked: tuple[ChannelId | str, ...]
     """
     with pointing_to_help():
         _meet(analyzer, listen_s)
-    source = analyzer.client or analyzer.reader
     for item in asked or ():
-        needed(analyzer.snapshot().readings, item, selected=source.selected if source else None)
+        needed(analyzer.snapshot().readings, item, selected=analyzer.mode.selected)
 
 
 def _meet(analyzer: Analyzer, listen_s: float) -> None:

@@ -120,8 +120,8 @@ def writer_for(
 def _table_writer(analyzer: "servomex.Analyzer", name: str | None) -> Callable[[Frame], None]:
     given = "" if name is None else f"{name}, "
     title = one_line(f"{given}{analyzer.link.port}, {analyzer.protocol}")
-    if analyzer.client is not None:
-        title += f", address {analyzer.client.address}"
+    if analyzer.mode.address is not None:
+        title += f", address {analyzer.mode.address}"
     paint = coloured if colour_wanted() else unpainted
     before = ""
 

@@ -171,8 +171,8 @@ def _polls(line: "ReplayLine", reads: _Reads, analyzer: "servomex.Analyzer", tal
             return
         section, before = waiting[0][1], line.position
         pause(line.seconds_until(section))
-        if analyzer.client and section.request == reads.sections[0][1].request:
-            analyzer.client.look_at_all_channels()
+        if section.request == reads.sections[0][1].request:
+            analyzer.mode.look_at_all_channels()
         try:
             yield analyzer.poll(timeout=None if tally.readings else max(analyzer.timeout_s, OPENING_S))
         except ServomexConnectionError as error:

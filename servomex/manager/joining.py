@@ -98,8 +98,7 @@ def mode_for(link: SerialLink, here: Sequence[Member], source: Source, options: 
                 "opened",
                 ErrorContext(link.port, source.protocol),
             )
-        address = source.client.address if source.client else None
-        return mode_beside(here, source.protocol, address, link.port)
+        return mode_beside(here, source.protocol, source.mode.address, link.port)
     _check_same(link, source if isinstance(source, SerialSettings) else options.serial_settings, options)
     if link.has_reader and not here:
         raise ServomexConfigurationError(

@@ -60,7 +60,7 @@ class Member:
         self.removed = False
         self.awaited = analyzer if isinstance(analyzer, Awaited) else None
         self._opened = analyzer if isinstance(analyzer, Analyzer) else None
-        self._address = analyzer.options.address if isinstance(analyzer, Awaited) else _address_of(analyzer)
+        self._address = analyzer.options.address if isinstance(analyzer, Awaited) else analyzer.mode.address
         self.tags: Mapping[str, str] = analyzer.options.tags if isinstance(analyzer, Awaited) else analyzer.tags
         self._failures = 0
         self._generation = 0
@@ -209,10 +209,6 @@ class Member:
             self.context,
             cure=self._cure,
         )
-
-
-def _address_of(analyzer: Analyzer) -> int | None:
-    return analyzer.client.address if analyzer.client else None
 
 
 def probe_s(client: "ModbusClient") -> float:
