@@ -22,7 +22,8 @@ from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.testing import ScriptedPort
 from servomex.trace import Session, TraceLine, TraceWriter, is_trace, read_trace
 from tests.helpers.modbus_bytes import PROBE, STATE
-from tests.helpers.terminals import read_all, soon
+from tests.helpers.terminals import read_all
+from tests.helpers.waiting import soon
 
 pytestmark = pytest.mark.virtual_time
 

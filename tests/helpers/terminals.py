@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -13,6 +12,7 @@ from servomex.errors import ServomexConnectionError
 from servomex.port.link import SerialLink
 from tests.helpers.modbus_bytes import PROBE, STATE
 from tests.helpers.threads import GENEROUS_S, in_thread
+from tests.helpers.waiting import soon
 
 
 class Terminal:
@@ -36,10 +36,6 @@ class Terminal:
             os.close(self._client)
             os.close(self.master)
             self.master = -1
-
-
-def soon(seconds: float = GENEROUS_S) -> float:
-    return time.monotonic() + seconds
 
 
 def read_all(link: SerialLink, size: int) -> bytes:

@@ -32,6 +32,7 @@ from servomex.testing import ScriptedPort
 from tests.helpers.background import no_thread_for
 from tests.helpers.hook_port import HookPort, answering
 from tests.helpers.modbus_bytes import rtu
+from tests.helpers.waiting import until_it_works, wait_until
 
 pytestmark = pytest.mark.virtual_time
 
@@ -209,12 +210,9 @@ def test_a_frame_from_before_a_loss_is_not_current_after_it() -> None:
         analyzer.poll(wait_fresh=True)
         analyser.period = 0
         line.unplug()
-        deadline = time.monotonic() + 5
-        while analyzer.link.is_open and time.monotonic() < deadline:
-            threading.Event().wait(0.01)
+        wait_until(lambda: not analyzer.link.is_open)
         line.plug()
-        while not analyzer.link.is_open and time.monotonic() < deadline:
-            threading.Event().wait(0.01)
+        wait_until(lambda: analyzer.link.is_open)
         threading.Event().wait(0.1)
         with pytest.raises(ServomexStaleError):
             analyzer.poll(timeout=0.1, max_age=60)
@@ -312,9 +310,7 @@ def test_closing_does_not_wait_for_the_pause_between_two_tries(monkeypatch: pyte
     link = SerialLink(line.url).open()
     analyzer = open_continuous(link)
     line.unplug()
-    deadline = time.monotonic() + 5
-    while link.is_open and time.monotonic() < deadline:
-        threading.Event().wait(0.01)
+    wait_until(lambda: not link.is_open)
     started = time.monotonic()
     link.close()
     analyzer.close()
@@ -417,13 +413,7 @@ def test_a_reader_outlives_any_failure_to_reopen(monkeypatch: pytest.MonkeyPatch
         line.unplug()
         threading.Event().wait(0.2)
         line.plug()
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline:
-            try:
-                analyzer.poll(wait_fresh=True)
-                break
-            except ServomexError:
-                threading.Event().wait(0.02)
+        until_it_works(lambda: analyzer.poll(wait_fresh=True), refused=ServomexError)
         assert analyzer.poll(wait_fresh=True)["I1"].value == 20.376
         assert failures[0] >= 3
 

@@ -25,6 +25,7 @@ from servomex.registers import ALL_START_COILS, START_COILS
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.sinks import InMemorySink
 from tests.helpers.hook_port import HookPort, answering
+from tests.helpers.waiting import soon
 
 MODES = ["modbus_rtu", "modbus_ascii"]
 CLASSES = [Analyzer, ServomexManager, ModbusClient]
@@ -97,10 +98,6 @@ STATEFUL: dict[str, Callable[[Analyzer, Any], object]] = {
 def client_of(analyzer: Analyzer) -> ModbusClient:
     assert analyzer.client is not None
     return analyzer.client
-
-
-def soon() -> float:
-    return time.monotonic() + 5
 
 
 @pytest.mark.parametrize("confirm", [False, None, 0, 1, "yes"])

@@ -28,6 +28,7 @@ import pytest
 import servomex
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from tests.helpers.paths import ROOT
+from tests.helpers.waiting import wait_until
 
 EXAMPLES = ROOT / "examples"
 SCRIPTS = sorted(path for path in EXAMPLES.glob("*.py") if path.name != "live_feed.py")
@@ -70,14 +71,6 @@ def run(name: str, *arguments: str, **options: Any) -> tuple[int, str, str]:
         finally:
             process.kill()
     return process.returncode, out, err
-
-
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    """Wait until something is true."""
-    deadline = time.monotonic() + LONG_S
-    while not condition():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.02)
 
 
 class TestAllOfThem:
@@ -141,7 +134,7 @@ class TestLogToSqlite:
     def test_ctrl_c_ends_it_with_everything_written(self, tmp_path: Path) -> None:
         file = tmp_path / "a.sqlite"
         with started("log_to_sqlite", "sim://4100", str(file), "--every", "0.1") as process:
-            wait_for(lambda: rows_in(file) >= 5, "rows")
+            wait_until(lambda: rows_in(file) >= 5, LONG_S)
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=LONG_S)
         assert (process.returncode, err) == (0, "")
@@ -202,7 +195,7 @@ class MailServer(socketserver.TCPServer):
 
     def wait(self, text: str) -> str:
         """Wait for a mail with this text."""
-        wait_for(lambda: any(text in mail for mail in self.mails), f"a mail with {text!r}")
+        wait_until(lambda: any(text in mail for mail in self.mails), LONG_S)
         return next(mail for mail in self.mails if text in mail)
 
 
@@ -307,7 +300,7 @@ class TestCalibrateWithProgress:
         analyser = line.analysers[0]
         analyser.cal_phase_s = 1000.0
         with TcpServer(line) as server, started("calibrate_with_progress", server.port, "1", "--yes") as process:
-            wait_for(lambda: analyser.cal_gas(1), "calibration gas")
+            wait_until(lambda: analyser.cal_gas(1), LONG_S)
             process.send_signal(getattr(signal, number))
             _, err = process.communicate(timeout=LONG_S)
         assert process.returncode == 1

@@ -21,6 +21,7 @@ import pytest
 import servomex
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine, constant
 from tests.helpers.paths import ROOT
+from tests.helpers.waiting import wait_until
 
 if TYPE_CHECKING:
     import qt_monitor
@@ -83,13 +84,13 @@ class TestLiveFeed:
         feed = LiveFeed(line.url, items.append, rate_hz=10)
         feed.start()
         opens = state in ("reading", "a dead line", "unplugged")
-        until(lambda: any(isinstance(item, servomex.Frame) == opens for item in items), time.sleep)
+        wait_until(lambda: any(isinstance(item, servomex.Frame) == opens for item in items))
         if state == "a dead line":
             analyser.faults.silent = True
             time.sleep(0.3)
         elif state == "unplugged":
             line.unplug()
-            until(lambda: isinstance(items[-1], servomex.ServomexError), time.sleep)
+            wait_until(lambda: isinstance(items[-1], servomex.ServomexError))
         begun = time.monotonic()
         feed.stop()
         assert time.monotonic() - begun < 0.5
@@ -106,9 +107,9 @@ class TestLiveFeed:
         line.unplug()
         feed = live_feed.LiveFeed(line.url, items.append, rate_hz=10)
         feed.start()
-        until(lambda: sum(isinstance(item, servomex.ServomexConnectionError) for item in items) > 1, time.sleep)
+        wait_until(lambda: sum(isinstance(item, servomex.ServomexConnectionError) for item in items) > 1)
         line.plug()
-        until(lambda: isinstance(items[-1], servomex.Frame), time.sleep)
+        wait_until(lambda: isinstance(items[-1], servomex.Frame))
         feed.close()
 
     def test_a_name_that_can_never_work_is_told(self, items: "list[Item]") -> None:
@@ -116,16 +117,8 @@ class TestLiveFeed:
 
         feed = LiveFeed("sim://nothing", items.append)
         feed.start()
-        until(lambda: any(isinstance(item, servomex.ServomexError) for item in items), time.sleep)
+        wait_until(lambda: any(isinstance(item, servomex.ServomexError) for item in items))
         feed.close()
-
-
-def until(condition: Callable[[], object], breathe: Callable[[float], object], limit_s: float = WAIT_S) -> None:
-    """Wait until something is true; ``breathe`` lets a window work meanwhile."""
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        breathe(0.01)
 
 
 def is_free(line: VirtualLine) -> bool:
@@ -172,7 +165,7 @@ class TestQt:
         yield make
         for monitor in opened:
             monitor.close()
-            until(lambda monitor=monitor: not monitor.isVisible(), breathe)  # type: ignore[misc]
+            wait_until(lambda monitor=monitor: not monitor.isVisible(), pause=breathe)  # type: ignore[misc]
             monitor.deleteLater()
         breathe(0.01)
 
@@ -185,7 +178,7 @@ class TestQt:
     ) -> "qt_monitor.Monitor":
         """One that shows readings."""
         found = open_monitor(line)
-        until(lambda: found.cards and not found.stale, breathe)
+        wait_until(lambda: found.cards and not found.stale, pause=breathe)
         return found
 
     @staticmethod
@@ -215,11 +208,11 @@ class TestQt:
         analyser.period = 0.1
         analyser.power_cycle("continuous")
         monitor = open_monitor(line, protocol="auto")
-        until(lambda: monitor.cards and not monitor.stale, breathe)
+        wait_until(lambda: monitor.cards and not monitor.stale, pause=breathe)
         assert self.card(monitor, "I1").value.text() == "20.376 %"
         breathe(1.0)
         analyser.faults.silent = True
-        until(lambda: "STALE" in self.card(monitor, "I1").quality.text(), breathe)
+        wait_until(lambda: "STALE" in self.card(monitor, "I1").quality.text(), pause=breathe)
 
     @pytest.mark.parametrize("number", [1, 2, 3, 4])
     def test_an_alarm_lights_its_lamp(
@@ -231,11 +224,11 @@ class TestQt:
     ) -> None:
         lamps = self.card(monitor, "I2").lamps
         raise_alarm(analyser, number)
-        until(lambda: lamps[f"alarm {number}"].lit, breathe)
+        wait_until(lambda: lamps[f"alarm {number}"].lit, pause=breathe)
         assert lamps[f"alarm {number}"].text() == f"● alarm {number}"
         assert [text for text, lamp in lamps.items() if lamp.lit] == [f"alarm {number}"]
         raise_alarm(analyser, 0)
-        until(lambda: not lamps[f"alarm {number}"].lit, breathe)
+        wait_until(lambda: not lamps[f"alarm {number}"].lit, pause=breathe)
 
     @pytest.mark.parametrize(
         ("state", "quality"),
@@ -257,7 +250,7 @@ class TestQt:
         card = self.card(monitor, "I1")
         flags: dict[str, Any] = {state: True}
         analyser["I1"].status = servomex.ChannelStatus(**flags)
-        until(lambda: card.lamps[state.replace("_", " ")].lit, breathe)
+        wait_until(lambda: card.lamps[state.replace("_", " ")].lit, pause=breathe)
         assert card.quality.text() == quality
 
     def test_the_analyser_s_own_state_is_shown(
@@ -265,7 +258,7 @@ class TestQt:
     ) -> None:
         analyser.fault = analyser.maintenance = True
         analyser.write_coils(1, [True])
-        until(lambda: monitor.fault.lit and monitor.maintenance.lit and monitor.groups[1].lit, breathe)
+        wait_until(lambda: monitor.fault.lit and monitor.maintenance.lit and monitor.groups[1].lit, pause=breathe)
         assert monitor.groups[1].text() == "● group 2: cal gas 1"
         assert monitor.groups[0].text() == "○ group 1: sample"
 
@@ -273,7 +266,7 @@ class TestQt:
         self, analyser: VirtualAnalyzer, monitor: "qt_monitor.Monitor", breathe: Breathe
     ) -> None:
         analyser["I1"].signal = constant(None)
-        until(lambda: self.card(monitor, "I1").value.text() == "no value", breathe)
+        wait_until(lambda: self.card(monitor, "I1").value.text() == "no value", pause=breathe)
         assert self.card(monitor, "I1").quality.text() == "BAD"
 
     def test_another_unit_begins_another_course(
@@ -281,7 +274,7 @@ class TestQt:
     ) -> None:
         card = self.card(monitor, "I2")
         analyser["I2"].unit, analyser["I2"].signal = "vpm", constant(840.0)
-        until(lambda: card.value.text() == "840.000 vpm", breathe)
+        wait_until(lambda: card.value.text() == "840.000 vpm", pause=breathe)
         breathe(0.3)
         assert set(finite(card.chart)) == {840.0}
 
@@ -290,23 +283,27 @@ class TestQt:
     ) -> None:
         card = self.card(monitor, "I1")
         raise_alarm(line.analysers[0], 1)
-        until(lambda: len(finite(card.chart)) > 3 and self.card(monitor, "I2").lamps["alarm 1"].lit, breathe)
+        wait_until(
+            lambda: len(finite(card.chart)) > 3 and self.card(monitor, "I2").lamps["alarm 1"].lit, pause=breathe
+        )
         line.unplug()
-        until(lambda: monitor.state.text() == "NO READINGS", breathe)
+        wait_until(lambda: monitor.state.text() == "NO READINGS", pause=breathe)
         assert "unplugged" in monitor.message.text()
-        until(lambda: re.fullmatch(r"STALE, [1-9]\d* s old", card.quality.text()), breathe)
+        wait_until(lambda: re.fullmatch(r"STALE, [1-9]\d* s old", card.quality.text()), pause=breathe)
         assert card.value.text() == "20.376 %"
         assert "italic" in card.value.look
         lamp = self.card(monitor, "I2").lamps["alarm 1"]
         assert (lamp.lit, lamp.stale, lamp.text()) == (True, True, "● alarm 1 ?")
         line.plug()
-        until(lambda: monitor.state.text() == "READING", breathe)
+        wait_until(lambda: monitor.state.text() == "READING", pause=breathe)
         assert "italic" not in card.value.look
-        until(lambda: len(pieces(card.chart)) > 1, breathe)
+        wait_until(lambda: len(pieces(card.chart)) > 1, pause=breathe)
 
     def test_silence_alone_makes_it_stale(self, monitor: "qt_monitor.Monitor", breathe: Breathe) -> None:
         monitor._bridge.came.disconnect()  # as if the threads had died without a word
-        until(lambda: re.fullmatch(r"STALE, [1-9]\d* s old", self.card(monitor, "I1").quality.text()), breathe)
+        wait_until(
+            lambda: re.fullmatch(r"STALE, [1-9]\d* s old", self.card(monitor, "I1").quality.text()), pause=breathe
+        )
         assert monitor.state.text() == "NO READINGS"
         assert "nothing has come since" in monitor.message.text()
 
@@ -316,13 +313,13 @@ class TestQt:
     ) -> None:
         with heartbeat() as beats:
             analyser.faults.silent = True
-            until(lambda: monitor.trouble is not None, breathe)
+            wait_until(lambda: monitor.trouble is not None, pause=breathe)
             assert "Check that the analyser is on" in monitor.message.text()
             before = len(beats)
             breathe(DEAD_S)
             assert len(beats) - before > BEATS
             analyser.faults.silent = False
-            until(lambda: not monitor.stale, breathe)
+            wait_until(lambda: not monitor.stale, pause=breathe)
         assert longest(beats) < BLOCKED_S
 
     @pytest.mark.alone
@@ -341,7 +338,7 @@ class TestQt:
             assert line.url in monitor.message.text()
             assert not monitor.lamps.isVisible()
             analyser.faults.silent = False
-            until(lambda: monitor.state.text() == "READING", breathe)
+            wait_until(lambda: monitor.state.text() == "READING", pause=breathe)
         assert longest(beats) < BLOCKED_S
 
     @pytest.mark.parametrize("state", ["reading", "opening", "dead", "unplugged"])
@@ -360,16 +357,16 @@ class TestQt:
         if state == "opening":
             breathe(0.3)
         else:
-            until(lambda: monitor.cards, breathe)
+            wait_until(lambda: monitor.cards, pause=breathe)
         if state == "dead":
             analyser.faults.silent = True
             breathe(0.5)
         elif state == "unplugged":
             line.unplug()
-            until(lambda: monitor.trouble, breathe)
+            wait_until(lambda: monitor.trouble, pause=breathe)
         with heartbeat() as beats:
             monitor.close()
-            until(lambda: not monitor.isVisible(), breathe, 5.0)
+            wait_until(lambda: not monitor.isVisible(), 5.0, pause=breathe)
         assert longest(beats) < BLOCKED_S
         assert only_these(before)
         line.plug()
@@ -386,7 +383,7 @@ def assert_ends_on_ctrl_c(command: list[str], line: VirtualLine) -> None:
     """Start a program, wait until it reads, and interrupt it."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as process:
         try:
-            until(lambda: len(line.heard) > 6, time.sleep)
+            wait_until(lambda: len(line.heard) > 6)
             process.send_signal(signal.SIGINT)
             _, err = process.communicate(timeout=WAIT_S)
         finally:
@@ -529,7 +526,7 @@ class TestTk:
         yield make
         for monitor in opened:
             monitor.close()
-            until(lambda monitor=monitor: gone(monitor), breathing(monitor))  # type: ignore[misc]
+            wait_until(lambda monitor=monitor: gone(monitor), pause=breathing(monitor))  # type: ignore[misc]
         opened.clear()
 
     @pytest.fixture
@@ -538,7 +535,7 @@ class TestTk:
     ) -> "tk_monitor.Monitor":
         """One that shows readings."""
         found = open_monitor(line)
-        until(lambda: found.rows and not found.stale, breathing(found))
+        wait_until(lambda: found.rows and not found.stale, pause=breathing(found))
         return found
 
     @staticmethod
@@ -567,27 +564,33 @@ class TestTk:
         analyser.fault = True
         analyser["I1"].status = servomex.ChannelStatus(warming_up=True)
         analyser["I3"].signal = constant(None)
-        until(lambda: self.shown(monitor, "I2")[2] == "ALARM 3", breathing(monitor))
-        until(lambda: self.shown(monitor, "I1")[1:] == ("quality uncertain", "WARMING UP"), breathing(monitor))
-        until(lambda: self.shown(monitor, "I3")[:2] == ("no value", "quality bad"), breathing(monitor))
+        wait_until(lambda: self.shown(monitor, "I2")[2] == "ALARM 3", pause=breathing(monitor))
+        wait_until(
+            lambda: self.shown(monitor, "I1")[1:] == ("quality uncertain", "WARMING UP"), pause=breathing(monitor)
+        )
+        wait_until(lambda: self.shown(monitor, "I3")[:2] == ("no value", "quality bad"), pause=breathing(monitor))
         assert monitor.analyser["text"] == "analyser: FAULT"
 
     def test_a_pulled_cable_is_a_gap_and_told_until_it_is_back(
         self, line: VirtualLine, monitor: "tk_monitor.Monitor"
     ) -> None:
         row, breathe = monitor.rows[servomex.ChannelId.I1], breathing(monitor)
-        until(lambda: len(row.chart.points) > 3, breathe)
+        wait_until(lambda: len(row.chart.points) > 3, pause=breathe)
         line.unplug()
-        until(lambda: re.fullmatch(r"STALE, [1-9]\d* s old", self.shown(monitor, "I1")[1]), breathe)
+        wait_until(lambda: re.fullmatch(r"STALE, [1-9]\d* s old", self.shown(monitor, "I1")[1]), pause=breathe)
         assert "unplugged" in monitor.state["text"]
         assert self.shown(monitor, "I1")[2] == "no fault, no alarm ?"
         line.plug()
-        until(lambda: len(row.chart.pieces()) > 1 and monitor.state["text"].startswith("READING"), breathe)
-        until(lambda: len(row.chart.find_withtag("course")) == len(row.chart.pieces()) > 1, breathe)
+        wait_until(
+            lambda: len(row.chart.pieces()) > 1 and monitor.state["text"].startswith("READING"), pause=breathe
+        )
+        wait_until(lambda: len(row.chart.find_withtag("course")) == len(row.chart.pieces()) > 1, pause=breathe)
 
     def test_silence_alone_makes_it_stale(self, monitor: "tk_monitor.Monitor") -> None:
         monitor._items = queue.SimpleQueue()  # as if the threads had died without a word
-        until(lambda: re.fullmatch(r"STALE, [1-9]\d* s old", self.shown(monitor, "I1")[1]), breathing(monitor))
+        wait_until(
+            lambda: re.fullmatch(r"STALE, [1-9]\d* s old", self.shown(monitor, "I1")[1]), pause=breathing(monitor)
+        )
         assert "nothing has come since" in monitor.state["text"]
 
     @pytest.mark.alone
@@ -606,7 +609,7 @@ class TestTk:
         breathing(monitor)(DEAD_S)
         assert monitor.state["text"] == f"OPENING: opening {line.url}"
         analyser.faults.silent = False
-        until(lambda: monitor.rows, breathing(monitor))
+        wait_until(lambda: monitor.rows, pause=breathing(monitor))
         assert longest([*beats, time.monotonic()]) < BLOCKED_S
 
     @pytest.mark.parametrize("state", ["reading", "opening", "unplugged"])
@@ -623,12 +626,12 @@ class TestTk:
         if state == "opening":
             breathing(monitor)(0.3)
         else:
-            until(lambda: monitor.rows, breathing(monitor))
+            wait_until(lambda: monitor.rows, pause=breathing(monitor))
         if state == "unplugged":
             line.unplug()
-            until(lambda: monitor.trouble, breathing(monitor))
+            wait_until(lambda: monitor.trouble, pause=breathing(monitor))
         monitor.close()
-        until(lambda: gone(monitor), breathing(monitor), 5.0)
+        wait_until(lambda: gone(monitor), 5.0, pause=breathing(monitor))
         assert only_these(before)
         line.plug()
         assert is_free(line)

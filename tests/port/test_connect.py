@@ -24,8 +24,9 @@ from servomex.settings import SerialSettings
 from servomex.simulator import VirtualLine
 from tests.conftest import needs_pty
 from tests.helpers.modbus_bytes import PROBE, STATE
-from tests.helpers.terminals import Terminal, lost, reading, soon, talk
+from tests.helpers.terminals import Terminal, lost, reading, talk
 from tests.helpers.threads import GENEROUS_S
+from tests.helpers.waiting import soon, until_it_works
 
 pytestmark = pytest.mark.virtual_time
 
@@ -301,17 +302,6 @@ def test_a_port_that_is_pulled_while_it_is_opened_is_a_connection_error(
         SerialLink(terminal.path).open()
 
 
-def until_back(ask: Callable[[], bytes]) -> bytes:
-    """Ask until the port is back; an error that is not about the port fails the test."""
-    deadline = soon()
-    while True:
-        try:
-            return ask()
-        except ServomexConnectionError:
-            assert time.monotonic() < deadline, "the port never came back"
-            time.sleep(0.005)
-
-
 @pytest.mark.parametrize(
     "kind",
     ["virtual", pytest.param("terminal", marks=[needs_pty, pytest.mark.real_time, pytest.mark.alone])],
@@ -360,7 +350,7 @@ def test_a_virtual_port_comes_back_by_itself(line: VirtualLine) -> None:
         line.unplug()
         lost(lambda: talk(link))
         line.plug()
-        assert until_back(lambda: talk(link)) == STATE
+        assert until_it_works(lambda: talk(link)) == STATE
         assert (link.is_open, link.generation) == (True, 2)
 
 
@@ -380,7 +370,7 @@ def test_a_real_port_comes_back_by_itself(terminal: Terminal) -> None:
                 os.write(terminal.master, b"back")
                 return link.read(soon())
 
-        assert until_back(ask).startswith(b"b")
+        assert until_it_works(ask).startswith(b"b")
         assert link.generation == 2
 
 

@@ -15,7 +15,7 @@ from servomex.errors import ServomexConnectionError
 from servomex.registers import Span
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from tests.helpers.rfc2217_server import Rfc2217Server
-from tests.helpers.waiting import wait_until
+from tests.helpers.waiting import until_it_works, wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:set(Daemon|Name):DeprecationWarning")
 
@@ -60,10 +60,7 @@ class ImpatientServer:
     def hang_up(self) -> None:
         """Close the connection, and wait until that has happened."""
         self._hang_up.set()
-        deadline = time.monotonic() + GENEROUS_S
-        while self._hang_up.is_set():
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        wait_until(lambda: not self._hang_up.is_set())
         time.sleep(0.02)
 
     def refuse(self) -> None:
@@ -153,15 +150,7 @@ def test_a_server_that_hangs_up_again_at_once_is_lost(server: ImpatientServer) -
             analyzer.poll()
         assert server.connections == 2
         server.hang_ups = 0
-        deadline = time.monotonic() + GENEROUS_S
-        while True:
-            try:
-                assert analyzer.poll().ok
-            except ServomexConnectionError:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            else:
-                break
+        assert until_it_works(analyzer.poll, every_s=0.05).ok
 
 
 def test_a_server_that_always_hangs_up_is_tried_less_and_less_often(

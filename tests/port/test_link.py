@@ -20,8 +20,9 @@ from servomex.simulator import VirtualLine
 from servomex.testing import ScriptedPort
 from tests.conftest import needs_pty
 from tests.helpers.modbus_bytes import PROBE, STATE
-from tests.helpers.terminals import Terminal, lost, read_all, reading, soon, talk
+from tests.helpers.terminals import Terminal, lost, read_all, reading, talk
 from tests.helpers.threads import GENEROUS_S, in_thread
+from tests.helpers.waiting import soon
 
 pytestmark = pytest.mark.virtual_time
 

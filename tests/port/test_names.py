@@ -16,9 +16,10 @@ from servomex.simulator import PtyServer, VirtualLine
 from tests.conftest import needs_pty
 from tests.helpers.commands import FAST, invoke
 from tests.helpers.searching import wait_less
-from tests.helpers.terminals import Terminal, lost, soon
+from tests.helpers.terminals import Terminal, lost
 from tests.helpers.usb_ports import adapter, built_in, link_by_id, plug
 from tests.helpers.virtual_time import VirtualTime
+from tests.helpers.waiting import soon
 
 pytestmark = pytest.mark.virtual_time
 

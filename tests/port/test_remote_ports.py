@@ -31,6 +31,7 @@ from servomex.settings import SerialSettings
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from tests.helpers.commands import VALUES, invoke
 from tests.helpers.rfc2217_server import FarPort, Rfc2217Server
+from tests.helpers.waiting import until_it_works
 
 MODES = ("modbus_rtu", "modbus_ascii", "continuous")
 GENEROUS_S = 5.0
@@ -75,17 +76,6 @@ def took(call: Callable[[], object], kind: type[ServomexError]) -> tuple[float, 
     with pytest.raises(kind) as caught:
         call()
     return time.monotonic() - begun, caught.value
-
-
-def until_it_answers(analyzer: servomex.Analyzer) -> servomex.Frame:
-    """Poll until the port is back; every error until then must be about the port."""
-    deadline = time.monotonic() + GENEROUS_S
-    while True:
-        try:
-            return analyzer.poll(timeout=1.0)
-        except ServomexConnectionError:
-            assert time.monotonic() < deadline, "it never came back"
-            time.sleep(0.005)
 
 
 @contextlib.contextmanager
@@ -225,7 +215,7 @@ def test_a_connection_that_dies_is_an_error_and_comes_back_by_itself(
             assert seconds < 2.0
             analyser["I1"].signal = constant(19.5)
             with kind(line, port=number_of(server)):
-                assert until_it_answers(analyzer)["I1"].value == 19.5
+                assert until_it_works(lambda: analyzer.poll(timeout=1.0))["I1"].value == 19.5
                 assert analyzer.link.generation == 2
 
 

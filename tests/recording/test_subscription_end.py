@@ -2,7 +2,6 @@
 
 import sys
 import threading
-import time
 
 import pytest
 
@@ -10,6 +9,7 @@ import servomex
 from servomex.recording.subscription import Callback
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from tests.helpers.background import no_thread_for
+from tests.helpers.waiting import wait_until
 
 GENEROUS_S = 5.0
 
@@ -43,15 +43,10 @@ def test_what_is_not_an_exception_ends_it_and_is_its_error(
     line = VirtualLine(VirtualAnalyzer(mode=mode, period=0.02))
     with servomex.open_device(line.url, protocol=mode) as analyzer:
         with analyzer.subscribe(callback) as subscription:
-            deadline = time.monotonic() + GENEROUS_S
-            while subscription.error is None and time.monotonic() < deadline:
-                time.sleep(0.01)
+            wait_until(lambda: subscription.error is not None)
             assert isinstance(subscription.error, kind)
             assert subscription.delivered == 1
-            names = [thread.name for thread in threading.enumerate()]
-            while any("acquisition" in name for name in names) and time.monotonic() < deadline:
-                names = [thread.name for thread in threading.enumerate()]
-            assert not any("acquisition" in name for name in names), "it reads on for nobody"
+            wait_until(lambda: not any("acquisition" in thread.name for thread in threading.enumerate()))
         assert isinstance(subscription.error, kind)
     assert any("died" in record.getMessage() for record in caplog.records)
 
