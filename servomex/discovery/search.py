@@ -38,7 +38,7 @@ AT_ONCE = 16
 TICK_S = 0.1
 """How often the progress of the threads is looked at."""
 STOP_S = 15.0
-"""How long a thread may take to end: the opening of a network address cannot be cut short."""
+"""How long a thread may take to end: opening a network address cannot be interrupted."""
 _MODES = (ProtocolKind.CONTINUOUS_ASCII, *FRAMINGS)
 _FRAMING_NAMES = {ProtocolKind.MODBUS_RTU: "Modbus RTU", ProtocolKind.MODBUS_ASCII: "Modbus ASCII"}
 
@@ -53,7 +53,7 @@ class DiscoveryResult:
 
     Attributes:
         port: The port, by the name it was searched under.
-        usb: The USB adapter behind the port; ``None`` when there is none, or none is known.
+        usb: The USB adapter of the port; ``None`` when there is none, or none is known.
         info: The analyser with its channels; ``None`` when there is none.
         address: Modbus slave address that answers, an analyser or not; ``None`` for a broadcast, and when the
             result is about the whole port.
@@ -97,7 +97,7 @@ class DiscoveryResult:
         return self.protocol is ProtocolKind.CONTINUOUS_ASCII
 
     def __str__(self) -> str:
-        """Say on one line which analyser was found, or why there is none."""
+        """Return one line of text: which analyser was found, or why there is none."""
         if self.info is not None:
             return str(self.info)
         address = "" if self.address is None else f", address {self.address}"
@@ -115,7 +115,7 @@ class _Request:
 
     @property
     def places(self) -> list[Place]:
-        """Whom to ask on each line."""
+        """The addresses and framings to ask on each line."""
         return [Place(address, framing) for address in self.addresses for framing in self.framings]
 
     @property
@@ -151,7 +151,7 @@ def find_devices(
         baudrates: 300 to 115200, each with 8 data bits, no parity and 1 stop bit.
         protocols: Which of ``continuous``, ``modbus_rtu`` and ``modbus_ascii`` to look for; all when ``None``.
         listen: Seconds to listen for a broadcast, from the opening and again from when one shows itself.
-        on_progress: Called in this thread with the number of questions that are settled and of all there are.
+        on_progress: Called in this thread with the number of questions that are settled, and of all questions.
 
     Returns:
         One result for each analyser, for each address at which something else answers, and for each port on
@@ -180,7 +180,7 @@ def discover_port(
 ) -> list[DiscoveryResult]:
     """Search one port for analysers in the calling thread: :func:`find_devices` for a single port.
 
-    Arguments, results and errors are those of :func:`find_devices`. A port that cannot be opened is a result.
+    Arguments, results and errors are those of :func:`find_devices`. A port that fails to open is a result.
     """
     request = _request(addresses, baudrates, protocols, listen)
     search = _Search(_port_name(port), request, on_progress)
@@ -194,7 +194,7 @@ def _request(
     protocols: Iterable[ProtocolKind | str] | None,
     listen: float,
 ) -> _Request:
-    """Check what is to be searched for."""
+    """Return what is to be searched for, checked."""
     modes = _MODES if protocols is None else _listed(protocols, "protocols", _mode)
     listen_s = seconds(listen, "listen")
     return _Request(
@@ -208,13 +208,13 @@ def _request(
 def _mode(value: ProtocolKind | str) -> ProtocolKind:
     kind = choice(ProtocolKind, value, "protocol")
     if kind is ProtocolKind.AUTO:
-        raise ServomexValidationError(f"what is looked for is {', '.join(_MODES)}; leave it out for all of them")
+        raise ServomexValidationError(f"protocols may be {', '.join(_MODES)}; omit them to look for all")
     return kind
 
 
 def _port_name(port: str | os.PathLike[str]) -> str:
     if not isinstance(port, str | os.PathLike) or not os.fspath(port):
-        raise ServomexValidationError(f"a port to search is a path or a URL, not {port!r}")
+        raise ServomexValidationError(f"a port to search must be a path or a URL, not {port!r}")
     return os.fspath(port)
 
 
@@ -222,11 +222,11 @@ def _listed(values: Iterable[V], what: str, check: Callable[[V], C], *, empty: b
     """Check each of several values, and drop those that come again.
 
     Raises:
-        ServomexValidationError: It is no list, or an empty one, or a value cannot be.
+        ServomexValidationError: It is not a list, or an empty one, or a value is invalid.
     """
     if isinstance(values, str | bytes | os.PathLike) or not isinstance(values, Iterable):
         raise ServomexValidationError(
-            f"{what} are a list, even of one, and not {values!r}", cure=f"Write [{values!r}]"
+            f"{what} must be a list, even of one, not {values!r}", cure=f"Write [{values!r}]"
         )
     checked = tuple(dict.fromkeys(map(check, values)))
     if not checked and not empty:
@@ -261,7 +261,7 @@ class _Search:
         return self._request.steps
 
     def cancel(self) -> None:
-        """Let the worker end as soon as it can: closing the link ends its waits."""
+        """End the worker as soon as possible: closing the link ends its waits."""
         self._cancelled = True
         if self._link is not None:
             self._link.close()
@@ -324,7 +324,7 @@ class _Search:
 
 
 def _run_all(searches: Sequence[_Search], on_progress: OnProgress | None) -> None:
-    """Let all searches run, some at a time; whatever interrupts that ends them and closes their ports."""
+    """Run all searches, some at a time; whatever interrupts that ends them and closes their ports."""
     waiting = deque(searches)
     running: list[_Search] = []
     reported = 0
@@ -349,7 +349,7 @@ def _run_all(searches: Sequence[_Search], on_progress: OnProgress | None) -> Non
 
 
 def _report(searches: Sequence[_Search], reported: int, on_progress: OnProgress | None) -> int:
-    """Tell the progress of all searches if there was any since it was told last."""
+    """Report the progress of all searches if there was any since the last report."""
     done = sum(search.steps_done for search in searches)
     if on_progress is not None and done != reported:
         on_progress(done, sum(search.steps for search in searches))
@@ -359,12 +359,12 @@ def _report(searches: Sequence[_Search], reported: int, on_progress: OnProgress 
 def _nothing_found(
     port: str, request: _Request, surveys: Sequence[Survey], elapsed_s: float
 ) -> ServomexTimeoutError:
-    """Say what was tried and what was seen, at the baud rate at which most of it was."""
-    telling = max(surveys, key=lambda item: (item.ear.broadcast, bool(item.echo), item.ear.bytes_heard))
+    """Return the error with what was tried and what was seen, at the baud rate at which most was seen."""
+    best = max(surveys, key=lambda item: (item.ear.broadcast, bool(item.echo), item.ear.bytes_heard))
     rates = ", ".join(map(str, request.baudrates))
-    tried = "" if telling.ear.broadcast else f": {_in_vain(request)}"
-    verdict = telling.ear.verdict(telling.echo)
-    if telling.ear.broadcast and request.listen_s is None:
+    tried = "" if best.ear.broadcast else f": {_unanswered(request)}"
+    verdict = best.ear.verdict(best.echo)
+    if best.ear.broadcast and request.listen_s is None:
         seen = "a broadcast was heard: the analyser is in continuous mode, which was not looked for"
         verdict = LineSign(seen, f"Search with {Argument('protocols')} that include it")
     return ServomexTimeoutError(
@@ -374,7 +374,7 @@ def _nothing_found(
     )
 
 
-def _in_vain(request: _Request) -> str:
+def _unanswered(request: _Request) -> str:
     tried = []
     if request.framings:
         framings = " or ".join(_FRAMING_NAMES[framing] for framing in request.framings)

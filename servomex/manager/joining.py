@@ -1,4 +1,4 @@
-"""What an analyser must fit in with to join others on a port: one link, one framing, one address each."""
+"""What an analyser needs to join others on a port: one link and one framing for all, an address of its own."""
 
 import contextlib
 import os
@@ -35,7 +35,7 @@ class Entry:
 
 
 def port_identity(port: str, *, windows: bool = os.name == "nt") -> str:
-    """Give what all names that a port has at this moment have in common."""
+    """Return the same text for every name that a port has at this moment."""
     with contextlib.suppress(ServomexError):  # usb:SERIAL while the adapter is away
         port = device_of(port)
     if "://" in port:
@@ -44,11 +44,11 @@ def port_identity(port: str, *, windows: bool = os.name == "nt") -> str:
 
 
 def link_for(source: Source, in_use: Iterable[SerialLink], options: Options) -> SerialLink:
-    """Find the link of a source; for a port that is not in use, a new one that is not open yet.
+    """Return the link of a source; for a port that is not in use, a new one that is not open yet.
 
     Raises:
         ServomexConfigurationError: Its port is in use through another link.
-        ServomexValidationError: It is no source, or the gap is out of range.
+        ServomexValidationError: It is not a source, or the gap is out of range.
     """
     links = list(in_use)
     if isinstance(source, SerialLink | Analyzer):
@@ -74,7 +74,7 @@ def _two_links(port: str) -> ServomexConfigurationError:
 
 
 def _in_use(port: str, transport: Transport | None, links: list[SerialLink]) -> SerialLink | None:
-    """Find the link to a port; open ports that were passed in are told apart as objects: names may be equal."""
+    """Return the link to a port; open ports that were passed in are compared as objects, not by name."""
     for link in links:
         if transport is not None and link.transport is not None:
             if link.transport is transport:
@@ -85,7 +85,7 @@ def _in_use(port: str, transport: Transport | None, links: list[SerialLink]) -> 
 
 
 def mode_for(link: SerialLink, here: Sequence[Member], source: Source, options: Options) -> ProtocolKind:
-    """Find the mode in which a source may be opened beside those that are on its link; ``AUTO`` if any will do.
+    """Return the mode in which a source may be opened beside those that are on its link; ``AUTO`` if any will do.
 
     Raises:
         ServomexConfigurationError: The port is used in another mode or with other settings.
@@ -116,13 +116,13 @@ def _check_same(link: SerialLink, settings: SerialSettings | None, options: Opti
     ):
         if asked is not None and asked != used:
             raise ServomexConfigurationError(
-                f"the port is in use with {what} {used}, not {asked}: leave it out, or release the port first",
+                f"the port is in use with {what} {used}, not {asked}: omit it, or release the port first",
                 ErrorContext(port=link.port),
             )
 
 
 def mode_beside(here: Sequence[Member], protocol: ProtocolKind, address: int | None, port: str) -> ProtocolKind:
-    """Find the mode in which an analyser may be beside those on its port; ``AUTO`` where none of them is known.
+    """Return the mode in which an analyser may be beside those on its port; ``AUTO`` where none of them is known.
 
     Raises:
         ServomexConfigurationError: The port is used in another mode.
@@ -169,7 +169,7 @@ def joined(
         options: How it is to be opened.
         entries: Those that are here.
         wait: Wait for it, and raise an error if it or its port is not there.
-        watch: Is given a port that is opened here, before and after; raises when that is not wanted any more.
+        watch: Called with a port that is opened here, before and after; raises when it is not wanted any more.
 
     Raises:
         ServomexError: As :meth:`ServomexManager.add` does.

@@ -39,10 +39,10 @@ class ServomexManager(ProcessBound):
     The analysers on one port are asked one after the other, by a thread that belongs to the port; the ports are
     asked at the same time. Each analyser has its own ``timeout``, which begins when its turn has come.
 
-    An analyser that does not answer costs the others on its line its timeout once. Then it is left out, for 1 s
+    An analyser that does not answer costs the others on its line its timeout once. Then it is skipped, for 1 s
     at first and up to 60 s; after each such pause it is asked for its state, which takes half a second, and is
     read again as soon as it answers anything. Meanwhile its result is a fresh error that says so. A port that is
-    lost costs nobody anything: its analysers fail at once until it is back.
+    lost delays no call: its analysers fail at once until it is back.
 
     Any thread may call any method. An operation of :meth:`execute_each` may not: it runs in the thread that the
     call would wait for.
@@ -122,7 +122,7 @@ class ServomexManager(ProcessBound):
         same port they wait for each other.
 
         Args:
-            name: Names it in results, errors and samples, 1 to 128 characters on one line.
+            name: Its name in results, errors and samples, 1 to 128 characters on one line.
             source: A port, as for :func:`open_device`; a link that was opened; or an analyser that was opened, for
                 which nothing else may be given.
             protocol: The communication mode. On a port that has analysers already, ``auto`` means theirs. An
@@ -139,12 +139,12 @@ class ServomexManager(ProcessBound):
             exclusive: Take the port for this program alone.
             timeout: Seconds that each call takes at most; see :attr:`Analyzer.timeout_s` for the default.
             identify: Read the channels, which shows that the analyser is there.
-            channels: Read only these; all that are populated when left out.
+            channels: Read only these; all that are populated when omitted.
             retries: How often a Modbus read is repeated within its deadline, 0 to 10.
-            gap: Seconds of silence before each Modbus request, 0 to 10; 0.05 when left out, or that of the port in
+            gap: Seconds of silence before each Modbus request, 0 to 10; 0.05 when omitted, or that of the port in
                 use, from which it may not differ.
             listen: Seconds to wait for the first broadcast, and for ``auto`` to find the mode.
-            auto_reconnect: Reopen a port that was unplugged; ``True`` when left out, or as the port in use does.
+            auto_reconnect: Reopen a port that was unplugged; ``True`` when omitted, or as the port in use does.
             tags: What every row says of the analyser beside its name, as for :func:`open_device`.
             wait: Wait for the analyser, and raise an error if it or its port is not there. With ``False`` it is
                 taken in at once. Until it is reached, which the thread of its port tries again and again, its
@@ -197,7 +197,7 @@ class ServomexManager(ProcessBound):
         Raises:
             ServomexValidationError: There is none of this name.
             ServomexError: The thread of its port did not end within 5 s: an operation does not come back, or a
-                reading on a link that was passed in, which cannot be ended from here.
+                reading on a link that was passed in, which only its owner can end.
         """
         self._check_usable()
         with self._changing:
@@ -231,7 +231,7 @@ class ServomexManager(ProcessBound):
         timeout: float | None = None,
         error_policy: ErrorPolicy | str | None = None,
     ) -> list[Sample]:
-        """Read analysers and give one :class:`Sample` a channel, as rows for a recording.
+        """Read analysers and return one :class:`Sample` a channel, as rows for a recording.
 
         Of an analyser that failed, when the policy is ``return``, there is one sample with its error instead.
 
@@ -261,10 +261,10 @@ class ServomexManager(ProcessBound):
     def execute_each(
         self, op: Callable[[Analyzer], T], names: Iterable[str] | None = None
     ) -> dict[str, DeviceResult[T]]:
-        """Carry out an operation with each analyser, in the thread of its port.
+        """Call an operation with each analyser, in the thread of its port.
 
-        It is carried out also where an analyser does not answer or its port is lost: what it does, such as to stop
-        a calibration, must not be left out because of what happened before. Its errors and what the line showed
+        It is called also where an analyser does not answer or its port is lost: what it does, such as to stop
+        a calibration, must not be skipped because of what happened before. Its errors and what the line showed
         count like those of a reading. As long as it lasts, the port does nothing else for the manager.
 
         Args:
@@ -277,12 +277,12 @@ class ServomexManager(ProcessBound):
         Raises:
             ExceptionGroup: It failed for some, and the policy is ``raise``.
             BaseException: What it raised that is no ``Exception``, such as ``SystemExit``; no further analyser is
-                begun with then.
-            ServomexValidationError: A name is unknown, or ``op`` cannot be called.
+                asked then.
+            ServomexValidationError: A name is unknown, or ``op`` is not callable.
             ServomexConnectionError: The manager is closed.
         """
         if not callable(op):
-            raise ServomexValidationError(f"an operation is something to call with an analyser, not {op!r}")
+            raise ServomexValidationError(f"op must be callable with an analyser, not {op!r}")
         return self._results(self._chosen(names), Round(lambda member: member.operate(op), reads=False))
 
     def close(self) -> None:
@@ -323,7 +323,7 @@ class ServomexManager(ProcessBound):
             ResourceWarning,
             stacklevel=1,
         )
-        if not sys.is_finalizing():  # then its threads stand still, and cannot be waited for
+        if not sys.is_finalizing():  # then its threads stand still, and waiting for them would hang
             self.close()
 
     def __repr__(self) -> str:
@@ -376,11 +376,11 @@ class ServomexManager(ProcessBound):
         if names is None:
             return list(self._entries.values())
         if isinstance(names, str) or not isinstance(names, Iterable):
-            raise ServomexValidationError(f"names are a list such as ['a', 'b'], not {names!r}")
+            raise ServomexValidationError(f"names must be a list such as ['a', 'b'], not {names!r}")
         return [self._entry(name) for name in dict.fromkeys(names)]
 
     def _watch(self, link: SerialLink) -> None:
-        """Let :meth:`close` end the opening of a port, and end it when that was called before."""
+        """Note the port that is opened, so that :meth:`close` can end that; raise when it was called before."""
         self._opening = link
         self._check_usable()
 
@@ -391,7 +391,7 @@ class ServomexManager(ProcessBound):
     def _results(
         self, entries: list[Entry], asked: Round[T], policy: ErrorPolicy | None = None
     ) -> dict[str, DeviceResult[T]]:
-        """Let each port's thread ask its analysers, and wait for all of them."""
+        """Have each port's thread ask its analysers, and wait for all of them."""
         try:
             by_port: dict[SharedPort, list[Member]] = {}
             for entry in entries:

@@ -30,16 +30,16 @@ T = TypeVar("T")
 PAUSES_S = (1.0, 60.0)
 """First and longest pause in asking an analyser that does not answer; it doubles from one to the other."""
 PROBE_REQUESTS = 3
-"""That question at its longest: a read that shows whether the line echoes, the fence, and the state."""
+"""The question at its longest: a read that shows whether the line echoes, the fence, and the state."""
 TURN_S = 4.0
-"""How long others may keep a port before a round goes on without it; less than a thread is given to end."""
+"""How long others may keep a port before a round continues without it; less than a thread is given to end."""
 
 
 class Member:
     """An analyser of a manager, and whether it answers. Only its port's thread asks it through this class.
 
-    Over Modbus, what counts as an answer is what the line has shown: the address is proven after any answer, also
-    one that somebody else has got, and until a request fails.
+    Over Modbus, what the line has shown counts as an answer: the address is proven after any answer, also one
+    that another caller got, and until a request fails.
 
     Args:
         name: Its name in the manager.
@@ -105,7 +105,7 @@ class Member:
         return ErrorContext(self.link.port, self.protocol, self.address).merged(device=self.name)
 
     def seek(self, wait_s: float) -> Frame | None:
-        """Try once to reach one that was not reached; the frame that showed it, if a whole one was read.
+        """Try once to reach one that was not reached; return the frame that showed it, if a whole one was read.
 
         Args:
             wait_s: How long a reply to the first question may take to begin.
@@ -123,7 +123,7 @@ class Member:
         return self.known.snapshot() if awaited.options.identify else None
 
     def poll(self, timeout: float | None) -> Frame:
-        """Read all channels, unless the analyser is left out because it did not answer, or was never reached.
+        """Read all channels, unless the analyser is skipped because it did not answer, or was never reached.
 
         The port is taken before the time begins to run: that others keep it busy says nothing about the analyser.
 
@@ -134,7 +134,7 @@ class Member:
             raise self.awaited.error()
         analyzer = self.known
         if analyzer.client and self._missing and time.monotonic() < self._retry_at:
-            raise self._left_out()
+            raise self._skipped()
         turn = analyzer.link.lock_held(time.monotonic() + TURN_S) if analyzer.client else contextlib.nullcontext()
         with turn:
             try:
@@ -188,7 +188,7 @@ class Member:
         return analyzer.poll(timeout=timeout)
 
     def _note(self, error: Exception | None) -> None:
-        """Learn from what somebody did with the analyser. A port that is lost says nothing about it."""
+        """Learn from the outcome of a request to the analyser. A port that is lost says nothing about it."""
         if self._proven:
             self._failures = 0
         elif isinstance(error, ServomexFrameError | ServomexTransportError) and not isinstance(
@@ -202,7 +202,7 @@ class Member:
             self._failure = ServomexFrameError if isinstance(error, ServomexFrameError) else ServomexTimeoutError
             self._reason, self._cure = error.message, error.cure
 
-    def _left_out(self) -> ServomexError:
+    def _skipped(self) -> ServomexError:
         pause_s = max(0.0, self._retry_at - time.monotonic())
         return self._failure(
             f"it did not answer, and is asked again in {pause_s:.1f} s at the earliest: {self._reason}",

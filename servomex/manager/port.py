@@ -31,7 +31,7 @@ class SharedPort:
 
     Attributes:
         members: The analysers on it, in the order in which they were added.
-        joining: To be held while it is decided who may be on the port, and in which mode.
+        joining: Held while it is decided which analysers may be on the port, and in which mode.
     """
 
     def __init__(self, link: SerialLink, *, owned: bool) -> None:
@@ -81,7 +81,7 @@ class SharedPort:
         self._worker.start()
 
     def take_in(self, member: Member) -> None:
-        """Let an analyser be one of those on this port, and look for it if it was not reached."""
+        """Add an analyser to those on this port, and look for it if it was not reached."""
         with self.joining:
             self.members = (*self.members, member)
             known = [other.protocol for other in self.members if other.protocol is not ProtocolKind.AUTO]
@@ -91,7 +91,7 @@ class SharedPort:
         self._turns.put(None)  # the thread may wait without end
 
     def let_go(self, member: Member) -> None:
-        """Let an analyser be none of those on this port any more."""
+        """Remove an analyser from those on this port."""
         with self.joining:
             self.members = tuple(other for other in self.members if other is not member)
         self._note_awaited()
@@ -105,7 +105,7 @@ class SharedPort:
         return turn
 
     def end(self) -> None:
-        """Let all waiting callers go; the thread ends after what it is doing. May be called twice."""
+        """Release all waiting callers; the thread ends after what it is doing. May be called twice."""
         self._ended = True
         if (turn := self._current) is not None:
             turn.end()
@@ -192,7 +192,7 @@ class SharedPort:
         return waiting[0][0] if is_due else None
 
     def _seek(self, member: Member) -> Frame | None:
-        """Try once to reach an analyser; the frame that showed it, if there is one."""
+        """Try once to reach an analyser; return the frame that showed it, if there is one."""
         awaited = member.awaited
         if awaited is None:
             return None
@@ -207,7 +207,7 @@ class SharedPort:
         except ServomexError as error:
             if isinstance(error, ServomexTransportError):
                 self._wait_s = min(WAITS_S[1], 2 * self._wait_s) if came else WAITS_S[0]  # it may be late
-            if not self._ended:  # else it is no reason that the port is closed
+            if not self._ended:  # else the closed port is not the reason
                 awaited.note(error)
         except Exception as error:  # noqa: BLE001 (it is the reason; the thread is that of all others here, too)
             awaited.note(ServomexError(f"trying to reach it failed: {error!r}", awaited.context))
@@ -257,14 +257,14 @@ class SharedPort:
         return awaited.protocol is not ProtocolKind.AUTO
 
     def _agree_on(self, protocol: ProtocolKind, first: Frame | None = None) -> None:
-        """Let all analysers whose mode is not known have this one: those on a port are in the same."""
+        """Set this mode for all analysers whose mode is not known: those on a port share one."""
         for _, awaited in self._awaited():
             awaited.take_mode(protocol, first)
 
     def _loss(self) -> ServomexError | None:
-        """Say why nothing can be read here for now; a lost port is tried again, without waiting for it.
+        """Return why nothing can be read here for now; a lost port is tried again, without waiting for it.
 
-        Once a round is enough: the first analyser would else wait its whole time for a network host that is off.
+        Once a round is enough: otherwise the first analyser would wait its whole time for a host that is off.
         """
         if self.link.has_reader:  # whose thread keeps the port, and reopens it by itself
             return None

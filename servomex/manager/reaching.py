@@ -41,7 +41,7 @@ PROBE_S = 0.5
 LOOK_S = 0.001
 """How long a continuous analyser that fell silent is waited for: its thread listens all the time."""
 WAITS_S = (0.15, 2.4)
-"""How long a reply may take to begin of one that was never heard; it doubles while what comes is no answer."""
+"""How long a reply may take to begin of one that was never heard; it doubles while what comes is not an answer."""
 ANSWER_S = 2.0
 """How long it may take to have one: the silence before it, a fence, and replies on a slow line."""
 AGAIN_S = 0.4
@@ -212,7 +212,7 @@ class Awaited:
                 self.due = time.monotonic()
 
     def close(self) -> None:
-        """Let no analyser be made any more, and close the one that was.
+        """Make no analyser any more, and close the one that was made.
 
         Raises:
             ServomexError: Its thread did not end.
@@ -224,7 +224,7 @@ class Awaited:
             contact.close()
 
     def search(self, wait_s: float) -> "Detection":
-        """Look for the mode once, by reads. What was heard is kept from one time to the next.
+        """Search for the mode once, by reads. What was heard is kept for the next search.
 
         Args:
             wait_s: How long a reply may take to begin.
@@ -254,7 +254,7 @@ class Awaited:
         return heard == self._heard
 
     def meet(self, wait_s: float) -> None:
-        """Have a first answer of the analyser, and read what it is if that is wanted.
+        """Get a first answer from the analyser, and identify it if that is wanted.
 
         Args:
             wait_s: How long a reply to the first question may take to begin.
@@ -337,7 +337,7 @@ class Awaited:
             _log.warning("%s: reached after %.1f s", self._name, time.monotonic() - self._since)
 
     def error(self) -> ServomexError:
-        """Return the error of who asks for it: that it was not reached yet, and why."""
+        """Return the error of its readings: that it was not reached yet, and why."""
         reason = self.reason or ServomexTimeoutError("it was not tried yet")
         message = f"it was not reached yet: {reason.message}"
         return type(reason)(message, self.context, cure=reason.cure, argument=reason.argument)

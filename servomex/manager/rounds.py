@@ -24,11 +24,11 @@ WAKE_S = 0.2
 
 @attrs.frozen
 class DeviceResult(Generic[T]):
-    """What came of asking one analyser of a manager: a value or an error, never both.
+    """The result of asking one analyser of a manager: a value or an error, never both.
 
     Attributes:
-        value: What it gave; ``None`` after an error, and where the operation returned ``None``.
-        error: Why there is no value; ``None`` when all went well. Of a reading it is a :class:`ServomexError`,
+        value: What it returned; ``None`` after an error, and where the operation returned ``None``.
+        error: Why there is no value; ``None`` when all went well. For a reading it is a :class:`ServomexError`,
             whose context has the port, the address and the name, ``extra["device"]``; of
             :meth:`ServomexManager.execute_each` what the operation raised.
         name: The analyser's name in its manager.
@@ -40,12 +40,12 @@ class DeviceResult(Generic[T]):
 
     @classmethod
     def success(cls, value: V) -> "DeviceResult[V]":
-        """Return the result of an analyser that gave a value."""
+        """Return the result of an analyser that returned a value."""
         return DeviceResult(value)
 
     @classmethod
     def failure(cls, error: Exception) -> "DeviceResult[Any]":
-        """Return the result of an analyser that gave an error.
+        """Return the result of an analyser that failed.
 
         Raises:
             ServomexValidationError: It is not an exception; ``None`` would make the result a success.
@@ -77,7 +77,7 @@ class DeviceResult(Generic[T]):
         return self.error is None
 
     def __str__(self) -> str:
-        """Say what came of it, after the name of the analyser."""
+        """Return the result as text, after the name of the analyser."""
         what = self.value if self.error is None else str(self.error) or type(self.error).__name__
         return f"{self.name}: {what}" if self.name else str(what)
 
@@ -91,7 +91,7 @@ class Round(Generic[T]):
         reads: Whether it only reads, so that on a lost port nothing need be tried.
         results: What came of it, by the analyser's name.
         stopped: Whether no further analyser is to be asked.
-        fatal: What ``work`` raised that is no ``Exception``.
+        fatal: What ``work`` raised that is not an ``Exception``.
     """
 
     work: Callable[[Member], T]
@@ -101,7 +101,7 @@ class Round(Generic[T]):
     fatal: BaseException | None = None
 
     def is_answered_by(self, member: Member) -> bool:
-        """Take the result of an analyser that was tried and not reached: nothing is waited for, or done for it."""
+        """Note the error of an analyser that was tried and not reached; return whether it is one."""
         awaited = member.awaited
         if awaited is None or not awaited.is_tried or not (self.reads or awaited.analyzer is None):
             return False
@@ -139,7 +139,7 @@ class Turn:
         self._mutex = threading.Lock()
 
     def end(self) -> None:
-        """Let the caller go, also with what there is so far. May be called twice, and by any thread."""
+        """Release the caller, with the results so far. May be called twice, and by any thread."""
         with self._mutex:
             self._ended.set()
 

@@ -35,7 +35,7 @@ T = TypeVar("T")
 _log = package_log("servomex")
 
 STOP_S = 30.0
-"""How long the thread may take to end: as long as the reading that goes on."""
+"""How long the thread may take to end: as long as the reading in progress."""
 USUAL_HZ = 1.0
 """How often an analyser is read over Modbus where no rate is given."""
 A_RATE = Argument("rate_hz", 1)
@@ -101,8 +101,8 @@ class Acquisition(ProcessBound, Generic[T]):
         feed: Where readings come from.
         pace: When they are taken.
         size: How many wait to be taken at most.
-        policy: What happens when nobody takes them.
-        auto_reconnect: Go on after the port was lost. Otherwise that ends the acquisition.
+        policy: What happens when they are not taken.
+        auto_reconnect: Continue after the port was lost. Otherwise that ends the acquisition.
 
     Attributes:
         name: Names the source.
@@ -128,7 +128,7 @@ class Acquisition(ProcessBound, Generic[T]):
         self._started = False
         self._begun: float | None = None
         self._outages = Outages(self.summary)
-        self._lost = self._rate_told = False
+        self._lost = self._rate_warned = False
         self._seen_dropped = self._seen_losses = 0
         self._seen_refused = 0
         self._worker = Worker(f"servomex-acquisition {feed.name}", self._run)
@@ -158,7 +158,7 @@ class Acquisition(ProcessBound, Generic[T]):
         return self
 
     def close(self) -> None:
-        """End it after the reading that goes on. What was taken can still be had.
+        """End it after the reading in progress. What was read can still be taken.
 
         May be called twice, and by any thread.
 
@@ -188,7 +188,7 @@ class Acquisition(ProcessBound, Generic[T]):
         return self.take(1, timeout)[0]
 
     def take(self, most: int, timeout: float | None = None) -> list[T]:
-        """Take the oldest reading, and those that wait behind it up to ``most``; see :meth:`get`."""
+        """Take the oldest reading, and those that wait after it up to ``most``; see :meth:`get`."""
         self.check_process()
         if not self._started:
             raise ServomexConfigurationError("nothing is read yet", cure=self._usage)
@@ -202,11 +202,11 @@ class Acquisition(ProcessBound, Generic[T]):
             return [self._marked(taken) for taken, _ in items]
 
     def _marked(self, taken: T) -> T:
-        """Add what is to be said of a reading beside itself; a subclass may. One that was dropped is not given."""
+        """Return a reading with what a subclass adds to it. A reading that was dropped does not get here."""
         return taken
 
     def drop_waiting(self) -> None:
-        """Give up what waits to be taken when it has ended, and count it as dropped."""
+        """Drop what still waits when it has ended, and count it."""
         number = len(self._queue)
         for _, failed in self._queue.take(number, 0) if number else []:
             self._count_dropped(failed=failed)
@@ -265,9 +265,9 @@ class Acquisition(ProcessBound, Generic[T]):
     def _check_rate(self, rate_hz: float) -> None:
         """Warn once when moments are missed since readings take longer than from one moment to the next."""
         possible_hz = self.summary.possible_hz
-        if self._rate_told or possible_hz is None or possible_hz >= rate_hz:
+        if self._rate_warned or possible_hz is None or possible_hz >= rate_hz:
             return
-        self._rate_told = True
+        self._rate_warned = True
         _log.warning(
             "%s: this line allows about %.2g readings a second, and %g are asked for: lower the rate",
             self.name,

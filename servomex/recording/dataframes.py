@@ -33,11 +33,11 @@ _TYPES = {
 def to_pandas(
     source: Source | Iterable[Source | Sample], *, wide: bool = False, keep: str | None = None
 ) -> "DataFrame":
-    """Give a recording as a table. Needs the extra ``pandas``.
+    """Return a recording as a table. Needs the extra ``pandas``.
 
     Args:
         source: What :func:`servomex.load` takes, or samples.
-        wide: Give a row a time, with ``received_at`` (UTC) as the index, and two columns a channel: the values, as
+        wide: One row per time, with ``received_at`` (UTC) as the index, and two columns a channel: the values, as
             in ``I1 [%]``, and beside them ``I1 [%] quality``. When there are several devices, their names are in
             front. A value is NaN unless it is good, and where a reading failed all are. Values in %, vpm and ppm
             are converted to the first of these units that the channel has; any other unit, and another name of

@@ -30,13 +30,13 @@ _TARGETS = (Sink, str, os.PathLike)
 NAME_FILES = "Name one or more files, as in ['run.csv']"
 
 PATIENCE_S = 30.0
-"""How long a sink that cannot be written is tried again before it is left out."""
+"""How long a sink that cannot be written is tried again before it is dropped."""
 RETRY_S = 1.0
 LAST_S = 5.0
 """How long it is tried again at the end."""
 AGAIN_S = 0.25
 LONG_S = 2.0
-"""What takes so long without a move is told when it comes back."""
+"""A write that takes longer than this without progress is reported when it returns."""
 MOST_WAITING = 100_000
 """Samples that wait for a sink that cannot be written, at most."""
 
@@ -63,11 +63,11 @@ class FanOut:
     """Writes to several sinks. One that keeps failing is closed and dropped; the last one ends the writing.
 
     A sink that cannot be written at the moment, by a full disk or a lock of another program, is tried again for
-    30 s, while what it has missed waits. A sample that a sink refuses costs that sample only.
+    30 s, while what it has missed waits. When a sink refuses a sample, only that sample is lost.
 
     Args:
-        sinks: Where to write; they are closed by :meth:`close`, and when they are left out.
-        given: Those of them that are somebody else's: they stay open, with everything synced at the end.
+        sinks: Where to write; they are closed by :meth:`close`, and when they are dropped.
+        given: Those of them that belong to the caller: they stay open, with everything synced at the end.
     """
 
     def __init__(self, sinks: Iterable[Sink], given: Iterable[Sink] = ()) -> None:
@@ -106,7 +106,7 @@ class FanOut:
         self._check_rest()
 
     def flush_if_due(self) -> None:
-        """Let each sink flush when its interval has passed, and try again what failed.
+        """Flush each sink whose interval has passed, and retry what failed.
 
         Raises:
             ServomexSinkError: There is no sink left to write to.
@@ -129,7 +129,7 @@ class FanOut:
                 raise outlet.failure
 
     def _check_rest(self) -> None:
-        failures = [outlet.failure for outlet in self._outlets if outlet.left_out]
+        failures = [outlet.failure for outlet in self._outlets if outlet.dropped]
         if len(failures) == len(self._outlets) and failures[-1]:
             raise failures[-1]
 
@@ -144,13 +144,13 @@ class _Outlet:
     Attributes:
         failure: Why samples are lost, the first reason of several; ``None`` as long as none are.
         lost: Samples that are not in the sink and never will be.
-        left_out: Whether nothing is written to it any more.
+        dropped: Whether nothing is written to it any more.
     """
 
     def __init__(self, sink: Sink, *, stays_open: bool = False) -> None:
         self.failure: ServomexSinkError | None = None
         self.lost = 0
-        self.left_out = False
+        self.dropped = False
         self._sink = sink
         self._stays_open = stays_open
         self._rows_before, self._removed_before = sink.rows, sink.removed + sink.refused
@@ -185,36 +185,36 @@ class _Outlet:
         return self._sink.removed + self._sink.refused - self._removed_before
 
     def add(self, samples: Sequence[Sample]) -> None:
-        """Take samples that are to be written."""
-        if self.left_out:
+        """Add samples that are to be written."""
+        if self.dropped:
             self.lost += len(samples)
         else:
             self._waiting += samples
 
     def write(self) -> None:
         """Write what waits, now or when the sink can be written again."""
-        if not self.left_out:
+        if not self.dropped:
             self._try(self._write_waiting)
 
     def flush_if_due(self) -> None:
         """Flush when that is due, and write what waits."""
-        if not self.left_out:
+        if not self.dropped:
             self._try(self._write_waiting if self._waiting else self._sink.flush_if_due)
 
     def close(self) -> None:
         """Write what waits, for the last time, and close the sink unless it stays open."""
         deadline = time.monotonic() + LAST_S
-        while not self.left_out:
+        while not self.dropped:
             self._retry_at = 0.0
             self._try(self._write_and_flush)
             if self._failing is None or time.monotonic() >= deadline:
                 break
             Signal().wait(AGAIN_S)
-        if not self.left_out:
-            self._leave_out(self._failing)
+        if not self.dropped:
+            self._drop(self._failing)
 
     def _try(self, act: Callable[[], None]) -> None:
-        """Do it, unless the sink has failed a moment ago."""
+        """Do it, unless the sink failed a moment ago."""
         now = time.monotonic()
         if now < self._retry_at:
             return
@@ -230,7 +230,7 @@ class _Outlet:
 
     @contextlib.contextmanager
     def _called(self) -> Iterator[None]:
-        """Let others see for how long the sink is busy, and say so when that was very long."""
+        """Note since when the sink is busy, and log a warning after a very long call."""
         self._called_at = begun = time.monotonic()
         try:
             yield
@@ -289,12 +289,12 @@ class _Outlet:
         self._failing = None
 
     def _give_up(self, error: ServomexSinkError) -> None:
-        _log.warning("%s is left out from now on: %s", self._sink.name, error)
-        self._leave_out(error)
+        _log.warning("%s is dropped from now on: %s", self._sink.name, error)
+        self._drop(error)
 
-    def _leave_out(self, error: ServomexSinkError | None) -> None:
+    def _drop(self, error: ServomexSinkError | None) -> None:
         """Close the sink unless it stays open, and count what it has not got because of an error."""
-        self.left_out = True
+        self.dropped = True
         if error is not None and self._waiting:
             self._lose(len(self._waiting), error)
         self._waiting = []

@@ -25,7 +25,7 @@ _PARTS = ".parts"
 
 
 def load(source: Source | Iterable[Source], *, table: str | None = None) -> Iterator[Sample]:
-    """Give the samples of a recording, equal to those that were written and in the same order.
+    """Return the samples of a recording, equal to those that were written and in the same order.
 
     A half line at the end of a file, as a kill can leave it, is omitted with a warning. So is, among several
     files, an SQLite file without tables, as a loss of power leaves one that was just begun.
@@ -39,7 +39,7 @@ def load(source: Source | Iterable[Source], *, table: str | None = None) -> Iter
 
     Raises:
         ServomexSinkReadError: A file is missing or cannot be read.
-        ServomexSinkSchemaError: A file is damaged or has other columns; the error tells the line or row.
+        ServomexSinkSchemaError: A file is damaged or has other columns; the error names the line or row.
         ServomexSinkDependencyError: A package that the format needs is not installed.
         ServomexValidationError: Neither the suffix nor the content of a file is that of a recording, or a table is
             named and a file has none.
@@ -59,7 +59,7 @@ def load(source: Source | Iterable[Source], *, table: str | None = None) -> Iter
 
 
 def load_metadata(path: Source) -> dict[str, str]:
-    """Give what is said of a whole recording; CSV and JSON lines have no place for it.
+    """Return the metadata of a whole recording; CSV and JSON lines have no place for it.
 
     Raises:
         ServomexSinkError: The file is missing, damaged or cannot be read.
@@ -70,7 +70,7 @@ def load_metadata(path: Source) -> dict[str, str]:
 
 
 def files_of(source: Source | Iterable[Source]) -> list[Place]:
-    """Give the files and tables that are meant by paths, patterns and URLs, each once.
+    """Return the files and tables that paths, patterns and URLs name, each once.
 
     Raises:
         ServomexSinkReadError: A pattern fits no file.

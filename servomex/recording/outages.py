@@ -29,7 +29,7 @@ class Outages:
     """Watches the readings of one or several sources. One thread may use it.
 
     An outage begins with the first reading that fails and ends with the next good one of the same source. A
-    damaged broadcast is no outage, since the source is there: the first one is logged, and further ones once a
+    damaged broadcast is not an outage, since the source is there: the first one is logged, and further ones once a
     minute.
 
     Args:
@@ -62,7 +62,7 @@ class Outages:
             self._damage_logged_at = now
 
     def end(self, source: str) -> None:
-        """Report what goes on at the end of the acquisition."""
+        """Report the outages that still last at the end of the acquisition."""
         if self._unlogged:
             self._log_damage(source)
         for name in list(self._open):

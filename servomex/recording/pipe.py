@@ -28,7 +28,7 @@ def pipe(
     that was read so far is written first.
 
     Args:
-        stream: What comes: a :class:`Recording` that was started, as ``with record(...) as recording`` does, a
+        stream: The source: a :class:`Recording` that was started, as ``with record(...) as recording`` does, a
             :class:`StreamingSession`, a list of batches, or any other iterable of lists of samples. A recording is
             closed at the end.
         sinks: Where to write, as for :class:`Recorder`: those that are named are closed at the end, and those that
@@ -51,7 +51,9 @@ def pipe(
             stream, open_fan_out(sinks, {"metadata": metadata_of(stream.source, stream.names), **options})
         )
     if isinstance(stream, str | bytes | Mapping) or not isinstance(stream, Iterable):
-        raise ServomexValidationError(f"batches of samples come first, not {type(stream).__name__}", cure=A_BATCH)
+        raise ServomexValidationError(
+            f"the stream must be batches of samples, not {type(stream).__name__}", cure=A_BATCH
+        )
     return _write_stream(stream, open_fan_out(sinks, options))
 
 
@@ -126,7 +128,7 @@ class Passage:
         self.summary.finished_at = self.summary.finished_at or datetime.now(UTC)
 
     def drop_waiting(self) -> None:
-        """Give up what waits, and count it as dropped."""
+        """Drop what still waits, and count it."""
         if number := len(self._queue):
             self.summary.dropped += len(self._queue.take(number, 0))
 
@@ -140,10 +142,12 @@ def _batch(item: Sequence[Sample] | Sample) -> list[Sample]:
     if isinstance(item, Sample):
         return [item]
     if not isinstance(item, Sequence) or isinstance(item, str):
-        raise ServomexValidationError(f"a batch is a list of samples, not a {type(item).__name__}", cure=A_BATCH)
+        raise ServomexValidationError(
+            f"a batch must be a list of samples, not {type(item).__name__}", cure=A_BATCH
+        )
     for sample in item:
         if not isinstance(sample, Sample):
             raise ServomexValidationError(
-                f"a batch is a list of samples, and this has a {type(sample).__name__}", cure=A_BATCH
+                f"a batch must be a list of samples, and this one has a {type(sample).__name__}", cure=A_BATCH
             )
     return list(item)

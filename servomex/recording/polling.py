@@ -72,7 +72,7 @@ def checked_names(names: Iterable[str], here: Iterable[str] | None) -> tuple[str
         ServomexValidationError: They are a text or none at all, or an analyser of this name is not here.
     """
     if isinstance(names, str) or not isinstance(names, Iterable):
-        raise ServomexValidationError(f"names are a list such as ['a', 'b'], not {names!r}")
+        raise ServomexValidationError(f"names must be a list such as ['a', 'b'], not {names!r}")
     wanted, known = tuple(dict.fromkeys(names)), None if here is None else tuple(here)
     if not wanted:
         raise ServomexValidationError("an empty list of names reads nothing", cure="Omit it to read all")
@@ -99,7 +99,7 @@ def is_manager(source: PollSource) -> bool:
 
 
 class Poll:
-    """Reads a source, and leaves out what it has given before.
+    """Reads a source, and omits what it returned before.
 
     Failures of a manager's analysers are samples with errors, whatever its error policy is.
 
@@ -107,7 +107,7 @@ class Poll:
         source: What is read.
         names: The analysers that are read; all when ``None``.
         timeout: Seconds that the reading of each may take.
-        tags: What every sample says of the recording; they win over those of the analyser.
+        tags: Tags of the recording for every sample; they take precedence over those of the analyser.
     """
 
     def __init__(

@@ -22,15 +22,15 @@ from servomex.sinks.opening import SinkOptions
 class Recorder(ProcessBound):
     """Records a source to sinks in the background: one thread reads, another one writes. A context manager.
 
-    A slow disk therefore moves no reading; what happens when it stays slow is ``overflow``. A sink that cannot be
-    written is tried again for 30 s; then it is left out, and the others go on. When none is left the
+    A slow disk therefore delays no reading; ``overflow`` sets what happens when it stays slow. A sink that cannot
+    be written is tried again for 30 s; then it is dropped, and the others continue. When none is left the
     recording ends. :meth:`close` raises what failed.
 
     Args:
         source: What is read, and how: this and the other arguments are those of :class:`Recording`.
         sinks: Where to write: a file name or a URL as :func:`open_sink` takes it, a :class:`Sink`, or several in a
             list. Those that are named are opened here and closed at the end. Those that are passed open stay open,
-            with everything written and synced at the end, or left out.
+            with everything written and synced at the end, unless they were dropped.
         sink_options: Options of :func:`open_sink` for those that are named, such as ``{"append": True}``.
 
     Attributes:
@@ -105,7 +105,7 @@ class Recorder(ProcessBound):
         return self
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until it ends by itself; tell whether it has.
+        """Wait until it ends by itself; return whether it has.
 
         Args:
             timeout: Seconds; without end when ``None``.
@@ -119,7 +119,7 @@ class Recorder(ProcessBound):
         return self._writer.join(None if timeout is None else seconds(timeout, "timeout", zero=True))
 
     def close(self) -> None:
-        """End it after the reading that goes on, write what is still to be written, and close the sinks.
+        """End it after the reading in progress, write the rest, and close the sinks.
 
         May be called twice. In the thread that reads or writes, which a source or a sink may do, it does not wait.
 

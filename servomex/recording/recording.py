@@ -29,7 +29,7 @@ from servomex.runtime.clock import time
 from servomex.runtime.queues import LARGEST, Closed
 
 BUFFER = 1000
-"""Readings that wait to be taken at most, unless told otherwise."""
+"""Readings that wait to be taken at most, when no other size is given."""
 
 
 @attrs.frozen(kw_only=True)
@@ -39,7 +39,7 @@ class How:
     Attributes:
         names: The analysers that are read; all when ``None``.
         timeout_s: Seconds that each reading may take.
-        tags: What every sample says of the recording.
+        tags: Added to every sample.
         factory: Opens a lost source again.
     """
 
@@ -52,10 +52,10 @@ class How:
 class Recording(Acquisition[list[Sample]]):
     """An acquisition of samples that is under way. A context manager, and an iterator of batches.
 
-    A batch is the list of samples of one reading. One whose samples have an ``error`` and no reading tells of a
-    reading that failed, so that the gap shows. Where a channel gets another name or unit, a sample in front of its
-    first reading says so in its ``error``, and the log warns of it: it may not measure the same any more. The
-    iterator ends with the acquisition; it raises what ended it.
+    A batch is the list of samples of one reading. Samples with an ``error`` and no reading stand for a reading
+    that failed, so that the gap shows. Where a channel gets another name or unit, a sample before its first
+    reading says so in its ``error``, and the log warns of it: it may not measure the same any more. The iterator
+    ends with the acquisition; it raises what ended it.
 
     Args:
         source: What is read.
@@ -63,22 +63,22 @@ class Recording(Acquisition[list[Sample]]):
         duration: Seconds until it ends, up to 10 years; never, when ``None``.
         count: Readings until it ends, failed ones included; never, when ``None``.
         names: The analysers of a manager that are read; all when ``None``. An :class:`Analyzer` has only its own
-            :attr:`~Analyzer.name`, and a source of one's own is passed what is given here.
+            :attr:`~Analyzer.name`, and a source of your own gets what is passed here.
         timeout: Seconds that each reading may take, passed to the source; what is usual there when ``None``.
         overflow: What happens when ``buffer_size`` readings wait: ``block`` waits with the next reading, so that
             moments pass and are counted as late; ``drop_newest`` and ``drop_oldest`` give readings up.
         buffer_size: Readings that wait to be taken at most, 1 to 1,000,000.
-        auto_reconnect: Go on when the port was lost: until it is back, each reading is an error. Otherwise the
+        auto_reconnect: Continue when the port was lost: until it is back, each reading is an error. Otherwise the
             loss ends the recording.
-        reconnect_factory: Opens a source of one's own again, and returns the one that is read from then on. It is
+        reconnect_factory: Opens a source of your own again, and returns the one that is read from then on. It is
             called after a :class:`ServomexConnectionError` of the source, in the thread that reads, at the first
             moment after 0.5 s, and after 1, 2, 5, 10 and every further 30 s as long as it raises a
             :class:`ServomexError` or an ``OSError``, or its source is lost without a reading. Until then each
             reading fails at once; moments that pass while it runs are late. The recording closes each source that
             it was given by the factory, when it is lost and at the end, if it has a ``close``; it does not close
             ``source``.
-        tags: What every sample says of the recording, such as ``{"run": "7"}``, in its ``metadata``: beside the
-            tags of its analyser, over which they win.
+        tags: Tags of the recording, such as ``{"run": "7"}``, in the ``metadata`` of every sample. They take
+            precedence over the tags of its analyser.
 
     Attributes:
         source: What is read, or was at first.
@@ -130,13 +130,8 @@ class Recording(Acquisition[list[Sample]]):
             tags=tags_of(tags),
             factory=_factory_for(source, reconnect_factory, auto_reconnect=auto_reconnect),
         )
-        super().__init__(
-            SampleFeed(source, pace, how),
-            pace,
-            size=buffer_size,
-            policy=policy,
-            auto_reconnect=auto_reconnect,
-        )
+        feed = SampleFeed(source, pace, how)
+        super().__init__(feed, pace, size=buffer_size, policy=policy, auto_reconnect=auto_reconnect)
         self.expected: int | None = min((limit for limit in (pace.slots, pace.count) if limit), default=None)
         self._identities = Identities()
 
@@ -179,7 +174,7 @@ def _factory_for(
 
     Raises:
         ServomexConfigurationError: It reconnects by itself, or is not to reconnect.
-        ServomexValidationError: The factory cannot be called.
+        ServomexValidationError: The factory is not callable.
     """
     if is_manager(source) and not auto_reconnect:
         raise ServomexConfigurationError("a ServomexManager reconnects by itself", cure="Omit auto_reconnect")
@@ -187,12 +182,12 @@ def _factory_for(
         return None
     if not callable(factory):
         raise ServomexValidationError(
-            f"reconnect_factory must be something to call, not {factory!r}",
+            f"reconnect_factory must be callable, not {factory!r}",
             cure="Pass the function itself, uncalled",
         )
     if names_here(source) is not None:
         raise ServomexConfigurationError(
-            f"{type(source).__name__} reconnects by itself: reconnect_factory is for sources of one's own",
+            f"{type(source).__name__} reconnects by itself: reconnect_factory is for your own sources",
             cure="Omit reconnect_factory",
         )
     if not auto_reconnect:

@@ -79,10 +79,10 @@ class AcquisitionSummary:
     )
 
     def __str__(self) -> str:
-        """Say it on one line for people, as ``servomex record`` does at its end."""
+        """Return it as one line of text, as ``servomex record`` prints it at its end."""
         times = ""
         if self._lateness_ms:
-            times += f"; start lateness {self.lateness_ms_p50:.1f} ms (median), "
+            times += f"; start jitter {self.lateness_ms_p50:.1f} ms (median), "
             times += f"{self.lateness_ms_p99:.1f} ms (p99), {self.max_drift_ms:.1f} ms (max)"
         if self._durations_ms:
             times += f"; poll duration {self.tick_duration_ms_p50:.1f} ms (median), "

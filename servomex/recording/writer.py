@@ -17,7 +17,7 @@ from servomex.runtime.worker import Worker
 _log = package_log("servomex")
 
 TICK_S = 0.25
-"""How often sinks may flush while nothing comes, and how often it is looked whether writing goes on."""
+"""How often sinks may flush while nothing comes, and how often writing is checked for progress."""
 MOST_AT_ONCE = 100
 """Readings that are written in one go, when they have piled up."""
 DRAIN_S = 60.0
@@ -25,11 +25,11 @@ DRAIN_S = 60.0
 CLOSE_S = 3600.0
 """How long it waits for the sinks to be closed after that: merging the parts of weeks takes minutes."""
 HUNG_S = 10.0
-"""How long stopping waits for a disk, network folder or server that does not answer at all."""
+"""How long stopping waits for a disk, network folder or server that does not answer."""
 IMPATIENT_S = 1.0
 """The same after a second Ctrl-C."""
-TOLD_S = 2.0
-"""When it is told that one does not answer."""
+WARN_S = 2.0
+"""After how long a warning says that one does not answer."""
 
 
 class Writable(Protocol):
@@ -50,7 +50,7 @@ class Writable(Protocol):
         """End it."""
 
     def drop_waiting(self) -> None:
-        """Give up what waits to be taken when it has ended, and count it as dropped."""
+        """Drop what still waits when it has ended, and count it."""
 
 
 class SinkWriter:
@@ -66,13 +66,13 @@ class SinkWriter:
         self._sinks = sinks
         self._closer: dict[str, str] = {}
         self._drained = Signal()
-        self._is_told = False
+        self._is_warned = False
         self._is_given_up = False
         self._worker = Worker(f"servomex-recorder {recording.name}", self._run)
 
     @property
     def alive(self) -> bool:
-        """Whether it still writes, as far as anybody waits for that."""
+        """Whether it still writes and was not given up."""
         return self._worker.alive and not self._is_given_up
 
     def start(self) -> None:
@@ -80,10 +80,10 @@ class SinkWriter:
         self._worker.start()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait ``timeout`` seconds at most until it ends; tell whether it has."""
+        """Wait ``timeout`` seconds at most until it ends; return whether it has."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._worker.join(_piece(deadline)):
-            self._tell_of_hung_sink("readings wait in memory")
+            self._warn_of_hung_sink("readings wait in memory")
             if deadline is not None and time.monotonic() >= deadline:
                 return False
         return True
@@ -128,11 +128,11 @@ class SinkWriter:
             raise ServomexSinkWriteError(f"writing did not end within {DRAIN_S:g} s; the rest was given up")
 
     def _wait_for_rest(self) -> bool:
-        """Wait until the rest is written; tell whether it is."""
+        """Wait until the rest is written; return whether it is."""
         begun = time.monotonic()
         while not self._drained.wait(TICK_S):
             now = time.monotonic()
-            self._tell_of_hung_sink(f"it is waited for, up to {HUNG_S:g} s; Ctrl-C ends that")
+            self._warn_of_hung_sink(f"it is waited for, up to {HUNG_S:g} s; Ctrl-C ends that")
             if now - begun >= DRAIN_S or self._is_hung(begun, HUNG_S):
                 return False
         return True
@@ -168,12 +168,12 @@ class SinkWriter:
         standing = self._sinks.standing
         return standing is not None and time.monotonic() - max(begun, standing.since) >= patience_s
 
-    def _tell_of_hung_sink(self, then: str) -> None:
+    def _warn_of_hung_sink(self, then: str) -> None:
         standing = self._sinks.standing
-        if standing is None or standing.seconds < TOLD_S:
-            self._is_told = False
-        elif not self._is_told:
-            self._is_told = True
+        if standing is None or standing.seconds < WARN_S:
+            self._is_warned = False
+        elif not self._is_warned:
+            self._is_warned = True
             _log.warning(
                 "%s: writing has not come back for %.0f s, so its disk, network folder or server does not "
                 "answer; %s",
@@ -203,7 +203,7 @@ class SinkWriter:
         return self._closer.setdefault("is", who) == who  # an interrupt comes before or after it
 
     def _end(self) -> None:
-        """Close the sinks and the recording, and count what nobody takes any more."""
+        """Close the sinks and the recording, and count what was not taken."""
         with contextlib.ExitStack() as ends:
             ends.callback(self._count_lost)
             ends.callback(self._recording.drop_waiting)

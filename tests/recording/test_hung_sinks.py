@@ -40,7 +40,7 @@ def sink() -> Iterator[Hanging]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("servomex.recording.writer.HUNG_S", 1.0)
-    monkeypatch.setattr("servomex.recording.writer.TOLD_S", 0.3)
+    monkeypatch.setattr("servomex.recording.writer.WARN_S", 0.3)
     monkeypatch.setattr("servomex.recording.fan_out.LONG_S", 0.3)
 
 

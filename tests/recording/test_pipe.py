@@ -111,14 +111,16 @@ class TestAnyIterable:
 
     @pytest.mark.parametrize("stream", [None, 3, "run.csv", b"", {"a": 1}, OwnSource()])
     def test_what_has_no_batches_is_refused_before_a_file_is_made(self, stream: Any, tmp_path: Path) -> None:
-        with pytest.raises(ServomexValidationError, match="batches of samples come first"):
+        with pytest.raises(ServomexValidationError, match="the stream must be batches of samples"):
             pipe(stream, tmp_path / "run.csv")
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("wrong", [FRAME, "abc", None, [FRAME], [1], 3])
     def test_what_is_no_batch_ends_it_with_the_rows_before_it_written(self, wrong: Any, tmp_path: Path) -> None:
         path = tmp_path / "run.csv"
-        with pytest.raises(ServomexValidationError, match=r"a batch is a list of samples.*frame\.as_samples\(\)"):
+        with pytest.raises(
+            ServomexValidationError, match=r"a batch must be a list of samples.*frame\.as_samples\(\)"
+        ):
             pipe([batch(1), wrong, batch(2)], path)
         assert moments(path) == [1]
 

@@ -218,7 +218,7 @@ class TestOpening:
     def test_what_is_no_source_is_refused_before_a_file_is_made(self, tmp_path: Path) -> None:
         with pytest.raises(ServomexConfigurationError, match="'sim://4100' cannot be recorded"):
             Recorder("sim://4100", tmp_path / "run.csv", rate_hz=1)  # type: ignore[arg-type]
-        with pytest.raises(ServomexValidationError, match="batches of samples come first, not str"):
+        with pytest.raises(ServomexValidationError, match="the stream must be batches of samples, not str"):
             pipe("run.csv", OwnSource())  # type: ignore[arg-type]
         assert list(tmp_path.iterdir()) == []
 

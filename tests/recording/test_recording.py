@@ -457,5 +457,5 @@ def test_a_summary_says_in_words_what_became_of_a_recording() -> None:
     summary.note_poll(0.0412, good=True)
     assert str(summary) == (
         "0 readings, 0 failed, 0 late, 0 dropped, 0 disconnects, 1 row not written; "
-        "start lateness 2.1 ms (median), 2.1 ms (p99), 4.9 ms (max); poll duration 41.2 ms (median), 41.2 ms (p99)"
+        "start jitter 2.1 ms (median), 2.1 ms (p99), 4.9 ms (max); poll duration 41.2 ms (median), 41.2 ms (p99)"
     )
