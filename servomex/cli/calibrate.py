@@ -1,4 +1,4 @@
-"""``servomex calibrate``: look at an autocalibration, start one and watch it, stop all."""
+"""``servomex calibrate``: show autocalibrations, start one and watch it, stop all."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -30,8 +30,8 @@ Examples:
 \b
 An autocalibration moves calibration gas and takes its group off the sample.
 Nothing is sent without --yes. Ctrl-C during 'start' asks the analyser to stop.
-A start coil that is at 1, as a program leaves it that was killed in the middle of
-a start, is shown by 'status' and 'doctor' and set back to 0 by 'stop'.
+A start coil that a program left at 1, because it was killed during a start, is
+shown by 'status' and 'doctor', and set back to 0 by 'stop'.
 """
 
 
@@ -39,16 +39,16 @@ a start, is shown by 'status' and 'doctor' and set back to 0 by 'stop'.
 @version_option
 @click.pass_context
 def calibrate(ctx: click.Context) -> None:
-    """Look at autocalibrations, start one, stop all.
+    """Show autocalibrations, start one, stop all.
 
-    Starting and stopping need a Modbus mode; the state can be read in every mode.
+    Starting and stopping need a Modbus mode; the state can be read in any mode.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
 
 def _command(*, writes: bool) -> Callable[[F], F]:
-    """Give a command what these have: the port, the options of a connection, and ``--yes`` if it writes."""
+    """Return a decorator that adds the port, the options of a connection, and ``--yes`` if it writes."""
 
     def decorate(command: F) -> F:
         if writes:
@@ -65,12 +65,12 @@ _format = click.option(
 )
 
 
-@calibrate.command(short_help="Show what the groups are on.")
+@calibrate.command(short_help="Show which gas each group is on.")
 @_command(writes=False)
 @click.argument("group", type=_group, required=False)
 @_format
 def status(group: int | None, output_format: str, **given: Any) -> None:
-    """Show what GROUP is on, or all groups: sample, or calibration gas 1 or 2. It reads only."""
+    """Show whether GROUP, or each group, is on sample or on calibration gas 1 or 2. Only reads are sent."""
     request = Connection(**given)
     with request.logs(), request.open() as analyzer:
         wanted = range(1, CAL_GROUPS + 1) if group is None else [group]
@@ -93,7 +93,7 @@ def _write_progress(seen: Sequence[CalibrationProgress], output_format: str) -> 
 @calibrate.command(short_help="Start the autocalibration of a group.", epilog=_MORE)
 @_command(writes=True)
 @click.argument("group", type=_group)
-@click.option("--wait", is_flag=True, help="Watch it to its end and report.")
+@click.option("--wait", is_flag=True, help="Wait until it ends, then report.")
 @click.option(
     "--within",
     type=SECONDS,
@@ -101,7 +101,7 @@ def _write_progress(seen: Sequence[CalibrationProgress], output_format: str) -> 
     callback=check_seconds(),
     default=3600.0,
     show_default=True,
-    help="With --wait: stop it when it takes longer.",
+    help="With --wait: stop it if it takes longer.",
 )
 @click.option(
     "--settle",
@@ -109,18 +109,18 @@ def _write_progress(seen: Sequence[CalibrationProgress], output_format: str) -> 
     metavar="SECONDS",
     callback=check_seconds(zero=True),
     show_default="10",
-    help="With --wait: how long the group must be on sample until it has ended.",
+    help="With --wait: how long the group must be back on sample before it counts as ended.",
 )
 @_format
 def start(
     group: int, yes: bool, wait: bool, within: float, settle: float | None, output_format: str, **given: Any
 ) -> None:
-    """Start the autocalibration of GROUP, 1 to 4, and see that it runs."""
-    _need(yes, "this moves calibration gas and takes the group off its sample")
+    """Start the autocalibration of GROUP, 1 to 4, and check that it runs."""
+    _require(yes, "this moves calibration gas and takes the group off its sample")
     source = click.get_current_context().get_parameter_source
     for name in ("within", "settle"):
         if not wait and source(name) is ParameterSource.COMMANDLINE:
-            raise RequestError(f"--{name} is for a calibration that is watched: add --wait")
+            raise RequestError(f"--{name} needs --wait")
     if settle is not None and settle >= within:
         raise RequestError(f"--settle must be shorter than --within: {settle:g} s is not less than {within:g} s")
     request = Connection(**given)
@@ -129,7 +129,7 @@ def start(
             if wait:
                 _watch(analyzer, group, within, settle, output_format, quiet=request.quiet)
             else:
-                _launch(analyzer, group, output_format, quiet=request.quiet)
+                _start(analyzer, group, output_format, quiet=request.quiet)
         except KeyboardInterrupt as stopped:
             for text in getattr(stopped, "__notes__", ()):
                 note(text)
@@ -139,11 +139,11 @@ def start(
 @calibrate.command(short_help="Stop all autocalibrations.", epilog=_MORE)
 @_command(writes=True)
 def stop(yes: bool, **given: Any) -> None:
-    """Stop all autocalibrations, however they were started, and see that every group is on sample.
+    """Stop all autocalibrations, however they were started, and check that every group is on sample.
 
     Start coils that were left at 1 are set back to 0.
     """
-    _need(yes, "this stops every autocalibration, also one that was started at the panel")
+    _require(yes, "this stops every autocalibration, even one that was started at the panel")
     request = Connection(**given)
     with request.logs(), request.open() as analyzer:
         cleared = analyzer.stop_calibration(confirm=True)
@@ -152,23 +152,23 @@ def stop(yes: bool, **given: Any) -> None:
         note(f"{start_coils_of(cleared)} had been left at 1: set back to 0")
 
 
-def _need(yes: bool, why: str) -> None:
+def _require(yes: bool, why: str) -> None:
     if not yes:
-        raise RequestError(f"{why}: add --yes to do it. Nothing was sent.")
+        raise RequestError(f"{why}: add --yes to confirm. Nothing was sent.")
 
 
-def _launch(analyzer: "servomex.Analyzer", group: int, output_format: str, *, quiet: bool) -> None:
+def _start(analyzer: "servomex.Analyzer", group: int, output_format: str, *, quiet: bool) -> None:
     """Start without waiting for the end."""
     progress = analyzer.start_calibration(group, confirm=True)
     try:
         _write_progress([progress], output_format)
     except KeyboardInterrupt as interrupt:
-        interrupt.add_note(f"the calibration of group {group} has started and runs on")
+        interrupt.add_note(f"the calibration of group {group} has started and continues")
         raise
     for text in progress.notes:
         note(text)
     if not quiet:
-        note("it runs on by itself; 'servomex calibrate status' shows how far it is")
+        note("it continues by itself; 'servomex calibrate status' shows its progress")
 
 
 def _watch(
@@ -197,7 +197,7 @@ def _watch(
 
 
 class _Progress:
-    """Shows on stderr what a calibration is on: a line kept up to date; without a terminal each change."""
+    """Shows the progress of a calibration on stderr: one updated line, or without a terminal each change."""
 
     def __init__(self) -> None:
         self._live = STDERR.isatty()

@@ -23,7 +23,7 @@ _COMMANDS = (
 
 
 class _Commands(ProgramGroup):
-    """The group of all commands: each is the function of its module's name."""
+    """The group of all commands; each is named after its module."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click passes it)
         return list(_COMMANDS)
@@ -69,7 +69,7 @@ def main(prog_name: str = "servomex") -> None:
     """Run ``servomex``.
 
     Args:
-        prog_name: How it was called, for the usage and the errors.
+        prog_name: The name shown in the usage and in errors.
     """
     with without_late_interrupts():
         servomex_group(prog_name=prog_name)

@@ -34,8 +34,8 @@ _log = logging.getLogger("servomex.cli")
 F = TypeVar("F", bound=Callable[..., Any])
 
 _LINE = SerialSettings()
-TELL_AFTER_S = 1.0
-"""Opening takes less when all is well."""
+NOTICE_AFTER_S = 1.0
+"""After this time a line says what is being tried. Opening usually takes less."""
 
 PORT = click.Path(readable=False)
 """The name of a port on the command line."""
@@ -57,8 +57,8 @@ _OPTIONS = (
     seconds_option(
         "--gap", zero=True, longest=10, default=0.05, show_default=True, help="Silence before each Modbus request."
     ),
-    option("--retries", **whole_settings(0, 10, 2, "How often a Modbus request is repeated.")),
-    seconds_option("--timeout", show_default="one that suits the line", help="How long a reading may take."),
+    option("--retries", **whole_settings(0, 10, 2, "How many times a failed Modbus request is repeated.")),
+    seconds_option("--timeout", show_default="depends on the line", help="How long a reading may take."),
     seconds_option(
         "--listen",
         default=10.0,
@@ -69,19 +69,19 @@ _OPTIONS = (
         "--trace",
         type=click.Path(readable=False),
         metavar="FILE",
-        help="Append every byte of both directions to this file.",
+        help="Append every byte, in both directions, to this file.",
     ),
     log_options,
 )
 
 
 def connection_options(command: F) -> F:
-    """Give a command the options of a :class:`Connection`, and the port."""
+    """Add the options of a :class:`Connection`, and the port."""
     return click.argument("port", cls=PortArgument, envvar="SERVOMEX_PORT", type=PORT)(line_options(command))
 
 
 def line_options(command: F) -> F:
-    """Give a command the options of a :class:`Connection` apart from the port."""
+    """Add the options of a :class:`Connection`, except the port."""
     for decorate in reversed(_OPTIONS):
         command = decorate(command)
     return command
@@ -101,14 +101,14 @@ channels_option: Callable[[F], F] = option(
     metavar="I1,CO2,...",
     callback=_check_channels,
     show_default="all",
-    help="Read only these channels, by their ids or the names of their gases.",
+    help="Read only these channels, named by id or gas.",
 )
-"""Which channels are wanted."""
+"""The option that selects channels."""
 
 
 @attrs.frozen(kw_only=True)
 class Connection:
-    """How the command line wants an analyser to be opened; the fields are its options."""
+    """How an analyser is to be opened; the fields are the options of the command line."""
 
     port: str
     protocol: ProtocolKind
@@ -136,7 +136,7 @@ class Connection:
 
     @contextlib.contextmanager
     def logs(self, omitted: str = "") -> Iterator[None]:
-        """Show the log on stderr, as far as it is wanted, except that of the logger ``omitted``."""
+        """Show the log on stderr, at the level that was asked for, without the logger ``omitted``."""
         with log_on_stderr(None if self.quiet else self.verbose, omitted):
             yield
 
@@ -163,11 +163,11 @@ class Connection:
 
     @contextlib.contextmanager
     def _patience(self) -> Iterator[None]:
-        """On a terminal, say what is being tried when that takes long."""
+        """On a terminal, show what is being tried when that takes long."""
         if self.quiet or self.verbose or not STDERR.isatty():
             yield
             return
-        timer = threading.Timer(TELL_AFTER_S, note, [self._attempt])
+        timer = threading.Timer(NOTICE_AFTER_S, note, [self._attempt])
         timer.start()
         try:
             yield
@@ -177,19 +177,19 @@ class Connection:
 
     @property
     def _attempt(self) -> str:
-        """What is tried when the analyser is opened."""
+        """What is being tried while the analyser is opened."""
         if self.protocol == ProtocolKind.CONTINUOUS_ASCII:
-            return f"waiting for a broadcast on {self.port}, {self.listen:g} s at most ..."
+            return f"waiting for a broadcast on {self.port}, for up to {self.listen:g} s ..."
         if self.protocol == ProtocolKind.AUTO:
             return (
-                f"looking for an analyser on {self.port}, {self.listen:g} s at most: Modbus RTU and ASCII at "
+                f"looking for an analyser on {self.port}, for up to {self.listen:g} s: Modbus RTU and ASCII at "
                 f"address {self.address}, and broadcasts ..."
             )
         return f"asking address {self.address} on {self.port} in mode {self.protocol} ..."
 
 
 def load(port: str, protocol: str = ProtocolKind.AUTO.value) -> None:
-    """Import what is imported when it is needed, before it is: Ctrl-C during an import could get lost."""
+    """Import what opening would import: Ctrl-C during an import could get lost."""
     with interrupts_wait():
         importlib.import_module("servomex.analyzer.opening")
         if protocol != ProtocolKind.CONTINUOUS_ASCII:

@@ -7,19 +7,19 @@ import time
 from collections.abc import Callable
 
 GRACE_S = 30.0
-"""How long Windows is kept from ending the process; it does so by itself after 5 s or a little more."""
+"""How long Windows is kept from ending the process; it does not wait for more than about 5 s."""
 ENDS = (2, 5, 6)
-"""The events that end a process whatever it answers: the console is closed, its user logs off, the system ends."""
+"""The events that end a process whatever it answers: closing the console, logging off, shutting down."""
 
 _registered: list[Callable[[int], int]] = []
 
 
 def end_with_console() -> None:
-    """Let the end of the console interrupt the main thread as Ctrl-Break does; on Windows, and once a process.
+    """Make the end of the console interrupt the main thread as Ctrl-Break does: on Windows, once per process.
 
     Python's own handler of these events only notes the signal. Windows ends the process as soon as a handler has
     returned, which would be before the main thread has seen it. So this one waits for the process to end. It is
-    never taken away again: where no command runs, it leaves the event to the others.
+    never removed again: while no command runs, it leaves the event to the other handlers.
     """
     if sys.platform != "win32" or _registered:
         return
@@ -34,7 +34,7 @@ def end_with_console() -> None:
 
 
 def _handle(event: int) -> int:
-    """Take an event, in a thread that Windows has made for it; return whether it was taken."""
+    """Handle an event, in a thread that Windows made for it; return whether it was handled."""
     number = getattr(signal, "SIGBREAK", None)
     if event not in ENDS or number is None or not callable(signal.getsignal(number)):
         return False

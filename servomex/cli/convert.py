@@ -18,7 +18,7 @@ from servomex.errors.excerpts import without_password
 from servomex.models.sample import Sample
 
 STEPS = 200
-"""Frames between two updates of what is shown."""
+"""Frames between two updates of the display."""
 
 _MORE = """\b
 Examples:
@@ -32,7 +32,7 @@ Examples:
 \b
 Formats, by suffix or --format:
   .csv .csv.gz .jsonl .ndjson .jsonl.gz .sqlite .sqlite3 .db .parquet
-A postgresql:// URL is a table of a PostgreSQL server, as IN and as OUT.
+A postgresql:// URL names a table on a PostgreSQL server, as IN or as OUT.
 """
 
 
@@ -44,19 +44,19 @@ A postgresql:// URL is a table of a PostgreSQL server, as IN and as OUT.
 @click.option(
     "--rotate",
     metavar="LIMIT",
-    help="Divide OUT by size or by the time of the data: 100MB, 1d, 1h, 15m, or both as 100MB,1d. The time of "
-    "its first row is put into the name of each file.",
+    help="Split OUT by size or by the time of the data: 100MB, 1d, 1h, 15m, or both as 100MB,1d. Each file has "
+    "the time of its first row in its name.",
 )
 @click.option(
     "--wide",
     is_flag=True,
-    help="Write a row a time, and for each channel a column of values and one of qualities, to .csv or .xlsx; "
-    "only good values are in it.",
+    help="Write one row per time, with a column of values and one of qualities for each channel, to .csv or "
+    ".xlsx; only good values are included.",
 )
 @click.option(
     "--keep",
     type=click.Choice(["uncertain"]),
-    help="With --wide, keep the values of maintenance, calibration and warm-up too.",
+    help="With --wide, also include the values of maintenance, calibration and warm-up.",
 )
 @decimal_option
 @format_option
@@ -64,10 +64,10 @@ A postgresql:// URL is a table of a PostgreSQL server, as IN and as OUT.
 def convert(sources: tuple[str, ...], target: str, **options: Any) -> None:
     """Write the recordings IN, one after the other, to OUT.
 
-    The format of OUT is that of its suffix, or --format; that of an IN shows in its suffix or its content.
+    The format of OUT follows from its suffix or --format; that of an IN from its suffix or its content.
 
-    IN may be a pattern in quotation marks, or a folder of Parquet parts. Where an IN is damaged, what comes before
-    the damage is written.
+    IN may be a pattern in quotation marks, or a folder of Parquet parts. If an IN is damaged, what precedes the
+    damage is written.
     """
     with warnings_on_stderr():
         try:
@@ -107,7 +107,7 @@ def _run(sources: tuple[str, ...], target: str, options: dict[str, Any]) -> None
 
 
 def _opened(sources: tuple[str, ...], target: str) -> tuple[Iterator[Sample], dict[str, str]]:
-    """Give the samples of the sources, and what is said of the whole recordings.
+    """Return the samples of the sources, and the metadata of the recordings.
 
     Raises:
         RequestError: A source is missing, or is the target.
@@ -136,7 +136,7 @@ def _opened(sources: tuple[str, ...], target: str) -> tuple[Iterator[Sample], di
 
 
 def _frames(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
-    """Put together what arrived at the same time, and so belongs into the same file."""
+    """Yield together what arrived at the same time, and so belongs in the same file."""
     frame: list[Sample] = []
     try:
         for sample in samples:
@@ -151,7 +151,7 @@ def _frames(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
 
 
 def _shown(frames: Iterable[list[Sample]]) -> Iterator[list[Sample]]:
-    """Show on a terminal how many rows there were so far."""
+    """Yield the frames; on a terminal, show how many rows there were so far."""
     if not STDERR.isatty():
         yield from frames
         return

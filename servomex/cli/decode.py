@@ -1,4 +1,4 @@
-"""``servomex decode``: decode captured broadcasts, the good ones and what is wrong with the others."""
+"""``servomex decode``: decode captured broadcasts, and show what is wrong with the damaged ones."""
 
 import contextlib
 import itertools
@@ -28,7 +28,7 @@ from servomex.trace import MAGIC
 NO_FRAME = 4
 CHUNK = 16384
 SHOWN = 24
-"""Bytes of a damaged piece that a person gets to see."""
+"""Bytes of a damaged piece that are shown to people."""
 
 _LINE_ENDS = re.compile(rb"[\r\n]+")
 _MORE = """\b
@@ -38,20 +38,20 @@ Examples:
   cat capture.hex | servomex decode --hex --format csv > capture.csv
   servomex decode --hex "20 30 36 2d 31 30 ..."
 
-Exits with 0 when every frame is good, with 4 when there is none or anything is damaged. A capture that was begun
-in the middle of a frame starts with a damaged piece.
+The exit code is 0 if every frame is good, 4 if there is none or anything is damaged. A capture that begins in the
+middle of a frame starts with a damaged piece.
 """
 
 
 @attrs.frozen
 class _Damage:
-    """A piece of a capture that is no good frame.
+    """A piece of a capture that is not a good frame.
 
     Attributes:
         offset: Where it begins, in bytes from the start.
         reason: What is wrong with it.
         raw: The piece.
-        is_checksum: Whether that is its checksum alone.
+        is_checksum: Whether only its checksum is wrong.
     """
 
     offset: int
@@ -64,7 +64,7 @@ _OTHERS = (
     (MAGIC.encode(), "a trace", "replay"),
     *((beginning, "a recording", "convert") for beginning in BEGINNINGS),
 )
-"""How files begin that other commands read."""
+"""How the files of other commands begin, what they are, and the command."""
 
 
 @click.command(cls=Program, short_help="Decode captured broadcasts.", epilog=_MORE)
@@ -73,25 +73,25 @@ _OTHERS = (
     "--hex",
     "is_hex",
     is_flag=True,
-    help="FILE holds hexadecimal text, or stands for it: '20 30 0d', 20:30:0D, or one argument a byte.",
+    help="FILE is a file of hexadecimal text, or the text itself: '20 30 0d', 20:30:0D, or one argument per byte.",
 )
 @click.option(
     "--format",
     "output_format",
     **format_settings(
         ["table", "json", "csv"],
-        "How frames are written to stdout. Damage is part of it, but in csv goes to stderr.",
+        "How frames are written to stdout. Damage is reported among them; with csv, on stderr.",
     ),
 )
 @click.option(
     "-v",
     "--verbose",
     is_flag=True,
-    help="Show the bytes of each channel too: an unknown glyph, or the text in the place of a value.",
+    help="Also show the bytes of each channel: an unknown glyph, or text in place of a value.",
 )
 @version_option
 def decode(inputs: tuple[str, ...], is_hex: bool, output_format: str, verbose: bool) -> None:
-    """Decode the broadcasts captured in FILE; '-' or nothing is stdin.
+    """Decode the broadcasts captured in FILE, or on stdin if FILE is '-' or omitted.
 
     A capture does not show when it was received: the columns for that stay empty.
     """
@@ -111,16 +111,18 @@ def decode(inputs: tuple[str, ...], is_hex: bool, output_format: str, verbose: b
 
 @contextlib.contextmanager
 def _bytes_in(inputs: tuple[str, ...], *, is_hex: bool) -> Iterator[Iterator[bytes]]:
-    """Open the file that is named, or stdin, or take the arguments as hexadecimal text.
+    """Yield the bytes of the named file, of stdin, or of hexadecimal arguments.
 
     Raises:
-        UsageError: There are several files, or one cannot be read; or the text is none.
+        UsageError: There are several files, a file cannot be read, or the text is not hexadecimal.
     """
     if is_hex and inputs not in ((), ("-",)) and not os.path.isfile(inputs[0]):  # noqa: PTH113 (any text may come)
         yield bytes_of([" ".join(inputs).encode("utf-8", "replace")])
         return
     if len(inputs) > 1:
-        raise click.UsageError("name one FILE; only with --hex may there be several arguments: bytes, and no file")
+        raise click.UsageError(
+            "name one FILE; only with --hex may there be several arguments, which are then bytes"
+        )
     name = inputs[0] if inputs else "-"
     try:
         file: IO[bytes] = click.open_file(name, "rb")
@@ -132,14 +134,14 @@ def _bytes_in(inputs: tuple[str, ...], *, is_hex: bool) -> Iterator[Iterator[byt
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:
-    """Give what is there, without waiting for more: the input may be a pipe that is still being written."""
+    """Yield what is there, without waiting for more: the input may be a pipe that is still being written."""
     read: Callable[[int], bytes] = getattr(file, "read1", file.read)
     while data := read(CHUNK):
         yield data
 
 
 def _checked(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Refuse what another command reads.
+    """Return the chunks; refuse a file that another command reads.
 
     Raises:
         RequestError: It is such a file.
@@ -160,7 +162,7 @@ def _decoded(chunks: Iterable[bytes]) -> Iterator[Frame | _Damage]:
 
 
 def _pieces(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Cut a capture into pieces with their places in it. Only line ends lie between pieces."""
+    """Yield the pieces of a capture and where they begin. Only line ends lie between pieces."""
     splitter = FrameSplitter()
     held = b""
     start = 0
@@ -181,7 +183,7 @@ def _then_end(chunks: Iterable[bytes]) -> Iterator[bytes | None]:
 
 
 def _line_ends(data: bytes, start: int) -> int:
-    """Count the CR and LF bytes from a place on."""
+    """Return the number of CR and LF bytes at a place."""
     found = _LINE_ENDS.match(data, start)
     return found.end() - start if found else 0
 
@@ -202,7 +204,7 @@ def _table(verbose: bool) -> _Shows:
         write_text(f"{frame_text(frame, title, arrived=False, paint=paint)}\n{raw}\n")
 
     def show_damage(damage: _Damage) -> None:
-        line = f"DAMAGED {_told(damage)}"
+        line = f"DAMAGED {_damage_text(damage)}"
         write_text((click.style(line, fg="red") if colour else line) + "\n\n")
 
     return show_frame, show_damage
@@ -231,11 +233,11 @@ def _csv(verbose: bool) -> _Shows:
     write_data(formats.csv_header())
     return (
         lambda frame: write_data(formats.csv_rows(frame, None)),
-        lambda damage: note(f"Damaged {_told(damage)}"),
+        lambda damage: note(f"Damaged {_damage_text(damage)}"),
     )
 
 
-def _told(damage: _Damage) -> str:
+def _damage_text(damage: _Damage) -> str:
     verdict = _verdict(damage.raw)
     reasons = [verdict] if damage.is_checksum else [damage.reason, *filter(None, [verdict])]
     more = " ..." if len(damage.raw) > SHOWN else ""
@@ -243,7 +245,7 @@ def _told(damage: _Damage) -> str:
 
 
 def _verdict(raw: bytes) -> str:
-    """Say whether a checksum fits; empty where there is none."""
+    """Return whether the checksum is valid, as text; empty where there is none."""
     found = checksums(raw.rstrip(b"\r\n"))
     if found is None:
         return ""

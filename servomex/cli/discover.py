@@ -1,4 +1,4 @@
-"""``servomex discover``: which analysers are on which ports."""
+"""``servomex discover``: find the analysers on the ports of this computer."""
 
 import contextlib
 import importlib
@@ -34,19 +34,19 @@ Examples:
   servomex discover --format json | jq -r .port
 
 \b
-What it sends changes no analyser, but it reaches every device on these ports.
-Name the PORTs if something else on this computer must be left alone.
+Nothing is changed in an analyser, but what is sent reaches every device on these
+ports. Name the PORTs if other devices on this computer must not be disturbed.
 """
 
 
 def _check_addresses(_ctx: click.Context, _option: click.Parameter, value: str) -> list[int]:
-    """Read a list of addresses and ranges of them, such as ``1,3,5-8``."""
+    """Return the addresses of a list with ranges, such as ``1,3,5-8``."""
     addresses: list[int] = []
     for part in value.split(","):
         found = re.fullmatch(r" *([0-9]{1,3})(?:-([0-9]{1,3}))? *", part)
         first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
         if not 1 <= first <= last <= 247:
-            raise click.BadParameter(f"{part!r} is no address from 1 to 247, and no range of them such as 1-10.")
+            raise click.BadParameter(f"{part!r} is neither an address from 1 to 247 nor a range such as 1-10.")
         addresses += range(first, last + 1)
     return addresses
 
@@ -55,7 +55,7 @@ def _check_baudrates(_ctx: click.Context, _option: click.Parameter, value: str) 
     rates = value.split(",")
     for rate in rates:
         if not (re.fullmatch(" *[0-9]{3,6} *", rate) and 300 <= int(rate) <= 115200):
-            raise click.BadParameter(f"{rate!r} is no number from 300 to 115200.")
+            raise click.BadParameter(f"{rate!r} is not a baud rate from 300 to 115200.")
     return list(map(int, rates))
 
 
@@ -66,12 +66,12 @@ def _check_protocols(_ctx: click.Context, _option: click.Parameter, value: str) 
     for name in names:
         if name not in FIXED_MODES:
             raise click.BadParameter(
-                f"{name!r} is not a mode: there are {', '.join(FIXED_MODES)}, and auto alone for all."
+                f"{name!r} is not a mode: choose from {', '.join(FIXED_MODES)}, or auto alone for all."
             )
     return [*dict.fromkeys(MODES[name] for name in names)]
 
 
-@click.command(cls=Program, short_help="Search the ports for analysers.", epilog=_MORE)
+@click.command(cls=Program, short_help="Search ports for analysers.", epilog=_MORE)
 @click.argument("ports", metavar="[PORT]...", nargs=-1, type=PORT)
 @option(
     "--address",
@@ -80,7 +80,7 @@ def _check_protocols(_ctx: click.Context, _option: click.Parameter, value: str) 
     default="1-10",
     show_default=True,
     callback=_check_addresses,
-    help="Modbus slave addresses to ask, about 0.3 s each in each framing.",
+    help="Modbus slave addresses to try; each takes about 0.3 s in each framing.",
 )
 @option(
     "--baudrate",
@@ -98,7 +98,7 @@ def _check_protocols(_ctx: click.Context, _option: click.Parameter, value: str) 
     default=ProtocolKind.AUTO.value,
     show_default=True,
     callback=_check_protocols,
-    help=f"Look for these only: {', '.join(FIXED_MODES)}.",
+    help=f"Look for these modes only: {', '.join(FIXED_MODES)}.",
 )
 @seconds_option(
     "--listen",
@@ -114,9 +114,9 @@ def _check_protocols(_ctx: click.Context, _option: click.Parameter, value: str) 
 @log_options
 @version_option
 def discover(ports: tuple[str, ...], output_format: str, verbose: int, quiet: bool, **wanted: Any) -> None:
-    """Search the ports for analysers: the PORTs given, or all of this computer, at the same time.
+    """Search for analysers on the given PORTs, or on all ports of this computer, at the same time.
 
-    A PORT is named as for 'servomex read'; usb:SERIAL means the USB adapter with this serial number.
+    A PORT is named as in 'servomex read'; usb:SERIAL is the USB adapter with this serial number.
     """
     with interrupts_wait():
         importlib.import_module("servomex.discovery.search")
@@ -126,12 +126,12 @@ def discover(ports: tuple[str, ...], output_format: str, verbose: int, quiet: bo
         write_data("".join(map(json_text, results)))
     elif found := [result for result in results if result.info]:
         write_text(_table(found))
-    _tell_failures(results, quiet)
+    _report_failures(results, quiet)
 
 
 @contextlib.contextmanager
 def _progress(*, hidden: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Give what shows the progress as a bar on stderr; ``None`` unless that is a terminal."""
+    """Yield a function that shows the progress as a bar on stderr; ``None`` unless that is a terminal."""
     if hidden or not STDERR.isatty():
         yield None
         return
@@ -145,7 +145,7 @@ def _progress(*, hidden: bool) -> Iterator[Callable[[int, int], None] | None]:
 
 
 def _table(results: "Sequence[DiscoveryResult]") -> str:
-    """Write a table for people, one line for each analyser."""
+    """Return a table for people, with one line for each analyser."""
     rows = [_HEADINGS, *map(_cells, results)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "".join("  ".join(map(str.ljust, row, widths)).rstrip() + "\n" for row in rows)
@@ -166,13 +166,13 @@ def _cells(result: "DiscoveryResult") -> tuple[str, ...]:
 
 
 def _adapter(usb: PortInfo) -> str:
-    """Name an adapter by what it says of itself, and by the names under which it is found again."""
+    """Return how an adapter names itself, and the names by which it is found again."""
     names = (usb.product or usb.description, f"usb:{usb.serial_number}" if usb.serial_number else None, usb.by_id)
     return ", ".join(name for name in names if name)
 
 
-def _tell_failures(results: "Sequence[DiscoveryResult]", quiet: bool) -> None:
-    """Tell where there is no analyser and why; that ends the command when there is none at all.
+def _report_failures(results: "Sequence[DiscoveryResult]", quiet: bool) -> None:
+    """Report the ports without an analyser and why; end the command if there is no analyser at all.
 
     Raises:
         ServomexError: There was one port, and this is why there is no analyser on it.
@@ -191,13 +191,13 @@ def _tell_failures(results: "Sequence[DiscoveryResult]", quiet: bool) -> None:
 
 
 def _count(results: "Sequence[DiscoveryResult]") -> str:
-    """Say on how many of the ports there is an analyser."""
+    """Return on how many of the ports there is an analyser."""
     ports, with_one = {item.port for item in results}, {item.port for item in results if item.info}
     return f"found an analyser on {len(with_one)} of {counted(len(ports), 'port')}"
 
 
 def _failure(errors: "list[servomex.ServomexError]") -> CommandError:
-    """Give the error that ends the command where all ports failed: what they have in common."""
+    """Return the error that ends the command when all ports failed: what the errors have in common."""
     if not errors:
         return PortError(present_text())
     if all(isinstance(error, ServomexConfigurationError) for error in errors):

@@ -1,4 +1,4 @@
-"""``servomex doctor``: a page on a port, its line and its analyser: what is well, what is not, and the cure."""
+"""``servomex doctor``: a page about a port, its line and its analyser: what is right, what is wrong, and why."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,21 +40,21 @@ Examples:
     "--format",
     "output_format",
     **format_settings(
-        ["text", "json"], "How the page is written to stdout: for people, or as one object on a line."
+        ["text", "json"], "How the page is written to stdout: for people, or as a JSON object on one line."
     ),
 )
 @version_option
 def doctor(port: str | None, output_format: str, **given: Any) -> None:
-    """Check a port, its line and its analyser, and say how to cure what is wrong.
+    """Check a port, its line and its analyser, and show how to mend what is wrong.
 
     Without PORT, the ports of this computer are listed. Nothing is changed in an analyser: only reads are sent
-    and, after an answer, loopbacks. It ends by itself; a silent line takes about 20 seconds.
+    and, after an answer, loopbacks. The check ends by itself; on a silent line it takes about 20 seconds.
     """
     with interrupts_wait():
         from servomex.checkup import computer as portcheck
         from servomex.checkup import examination as checkup
 
-    write = write_text if output_format == "text" else _report_nothing
+    write = write_text if output_format == "text" else _discard
     if port is None:
         findings = [*_shown(portcheck.overview(), write)]
     else:
@@ -84,16 +84,16 @@ def _order(request: Connection) -> "CheckRequest":
         gap=request.gap,
         listen=request.listen,
         trace=request.trace,
-        report=(lambda text: note(f"{text} ...")) if watched else _report_nothing,
+        report=(lambda text: note(f"{text} ...")) if watched else _discard,
     )
 
 
-def _report_nothing(_text: str) -> None:
-    """Take a text that nobody wants to see."""
+def _discard(_text: str) -> None:
+    """Ignore a text that is not to be shown."""
 
 
 def _shown(findings: "Iterable[Finding]", write: Callable[[str], None]) -> "Iterator[Finding]":
-    """Write each finding as soon as it is there."""
+    """Write and yield each finding as soon as it is there."""
     colour = colour_wanted()
     for finding in findings:
         write(_text(finding, colour=colour))
@@ -101,7 +101,7 @@ def _shown(findings: "Iterable[Finding]", write: Callable[[str], None]) -> "Iter
 
 
 def _text(finding: "Finding", *, colour: bool) -> str:
-    """Write what was seen on one line, and the cure on another."""
+    """Return what was seen on one line, and the cure on another."""
     verdict = f"{finding.verdict:<{_VERDICT_WIDTH}}"
     if colour and finding.verdict in _COLOURS:
         verdict = click.style(verdict, fg=_COLOURS[finding.verdict])
@@ -113,22 +113,22 @@ def _text(finding: "Finding", *, colour: bool) -> str:
 
 
 def _gravest(findings: "Sequence[Finding]") -> "Finding | None":
-    """Give the first problem, else the first warning; ``None`` when all is well."""
+    """Return the first problem, else the first warning; ``None`` if there is neither."""
     return next((item for trouble in _COLOURS for item in findings if item.verdict == trouble), None)
 
 
 def _verdict(findings: "Sequence[Finding]") -> str:
-    """Sum a page up, with the one cure that comes first."""
+    """Return the summary of a page, with the cure to start with."""
     gravest = _gravest(findings)
     if gravest is None:
         return "ok"
     count = sum(item.verdict == gravest.verdict for item in findings)
     what = gravest.verdict.lower() + ("s" if count > 1 else "")
-    return f"{count} {what}. First of all ({gravest.check}): {one_line(gravest.cure)}"
+    return f"{count} {what}. Start here ({gravest.check}): {one_line(gravest.cure)}"
 
 
 def _json(port: str | None, findings: "Sequence[Finding]") -> str:
-    """Write the page as one object on one line."""
+    """Return the page as one object on one line."""
     gravest = _gravest(findings)
     record = {
         "port": port,
@@ -141,6 +141,6 @@ def _json(port: str | None, findings: "Sequence[Finding]") -> str:
 
 
 def _exit_code(findings: "Sequence[Finding]") -> int:
-    """Give the code of the first problem's kind; warnings are none."""
+    """Return the exit code of the first problem; warnings do not count."""
     errors = [item.error for item in findings if item.error]
     return command_error(errors[0]).exit_code if errors else 0

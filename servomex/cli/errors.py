@@ -14,20 +14,20 @@ from servomex.errors import (
 
 INTERRUPTED = 130
 SIGNALLED = 128
-"""What is added to the number of a signal for the exit code."""
+"""The exit code after a signal is this plus the number of the signal."""
 PIPE_CLOSED = 141
 
 EXIT_CODES = """\b
 Exit codes:
-  0    all went well
+  0    success
   1    another error, such as a file that cannot be written
   2    usage error: invalid option or argument
-  3    the port: missing, busy, forbidden or lost
-  4    no answer, or no valid one
+  3    port error: missing, busy, forbidden or lost
+  4    no answer, or no valid answer
   5    read --check: a fault, an alarm, no value, or a failed reading
-  129  ended by SIGHUP, the end of its terminal
+  129  ended by SIGHUP: its terminal was closed
   130  ended by Ctrl-C
-  141  the reader of the output has gone
+  141  the program that read the output has ended
   143  ended by SIGTERM
   149  ended by Ctrl-Break, or with its console (Windows)
 """
@@ -40,7 +40,7 @@ class CommandError(click.ClickException):
 
 
 class RequestError(CommandError):
-    """What was asked for cannot be."""
+    """The command cannot do what was asked."""
 
     exit_code = 2
 
@@ -52,7 +52,7 @@ class PortError(CommandError):
 
 
 class NoAnswerError(CommandError):
-    """No answer came, or no valid one."""
+    """No answer came, or no valid answer."""
 
     exit_code = 4
 

@@ -37,7 +37,7 @@ _COLOURS = {Quality.BAD: "red", Quality.UNCERTAIN: "yellow"}
 
 
 def rows(frame: Frame, device: str | None, tags: Mapping[str, str] = NO_TAGS) -> list[dict[str, Any]]:
-    """Give one row a channel, with the keys of :data:`ROW_COLUMNS`."""
+    """Return one row per channel, with the keys of :data:`ROW_COLUMNS`."""
     samples = frame.as_samples(device=device or "", metadata=tags)
     found = [dict(zip(ROW_COLUMNS, plain_row(sample), strict=True)) for sample in samples]
     if device is None:
@@ -47,17 +47,17 @@ def rows(frame: Frame, device: str | None, tags: Mapping[str, str] = NO_TAGS) ->
 
 
 def csv_header() -> str:
-    """Write the names of the columns."""
+    """Return the line with the names of the columns."""
     return ",".join(ROW_COLUMNS) + "\n"
 
 
 def csv_rows(frame: Frame, device: str | None, tags: Mapping[str, str] = NO_TAGS) -> str:
-    """Write one line a channel, as :func:`csv_text` does."""
+    """Return one line per channel, as :func:`csv_text` does."""
     return csv_text([[*row.values()] for row in rows(frame, device, tags)])
 
 
 def json_line(frame: Frame, device: str | None, tags: Mapping[str, str] = NO_TAGS) -> str:
-    """Write one object on one line."""
+    """Return one object on one line."""
     return json_text(json_record(frame, device, tags))
 
 
@@ -71,7 +71,7 @@ def json_record(frame: Frame, device: str | None, tags: Mapping[str, str] = NO_T
 
 
 def influx_lines(frame: Frame, device: str, tags: Mapping[str, str] = NO_TAGS) -> str:
-    """Write one line a channel in InfluxDB's line protocol, with times in nanoseconds."""
+    """Return one line per channel in InfluxDB's line protocol, with times in nanoseconds."""
     timestamp = (frame.received_at - _EPOCH) // timedelta(microseconds=1) * 1000
     lines = []
     for row in rows(frame, device, tags):
@@ -86,7 +86,7 @@ def influx_lines(frame: Frame, device: str, tags: Mapping[str, str] = NO_TAGS) -
 
 
 def _tag(text: str) -> str:
-    """Escape a tag's value. No parser of InfluxDB takes one that ends with a backslash, escaped or not."""
+    """Return a tag's value, escaped. InfluxDB's parser rejects one that ends with a backslash, escaped or not."""
     return (f"{text} " if text.endswith("\\") else text).translate(_TAG_ESCAPES)
 
 
@@ -95,14 +95,14 @@ def _string(text: str) -> str:
 
 
 def coloured(text: str, quality: Quality) -> str:
-    """Mark what is bad in red and what is uncertain in yellow."""
+    """Return a text in the colour of its quality: bad in red, uncertain in yellow."""
     return click.style(text, fg=_COLOURS[quality])
 
 
 def writer_for(
     output_format: str, analyzer: "servomex.Analyzer", name: str | None = None
 ) -> Callable[[Frame], None]:
-    """Return what writes a frame to stdout in the format that is asked for.
+    """Return a function that writes a frame to stdout in a format.
 
     Args:
         output_format: One of those of :data:`FRAME_FORMAT`.

@@ -1,4 +1,4 @@
-"""Bytes as people write them in hexadecimal digits: ``20 30 0d``, ``20:30:0D``, ``0x20, 0x30``, ``2030``."""
+"""Bytes as people type them in hexadecimal digits: ``20 30 0d``, ``20:30:0D``, ``0x20, 0x30``, ``2030``."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -8,16 +8,16 @@ import click
 from servomex.errors.excerpts import shown
 
 _BESIDE = re.compile(rb"[\s:,]+|0[xX]")
-"""What may stand between and before the digits. No digit is lost with ``0x``: an ``x`` is none."""
+"""What may stand between and before the digits. No digit is lost with ``0x``: an ``x`` is not a digit."""
 _NO_DIGIT = re.compile(rb"[^0-9a-fA-F]")
 _EXCERPT = 10
 
 
 def bytes_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the bytes that a text in chunks means, as soon as they are there.
+    """Yield the bytes of a hexadecimal text in chunks, as soon as they are complete.
 
     Raises:
-        UsageError: It is no hexadecimal text, or ends in the middle of a byte.
+        UsageError: It is not hexadecimal text, or ends in the middle of a byte.
     """
     digits = waiting = b""
     for chunk in chunks:
@@ -37,5 +37,5 @@ def _digits(text: bytes) -> bytes:
     digits = _BESIDE.sub(b"", text)
     if wrong := _NO_DIGIT.search(digits):
         excerpt = digits[max(0, wrong.start() - _EXCERPT) : wrong.start() + _EXCERPT].decode("utf-8", "replace")
-        raise click.UsageError(f"no hexadecimal text: {shown(excerpt)}. Write bytes as in '20 30 0d'")
+        raise click.UsageError(f"not hexadecimal text: {shown(excerpt)}. Write bytes as in '20 30 0d'")
     return digits

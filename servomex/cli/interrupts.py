@@ -13,7 +13,7 @@ from servomex.cli.errors import SIGNALLED, Terminated
 from servomex.runtime.clock import time
 
 TWICE_S = 0.2
-"""A one-file program of PyInstaller gets each Ctrl-C twice: from the terminal, and from what unpacked it."""
+"""A one-file program of PyInstaller gets each Ctrl-C twice: from the terminal and from its parent process."""
 
 
 @contextlib.contextmanager
@@ -47,13 +47,13 @@ def signals_interrupt() -> Iterator[None]:
 
 
 def _signals(*names: str) -> list[signal.Signals]:
-    """Return those of the signals that the system has: Windows has no SIGHUP, and it alone has SIGBREAK."""
+    """Return the signals that this system has: Windows has no SIGHUP, and it alone has SIGBREAK."""
     return [getattr(signal, name) for name in names if hasattr(signal, name)]
 
 
 @contextlib.contextmanager
 def without_late_interrupts() -> Iterator[None]:
-    """End the program by the end of the block; a Ctrl-C that comes once more meanwhile has nothing left to end."""
+    """End the program at the end of the block; another Ctrl-C meanwhile has nothing left to end."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -68,7 +68,7 @@ def without_late_interrupts() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Let what ends a command wait until the end of what must not be torn, such as an import or a write."""
+    """Delay what ends a command to the end of a block that must not be torn, such as an import or a write."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""What a command tells beside its data: the package's log on stderr."""
+"""The package's log on stderr."""
 
 import contextlib
 import logging
@@ -12,7 +12,7 @@ _LEVELS = (("servomex.trace", logging.WARNING), ("servomex", logging.INFO), ("se
 
 
 class _LineFormatter(logging.Formatter):
-    """One line a record, with its time in UTC, and of an exception only what it says."""
+    """One line per record, with its time in UTC, and only the message of an exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
@@ -35,9 +35,9 @@ def log_on_stderr(verbosity: int | None, omitted: str = "") -> Iterator[None]:
     """Show the package's log on stderr.
 
     Args:
-        verbosity: 1 for what is being done, 2 for every byte as well; at 0 it tells only that a trace could not be
-            written any more. ``None`` for nothing at all.
-        omitted: The logger whose records are not shown, since the command says the same itself.
+        verbosity: 1 for what is being done, 2 for every byte as well, 0 for nothing but that a trace can no longer
+            be written. ``None`` for nothing at all.
+        omitted: The logger whose records are not shown, since the command reports the same itself.
     """
     if verbosity is None:
         yield
@@ -52,7 +52,7 @@ def log_on_stderr(verbosity: int | None, omitted: str = "") -> Iterator[None]:
 
 @contextlib.contextmanager
 def warnings_on_stderr() -> Iterator[None]:
-    """Show on stderr what the package warns of; the errors that end a command are told by the command itself."""
+    """Show the package's warnings on stderr; the command itself reports the error that ends it."""
     handler = _StderrHandler()
     handler.addFilter(lambda record: record.levelno < logging.ERROR)
     with _handled_by(logging.getLogger("servomex"), handler, logging.WARNING):

@@ -14,7 +14,7 @@ from servomex.models.tags import name_of, tags_of
 F = TypeVar("F", bound=Callable[..., Any])
 
 LONGEST_S = 1e6
-"""What an option in seconds may be at most: more than the 9999 s between broadcasts, and no timer overflows."""
+"""The most that an option in seconds may be: more than the 9999 s between broadcasts, and no timer overflows."""
 SHORTEST_EVERY_S = 1 / FASTEST_HZ
 
 
@@ -22,7 +22,7 @@ class _Seconds(click.types.FloatParamType):
     """Seconds: a number, or a text with a unit such as ``500ms``."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read it."""
+        """Return the number."""
         try:
             return float(value)
         except ValueError:
@@ -37,7 +37,7 @@ class _PerSecond(click.types.FloatParamType):
     """A number of readings per second."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read it."""
+        """Return the number."""
         try:
             return float(value)
         except ValueError:
@@ -63,12 +63,12 @@ FIXED_MODES = [name for name in MODES if name != "auto"]
 
 
 def mode_settings(names: Iterable[str], what: str, default: str) -> dict[str, Any]:
-    """Return how an option is declared that names a communication mode; the command gets a :class:`ProtocolKind`.
+    """Return the declaration of an option that names a communication mode; a command gets a :class:`ProtocolKind`.
 
     Args:
         names: Those of :data:`MODES` that may be typed, in any case.
         what: What the mode is for; the help adds the names.
-        default: The one that is taken otherwise.
+        default: What is used when it is omitted.
     """
     names = list(names)
     return {
@@ -84,12 +84,12 @@ def mode_settings(names: Iterable[str], what: str, default: str) -> dict[str, An
 def whole_settings(
     lowest: int, highest: int, default: int | None, what: str, metavar: str = "N"
 ) -> dict[str, Any]:
-    """Return how an option is declared that takes a whole number.
+    """Return the declaration of an option that takes a whole number.
 
     Args:
         lowest: The smallest number that may be typed.
         highest: The largest.
-        default: The one that is taken otherwise.
+        default: What is used when it is omitted.
         what: The help.
         metavar: What stands for the number in the help.
     """
@@ -103,20 +103,20 @@ def whole_settings(
 
 
 ADDRESS = whole_settings(1, 247, 1, "Modbus slave address.")
-"""How ``--address`` is declared."""
+"""The declaration of ``--address``."""
 
 
 def format_settings(names: Sequence[str], what: str) -> dict[str, Any]:
-    """Return how the option for the format of the output is declared; the first of the names is the default."""
+    """Return the declaration of an option for the format of the output; the first of the names is the default."""
     return {"type": click.Choice(names), "default": names[0], "show_default": True, "help": what}
 
 
 FRAME_FORMAT = format_settings(["table", "csv", "json", "influx"], "How readings are written to stdout.")
-"""How ``--format`` of a command that reads is declared."""
+"""The declaration of ``--format`` in the commands that read."""
 
 
 def check_seconds(*, zero: bool = False, longest: float = LONGEST_S) -> Callable[..., float | None]:
-    """Give the callback of an option in seconds that refuses what is out of range, NaN included."""
+    """Return the callback of an option in seconds, which refuses what is out of range, NaN included."""
 
     def check(_ctx: click.Context, _option: click.Parameter, value: float | None) -> float | None:
         if value is None or (0 <= value <= longest and (value or zero)):
@@ -150,25 +150,25 @@ def _check_rate(_ctx: click.Context, _option: click.Parameter, value: float | No
 
 
 class _Option(click.Option):
-    """An option whose error names the variable that a value is from, and only then."""
+    """An option whose error names the environment variable, if its value came from it."""
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
-        """Name it as it was given."""
+        """Return its name, as it was given."""
         names = " / ".join(repr(name) for name in self.opts)
         source = ctx.get_parameter_source(self.name) if ctx is not None and self.name else None
         if source is click.core.ParameterSource.ENVIRONMENT:
-            return f"{names}, which is from the environment as {self.envvar}"
+            return f"{names} (environment variable {self.envvar})"
         return names
 
 
 class _Tag(click.types.StringParamType):
-    """A tag; in a variable of the environment, commas separate several."""
+    """A tag; in an environment variable, commas separate several."""
 
     envvar_list_splitter = ","
 
 
 def check_tags(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> Mapping[str, str]:
-    """Take tags apart, and refuse what :func:`tags_of` does."""
+    """Return the tags that were typed; refuse what :func:`tags_of` refuses."""
     tags: dict[str, str] = {}
     for text in values:
         key, equals, value = text.partition("=")
@@ -193,11 +193,11 @@ def check_name(_ctx: click.Context, _option: click.Parameter, value: str | None)
 
 
 class PortArgument(click.Argument):
-    """A port that may also come from the environment, as its error says when it is missing."""
+    """A port that may also come from the environment, as the error says when it is missing."""
 
     def get_error_hint(self, ctx: click.Context | None) -> str:  # noqa: ARG002 (click passes it)
-        """Name it, and where else it may come from."""
-        return f"{self.human_readable_name!r}, which {self.envvar} may name as well"
+        """Return its name, and where else it may come from."""
+        return f"{self.human_readable_name!r} (or set {self.envvar})"
 
 
 def option(*names: str, **settings: Any) -> Callable[[F], F]:
@@ -227,12 +227,12 @@ def seconds_option(
 
 
 def naming_options(command: F) -> F:
-    """Give a command that writes rows the options for what each row says of the analyser."""
+    """Add the options for what each row says about the analyser."""
     name = option(
         "--name",
         metavar="NAME",
         callback=check_name,
-        show_default="the port, over Modbus with the address",
+        show_default="the port; over Modbus also the address",
         help="Name of the analyser in each row.",
     )
     tags = option(
@@ -242,16 +242,16 @@ def naming_options(command: F) -> F:
         metavar="KEY=VALUE",
         multiple=True,
         callback=check_tags,
-        help="What else each row says of the analyser, such as site=mill-3; may be repeated.",
+        help="More information on the analyser in each row, such as site=mill-3; may be repeated.",
     )
     return name(tags(command))
 
 
 def rate_options(usual: str) -> Callable[[F], F]:
-    """Give a command the options ``--rate`` and ``--every``, which it hands to :func:`rate_of`.
+    """Return a decorator that adds ``--rate`` and ``--every``; the command passes them to :func:`rate_of`.
 
     Args:
-        usual: What happens without either, for the help.
+        usual: What happens without them, for the help.
     """
 
     def decorate(command: F) -> F:
@@ -266,7 +266,7 @@ def rate_options(usual: str) -> Callable[[F], F]:
             "--every",
             metavar="TIME",
             callback=_check_every,
-            help="The same as a time from one reading to the next: 500ms, 2s, 1m or 1h.",
+            help="Instead of --rate, the time from one reading to the next: 500ms, 2s, 1m or 1h.",
         )
         return rate_option(every_option(command))
 
@@ -285,11 +285,11 @@ def rate_of(rate_hz: float | None, every_s: float | None) -> float | None:
 
 
 count_option: Callable[[F], F] = click.option(
-    "--count", type=click.IntRange(1), metavar="N", help="End after this many readings, failed ones included."
+    "--count", type=click.IntRange(1), metavar="N", help="Stop after this many readings, including failed ones."
 )
 """After how many readings a command ends by itself."""
 
 duration_option: Callable[[F], F] = click.option(
-    "--duration", metavar="TIME", callback=_check_duration, help="End after 90s, 15m, 8h or 2d."
+    "--duration", metavar="TIME", callback=_check_duration, help="Stop after this time: 90s, 15m, 8h or 2d."
 )
-"""When a command ends by itself. A unit is needed: hours are as likely here as seconds."""
+"""When a command ends by itself. A unit is required: hours are as likely here as seconds."""

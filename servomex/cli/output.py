@@ -17,13 +17,13 @@ _PASSING = {errno.EAGAIN, errno.EINTR, errno.ENOSPC, errno.EDQUOT}
 
 
 class Stderr:
-    """Stderr as it is at the moment. What cannot be written is given up: a command has more to do than that."""
+    """Stderr as it is at the moment. What cannot be written is dropped: that is no reason to end a command."""
 
     def __init__(self) -> None:
         self._within_line = False
 
     def write(self, text: str) -> int:
-        """Write a text, or give it up."""
+        """Write a text, or drop it."""
         with _surviving():
             if sys.stderr is not None:
                 sys.stderr.write(text)
@@ -31,27 +31,27 @@ class Stderr:
         return len(text)
 
     def flush(self) -> None:
-        """Write what waits in the buffer, or give it up."""
+        """Write what is in the buffer, or drop it."""
         with _surviving():
             if sys.stderr is not None:
                 sys.stderr.flush()
 
     def isatty(self) -> bool:
-        """Whether it is a terminal that is still there."""
+        """Return whether it is a terminal that is still there."""
         try:
             return sys.stderr is not None and sys.stderr.isatty()
         except (OSError, ValueError):
             return False
 
     def line(self, text: str) -> None:
-        """Write a line of its own, below what shows how far a command is."""
+        """Write a line of its own, below a display of progress."""
         self.write("\n" * self._within_line + f"{text}\n")
         self.flush()
 
 
 STDERR = Stderr()
 BAR = cast("TextIO", STDERR)
-"""The same, as click's progress bar wants its file."""
+"""The same, typed as click's progress bar wants its file."""
 
 
 @contextlib.contextmanager
@@ -66,13 +66,13 @@ def _surviving() -> Iterator[None]:
 
 
 def forget(stream: Any) -> None:
-    """Let what is in a stream's buffer go nowhere: Python would try to write it again when it ends, and fail."""
+    """Send what is in a stream's buffer nowhere: Python would try to write it again when it ends, and fail."""
     with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def end_stderr() -> None:
-    """Give up what could not be written, or Python would end with another exit code than the command's."""
+    """Drop what could not be written, or Python would end with another exit code than the command's."""
     try:
         if sys.stderr is not None:
             sys.stderr.flush()
@@ -81,29 +81,29 @@ def end_stderr() -> None:
 
 
 def one_line(text: str) -> str:
-    """Put a text on one line that no character of it can break out of."""
+    """Return a text as one line, without characters that could break out of it."""
     return "".join(char if char.isprintable() else "\ufffd" for char in " ".join(text.split()))
 
 
 def note(text: str) -> None:
-    """Print a line on stderr; without one it is given up."""
+    """Print a line on stderr, if there is one."""
     STDERR.line(one_line(text))
 
 
 def colour_wanted() -> bool:
-    """Whether stdout is a terminal, and NO_COLOR does not ask for plain text."""
+    """Return whether stdout is a terminal and NO_COLOR does not ask for plain text."""
     return not os.environ.get("NO_COLOR") and sys.stdout is not None and sys.stdout.isatty()
 
 
 def write_data(text: str) -> None:
-    """Write data for a program on stdout: UTF-8 and LF whatever the locale, and at once."""
+    """Write data for a program to stdout: UTF-8 and LF whatever the locale, and at once."""
     with _output() as stdout:
         stdout.buffer.write(text.encode("utf-8", "replace"))
         stdout.buffer.flush()
 
 
 def write_text(text: str) -> None:
-    """Write text for people on stdout; characters that it cannot show are replaced."""
+    """Write text for people to stdout; characters that it cannot show are replaced."""
     with _output() as stdout:
         encoding = stdout.encoding or "utf-8"
         click.echo(text.encode(encoding, "replace").decode(encoding), nl=False)
@@ -111,7 +111,7 @@ def write_text(text: str) -> None:
 
 @contextlib.contextmanager
 def _output() -> Iterator[Any]:
-    """Give stdout. A reader that has gone, as ``head`` does, ends the command quietly."""
+    """Yield stdout. When its reader has gone, as ``head`` does, the command ends quietly."""
     if sys.stdout is None:
         raise CommandError("there is no stdout to write to")
     try:

@@ -33,7 +33,7 @@ class Program(click.Command):
         super().__init__(epilog=f"{epilog}\n{EXIT_CODES}".lstrip("\n"), **settings)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Give the arguments and options; what all commands have comes last."""
+        """Return the arguments and options; those that all commands have come last."""
         return sorted(
             super().get_params(ctx), key=lambda item: ("--version" in item.opts) + 2 * ("--help" in item.opts)
         )
@@ -50,7 +50,7 @@ class Program(click.Command):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run the command and exit; with ``standalone_mode=False`` return, or let errors out."""
+        """Run the command and exit; with ``standalone_mode=False`` return, or raise its errors."""
         run = functools.partial(super().main, args, prog_name, complete_var, standalone_mode=False, **extra)
         with spelling(as_option):
             if not standalone_mode:
@@ -62,34 +62,38 @@ class Program(click.Command):
 
 
 _OPTIONS = {"file_format": "format", "rate_hz": "rate", "confirm": "yes", "protocols": "protocol"}
-"""The options that have another name than the argument that they are for."""
+"""The options that are not named after their argument."""
 
 
 def as_option(argument: Argument) -> str:
-    """Spell an argument as it is typed."""
+    """Return an argument as it is typed on the command line."""
     option = f"--{_OPTIONS.get(argument.name, argument.name)}"
     return option if argument.value is None or argument.value is True else f"{option} {argument.value}"
 
 
 class ProgramGroup(Program, click.Group):
-    """A group whose commands are such, and which knows what a misspelt one was meant to be."""
+    """A group of such commands, which suggests the right name for a misspelt one."""
 
     command_class: type[click.Command] | None = Program
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that is named first."""
+        """Return the command that is named first."""
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
             meant = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
-            there = f"Did you mean {meant[0]!r}?" if meant else f"There are {', '.join(self.list_commands(ctx))}."
+            there = (
+                f"Did you mean {meant[0]!r}?"
+                if meant
+                else f"The commands are {', '.join(self.list_commands(ctx))}."
+            )
             raise click.UsageError(f"No such command {name!r}. {there}", ctx)
         return super().resolve_command(ctx, args)
 
 
 def _exit_code(run: Callable[[], Any]) -> int:
-    """Run a command, show the error that ends it, and give its exit code."""
+    """Run a command, show the error that ends it, and return its exit code."""
     stdout = sys.stdout
     try:
         code = run()
@@ -104,12 +108,12 @@ def _exit_code(run: Callable[[], Any]) -> int:
     except SystemExit:
         if sys.stdout is stdout:
             raise
-        return PIPE_CLOSED  # click has put another in its place, since the reader of a help text has gone
+        return PIPE_CLOSED  # click has replaced it, since the reader of a help text has gone
     except (click.Abort, KeyboardInterrupt) as stop:
-        for text in getattr(stop, "__notes__", ()):  # what failed at the end that it made
+        for text in getattr(stop, "__notes__", ()):  # what failed while it ended
             note(f"Error: {text}")
         return stop_code(stop.__cause__ if isinstance(stop, click.Abort) else stop)
-    except Exception as error:  # noqa: BLE001 (a user is told in one line what went wrong, whatever it is)
+    except Exception as error:  # noqa: BLE001 (any error is shown to the user in one line)
         if isinstance(error, RuntimeError) and isinstance(error.__context__, KeyboardInterrupt):
             return stop_code(error.__context__)  # in the wait of a lock that Python then fails to give back
         failure = command_error(error)

@@ -1,4 +1,4 @@
-"""``servomex read`` and ``servomex-read``: read an analyser once, a number of times, or again and again."""
+"""``servomex read`` and ``servomex-read``: read an analyser once, several times, or until stopped."""
 
 import logging
 from collections.abc import Iterator
@@ -27,10 +27,10 @@ _log = logging.getLogger("servomex.cli")
 ALARM = 5
 """Exit code of --check."""
 FAILURE_PAUSE_S = 0.5
-"""The shortest wait after a failed reading, so that a port that is gone is not asked without a pause."""
+"""The shortest wait after a failed reading, so that a lost port is not tried without a pause."""
 
 FASTEST_S = 0.001
-"""A shorter interval of --watch is none."""
+"""A shorter interval of --watch counts as 0."""
 
 _MORE = """\b
 Examples:
@@ -43,9 +43,9 @@ Examples:
 
 \b
 Environment:
-  SERVOMEX_PORT takes the place of PORT, and SERVOMEX_PROTOCOL, SERVOMEX_ADDRESS
-  and so on that of the options, as listed with each. The command line wins.
-  NO_COLOR=1 keeps the table plain.
+  SERVOMEX_PORT replaces PORT; SERVOMEX_PROTOCOL, SERVOMEX_ADDRESS and so on
+  replace the options, as listed with each. The command line takes precedence.
+  NO_COLOR=1 disables colours.
 
 \b
 Shell completion (bash; zsh and fish likewise), in ~/.bashrc:
@@ -65,7 +65,7 @@ class _Request(Connection):
 
     @property
     def repeats(self) -> bool:
-        """Whether more than one reading may be wanted."""
+        """Whether there may be more than one reading."""
         return self.watch is not None or (self.count or 1) > 1
 
 
@@ -78,18 +78,18 @@ class _Request(Connection):
     "--watch",
     zero=True,
     help="Repeat the reading every SECONDS, until Ctrl-C or --count; 0 for as fast as possible. In continuous "
-    "mode the last broadcast is shown as long as it is current; with 0, each broadcast once.",
+    "mode the last broadcast is shown while it is current; with 0, each broadcast once.",
 )
 @option(
     "--count",
     type=click.IntRange(1),
     metavar="N",
-    help="End after this many readings, failed ones included; without --watch as fast as they come.",
+    help="Stop after this many readings, including failed ones; without --watch as fast as possible.",
 )
 @option(
     "--check",
     is_flag=True,
-    help="Exit with 5 when the last reading failed, or shows a fault, an alarm or no value.",
+    help="Exit with 5 if the last reading failed, or shows a fault, an alarm or no value.",
 )
 @version_option
 def read(**given: Any) -> None:
@@ -112,7 +112,7 @@ def read(**given: Any) -> None:
 
 
 def _run(request: _Request, tally: Tally) -> int:
-    """Read as often as is asked for, and give the exit code."""
+    """Read as often as was asked, and return the exit code."""
     with request.open(request.channels) as analyzer:
         _log.info("found %s in mode %s; timeout %.1f s", analyzer.name, analyzer.protocol, analyzer.timeout_s)
         show = writer_for(request.output_format, analyzer, request.name)
@@ -133,7 +133,7 @@ def _run(request: _Request, tally: Tally) -> int:
 
 
 def _readings(request: _Request, analyzer: "servomex.Analyzer", tally: Tally) -> Iterator[Frame]:
-    """Give the reading that was made on opening, then one at each deadline; failed ones are reported."""
+    """Yield the reading that was made on opening, then one at each deadline; report the failed ones."""
     started = time.monotonic()
     yield analyzer.snapshot()
     gap = Gap()
@@ -141,7 +141,7 @@ def _readings(request: _Request, analyzer: "servomex.Analyzer", tally: Tally) ->
     interval = interval if interval >= FASTEST_S else 0.0
     turn = 0
     while True:
-        # A reading that took longer than an interval is followed by one at once, but missed turns are not made up.
+        # A reading that took longer than an interval is followed by the next at once; missed ones are not made up.
         turn = max(turn + 1, int((time.monotonic() - started) / interval)) if interval else 0
         pause(max(0.0, started + turn * interval - time.monotonic()))
         try:
@@ -164,7 +164,7 @@ def _readings(request: _Request, analyzer: "servomex.Analyzer", tally: Tally) ->
 
 
 def _patience(request: _Request, analyzer: "servomex.Analyzer") -> float | None:
-    """Give the timeout of a reading: until the period of the broadcasts is known, that of the first of them."""
+    """Return the timeout of a reading: until the broadcasts' period is known, that of the first broadcast."""
     unknown = analyzer.protocol is ProtocolKind.CONTINUOUS_ASCII and analyzer.period_s is None
     return request.listen if unknown and request.timeout is None else None
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from servomex.sinks.opening import SinkOptions
 
 TICK_S = 0.5
-"""How often what is shown on a terminal is brought up to date."""
+"""How often the display on a terminal is updated."""
 BAR_STEPS = 1000
 
 _MORE = """\b
@@ -47,8 +47,8 @@ Examples:
 \b
 Formats, by suffix or --format:
   .csv .csv.gz .jsonl .ndjson .jsonl.gz .sqlite .sqlite3 .db .parquet
-A postgresql:// URL is a table of a PostgreSQL server; rows are always appended to it.
-Ctrl-C and SIGTERM end a recording with everything written.
+A postgresql:// URL names a table on a PostgreSQL server; rows are always appended to it.
+Ctrl-C and SIGTERM end a recording after everything has been written.
 """
 
 
@@ -83,13 +83,13 @@ class _Request(Connection):
 @click.argument("targets", metavar="OUT...", nargs=-1)
 @channels_option
 @naming_options
-@rate_options("Over Modbus 1 when omitted; in continuous mode each broadcast.")
+@rate_options("If omitted, 1 over Modbus, and each broadcast in continuous mode.")
 @duration_option
 @count_option
 @click.option("--append", is_flag=True, help="Append to files that exist.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option(
-    "--rotate", metavar="LIMIT", help="Start a new file at a size or time: 100MB, 1d, or both as 100MB,1d."
+    "--rotate", metavar="LIMIT", help="Start a new file at this size or time: 100MB, 1d, or both as 100MB,1d."
 )
 @click.option(
     "--flush",
@@ -98,7 +98,7 @@ class _Request(Connection):
     callback=check_seconds(zero=True),
     default=1.0,
     show_default=True,
-    help="The most that a kill of the program may lose; 0 for nothing.",
+    help="The most that is lost if the program is killed; 0 for nothing.",
 )
 @decimal_option
 @format_option
@@ -106,9 +106,9 @@ class _Request(Connection):
 def record(targets: tuple[str, ...], rate: float | None, every: float | None, **given: Any) -> None:
     """Record the analyser on PORT to the files OUT.
 
-    A reading that fails is a row with its error, so that the gap shows; a port that is lost is opened again. Lines
-    on stderr report when readings begin to fail and, when they are back, for how long they failed. PORT must be
-    given here even if SERVOMEX_PORT is set: otherwise an OUT could be taken for it.
+    A reading that fails becomes a row with its error, so that the gap is visible; a lost port is reopened. Lines
+    on stderr report when readings start to fail and, once they succeed again, how long they had failed. PORT must
+    be given even if SERVOMEX_PORT is set: otherwise an OUT could be taken for it.
     """
     _check_order(given["port"], targets)
     request, rate_hz = _Request(**given), rate_of(rate, every)
@@ -138,10 +138,10 @@ def record(targets: tuple[str, ...], rate: float | None, every: float | None, **
 
 
 def _check_order(port: str, targets: tuple[str, ...]) -> None:
-    """See that there is a port in front of the files.
+    """Check that there is a port, and that it comes before the files.
 
     Raises:
-        UsageError: One of both is missing, or they are the other way round.
+        UsageError: The port or the files are missing, or they are in the wrong order.
     """
     if _is_recording(port) and (not targets or _is_url(port)):
         raise click.UsageError(f"PORT is missing: servomex record PORT {without_password(port)}")
@@ -156,7 +156,7 @@ def _is_url(name: str) -> bool:
 
 
 def _is_recording(name: str) -> bool:
-    """Whether a name is that of a file that can be written, by its suffix."""
+    """Return whether a name has the suffix of a file that can be written."""
     with interrupts_wait():
         from servomex.sinks.opening import sink_class
     try:
@@ -181,12 +181,12 @@ def _run(recorder: "Recorder", analyzer: "servomex.Analyzer", *, quiet: bool) ->
 
 
 def _warnings(request: Connection) -> contextlib.AbstractContextManager[None]:
-    """Show what the package warns of, unless the whole log is shown or nothing is to be."""
+    """Show the warnings of the package, unless the whole log is shown, or nothing."""
     return contextlib.nullcontext() if request.quiet or request.verbose else warnings_on_stderr()
 
 
 def _show(recorder: "Recorder", analyzer: "servomex.Analyzer", *, quiet: bool) -> None:
-    """Wait for the end; on a terminal, show how far it is."""
+    """Wait for the end; on a terminal, show the progress."""
     if quiet or not STDERR.isatty():
         while not recorder.join(TICK_S):
             pass
@@ -215,7 +215,7 @@ def _show_line(recorder: "Recorder", analyzer: "servomex.Analyzer") -> None:
 
 
 def _ticks(recorder: "Recorder") -> Iterator[None]:
-    """Come now and then until the end, and once more then."""
+    """Yield regularly until the end, and once more at the end."""
     ended = False
     while not ended:
         ended = recorder.join(TICK_S)
@@ -223,7 +223,7 @@ def _ticks(recorder: "Recorder") -> Iterator[None]:
 
 
 def _values(analyzer: "servomex.Analyzer", recorder: "Recorder") -> str:
-    """Give the newest values, or for how long there were none."""
+    """Return the newest values, or for how long there were none."""
     try:
         frame = analyzer.snapshot()
     except ServomexError:

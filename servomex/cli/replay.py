@@ -1,4 +1,4 @@
-"""``servomex replay``: play a wire trace or a capture again, and write the readings that it gives."""
+"""``servomex replay``: replay a wire trace or a capture, and write its readings."""
 
 import collections
 from collections.abc import Iterator, Mapping
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 TICK_S = 0.05
 QUEUE = 1_000_000
-"""Broadcasts that wait to be written at most: those of 23 days."""
+"""The most broadcasts that may wait to be written: those of 23 days."""
 _READ_REGISTERS = 4
 
 _MORE = """\b
@@ -38,8 +38,8 @@ Examples:
   servomex replay trace.txt --speed 0 --format csv > readings.csv
   servomex replay capture.bin --speed 10
 
-A trace is what --trace writes, a capture the bytes of broadcasts. Both can be opened like a port as well, as
-sim://replay?file=FILE. The times of the readings are those of now.
+A trace is what --trace writes, a capture the bytes of broadcasts. Both can also be opened like a port, as
+sim://replay?file=FILE. The readings have the time at which they are replayed.
 """
 
 
@@ -60,7 +60,7 @@ class _Reads:
     sections: "list[tuple[int, Section]]"
 
 
-@click.command(cls=Program, short_help="Play a trace or a capture again.", epilog=_MORE)
+@click.command(cls=Program, short_help="Replay a trace or a capture.", epilog=_MORE)
 @click.argument("file", type=click.Path(readable=False))
 @click.option(
     "--speed",
@@ -70,15 +70,15 @@ class _Reads:
     show_default=True,
     help="How many times as fast; 0 for as fast as possible.",
 )
-@click.option("--protocol", **mode_settings(MODES, "Communication mode, auto for the one that FILE shows", "auto"))
+@click.option("--protocol", **mode_settings(MODES, "Communication mode, auto to take it from FILE", "auto"))
 @click.option("--format", "output_format", **FRAME_FORMAT)
 @naming_options
 @version_option
 def replay(file: str, speed: float, protocol: ProtocolKind, output_format: str, **naming: Any) -> None:
-    """Play FILE, a wire trace or a capture of broadcasts, and show the readings that it gives.
+    """Replay FILE, a wire trace or a capture of broadcasts, and show its readings.
 
-    What was broadcast is shown once. Where the analyser was asked, it is asked again, as often and when it was
-    asked then. Failed readings are reported on stderr.
+    Each broadcast is shown once. Where the analyser was polled, it is polled again, as often and at the same
+    times. Failed readings are reported on stderr.
     """
     with interrupts_wait():
         from servomex.simulator.playback import load_recording
@@ -89,9 +89,9 @@ def replay(file: str, speed: float, protocol: ProtocolKind, output_format: str, 
     continuous = protocol == ProtocolKind.CONTINUOUS_ASCII or (protocol == ProtocolKind.AUTO and recording.timed)
     try:
         if continuous and recording.timed:
-            _hear(line, tally, output_format, naming)
+            _replay_broadcasts(line, tally, output_format, naming)
         else:
-            _ask(line, _reads(recording, file, protocol), tally, output_format, naming)
+            _replay_requests(line, _reads(recording, file, protocol), tally, output_format, naming)
     except KeyboardInterrupt as stop:
         code = stop_code(stop)
     else:
@@ -100,7 +100,7 @@ def replay(file: str, speed: float, protocol: ProtocolKind, output_format: str, 
     raise click.exceptions.Exit(code)
 
 
-def _hear(line: "ReplayLine", tally: Tally, output_format: str, naming: Mapping[str, Any]) -> None:
+def _replay_broadcasts(line: "ReplayLine", tally: Tally, output_format: str, naming: Mapping[str, Any]) -> None:
     """Show every broadcast of a recording."""
     recording = line.recording
     load(line.url, ProtocolKind.CONTINUOUS_ASCII)
@@ -121,7 +121,7 @@ def _hear(line: "ReplayLine", tally: Tally, output_format: str, naming: Mapping[
 def _broadcasts(
     line: "ReplayLine", reader: "servomex.ContinuousReader", queue: "FrameQueue", tally: Tally
 ) -> Iterator[Frame]:
-    """Give the frames until the end of the recording, and those that are still waiting then."""
+    """Yield the frames until the end of the recording, and those that are still queued then."""
     ended = False
     while len(queue) or not ended:
         try:
@@ -136,8 +136,10 @@ def _broadcasts(
             _failed(tally, error)
 
 
-def _ask(line: "ReplayLine", reads: _Reads, tally: Tally, output_format: str, naming: Mapping[str, Any]) -> None:
-    """Ask the analyser of a recording as often as it was asked."""
+def _replay_requests(
+    line: "ReplayLine", reads: _Reads, tally: Tally, output_format: str, naming: Mapping[str, Any]
+) -> None:
+    """Poll the analyser of a recording as often as it was polled."""
     recording = line.recording
     load(line.url, reads.protocol)
     with servomex.open_device(
@@ -160,7 +162,7 @@ def _ask(line: "ReplayLine", reads: _Reads, tally: Tally, output_format: str, na
 
 
 def _polls(line: "ReplayLine", reads: _Reads, analyzer: "servomex.Analyzer", tally: Tally) -> Iterator[Frame]:
-    """Read whenever the recording was about to read values, as long as it did."""
+    """Poll whenever values were read in the recording, as long as they were."""
     from servomex.analyzer.opening import OPENING_S
 
     waiting = collections.deque(reads.sections)
@@ -182,15 +184,15 @@ def _polls(line: "ReplayLine", reads: _Reads, analyzer: "servomex.Analyzer", tal
             _failed(tally, error)
             if line.position == before:
                 raise NoAnswerError(
-                    "the rest of the recording holds other requests than this version sends"
+                    "the rest of the recording contains requests that this version does not send"
                 ) from error
 
 
 def _reads(recording: "Playback", file: str, protocol: str) -> _Reads:
-    """Find out whose values were read most often, and which.
+    """Return whose values were read most often, and which.
 
     Raises:
-        NoAnswerError: Nobody's were.
+        NoAnswerError: There are no readings.
     """
     from servomex.simulator.playback import body_of, framing_of
 
@@ -201,7 +203,7 @@ def _reads(recording: "Playback", file: str, protocol: str) -> _Reads:
             found.setdefault((framing, body[0]), []).append((number, section))
     if not found:
         mode = "" if protocol == ProtocolKind.AUTO else f" in mode {protocol}"
-        raise NoAnswerError(f"{file} holds no readings{mode}: it has {_contents(recording)}")
+        raise NoAnswerError(f"{file} contains no readings{mode}: it has {_contents(recording)}")
     (framing, address), sections = max(found.items(), key=lambda item: len(item[1]))
     bodies = {body_of(section.request) for _, section in sections}
     spans = [Span(int.from_bytes(body[2:4], "big"), int.from_bytes(body[4:6], "big")) for body in bodies]

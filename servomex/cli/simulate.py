@@ -43,7 +43,7 @@ def _check_tcp(_ctx: click.Context, _option: click.Parameter, value: str | None)
     type=click.Choice(["4100", "moving"]),
     default="4100",
     show_default=True,
-    help="Constant values, or values that move and an alarm.",
+    help="4100: constant values; moving: changing values and an alarm.",
 )
 @click.option("--address", **ADDRESS)
 @click.option(
@@ -55,24 +55,26 @@ def _check_tcp(_ctx: click.Context, _option: click.Parameter, value: str | None)
     show_default=True,
     help="Time between broadcasts; 0 for none.",
 )
-@click.option("--baudrate", **whole_settings(300, 115200, 19200, "Speed for --pace.", "BAUD"))
-@click.option("--pace", is_flag=True, help="Let every byte take the time that it takes on a real line.")
+@click.option("--baudrate", **whole_settings(300, 115200, 19200, "Baud rate of --pace.", "BAUD"))
+@click.option("--pace", is_flag=True, help="Send bytes as slowly as a real line does.")
 @click.option("--pty", is_flag=True, help="Serve on a pseudo-terminal.")
 @click.option(
     "--tcp",
     metavar="[HOST:]PORT",
     callback=_check_tcp,
-    help="Serve on a TCP port, 0 for a free one; without HOST only this computer can reach it.",
+    help="Serve on a TCP port, 0 for any free one; without HOST, only this computer can reach it.",
 )
 @click.option(
     "--fault",
     "faults",
     multiple=True,
     metavar="SPEC",
-    help="What goes wrong, such as late:0.3; may be repeated. "
-    "There are silent, late, drop, corrupt, garbage, chunked, foreign, duplicate, gap, echo and unplug.",
+    help="Simulate a fault, such as late:0.3; may be repeated. "
+    "Faults: silent, late, drop, corrupt, garbage, chunked, foreign, duplicate, gap, echo and unplug.",
 )
-@click.option("--seed", type=int, metavar="N", default=0, show_default=True, help="Makes the faults repeatable.")
+@click.option(
+    "--seed", type=int, metavar="N", default=0, show_default=True, help="Seed that makes the faults repeatable."
+)
 @version_option
 def simulate(pty: bool, tcp: tuple[str, int] | None, faults: tuple[str, ...], **options: Any) -> None:
     """Serve a virtual analyser until Ctrl-C."""
@@ -94,7 +96,7 @@ def _server(tcp: tuple[str, int] | None, faults: list[str], options: dict[str, A
 
 
 def _serve(server: "PtyServer | TcpServer", address: int) -> None:
-    """Serve until an interrupt; tell the port, and every other that takes its place."""
+    """Serve until interrupted; write the port, and each one that replaces it."""
     with server:
         port = server.port
         if not port:

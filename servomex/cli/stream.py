@@ -1,4 +1,4 @@
-"""``servomex stream``: readings as they come, each moment or each broadcast once."""
+"""``servomex stream``: readings as they arrive, at a rate or each broadcast once."""
 
 from typing import Any
 
@@ -31,11 +31,11 @@ Examples:
 """
 
 
-@click.command(cls=Program, short_help="Write readings as they come.", epilog=_MORE)
+@click.command(cls=Program, short_help="Write readings as they arrive.", epilog=_MORE)
 @connection_options
 @channels_option
 @naming_options
-@rate_options("Over Modbus 1 when omitted; in continuous mode each broadcast, and neither may be given.")
+@rate_options("Over Modbus, 1 if omitted. Not in continuous mode, where each broadcast is written.")
 @duration_option
 @count_option
 @option("--format", "output_format", **FRAME_FORMAT)
@@ -49,10 +49,10 @@ def stream(
     output_format: str,
     **given: Any,
 ) -> None:
-    """Write the readings of the analyser on PORT as they come, until Ctrl-C, --duration or --count.
+    """Write the readings of the analyser on PORT as they arrive, until Ctrl-C, --duration or --count.
 
-    A reading that fails is a line on stderr, and so is the first good one after it. When the reader of the output
-    is slow, the oldest are dropped and counted.
+    A reading that fails is reported on stderr, and so is the first good one after it. If the output is read too
+    slowly, the oldest readings are dropped and counted.
     """
     rate_hz = rate_of(rate, every)
     request = Connection(**given)

@@ -1,4 +1,4 @@
-"""What became of the readings of a command, and the end of a gap in them."""
+"""How many readings a command made, and a line at the end of a gap in them."""
 
 import attrs
 
@@ -9,14 +9,14 @@ from servomex.runtime.clock import time
 
 @attrs.define
 class Tally:
-    """What became of the readings so far.
+    """The readings so far, counted.
 
     Attributes:
-        readings: How many there were.
+        readings: How many succeeded.
         failures: How many failed.
         dropped: How many frames or replies were refused.
         failed_last: Whether the last one failed.
-        started: When it was begun, on ``time.monotonic()``.
+        started: When the first was begun, on ``time.monotonic()``.
     """
 
     readings: int = 0
@@ -27,7 +27,7 @@ class Tally:
 
     @property
     def attempts(self) -> int:
-        """How many readings were tried."""
+        """How many readings were attempted."""
         return self.readings + self.failures
 
     def __str__(self) -> str:
@@ -39,13 +39,13 @@ class Tally:
 
 @attrs.define
 class Gap:
-    """Readings that failed one after the other, and a line on stderr when they are over."""
+    """Consecutive readings that failed, and a line on stderr when they succeed again."""
 
     failures: int = 0
     _since: float = 0.0
 
     def note(self, *, failed: bool, quiet: bool) -> None:
-        """Note what became of a reading; unless ``quiet``, report the good one that ends a gap."""
+        """Count a reading; unless ``quiet``, report a good one that ends a gap."""
         if failed:
             self._since = self._since if self.failures else time.monotonic()
             self.failures += 1

@@ -21,7 +21,7 @@ def check_files(targets: Iterable[str], options: "SinkOptions") -> None:
     """Check what a recording is to be written to, before anything is opened.
 
     Raises:
-        RequestError: It is no file, or cannot be written.
+        RequestError: It is not a file, or cannot be written.
     """
     with interrupts_wait():
         from servomex.sinks.opening import check_targets
@@ -39,15 +39,15 @@ def warn_of_passwords(names: Iterable[str]) -> None:
     for name in names:
         if (shown := without_password(name)) != name:
             note(
-                f"{shown}: every user of this computer can see the password of a command, with ps. Leave it to "
-                "~/.pgpass, to the file that PGPASSFILE names, or to ?password_file=FILE"
+                f"{shown}: every user of this computer can see a password on the command line, with ps. Put it "
+                "into ~/.pgpass, the file that PGPASSFILE names, or that of ?password_file=FILE"
             )
 
 
 decimal_option: Callable[[F], F] = click.option(
     "--decimal",
     type=click.Choice([".", ","]),
-    help="Decimal sign of csv files, '.' by default; ',' also separates the cells by semicolons.",
+    help="Decimal sign of csv files, '.' by default; with ',' the cells are separated by semicolons.",
 )
 """How the numbers of csv files are written."""
 
@@ -55,19 +55,19 @@ format_option: Callable[[F], F] = click.option(
     "--format",
     "file_format",
     type=click.Choice(["csv", "jsonl", "sqlite", "parquet"]),
-    help="Format of files whose names do not say it by their suffix.",
+    help="Format of files whose suffix does not show it.",
 )
-"""What a file is written as when its name does not say it."""
+"""The format of a file whose name does not show it."""
 
 
 def check_decimal(targets: Iterable[str], options: "SinkOptions") -> None:
-    """Refuse a decimal sign when there is no csv file that it could be for.
+    """Check that there is a csv file for the decimal sign.
 
     Raises:
-        RequestError: None of the files has one.
+        RequestError: There is none.
     """
     csv = options.get("file_format") == "csv" or any(
         item.lower().endswith((".csv", ".csv.gz")) for item in targets
     )
     if options.get("decimal") and not csv:
-        raise RequestError("--decimal is for csv files, and none is to be written")
+        raise RequestError("--decimal is for csv files, and no csv file is to be written")

@@ -36,13 +36,13 @@ class _Table(Protocol):
 
 
 def write_wide(load: Callable[[], Iterator[Sample]], target: str, options: dict[str, Any]) -> int:
-    """Write a wide table, and return how many rows it has. The file is there when all of it is written.
+    """Write a wide table, and return how many rows it has. The file appears when all of it is written.
 
-    The samples are read twice: first for the columns. Those in front of damage are written before it is raised.
+    The samples are read twice, first for the columns. Those before any damage are written before it is raised.
 
     Args:
-        load: Begins to read them.
-        target: The file; its suffix says its format.
+        load: Starts to read the samples.
+        target: The file; its suffix decides its format.
         options: Those of the command that are given.
 
     Raises:
@@ -90,7 +90,7 @@ def _check(path: Path, kind: str, options: dict[str, Any]) -> None:
         raise RequestError(f"a wide table is written to a file that ends with {' or '.join(SUFFIXES)}, not {path}")
     for option in ("append", "rotate"):
         if options.get(option):
-            raise RequestError(f"--{option} cannot be combined with --wide, whose columns follow from all of it")
+            raise RequestError(f"--{option} cannot be combined with --wide, whose columns depend on all of it")
     if options.get("decimal") and kind != ".csv":
         raise RequestError("--decimal is for csv files: a spreadsheet shows its own decimal sign")
     if path.exists() and not options.get("overwrite"):
@@ -105,7 +105,7 @@ def _until_damage(samples: Iterator[Sample], damage: list[ServomexSinkError]) ->
 
 
 def _sync(path: Path) -> None:
-    """Have a file on the disk before it takes its name."""
+    """Flush a file to the disk, before it takes its name."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
@@ -154,7 +154,7 @@ def _open_workbook(path: Path, layout: Layout) -> "_Table":
 class _Workbook:
     """A wide table as a workbook; one sheet after the other where a sheet is full.
 
-    A spreadsheet knows no time zones: times are written without one, and the heading says that they are UTC.
+    A spreadsheet has no time zones: times are written without one, and the heading says that they are UTC.
     """
 
     def __init__(self, book: Any, path: Path, layout: Layout) -> None:

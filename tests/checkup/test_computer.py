@@ -146,7 +146,7 @@ def test_a_computer_without_ports_is_reported(monkeypatch: pytest.MonkeyPatch) -
     plug(monkeypatch)
     result = invoke(command=doctor)
     assert "\nWARNING  port       this computer has no serial port\n" in result.stdout
-    assert "\nverdict: 1 warning. First of all (port): Check that the adapter is plugged in\n" in result.stdout
+    assert "\nverdict: 1 warning. Start here (port): Check that the adapter is plugged in\n" in result.stdout
 
 
 def test_the_port_may_come_from_the_environment() -> None:

@@ -85,7 +85,7 @@ class TestGates:
         line.unplug()
         result = invoke(command[0], line.url, *command[1:], command=calibrate, env={"SERVOMEX_YES": "1"})
         assert (result.exit_code, result.stdout) == (2, "")
-        assert "add --yes to do it. Nothing was sent." in result.stderr
+        assert "add --yes to confirm. Nothing was sent." in result.stderr
         assert result.stderr.count("\n") == 1
 
     @pytest.mark.parametrize("group", ["0", "5", "one", "-1"])
@@ -171,7 +171,7 @@ class TestStart:
     ) -> None:
         result = invoke(*START, line.url, "1", "--yes", option, "10", command=calibrate)
         assert (result.exit_code, result.stdout, analyser.cal_gas(1)) == (2, "", 0)
-        assert f"{option} is for a calibration that is watched: add --wait" in result.stderr
+        assert f"{option} needs --wait" in result.stderr
 
     def test_one_that_takes_too_long_is_stopped(self, line: VirtualLine, analyser: VirtualAnalyzer) -> None:
         analyser.cal_phase_s = float("inf")

@@ -194,7 +194,7 @@ class TestInput:
     def test_no_hex(self, text: bytes) -> None:
         result = decoded(text, "--hex")
         assert (result.exit_code, result.stderr.count("\n")) == (2, 2)
-        assert re.search("no hexadecimal text|in the middle of a byte", result.stderr)
+        assert re.search("not hexadecimal text|in the middle of a byte", result.stderr)
 
     @pytest.mark.parametrize("separator", [" ", "", ":", ",", ", ", " 0x", ",0X", "\n"])
     def test_arguments_are_hexadecimal_text_as_well(self, separator: str) -> None:
@@ -211,7 +211,7 @@ class TestInput:
     def test_arguments_that_are_none_are_refused(self, args: tuple[str, ...]) -> None:
         result = decoded(WIRE, "--hex", *args)
         assert (result.exit_code, result.stderr.count("\n")) == (2, 2)
-        assert re.search("no hexadecimal text: '|in the middle of a byte", result.stderr)
+        assert re.search("not hexadecimal text: '|in the middle of a byte", result.stderr)
 
     def test_a_file_of_hexadecimal_text_is_read(self, tmp_path: Path) -> None:
         (tmp_path / "20").write_text(WIRE.hex(":"))

@@ -195,7 +195,7 @@ def test_the_page_is_written_for_people() -> None:
         "skipped  coils      not checked because of the problem above",
         "skipped  abilities  not checked because of the problem above",
         "",
-        "verdict: 1 problem. First of all (mode): Use --address 2, or set address 1 on its panel",
+        "verdict: 1 problem. Start here (mode): Use --address 2, or set address 1 on its panel",
     ]
 
 
@@ -214,7 +214,7 @@ def test_several_warnings_are_counted_and_the_first_is_the_one_to_begin_with() -
     analyser["I2"].status = ChannelStatus(fault=True)
     line = VirtualLine(analyser)
     result = invoke(line.url, *PATIENT, command=doctor)
-    end = "verdict: 2 warnings. First of all (analyser): Look at the messages on its panel\n"
+    end = "verdict: 2 warnings. Start here (analyser): Look at the messages on its panel\n"
     assert result.stdout.endswith(end)
 
 

@@ -123,7 +123,7 @@ class TestCount:
     @pytest.mark.parametrize("command", [record, stream, read])
     def test_the_help_of_each_command_says_the_same(self, command: object) -> None:
         text = " ".join(invoke("--help", command=command).output.split())  # type: ignore[arg-type]
-        assert "End after this many readings, failed ones included" in text
+        assert "Stop after this many readings, including failed ones" in text
 
     def test_recording_tries_as_often_as_streaming(self, tmp_path: Path) -> None:
         args = ("--rate", "10", "--count", "12", *FAST)

@@ -171,7 +171,7 @@ class TestNaming:
     def test_a_bad_tag_of_the_environment_is_refused_with_its_variable(self) -> None:
         result = invoke("/dev/nope", env={"SERVOMEX_TAG": "site=a,line"})
         assert result.exit_code == 2
-        assert "from the environment as SERVOMEX_TAG: 'line' is not KEY=VALUE" in result.stderr
+        assert "(environment variable SERVOMEX_TAG): 'line' is not KEY=VALUE" in result.stderr
 
 
 @pytest.mark.real_time

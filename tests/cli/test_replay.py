@@ -203,7 +203,7 @@ def test_what_other_requests_a_trace_holds_is_no_reading(path: Path, line: Virtu
         link.read(time.monotonic() + 5)
     result = again(path)
     assert (result.exit_code, result.stdout) == (4, "")
-    assert f"Error: {path} holds no readings: it has 1 request" in result.stderr
+    assert f"Error: {path} contains no readings: it has 1 request" in result.stderr
 
 
 def test_requests_that_are_not_sent_any_more_end_it_with_an_error(path: Path) -> None:
@@ -212,7 +212,7 @@ def test_requests_that_are_not_sent_any_more_end_it_with_an_error(path: Path) ->
     assert (result.exit_code, result.stdout) == (4, "")
     failed, error = result.stderr.splitlines()
     assert failed.startswith("Failed: no reply from address 1")
-    assert error == "Error: the rest of the recording holds other requests than this version sends"
+    assert error == "Error: the rest of the recording contains requests that this version does not send"
 
 
 ERRORS: dict[str, tuple[list[str], int, str]] = {

@@ -38,7 +38,7 @@ def values_at(port: str, *args: str) -> dict[str, float]:
 
 def test_the_help_names_every_fault() -> None:
     text = " ".join(invoke("--help", command=simulate).stdout.split())
-    assert f"There are {', '.join(FAULT_NAMES[:-1])} and {FAULT_NAMES[-1]}." in text
+    assert f"Faults: {', '.join(FAULT_NAMES[:-1])} and {FAULT_NAMES[-1]}." in text
 
 
 @needs_pty

@@ -1,4 +1,4 @@
-"""``servomex diag``: find out what is wrong with a line: what it loses, what passes on it, how regular it is."""
+"""``servomex diag``: find out what is wrong with a line: its losses, its traffic, its regularity."""
 
 import collections
 import contextlib
@@ -28,7 +28,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 LONGEST_GAP_S = 10.0
 LOOPBACKS = 20
-"""How many are sent unless told otherwise."""
+"""How many are sent without ``--count``."""
 PAYLOAD_BYTES = 2
 _FRAMINGS = (ProtocolKind.MODBUS_RTU, ProtocolKind.MODBUS_ASCII)
 
@@ -57,14 +57,15 @@ def diag(ctx: click.Context) -> None:
 
 
 def _diagnosis(command: F) -> F:
-    """Give a command what all of them have: the port, the options of a connection, the format."""
+    """Add what all of these commands have: the port, the options of a connection, the format."""
     decorations: Sequence[Callable[[F], F]] = (
         connection_options,
         click.option(
             "--format",
             "output_format",
             **format_settings(
-                ["table", "json"], "How results are written to stdout: for people, or as one object on a line."
+                ["table", "json"],
+                "How results are written to stdout: for people, or as a JSON object on one line.",
             ),
         ),
         version_option,
@@ -75,7 +76,7 @@ def _diagnosis(command: F) -> F:
 
 
 def _count(usual: int | None, what: str, shown: str | bool = True) -> Callable[[F], F]:
-    """Declare how often something is done."""
+    """Declare the option for how often something is done."""
     return click.option(
         "--count",
         type=click.IntRange(1, 1_000_000),
@@ -99,7 +100,9 @@ def _check_gaps(_ctx: click.Context, _option: click.Parameter, value: str) -> li
     try:
         gaps = [float(text) for text in value.split(",")]
     except ValueError:
-        raise click.BadParameter(f"{value!r} is not a list of seconds without units, as 0,0.02,0.05 is.") from None
+        raise click.BadParameter(
+            f"{value!r} is not a list of seconds without units, such as 0,0.02,0.05."
+        ) from None
     if not all(0 <= gap <= LONGEST_GAP_S for gap in gaps):
         raise click.BadParameter(f"a gap is 0 to {LONGEST_GAP_S:g} seconds.")
     return sorted(set(gaps))
@@ -107,18 +110,18 @@ def _check_gaps(_ctx: click.Context, _option: click.Parameter, value: str) -> li
 
 @diag.command
 @_diagnosis
-@_count(None, "How many loopbacks are sent.", str(LOOPBACKS))
+@_count(None, "How many loopbacks to send.", str(LOOPBACKS))
 @click.option(
     "--payload",
     metavar="HEX",
     callback=_check_payload,
-    help="Send these two bytes instead, such as A55A, once and repeated if lost, and show what comes back.",
+    help="Send these two bytes once instead, such as A55A, repeat them if lost, and show what comes back.",
 )
 def loopback(count: int | None, payload: bytes | None, output_format: str, **given: Any) -> None:
-    """Count what is lost, damaged or late.
+    """Count lost, damaged and late replies.
 
-    Loopbacks (function 08) go to the analyser on PORT and back and change nothing. Each carries two random bytes
-    and is sent once. Modbus only.
+    Loopbacks (function 08) are sent to the analyser on PORT, which returns them and changes nothing. Each carries
+    two random bytes and is sent once. Modbus only.
     """
     if payload is not None and count is not None:
         raise click.UsageError("--payload sends one loopback: omit --count.")
@@ -142,15 +145,15 @@ def loopback(count: int | None, payload: bytes | None, output_format: str, **giv
 @diag.command
 @_diagnosis
 @duration_option
-@_count(None, "End after this many messages; a piece of noise counts as one.")
+@_count(None, "Stop after this many messages; a burst of noise counts as one.")
 @click.option(
-    "--hex", "with_hex", is_flag=True, help="Show the bytes of each message as well; json always has them."
+    "--hex", "with_hex", is_flag=True, help="Also show the bytes of each message; json always includes them."
 )
 def tap(duration: float | None, count: int | None, with_hex: bool, output_format: str, **given: Any) -> None:
-    """Show each message that passes, until Ctrl-C, --duration or --count.
+    """Show each message on the line, until Ctrl-C, --duration or --count.
 
     Nothing is sent on PORT. Broadcasts, Modbus RTU and ASCII messages are shown in words, with their time in UTC;
-    what fits nothing is noise. Of the options of a connection only those of the port matter.
+    anything else is noise. Of the connection options, only those of the port matter.
     """
     request = Connection(**given)
     counts: collections.Counter[str] = collections.Counter()
@@ -169,8 +172,8 @@ def tap(duration: float | None, count: int | None, with_hex: bool, output_format
                 note(f"{_counted(counts)} in {time.monotonic() - begun:.1f} s")
 
 
-_KINDS = {"ascii": "ASCII message", "broadcast": "broadcast", "noise": "noisy piece", "rtu": "RTU message"}
-"""What messages are called in a sum."""
+_KINDS = {"ascii": "ASCII message", "broadcast": "broadcast", "noise": "noise burst", "rtu": "RTU message"}
+"""The names of the kinds of messages in a summary."""
 
 
 def _counted(counts: collections.Counter[str]) -> str:
@@ -180,13 +183,13 @@ def _counted(counts: collections.Counter[str]) -> str:
 
 @diag.command
 @_diagnosis
-@_count(20, "How many readings.")
-@rate_options("Over Modbus one right after the other when omitted; in continuous mode neither may be given.")
+@_count(20, "How many readings to take.")
+@rate_options("Over Modbus, one right after the other if omitted. Not in continuous mode.")
 def jitter(count: int, rate: float | None, every: float | None, output_format: str, **given: Any) -> None:
-    """Show how regularly readings come.
+    """Show how regularly readings arrive.
 
-    That is the time between the broadcasts of the analyser on PORT, what a reading over Modbus takes or, at a
-    rate, the time from one reading over Modbus to the next.
+    In continuous mode that is the time between the broadcasts of the analyser on PORT. Over Modbus it is the time
+    that a reading takes or, at a rate, the time from one reading to the next.
     """
     rate_hz = rate_of(rate, every)
     request, cadence = Connection(**given), Cadence()
@@ -194,7 +197,7 @@ def jitter(count: int, rate: float | None, every: float | None, output_format: s
         from servomex.cli.diag import measure
         from servomex.recording.acquisition import pace_of
     with _session(request), request.open() as analyzer:
-        pace_of(analyzer.reader, rate_hz)  # an analyser in continuous mode takes none
+        pace_of(analyzer.reader, rate_hz)  # an analyser in continuous mode sets its own
         if rate_hz is not None:
             what = f"time between readings at {rate_hz:g} a second"
             steps = measure.paced(analyzer, count, rate_hz, cadence, request.timeout)
@@ -220,18 +223,18 @@ def jitter(count: int, rate: float | None, every: float | None, output_format: s
     default="0,0.01,0.02,0.05,0.1",
     show_default=True,
     callback=_check_gaps,
-    help="The gaps to try; 0 still means 3.5 characters.",
+    help="The gaps to try; with 0 there are still 3.5 characters of silence.",
 )
-@_count(20, "How many requests with each gap.")
+@_count(20, "How many requests to send with each gap.")
 @click.option(
     "--further",
     **whole_settings(0, 1_000_000, 200, "How many more requests a gap must pass before it is recommended."),
 )
 def gap(gaps: list[float], count: int, further: int, output_format: str, **given: Any) -> None:
-    """Find the silence that requests need.
+    """Find the silence that the analyser needs before a request.
 
-    Reads are sent to the analyser on PORT, each right after the exchange before it, with each of the gaps and
-    without repetition; then more of them with the shortest gap that lost none. Modbus only.
+    With each of the gaps, reads are sent to the analyser on PORT, each right after the previous exchange and
+    without retries; then more with the shortest gap that lost none. Modbus only.
     """
     request, tallies = Connection(**given), {seconds: Tally() for seconds in gaps}
     with interrupts_wait():
@@ -256,8 +259,8 @@ def gap(gaps: list[float], count: int, further: int, output_format: str, **given
 def echo(output_format: str, **given: Any) -> None:
     """Find out whether the adapter echoes.
 
-    One that does sends back whatever is written to PORT, with an analyser or without. A read is sent, in both
-    Modbus framings unless --protocol names one, and what comes back is compared with it.
+    An adapter that echoes returns whatever is written to PORT, with or without an analyser. A read is sent, in
+    both Modbus framings unless --protocol names one, and what comes back is compared with it.
     """
     request = Connection(**given)
     framings = [framing for framing in _FRAMINGS if request.protocol == framing] or _FRAMINGS
@@ -308,7 +311,7 @@ def _source(request: Connection, analyzer: "servomex.Analyzer") -> Source:
 
 
 def _show(write: Callable[..., str], output_format: str, *found: Any) -> None:
-    """Write results in the format that is asked for."""
+    """Write results in the chosen format."""
     if output_format == "json":
         write_data(write(*found, as_json=True))
     else:
@@ -317,14 +320,14 @@ def _show(write: Callable[..., str], output_format: str, *found: Any) -> None:
 
 def _unsupported(request: Connection, what: str) -> ServomexProtocolUnsupportedError:
     return ServomexProtocolUnsupportedError(
-        f"{what} cannot be measured in continuous mode, in which an analyser answers nothing",
+        f"{what} cannot be measured in continuous mode, in which an analyser does not answer",
         ErrorContext(request.port, ProtocolKind.CONTINUOUS_ASCII),
         cure="Set it to Modbus on its panel, or look at its broadcasts with 'jitter' and 'tap'",
     )
 
 
 def _advance(steps: Iterator[None], count: int, quiet: bool) -> None:
-    """Go through steps, with a bar on stderr where somebody looks at it."""
+    """Run the steps; on a terminal, show a bar on stderr."""
     if quiet or not STDERR.isatty():
         collections.deque(steps, maxlen=0)
         return

@@ -1,4 +1,4 @@
-"""The figures of ``servomex diag``: what became of requests, and how long things took."""
+"""The figures of ``servomex diag``: the outcome of requests, and how long things took."""
 
 import math
 import statistics
@@ -12,7 +12,7 @@ CHANCE = 0.05
 
 @attrs.frozen
 class Summary:
-    """Durations in short, in seconds."""
+    """A summary of durations, in seconds."""
 
     minimum: float
     median: float
@@ -22,7 +22,7 @@ class Summary:
 
 
 def summary(seconds: Sequence[float]) -> Summary | None:
-    """Sum durations up; ``None`` when there are none. The deviation is that of a sample, 0 for a single one."""
+    """Summarise durations; ``None`` when there are none. The deviation is that of a sample, 0 for a single one."""
     if not seconds:
         return None
     several = len(seconds) > 1
@@ -37,7 +37,7 @@ def summary(seconds: Sequence[float]) -> Summary | None:
 
 @attrs.define
 class Tally:
-    """What became of requests that were sent once each.
+    """The outcome of requests that were sent once each.
 
     Attributes:
         sent: How many were sent.
@@ -45,7 +45,7 @@ class Tally:
         refused: An exception reply came.
         lost: Nothing came in time.
         damaged: Something else came.
-        late: Replies that came after they had been given up, as far as they were noticed.
+        late: Replies that came too late, as far as they were noticed.
         round_trips_s: From sending each to the last byte of its reply.
     """
 
@@ -64,7 +64,7 @@ class Tally:
 
 
 def smallest_safe_gap(tallies: Mapping[float, Tally]) -> float | None:
-    """Give the smallest gap with which nothing was lost or damaged, nor with any longer one; ``None`` if none."""
+    """Return the smallest gap such that nothing was lost or damaged with it or a longer one; ``None`` if none."""
     safe = None
     for gap_s in sorted(tallies, reverse=True):
         if tallies[gap_s].failure_rate or not tallies[gap_s].sent:
@@ -86,7 +86,7 @@ class Cadence:
         seconds: The durations: of sweeps, between broadcasts, or between readings at a rate.
         failures: Readings that failed.
         dropped: Broadcasts, or replies, that were refused as damaged or late.
-        late: Moments of a rate that had passed before the reading in front of them ended.
+        late: Moments of a rate that had passed before the previous reading ended.
     """
 
     seconds: list[float] = attrs.field(factory=list)

@@ -1,4 +1,4 @@
-"""How ``servomex diag`` writes what it found: functions to a table for people, or to one object on a line."""
+"""What ``servomex diag`` writes: functions that return a table for people, or one object on a line."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -13,9 +13,9 @@ from servomex.models.plain import json_text, time_text
 from servomex.traffic import Message
 
 DOUBT = 0.05
-"""A recommendation that does not exclude this share of failures says so."""
+"""A recommendation that does not exclude this share of failures says that it is not certain."""
 FEW_DOUBTS = 60
-"""So many requests without a failure exclude it."""
+"""This many requests without a failure exclude it."""
 
 
 @attrs.frozen
@@ -38,7 +38,7 @@ class Source:
 
 
 def loopbacks(source: Source, tally: Tally, *, as_json: bool) -> str:
-    """Write what became of loopbacks."""
+    """Return the outcome of loopbacks."""
     counts = attrs.asdict(tally)
     round_trips = summary(counts.pop("round_trips_s"))
     if as_json:
@@ -47,14 +47,14 @@ def loopbacks(source: Source, tally: Tally, *, as_json: bool) -> str:
 
 
 def payload(source: Source, sent: bytes, received: bytes, *, as_json: bool) -> str:
-    """Write what a loopback carried, and what came back."""
+    """Return what a loopback carried, and what came back."""
     if as_json:
         return json_text({**attrs.asdict(source), "payload": sent.hex(), "received": received.hex()})
     return f"{source}, loopback: sent {sent.hex(' ')}, received {received.hex(' ')}\n"
 
 
 def cadence(source: Source, what: str, found: Cadence, *, as_json: bool) -> str:
-    """Write how regularly readings came."""
+    """Return how regularly readings arrived."""
     counts = {
         "count": len(found.seconds),
         "failures": found.failures,
@@ -68,7 +68,7 @@ def cadence(source: Source, what: str, found: Cadence, *, as_json: bool) -> str:
 
 
 def gaps(source: Source, tallies: Mapping[float, Tally], complete: bool, *, as_json: bool) -> str:
-    """Write what was lost with each gap and, when all of it was measured, which gap to choose."""
+    """Return what was lost with each gap and, when all of them were measured, which gap to choose."""
     safe = smallest_safe_gap(tallies) if complete else None
     if as_json:
         rows = [{"gap": gap_s, **_losses(tally)} for gap_s, tally in tallies.items()]
@@ -92,20 +92,20 @@ def _gap_advice(safe: float | None, tallies: Mapping[float, Tally]) -> str:
     if safe is None:
         longer = longest or 0.05
         return (
-            f"Some were lost with the longest gap. Try longer ones: --gaps {2 * longer:g},{4 * longer:g}. If they "
-            "lose as many, the gap is not the cause: look at the wiring and the settings.\n"
+            f"Some were lost even with the longest gap. Try longer ones: --gaps {2 * longer:g},{4 * longer:g}. If "
+            "as many are lost with those, the gap is not the cause: check the wiring and the settings.\n"
         )
-    others = "" if safe == longest else ", nor with a longer one"
+    others = "" if safe == longest else ", or with a longer one"
     rate = excluded_rate(tallies[safe])
-    doubt = f" That leaves doubt: ask {FEW_DOUBTS} or more, with --further." if rate > DOUBT else ""
+    doubt = f" That is not certain enough: send {FEW_DOUBTS} or more, with --further." if rate > DOUBT else ""
     return (
-        f"Recommended: --gap {safe:g}. Of {counted(tallies[safe].sent, 'request')} with it none was lost{others}: "
-        f"at most {100 * rate:.1f} % are (95 % confidence).{doubt}\n"
+        f"Recommended: --gap {safe:g}. None of {counted(tallies[safe].sent, 'request')} was lost with it{others}: "
+        f"at most {100 * rate:.1f} % are lost (95 % confidence).{doubt}\n"
     )
 
 
 def echo(port: str, found: Echo, *, as_json: bool) -> str:
-    """Write whether the adapter echoes."""
+    """Return whether the adapter echoes."""
     if not as_json:
         return one_line(f"{port}: {found.verdict}: {found.advice}") + "\n"
     record = attrs.asdict(found)
@@ -113,14 +113,14 @@ def echo(port: str, found: Echo, *, as_json: bool) -> str:
 
 
 def message_line(arrived_at: datetime, message: Message, *, with_bytes: bool) -> str:
-    """Write a message in words, and its bytes behind them if they are wanted."""
+    """Return a message in words, followed by its bytes if they are wanted."""
     clock = arrived_at.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "milliseconds")
     bytes_ = f"  [{message.raw.hex(' ')}]" if with_bytes else ""
     return f"{clock} {one_line(message.text)}{bytes_}\n"
 
 
 def message_json(arrived_at: datetime, message: Message) -> str:
-    """Write a message as one object on one line."""
+    """Return a message as one object on one line."""
     return json_text({"received_at": time_text(arrived_at), **attrs.asdict(message), "raw": message.raw.hex()})
 
 
@@ -133,7 +133,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def _durations(found: Summary | None, what: str, *, deviation: bool = False) -> str:
-    """Write durations in milliseconds; nothing when there are none."""
+    """Return durations in milliseconds; nothing when there are none."""
     if found is None:
         return ""
     columns = {"min": found.minimum, "median": found.median, "p99": found.p99, "max": found.maximum}
@@ -143,7 +143,7 @@ def _durations(found: Summary | None, what: str, *, deviation: bool = False) -> 
 
 
 def _aligned(rows: Iterable[Iterable[object]]) -> str:
-    """Write cells in columns, at the right of each."""
+    """Return cells in columns, aligned to the right."""
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "".join("  ".join(map(str.rjust, row, widths)) + "\n" for row in cells)

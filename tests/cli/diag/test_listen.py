@@ -63,7 +63,7 @@ class TestTap:
             moment = datetime.fromisoformat(text[:23]).replace(tzinfo=UTC)
             assert abs(datetime.now(UTC) - moment) < timedelta(seconds=10)
         assert sum(map(int, re.findall(r"(\d+) [AbnR]", stderr))) == len(texts)
-        kinds = r"\d ASCII messages?, \d broadcasts?, \d noisy pieces?, \d\d? RTU messages"
+        kinds = r"\d ASCII messages?, \d broadcasts?, \d noise bursts?, \d\d? RTU messages"
         assert re.fullmatch(rf"heard {kinds} in \d\.\d s\n", stderr)
 
     def test_bytes_and_objects_on_request(self) -> None:
