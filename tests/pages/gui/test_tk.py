@@ -1,0 +1,267 @@
+"""The monitor of Tk against virtual analysers, on a display that is not shown."""
+
+import contextlib
+import gc
+import os
+import queue
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import servomex
+from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine, constant
+from tests.helpers.monitors import (
+    BLOCKED_S,
+    DEAD_S,
+    RTU,
+    Breathe,
+    assert_ends_on_ctrl_c,
+    is_free,
+    longest,
+    only_these,
+    raise_alarm,
+)
+from tests.helpers.paths import EXAMPLES
+from tests.helpers.waiting import wait_until
+
+if TYPE_CHECKING:
+    import tk_monitor
+
+
+def interpreter_with_tk() -> str | None:
+    """Another Python of a version that will do, which has tkinter."""
+    names = [f"python3.{minor}" for minor in range(11, 16)]
+    found = [shutil.which("python3", path="/usr/bin"), *map(shutil.which, names)]
+    check = "import sys, tkinter; sys.exit(sys.version_info < (3, 11))"
+    for path in filter(None, found):
+        if subprocess.run([path, "-c", check], capture_output=True).returncode == 0:
+            return path
+    return None
+
+
+def has_tk() -> bool:
+    try:
+        import tkinter  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(has_tk(), reason="this Python has tkinter: its own tests run")
+def test_tk_with_another_python() -> None:
+    python = interpreter_with_tk()
+    if python is None:
+        pytest.skip("no Python here has tkinter")
+    path = os.pathsep.join([str(EXAMPLES.parent), *(item for item in sys.path if item.endswith("site-packages"))])
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "TestTk", __file__]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@contextlib.contextmanager
+def hidden_display(server: str, log: Path) -> Iterator[str]:
+    """Run Xvfb and give the name of its display."""
+    read, write = os.pipe()
+    command = [server, "-displayfd", str(write), "-screen", "0", "1280x1024x24"]
+    with log.open("w") as told, subprocess.Popen(command, pass_fds=[write], stderr=told, stdout=told) as process:
+        os.close(write)
+        try:
+            with os.fdopen(read) as number:
+                name = number.readline().strip()
+            assert name, log.read_text()
+            yield f":{name}"
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="session")
+def display(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A display that nobody sees, where there is Xvfb; else the one that is there."""
+    import tkinter
+
+    with contextlib.ExitStack() as ends:
+        server = shutil.which("Xvfb")
+        if server:
+            name = ends.enter_context(hidden_display(server, tmp_path_factory.mktemp("display") / "log"))
+            ends.enter_context(pytest.MonkeyPatch.context()).setenv("DISPLAY", name)
+        try:
+            tkinter.Tk().destroy()  # keeps its connection for all windows that follow
+        except tkinter.TclError:
+            pytest.skip("there is neither a display nor Xvfb")
+        yield
+
+
+@pytest.mark.skipif(not has_tk(), reason="this Python has no tkinter")
+@pytest.mark.usefixtures("display")
+class TestTk:
+    @pytest.fixture(autouse=True)
+    def collected_here(self) -> Iterator[None]:
+        """Free windows in this thread: Tcl ends a program that frees one in another."""
+        gc.disable()
+        yield
+        gc.collect()
+        gc.enable()
+
+    @pytest.fixture
+    def open_monitor(self) -> "Iterator[Callable[..., tk_monitor.Monitor]]":
+        import tkinter
+
+        import tk_monitor
+
+        opened = []
+
+        def make(line: VirtualLine, **options: Any) -> tk_monitor.Monitor:
+            root = tkinter.Tk()
+            opened.append(tk_monitor.Monitor(root, line.url, **{"rate_hz": 10, "protocol": RTU, **options}))
+            return opened[-1]
+
+        yield make
+        for monitor in opened:
+            monitor.close()
+            wait_until(lambda monitor=monitor: gone(monitor), pause=breathing(monitor))  # type: ignore[misc]
+        opened.clear()
+
+    @pytest.fixture
+    def monitor(
+        self, line: VirtualLine, open_monitor: "Callable[..., tk_monitor.Monitor]"
+    ) -> "tk_monitor.Monitor":
+        """One that shows readings."""
+        found = open_monitor(line)
+        wait_until(lambda: found.rows and not found.stale, pause=breathing(found))
+        return found
+
+    @staticmethod
+    def shown(monitor: "tk_monitor.Monitor", channel: str) -> tuple[str, str, str]:
+        row = monitor.rows[servomex.ChannelId(channel)]
+        return row.value["text"], row.quality["text"], row.states["text"]
+
+    def test_it_shows_what_the_analyser_measures(self, monitor: "tk_monitor.Monitor") -> None:
+        breathing(monitor)(0.2)
+        names = [row.name["text"].strip() for row in monitor.rows.values()]
+        assert names == [
+            "I1  Oxygen",
+            "I2  CO",
+            "I3  CO₂",
+            "E1",
+            "E2",
+        ]
+        assert self.shown(monitor, "I1") == ("20.376 %", "quality good", "no fault, no alarm")
+        assert monitor.state["text"].startswith("READING")
+        assert monitor.analyser["text"] == "analyser: ok"
+
+    def test_states_and_alarms_are_shown_in_words(
+        self, analyser: VirtualAnalyzer, monitor: "tk_monitor.Monitor"
+    ) -> None:
+        raise_alarm(analyser, 3)
+        analyser.fault = True
+        analyser["I1"].status = servomex.ChannelStatus(warming_up=True)
+        analyser["I3"].signal = constant(None)
+        wait_until(lambda: self.shown(monitor, "I2")[2] == "ALARM 3", pause=breathing(monitor))
+        wait_until(
+            lambda: self.shown(monitor, "I1")[1:] == ("quality uncertain", "WARMING UP"), pause=breathing(monitor)
+        )
+        wait_until(lambda: self.shown(monitor, "I3")[:2] == ("no value", "quality bad"), pause=breathing(monitor))
+        assert monitor.analyser["text"] == "analyser: FAULT"
+
+    def test_a_pulled_cable_is_a_gap_and_told_until_it_is_back(
+        self, line: VirtualLine, monitor: "tk_monitor.Monitor"
+    ) -> None:
+        row, breathe = monitor.rows[servomex.ChannelId.I1], breathing(monitor)
+        wait_until(lambda: len(row.chart.points) > 3, pause=breathe)
+        line.unplug()
+        wait_until(lambda: re.fullmatch(r"STALE, [1-9]\d* s old", self.shown(monitor, "I1")[1]), pause=breathe)
+        assert "unplugged" in monitor.state["text"]
+        assert self.shown(monitor, "I1")[2] == "no fault, no alarm ?"
+        line.plug()
+        wait_until(
+            lambda: len(row.chart.pieces()) > 1 and monitor.state["text"].startswith("READING"), pause=breathe
+        )
+        wait_until(lambda: len(row.chart.find_withtag("course")) == len(row.chart.pieces()) > 1, pause=breathe)
+
+    def test_silence_alone_makes_it_stale(self, monitor: "tk_monitor.Monitor") -> None:
+        monitor._items = queue.SimpleQueue()  # as if the threads had died without a word
+        wait_until(
+            lambda: re.fullmatch(r"STALE, [1-9]\d* s old", self.shown(monitor, "I1")[1]), pause=breathing(monitor)
+        )
+        assert "nothing has come since" in monitor.state["text"]
+
+    @pytest.mark.alone
+    def test_opening_a_dead_line_never_stops_the_window(
+        self, analyser: VirtualAnalyzer, line: VirtualLine, open_monitor: "Callable[..., tk_monitor.Monitor]"
+    ) -> None:
+        analyser.faults.silent = True
+        monitor = open_monitor(line, protocol="auto")
+        beats = [time.monotonic()]
+
+        def beat() -> None:
+            beats.append(time.monotonic())
+            monitor.root.after(10, beat)
+
+        beat()
+        breathing(monitor)(DEAD_S)
+        assert monitor.state["text"] == f"OPENING: opening {line.url}"
+        analyser.faults.silent = False
+        wait_until(lambda: monitor.rows, pause=breathing(monitor))
+        assert longest([*beats, time.monotonic()]) < BLOCKED_S
+
+    @pytest.mark.parametrize("state", ["reading", "opening", "unplugged"])
+    def test_it_closes_at_any_time_and_leaves_nothing(
+        self,
+        analyser: VirtualAnalyzer,
+        line: VirtualLine,
+        open_monitor: "Callable[..., tk_monitor.Monitor]",
+        state: str,
+    ) -> None:
+        before = set(threading.enumerate())
+        analyser.faults.silent = state == "opening"
+        monitor = open_monitor(line, protocol="auto")
+        if state == "opening":
+            breathing(monitor)(0.3)
+        else:
+            wait_until(lambda: monitor.rows, pause=breathing(monitor))
+        if state == "unplugged":
+            line.unplug()
+            wait_until(lambda: monitor.trouble, pause=breathing(monitor))
+        monitor.close()
+        wait_until(lambda: gone(monitor), 5.0, pause=breathing(monitor))
+        assert only_these(before)
+        line.plug()
+        assert is_free(line)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for other programs")
+    def test_ctrl_c_closes_the_program(self, line: VirtualLine) -> None:
+        with TcpServer(line) as server:
+            command = [sys.executable, str(EXAMPLES / "tk_monitor.py"), server.port, "--protocol", RTU]
+            assert_ends_on_ctrl_c(command, line)
+
+
+def gone(monitor: "tk_monitor.Monitor") -> bool:
+    """Whether the window was destroyed."""
+    import tkinter
+
+    try:
+        return not monitor.root.winfo_exists()
+    except tkinter.TclError:
+        return True
+
+
+def breathing(monitor: "tk_monitor.Monitor") -> Breathe:
+    """Let the window work for some seconds."""
+
+    def breathe(seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not gone(monitor):
+            monitor.root.update()
+            if time.monotonic() >= end:
+                return
+            time.sleep(0.003)
+
+    return breathe
