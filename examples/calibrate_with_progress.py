@@ -34,7 +34,7 @@ def main() -> int:
         notes = getattr(error, "__notes__", [])  # they say whether it was stopped
         print(*filter(None, [str(error), *notes]), sep="\n", file=sys.stderr)
         return 1
-    tell(report)
+    print_report(report)
     return 0
 
 
@@ -44,7 +44,7 @@ def show(progress: servomex.CalibrationProgress) -> None:
     print(f"{progress.elapsed_s or 0:6.1f} s  {progress.phase:9}  {shown}", flush=True)
 
 
-def tell(report: servomex.CalibrationReport) -> None:
+def print_report(report: servomex.CalibrationReport) -> None:
     for phase in report.phases:
         print(f"{phase.started_at:%H:%M:%S} UTC {phase.phase}, {phase.duration_s:.0f} s")
     print(f"{report.ended_at:%H:%M:%S} UTC on sample, seen for {report.settled_s:.0f} s")

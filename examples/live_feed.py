@@ -55,19 +55,19 @@ class LiveFeed:
         self._thread.start()
 
     def stop(self) -> None:
-        """Tell it to end, without waiting until it has. May be called twice."""
+        """Request its end, without waiting for it. May be called twice."""
         if not self._stopping.is_set():
             self._stopping.set()
             self._closer.start()
 
     def close(self) -> None:
-        """Tell it to end, and wait until it has."""
+        """Request its end, and wait for it."""
         self.stop()
         self._thread.join()
         self._closer.join()
 
     def _cut(self) -> None:
-        """End what waits for the line: the opening, and a Modbus reading. Broadcasts are waited for by nobody."""
+        """End what waits for the line: the opening, and a Modbus reading. Nothing waits for broadcasts."""
         analyzer = self._analyzer
         if analyzer is None or analyzer.reader is None:
             self._link.close()

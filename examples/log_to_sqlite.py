@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("port", help="such as /dev/ttyUSB0, COM3 or sim://4100")
     parser.add_argument("file", help="such as burn.sqlite; an existing one is continued")
     parser.add_argument("--every", type=float, default=1.0, help="seconds from one reading to the next")
-    parser.add_argument("--seconds", type=float, help="how long; until Ctrl-C when left out")
+    parser.add_argument("--seconds", type=float, help="how long; until Ctrl-C when omitted")
     given = parser.parse_args()
     try:
         log(given.port, given.file, given.every, given.seconds)
@@ -38,7 +38,7 @@ def log(port: str, file: str, every_s: float, seconds: float | None) -> None:
         servomex.Recorder(
             analyzer, [file], sink_options={"append": True}, rate_hz=1 / every_s, duration=seconds
         ) as recorder,
-        contextlib.suppress(KeyboardInterrupt),  # the regular end; a disk that is full is still told
+        contextlib.suppress(KeyboardInterrupt),  # the regular end; a full disk is still reported
     ):
         while recorder.running:
             time.sleep(0.2)

@@ -43,7 +43,7 @@ class Point(NamedTuple):
 
 
 def course(samples: Iterable[servomex.Sample], tube: Tube) -> list[Point]:
-    """Give the mole fractions that a channel read, moved back by the delay of its tube.
+    """Return the mole fractions that a channel read, moved back by the delay of its tube.
 
     A reading that failed, or that is uncertain or bad, is a point without a value.
 
@@ -65,7 +65,7 @@ def course(samples: Iterable[servomex.Sample], tube: Tube) -> list[Point]:
 
 
 def interpolate(points: list[Point], at_s: float, max_gap_s: float) -> float | None:
-    """Give the value between two good neighbours that are at most ``max_gap_s`` apart; ``None`` elsewhere."""
+    """Return the value between two good neighbours that are at most ``max_gap_s`` apart; ``None`` elsewhere."""
     right = bisect.bisect_left(points, at_s, key=lambda point: point.at_s)
     if right < len(points) and points[right].at_s == at_s:
         return points[right].value
@@ -82,7 +82,7 @@ Row = tuple[float, dict[str, float | None]]
 
 
 def align(courses: dict[str, list[Point]], step_s: float, max_gap_s: float) -> Iterator[Row]:
-    """Give all courses at the same moments, from the first to the last that all of them reach."""
+    """Return all courses at the same moments, from the first to the last that all of them reach."""
     begin = max(points[0].at_s for points in courses.values())
     end = min(points[-1].at_s for points in courses.values())
     for number in itertools.count():
@@ -101,7 +101,7 @@ class Ambient(NamedTuple):
 
 
 def heat_release_kw(o2: float, co: float, co2: float, flow_kg_s: float, air: Ambient) -> float:
-    """Give the heat release rate where O2, CO2 and CO are measured in dried gas.
+    """Return the heat release rate where O2, CO2 and CO are measured in dried gas.
 
     This is the equation for all three gases of ASTM E1354 and ISO 5660-1, as derived by Janssens (Fire Technology
     27, 1991): phi is the part of the oxygen that was consumed, 0.172 corrects for carbon that burned to CO only,
@@ -130,7 +130,7 @@ def ambient(rows: list[Row], baseline_s: float, water: float) -> Ambient:
 
 
 def heat(gases: dict[str, float | None], flow_kg_s: float, air: Ambient) -> float | None:
-    """Give the heat release rate of a row; ``None`` where a gas is missing."""
+    """Return the heat release rate of a row; ``None`` where a gas is missing."""
     o2, co, co2 = (gases[gas] for gas in GASES)
     if o2 is None or co is None or co2 is None or o2 <= 0:
         return None
@@ -182,8 +182,8 @@ def arguments() -> argparse.Namespace:
         )
     parser.add_argument("--every", type=float, default=1.0, help="seconds from one reading to the next")
     parser.add_argument("--step", type=float, default=1.0, help="seconds from one row to the next")
-    parser.add_argument("--max-gap", type=float, help="seconds between neighbours; 2.5 times --every if left out")
-    parser.add_argument("--seconds", type=float, help="how long; until Ctrl-C when left out")
+    parser.add_argument("--max-gap", type=float, help="seconds between neighbours; 2.5 times --every if omitted")
+    parser.add_argument("--seconds", type=float, help="how long; until Ctrl-C when omitted")
     parser.add_argument("--flow", type=float, help="kg/s in the exhaust duct, for the heat release rate")
     parser.add_argument("--baseline", type=float, default=60.0, help="seconds at the beginning without fire")
     parser.add_argument("--water", type=float, default=0.0, help="mole fraction of water in the air of the room")

@@ -87,7 +87,7 @@ class Lamp(Label):
         self.show_state(lit=False, stale=True)
 
     def show_state(self, *, lit: bool, stale: bool, text: str | None = None) -> None:
-        """Show whether it is lit; ``stale`` takes its colour, since nobody knows whether it still is."""
+        """Show whether it is lit; ``stale`` takes its colour, since it is not known whether it still is."""
         self.lit, self.stale = lit, stale
         back = STALE if stale else self._colour
         look = f"background: {back}; color: #000; font-weight: bold;" if lit else f"color: {DIM};"
@@ -333,7 +333,7 @@ class Monitor(QWidget):
         self.message.show_text(text, "")
 
     def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802 (its name in Qt)
-        """Close the port first, in the background; the window goes when no thread is left."""
+        """Close the port first, in the background; the window closes when no thread is left."""
         self._closing = True
         self.feed.stop()
         if self.feed.running:

@@ -15,7 +15,7 @@ def main() -> int:
     parser.add_argument("addresses", type=int, nargs="+", help="their Modbus addresses, such as 1 2 5")
     parser.add_argument("--protocol", default="modbus_rtu", choices=["modbus_rtu", "modbus_ascii"])
     parser.add_argument("--every", type=float, default=5.0, help="seconds from one round to the next")
-    parser.add_argument("--rounds", type=int, help="how many; until Ctrl-C when left out")
+    parser.add_argument("--rounds", type=int, help="how many; until Ctrl-C when omitted")
     given = parser.parse_args()
     rounds = range(given.rounds) if given.rounds else itertools.count()
     try:

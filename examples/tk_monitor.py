@@ -43,7 +43,7 @@ class Chart(tk.Canvas):
             self.points.append((time.monotonic(), None))
 
     def pieces(self) -> list[list[tuple[float, float]]]:
-        """Give the points between the gaps."""
+        """Return the points between the gaps."""
         found: list[list[tuple[float, float]]] = [[]]
         for at_s, value in self.points:
             if value is None:
@@ -165,7 +165,7 @@ class Monitor:
         return self.frame.age_s > self.feed.stale_after_s
 
     def close(self) -> None:
-        """Close the port first, in the background; the window goes when no thread is left."""
+        """Close the port first, in the background; the window closes when no thread is left."""
         self._closing = True
         self.feed.stop()
 

@@ -1,4 +1,4 @@
-"""Send a mail when an alarm or fault comes or goes, and when the analyser cannot be read; until Ctrl-C."""
+"""Send a mail when an alarm or fault is raised or cleared, and when the analyser cannot be read; until Ctrl-C."""
 
 import argparse
 import contextlib
@@ -11,7 +11,7 @@ from email.message import EmailMessage
 import servomex
 
 UNREAD_S = 30.0
-"""An analyser that cannot be read for so long is worth a mail: nobody would learn of its alarms."""
+"""An analyser that cannot be read for this long is worth a mail: its alarms would go unnoticed."""
 
 
 def main() -> int:
@@ -35,18 +35,18 @@ def main() -> int:
 
 def watch(analyzer: servomex.Analyzer, mails: "Mails", every_s: float, unread_s: float) -> None:
     raised: set[str] = set()
-    read_at, told = time.monotonic(), False
+    read_at, reported = time.monotonic(), False
     while True:
         try:
             now = troubles(analyzer.poll())
         except servomex.ServomexError as error:  # not the end of an alarm: what was raised is kept
-            if time.monotonic() - read_at > unread_s and not told:
+            if time.monotonic() - read_at > unread_s and not reported:
                 mails.put(f"no readings for {time.monotonic() - read_at:.0f} s: {error.text}")
-                told = True
+                reported = True
         else:
-            if told:
+            if reported:
                 mails.put("readings have come back")
-            read_at, told = time.monotonic(), False
+            read_at, reported = time.monotonic(), False
             for trouble in sorted(now ^ raised):
                 mails.put(f"{trouble}: {'raised' if trouble in now else 'cleared'}")
             raised = now
@@ -55,7 +55,7 @@ def watch(analyzer: servomex.Analyzer, mails: "Mails", every_s: float, unread_s:
 
 
 def troubles(frame: servomex.Frame) -> set[str]:
-    """Give every alarm and fault that is raised, and every value that is missing."""
+    """Return every alarm and fault that is raised, and every value that is missing."""
     found = {"analyser fault"} if frame.analyser.fault else set()
     for reading in frame:
         name = f"{reading.channel} {reading.name or ''}".strip()
