@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from servomex import (
     ServomexTimeoutError,
 )
 from servomex.modbus.client import ModbusClient
-from servomex.port import link as link_module
 from servomex.simulator import VirtualLine
 from tests.helpers.managing import (
     RTU,
@@ -35,23 +33,6 @@ from tests.helpers.managing import (
 from tests.helpers.threads import GENEROUS_S, in_thread
 
 pytestmark = pytest.mark.virtual_time
-
-
-@pytest.fixture
-def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServomexManager]:
-    monkeypatch.setattr("servomex.modbus.framing.SILENCE_S", 0.02)
-    monkeypatch.setattr("servomex.port.connect.READ_TICK_S", 0.01)
-    with ServomexManager(error_policy="return") as made:
-        yield made
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let what failed be tried again soon."""
-    monkeypatch.setattr(link_module, "BACK_OFF_S", (0.05, 0.1))
-    monkeypatch.setattr("servomex.manager.member.PAUSES_S", (0.02, 0.02))
-    monkeypatch.setattr("servomex.manager.member.PROBE_S", 0.05)
-    monkeypatch.setattr("servomex.modbus.exchange.QUIET_S", 0.05)
 
 
 def test_a_dead_analyser_costs_the_others_its_timeout_once(manager: ServomexManager) -> None:

@@ -3,7 +3,6 @@
 import _thread
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -37,23 +36,6 @@ from tests.helpers.threads import GENEROUS_S, in_thread
 from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.virtual_time
-
-
-@pytest.fixture
-def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServomexManager]:
-    monkeypatch.setattr("servomex.modbus.framing.SILENCE_S", 0.02)
-    monkeypatch.setattr("servomex.port.connect.READ_TICK_S", 0.01)
-    with ServomexManager(error_policy="return") as made:
-        yield made
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let what failed be tried again soon."""
-    monkeypatch.setattr(link_module, "BACK_OFF_S", (0.05, 0.1))
-    monkeypatch.setattr("servomex.manager.member.PAUSES_S", (0.02, 0.02))
-    monkeypatch.setattr("servomex.manager.member.PROBE_S", 0.05)
-    monkeypatch.setattr("servomex.modbus.exchange.QUIET_S", 0.05)
 
 
 @pytest.mark.usefixtures("quick")

@@ -3,7 +3,7 @@
 import gc
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -28,14 +28,6 @@ from tests.helpers.threads import GENEROUS_S, in_thread
 from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.virtual_time
-
-
-@pytest.fixture
-def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServomexManager]:
-    monkeypatch.setattr("servomex.modbus.framing.SILENCE_S", 0.02)
-    monkeypatch.setattr("servomex.port.connect.READ_TICK_S", 0.01)
-    with ServomexManager(error_policy="return") as made:
-        yield made
 
 
 def test_analysers_on_all_ports_are_read_and_come_in_the_order_in_which_they_were_added(

@@ -1,6 +1,5 @@
 """Which port, which mode and which address an analyser gets in a manager, and what is left when it is refused."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,6 @@ from tests.helpers.managing import RTU, filled, is_free, line_of, unit, values, 
 from tests.helpers.threads import in_thread
 
 pytestmark = pytest.mark.virtual_time
-
-
-@pytest.fixture
-def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServomexManager]:
-    monkeypatch.setattr("servomex.modbus.framing.SILENCE_S", 0.02)
-    monkeypatch.setattr("servomex.port.connect.READ_TICK_S", 0.01)
-    with ServomexManager(error_policy="return") as made:
-        yield made
 
 
 def test_a_port_is_opened_once_has_one_thread_and_is_closed_with_its_last_analyser(
