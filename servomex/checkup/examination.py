@@ -126,10 +126,11 @@ def _checks(request: CheckRequest) -> Generator[Finding, None, None]:
         request.port, request.settings, gap=request.gap, auto_reconnect=False, trace=request.trace
     ) as link:
         yield Finding("opening", Verdict.OK, "it opens")
-        yield from _line_checks(request, link)
+        yield from line_checks(request, link)
 
 
-def _line_checks(request: CheckRequest, link: SerialLink) -> Iterator[Finding]:
+def line_checks(request: CheckRequest, link: SerialLink) -> Iterator[Finding]:
+    """Check a line and its analyser, through a port that is open."""
     sniff_s, ear = min(SNIFF_S, request.listen / 4), Ear()
     request.report(f"listening for {sniff_s:.1f} s")
     yield line(link, ear, sniff_s)
@@ -138,10 +139,10 @@ def _line_checks(request: CheckRequest, link: SerialLink) -> Iterator[Finding]:
     yield settings(request, found)
     yield gap(request, link, found)
     yield echo(link)
-    if found:
-        yield from (
-            _continuous(request, link, found.frame) if found.frame else _modbus(request, link, found.protocol)
-        )
+    if found and found.frame:
+        yield from continuous_checks(request, link, found.frame)
+    elif found:
+        yield from modbus_checks(request, link, found.protocol)
 
 
 def line(link: SerialLink, ear: Ear, listen_s: float) -> Finding:
@@ -285,7 +286,8 @@ def echo(link: SerialLink) -> Finding:
     return Finding("echo", Verdict.OK, seen)
 
 
-def _modbus(request: CheckRequest, link: SerialLink, protocol: ProtocolKind) -> Iterator[Finding]:
+def modbus_checks(request: CheckRequest, link: SerialLink, protocol: ProtocolKind) -> Iterator[Finding]:
+    """Check an analyser in a Modbus mode."""
     yield Finding("broadcast", Verdict.SKIPPED, "there are none in Modbus mode")
     yield Finding("clock", Verdict.SKIPPED, "not available over Modbus")
     request.report("reading the analyser")
@@ -336,7 +338,8 @@ def abilities(analyzer: Analyzer) -> Finding:
     return Finding("abilities", Verdict.OK, seen)
 
 
-def _continuous(request: CheckRequest, link: SerialLink, first: Frame) -> Iterator[Finding]:
+def continuous_checks(request: CheckRequest, link: SerialLink, first: Frame) -> Iterator[Finding]:
+    """Check an analyser in continuous mode, from which one broadcast came."""
     request.report(f"waiting for another broadcast, for {request.listen:g} s at most")
     reader = ContinuousReader(link, first=first)
     reader.start()

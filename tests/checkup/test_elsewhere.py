@@ -58,14 +58,14 @@ def test_the_baud_rate_of_a_socket_is_its_servers() -> None:
 
 def test_a_baud_rate_that_the_adapter_does_not_have_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whereabouts, "BAUDRATES", (4800, 9600))
-    real = SerialLink._connect
+    real = SerialLink.open
 
-    def connect(link: SerialLink) -> None:
+    def open_port(link: SerialLink) -> SerialLink:
         if link.settings.baudrate == 4800:
             raise ServomexValidationError("it has no 4800 baud")
-        real(link)
+        return real(link)
 
-    monkeypatch.setattr(SerialLink, "_connect", connect)
+    monkeypatch.setattr(SerialLink, "open", open_port)
     found = page(VirtualLine(baudrate=9600), *SHORT)
     assert found["mode"][1] == "an analyser is heard at 9600 baud, not 19200"
 

@@ -335,7 +335,7 @@ def broadcast_at(received_at: datetime, clock: datetime | None) -> Frame:
 def test_a_broadcast_that_stays_alone_is_a_warning() -> None:
     with SerialLink(ScriptedPort()) as link:
         request = CheckRequest(port=link.port, listen=0.05)
-        found = list(checkup._continuous(request, link, VirtualAnalyzer().frame()))
+        found = list(checkup.continuous_checks(request, link, VirtualAnalyzer().frame()))
     cure = "If the frame frequency on its panel is longer, use a longer listen; else check the cable"
     assert found[0] == Finding("broadcast", Verdict.WARNING, "no second broadcast came in 0.05 s", cure)
     assert [item.check for item in found] == [
