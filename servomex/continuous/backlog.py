@@ -1,5 +1,7 @@
 """Backlog: what waited in the port while this program stood still. No I/O, no clock of its own."""
 
+from servomex.durations import counted
+from servomex.errors import ErrorContext, ServomexTransportError
 from servomex.telegram import HEADER_SIZE, FrameSplitter
 
 FAST_S = 0.2
@@ -59,3 +61,18 @@ class Backlog:
         self.lasts = False
         self._frames += sum(len(piece) >= HEADER_SIZE for piece in self._splitter.flush())
         return self._frames
+
+
+def stalled_error(frames: int, longest_s: float, context: ErrorContext) -> ServomexTransportError:
+    """Return the error of broadcasts that were dropped since the program stood still.
+
+    Args:
+        frames: How many.
+        longest_s: How long it may stand still.
+        context: Where.
+    """
+    return ServomexTransportError(
+        f"this program did not run for more than {longest_s:g} s: {counted(frames, 'broadcast')} that waited "
+        f"meanwhile {'was' if frames == 1 else 'were'} dropped, since the age is not known",
+        context,
+    )

@@ -8,6 +8,7 @@ from servomex.continuous.lateness import Arrived, Lateness, is_gap
 from servomex.continuous.sources import TWO_SOURCES_CURE, SourceGuard
 from servomex.errors import ServomexError, ServomexParseError, ServomexProtocolError
 from servomex.models.frame import Frame
+from servomex.runtime.clock import time
 from servomex.runtime.logs import package_log
 
 _log = package_log("servomex")
@@ -160,3 +161,20 @@ def _dated_back(frame: Frame, delay_s: float, delay_ns: int) -> Frame:
     at, at_ns = frame.received_at - timedelta(microseconds=delay_ns / 1000), frame.monotonic_ns - delay_ns
     readings = tuple(attrs.evolve(item, received_at=at, monotonic_ns=at_ns) for item in frame.readings)
     return attrs.evolve(frame, readings=readings, received_at=at, monotonic_ns=at_ns, delayed_s=delay_s)
+
+
+def came_since(called_ns: int, frame: Frame, *, is_new: bool) -> bool:
+    """Whether a frame was sent after a call began, and the computer has not slept since.
+
+    The clock of Windows moves every 15.6 ms: a frame that was there before may have the very moment of the call.
+
+    Args:
+        called_ns: When the call began.
+        frame: The frame.
+        is_new: Whether it was taken after that.
+    """
+    age_s = frame.age_s
+    return (
+        frame.monotonic_ns >= called_ns + (not is_new)
+        and age_s <= (time.monotonic_ns() - frame.monotonic_ns) / 1e9
+    )

@@ -1,27 +1,23 @@
-"""ContinuousReader: the thread that turns broadcasts into frames, and the newest of them for everybody."""
+"""ContinuousReader: the thread that turns broadcasts into frames, and the newest frame for all callers."""
 
 import threading
 from datetime import UTC, datetime
 
-from servomex.continuous.backlog import Backlog
-from servomex.continuous.damage import Damage
-from servomex.continuous.intake import REPEATED, REPEATED_CURE, Intake
+from servomex.continuous.absence import no_new_frame
+from servomex.continuous.backlog import Backlog, stalled_error
+from servomex.continuous.intake import Intake, came_since
 from servomex.continuous.queue import FrameQueue
 from servomex.continuous.refusals import Refusals
 from servomex.continuous.sources import TWO_SOURCES, TWO_SOURCES_CURE
-from servomex.durations import counted
+from servomex.continuous.stream import BroadcastStream
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import (
-    Argument,
     ErrorContext,
     ServomexChannelError,
     ServomexConfigurationError,
     ServomexConnectionError,
     ServomexError,
-    ServomexParseError,
     ServomexProtocolError,
-    ServomexStaleError,
-    ServomexTimeoutError,
     ServomexTransportError,
 )
 from servomex.models.channelset import ChannelSet
@@ -34,8 +30,6 @@ from servomex.runtime.forks import ProcessBound, let_go_after_fork
 from servomex.runtime.locks import Changes
 from servomex.runtime.logs import package_log
 from servomex.runtime.worker import Worker
-from servomex.telegram import FrameSplitter, parse_frame
-from servomex.traffic.symptoms import PART_ONLY, is_part_of_broadcast
 
 _log = package_log("servomex")
 
@@ -65,7 +59,6 @@ class ContinuousReader(ProcessBound):
 
     Attributes:
         selected: Channels that are kept; ``None`` for all.
-        discarded_bytes: Bytes that were part of no good frame.
     """
 
     def __init__(
@@ -77,21 +70,16 @@ class ContinuousReader(ProcessBound):
         live: bool = True,
     ) -> None:
         self.link = link
-        self.discarded_bytes: int = 0
         self.selected = channels
         self._known = ChannelSet(channels)
-        self._splitter = FrameSplitter()
-        self._joined = self._joined_within = False
-        self._damage = Damage()
+        self._stream = BroadcastStream()
         self._intake = Intake(link.port, live=live)
         self._changes = Changes()
         self._latest: Frame | None = None
-        self._count = 0
+        self._count = self._fresh_from = self._waited = 0
         self._error: ServomexError | None = None
         self._queues: list[FrameQueue] = []
         self._ended = False
-        self._fresh_from = 0
-        self._waited = 0
         self._refusals = Refusals()
         self._worker = Worker(f"servomex-continuous {link.port}", self._run)
         if first is not None:
@@ -137,6 +125,11 @@ class ContinuousReader(ProcessBound):
     def dropped_frames(self) -> int:
         """Frames that were damaged, refused, or held back because what they changed was not confirmed."""
         return self._intake.dropped + self._waited
+
+    @property
+    def discarded_bytes(self) -> int:
+        """Bytes that were part of no good frame."""
+        return self._stream.discarded_bytes
 
     @property
     def refused_broadcasts(self) -> int:
@@ -187,14 +180,15 @@ class ContinuousReader(ProcessBound):
                     and usable
                     and frame.delayed_s <= limit_s
                     and (
-                        _came_since(called, frame, is_new=self._count > count)
+                        came_since(called, frame, is_new=self._count > count)
                         or (not wait_fresh and frame.age_s <= limit_s)
                     )
                 ):
                     return frame
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
-                    raise self._missing(frame, time.monotonic() - started)
+                    context = self._context(time.monotonic() - started)
+                    raise no_new_frame(frame, self._intake, self._stream, context)
                 ticket = self._changes.ticket()
             self._changes.wait(ticket, remaining)
 
@@ -238,7 +232,7 @@ class ContinuousReader(ProcessBound):
         try:
             with self.link.lock_held(time.monotonic() + LOCK_WAIT_S):
                 if self.link.is_open:
-                    self.link.read_waiting()  # and dropped: nobody knows how old it is
+                    self.link.read_waiting()  # and dropped: its age is not known
                 self._receive(stopping)
         except ServomexError as error:
             self._release()
@@ -307,7 +301,7 @@ class ContinuousReader(ProcessBound):
         return True
 
     def _end(self) -> None:
-        """Let every call fail, and end the queues: whoever finds one at its end finds the reason as well."""
+        """Make every call fail, and end the queues: whoever finds one at its end finds the reason as well."""
         self._report(self._refusals.rest())
         with self._changes.mutex:
             self._error = self._error or ServomexConnectionError("the analyser was closed", self._context())
@@ -318,37 +312,18 @@ class ContinuousReader(ProcessBound):
             queue.close()
 
     def _take(self, data: bytes, received_at: datetime, now: awake.Moment) -> None:
-        for piece in self._splitter.feed(data):
-            try:
-                frame = parse_frame(piece, received_at=received_at, monotonic_ns=now.monotonic_ns).populated()
-            except ServomexParseError as error:
-                error.received_at, error.monotonic_ns = received_at, now.monotonic_ns
-                self._note_damage(piece, error, now.lasting_s)
-            else:
-                self._damage.note_good(len(piece), now.lasting_s)
-                self._intake.add(frame, now.lasting_s)
-            self._joined = True
-
-    def _note_damage(self, piece: bytes, error: ServomexParseError, at_s: float) -> None:
-        """Count damage. What was cut off by joining in the middle of a frame is not the line's fault."""
-        self.discarded_bytes += len(piece)
-        self._joined_within = self._joined_within or (not self._joined and is_part_of_broadcast(piece))
-        if self._joined and self._damage.is_broadcast(piece, at_s, self.period_s):
-            self._intake.add(error, at_s)
+        for item in self._stream.feed(data, received_at, now, self.period_s):
+            self._intake.add(item, now.lasting_s)
 
     def _end_backlog(self, backlog: Backlog) -> None:
         """Report what was dropped of what waited while this program stood still."""
-        frames, self._joined = backlog.end(), False
-        self._splitter.flush()
-        self.discarded_bytes += backlog.size
+        frames = backlog.end()
+        self._stream.restart()
+        self._stream.discarded_bytes += backlog.size
         if not backlog.size:
             return
         self._waited += frames
-        error = ServomexTransportError(
-            f"this program did not run for more than {STALL_S:g} s: {counted(frames, 'broadcast')} that waited "
-            f"meanwhile {'was' if frames == 1 else 'were'} dropped, since the age is not known",
-            self._context(),
-        )
+        error = stalled_error(frames, STALL_S, self._context())
         _log.warning("%s", error)
         self._report(self._refusals.rest())
         self._hand_on(error, frames)
@@ -372,9 +347,8 @@ class ContinuousReader(ProcessBound):
         if self.selected is not None:
             frame = frame.only(self.selected)
         with self._changes.mutex:
-            self._latest = frame
+            self._latest, self._error = frame, None
             self._count += 1
-            self._error = None
             self._changes.announce()
             queues = list(self._queues)
         for queue in queues:
@@ -385,16 +359,14 @@ class ContinuousReader(ProcessBound):
         _log.info("%s: frame dropped: %s", self.link.port, error.message)
         if self._intake.is_mixed:
             self._note_mixture()
-        here = self._context()
-        error = error.with_context(port=here.port, protocol=here.protocol)
-        self._refusals.add(error)
+        self._refusals.add(error.with_context(port=self.link.port, protocol=ProtocolKind.CONTINUOUS_ASCII))
 
     def _report(self, refusal: ServomexError | None) -> None:
         if refusal is not None:
             self._hand_on(refusal)
 
     def _withhold(self, error: ServomexError) -> None:
-        """Let every call fail until a frame comes that holds the channels it should."""
+        """Make every call fail until a frame comes that holds the channels it should."""
         with self._changes.mutex:
             first, self._error = self._error is None, error
             self._changes.announce()
@@ -403,7 +375,7 @@ class ContinuousReader(ProcessBound):
             _log.warning("%s", error)
 
     def _note_mixture(self) -> None:
-        """Let every call fail as long as two analysers broadcast in turn."""
+        """Make every call fail as long as two analysers broadcast in turn."""
         with self._changes.mutex:
             first = self._error is None
             self._error = self._error or ServomexProtocolError(TWO_SOURCES, self._context(), cure=TWO_SOURCES_CURE)
@@ -421,8 +393,7 @@ class ContinuousReader(ProcessBound):
     def _restart(self) -> None:
         """Begin anew on a port that was reopened: what was half received is gone."""
         _log.info("%s: the port is %s", self.link.port, "back" if self.link.generation > 1 else "open")
-        self._splitter.flush()
-        self._joined = False
+        self._stream.restart()
         with self._changes.mutex:
             self._error = None
             self._fresh_from = self._count  # what came before the loss may be old, however young it looks
@@ -441,68 +412,9 @@ class ContinuousReader(ProcessBound):
 
     def trouble(self) -> ServomexError:
         """Return why no new frame comes: the reader has ended, the port was lost, or the line is silent."""
-        error = self._error
-        return self._missing(self._latest, 0.0) if error is None else error.with_context()
-
-    def _missing(self, frame: Frame | None, elapsed_s: float) -> ServomexTimeoutError:
-        context = self._context(elapsed_s)
-        if frame is not None:
-            age_s = frame.age_s
-            why, cure = self._why_none(frame)
-            message = f"no new broadcast: the last frame is {age_s:.1f} s old{why and f'; {why}'}"
-            return ServomexStaleError(message, context, frame=frame, age_s=age_s, cure=cure)
-        return self._silence(context)
-
-    def _why_none(self, frame: Frame) -> tuple[str, str]:
-        """Return what is known of why no new frame comes, and what to do."""
-        refused, damaged = self._intake.refused_since, self._intake.damaged_since
-        if self._intake.is_repeated:
-            return REPEATED, REPEATED_CURE
-        if damaged:
-            came = counted(damaged, "damaged broadcast")
-            return f"{came} came since (last: {self.last_reason})", "Check the cable and the settings"
-        if refused:
-            came = counted(refused, "broadcast")
-            return f"{came} came since and had to be refused (last: {self.last_reason})", ""
-        if frame.delayed_s:
-            cure = "Check the network and the serial server, which hold up broadcasts"
-            return f"it came up to {frame.delayed_s:.1f} s late", cure
-        return "", "Check that the analyser is on, its frame frequency, and the cable"
-
-    def _silence(self, context: ErrorContext) -> ServomexTimeoutError:
-        if not self._intake.dropped and (self._joined_within or is_part_of_broadcast(self._splitter.held)):
-            longer = Argument("listen")
-            cure = f"Use a longer {longer}; if that does not help, check the cable"
-            return ServomexTimeoutError(PART_ONLY, context, cure=cure, argument=longer)
-        if self.discarded_bytes or self._splitter.pending:
-            count = self.discarded_bytes + self._splitter.pending
-            reason = f" (last: {self.last_reason})" if self.last_reason else ""
-            seen = f"no broadcast: {counted(count, 'byte')} came that held no good frame{reason}"
-            return ServomexTimeoutError(seen, context, cure="Check the baud rate and the other serial settings")
-        longer = Argument("listen")
-        return ServomexTimeoutError(
-            "no broadcast came: the frame frequency on the analyser's panel may be longer, or 0 (off)",
-            context,
-            cure=f"Use a longer {longer}; else check its communication mode, the serial settings and the cable",
-            argument=longer,
-        )
+        if (error := self._error) is not None:
+            return error.with_context()
+        return no_new_frame(self._latest, self._intake, self._stream, self._context(0.0))
 
     def _context(self, elapsed_s: float | None = None) -> ErrorContext:
         return ErrorContext(self.link.port, ProtocolKind.CONTINUOUS_ASCII, elapsed_s=elapsed_s)
-
-
-def _came_since(called_ns: int, frame: Frame, *, is_new: bool) -> bool:
-    """Whether a frame was sent after a call began, and the computer has not slept since.
-
-    The clock of Windows moves every 15.6 ms: a frame that was there before may have the very moment of the call.
-
-    Args:
-        called_ns: When the call began.
-        frame: The frame.
-        is_new: Whether it was taken after that.
-    """
-    age_s = frame.age_s
-    return (
-        frame.monotonic_ns >= called_ns + (not is_new)
-        and age_s <= (time.monotonic_ns() - frame.monotonic_ns) / 1e9
-    )

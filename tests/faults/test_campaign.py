@@ -141,7 +141,7 @@ def test_an_old_broadcast_that_is_stamped_anew_is_found(monkeypatch: pytest.Monk
         readings = tuple(attrs.evolve(item, received_at=at, monotonic_ns=ns) for item in old)
         return attrs.evolve(old, readings=readings, received_at=at, monotonic_ns=ns)
 
-    monkeypatch.setattr("servomex.continuous.reader.parse_frame", stamped)
+    monkeypatch.setattr("servomex.continuous.stream.parse_frame", stamped)
     monkeypatch.setattr("servomex.continuous.sources.SourceGuard.refusal", lambda self, item: "")
     assert "stale" in kinds(of_mode("continuous"))
 

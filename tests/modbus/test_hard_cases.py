@@ -263,7 +263,7 @@ def test_a_queue_ends_with_its_reader(end: str, monkeypatch: pytest.MonkeyPatch)
     if end == "link":
         link.close()
     elif end == "death":
-        monkeypatch.setattr(continuous, "parse_frame", None)
+        monkeypatch.setattr("servomex.continuous.stream.parse_frame", None)
     else:
         reader.stop()
     ends = 0
@@ -299,7 +299,7 @@ def test_a_recording_whose_reader_dies_says_so(monkeypatch: pytest.MonkeyPatch) 
     line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.05))
     with open_continuous(line.url) as analyzer, record(analyzer) as rec:
         rec.get(2.0)
-        monkeypatch.setattr(continuous, "parse_frame", None)
+        monkeypatch.setattr("servomex.continuous.stream.parse_frame", None)
         with pytest.raises(ServomexTransportError, match="thread that receives broadcasts died"):
             list(rec)
 
