@@ -166,7 +166,7 @@ def _pieces(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
     splitter = FrameSplitter()
     held = b""
     start = 0
-    for chunk in _then_end(chunks):
+    for chunk in itertools.chain(chunks, [None]):
         window = held + (chunk or b"")
         place = 0
         for piece in splitter.flush() if chunk is None else splitter.feed(chunk):
@@ -175,11 +175,6 @@ def _pieces(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
             place += len(piece)
         held = window[len(window) - splitter.pending :]
         start += len(window) - len(held)
-
-
-def _then_end(chunks: Iterable[bytes]) -> Iterator[bytes | None]:
-    yield from chunks
-    yield None
 
 
 def _line_ends(data: bytes, start: int) -> int:

@@ -66,11 +66,12 @@ def doctor(port: str | None, output_format: str, **given: Any) -> None:
         write_data(_json(port, findings))
     else:
         write_text(f"\nverdict: {_verdict(findings)}\n{'' if port else NEXT}")
-    raise click.exceptions.Exit(_exit_code(findings))
+    problems = [item.error for item in findings if item.error]
+    raise click.exceptions.Exit(command_error(problems[0]).exit_code if problems else 0)
 
 
 def _order(request: Connection) -> "CheckRequest":
-    """Give what is to be checked, with a voice if somebody looks at stderr."""
+    """Return what to check; on a terminal, stderr shows what is being tried."""
     from servomex.checkup.examination import CheckRequest
 
     watched = not request.quiet and STDERR.isatty()
@@ -138,9 +139,3 @@ def _json(port: str | None, findings: "Sequence[Finding]") -> str:
         "findings": findings,
     }
     return json_text(record)
-
-
-def _exit_code(findings: "Sequence[Finding]") -> int:
-    """Return the exit code of the first problem; warnings do not count."""
-    errors = [item.error for item in findings if item.error]
-    return command_error(errors[0]).exit_code if errors else 0

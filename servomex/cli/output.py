@@ -17,7 +17,7 @@ _PASSING = {errno.EAGAIN, errno.EINTR, errno.ENOSPC, errno.EDQUOT}
 
 
 class Stderr:
-    """Stderr as it is at the moment. What cannot be written is dropped: that is no reason to end a command."""
+    """Stderr as it is at the moment. What cannot be written is dropped: a command does not end because of it."""
 
     def __init__(self) -> None:
         self._within_line = False

@@ -143,16 +143,12 @@ def _check_order(port: str, targets: tuple[str, ...]) -> None:
     Raises:
         UsageError: The port or the files are missing, or they are in the wrong order.
     """
-    if _is_recording(port) and (not targets or _is_url(port)):
+    if _is_recording(port) and (not targets or "://" in port):
         raise click.UsageError(f"PORT is missing: servomex record PORT {without_password(port)}")
     if not targets:
         raise click.UsageError(f"OUT is missing: name one or more files, as in servomex record {port} run.csv")
     if _is_recording(port) and not any(map(_is_recording, targets)):
         raise click.UsageError(f"PORT comes before OUT: servomex record {without_password(targets[0])} {port}")
-
-
-def _is_url(name: str) -> bool:
-    return "://" in name
 
 
 def _is_recording(name: str) -> bool:

@@ -1,7 +1,7 @@
 """``servomex replay``: replay a wire trace or a capture, and write its readings."""
 
 import collections
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -110,12 +110,7 @@ def _replay_broadcasts(line: "ReplayLine", tally: Tally, output_format: str, nam
         reader.start()
         with servomex.Analyzer(link, reader, owns_link=False, **naming) as analyzer:
             show = writer_for(output_format, analyzer, naming["name"])
-            try:
-                for frame in _broadcasts(line, reader, queue, tally):
-                    tally.readings += 1
-                    show(frame)
-            finally:
-                tally.dropped = analyzer.dropped_frames
+            _show(_broadcasts(line, reader, queue, tally), show, analyzer, tally)
 
 
 def _broadcasts(
@@ -153,12 +148,7 @@ def _replay_requests(
         **naming,
     ) as analyzer:
         show = writer_for(output_format, analyzer, naming["name"])
-        try:
-            for frame in _polls(line, reads, analyzer, tally):
-                tally.readings += 1
-                show(frame)
-        finally:
-            tally.dropped = analyzer.dropped_frames
+        _show(_polls(line, reads, analyzer, tally), show, analyzer, tally)
 
 
 def _polls(line: "ReplayLine", reads: _Reads, analyzer: "servomex.Analyzer", tally: Tally) -> Iterator[Frame]:
@@ -217,6 +207,18 @@ def _contents(recording: "Playback") -> str:
         return "broadcasts"
     count = len(recording.asked)
     return f"{count} request{'s' * (count != 1)}"
+
+
+def _show(
+    frames: Iterator[Frame], show: Callable[[Frame], None], analyzer: "servomex.Analyzer", tally: Tally
+) -> None:
+    """Show and count the frames."""
+    try:
+        for frame in frames:
+            tally.readings += 1
+            show(frame)
+    finally:
+        tally.dropped = analyzer.dropped_frames
 
 
 def _failed(tally: Tally, error: ServomexError) -> None:

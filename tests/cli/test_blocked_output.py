@@ -20,12 +20,12 @@ GENEROUS_S = 1.0
 WAIT_S = 10.0
 QUIET_S = 0.3
 READ_AHEAD = 4096
-"""So many bytes count as received by the other end, which has not looked at them: nobody can take them back."""
+"""This many bytes count as received by the other end, which has not looked at them: they cannot be taken back."""
 
 
 @contextlib.contextmanager
 def terminal() -> Iterator[tuple[str, int, int]]:
-    """Give a terminal whose other end reads nothing: its path, its descriptor and its other end."""
+    """Return a terminal whose other end reads nothing: its path, its descriptor and its other end."""
     import pty
     import tty
 

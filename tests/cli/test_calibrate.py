@@ -105,7 +105,7 @@ class TestGates:
 
 
 class TestStart:
-    def test_it_tells_what_the_group_is_on(self, line: VirtualLine, analyser: VirtualAnalyzer) -> None:
+    def test_it_shows_what_the_group_is_on(self, line: VirtualLine, analyser: VirtualAnalyzer) -> None:
         result = invoke(*START, line.url, "2", "--yes", command=calibrate)
         assert (result.exit_code, result.stdout) == (0, "group 2: calibration gas 1\n")
         assert "servomex calibrate status" in result.stderr

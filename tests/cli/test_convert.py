@@ -21,8 +21,8 @@ from tests.helpers.commands import converted, finish, invoke, program, start
 from tests.helpers.recordings import ONE_EACH, batch, batches, joined, write
 
 
-def told(result: Result) -> list[str]:
-    """Give what it says, when it writes nothing to stdout."""
+def stderr_lines(result: Result) -> list[str]:
+    """Return the lines on stderr, when nothing is written to stdout."""
     assert result.stdout == ""
     return result.stderr.splitlines()
 
@@ -33,7 +33,7 @@ class TestFormats:
         source, target = tmp_path / name, tmp_path / f"to.{ONE_EACH[ONE_EACH.index(name) - 1]}"
         written = write(source, batches(20))
         result = converted(source, target)
-        assert (result.exit_code, told(result)) == (0, [f"92 rows written to {target}"])
+        assert (result.exit_code, stderr_lines(result)) == (0, [f"92 rows written to {target}"])
         assert list(load(target)) == written
 
     def test_what_is_said_of_the_whole_goes_along(self, tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ class TestFormats:
         sink.close()
         (tmp_path / "run.csv.gz").write_bytes(content[:-3])
         result = converted(tmp_path / "run.csv.gz", tmp_path / "run.csv")
-        warning, count = told(result)
+        warning, count = stderr_lines(result)
         assert result.exit_code == 0
         assert "was not ended properly: it has 5 whole rows" in warning
         assert count == f"5 rows written to {tmp_path / 'run.csv'}"
@@ -65,16 +65,16 @@ class TestFormats:
     def test_one_row_is_counted_in_words_that_fit(self, tmp_path: Path) -> None:
         write(tmp_path / "run.csv", [batch(6)])
         target = tmp_path / "run.db"
-        assert told(converted(tmp_path / "run.csv", target)) == [f"1 row written to {target}"]
+        assert stderr_lines(converted(tmp_path / "run.csv", target)) == [f"1 row written to {target}"]
 
 
 class TestTargets:
-    def test_a_target_that_exists_stays_unless_it_is_told_otherwise(self, tmp_path: Path) -> None:
+    def test_a_target_that_exists_stays_unless_an_option_says_otherwise(self, tmp_path: Path) -> None:
         source, target = tmp_path / "run.csv", tmp_path / "out.jsonl"
         write(source, [batch(0)])
         write(target, [batch(1)])
         result = converted(source, target)
-        assert (result.exit_code, told(result)) == (
+        assert (result.exit_code, stderr_lines(result)) == (
             2,
             [
                 f"Error: {target} exists already. Append to it with --append, replace it with --overwrite, "
@@ -90,7 +90,7 @@ class TestTargets:
     def test_it_is_rotated_by_the_time_of_the_data(self, tmp_path: Path) -> None:
         written = write(tmp_path / "run.csv", batches(40))
         result = converted(tmp_path / "run.csv", tmp_path / "out.csv.gz", "--rotate", "1m")
-        assert told(result) == [f"{len(written)} rows written to {tmp_path / 'out.csv.gz'}"]
+        assert stderr_lines(result) == [f"{len(written)} rows written to {tmp_path / 'out.csv.gz'}"]
         assert sorted(item.name for item in tmp_path.glob("out*")) == [
             "out-20260301T123045Z.csv.gz", "out-20260301T123101Z.csv.gz", "out-20260301T123201Z.csv.gz",
         ]  # fmt: skip
@@ -111,7 +111,7 @@ class TestTargets:
             for option in ("--append", "--overwrite"):
                 result = converted(source, tmp_path / name, option)
                 words = f"{tmp_path / name} cannot be written while it is read: choose another name for OUT"
-                assert (result.exit_code, told(result)) == (2, [f"Error: {words}"])
+                assert (result.exit_code, stderr_lines(result)) == (2, [f"Error: {words}"])
         assert list(load(tmp_path / name)) == written
 
     @pytest.mark.parametrize(("name", "text"), [("wrong.csv", "a,b,c\n1,2,3\n"), ("wrong.jsonl", '{"a":1}\n')])
@@ -147,15 +147,15 @@ class TestErrors:
         (["run.csv", "out.csv", "--rotate", "1d", "--append"], 2, "always new ones"),
         (["run.csv", "nowhere/out.csv"], 2, "there is no folder nowhere"),
     ])  # fmt: skip
-    def test_what_cannot_be_is_told_in_a_line(
+    def test_what_is_impossible_is_reported_in_a_line(
         self, args: list[str], code: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
         write(tmp_path / "run.csv", batches(1))
         result = converted(*args)
         assert result.exit_code == code
-        assert words in told(result)[0]
-        assert len(told(result)) <= 2
+        assert words in stderr_lines(result)[0]
+        assert len(stderr_lines(result)) <= 2
         assert [item.name for item in tmp_path.iterdir()] == ["run.csv"]
 
     @pytest.mark.parametrize("target", ["run.csv", "run.parquet"])
@@ -165,13 +165,13 @@ class TestErrors:
         lines = source.read_text(encoding="utf-8").splitlines(keepends=True)
         source.write_text("".join([*lines[:1201], "damage\n", *lines[1201:]]), encoding="utf-8")
         result = converted(source, tmp_path / target)
-        assert (result.exit_code, told(result)) == (
+        assert (result.exit_code, stderr_lines(result)) == (
             1, [f"1200 rows written to {tmp_path / target}", f"Error: {source}, line 1202: 1 cells instead of 29"]
         )  # fmt: skip
         assert list(load(tmp_path / target)) == written[:1200]
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
-    def test_a_full_disk_is_told_and_what_fits_stays(self, tmp_path: Path) -> None:
+    def test_a_full_disk_is_reported_and_what_fits_stays(self, tmp_path: Path) -> None:
         written = write(tmp_path / "run.csv", batches(500))
         command = program("convert", str(tmp_path / "run.csv"), str(tmp_path / "out.csv"), main="main")
         limited = ["bash", "-c", 'ulimit -f 60; exec "$@"', "bash", *command]
@@ -220,7 +220,7 @@ class TestErrors:
             signal.signal(signal.SIGINT, before)
         found = list(load(tmp_path / "out.jsonl"))
         assert (result.exit_code, len(found)) == (130, sum(stored))
-        assert told(result) == [f"{len(found)} rows written to {tmp_path / 'out.jsonl'}"]
+        assert stderr_lines(result) == [f"{len(found)} rows written to {tmp_path / 'out.jsonl'}"]
 
 
 class TestTerminal:
@@ -246,7 +246,7 @@ class TestTerminal:
 
     def test_elsewhere_there_is_the_count_alone(self, tmp_path: Path) -> None:
         write(tmp_path / "run.csv", batches(2))
-        assert len(told(converted(tmp_path / "run.csv", tmp_path / "out.jsonl"))) == 1
+        assert len(stderr_lines(converted(tmp_path / "run.csv", tmp_path / "out.jsonl"))) == 1
 
     def test_it_is_one_of_the_commands_and_its_help_shows_examples(self) -> None:
         for command, args in ((convert, ["--help"]), (servomex_group, ["convert", "--help"])):

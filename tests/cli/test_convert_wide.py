@@ -117,7 +117,7 @@ def test_a_full_sheet_is_followed_by_another(
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".xlsx"])
-def test_what_is_in_front_of_damage_is_written_and_the_damage_told(
+def test_what_precedes_damage_is_written_and_the_damage_reported(
     suffix: str, source: Path, tmp_path: Path
 ) -> None:
     lines = source.read_bytes().splitlines(keepends=True)
@@ -180,14 +180,14 @@ def test_what_does_not_go_together_is_refused(
     assert [path.name for path in source.parent.iterdir()] == ["run.jsonl"]
 
 
-def test_a_missing_openpyxl_is_told(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_openpyxl_is_reported(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     result = converted("--wide", source, tmp_path / "wide.xlsx")
     assert result.exit_code != 0
     assert '.xlsx needs openpyxl: python -m pip install "servomex[xlsx]"' in result.stderr
 
 
-def test_a_target_that_cannot_be_written_is_told(source: Path, tmp_path: Path) -> None:
+def test_a_target_that_cannot_be_written_is_reported(source: Path, tmp_path: Path) -> None:
     result = converted("--wide", source, tmp_path / "nope" / "wide.csv")
     assert result.exit_code != 0
     assert "cannot be written" in result.stderr

@@ -30,7 +30,7 @@ FAST = ("--address", "1,3", "--listen", "0.1")
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, virtual_time: VirtualTime | None) -> None:
-    """Wait less: a virtual analyser that is not paced answers at once, but behind a real port it may take time."""
+    """Wait less: a virtual analyser that is not paced answers at once, but on a real port it may take time."""
     if virtual_time:
         wait_less(monkeypatch)
 
@@ -122,13 +122,13 @@ class TestExitCodes:
         assert result.stderr.startswith("Error: no analyser found in ")
 
     @pytest.mark.parametrize("quiet", [False, True])
-    def test_several_ports_without_an_analyser_are_told_one_by_one(self, quiet: bool) -> None:
+    def test_several_ports_without_an_analyser_are_reported_one_by_one(self, quiet: bool) -> None:
         lines = [silent(), silent()]
         args = [*(line.url for line in lines), "/dev/ttyNowhere", *FAST, *(["-q"] if quiet else [])]
         result = run(*args)
-        *told, last = result.stderr.splitlines()
+        *reported, last = result.stderr.splitlines()
         count = "found an analyser on 0 of 3 ports"
-        assert [line.split(": ")[0] for line in told] == ([] if quiet else [*args[:3], count])
+        assert [line.split(": ")[0] for line in reported] == ([] if quiet else [*args[:3], count])
         assert (result.exit_code, result.stdout, last) == (4, "", "Error: no analyser found")
 
     def test_no_port_that_opens_is_3(self) -> None:
@@ -177,7 +177,7 @@ def test_what_cannot_be_is_refused_before_a_port_is_opened(monkeypatch: pytest.M
 
 
 def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Let nothing be searched, and note what is asked for."""
+    """Replace the search, and note what is asked for."""
     asked: list[Any] = []
 
     def find_devices(ports: Any, **options: Any) -> list[Any]:
@@ -210,7 +210,7 @@ def test_the_options_reach_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
             assert asked.pop() == (("COM3",), {**usual, key: value, "on_progress": None})
 
 
-def test_verbose_tells_what_is_done(line: VirtualLine) -> None:
+def test_verbose_shows_what_is_done(line: VirtualLine) -> None:
     result = run(line.url, *FAST, "--verbose")
     assert f"{line.url}: searching at 19200 baud\n" in result.stderr
     assert result.stdout.startswith("port ")
@@ -237,7 +237,7 @@ def test_a_terminal_gets_a_progress_bar() -> None:
     assert 0 <= shown.find(b"searching") < shown.find(b"100%") < shown.find(b"/dev/nope: ")
 
 
-def test_there_is_no_bar_between_other_lines_and_when_it_shall_be_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_no_bar_between_other_lines_or_with_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(STDERR, "isatty", lambda: True)
     asked = asked_for(monkeypatch)
     for args in ([], ["-q"], ["-v"]):

@@ -42,7 +42,7 @@ pytestmark = pytest.mark.virtual_time
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, virtual_time: VirtualTime | None) -> None:
-    """Wait less, but for what is behind a real port."""
+    """Wait less, except for a real port."""
     if virtual_time:
         examine_quickly(monkeypatch)
 
@@ -219,7 +219,7 @@ def test_several_warnings_are_counted_and_the_first_is_the_one_to_begin_with() -
 
 
 @pytest.mark.parametrize("args", [["--address", "0"], ["--format", "table"], ["--frob"], ["a", "b"]])
-def test_wrong_usage_is_told_in_a_line_or_two(args: list[str]) -> None:
+def test_a_usage_error_takes_a_line_or_two(args: list[str]) -> None:
     result = invoke(*args, command=doctor)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("Error: ")
@@ -265,7 +265,7 @@ def test_ctrl_c_ends_it_with_its_code_and_what_was_found_so_far() -> None:
     assert "verdict" not in rest
 
 
-def test_what_is_being_tried_is_told_to_who_looks_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_shows_what_is_being_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(STDERR, "isatty", lambda: True)
     line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.03))
     result = invoke(line.url, *PATIENT, command=doctor)

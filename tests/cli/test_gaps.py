@@ -71,7 +71,7 @@ class TestRecord:
             r"this line allows about \d(\.\d)? readings a second, and 100 are asked for: lower the rate", limit
         )
 
-    def test_a_file_that_is_deleted_is_told_and_ends_it_with_1(
+    def test_a_file_that_is_deleted_is_reported_and_ends_it_with_1(
         self, line: VirtualLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         if sys.platform == "win32":
@@ -225,7 +225,7 @@ class TestDecimalComma:
         refused = invoke(line.url, str(file), "--append", "--count", "1", *FAST, command=record)
         assert (refused.exit_code, refused.stdout) == (2, "")
         assert "has the decimal sign ','" in refused.stderr
-        assert not line.heard, "it is told before the port is opened"
+        assert not line.heard, "it is reported before the port is opened"
         rest = joined(batches(2, 2))
         write(file, [rest], append=True, decimal=",")
         assert list(load(file)) == first + rest

@@ -1,4 +1,4 @@
-"""A recording whose terminal goes: in the background it goes on, in the foreground it ends with all written."""
+"""A recording whose terminal is closed: in the background it continues, in the foreground it ends cleanly."""
 
 import contextlib
 import os
@@ -25,15 +25,15 @@ BACKGROUND = "import os; os.setsid(); "
 """Leaves the program without a terminal of its own, as a job of the background that was disowned."""
 MOMENTS = 30
 READINGS = 5
-"""Of a moment: so many channels."""
+"""Of a moment: one for each channel."""
 REQUESTS = 40
-"""A recording that has sent so many has opened the analyser and read it at least twice."""
+"""A recording that has sent this many has opened the analyser and read it at least twice."""
 OF_30 = ("--flush", "0", "--count", str(MOMENTS))
 
 
 @pytest.fixture
 def terminal() -> Iterator[tuple[int, int]]:
-    """Give both ends of a terminal; a test closes them."""
+    """Return both ends of a terminal; a test closes them."""
     import pty
 
     ends = pty.openpty()

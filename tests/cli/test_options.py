@@ -33,7 +33,7 @@ NARROW = 52
 
 
 def commands(group: click.Group = servomex_group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Give each command with the words that it is called by, groups included."""
+    """Yield each command with the words that it is called by, groups included."""
     context = click.Context(group)
     yield path, group
     for name in group.list_commands(context):

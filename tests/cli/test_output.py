@@ -114,7 +114,7 @@ class TestEnvironment:
         result = invoke("sim://4100", *FAST, "--format", "influx", env=env)
         assert result.stdout.startswith("servomex,")
 
-    def test_a_bad_value_is_told_with_its_variable(self) -> None:
+    def test_a_bad_value_is_reported_with_its_variable(self) -> None:
         result = invoke("sim://4100", env={"SERVOMEX_ADDRESS": "300"})
         assert (result.exit_code, result.stderr.count("\n")) == (2, 2)
         assert "--address" in result.stderr
@@ -146,7 +146,7 @@ class TestTrace:
         assert logging.getLogger("servomex.trace").handlers == []
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-    def test_a_full_disk_is_told_once(self) -> None:
+    def test_a_full_disk_is_reported_once(self) -> None:
         result = invoke("sim://4100", *FAST, "--trace", "/dev/full")
         assert (result.exit_code, result.stderr.count("\n")) == (0, 1)
         assert "the trace /dev/full is not complete" in result.stderr

@@ -128,7 +128,7 @@ class TestUnits:
         assert intervals(result.stdout) == [pytest.approx(0.25, abs=0.1)] * 2
 
     @pytest.mark.parametrize("text", ["soon", "1w", "1,5", "500 ms ms", ""])
-    def test_what_is_no_time_is_told_with_examples(self, text: str) -> None:
+    def test_what_is_not_a_time_is_reported_with_examples(self, text: str) -> None:
         result = invoke("/dev/nope", "--timeout", text)
         assert result.exit_code == 2
         assert "is not a time: write seconds as in 0.5, or a unit as in 500ms or 2m" in result.stderr

@@ -71,7 +71,7 @@ class TestRecord:
         result = invoke(line.url, "x.csv", "--duration", "soon", *FAST, command=record)
         assert (result.exit_code, "Write it as 500ms, 90s, 15m, 8h or 2d" in result.stderr) == (2, True)
 
-    def test_an_existing_file_is_not_touched_unless_told(self, line: VirtualLine, tmp_path: Path) -> None:
+    def test_an_existing_file_is_not_touched_without_an_option(self, line: VirtualLine, tmp_path: Path) -> None:
         file = tmp_path / "run.csv"
         args = (line.url, str(file), "--rate", "2", "--count", "1", *FAST)
         assert invoke(*args, command=record).exit_code == 0
@@ -108,7 +108,7 @@ class TestRecord:
             ("run.csv", ("--count", "0"), "count"),
         ],
     )
-    def test_what_cannot_be_is_told_before_the_port_is_opened(
+    def test_what_is_impossible_is_reported_before_the_port_is_opened(
         self, name: str, options: tuple[str, ...], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
@@ -140,7 +140,7 @@ class TestRecord:
         assert len(set(sizes)) == 4
         assert time.monotonic() - started < 3, "four rows came to the file, a second apart"
 
-    def test_a_file_that_fails_is_told_while_the_others_go_on(
+    def test_a_file_that_fails_is_reported_while_the_others_continue(
         self, line: VirtualLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def failing(*_args: object) -> None:
@@ -181,11 +181,11 @@ class TestRecord:
             child.send_signal(number)
             exit_code, stdout, stderr = finish(child)
         assert (exit_code, stdout) == (code, "")
-        summary = re.search(r"^(\d+) readings,", stderr, re.MULTILINE)  # a busy computer may be told of before
+        summary = re.search(r"^(\d+) readings,", stderr, re.MULTILINE)  # a busy computer may be reported before
         assert summary is not None
         assert len(list(load(file))) == 5 * int(summary[1]) > 0
 
-    def test_a_failed_file_is_told_also_when_ctrl_c_ends_it(
+    def test_a_failed_file_is_reported_even_when_ctrl_c_ends_it(
         self, line: VirtualLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def failing(*_args: object) -> None:

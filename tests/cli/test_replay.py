@@ -23,7 +23,7 @@ from tests.helpers.replaying import BROADCASTS, HEADER, REQUESTS, trace
 
 pytestmark = pytest.mark.virtual_time
 
-TOLD = ("value", "name", "unit", "quality", "alarm1", "channel", "protocol")
+COMPARED = ("value", "name", "unit", "quality", "alarm1", "channel", "protocol")
 SUMMARY = re.compile(r"(\d+) readings?, (\d+) failures? in \d+\.\d s, (\d+) dropped frames?")
 
 
@@ -31,10 +31,10 @@ def again(path: Path, *args: str) -> Result:
     return invoke(str(path), *args, command=replay)
 
 
-def told(line: str) -> list[Any]:
+def content(line: str) -> list[Any]:
     """What a line of json says, the times and the device aside."""
     record = json.loads(line)
-    return [record["analyser"], [[row[key] for key in TOLD] for row in record["readings"]]]
+    return [record["analyser"], [[row[key] for key in COMPARED] for row in record["readings"]]]
 
 
 def counts(result: Result) -> tuple[int, ...]:
@@ -54,10 +54,10 @@ def test_what_was_read_is_read_again(mode: str, path: Path) -> None:
     port = f"sim://moving?mode={mode}&period=0.1&seed=1"
     options = [*"--watch 0.15 --count 3 --format json --gap 0.005 --protocol".split(), mode]
     first = invoke(port, *options, "--trace", str(path))
-    wanted = [told(line) for line in first.stdout.splitlines()]
+    wanted = [content(line) for line in first.stdout.splitlines()]
     for speed in ("0", "1"):
         result = again(path, "--speed", speed, "--format", "json")
-        found = [told(line) for line in result.stdout.splitlines()]
+        found = [content(line) for line in result.stdout.splitlines()]
         assert result.exit_code == 0
         assert counts(result)[1:] == (0, 0)
         if mode == "continuous":  # all that came is shown, and not what was current now and then
@@ -74,7 +74,7 @@ def test_what_was_read_on_a_slow_line_at_another_address_is_read_again(mode: str
     first = invoke(port, *options, "--format", "json", "--trace", str(path))
     assert "01" not in {item[:2] for item in requests(path)}
     result = again(path, "--speed", "0", "--format", "json")
-    assert [*map(told, result.stdout.splitlines())] == [*map(told, first.stdout.splitlines())]
+    assert [*map(content, result.stdout.splitlines())] == [*map(content, first.stdout.splitlines())]
     assert counts(result) == (2, 0, 0)
     assert json.loads(result.stdout.splitlines()[0])["device"].endswith(":7")
 
@@ -251,7 +251,7 @@ def test_it_is_one_of_the_commands() -> None:
         assert words in result.stdout
 
 
-def test_a_trace_that_ends_in_its_first_line_is_told(tmp_path: Path) -> None:
+def test_a_trace_that_ends_in_its_first_line_is_reported(tmp_path: Path) -> None:
     (tmp_path / "cut.txt").write_text(HEADER[:60])
     result = invoke(str(tmp_path / "cut.txt"), command=replay)
     assert (result.exit_code, result.stdout) == (2, "")

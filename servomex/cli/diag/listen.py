@@ -23,7 +23,7 @@ ECHO_SILENCE_S = 0.3
 """Silence after which neither an echo nor a reply follows any more."""
 ECHO_GAP_S = 0.1
 LONGEST_ECHO_S = 1.0
-"""How long an echo and a reply may go on, on a line that never falls silent."""
+"""How long an echo and a reply may last, on a line that never falls silent."""
 
 Verdict = Literal["echoes", "does not echo", "cannot tell"]
 
@@ -31,7 +31,7 @@ _ON_AND_WIRED = "check that the analyser is on, its mode, address and serial set
 
 
 def messages(link: "SerialLink", until: float | None = None) -> Iterator[tuple[datetime, Message]]:
-    """Give each message that passes on an open port with its arrival, UTC. Nothing is sent.
+    """Yield each message on an open port with its arrival, UTC. Nothing is sent.
 
     Args:
         link: The port; the caller holds its lock.
@@ -114,10 +114,10 @@ def _collect(link: "SerialLink", wait_s: float) -> bytes:
 
 
 def judge(sent: bytes, received: bytes) -> Echo:
-    """Say what a request and the bytes that came for it show."""
-    before, echoed, behind = received.partition(sent)
+    """Return what a request and the bytes that came back show."""
+    before, echoed, after = received.partition(sent)
     decoder = TrafficDecoder()
-    rest = [*decoder.feed(before + behind), *decoder.flush()]
+    rest = [*decoder.feed(before + after), *decoder.flush()]
     answered = any(message.kind != "noise" for message in rest)
     verdict: Verdict = "echoes" if echoed else "does not echo" if answered else "cannot tell"
     return Echo(verdict, answered, sent, received, _advice(verdict, answered, received))
@@ -126,7 +126,7 @@ def judge(sent: bytes, received: bytes) -> Echo:
 def _advice(verdict: Verdict, answered: bool, received: bytes) -> str:
     if verdict == "echoes":
         known = "the driver notices that by itself and strips the echo: there is nothing to do"
-        silent = f"no analyser was heard behind the echo: {_ON_AND_WIRED}"
+        silent = f"no analyser was heard after the echo: {_ON_AND_WIRED}"
         return known if answered else f"{known}. But {silent}"
     if verdict == "does not echo":
         return "an analyser was heard, and not the request: there is nothing to do"

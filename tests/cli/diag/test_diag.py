@@ -409,7 +409,7 @@ def test_an_error_is_a_line_or_two_with_its_exit_code(args: list[str], code: int
     assert words in errors[0]
 
 
-def test_the_group_is_found_and_tells_its_commands() -> None:
+def test_the_group_is_found_and_lists_its_commands() -> None:
     for args in (["diag"], ["diag", "--help"]):
         result = invoke(*args, command=servomex_group)
         assert result.exit_code == 0

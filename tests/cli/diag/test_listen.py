@@ -36,7 +36,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def line_with(traffic: bytes) -> VirtualLine:
-    """Give a line on which these bytes pass again and again, with a silence behind them."""
+    """Return a line on which these bytes pass again and again, with a silence after them."""
 
     class Passer(VirtualAnalyzer):
         def broadcast(self) -> bytes:
@@ -46,7 +46,7 @@ def line_with(traffic: bytes) -> VirtualLine:
 
 
 class TestTap:
-    def test_messages_are_told_as_they_pass_and_nothing_is_sent(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_messages_are_shown_as_they_pass_and_nothing_is_sent(self, monkeypatch: pytest.MonkeyPatch) -> None:
         traffic = rtu("01 04 0000 0007") + rtu(OXYGEN) + ascii_("02 08 0000 0102") + b"\xff\xfe" + WIRE
         line = line_with(traffic)
         monkeypatch.setattr(line, "write", pytest.fail)
@@ -123,7 +123,7 @@ class TestTap:
         assert stdout == ""
         assert re.fullmatch(r"heard nothing in 0\.\d s\n", stderr)
 
-    def test_a_lost_port_ends_it_and_what_was_heard_is_told(self) -> None:
+    def test_a_lost_port_ends_it_and_what_was_heard_is_shown(self) -> None:
         stdout, stderr = run("tap", f"{CONTINUOUS}&fault=unplug:0.3", code=3)
         assert stdout.count("\n") == stdout.count(f" {BROADCAST}\n") > 1
         heard, error = stderr.splitlines()
@@ -156,7 +156,7 @@ class TestEcho:
     def test_what_came_back_decides(self) -> None:
         for received, verdict, answered, words in (
             (ASKED + ANSWER, "echoes", True, "strips the echo: there is nothing to do"),
-            (ASKED, "echoes", False, "no analyser was heard behind the echo: check that the analyser is on"),
+            (ASKED, "echoes", False, "no analyser was heard after the echo: check that the analyser is on"),
             (b"\xff" + ASKED + ANSWER, "echoes", True, "nothing to do"),
             (ASKED + ANSWER[:4], "echoes", False, "no analyser"),
             (ANSWER, "does not echo", True, "there is nothing to do"),
