@@ -307,7 +307,7 @@ class _Search:
         self._link = SerialLink(self._port, SerialSettings(baudrate=baudrate), auto_reconnect=False)
         with self._link as link:
             if self._cancelled:
-                raise ServomexConnectionError("the search was ended", ErrorContext(port=self._port))
+                raise ServomexConnectionError("the search was cancelled", ErrorContext(port=self._port))
             survey = Survey(link, self._request.places, self._request.listen_s, self._advance)
             self._surveys.append(survey)
             survey.run()

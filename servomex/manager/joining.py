@@ -94,7 +94,7 @@ def mode_for(link: SerialLink, here: Sequence[Member], source: Source, options: 
     if isinstance(source, Analyzer):
         if options != Options():
             raise ServomexConfigurationError(
-                "an Analyzer is open already: give its protocol, address, tags and other options where it is "
+                "an Analyzer is open already: pass its protocol, address, tags and other options where it is "
                 "opened",
                 ErrorContext(link.port, source.protocol),
             )
@@ -144,7 +144,7 @@ def mode_beside(here: Sequence[Member], protocol: ProtocolKind, address: int | N
     for member in here:
         if member.address == address:
             raise ServomexValidationError(
-                f"the address is taken: it is that of {member.name}. Each may occur once on a port", context
+                f"the address is taken by {member.name}: each may occur once on a port", context
             )
     return protocol if used is ProtocolKind.AUTO else used
 
@@ -192,10 +192,10 @@ def joined(
         undo.callback(member.close)
         if not shared:
             port.start()
-        undo.callback(port.let_go, member)
+        undo.callback(port.remove, member)
         with port.joining:  # once more: what was waited for may have been found meanwhile
             mode_beside(port.members, member.protocol, member.address, link.port)
-            port.take_in(member)
+            port.add(member)
         yield Entry(member, port)
         undo.pop_all()
 
@@ -223,7 +223,7 @@ def leave(entry: Entry) -> None:
     """
     member, port = entry.member, entry.port
     member.removed = True
-    port.let_go(member)
+    port.remove(member)
     with contextlib.ExitStack() as rest:  # the last that was put there comes first
         if not port.members:
             port.end()

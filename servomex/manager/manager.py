@@ -338,7 +338,7 @@ class ServomexManager(ProcessBound):
     def _check_caller(self) -> None:
         if any(entry.port.is_calling for entry in self._entries.values()):
             raise ServomexConfigurationError(
-                "an operation cannot call the manager, whose thread it runs in: use the analyser that it is given"
+                "an operation must not call the manager in whose thread it runs: use the analyser passed to it"
             )
 
     def _join(self, name: str, source: Source, options: Options, *, wait: bool) -> Analyzer | None:
@@ -397,9 +397,9 @@ class ServomexManager(ProcessBound):
             for entry in entries:
                 if not asked.is_answered_by(entry.member):
                     by_port.setdefault(entry.port, []).append(entry.member)
-            turns = [port.submit(asked, members) for port, members in by_port.items()]
-            for turn in turns:
-                turn.wait()
+            parts = [port.submit(asked, members) for port, members in by_port.items()]
+            for part in parts:
+                part.wait()
         except BaseException:
             asked.stopped = True
             raise

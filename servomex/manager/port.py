@@ -9,7 +9,7 @@ from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConnectionError, ServomexError, ServomexTransportError
 from servomex.manager.member import TURN_S, Member
 from servomex.manager.reaching import PROBE_S, WAITS_S, Awaited, refused
-from servomex.manager.rounds import DeviceResult, Round, Turn
+from servomex.manager.rounds import DeviceResult, PortRound, Round
 from servomex.models.frame import Frame
 from servomex.port.link import SerialLink
 from servomex.runtime.clock import time
@@ -43,8 +43,8 @@ class SharedPort:
         self._tried = (0.0, 0.0)
         self._not_before = 0.0
         self._wait_s = WAITS_S[0]
-        self._turns: queue.SimpleQueue[Turn | None] = queue.SimpleQueue()
-        self._current: Turn | None = None
+        self._rounds: queue.SimpleQueue[PortRound | None] = queue.SimpleQueue()
+        self._current: PortRound | None = None
         self._ended = False
         self._thread: int | None = None
         self._worker = Worker(f"servomex-port {link.port}", self._run)
@@ -80,7 +80,7 @@ class SharedPort:
         """Start the thread."""
         self._worker.start()
 
-    def take_in(self, member: Member) -> None:
+    def add(self, member: Member) -> None:
         """Add an analyser to those on this port, and look for it if it was not reached."""
         with self.joining:
             self.members = (*self.members, member)
@@ -88,32 +88,32 @@ class SharedPort:
             if known:
                 self._agree_on(known[0])
         self._note_awaited()
-        self._turns.put(None)  # the thread may wait without end
+        self._rounds.put(None)  # the thread may wait without end
 
-    def let_go(self, member: Member) -> None:
+    def remove(self, member: Member) -> None:
         """Remove an analyser from those on this port."""
         with self.joining:
             self.members = tuple(other for other in self.members if other is not member)
         self._note_awaited()
 
-    def submit(self, asked: Round[Any], members: list[Member]) -> Turn:
+    def submit(self, asked: Round[Any], members: list[Member]) -> PortRound:
         """Hand a round's part over to the thread. When the port was closed, it ends at once."""
-        turn = Turn(asked, members)
-        self._turns.put(turn)
+        part = PortRound(asked, members)
+        self._rounds.put(part)
         if self._ended:  # else end() finds it, or the thread does
-            turn.end()
-        return turn
+            part.end()
+        return part
 
     def end(self) -> None:
         """Release all waiting callers; the thread ends after what it is doing. May be called twice."""
         self._ended = True
-        if (turn := self._current) is not None:
-            turn.end()
+        if (part := self._current) is not None:
+            part.end()
         with contextlib.suppress(queue.Empty):
             while True:
-                if (turn := self._turns.get_nowait()) is not None:
-                    turn.end()
-        self._turns.put(None)
+                if (part := self._rounds.get_nowait()) is not None:
+                    part.end()
+        self._rounds.put(None)
 
     def close(self) -> None:
         """End the thread, and close the port if it was opened by the manager.
@@ -137,11 +137,11 @@ class SharedPort:
             self.end()
 
     def _serve_next(self) -> bool:
-        """Wait for a turn and do it, and try to reach one analyser that is due; ``False`` when it is to end."""
+        """Do the part of the next round, and try to reach one analyser that is due; ``False`` at the end."""
         with contextlib.suppress(queue.Empty):
-            turn = self._turns.get(timeout=self._idle_s())
-            if turn is not None:
-                self._serve(turn)
+            part = self._rounds.get(timeout=self._idle_s())
+            if part is not None:
+                self._serve(part)
         if self._ended:
             return False
         if (member := self._due()) is not None:
@@ -150,19 +150,19 @@ class SharedPort:
             self._tried = (began, time.monotonic())
         return True
 
-    def _serve(self, turn: Turn) -> None:
+    def _serve(self, part: PortRound) -> None:
         began, ended = self._tried
         self._not_before = 2 * ended - began  # the others have the line for as long as the try had it
-        self._current = turn
-        asked = turn.asked
+        self._current = part
+        asked = part.asked
         loss = self._loss() if asked.reads and not asked.stopped else None
-        for member in turn.members:
+        for member in part.members:
             if self._ended or asked.stopped:
                 break
             if not member.removed:
                 self._ask(asked, member, loss)
         self._current = None
-        turn.end()
+        part.end()
 
     def _ask(self, asked: Round[Any], member: Member, loss: ServomexError | None) -> None:
         """Do the work of a round. What was never tried is tried first; a frame that came of it is the result."""
@@ -185,7 +185,7 @@ class SharedPort:
         return max(0.0, max(min(dues), self._not_before) - time.monotonic()) if dues else None
 
     def _due(self) -> Member | None:
-        """Return the analyser whose turn it is to be tried; ``None`` when none is."""
+        """Return the analyser that is to be tried next; ``None`` when none is due."""
         now = time.monotonic()
         waiting = sorted(self._awaited(), key=lambda item: item[1].due)
         is_due = waiting and waiting[0][1].due <= now >= self._not_before

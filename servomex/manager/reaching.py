@@ -112,7 +112,7 @@ class Options:
             tags=self.tags,
         )
 
-    def unmet(
+    def build(
         self,
         name: str,
         link: SerialLink,
@@ -206,7 +206,7 @@ class Awaited:
         with self._taking:
             if self._contact is None and not self._given_up:
                 ids = ids_of(self.options.channels)
-                self._contact = self.options.unmet(self._name, self._link, protocol, ids, first)
+                self._contact = self.options.build(self._name, self._link, protocol, ids, first)
                 if ids is not None or self.options.channels is None:
                     self.analyzer = self._contact
                 self.due = time.monotonic()
@@ -287,7 +287,7 @@ class Awaited:
             if self._given_up:
                 raise self._removed()
             first = frame if contact.reader else None
-            self.analyzer = self._contact = self.options.unmet(
+            self.analyzer = self._contact = self.options.build(
                 self._name, self._link, contact.protocol, ids, first
             )
         if self.options.identify:

@@ -124,7 +124,7 @@ class Round(Generic[T]):
             self.fatal, self.stopped = error, True
 
 
-class Turn:
+class PortRound:
     """The part of a round that is done on one port.
 
     Args:

@@ -238,7 +238,7 @@ class _Outlet:
             stood_s = time.monotonic() - (self.standing_since or begun)
             self._called_at = None
             if stood_s >= LONG_S:
-                _log.warning("%s: writing came back after %.0f s", self._sink.name, stood_s)
+                _log.warning("%s: the write returned after %.0f s", self._sink.name, stood_s)
 
     def _write_waiting(self) -> None:
         try:

@@ -71,26 +71,26 @@ def _write_recording(recording: Recording, sinks: FanOut) -> AcquisitionSummary:
 
 
 def _write_stream(stream: Iterable[Sequence[Sample] | Sample], sinks: FanOut) -> AcquisitionSummary:
-    passage = Passage()
-    writer = SinkWriter(passage, sinks)
+    queue = BatchQueue()
+    writer = SinkWriter(queue, sinks)
     try:
         writer.start()
         for item in stream:
-            if not passage.put(_batch(item), lambda: writer.join(0.0)):
+            if not queue.put(_batch(item), lambda: writer.join(0.0)):
                 break  # no sink is left
     except BaseException as error:
-        passage.close()
+        queue.close()
         try:
             writer.finish()
         except ServomexError as second:
             error.add_note(f"on writing: {second}")
         raise
-    passage.close()
+    queue.close()
     writer.finish()
-    return passage.summary
+    return queue.summary
 
 
-class Passage:
+class BatchQueue:
     """Batches on their way from one thread, which takes them from anywhere, to the one that writes them.
 
     Attributes:

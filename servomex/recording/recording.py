@@ -33,7 +33,7 @@ BUFFER = 1000
 
 
 @attrs.frozen(kw_only=True)
-class How:
+class ReadOptions:
     """How a source is read.
 
     Attributes:
@@ -124,13 +124,13 @@ class Recording(Acquisition[list[Sample]]):
         self.source = source
         self.rate_hz: float | None = pace.rate_hz
         self.names: tuple[str, ...] | None = None if names is None else checked_names(names, names_here(source))
-        how = How(
+        options = ReadOptions(
             names=self.names,
             timeout_s=None if timeout is None else seconds(timeout, "timeout"),
             tags=tags_of(tags),
             factory=_factory_for(source, reconnect_factory, auto_reconnect=auto_reconnect),
         )
-        feed = SampleFeed(source, pace, how)
+        feed = SampleFeed(source, pace, options)
         super().__init__(feed, pace, size=buffer_size, policy=policy, auto_reconnect=auto_reconnect)
         self.expected: int | None = min((limit for limit in (pace.slots, pace.count) if limit), default=None)
         self._identities = Identities()
@@ -203,14 +203,14 @@ class SampleFeed(Feed[list[Sample]]):
     Args:
         source: What is read.
         pace: When it is read.
-        how: How it is read.
+        options: How it is read.
 
     Raises:
         ServomexConfigurationError: The source and the pace do not fit together.
         ServomexValidationError: The tags of source and recording are too many together.
     """
 
-    def __init__(self, source: PollSource, pace: Pace, how: How) -> None:
+    def __init__(self, source: PollSource, pace: Pace, options: ReadOptions) -> None:
         reader = getattr(source, "reader", None)
         super().__init__(
             str(getattr(source, "name", "") or type(source).__name__),
@@ -218,9 +218,11 @@ class SampleFeed(Feed[list[Sample]]):
         )
         self._source = source
         self._protocol: ProtocolKind = getattr(source, "protocol", ProtocolKind.AUTO)
-        self._tags = tags_of({**tags_of(getattr(source, "tags", None)), **how.tags})
-        self._renewal = Renewal(source, how.factory) if how.factory else None
-        self._poll = Poll(self._renewal or source, names=how.names, timeout=how.timeout_s, tags=how.tags)
+        self._tags = tags_of({**tags_of(getattr(source, "tags", None)), **options.tags})
+        self._renewal = Renewal(source, options.factory) if options.factory else None
+        self._poll = Poll(
+            self._renewal or source, names=options.names, timeout=options.timeout_s, tags=options.tags
+        )
         if pace.rate_hz is not None:
             return
         if self.reader is None:
@@ -229,7 +231,7 @@ class SampleFeed(Feed[list[Sample]]):
                 cure=f"Pass {A_RATE}",
                 argument=A_RATE,
             )
-        if how.timeout_s is not None:
+        if options.timeout_s is not None:
             raise ServomexConfigurationError(
                 "a timeout is for readings at a rate, and here each broadcast is taken as it comes",
                 cure="Omit timeout, or pass rate_hz as well",

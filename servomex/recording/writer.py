@@ -175,7 +175,7 @@ class SinkWriter:
         elif not self._is_warned:
             self._is_warned = True
             _log.warning(
-                "%s: writing has not come back for %.0f s, so its disk, network folder or server does not "
+                "%s: a write has not returned for %.0f s, so its disk, network folder or server does not "
                 "answer; %s",
                 standing.name,
                 standing.seconds,
@@ -229,9 +229,9 @@ class SinkWriter:
 
 def _does_not_answer(standing: Standing) -> ServomexSinkWriteError:
     return ServomexSinkWriteError(
-        f"{standing.name}: writing has not come back for {standing.seconds:.0f} s, so its disk, network folder "
+        f"{standing.name}: a write has not returned for {standing.seconds:.0f} s, so its disk, network folder "
         "or server does not answer; what was not flushed may be lost",
-        cure="Look at it",
+        cure="Check it",
     )
 
 

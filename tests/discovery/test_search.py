@@ -72,7 +72,7 @@ def test_where_an_analyser_is_found_what_other_baud_rates_brought_is_forgotten(
     assert [(result.address, result.ok) for result in results] == [(1, True)]
 
 
-def test_several_ports_are_searched_at_once_and_told_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_ports_are_searched_at_once_and_reported_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [VirtualLine(VirtualAnalyzer(address=address)) for address in range(1, 4)]
     lines.append(VirtualLine(VirtualAnalyzer(mode="continuous", period=0.06)))
     threads: set[str] = set()
@@ -129,14 +129,14 @@ def test_a_port_that_cannot_be_opened_disturbs_no_other(line: VirtualLine) -> No
 
 @needs_pty
 @pytest.mark.real_time
-def test_a_busy_device_is_told_from_a_missing_one() -> None:
+def test_a_busy_device_is_distinguished_from_a_missing_one() -> None:
     with PtyServer(VirtualLine()) as server, SerialLink(server.port):
         (result,) = discover_port(server.port)
     assert isinstance(result.error, ServomexConnectionError)
     assert "is in use by another program" in result.error.message
 
 
-def test_a_port_that_is_lost_is_told_beside_what_was_found_on_it() -> None:
+def test_a_port_that_is_lost_is_reported_beside_what_was_found_on_it() -> None:
     class Pulled(VirtualLine):
         def write(self, data: bytes) -> None:
             if data.startswith(b"\x03"):
@@ -170,7 +170,9 @@ def test_a_result_carries_the_adapter_behind_its_port(monkeypatch: pytest.Monkey
 
 
 class TestProgress:
-    def test_it_is_told_in_the_calling_thread_and_reaches_the_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_it_is_reported_in_the_calling_thread_and_reaches_the_end(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(discovery, "TICK_S", 0.002)
         told: list[tuple[int, int, str]] = []
 
@@ -187,7 +189,7 @@ class TestProgress:
         assert done[-1] == 24
 
     @pytest.mark.parametrize(("protocols", "total"), [(None, 8), (["continuous"], 2), (["modbus_rtu"], 4)])
-    def test_of_one_port_every_question_is_told(self, protocols: list[str] | None, total: int) -> None:
+    def test_of_one_port_every_question_is_reported(self, protocols: list[str] | None, total: int) -> None:
         told: list[tuple[int, int]] = []
         line = VirtualLine(VirtualAnalyzer(address=9))
         options = {"addresses": [1, 2], "baudrates": [19200, 9600], "protocols": protocols}
@@ -228,7 +230,7 @@ def test_a_search_that_is_cancelled_before_it_begins_sends_nothing() -> None:
     search.cancel()
     search.run()
     assert line.written == []
-    assert "the search was ended" in str(search.results[0].error)
+    assert "the search was cancelled" in str(search.results[0].error)
 
 
 def test_a_mistake_in_a_thread_is_raised(

@@ -195,7 +195,7 @@ def test_an_operation_that_ends_the_program_ends_the_call_and_kills_no_thread(po
         assert values(manager) == {"a1": 1.0, "a2": 2.0}
 
 
-def test_an_operation_that_calls_the_manager_is_told_so_and_does_not_wait_for_itself(
+def test_an_operation_that_calls_the_manager_is_refused_and_does_not_wait_for_itself(
     manager: ServomexManager,
 ) -> None:
     filled(manager, line_of(1))
@@ -212,7 +212,7 @@ def test_an_operation_that_calls_the_manager_is_told_so_and_does_not_wait_for_it
         result = in_thread(manager.execute_each, lambda _analyzer, call=call: call()).result(GENEROUS_S)
         for item in result.values():
             assert isinstance(item.error, ServomexConfigurationError), call
-            assert "use the analyser that it is given" in str(item.error)
+            assert "use the analyser passed to it" in str(item.error)
     assert manager.execute_each(lambda analyzer: manager.get("a1") is analyzer)["a1"].value is True
 
 
@@ -343,7 +343,7 @@ def test_a_closed_manager_says_so_and_may_be_closed_again() -> None:
             call()
 
 
-def test_a_forgotten_close_is_told_and_made_up_for() -> None:
+def test_a_forgotten_close_is_reported_and_made_up_for() -> None:
     line = line_of(1)
 
     def forget() -> None:

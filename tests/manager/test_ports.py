@@ -123,9 +123,9 @@ def test_an_analyser_that_is_passed_in_is_read_and_stays_open(manager: ServomexM
         manager.add("mine", analyzer)
         manager.add("a2", line.url, address=2)
         assert manager.get("a2").link is analyzer.link
-        with pytest.raises(ServomexValidationError, match="it is that of mine"):
+        with pytest.raises(ServomexValidationError, match="the address is taken by mine"):
             manager.add("a1", line.url)
-        with pytest.raises(ServomexValidationError, match="it is that of mine"):
+        with pytest.raises(ServomexValidationError, match="the address is taken by mine"):
             manager.add("again", analyzer)
         assert values(manager) == {"mine": 1.0, "a2": 2.0}
         manager.close()
@@ -161,7 +161,7 @@ def test_a_second_link_to_a_port_in_use_is_refused(manager: ServomexManager, sou
         ({"name": "a1"}, ServomexValidationError, "there is an analyser 'a1' already"),
         ({"name": ""}, ServomexValidationError, "must be a text .*, not ''"),
         ({"name": None}, ServomexValidationError, "must be a text .*, not None"),
-        ({"address": 1}, ServomexValidationError, "it is that of a1"),
+        ({"address": 1}, ServomexValidationError, "the address is taken by a1"),
         ({"address": 0}, ServomexValidationError, "address"),
         ({"retries": 11}, ServomexValidationError, "retries"),
         ({"listen": 0}, ServomexValidationError, "listen"),

@@ -201,13 +201,13 @@ class TestWideIsHonest:
             to_pandas(batch(0), wide=wide, keep=keep)
 
 
-def test_missing_pandas_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pandas_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ServomexSinkDependencyError, match=r'tables need pandas: .* "servomex\[pandas\]"'):
         to_pandas(batch(0))
 
 
-def test_a_missing_file_is_told() -> None:
+def test_a_missing_file_is_reported() -> None:
     with pytest.raises(ServomexSinkReadError, match=r"there is no file nope\.csv"):
         to_pandas("nope.csv")
 

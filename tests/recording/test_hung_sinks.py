@@ -62,16 +62,16 @@ def test_stopping_does_not_wait_for_it_and_says_what_may_be_lost(sink: Hanging, 
     wait_until(lambda: not [item for item in threading.enumerate() if "servomex-recorder" in item.name])
 
 
-def test_who_waits_for_the_end_is_told_and_told_when_it_is_back(
+def test_a_caller_that_waits_is_warned_of_a_hang_and_of_its_end(
     sink: Hanging, quick: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Recorder(OwnSource(), [sink], rate_hz=100) as recorder:
         sink.hangs.set()
         with caplog.at_level(logging.WARNING):
-            wait_until(lambda: recorder.join(0.1) or "writing has not come back" in caplog.text)
+            wait_until(lambda: recorder.join(0.1) or "a write has not returned" in caplog.text)
             sink.hangs.clear()
             sink.disk.set()
-            wait_until(lambda: "writing came back after" in caplog.text)
+            wait_until(lambda: "the write returned after" in caplog.text)
     assert recorder.summary.unwritten == 0
     assert sink.rows == recorder.summary.samples_emitted
-    assert caplog.text.count("writing has not come back") == 1
+    assert caplog.text.count("a write has not returned") == 1

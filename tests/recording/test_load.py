@@ -113,25 +113,25 @@ class TestErrors:
         ("memory://", ServomexValidationError, "memory:// cannot be read back: only files and tables of Postgre"),
         (["run.csv", "nope.csv"], ServomexSinkReadError, "there is no file nope.csv"),
     ])  # fmt: skip
-    def test_a_source_that_cannot_be_is_told_at_once(
+    def test_a_source_that_cannot_be_is_reported_at_once(
         self, source: Any, kind: type[Exception], words: str, folder: Path
     ) -> None:
         with pytest.raises(kind) as caught:
             load(source)
         assert words in str(caught.value)
 
-    def test_a_folder_without_parts_is_told(self, tmp_path: Path) -> None:
+    def test_a_folder_without_parts_is_reported(self, tmp_path: Path) -> None:
         with pytest.raises(ServomexSinkReadError, match="is a folder without parts of a recording"):
             list(load(tmp_path))
 
     @pytest.mark.parametrize("name", [name for name in ONE_EACH if name in TEXT_FILES])
-    def test_a_file_that_vanishes_is_told(self, name: str, folder: Path) -> None:
+    def test_a_file_that_vanishes_is_reported(self, name: str, folder: Path) -> None:
         samples = load(name)
         (folder / name).unlink()
         with pytest.raises(ServomexSinkReadError, match=f"there is no file {name}"):
             next(samples)
 
-    def test_a_file_that_may_not_be_read_is_told(self, folder: Path) -> None:
+    def test_a_file_that_may_not_be_read_is_reported(self, folder: Path) -> None:
         names = [name for name in ONE_EACH if (folder / name).is_file()]
         for name in names:
             (folder / name).chmod(0)
@@ -140,7 +140,7 @@ class TestErrors:
             f"ServomexSinkReadError {name} may not be read by this user. Check its permissions" for name in names
         ]
 
-    def test_what_was_good_is_given_before_the_damage_is_told(self, folder: Path) -> None:
+    def test_what_was_good_is_given_before_the_damage_is_reported(self, folder: Path) -> None:
         with (folder / "run.jsonl").open("ab") as file:
             file.write(b"{}\n")
         samples = load(["run.csv", "run.jsonl", "run.parquet"])
@@ -158,6 +158,6 @@ class TestMetadata:
             write(tmp_path / name, batches(1), **({"metadata": metadata} if has_place else {}))
             assert load_metadata(tmp_path / name) == (metadata if has_place else {})
 
-    def test_a_file_that_is_missing_is_told(self) -> None:
+    def test_a_file_that_is_missing_is_reported(self) -> None:
         with pytest.raises(ServomexSinkReadError, match=r"there is no file nope\.db"):
             load_metadata("nope.db")

@@ -236,7 +236,7 @@ class TestDamage:
 
 
 class TestRate:
-    def test_a_line_that_is_too_slow_is_told_once(self, log: Callable[[], list[str]]) -> None:
+    def test_a_line_that_is_too_slow_is_reported_once(self, log: Callable[[], list[str]]) -> None:
         with record(OwnSource(takes_s=0.06), rate_hz=100, duration=1) as rec:
             list(rec)
         (line,) = log()

@@ -236,7 +236,7 @@ class TestSinks:
         write(memory, path, sink_options={"overwrite": True})
         assert (moments(path), len(memory.samples)) == ([1, 2, 3], 6)
 
-    def test_one_that_stays_open_and_fails_is_told_and_left_to_its_user(
+    def test_one_that_stays_open_and_fails_is_reported_and_left_to_its_user(
         self, write: Callable[..., None], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         class Full(InMemorySink):
@@ -256,7 +256,7 @@ class TestSinks:
         sink.write(batch(4))
         assert [item.monotonic_ns for item in sink.samples] == [4]
 
-    def test_rows_that_wait_in_one_that_stays_open_are_told_when_they_cannot_be_stored(
+    def test_rows_that_wait_in_one_that_stays_open_are_reported_when_they_cannot_be_stored(
         self, write: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with open_sink(tmp_path / "run.csv", flush_s=1000.0) as sink:
@@ -268,7 +268,7 @@ class TestSinks:
             assert not sink.closed
         assert moments(tmp_path / "run.csv") == [7, 8, 1, 2, 3], "its user has closed it later"
 
-    def test_rows_of_one_that_stays_open_that_were_removed_are_told(self, write: Callable[..., None]) -> None:
+    def test_rows_of_one_that_stays_open_that_were_removed_are_reported(self, write: Callable[..., None]) -> None:
         class Raided(InMemorySink):
             """Another program has removed five rows before, and each third one since."""
 

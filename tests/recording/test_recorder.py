@@ -130,7 +130,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "PATIENCE_S", -1.0)
 
 
-def test_a_sink_that_fails_is_left_out_and_told_at_the_end(impatient: None) -> None:
+def test_a_sink_that_fails_is_dropped_and_reported_at_the_end(impatient: None) -> None:
     bad, good = SlowSink(fails_from=2), InMemorySink()
     recorder = Recorder(OwnSource(), sinks=[bad, good], rate_hz=50, count=10).start()
     recorder.join(10)
@@ -167,7 +167,7 @@ def test_when_no_sink_is_left_the_recording_ends(impatient: None) -> None:
     assert summary.attempts == source.readings, "what was not taken any more is counted as well"
 
 
-def test_a_source_that_breaks_is_told_at_the_end_and_loses_nothing() -> None:
+def test_a_source_that_breaks_is_reported_at_the_end_and_loses_nothing() -> None:
     def fail(number: int) -> None:
         if number == 4:
             raise ZeroDivisionError("a bug of the user's")
@@ -454,7 +454,7 @@ class TestPipe:
             summary = pipe(rec, path)
         assert (summary.samples_emitted, len(list(load(path)))) == (5, 5)
 
-    def test_a_recording_that_was_not_started_is_told(self) -> None:
+    def test_a_recording_that_was_not_started_is_reported(self) -> None:
         with pytest.raises(
             ServomexConfigurationError, match=r"with record.* as recording: for batch in recording.*or call start"
         ):

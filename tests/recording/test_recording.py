@@ -267,7 +267,7 @@ class TestRequests:
             record(OwnSource(), **options)  # type: ignore[arg-type]
 
 
-def test_lateness_is_told_as_what_so_many_of_a_hundred_keep() -> None:
+def test_lateness_is_reported_as_percentiles() -> None:
     summary = AcquisitionSummary()
     assert (summary.lateness_ms_p50, summary.lateness_ms_p99, summary.max_drift_ms) == (0.0, 0.0, 0.0)
     summary.note_start(0.5)
@@ -392,7 +392,7 @@ class TestEnds:
         assert (len(found), source.readings) == (3, 12)
         assert (summary.attempts, summary.dropped, summary.missed) == (12, 9, 0)
 
-    def test_after_a_loss_it_is_the_loss_that_is_told(
+    def test_after_a_loss_it_is_the_loss_that_is_reported(
         self, broadcasting: tuple[VirtualLine, Analyzer], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         line, analyzer = broadcasting
@@ -435,7 +435,7 @@ class TestOwnSources:
         with record(Plain(), rate_hz=100, count=3) as rec:
             assert [[item.monotonic_ns for item in batch] for batch in rec] == [[7, 3]] * 3
 
-    def test_broadcasts_of_two_analysers_without_names_are_told_apart(self) -> None:
+    def test_broadcasts_of_two_analysers_without_names_are_kept_apart(self) -> None:
         given = iter([[1, 100], [1, 100], [2, 100], [2, 101], [3, 102]])
 
         class Two:
