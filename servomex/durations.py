@@ -19,7 +19,7 @@ def parse_duration(text: str) -> float:
     """Return the seconds that a text such as ``500ms``, ``90s``, ``15m``, ``8h``, ``2d`` or ``1.5h`` means.
 
     Raises:
-        ServomexValidationError: It is no such text, 0, or longer than ``3650d``.
+        ServomexValidationError: It is not such a text, 0, or longer than ``3650d``.
     """
     duration_s = parse_time(text)
     if not 0 < duration_s <= LONGEST_S:
@@ -31,7 +31,7 @@ def parse_time(text: str) -> float:
     """Return the seconds of such a text, 0 and more.
 
     Raises:
-        ServomexValidationError: It is no such text.
+        ServomexValidationError: It is not such a text.
     """
     found = _WRITTEN.fullmatch(text.strip())
     if not found or found[2] not in SECONDS:
@@ -42,10 +42,10 @@ def parse_time(text: str) -> float:
 
 
 def parse_size(text: str) -> int:
-    """Give the bytes that a text such as ``500kB``, ``100MB`` or ``1GB`` means; a kB is 1000 bytes.
+    """Return the bytes that a text such as ``500kB``, ``100MB`` or ``1GB`` means; a kB is 1000 bytes.
 
     Raises:
-        ServomexValidationError: It is no such text, less than a byte, or more than ``1000000TB``.
+        ServomexValidationError: It is not such a text, less than a byte, or more than ``1000000TB``.
     """
     found = _WRITTEN.fullmatch(text.strip())
     if not found or found[2].lower() not in BYTES:
@@ -57,5 +57,5 @@ def parse_size(text: str) -> int:
 
 
 def counted(number: int, what: str) -> str:
-    """Give a number with its noun, such as ``1 reading`` and ``2 readings``."""
+    """Return a number with its noun, such as ``1 reading`` and ``2 readings``."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -97,7 +97,7 @@ class Quality(StrEnum):
 class CalPhase(StrEnum):
     """What an autocalibration group is on: sample, or one of its two calibration gases.
 
-    ``SAMPLING`` is sample while the group's calibration goes on, as between its gases. The instrument does not
+    ``SAMPLING`` is sample while the group's calibration continues, as between its gases. The instrument does not
     show that: only the program that has started a calibration knows it, see :meth:`Analyzer.calibration_status`. A
     group on sample is ``IDLE`` otherwise, also during a calibration that was started at the panel.
     """
@@ -116,7 +116,7 @@ class ErrorPolicy(StrEnum):
 
 
 class OverflowPolicy(StrEnum):
-    """What happens with readings that are not taken as fast as they come, once there is no more room for them.
+    """What happens to readings that come faster than they are taken, once there is no more room for them.
 
     ``BLOCK`` waits with the next reading, ``DROP_NEWEST`` gives up the one that has just come, ``DROP_OLDEST`` the
     one that has waited longest.

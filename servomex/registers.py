@@ -121,7 +121,7 @@ _check_map()
 
 
 def float_value(words: Sequence[int]) -> float | None:
-    """Decode a float32 from two registers, high word first; not-a-number and infinities are no value.
+    """Decode a float32 from two registers, high word first; not-a-number and infinities give ``None``.
 
     The result is the shortest decimal number that rounds to the same float32: 20.376, as the display shows it,
     and not 20.375999450683594.
@@ -134,7 +134,7 @@ def float_value(words: Sequence[int]) -> float | None:
         short = float(f"{value:.{digits}g}")
         if struct.pack(">f", short) == raw:
             return short
-    raise AssertionError("unreachable: nine digits tell every float32 apart")
+    raise AssertionError("unreachable: nine digits distinguish every float32")
 
 
 def _bytes(words: Sequence[int]) -> bytes:
@@ -142,7 +142,7 @@ def _bytes(words: Sequence[int]) -> bytes:
 
 
 def is_named(block: Sequence[int]) -> bool:
-    """Tell whether a block of seven registers has a name: an I or D channel without one is not populated."""
+    """Return whether a block of seven registers has a name: an I or D channel without one is not populated."""
     return channel_name(_bytes(block[2:5])) is not None
 
 
@@ -305,11 +305,11 @@ class LineTiming:
     turnaround_s: float = 0.03
 
     def registers(self, span: Span) -> float:
-        """Seconds to read input registers."""
+        """Return seconds to read input registers."""
         return self._read(2 * span.count)
 
     def bits(self, span: Span) -> float:
-        """Seconds to read discrete inputs."""
+        """Return seconds to read discrete inputs."""
         return self._read((span.count + 7) // 8)
 
     def _read(self, data: int) -> float:

@@ -38,7 +38,7 @@ HEADER_SIZE = 34
 BLOCK_SIZE = 33
 TAIL_SIZE = 5
 MAX_JUNK = 1024
-"""Bytes that a :class:`FrameSplitter` holds back at most while it looks for a frame."""
+"""The most bytes that a :class:`FrameSplitter` holds back while it looks for a frame."""
 
 HEADER = re.compile(
     rb" (?P<clock>[ -:<-~]{8};[ -:<-~]{8});(?P<flags>[F ][M ]);(?P<cal>(?:[SC][12]){4});(?P<count>0[1-9]|10);"
@@ -49,8 +49,6 @@ _STATE = re.compile(rb";(" + _TEXT + rb"{3});([1 ][2 ][3 ][4 ];[F ][M ];[C ];[W 
 _TAIL = re.compile(rb"([0-9A-F]{4});")
 _BLOCKS = {b"%02d" % count: struct.Struct("10s6s17s" * count) for count in range(1, MAX_CHANNELS + 1)}
 """By the count in the header: of each block the label (id and name), the value, and the state with the unit."""
-
-
 _MINUTE = re.compile(rb"(\d\d)-(\d\d)-(\d\d);(\d\d):(\d\d):")
 _SECONDS = {b"%02d" % second: timedelta(seconds=second) for second in range(60)}
 _LINE_ENDS = re.compile(rb"(?:(?:\r\0?)*\n)+")
@@ -66,7 +64,7 @@ _FEWEST_DOCUMENTED = 3
 
 _MODE = ProtocolKind.CONTINUOUS_ASCII
 _SUMMED_AT_ONCE = 256
-"""So many bytes cannot sum up to 65521, where Adler-32 begins anew."""
+"""Bytes that cannot sum up to 65521, where Adler-32 begins anew."""
 
 
 class _Damage(Exception):  # noqa: N818 (it becomes a ServomexParseError, which names the frame)
@@ -79,8 +77,12 @@ class _BrokenStructure(_Damage):
     kind = ServomexFrameError
 
 
+class _WrongChecksum(_Damage):
+    kind = ServomexChecksumError
+
+
 class _Block(NamedTuple):
-    """What a channel block says beside its value."""
+    """What a channel block says besides its value."""
 
     channel: ChannelId
     name: str | None
@@ -114,37 +116,42 @@ def parse_frame(raw: bytes, *, received_at: datetime | None = None, monotonic_ns
 
     Args:
         raw: The frame from its start space to its last ``;``; a line end after it is ignored.
-        received_at: When its last byte arrived, UTC; now, when left out.
-        monotonic_ns: The same on the monotonic clock; now, when left out.
+        received_at: When its last byte arrived, UTC; now, when omitted.
+        monotonic_ns: The same on the monotonic clock; now, when omitted.
 
     Raises:
         ServomexChecksumError: The frame is complete and its checksum does not fit.
         ServomexFrameError: Its structure is broken: the header, the length, a channel block, their order.
         ServomexParseError: Its structure is sound, and a value in it is malformed.
     """
-    frame = raw.rstrip(b"\r\n")
+    received_at = received_at or datetime.now(UTC)
+    monotonic_ns = time.monotonic_ns() if monotonic_ns is None else monotonic_ns
+    try:
+        return _parsed(bytes(raw.rstrip(b"\r\n")), received_at, monotonic_ns)
+    except _Damage as damage:
+        message = f"damaged frame: {damage}"
+        raise damage.kind(message, ErrorContext(response=bytes(raw)), reason=str(damage)) from None
+
+
+def _parsed(frame: bytes, received_at: datetime, monotonic_ns: int) -> Frame:
     header = HEADER.match(frame)
     if header is None:
-        raise _refuse(_BrokenStructure("no frame header"), raw)
+        raise _BrokenStructure("no frame header")
     clock, flags, cal, count = header.groups()
     layout = _BLOCKS[count]
     size = HEADER_SIZE + layout.size + TAIL_SIZE
     if len(frame) != size:
-        wrong = f"{len(frame)} bytes instead of {size} for {int(count)} channels"
-        raise _refuse(_BrokenStructure(wrong), raw)
-    _check_sum(frame, raw)
-    received_at = received_at or datetime.now(UTC)
-    monotonic_ns = time.monotonic_ns() if monotonic_ns is None else monotonic_ns
-    try:
-        readings = _readings(bytes(frame), layout, received_at, monotonic_ns)
-    except _Damage as damage:
-        raise _refuse(damage, raw) from None
-    analyser = AnalyserStatus(b"F" in flags, b"M" in flags, _cal_groups(cal), _clock(clock))
-    return Frame(_MODE, readings, analyser, received_at, monotonic_ns, raw=bytes(frame))
-
-
-def _refuse(damage: _Damage, raw: bytes) -> ServomexParseError:
-    return damage.kind(f"damaged frame: {damage}", ErrorContext(response=bytes(raw)), reason=str(damage))
+        raise _BrokenStructure(f"{len(frame)} bytes instead of {size} for {int(count)} channels")
+    if frame[-TAIL_SIZE:] != b"%04X;" % checksum(frame[1:-TAIL_SIZE]):
+        found = checksums(frame)
+        if found is None:
+            raise _BrokenStructure("no checksum at its end")
+        raise _WrongChecksum("checksum {}, its bytes sum to {}".format(*found))
+    readings = _readings(frame, layout, received_at, monotonic_ns)
+    minute, second = _minute(clock[:15]), _SECONDS.get(clock[15:])
+    moment = None if minute is None or second is None else minute + second  # None: the clock is not set
+    analyser = AnalyserStatus(b"F" in flags, b"M" in flags, _cal_groups(cal), moment)
+    return Frame(_MODE, readings, analyser, received_at, monotonic_ns, raw=frame)
 
 
 def checksums(frame: bytes) -> tuple[str, str] | None:
@@ -157,20 +164,6 @@ def checksums(frame: bytes) -> tuple[str, str] | None:
     if _TAIL.fullmatch(tail) is None:
         return None
     return tail[:4].decode("ascii"), f"{checksum(frame[1:-TAIL_SIZE]):04X}"
-
-
-def _check_sum(frame: bytes, raw: bytes) -> None:
-    if frame[-TAIL_SIZE:] == b"%04X;" % checksum(frame[1:-TAIL_SIZE]):
-        return
-    found = checksums(frame)
-    if found is None:
-        raise _refuse(_BrokenStructure("no checksum at its end"), raw)
-    reason = "checksum {}, its bytes sum to {}".format(*found)
-    raise ServomexChecksumError(
-        f"damaged frame: {reason}",
-        ErrorContext(response=bytes(raw)),
-        reason=reason,
-    )
 
 
 def _readings(
@@ -219,7 +212,7 @@ def _value(field: bytes) -> float | None:
     if _NUMBER.fullmatch(field):
         return float(field)
     if _NUMBER_LIKE.fullmatch(field):
-        raise _Damage("value {value} of {channel} is no number")
+        raise _Damage("value {value} of {channel} is not a number")
     if _VALUE.fullmatch(field) is None:
         raise _BrokenStructure("channel block {number} breaks the format")
     return None
@@ -244,12 +237,6 @@ def _cal_groups(field: bytes) -> tuple[CalGroupState, ...]:
         CalGroupState(group, field[place : place + 1] == b"C", int(field[place + 1 : place + 2]))
         for group, place in enumerate(range(0, 8, 2), 1)
     )
-
-
-def _clock(field: bytes) -> datetime | None:
-    """Read the analyser's clock, ``DD-MM-YY;HH:MM:SS``; one that is not set is ``None``."""
-    minute, second = _minute(field[:15]), _SECONDS.get(field[15:])
-    return None if minute is None or second is None else minute + second
 
 
 @lru_cache(maxsize=64)
@@ -337,14 +324,14 @@ class FrameSplitter:
     """Cuts a byte stream into frames and into the damage between them.
 
     A frame is recognised by its header, its length and its checksum, not by its line end, so that neither a
-    damaged CR LF nor noise glued to a frame costs a good frame. Whatever lies between is handed out as well,
-    in pieces that end at a line end, so that :func:`parse_frame` can say what is wrong with it. At most
+    damaged CR LF nor noise next to a frame costs a good frame. Whatever lies between is returned as well,
+    in pieces that end at a line end, so that :func:`parse_frame` can report what is wrong with it. At most
     :data:`MAX_JUNK` bytes are held back.
     """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._searched = 0  # so many bytes hold no line end and no second header: they are not searched again
+        self._searched = 0  # bytes without a line end or a second header, which are not searched again
 
     @property
     def pending(self) -> int:
@@ -357,7 +344,7 @@ class FrameSplitter:
         return bytes(self._buffer)
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take more bytes and give the pieces that they complete, in the order of the stream.
+        """Take more bytes, and return the pieces that they complete, in the order of the stream.
 
         Line ends between pieces are dropped; nothing else is.
         """
@@ -369,7 +356,7 @@ class FrameSplitter:
         return pieces
 
     def flush(self) -> list[bytes]:
-        """Give what is held back, at the end of a stream or when the rest of it will not come."""
+        """Return the bytes held back, at the end of a stream or when the rest of it will not come."""
         pieces: list[bytes] = []
         while self._buffer:
             size = self._next_piece() or self._next_end() or len(self._buffer)
@@ -394,11 +381,10 @@ class FrameSplitter:
         if header is None:
             return self._next_end() or self._overflow()
         size = frame_size(int(header["count"]))
-        line_end = buffer.find(b"\n", self._searched) + 1
-        broken = 0 < line_end <= size
-        if len(buffer) >= size and not broken and _sum_fits(buffer, 0, size):
+        is_broken = 0 < buffer.find(b"\n", self._searched) + 1 <= size
+        if len(buffer) >= size and not is_broken and _sum_fits(buffer, 0, size):
             return size
-        if len(buffer) >= size or broken:
+        if len(buffer) >= size or is_broken:
             return self._next_end() or self._overflow()
         return self._complete_frame_inside()
 
@@ -423,7 +409,7 @@ class FrameSplitter:
         return 0
 
     def _overflow(self) -> int:
-        """Give up what cannot become a frame any more, all but a header that may be arriving."""
+        """Return how much of a full buffer cannot become a frame: all but a header that may be arriving."""
         return len(self._buffer) - HEADER_SIZE if len(self._buffer) > MAX_JUNK else 0
 
 

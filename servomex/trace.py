@@ -11,7 +11,7 @@
     5014.000000000 2026-03-01T12:30:47.500000+00:00 ! closed
 
 A header begins a session, which lasts from the opening of a port to its closing. Sessions may follow each other in
-one file. The name of the port is the rest of the header. Each line behind it has the seconds of the monotonic
+one file. The name of the port is the rest of the header. Each line after it has the seconds of the monotonic
 clock with nine digits, the time in UTC, and ``>`` with bytes that were sent, ``<`` with bytes that came, or ``!``
 with what happened to the port. Empty lines and other lines that begin with ``#`` are comments. The last line of a
 session may be cut short: the program was killed.
@@ -65,7 +65,7 @@ _LINE = re.compile(
     r"(\d+)\.(\d{9}) (\S+) (?:([<>]) ([0-9A-Fa-f]{2}(?: [0-9A-Fa-f]{2})*)|! ([a-z]+)(?: (.*))?)", re.ASCII
 )
 _CUT = "..."
-"""Ends a line that was cut short, so that nobody takes what is left of it for the whole."""
+"""Ends a line that was cut short, so that its rest is not taken for the whole."""
 _LATEST_NS = 2**63 - 1
 _LONGEST_GAP_S = 10.0
 """That of a :class:`SerialLink`."""
@@ -129,8 +129,8 @@ class TraceWriter(ProcessBound):
     Every line is in the file when the call returns. A file that cannot be written any more, as on a full disk, is
     reported once by the logger ``servomex.trace``, and the trace ends there.
 
-    One program at a time writes to a file, where the system can tell. A file that has become :data:`LARGEST` is
-    renamed, and a new one is begun.
+    One program at a time writes to a file, if the system can lock files. A file that has become :data:`LARGEST`
+    is renamed, and a new one is begun.
 
     Args:
         path: The file.
@@ -220,7 +220,7 @@ class TraceWriter(ProcessBound):
     def _end(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            with contextlib.suppress(OSError):  # what could not be written was told
+            with contextlib.suppress(OSError):  # a failed write was reported
                 file.close()
 
 
@@ -260,7 +260,7 @@ def _check_own(path: str) -> None:
 
 
 def is_trace(path: str | os.PathLike[str]) -> bool:
-    """Whether a file begins as a trace does.
+    """Return whether a file begins as a trace does.
 
     Raises:
         ServomexConfigurationError: It cannot be read.
@@ -273,10 +273,10 @@ def is_trace(path: str | os.PathLike[str]) -> bool:
 
 
 def read_trace(path: str | os.PathLike[str]) -> Iterator[TraceLine]:
-    """Give the lines of a trace, its sessions one after the other.
+    """Yield the lines of a trace, its sessions one after the other.
 
     Raises:
-        ServomexConfigurationError: It cannot be read, or is no trace; the error names the file and the line.
+        ServomexConfigurationError: It cannot be read, or is not a trace; the error names the file and the line.
     """
     if not is_trace(path):
         raise _no_trace(path, 1, f"a trace begins with {MAGIC.strip()!r}")
@@ -364,7 +364,7 @@ def _plain(text: str) -> str:
 
 
 def _is_cut(path: str) -> bool:
-    """Whether a file ends in the middle of a line: who wrote it was killed, or the disk was full."""
+    """Return whether a file ends in the middle of a line: who wrote it was killed, or the disk was full."""
     place = Path(path)
     if not place.is_file() or not place.stat().st_size:
         return False

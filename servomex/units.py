@@ -28,7 +28,7 @@ class Unit(StrEnum):
         ``Unit(text)`` takes the exact text only, and raises.
 
         Raises:
-            ServomexValidationError: It is no text.
+            ServomexValidationError: It is not a text.
         """
         if not isinstance(text, str):
             raise ServomexValidationError(f"the text of a unit is a str, not {text!r}")
@@ -91,7 +91,7 @@ def unit_and_text(raw: bytes) -> tuple[Unit, str]:
 
 @lru_cache(maxsize=256)
 def channel_name(raw: bytes) -> str | None:
-    """Decode a channel name; one of spaces, NULs or ``|`` alone is no name (``None``)."""
+    """Decode a channel name; one of spaces, NULs or ``|`` alone does not count as a name (``None``)."""
     return display_text(raw) if raw.strip(b" \0|") else None
 
 
@@ -123,7 +123,7 @@ def percent_to_vpm(percent: float) -> float:
     """Convert a concentration from percent to volumes per million: 0.035 % is 350 vpm, to the last digit.
 
     Raises:
-        ServomexValidationError: It is no number, or too large.
+        ServomexValidationError: It is not a number, or too large.
     """
     return convert(percent, Unit.PERCENT, Unit.VPM)
 
@@ -132,7 +132,7 @@ def vpm_to_percent(vpm: float) -> float:
     """Convert a concentration from volumes per million to percent: 350 vpm is 0.035 %, to the last digit.
 
     Raises:
-        ServomexValidationError: It is no number, or too large.
+        ServomexValidationError: It is not a number, or too large.
     """
     return convert(vpm, Unit.VPM, Unit.PERCENT)
 

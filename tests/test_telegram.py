@@ -128,7 +128,7 @@ def test_what_is_no_number_is_no_value(text: bytes) -> None:
     b"- 0.12", b"0.12  ", b"1.2.37",
 ])  # fmt: skip
 def test_a_malformed_number_is_damage(text: bytes) -> None:
-    refuse(make(block(value=text), *EXTERNALS), "of I1 is no number", ServomexParseError)
+    refuse(make(block(value=text), *EXTERNALS), "of I1 is not a number", ServomexParseError)
 
 
 def test_an_invalid_external_input_has_no_value() -> None:

@@ -3,7 +3,7 @@
 ::
 
     ServomexError
-    ├── ServomexConfigurationError (ValueError)   what was asked for cannot be
+    ├── ServomexConfigurationError (ValueError)   the request cannot be met
     │   ├── ServomexValidationError               an argument is out of range or unknown
     │   │   ├── ServomexChannelNotFoundError (LookupError)   the analyser does not show this channel
     │   │   └── ServomexNoFrameError              (also a TimeoutError) a snapshot before the first frame
@@ -14,7 +14,7 @@
     │   └── ServomexConnectionError (ConnectionError)   the port is missing, busy, forbidden or lost
     │       └── ServomexNotFoundError             (also a TimeoutError) protocol='auto' finds no analyser
     ├── ServomexProtocolError                     what came is not what it should be
-    │   ├── ServomexParseError (ValueError)       what came cannot be read, or is not to be believed
+    │   ├── ServomexParseError (ValueError)       what came cannot be read or believed
     │   │   ├── ServomexChecksumError             a broadcast is complete, and its checksum does not fit
     │   │   └── ServomexFrameError                broken structure: of a broadcast, or of a Modbus reply
     │   ├── ServomexModbusError                   the analyser refused: an exception reply

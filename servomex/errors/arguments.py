@@ -37,7 +37,7 @@ _spell: list[Callable[[Argument], str]] = [_as_keyword]
 
 @contextlib.contextmanager
 def spelling(spell: Callable[[Argument], str]) -> Iterator[None]:
-    """Spell arguments in another way, in all threads of this process: whoever reads its messages types options."""
+    """Spell arguments in another way, in all threads of this process: its users type options, for example."""
     _spell.append(spell)
     try:
         yield

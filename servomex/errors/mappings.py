@@ -1,4 +1,4 @@
-"""FrozenMapping: a mapping that nobody can change, as a field of a frozen model needs it."""
+"""FrozenMapping: a mapping that cannot be changed, for the fields of frozen models."""
 
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
@@ -38,7 +38,7 @@ class FrozenMapping(Mapping[str, V]):
         return self._hash
 
     def __reduce__(self) -> tuple[object, ...]:
-        return FrozenMapping, (self._items,)  # the hash of a text is another one in each process
+        return FrozenMapping, (self._items,)  # the hash of a text differs between processes
 
     def __repr__(self) -> str:
         return repr(self._items)

@@ -18,7 +18,7 @@ E = TypeVar("E", bound=StrEnum)
 
 
 def choice(kind: type[E], value: E | str, what: str) -> E:
-    """Turn a plain string into the enum member it means.
+    """Return the enum member that a plain string means.
 
     Raises:
         ServomexValidationError: No member has this value; the error lists those that exist.
@@ -74,7 +74,7 @@ def number(value: float, what: str) -> float:
     """Check a number of any kind, which may be infinite or NaN, and return it as a ``float``.
 
     Raises:
-        ServomexValidationError: It is none, or a whole number beyond all that a ``float`` holds.
+        ServomexValidationError: It is not a number, or a whole number beyond the range of ``float``.
     """
     if not _is_number(value):
         raise ServomexValidationError(f"{what} must be a number, not {value!r}")
@@ -85,7 +85,7 @@ def number(value: float, what: str) -> float:
 
 
 def _is_number(value: object) -> bool:
-    """Whether it is a number, of whatever library; ``True`` and ``False`` are not meant as such."""
+    """Return whether it is a number, of whatever library; ``True`` and ``False`` are not meant as such."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 

@@ -78,7 +78,7 @@ class AnalyserStatus:
         )
 
     def __str__(self) -> str:
-        """Say in words what is raised, and its clock: ``analyser ok, its clock 2020-10-06 02:54:12``."""
+        """Return the raised states in words, and its clock: ``analyser ok, its clock 2020-10-06 02:54:12``."""
         return analyser_text(self)
 
 

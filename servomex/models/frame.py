@@ -161,7 +161,7 @@ class Frame:
             metadata: The tags of the analyser.
 
         Raises:
-            ServomexValidationError: A number is not finite, or a tag cannot be one.
+            ServomexValidationError: A number is not finite, or a tag is not valid.
         """
         own = {
             "device": device,
@@ -177,7 +177,7 @@ class Frame:
         return {**json_of(own), "analyser": self.analyser.as_json(), "readings": readings}
 
     def as_samples(self, *, device: str = "", metadata: Mapping[str, str] = NO_TAGS) -> list[Sample]:
-        """Return one :class:`Sample` a reading, for rows and recordings.
+        """Return one :class:`Sample` per reading, for rows and recordings.
 
         Args:
             device: The caller's name for the analyser.

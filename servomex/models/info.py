@@ -80,7 +80,7 @@ class DeviceInfo:
         return json_fields(self)
 
     def __str__(self) -> str:
-        """Say it on one line, such as ``/dev/ttyUSB0: SERVOPRO 4000 series, modbus_rtu, address 1, ...``."""
+        """Return it on one line, such as ``/dev/ttyUSB0: SERVOPRO 4000 series, modbus_rtu, address 1, ...``."""
         return f"{self._whereabouts}: {', '.join(map(str, self.channels)) or 'no channel'}"
 
     def _repr_html_(self) -> str:

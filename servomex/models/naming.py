@@ -10,7 +10,7 @@ from servomex.errors.excerpts import shown
 from servomex.units import SUBSCRIPTS
 
 _ID_SHAPED = re.compile(r"[IDE][0-9]+", re.ASCII | re.IGNORECASE)
-"""What looks like an id and is none is a slip, and not the name of a gas."""
+"""A text that looks like an id but is not one is a slip, and not the name of a gas."""
 LONGEST_OWN = 32
 """Characters of a channel id of one's own."""
 _SIMILAR = re.compile(r"[IDE]\s*\d+", re.IGNORECASE)
@@ -38,7 +38,7 @@ def asked_channel(channel: ChannelId | str) -> ChannelId | str:
     """Check what names a channel: return its id, or a name that only a reading can turn into one.
 
     Raises:
-        ServomexValidationError: It is not a text, is empty, or looks like an id and is none.
+        ServomexValidationError: It is not a text, is empty, or looks like an id but is not one.
     """
     text = channel.strip() if isinstance(channel, str) else ""
     try:

@@ -71,9 +71,7 @@ def make_plain(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-@lru_cache(maxsize=64)
-def _checked_tags(tags: FrozenMapping[str]) -> FrozenMapping[str]:
-    return tags_of(tags)
+_checked_tags = lru_cache(maxsize=64)(tags_of)
 
 
 def plain_tags(tags: FrozenMapping[str]) -> FrozenMapping[str]:
@@ -86,7 +84,7 @@ def plain_tags(tags: FrozenMapping[str]) -> FrozenMapping[str]:
         return tags
     try:
         return _checked_tags(tags)
-    except TypeError:  # a value in it cannot be hashed, and is no text
+    except TypeError:  # a value in it cannot be hashed, so it is not a text
         return tags_of(tags)
 
 

@@ -1,4 +1,4 @@
-"""A reading: one channel at one moment, with its state. And what is no value and no name, in all modes.
+"""A reading: one channel at one moment, with its state. And which values and names do not count, in all modes.
 
 Times: ``received_at`` (UTC) and ``monotonic_ns`` (``time.monotonic_ns``) are the arrival of the last byte of
 the data, moved back by what is known of its delay, see :attr:`servomex.Frame.delayed_s`. ``requested_at`` and
@@ -70,7 +70,7 @@ class ChannelStatus:
         return tuple(word for raised, word in flags if raised)
 
     def __str__(self) -> str:
-        """Say in words what is raised, such as ``warming up, alarm 2``; ``ok`` when nothing is."""
+        """Return the raised states in words, such as ``warming up, alarm 2``; ``ok`` when none is."""
         return ", ".join(self.words) or "ok"
 
     def __repr__(self) -> str:
@@ -88,7 +88,7 @@ class Reading:
         channel: The channel, a :class:`ChannelId`; a plain text where a source of one's own gave it an id.
         name: Its name on the display, such as ``Oxygen``; ``None`` when it has none.
         value: The value in :attr:`unit`; ``None`` when the analyser gave no valid one, never 0 in its stead.
-        unit: The unit; :attr:`Unit.UNKNOWN` when :attr:`unit_text` is none that is known.
+        unit: The unit; :attr:`Unit.UNKNOWN` when :attr:`unit_text` is not a known one.
         unit_text: The unit as the analyser shows it, without padding.
         status: The channel's state.
         protocol: The communication mode it came by.
@@ -138,7 +138,7 @@ class Reading:
         return awake.age_s(self.monotonic_ns)
 
     def to(self, unit: Unit | str) -> float | None:
-        """Give the value in another unit of concentration; ``None`` when there is no value.
+        """Return the value in another unit of concentration; ``None`` when there is no value.
 
         Raises:
             ServomexValidationError: The units do not measure the same.
@@ -147,7 +147,7 @@ class Reading:
         return None if self.value is None else converted
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the columns of a row that belong to this reading, see :data:`ROW_COLUMNS`."""
+        """Return the columns of a row that belong to this reading, see :data:`ROW_COLUMNS`."""
         status = self.status
         return {
             "received_at": self.received_at,
@@ -172,7 +172,7 @@ class Reading:
         }
 
     def __str__(self) -> str:
-        """Say it on one line: ``I1 Oxygen 20.376 %, good``, and then in words what is raised."""
+        """Return it on one line: ``I1 Oxygen 20.376 %, good``, followed by the raised states in words."""
         return reading_text(self)
 
     def _repr_html_(self) -> str:
@@ -193,7 +193,7 @@ class Reading:
 
 
 def has_value(channel: ChannelId, status: ChannelStatus) -> bool:
-    """Whether a channel in this state has a value at all: an external input reported as invalid has none."""
+    """Return whether a channel in this state has a value: an external input reported as invalid has none."""
     return not (status.fault and channel in EXTERNAL_CHANNELS)
 
 
@@ -221,7 +221,7 @@ def make_reading(
 ) -> Reading:
     """Build a reading from what came over the wire, by the same rules in every mode.
 
-    A value that is not finite, and that of an external input reported as invalid, is no value.
+    A value that is not finite, or that of an external input reported as invalid, does not count as a value.
     """
     if value is not None and not (has_value(channel, status) and math.isfinite(value)):
         value = None

@@ -20,7 +20,7 @@ from servomex.models.tags import NO_TAGS
 
 
 def frozen_tags(tags: Mapping[str, str]) -> FrozenMapping[str]:
-    """Return tags that nobody can change."""
+    """Return tags that cannot be changed."""
     return tags if type(tags) is FrozenMapping else FrozenMapping(tags)
 
 
@@ -84,7 +84,7 @@ class Sample:
         """Return :meth:`as_dict` as ``json.dumps`` takes it, and as JSON lines hold it: times are texts in UTC.
 
         Raises:
-            ServomexValidationError: A number is not finite, a time has no zone, or a tag cannot be one.
+            ServomexValidationError: A number is not finite, a time has no zone, or a tag is not valid.
         """
         return json_of({**self.as_dict(), "tags": plain_tags(self.metadata)})
 

@@ -107,7 +107,7 @@ def guarded(text: str | None) -> str | None:
 
 
 def _guarded_or_empty(text: str | None) -> str | None:
-    """Tell a text that is empty from none at all."""
+    """Return an apostrophe for an empty text, which differs from no text at all."""
     return "'" if text == "" else guarded(text)
 
 
@@ -128,7 +128,7 @@ def csv_row(line: str, decimal: str = ".") -> dict[str, Any]:
     """Read a line of csv: what :func:`csv_text` made of a row, undone.
 
     Raises:
-        ValueError: It is no such line.
+        ValueError: It is not such a line.
     """
     try:
         cells = next(csv.reader([line], delimiter=SEPARATORS[decimal], strict=True))
@@ -228,7 +228,7 @@ def tags_in(text: str) -> FrozenMapping[str]:
     """Read tags from the text of a JSON object; many rows have the same.
 
     Raises:
-        ValueError: They are not such a text, or cannot be tags.
+        ValueError: They are not such a text, or not valid tags.
         TypeError: They are something else.
     """
     if len(_text(text)) > LONGEST_TEXT:
@@ -279,7 +279,7 @@ def _flag_of(cell: str) -> bool:
 
 
 def _matching(pattern: re.Pattern[str], cell: str) -> str:
-    """Refuse what Python takes for a number and nobody else does, such as ``1_000``."""
+    """Refuse what only Python takes for a number, such as ``1_000``."""
     if not pattern.fullmatch(cell):
         raise ValueError
     return cell

@@ -25,7 +25,7 @@ _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
 
 def format_of(path: Path) -> str | None:
-    """Return the format of a recording by its content; ``None`` when it is none, or cannot be read."""
+    """Return the format of a recording by its content; ``None`` when it is not a recording, or cannot be read."""
     if not path.is_file():
         return "parquet" if path.with_name(f"{path.name}.parts").is_dir() else None
     head = b""

@@ -49,8 +49,10 @@ def check_columns(where: str, found: Iterable[str]) -> None:
         return
     missing = [column for column in ROW_COLUMNS if column not in there]
     more = [column for column in there if column not in ROW_COLUMNS]
-    told = [f"it {verb} {_listed(names)}" for verb, names in (("lacks", missing), ("also has", more)) if names]
-    difference = " and ".join(told) or "they are in another order"
+    differences = [
+        f"it {verb} {_listed(names)}" for verb, names in (("lacks", missing), ("also has", more)) if names
+    ]
+    difference = " and ".join(differences) or "they are in another order"
     raise ServomexSinkSchemaError(f"{where} has other columns than this package writes: {difference}")
 
 

@@ -1,6 +1,6 @@
 """The clocks of the system as they were when the package was imported, under the names of the module ``time``.
 
-Deadlines, ages and the virtual analyser follow one clock. It goes on when a test library makes time stand still
+Deadlines, ages and the virtual analyser follow one clock. It continues when a test library makes time stand still
 for the program that is tested: with a clock that stands, no deadline would ever come.
 """
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 def hand_on(folder: str, modules: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """Return the ``__getattr__`` and the ``__dir__`` of a folder.
 
-    A program starts fast so, and loads only what it uses; of threads that ask at once, one imports and the others
-    wait. A folder that imported its modules itself could lock up two threads, one of which imports the folder and
-    the other a module in it.
+    So a program starts fast, and loads only what it uses. Of threads that ask at once, one imports and the others
+    wait. A folder that imported its modules itself could lock up two threads, one importing the folder and the
+    other a module in it.
 
     Args:
         folder: Its ``__name__``.

@@ -6,7 +6,7 @@ interrupt at the entry of that method leaves it taken. So here
 
 * a lock is taken and given back by a ``with`` statement on the interpreter's own locks, which no interrupt parts,
 * a state is changed by one assignment, and
-* who waits looks again every :data:`WAKE_S`, so that an interrupted thread that woke nobody costs that much.
+* who waits looks again every :data:`WAKE_S`, so that an interrupted thread that woke none of them costs that much.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ class Signal:
         self._is_set = False
 
     def is_set(self) -> bool:
-        """Whether it is set."""
+        """Return whether it is set."""
         return self._is_set
 
     def set(self) -> None:
@@ -52,7 +52,7 @@ class Signal:
         self._open()
 
     def clear(self) -> None:
-        """Take it back."""
+        """Reset it."""
         self._is_set = False
         self._gate.acquire(blocking=False)
 
@@ -171,7 +171,7 @@ class PortLock:
     """A re-entrant lock that is handed to waiting threads in the order in which they came.
 
     ``threading.RLock`` may be taken again by the thread that just released it, so that a thread which polls
-    without a pause starves all others; here nobody waits longer than the turns of those before him.
+    without a pause starves all others; here no thread waits longer than the turns of those before it.
 
     ``with lock.turn():`` is safe from interrupts at every moment. :meth:`acquire` and :meth:`release` leave the
     lock either taken or not, but an interrupt just before ``release()`` leaves it taken. A lock whose thread ended
@@ -205,7 +205,7 @@ class PortLock:
         return Turn(self, timeout, busy, then)
 
     def acquire(self, timeout: float | None = None) -> bool:
-        """Take the lock, waiting ``timeout`` seconds at most; return whether it was taken."""
+        """Acquire the lock, waiting at most ``timeout`` seconds; return whether it was acquired."""
         holder = self._holder
         if holder is not None and holder.is_mine:
             holder.more += 1
@@ -221,7 +221,7 @@ class PortLock:
         return False
 
     def release(self) -> None:
-        """Give the lock back, to the longest waiting thread if there is one.
+        """Release the lock, to the longest waiting thread if there is one.
 
         Raises:
             RuntimeError: The calling thread does not hold it.
@@ -235,7 +235,7 @@ class PortLock:
             holder.release()
 
     def take(self, turn: Turn, timeout: float | None) -> bool:
-        """Begin a turn, waiting ``timeout`` seconds at most; return whether it has begun.
+        """Begin a turn, waiting at most ``timeout`` seconds; return whether it has begun.
 
         After ``False``, and after any exception, the caller gives the turn up.
         """

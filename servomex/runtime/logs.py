@@ -17,7 +17,7 @@ else:
 class PackageLog(_Adapter):
     """A logger of this package. What a handler or a filter of the program raises is not raised here.
 
-    It is written to stderr, as :mod:`logging` does it, and left out when ``logging.raiseExceptions`` is false.
+    It is written to stderr, as :mod:`logging` does it, and omitted when ``logging.raiseExceptions`` is false.
     """
 
     def log(self, level: int, msg: object, *args: object, **options: Any) -> None:

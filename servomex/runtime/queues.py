@@ -19,7 +19,7 @@ LOOK_S = 0.1
 
 
 class Closed(Exception):  # noqa: N818 (it is the end, and no error)
-    """The end: nothing is left to be taken, and nothing will come any more. That is no :class:`ServomexError`.
+    """The end: nothing is left in the queue, and nothing more will come. That is not a :class:`ServomexError`.
 
     :meth:`Recording.get` raises it; a loop over a recording simply ends.
     """
@@ -61,7 +61,9 @@ class BoundedQueue(ProcessBound, Generic[T]):
                 if self._closed or (self._full and self._policy is OverflowPolicy.DROP_NEWEST):
                     return [item]
                 if not self._full or self._policy is OverflowPolicy.DROP_OLDEST or give_up():
-                    dropped = [self._items.popleft()] if self._full and not self._blocks else []
+                    dropped = (
+                        [self._items.popleft()] if self._full and self._policy is not OverflowPolicy.BLOCK else []
+                    )
                     self._items.append(item)
                     self._changes.announce()
                     return dropped
@@ -69,15 +71,11 @@ class BoundedQueue(ProcessBound, Generic[T]):
             self._changes.wait(ticket, LOOK_S)
 
     @property
-    def _blocks(self) -> bool:
-        return self._policy is OverflowPolicy.BLOCK
-
-    @property
     def _full(self) -> bool:
         return len(self._items) >= self._size
 
     def get(self, timeout: float | None = None) -> T:
-        """Take the oldest, waiting for one ``timeout`` seconds at most; without end when ``None``.
+        """Take the oldest, waiting for it at most ``timeout`` seconds; without limit when ``None``.
 
         Raises:
             ServomexTimeoutError: Nothing came in time.
@@ -86,7 +84,7 @@ class BoundedQueue(ProcessBound, Generic[T]):
         return self.take(1, timeout)[0]
 
     def take(self, most: int, timeout: float | None = None) -> list[T]:
-        """Take the oldest, and what waits behind it up to ``most``; see :meth:`get`."""
+        """Take up to ``most`` of the oldest; see :meth:`get`."""
         self.check_process()
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -104,7 +102,7 @@ class BoundedQueue(ProcessBound, Generic[T]):
             self._changes.wait(ticket, remaining)
 
     def close(self) -> None:
-        """Take nothing more. What is in it can still be taken out."""
+        """Accept nothing more. What is in it can still be taken out."""
         with self._changes.mutex:
             self._closed = True
             self._changes.announce()

@@ -2,7 +2,7 @@
 
 A handler may raise whatever it likes, such as the ``TimeoutError`` of an alarm, between any two steps of a call.
 pyserial takes an ``OSError`` for its own and raises another one in its place. Only a ``BlockingIOError`` or an
-``InterruptedError`` is lost where a port or a socket is being read: pyserial goes on with them.
+``InterruptedError`` is lost where a port or a socket is being read: pyserial continues after them.
 """
 
 import itertools
@@ -49,7 +49,7 @@ def _frames(error: BaseException) -> list[FrameType]:
 
 
 def _leads_through_a_handler(frames: list[FrameType]) -> bool:
-    """Whether a signal handler is among them: a function that is given the frame which it interrupts."""
+    """Return whether a signal handler is among them: a function that is given the frame which it interrupts."""
     return any(_is_given(inner, outer) for outer, inner in itertools.pairwise(frames))
 
 

@@ -15,7 +15,7 @@ JOIN_S = 5.0
 
 
 class Worker(ProcessBound):
-    """A thread that runs one function until it is told to stop.
+    """A thread that runs one function until it is asked to stop.
 
     The function takes an event, looks at it often and returns soon after it is set. An exception that leaves
     it ends the thread, is kept in :attr:`error`, reported to ``on_death``, and logged. In a forked child, which
@@ -74,7 +74,7 @@ class Worker(ProcessBound):
         return self._thread is threading.current_thread()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait ``timeout`` seconds at most for it to end by itself; tell whether it has."""
+        """Wait at most ``timeout`` seconds for it to end by itself; return whether it has."""
         if not self.made_here:
             return True
         if not self._ended.wait(timeout):
@@ -83,11 +83,11 @@ class Worker(ProcessBound):
         return True
 
     def ask_to_stop(self) -> None:
-        """Tell the thread to stop, and do not wait for it."""
+        """Ask the thread to stop, and do not wait for it."""
         self._stopping.set()
 
     def stop(self, timeout: float = JOIN_S) -> None:
-        """Tell the thread to stop and wait for it. May be called twice, and from the thread itself.
+        """Ask the thread to stop, and wait for it. May be called twice, and from the thread itself.
 
         Raises:
             ServomexError: The thread is still alive after ``timeout`` seconds.

@@ -16,22 +16,22 @@ _GLYPHS = str.maketrans(SUBSCRIPTS, "".join(map(chr, range(0x80, 0x8A))))
 
 
 def constant(value: float | None) -> Signal:
-    """A value that stays; ``None`` for none at all."""
+    """Return a value that stays; ``None`` for none at all."""
     return lambda _seconds: value
 
 
 def sine(mean: float, amplitude: float, period_s: float) -> Signal:
-    """A value that swings by ``amplitude`` around ``mean``, once in ``period_s`` seconds."""
+    """Return a value that swings by ``amplitude`` around ``mean``, once in ``period_s`` seconds."""
     return lambda seconds: mean + amplitude * math.sin(2 * math.pi * seconds / period_s)
 
 
 def ramp(low: float, high: float, period_s: float) -> Signal:
-    """A value that rises from ``low`` to ``high`` in ``period_s`` seconds, again and again."""
+    """Return a value that rises from ``low`` to ``high`` in ``period_s`` seconds, again and again."""
     return lambda seconds: low + (high - low) * (seconds % period_s) / period_s
 
 
 def noise(mean: float, deviation: float, seed: int = 0) -> Signal:
-    """A value with normal noise around ``mean``, new ten times a second; the same seed gives the same course."""
+    """Return a value with normal noise around ``mean``, new ten times a second; a seed repeats its course."""
     return lambda seconds: random.Random(f"{seed}:{int(seconds * 10)}").gauss(mean, deviation)  # noqa: S311
 
 
@@ -65,7 +65,7 @@ class VirtualChannel:
 
 
 def capture_channels() -> list[VirtualChannel]:
-    """The channels of the bench 4100D, with the values of its capture."""
+    """Return the channels of the bench 4100D, with the values of its capture."""
     return [
         VirtualChannel("I1", "Oxygen", "%", constant(20.376)),
         VirtualChannel("I2", "CO", "%", constant(0.084)),
@@ -76,7 +76,7 @@ def capture_channels() -> list[VirtualChannel]:
 
 
 def moving_channels() -> list[VirtualChannel]:
-    """The same channels with values that move, and an alarm that stays raised."""
+    """Return the same channels with values that move, and an alarm that stays raised."""
     oxygen, carbon_monoxide, carbon_dioxide, *external = capture_channels()
     oxygen.signal = sine(20.9, 0.5, 60)
     carbon_monoxide.signal = noise(0.084, 0.002, seed=1)

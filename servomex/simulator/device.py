@@ -34,7 +34,7 @@ class _Cycle:
     phase_s: float
 
     def gas(self, now: float) -> int:
-        """1 or 2 while it lasts, else 0."""
+        """Return 1 or 2 while it lasts, else 0."""
         phase = int((now - self.started) // self.phase_s)
         return phase + 1 if phase < 2 else 0
 
@@ -45,8 +45,8 @@ class VirtualAnalyzer:
     Calibration group n covers channel In. A cycle spends ``cal_phase_s`` on each of the two gases.
 
     Args:
-        channels: Its channels; those of the bench 4100D when left out. E1 and E2 are added when missing.
-        mode: Communication mode; ``auto`` is none.
+        channels: Its channels; those of the bench 4100D when omitted. E1 and E2 are added when missing.
+        mode: Communication mode; ``auto`` is not one.
         address: Slave address, 1 to 247.
         period: Seconds between broadcasts; 0 for none.
         clock: Gives monotonic seconds.
@@ -108,17 +108,17 @@ class VirtualAnalyzer:
         return self.channels[ChannelId(channel)]
 
     def value(self, channel: ChannelId | str) -> float | None:
-        """The value that a channel has now."""
+        """Return the value that a channel has now."""
         return self[channel].signal(self.clock() - self._on_at)
 
     def status(self, channel: ChannelId | str) -> ChannelStatus:
-        """The state that a channel has now, calibration cycles included."""
+        """Return the state that a channel has now, calibration cycles included."""
         item = self[channel]
         gas = self.cal_gas(int(item.channel.value[1])) if item.channel.value[0] == "I" else 0
         return attrs.evolve(item.status, calibrating=True) if gas else item.status
 
     def cal_gas(self, group: int) -> int:
-        """The calibration gas that flows for a group, 1 or 2; 0 for sample."""
+        """Return the calibration gas that flows for a group, 1 or 2; 0 for sample."""
         with self._lock:
             cycle = self._cycles.get(group)
             gas = cycle.gas(self.clock()) if cycle else 0
@@ -127,14 +127,14 @@ class VirtualAnalyzer:
             return gas
 
     def analyser_status(self) -> AnalyserStatus:
-        """The state of the whole, with the clock of this computer."""
+        """Return the state of the whole, with the clock of this computer."""
         gases = [(group, self.cal_gas(group)) for group in GROUPS]
         groups = tuple(CalGroupState(group, gas > 0, gas or 1) for group, gas in gases)
         clock = datetime.now().replace(microsecond=0)  # noqa: DTZ005 (the instrument's clock has no zone)
         return AnalyserStatus(self.fault, self.maintenance, groups, clock)
 
     def frame(self) -> Frame:
-        """What a reader should see now, in continuous mode."""
+        """Return what a reader should see now, in continuous mode."""
         received_at, received_ns = datetime.now(UTC), time.monotonic_ns()
         readings = tuple(
             make_reading(
@@ -152,11 +152,11 @@ class VirtualAnalyzer:
         return Frame(ProtocolKind.CONTINUOUS_ASCII, readings, self.analyser_status(), received_at, received_ns)
 
     def broadcast(self) -> bytes:
-        """The frame that is broadcast now, CR LF included."""
+        """Return the frame that is broadcast now, CR LF included."""
         return telegram.format_frame(self.frame())
 
     def input_registers(self, address: int, count: int) -> list[int]:
-        """Input registers as FC04 reads them.
+        """Return input registers as FC04 reads them.
 
         Raises:
             IllegalAddressError: The device refuses to read these.
@@ -172,7 +172,7 @@ class VirtualAnalyzer:
         return words[address - first : address - first + count]
 
     def discrete_inputs(self, address: int, count: int) -> list[bool]:
-        """Discrete inputs as FC02 reads them.
+        """Return discrete inputs as FC02 reads them.
 
         Raises:
             IllegalAddressError: The device refuses to read these.
@@ -187,7 +187,7 @@ class VirtualAnalyzer:
         return bits[address - first : address - first + count]
 
     def coils(self, address: int, count: int) -> list[bool]:
-        """Coils as FC01 reads them.
+        """Return coils as FC01 reads them.
 
         Raises:
             IllegalAddressError: The device does not have these.
@@ -223,7 +223,7 @@ class VirtualAnalyzer:
             self._on_at = self.clock()
 
     def _blocks(self, address: int, count: int, layout: dict[ChannelId, registers.Span]) -> list[ChannelId]:
-        """The channels whose blocks a read touches."""
+        """Return the channels whose blocks a read touches."""
         end = address + count
         if end > max(span.end for span in layout.values()):
             raise IllegalAddressError

@@ -49,7 +49,7 @@ class Faults:
         return message[:place] + bytes([message[place] ^ self._random.randrange(1, 256)]) + message[place + 1 :]
 
     def noise(self) -> bytes:
-        """Up to eight random bytes."""
+        """Return up to eight random bytes."""
         return self._random.randbytes(self._random.randint(1, 8))
 
     def pieces(self, message: bytes) -> list[tuple[float, bytes]]:

@@ -39,18 +39,18 @@ class ForeignInstrument(VirtualAnalyzer):
         self._text = [int.from_bytes(text[place : place + 2], "big") for place in range(0, len(text), 2)]
 
     def input_registers(self, address: int, count: int) -> list[int]:
-        """Input registers: the two texts, and what else is asked for."""
+        """Return input registers: the two texts, and 0 for others."""
         end = address + count
         self._check(end <= len(self._text))
         return [self._text[place] if place < len(self._text) else 0 for place in range(address, end)]
 
     def discrete_inputs(self, address: int, count: int) -> list[bool]:  # noqa: ARG002 (there is none anywhere)
-        """Discrete inputs: none is assigned."""
+        """Return discrete inputs: none is assigned."""
         self._check(False)
         return [False] * count
 
     def coils(self, address: int, count: int) -> list[bool]:  # noqa: ARG002 (there is none anywhere)
-        """Coils: none is assigned."""
+        """Return coils: none is assigned."""
         self._check(False)
         return [False] * count
 

@@ -44,7 +44,7 @@ class _Burst:
     char_s: float
 
     def due(self, now: float) -> int:
-        """How many of them have arrived."""
+        """Return how many of them have arrived."""
         if now < self.start:
             return 0
         return (
@@ -59,7 +59,7 @@ class VirtualLine:
 
     Args:
         analysers: The analysers on the line.
-        name: Names it in its URL; numbered when left out.
+        name: Names it in its URL; numbered when omitted.
         baudrate: The analysers' baud rate. A reader with another one gets garbage and is not heard.
         pace: Let every byte take its time, and the analysers theirs.
         turnaround: Seconds from a request to its reply, when paced.
@@ -163,7 +163,7 @@ class VirtualLine:
             return self._reader
 
     def close(self, reader: int) -> None:
-        """Give the line back, unless it was lost and another reader has it."""
+        """Release the line, unless it was lost and another reader has it."""
         with self.changed:
             if reader == self._reader:
                 self._opened_at = None
@@ -180,7 +180,7 @@ class VirtualLine:
             raise serial.SerialException("device disconnected: the virtual line was unplugged")
 
     def write(self, data: bytes) -> None:
-        """Take bytes from the reader, and let the analysers hear them."""
+        """Take bytes from the reader, and pass them to the analysers."""
         with self.changed:
             self._check()
             now = self.clock()
@@ -196,7 +196,7 @@ class VirtualLine:
             self.changed.notify_all()
 
     def take(self, size: int) -> bytes:
-        """Give up to ``size`` bytes that have arrived."""
+        """Return up to ``size`` bytes that have arrived."""
         with self.changed:
             self._check()
             now = self.clock()
@@ -219,7 +219,7 @@ class VirtualLine:
             now = self.clock()
             self._broadcast(now)
             count = 0
-            for burst in self._bursts:  # what is behind one that still comes cannot be taken yet
+            for burst in self._bursts:  # bytes after one that is still arriving cannot be taken yet
                 due = burst.due(now)
                 count += due
                 if due < len(burst.data):
@@ -231,7 +231,7 @@ class VirtualLine:
         self.take(self.waiting())
 
     def next_due(self) -> float | None:
-        """Seconds until something more arrives; ``None`` when nothing is on its way."""
+        """Return seconds until something more arrives; ``None`` when nothing is on its way."""
         with self.changed:
             times = [burst.start + burst.char_s for burst in self._bursts[:1]]
             times += [self._broadcast_at[item] for item in self.analysers if self._broadcasts(item)]

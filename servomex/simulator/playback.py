@@ -17,7 +17,7 @@ from servomex.trace import TraceLine, is_trace, read_trace
 from servomex.traffic.messages import crc16
 
 PERIOD_S = 2.0
-"""Time between the broadcasts of a capture whose clocks do not tell it: that of the bench unit."""
+"""Time between the broadcasts of a capture whose clocks do not show it: that of the bench unit."""
 LONGEST_PERIOD_S = 9999.0
 """The longest frame frequency of the instrument (installation manual, section 3.4)."""
 
@@ -46,7 +46,7 @@ class Section:
     """A request and what came until the next one.
 
     Attributes:
-        request: Its bytes; empty for what came before the first, and for everything where nobody is asked.
+        request: Its bytes; empty for what came before the first, and for all bytes of a line without requests.
         at_s: Seconds from the beginning of the recording.
         pieces: What came.
     """
@@ -79,19 +79,19 @@ class Playback:
 
 
 def body_of(message: bytes) -> bytes:
-    """Give the address, function and data of a Modbus message in either framing; nothing of what is none."""
+    """Return address, function and data of a Modbus message in either framing; empty for other bytes."""
     if _ASCII.fullmatch(message):
         return bytes.fromhex(message[1:-4].decode("ascii"))
     return message[:-2] if len(message) >= 4 and crc16(message) == 0 else b""
 
 
 def framing_of(message: bytes) -> ProtocolKind:
-    """Tell in which framing a Modbus message is."""
+    """Return the framing of a Modbus message."""
     return ProtocolKind.MODBUS_ASCII if _ASCII.fullmatch(message) else ProtocolKind.MODBUS_RTU
 
 
 def same_request(one: bytes, other: bytes) -> bool:
-    """Whether two requests ask the same. Two loopbacks do, whatever number they carry: the driver's are random."""
+    """Return whether two requests ask the same. All loopbacks do: the numbers that the driver sends are random."""
     if one == other:
         return True
     if len(one) != len(other) or one[:4] != other[:4]:
@@ -105,7 +105,7 @@ def load_recording(path: str | Path, period: float | None = None) -> Playback:
 
     Args:
         path: The file.
-        period: Seconds between the broadcasts of a capture; as their clocks tell when ``None``.
+        period: Seconds between the broadcasts of a capture; as their clocks show when ``None``.
 
     Raises:
         ServomexConfigurationError: It cannot be read or is neither, or a trace was given a period.
@@ -185,7 +185,7 @@ def _frozen(part: list[tuple[bytes, float, list[Piece]]]) -> tuple[Section, ...]
 
 
 def _on_one_clock(lines: Iterable[TraceLine]) -> Iterator[tuple[float, TraceLine]]:
-    """Give each line its seconds from the beginning. A session goes on where the one before ended."""
+    """Return each line with its seconds from the beginning. A session continues where the one before ended."""
     at_s = 0.0
     for _, session in itertools.groupby(lines, lambda line: id(line.session)):
         begun_s, first_ns = at_s, None
@@ -227,6 +227,6 @@ def _frames(data: bytes) -> Iterator[tuple[int, datetime | None]]:
 
 
 def _step_s(before: datetime | None, after: datetime | None) -> float:
-    """Give the time between two frames by their clocks, or the usual one where these do not tell it."""
+    """Return the time between two frames by their clocks, or the usual one if these do not show it."""
     step_s = (after - before).total_seconds() if before and after else 0.0
     return step_s if 0 < step_s <= LONGEST_PERIOD_S else PERIOD_S

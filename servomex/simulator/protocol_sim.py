@@ -1,4 +1,4 @@
-"""pyserial's handler of ``sim://`` URLs: a virtual line behind the interface of a serial port, on every system."""
+"""pyserial's handler of ``sim://`` URLs: a virtual line with the interface of a serial port, on every system."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ class Serial(SerialBase):
         self.is_open: bool = True
 
     def close(self) -> None:
-        """Give the line back; whoever waits for bytes returns."""
+        """Release the line; a thread that waits for bytes returns."""
         line, self._line = self._line, None
         self.is_open = False
         if line is not None:

@@ -1,8 +1,8 @@
 """A line that plays a recording again: what came comes again, at its time or after its request. No threads.
 
-A reader gets the pieces of a recording one by one, as they came: behind each it finds nothing to read once,
+A reader gets the pieces of a recording one by one, as they came: after each it finds nothing to read once,
 however fast it is played. The port is lost where it was lost, once the reader has had all that came before; the
-next opening goes on behind that.
+next opening continues after that.
 """
 
 import bisect
@@ -32,7 +32,7 @@ FENCES = 20
 
 _by_url: "weakref.WeakValueDictionary[str, ReplayLine]" = weakref.WeakValueDictionary()
 _lost: "dict[str, ReplayLine]" = {}
-"""Keeps those whose port was lost: nobody else does until it is opened again."""
+"""Keeps the lines whose port was lost, which are otherwise unreferenced until it is opened again."""
 _count = itertools.count(1)
 
 
@@ -62,7 +62,7 @@ class ReplayLine:
         speed: How many times as fast; 0 for as fast as it is read. What follows a request is never slowed down,
             since whoever sent it does not wait longer.
         loop: Begin again at the end.
-        url: What to open; numbered when left out.
+        url: What to open; numbered when omitted.
         clock: Gives monotonic seconds.
 
     Attributes:
@@ -132,14 +132,14 @@ class ReplayLine:
         return self._reader == 0
 
     def seconds_until(self, section: Section) -> float:
-        """Seconds until a request is due that was not yet sent, so that it is sent as it was."""
+        """Return seconds until a request is due that was not yet sent, so that it is sent as it was."""
         part = self._part_now
         if self._began_at is None or not part or not self._speed:
             return 0.0
         return max(0.0, self._began_at + (section.at_s - part[0].at_s) / self._speed - self.clock())
 
     def open(self, _baudrate: int) -> int:
-        """Take the line for one reader: from the beginning, or behind the loss.
+        """Take the line for one reader: from the beginning, or from the loss on.
 
         Returns:
             The reader's number, for :meth:`close` and :meth:`check`.
@@ -165,7 +165,7 @@ class ReplayLine:
             return self._reader
 
     def close(self, reader: int) -> None:
-        """Give the line back, unless it was lost and another reader has it."""
+        """Release the line, unless it was lost and another reader has it."""
         with self.changed:
             if reader == self._reader:
                 self._is_open = False
@@ -181,21 +181,21 @@ class ReplayLine:
             raise serial.SerialException("device disconnected: in the recording the port was lost here")
 
     def write(self, data: bytes) -> None:
-        """Take a request, and let come what came after it."""
+        """Take a request, and release the recorded bytes that followed it."""
         with self.changed:
             if self._began_at is None:
                 self._begin()
             if not self._answer(data):
                 parts = self.recording.parts[self._part + 1 :]
                 if any(same_request(section.request, data) for part in parts for section in part):
-                    self._queue = [_Due(self.clock(), Piece(0.0, b""))]  # it was asked only behind a loss
+                    self._queue = [_Due(self.clock(), Piece(0.0, b""))]  # it was asked only after a loss
                 elif self._loop and self.recording.asked:
                     self._part = self._section = 0
                     self._answer(data)
             self.changed.notify_all()
 
     def take(self, size: int) -> bytes:
-        """Give up to ``size`` bytes that have arrived."""
+        """Return up to ``size`` bytes that have arrived."""
         with self.changed:
             if self._began_at is None:
                 self._begin()
@@ -213,7 +213,7 @@ class ReplayLine:
         """Drop nothing: what a reader dropped when it opened the port is not in the recording."""
 
     def next_due(self) -> float | None:
-        """Seconds until something more arrives; ``None`` when nothing is on its way."""
+        """Return seconds until something more arrives; ``None`` when nothing is on its way."""
         with self.changed:
             if self._rest:
                 return 0.0
@@ -233,7 +233,7 @@ class ReplayLine:
             self._queue.append(_Due(start + (piece.delay_s / self._speed if self._speed else 0.0), piece))
 
     def _answer(self, data: bytes) -> bool:
-        """Let come what came after a request; tell whether it is in the rest of this part."""
+        """Release the recorded bytes that followed a request; return whether it is in the rest of this part."""
         part = self._part_now
         for place in range(self._section + 1, len(part)):
             if same_request(part[place].request, data):
@@ -257,7 +257,7 @@ class ReplayLine:
         return [attrs.evolve(piece, data=bytes(itertools.islice(data, len(piece.data)))) for piece in pieces]
 
     def _arrived(self) -> bytes:
-        """Give what is left of the piece that is being read, or the next one if the reader knows of its end."""
+        """Return the rest of the piece that is being read, or the next one if the reader has seen its end."""
         if self._rest:
             return self._rest
         if self._between:

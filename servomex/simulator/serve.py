@@ -1,4 +1,4 @@
-"""A virtual line behind a pseudo-terminal or a TCP port, for programs in other processes."""
+"""A virtual line on a pseudo-terminal or a TCP port, for programs in other processes."""
 
 import contextlib
 import os
@@ -50,7 +50,7 @@ def pump(
         except serial.SerialException:
             return
         if data:
-            with contextlib.suppress(BlockingIOError):  # nobody reads: a serial port loses these bytes as well
+            with contextlib.suppress(BlockingIOError):  # no program reads: a serial port loses these bytes as well
                 send(data)
 
 

@@ -34,7 +34,7 @@ class ModbusSlave:
         }
 
     def answer(self, received: bytes) -> tuple[bool, bytes]:
-        """Answer what has been received: whether a message was complete, and the framed reply, if there is one.
+        """Answer received bytes: return whether a message was complete, and the framed reply, if there is one.
 
         A message that is damaged, or for another address, is ignored, as the instrument does.
         """
@@ -47,13 +47,13 @@ class ModbusSlave:
         return True, framer.buildFrame(reply)
 
     def foreign(self, reply: bytes, address: int) -> bytes:
-        """The same reply as another address would send it."""
+        """Return the same reply as another address would send it."""
         framer = self._framers[self._analyser.mode]
         body = bytes.fromhex(reply[1:-4].decode()) if isinstance(framer, FramerAscii) else reply[:-2]
         return framer.encode(body[1:], address, 0)
 
     def _unframe(self, framer: FramerBase, received: bytes) -> tuple[int, int, bytes]:
-        """Take a message apart: bytes used up, address, and function with data; nothing of a damaged one."""
+        """Split off a message: bytes used up, address, and function with data, empty if it is damaged."""
         try:
             used, address, _, body = framer.decode(received)
         except ValueError:  # not even the address is hexadecimal
@@ -81,7 +81,7 @@ class ModbusSlave:
         raise AssertionError("unreachable: nothing here ever waits")
 
     async def async_getValues(self, _device: int, function: int, address: int, count: int = 1) -> Any:  # noqa: N802
-        """Give values to pymodbus, or the exception code that they are refused with."""
+        """Return values to pymodbus, or the exception code that refuses the request."""
         read = {
             1: self._analyser.coils,
             5: self._analyser.coils,
@@ -94,7 +94,7 @@ class ModbusSlave:
             return ExcCodes.ILLEGAL_ADDRESS
 
     async def async_setValues(self, _device: int, _function: int, address: int, values: list[bool]) -> Any:  # noqa: N802
-        """Take values from pymodbus; the exception code that they are refused with, if any."""
+        """Write values of pymodbus; return the exception code that refuses them, if any."""
         try:
             self._analyser.write_coils(address, values)
         except IllegalAddressError:

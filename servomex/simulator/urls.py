@@ -18,7 +18,7 @@ all but the last:
 
 * ``file``: the file; percent-encode what has a meaning in a URL (``%``, ``&``, ``#``), see :func:`replay_url`
 * ``speed``: how many times as fast; 0 for as fast as it is read; default 1
-* ``period``: seconds between the broadcasts of a capture; default: as their clocks tell
+* ``period``: seconds between the broadcasts of a capture; default: as their clocks show
 * ``loop``: ``1`` begins again at the end
 """
 
@@ -133,12 +133,12 @@ def replay_url(path: str, speed: float = 1.0) -> str:
 
 
 def replay_from_url(url: str) -> ReplayLine | None:
-    """Find or build the line that plays what a URL means; ``None`` when that is no recording.
+    """Find or build the line that plays what a URL means; ``None`` when that is not a recording.
 
-    A line whose port was lost is found again, so that it goes on behind the loss.
+    A line whose port was lost is found again, so that it continues after the loss.
 
     Raises:
-        ServomexConfigurationError: The file cannot be read or is no recording.
+        ServomexConfigurationError: The file cannot be read or is not a recording.
         ServomexValidationError: An option is unknown, or a value is out of range.
     """
     line = replay_line(url)
@@ -160,7 +160,7 @@ def replay_from_url(url: str) -> ReplayLine | None:
 
 
 def _taken_apart(url: str) -> tuple[str, dict[str, str]]:
-    """Give the name and the options of a URL. A plus is no space: file names have them."""
+    """Return the name and the options of a URL. A plus is not read as a space: file names have them."""
     parts = urlsplit(url)
     if parts.path or parts.fragment:
         raise ServomexValidationError(f"{url} has more than a name and options: sim://NAME?option=value&...")

@@ -1,4 +1,4 @@
-"""What every sink is, and the one policy of when it writes what it was given."""
+"""The base classes of all sinks, and the one policy of when rows are stored."""
 
 import abc
 import contextlib
@@ -24,13 +24,13 @@ from servomex.sinks.counting import check_samples, counting, once
 FLUSH_S = 1.0
 FSYNC_S = 60.0
 LOOK_S = 1.0
-"""How often it is looked whether a file is still there, beside each flush."""
+"""How often a sink checks that its file is still there, besides each flush."""
 MOST_PENDING = 10_000
-"""Rows that wait for the flush at most; more of them are flushed at once."""
+"""The most rows that wait for a flush; more are flushed at once."""
 
 
 class _NameOfClass:
-    """The name of a sink that was given none."""
+    """The name of a sink without a name of its own."""
 
     def __get__(self, _sink: object, kind: type) -> str:
         return kind.__name__
@@ -39,17 +39,17 @@ class _NameOfClass:
 class Sink(ProcessBound, abc.ABC):
     """Where samples are written. A context manager; one thread at a time may use it, and no other process.
 
-    A sink of one's own needs a :meth:`write` and no more: what that accepts without an error is counted in
-    ``rows``, and it is called with samples only, and not after the end. ``flush``, ``sync`` and ``close`` may be
-    defined where there is something to do; ``close`` is called once.
+    A user's own sink needs only a :meth:`write`: samples that it accepts without an error are counted in
+    ``rows``, and it is called only with samples and never after the end. ``flush``, ``sync`` and ``close`` may be
+    defined if needed; ``close`` is called once.
 
     Attributes:
         name: What it writes to, for messages; the name of the class unless there is another.
-        rows: Rows that were accepted so far.
+        rows: Rows accepted so far.
         closed: Whether it was closed, or never got open.
         keeps_count: Whether the class counts its rows, and knows when it is closed, by itself.
-        is_left: Whether it was left open for ever, see :meth:`leave`.
-        always_appends: Whether it adds to what is there by its nature, as a table of a database does.
+        is_left: Whether it was left open permanently, see :meth:`leave`.
+        always_appends: Whether it always adds to existing rows, as a table of a database does.
     """
 
     name: str = cast("str", _NameOfClass())
@@ -73,27 +73,27 @@ class Sink(ProcessBound, abc.ABC):
 
     @property
     def refused(self) -> int:
-        """Rows that were accepted, and that the database did not take when they were stored; the log says why."""
+        """Accepted rows that the database refused when they were stored; the log says why."""
         return 0
 
     @property
     def unstored(self) -> int:
-        """Rows that were accepted, and are not yet where they survive the death of the process."""
+        """Accepted rows that are not yet where they survive the death of the process."""
         return 0
 
     @property
     def moved_at(self) -> float:
-        """When a call that takes long, as that of :meth:`close` may, last got on, on the monotonic clock."""
+        """When a long call, such as :meth:`close`, last made progress, on the monotonic clock."""
         return 0.0
 
     @classmethod
     def place_of(cls, url: str) -> str:
-        """Return what a URL leads to: two that lead to the same are one, however they are written."""
+        """Return what a URL leads to: URLs to the same place give the same text, however they are written."""
         return url
 
     @classmethod
     def check_url(cls, url: str, *, table: str | None = None) -> None:
-        """Check whether what a URL leads to can be written, as far as that shows without a change.
+        """Check whether the place of a URL can be written, as far as can be seen without a change.
 
         Raises:
             ServomexError: It cannot; the errors are those of the constructor.
@@ -101,9 +101,9 @@ class Sink(ProcessBound, abc.ABC):
 
     @abc.abstractmethod
     def write(self, samples: Sequence[Sample]) -> None:
-        """Take one batch, and flush and sync when that is due.
+        """Accept one batch, and flush and sync when that is due.
 
-        After an error none of its rows are in, except after a ``ServomexSinkSyncError``.
+        After an error none of its rows are accepted, except after a ``ServomexSinkSyncError``.
 
         Raises:
             ServomexSinkSchemaError: A sample cannot be written, such as one whose value is not finite.
@@ -129,7 +129,7 @@ class Sink(ProcessBound, abc.ABC):
         self.flush()
 
     def flush_if_due(self) -> None:
-        """Flush and sync when their intervals have passed. For the times when there is nothing to write.
+        """Flush and sync when their intervals have passed. Call it while there is nothing to write.
 
         Raises:
             ServomexSinkWriteError: That failed.
@@ -137,7 +137,7 @@ class Sink(ProcessBound, abc.ABC):
         self.flush()
 
     def close(self) -> None:
-        """Flush, sync, and let go. May be called twice.
+        """Flush, sync and close. May be called twice.
 
         Raises:
             ServomexSinkWriteError: Something could not be written, or was removed by another program, and is lost.
@@ -147,7 +147,7 @@ class Sink(ProcessBound, abc.ABC):
             self.sync()
 
     def leave(self) -> None:
-        """Leave it open for ever, also at the end of the program: its disk does not answer."""
+        """Leave it open permanently, even at the end of the program: its disk does not answer."""
         keep_forever(self)
         self.is_left = True
 
@@ -176,9 +176,9 @@ class Sink(ProcessBound, abc.ABC):
 class BufferedSink(Sink):
     """A sink that collects rows and stores them at intervals.
 
-    A subclass opens what it needs in :meth:`_open`, leaves it to :attr:`_held` to let it go, and stores rows in
-    :meth:`_store`: all of them, or none and an error. Before that, and when nothing comes, it looks in
-    :meth:`_check_place` whether what it wrote is still there.
+    A subclass opens what it needs in :meth:`_open`, hands it to :attr:`_held` to be closed, and stores rows in
+    :meth:`_store`: all of them, or none and an error. Before that, and when nothing comes, it checks in
+    :meth:`_check_place` that what it wrote is still there.
 
     Args:
         name: What it writes to, for messages.
@@ -218,12 +218,12 @@ class BufferedSink(Sink):
         at_exit(self._close_forgotten)
 
     def _close_forgotten(self) -> None:
-        """Close it at the end of the program, while all that it needs still works."""
+        """Close it at the end of the program, while everything it needs still works."""
         if not self.closed and not self.is_left:
             self.__del__()
 
     def _let_go(self) -> None:
-        """Close the file in a forked child; what waits for the next flush is the parent's to write."""
+        """Close the file in a forked child; rows that wait for the next flush belong to the parent."""
         self._pending, self.closed = [], True
         self._held.close()
 
@@ -234,12 +234,12 @@ class BufferedSink(Sink):
 
     @property
     def unstored(self) -> int:
-        """Rows that were accepted, and that wait for the next flush or are being written."""
+        """Accepted rows that wait for the next flush or are being written."""
         return max(0, self.rows - self._stored)
 
     @property
     def moved_at(self) -> float:
-        """When a call that takes long last got on, on the monotonic clock."""
+        """When a long call last made progress, on the monotonic clock."""
         return self._moved_at
 
     @property
@@ -249,11 +249,11 @@ class BufferedSink(Sink):
 
     @property
     def refused(self) -> int:
-        """Rows that were accepted, and that the database did not take when they were stored; the log says why."""
+        """Accepted rows that the database refused when they were stored; the log says why."""
         return self._refused
 
     def write(self, samples: Sequence[Sample]) -> None:
-        """Take one batch, see :meth:`Sink.write`."""
+        """Accept one batch, see :meth:`Sink.write`."""
         self.check_process()
         if self.closed:
             raise ServomexSinkError(f"{self.name} is closed: nothing more can be written to it")
@@ -287,7 +287,7 @@ class BufferedSink(Sink):
         self._stored_since_sync |= bool(rows)
 
     def sync(self) -> None:
-        """Store all rows so far for good."""
+        """Store all rows so far so that they survive a loss of power."""
         self.flush()
         if self._stored_since_sync:
             self._sync_stored()
@@ -347,7 +347,7 @@ class BufferedSink(Sink):
         if self._removed:
             raise ServomexSinkWriteError(
                 f"{self.name}: another program removed {counted(self._removed, 'row')} while it was written; "
-                "those that came later are in it"
+                "later rows are in it"
             )
         if self._refused:
             raise ServomexSinkSchemaError(
@@ -367,17 +367,17 @@ class BufferedSink(Sink):
             ) from error
 
     def _leave_to_another(self) -> NoReturn:
-        """Write no more, since another program writes to the same place, and would be disturbed by each row."""
+        """Stop writing: another program writes to the same place, and each row would disturb it."""
         self._is_anothers = True
         raise ServomexSinkError(
             f"{self.name} was written by another program meanwhile", cure="Choose another name"
         )
 
     def _prepared(self, samples: Sequence[Sample]) -> list[Any]:
-        """Turn samples into what :meth:`_store` takes.
+        """Return samples as :meth:`_store` takes them.
 
         Raises:
-            ServomexValidationError: They are no samples.
+            ServomexValidationError: They are not samples.
         """
         check_samples(samples)
         try:
@@ -386,10 +386,10 @@ class BufferedSink(Sink):
             raise ServomexSinkSchemaError(f"{self.name} cannot hold a sample: {error}") from error
 
     def _open(self) -> None:
-        """Get ready to store."""
+        """Open what is needed to store rows."""
 
     def _check_place(self) -> None:
-        """Look whether what was stored is still there; if not, count it in ``_removed`` and begin anew."""
+        """Check that stored rows are still there; if not, count them in ``_removed`` and begin anew."""
 
     @abc.abstractmethod
     def _store(self, rows: list[Any]) -> None:
@@ -399,4 +399,4 @@ class BufferedSink(Sink):
         """Make what is stored survive a loss of power."""
 
     def _finish(self) -> None:
-        """Bring what is stored to its final form."""
+        """Bring the stored rows into their final form."""

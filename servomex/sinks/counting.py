@@ -1,4 +1,4 @@
-"""What a sink of a user's own is given around its ``write`` and ``close``, so that these need do nothing else."""
+"""Wrappers for the ``write`` and ``close`` of a user's own sink, which check and count."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ Close = Callable[[Any], None]
 
 
 def counting(write: Write) -> Write:
-    """Let a ``write`` be called with samples and while the sink is open only, and count what it has accepted.
+    """Return a ``write`` that refuses calls without samples or after the end, and counts the rows it accepted.
 
     One that counts by itself, or hands on to another that is wrapped like this, is not counted twice.
     """
@@ -40,7 +40,7 @@ def _count(sink: Any, before: int, samples: Sequence[Sample]) -> None:
 
 
 def once(close: Close) -> Close:
-    """Let a ``close`` be called once only, whatever comes of it."""
+    """Return a ``close`` that is carried out only once, whatever its outcome."""
 
     @functools.wraps(close)
     def wrapped(sink: Any) -> None:
@@ -52,7 +52,7 @@ def once(close: Close) -> Close:
 
 
 def check_samples(samples: Sequence[Sample]) -> None:
-    """Check that a sink is given samples.
+    """Check that a sink gets samples.
 
     Raises:
         ServomexValidationError: They are something else.

@@ -27,8 +27,8 @@ class CsvSink(TextSink):
 
     Args:
         path: The file.
-        append: Go on with the file if there is one.
-        overwrite: Replace the file if there is one.
+        append: Append to the file if it exists.
+        overwrite: Replace the file if it exists.
         flush_s: Seconds until a row survives the death of the process, 0 for at once.
         fsync_s: Seconds until a row survives a loss of power, 0 for at once; ``None`` leaves that to the system.
         decimal: The decimal sign, ``.`` or ``,``.
@@ -88,7 +88,7 @@ class CsvSink(TextSink):
 
     @classmethod
     def _is_whole(cls, line: bytes) -> bool:
-        """Whether a line without a line end is whole: the quotation mark that closes its last cell shows that."""
+        """Return whether a line without a line end is whole: it ends with the quotation mark of its last cell."""
         if not line.removesuffix(b"\r").endswith(b'"'):
             return False
         decimal = "," if line.count(b";") >= len(ROW_COLUMNS) - 1 else "."

@@ -1,4 +1,4 @@
-"""What all sinks that write a file share: when a file may be written, and errors that say what to do."""
+"""The base of all sinks that write a file: when a file may be written, and errors that say what to do."""
 
 import abc
 import contextlib
@@ -34,7 +34,7 @@ _FORBIDDEN = (
 _FULL = ("the disk of {path} is full", "Free some space there, or write to another disk")
 _WRITING = {
     errno.ENOENT: ("there is no folder {folder}", "Create it, or choose another"),
-    errno.ENOTDIR: ("{folder} is no folder", "Choose another"),
+    errno.ENOTDIR: ("{folder} is not a folder", "Choose another"),
     errno.EISDIR: ("{path} is a folder", "Add the name of a file"),
     errno.EEXIST: (
         "{path} exists already",
@@ -51,7 +51,7 @@ _WRITING = {
 _APPEND, _OVERWRITE = Argument("append", True), Argument("overwrite", True)
 _READING = {
     errno.ENOENT: ("there is no file {path}", ""),
-    errno.EISDIR: ("{path} is a folder", "Give the name of a file in it"),
+    errno.EISDIR: ("{path} is a folder", "Name a file in it"),
     errno.EACCES: ("{path} may not be read by this user", "Check its permissions"),
 }
 
@@ -68,7 +68,7 @@ def explained(name: str) -> Iterator[None]:
     except ServomexSinkError:
         raise
     except OSError as error:
-        message, cure = _told(_WRITING, Path(name), error, "cannot be written")
+        message, cure = _explanation(_WRITING, Path(name), error, "cannot be written")
         raise ServomexSinkWriteError(message, cure=cure) from error
 
 
@@ -84,11 +84,13 @@ def explained_reading(path: Path) -> Iterator[None]:
     except ServomexSinkError:
         raise
     except OSError as error:
-        message, cure = _told(_READING, path, error, "cannot be read")
+        message, cure = _explanation(_READING, path, error, "cannot be read")
         raise ServomexSinkReadError(message, cure=cure) from error
 
 
-def _told(words: Mapping[int, tuple[str, str]], path: Path, error: OSError, otherwise: str) -> tuple[str, str]:
+def _explanation(
+    words: Mapping[int, tuple[str, str]], path: Path, error: OSError, otherwise: str
+) -> tuple[str, str]:
     """Return what happened, and what to do."""
     message, cure = words.get(error.errno or 0, (f"{{path}} {otherwise}: {error.strerror or error}", ""))
     known = {"path": path, "folder": path.parent, "append": _APPEND, "overwrite": _OVERWRITE}
@@ -96,7 +98,7 @@ def _told(words: Mapping[int, tuple[str, str]], path: Path, error: OSError, othe
 
 
 def lost(rows: int) -> str:
-    """Say that so many rows are lost."""
+    """Return a text such as ``3 rows are lost``."""
     return f"{counted(rows, 'row')} {'is' if rows == 1 else 'are'} lost"
 
 
@@ -108,7 +110,7 @@ def _check_choice(path: str | os.PathLike[str], *, append: bool, overwrite: bool
 
 
 def plain_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
-    """Return metadata as every format can hold it: the name of a port need not be Unicode."""
+    """Return metadata as every format can hold it: the name of a port may not be valid Unicode."""
     return {unicode_text(key): unicode_text(text) for key, text in (metadata or {}).items()}
 
 
@@ -117,14 +119,14 @@ class FileSink(BufferedSink):
 
     Args:
         path: The file.
-        append: Go on with the file if there is one.
-        overwrite: Replace the file if there is one.
+        append: Append to the file if it exists.
+        overwrite: Replace the file if it exists.
         flush_s: Seconds until a row survives the death of the process, 0 for at once.
         fsync_s: Seconds until a row survives a loss of power, 0 for at once; ``None`` leaves that to the system.
 
     Raises:
         ServomexSinkWriteError: The file exists already, or cannot be written.
-        ServomexSinkSchemaError: The file that is to be continued has other columns.
+        ServomexSinkSchemaError: The file to append to has other columns.
         ServomexSinkDependencyError: A package that the format needs is not installed.
         ServomexValidationError: An argument is out of range, or both ``append`` and ``overwrite`` are given.
     """
@@ -146,27 +148,27 @@ class FileSink(BufferedSink):
         super().__init__(str(path), flush_s=flush_s, fsync_s=fsync_s)
 
     def _note_place(self, place: Place, rows: int) -> None:
-        """Count and report that this file is not where it was, with so many rows of this run in it."""
+        """Count and report that this file, which holds ``rows`` rows of this run, is not where it was."""
         if place in (Place.DELETED, Place.CUT):
             self._removed += rows
             done = "deleted" if place is Place.DELETED else "emptied by another program"
             _log.warning(
-                "%s was %s while it was written, with %s: a new one is to have the rest",
+                "%s was %s while it was written, with %s: the rest goes to a new file",
                 self.name,
                 done,
                 counted(rows, "row"),
             )
         else:
             _log.warning(
-                "%s was renamed, moved or replaced while it was written: a new one is to have the rest, and the "
-                "%s so far are in the old one",
+                "%s was renamed, moved or replaced while it was written: the rest goes to a new file, and the "
+                "%s so far are in the old file",
                 self.name,
                 counted(rows, "row"),
             )
 
     @contextlib.contextmanager
     def _beginning_anew(self) -> Iterator[None]:
-        """Make the folder again if need be; what is there instead of the file is not damaged.
+        """Make the folder again if need be, and do not report another file in that place as damaged.
 
         Raises:
             ServomexSinkWriteError: No file can be made there, or another one has taken its place.
@@ -183,7 +185,7 @@ class FileSink(BufferedSink):
 
     @contextlib.contextmanager
     def _creating(self) -> Iterator[None]:
-        """Remove the new file again when it cannot be got ready, so that nothing is in the way of another try."""
+        """Remove the new file if it cannot be prepared, so that another attempt finds its place free."""
         try:
             yield
         except BaseException:
@@ -198,7 +200,7 @@ class FileSink(BufferedSink):
 
     @classmethod
     def check(cls, path: Path, *, append: bool = False, overwrite: bool = False, **_others: Any) -> None:
-        """Check whether a file can be written, as far as that shows without a change.
+        """Check whether a file can be written, as far as can be seen without a change.
 
         Raises:
             ServomexSinkError: It cannot; the errors are those of the constructor.
@@ -229,7 +231,7 @@ class FileSink(BufferedSink):
 
     @classmethod
     def _check_unused(cls, path: Path) -> None:
-        """Check that nobody writes to a file that is to be replaced, where the format has no lock of this package.
+        """Check that no other program writes to a file that is to be replaced, if the format has no lock of ours.
 
         Raises:
             ServomexSinkWriteError: Another program has it open.
@@ -242,7 +244,7 @@ class FileSink(BufferedSink):
 
     @classmethod
     def _check_columns(cls, path: Path) -> None:
-        """Check that a file that is to be continued is one of ours."""
+        """Check that the file to append to was written by this package."""
         for _ in cls.read(path):
             return
 
@@ -256,27 +258,27 @@ class FileSink(BufferedSink):
 
     @classmethod
     def exists(cls, path: Path) -> bool:
-        """Whether there is something of a recording at this path."""
+        """Return whether any part of a recording is at this path."""
         return path.exists()
 
     @classmethod
     def is_blank(cls, path: Path) -> bool:  # noqa: ARG003 (for formats that can be)
-        """Whether a file is what a loss of power leaves of one that was just begun, and no error among others."""
+        """Return whether a file is blank, as a loss of power leaves a new one: that is not an error."""
         return False
 
     @classmethod
     @abc.abstractmethod
     def read(cls, path: Path) -> Iterator[Sample]:
-        """Give the samples of a file in the order in which they were written.
+        """Return the samples of a file in the order in which they were written.
 
         Raises:
             ServomexSinkReadError: It cannot be read.
-            ServomexSinkSchemaError: It is damaged or has other columns; the error tells the line or row.
+            ServomexSinkSchemaError: It is damaged or has other columns; the error names the line or row.
         """
 
     @classmethod
     def read_metadata(cls, path: Path) -> dict[str, str]:  # noqa: ARG003 (for formats that have a place for it)
-        """Give what is said of the whole recording.
+        """Return the metadata of the whole recording.
 
         Raises:
             ServomexSinkReadError: It cannot be read.

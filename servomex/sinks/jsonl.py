@@ -39,7 +39,7 @@ class JsonlSink(TextSink):
 
     @classmethod
     def _is_whole(cls, line: bytes) -> bool:
-        """Whether a line without a line end is whole: the brace that closes it shows that."""
+        """Return whether a line without a line end is whole: the brace that closes it shows that."""
         try:
             sample_of(_row(line.decode("utf-8")))
         except ValueError:

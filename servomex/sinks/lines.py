@@ -1,4 +1,4 @@
-"""The lines of a text file, plain or gz, as far as they are whole."""
+"""The whole lines of a text file, plain or gz."""
 
 import io
 import zlib
@@ -10,7 +10,7 @@ from servomex.errors import ServomexSinkSchemaError
 
 BLOCK = 65_536
 LONGEST_LINE = 1_000_000
-"""Bytes; what has no line end for longer is not a recording."""
+"""Bytes; a file with a longer line is not a recording."""
 MOST_EMPTY = 1_000
 """Empty lines, or empty members of a gz file, in a row; more of them are not a recording."""
 GZIP = 31
@@ -25,7 +25,7 @@ class Lines:
         is_whole: Whether what follows the last line end is a whole line all the same; ``None`` when it never is.
 
     Attributes:
-        count: Lines given so far.
+        count: Lines yielded so far.
         rest: At the end: what follows the last line end, the half line that a kill can leave.
         completed: At the end: whether the last line was whole, but had no line end.
         ended: At the end: whether a gz file was ended properly.
@@ -101,12 +101,12 @@ class Lines:
 
 
 def is_packed(path: Path) -> bool:
-    """Whether a file is gz, by its name."""
+    """Return whether a file is gz, by its name."""
     return path.suffix.lower() == ".gz"
 
 
 def _before_damage(unpacker: "zlib._Decompress", data: bytes) -> Generator[bytes, None, bytes]:
-    """Give the text in front of the damage, and return the bytes from there on."""
+    """Yield the text before the damage, and return the bytes from there on."""
     for place in range(len(data)):
         try:
             yield unpacker.decompress(data[place : place + 1])
@@ -123,19 +123,19 @@ def check_encoding(path: Path, line: bytes) -> None:
     """
     if line.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         raise ServomexSinkSchemaError(
-            f"{path} is UTF-16, as Windows PowerShell writes with '>': save it as UTF-8, for example with "
+            f"{path} is in UTF-16, as Windows PowerShell writes it with '>': save it as UTF-8, for example with "
             "Get-Content IN | Set-Content -Encoding utf8 OUT"
         )
 
 
 def count_lines(file: io.FileIO, start: int) -> int:
-    """Count the line ends from a place on."""
+    """Count the line ends from ``start`` on."""
     file.seek(start)
     return sum(block.count(b"\n") for block in iter(lambda: file.read(BLOCK), b""))
 
 
 def end_of_last_line(file: io.FileIO, size: int) -> int:
-    """Find the place behind the last line end; 0 when there is none."""
+    """Find the place after the last line end; 0 when there is none."""
     end = size
     while end:
         start = max(0, end - BLOCK)

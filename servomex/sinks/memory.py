@@ -22,7 +22,7 @@ class InMemorySink(BufferedSink):
         super().__init__(name, flush_s=0, fsync_s=None)
 
     def __del__(self) -> None:
-        """Say nothing of one that was never closed: nothing of it is lost by that."""
+        """Do not warn of one that was never closed: nothing is lost."""
 
     def _prepared(self, samples: Sequence[Sample]) -> list[Any]:
         check_samples(samples)

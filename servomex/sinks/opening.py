@@ -47,7 +47,7 @@ _OF_OPENING = ("rotate", "file_format")
 
 
 class SinkOptions(TypedDict, total=False):
-    """The options of :func:`open_sink`, for what passes them on."""
+    """The options of :func:`open_sink`, for functions that pass them on."""
 
     file_format: str | None
     rotate: str | None
@@ -81,14 +81,14 @@ def open_sink(
 
     Args:
         target: A file, or a URL.
-        file_format: ``csv``, ``jsonl``, ``sqlite`` or ``parquet``, for a file whose name does not say it by its
-            suffix; a name that ends with ``.gz`` is packed. When omitted, the suffix must say it.
-        rotate: Go on in a new file at a size, a time or both: ``100MB``, ``1d``, ``100MB,1d``; for files only.
-        append: Go on with the file if there is one. To a table of PostgreSQL rows are always added.
-        overwrite: Replace the file if there is one.
+        file_format: ``csv``, ``jsonl``, ``sqlite`` or ``parquet``, for a file whose suffix does not show
+            it; a name that ends with ``.gz`` is packed. When omitted, the suffix must show it.
+        rotate: Begin a new file at a size, a time or both: ``100MB``, ``1d``, ``100MB,1d``; for files only.
+        append: Append to the file if it exists. Rows are always appended to a table of PostgreSQL.
+        overwrite: Replace the file if it exists.
         flush_s: Seconds until a row survives the death of the process, 0 for at once.
         fsync_s: Seconds until a row survives a loss of power, 0 for at once; ``None`` leaves that to the system.
-        metadata: What is said of the whole recording: SQLite, Parquet, PostgreSQL and memory.
+        metadata: Facts about the whole recording: SQLite, Parquet, PostgreSQL and memory.
         decimal: Decimal sign of csv, ``.`` or ``,``.
         table: The table of SQLite or PostgreSQL, ``samples`` when omitted.
         compression: That of Parquet: ``zstd`` when omitted, ``snappy``, ``gzip``, ``brotli``, ``lz4`` or ``none``.
@@ -97,7 +97,7 @@ def open_sink(
         ServomexValidationError: The suffix, the scheme or an option is unknown, an option is out of range, or the
             suffix says another format.
         ServomexSinkWriteError: It exists already, or cannot be written.
-        ServomexSinkSchemaError: The file that is to be continued, or the table, has other columns.
+        ServomexSinkSchemaError: The file to append to, or the table, has other columns.
         ServomexSinkDependencyError: A package that the format needs is not installed.
     """
     usual = {"append": False, "overwrite": False, "flush_s": FLUSH_S, "fsync_s": FSYNC_S}
@@ -117,18 +117,18 @@ def open_sink(
         if name not in _options(kind):
             raise ServomexValidationError(
                 f"{name_of(target)} has no {Argument(name)}: that is for {_that_have(name)}",
-                cure=f"Leave it out for {name_of(target)}",
+                cure=f"Omit it for {name_of(target)}",
             )
     if rotate is None:
         sink: Sink = kind(os.fspath(target), **options)
         return sink
     if not issubclass(kind, FileSink):
-        raise ServomexValidationError(f"{name_of(target)} is no file: it cannot be rotated")
+        raise ServomexValidationError(f"{name_of(target)} is not a file: it cannot be rotated")
     return RotatingSink(kind, Path(target), key, rotate, **options)
 
 
 def options_of(target: str | os.PathLike[str], options: SinkOptions) -> SinkOptions:
-    """Return those of some options that a target has, of several of which each is for one of them at least.
+    """Return the options that a target has, out of options of which each is for at least one of several targets.
 
     Raises:
         ServomexValidationError: The suffix or the scheme is unknown.
@@ -146,7 +146,7 @@ def _options(kind: type[Any]) -> set[str]:
 
 
 def _that_have(option: str) -> str:
-    """Name the formats that have an option."""
+    """Return the formats that have an option."""
     if option in _OF_OPENING:
         return "files"
     return ", ".join(
@@ -155,9 +155,9 @@ def _that_have(option: str) -> str:
 
 
 def check_targets(targets: Iterable[str | os.PathLike[str]], **options: Unpack[SinkOptions]) -> None:
-    """Check whether :func:`open_sink` would succeed for each of them, as far as that shows without a change.
+    """Check whether :func:`open_sink` would succeed for each target, as far as can be seen without a change.
 
-    Of several targets, each is given those of the options that it has, see :func:`options_of`.
+    Each target gets only the options that it has, see :func:`options_of`.
 
     Raises:
         ServomexValidationError: One of them is named twice, no target has an option, or see :func:`open_sink`.
@@ -168,7 +168,7 @@ def check_targets(targets: Iterable[str | os.PathLike[str]], **options: Unpack[S
     for name in options:
         if named and name != "metadata" and not any(name in own for own in owns):
             raise ServomexValidationError(
-                f"no file to be written has {Argument(name)}: that is for {_that_have(name)}", cure="Leave it out"
+                f"no file to be written has {Argument(name)}: that is for {_that_have(name)}", cure="Omit it"
             )
     seen: list[Path | str] = []
     for target, own in zip(named, owns, strict=True):
@@ -194,7 +194,7 @@ def place_of(target: str | os.PathLike[str]) -> Path | str:
 
 
 def is_same_place(one: Path | str, other: Path | str) -> bool:
-    """Whether two targets are one."""
+    """Return whether two targets are the same."""
     if isinstance(one, Path) and isinstance(other, Path):
         return same_place(one, other)
     return one == other
@@ -220,7 +220,7 @@ def sink_class(target: str | os.PathLike[str], file_format: str | None = None) -
 
     Args:
         target: A file, or a URL.
-        file_format: One of :data:`FORMATS`, for a file whose suffix does not say it.
+        file_format: One of :data:`FORMATS`, for a file whose suffix does not show it.
 
     Raises:
         ServomexValidationError: The suffix, the scheme or the format is unknown, and the error lists those
@@ -247,7 +247,7 @@ def sink_class(target: str | os.PathLike[str], file_format: str | None = None) -
         raise ServomexValidationError(f"{name_of(name)} is not a file: {file_format} is a format of files")
     if key is None and name.lower().endswith(".gz") and f"{FORMATS[file_format]}.gz" not in _SINKS:
         raise ServomexValidationError(
-            f"{name_of(name)} cannot be packed as {file_format}", cure="Choose a name without .gz"
+            f"{name_of(name)} cannot be compressed as {file_format}", cure="Choose a name without .gz"
         )
     return Path(name).suffix if key is None else key, _class(FORMATS[file_format])
 

@@ -37,11 +37,11 @@ from servomex.sinks.places import LockFile, OpenFolder, Place, check_one_name, r
 _log = package_log("servomex")
 
 PART_ROWS = 5_000
-"""A flush writes the newest part again until it has so many rows, or was synced: few parts, little to write."""
+"""A flush writes the newest part again until it has this many rows, or was synced: few parts, little to write."""
 MOST_WATCHED = 2_000
-"""Of more parts, the older ones are looked at with each sync only."""
+"""When there are more parts, the older ones are checked only with each sync."""
 COMPRESSIONS = ("zstd", "snappy", "gzip", "brotli", "lz4", "none")
-"""The first one is the usual one."""
+"""The first one is the default."""
 
 
 class ParquetSink(FileSink):
@@ -56,11 +56,11 @@ class ParquetSink(FileSink):
 
     Args:
         path: The file.
-        append: Go on with the file if there is one.
-        overwrite: Replace the file if there is one.
+        append: Append to the file if it exists.
+        overwrite: Replace the file if it exists.
         flush_s: Seconds until a row survives the death of the process, 0 for at once.
         fsync_s: Seconds until a row survives a loss of power, 0 for at once; ``None`` leaves that to the system.
-        metadata: What is said of the whole recording.
+        metadata: Facts about the whole recording.
         compression: ``zstd``, ``snappy``, ``gzip``, ``brotli``, ``lz4`` or ``none``.
 
     Raises:
@@ -116,7 +116,7 @@ class ParquetSink(FileSink):
         self._size = self._size_before_part = 0
 
     def _remove_empty_folder(self) -> None:
-        """Leave nothing in the way of another try; what was put aside stays."""
+        """Remove the folder of the parts, unless something was put aside in it."""
         with contextlib.suppress(OSError):
             self._parts.rmdir()
 
@@ -134,11 +134,11 @@ class ParquetSink(FileSink):
         self._link.callback(self._folder.close)
 
     def _lock_files(self) -> None:
-        self._lock = LockFile(self._parts / ".lock", self.path)  # which readers of a folder leave out
+        self._lock = LockFile(self._parts / ".lock", self.path)  # which readers of a folder omit
         self._link.callback(self._lock.close)
 
     def _take_up_parts(self, merged: dict[str, int]) -> None:
-        """Go on behind the parts of a run that was killed; put aside what a loss of power spoilt."""
+        """Continue after the parts of a run that was killed; put aside parts that a loss of power spoilt."""
         _remove(part for part in numbered(self._parts) if is_merged(part, merged))
         for part in numbered(self._parts):
             try:
@@ -151,10 +151,10 @@ class ParquetSink(FileSink):
         self._merged = merged
 
     def _all_notes(self) -> dict[bytes, bytes]:
-        """Give the metadata: what is known from runs before, and what is said now."""
+        """Return the metadata: that of earlier runs, updated with that of this one."""
         before = metadata_of(sources_of(self.path))
-        told = {key.encode(): text.encode() for key, text in self.metadata.items()}
-        return {RECORDING: uuid.uuid4().hex.encode()} | before | told
+        now = {key.encode(): text.encode() for key, text in self.metadata.items()}
+        return {RECORDING: uuid.uuid4().hex.encode()} | before | now
 
     def _let_go(self) -> None:
         """Leave the folder and its lock to the parent in a forked child."""
@@ -170,7 +170,7 @@ class ParquetSink(FileSink):
 
     @classmethod
     def exists(cls, path: Path) -> bool:
-        """Whether there is the file, or parts of it."""
+        """Return whether there is the file, or parts of it."""
         # The second look finds the file that another program has made of the parts after the first one.
         return path.exists() or any(parts_of(path).glob("*.parquet")) or path.exists()
 
@@ -215,7 +215,7 @@ class ParquetSink(FileSink):
         self._part = table
 
     def _check_place(self) -> None:
-        """Go on in a new folder of parts when the one so far was deleted or moved; notice parts that are gone."""
+        """Continue in a new folder of parts when this one was deleted or moved; count parts that are gone."""
         if self._placed:
             with explained(self.name):
                 place = self._folder.place
@@ -279,7 +279,7 @@ class ParquetSink(FileSink):
         """Write a part, or by its path another file, and give it its name when it is complete.
 
         Raises:
-            _IsHeldError: It is there already, and cannot be replaced: on Windows, while another program reads it.
+            _IsHeldError: It exists already, and cannot be replaced: on Windows, while another program reads it.
         """
         arrow = imported_pyarrow()
         temporary = f"{Path(target).name}.tmp"
@@ -365,7 +365,7 @@ class _IsHeldError(Exception):
 
 
 def _remove_merged(parts: Iterable[Path]) -> None:
-    """Remove parts that are in the file; on Windows one that is being read stays, and counts no more."""
+    """Remove parts that are in the file; on Windows one that is being read stays, and is ignored."""
     for part in parts:
         with contextlib.suppress(PermissionError):
             part.unlink()

@@ -60,7 +60,7 @@ def schema_of_rows() -> Any:
 
 
 def has_other_columns(part: Path) -> bool:
-    """Whether the footer of a part can be read, and has columns that this version does not write."""
+    """Return whether the footer of a part can be read, and has columns that this version does not write."""
     try:
         with part.open("rb") as source:
             footer = _footer_in(part, source)
@@ -91,7 +91,7 @@ class Part:
         return self.file.schema_arrow.metadata or {}
 
     def is_at(self, path: Path) -> bool:
-        """Whether it is still the file of that name."""
+        """Return whether it is still the file of that name."""
         try:
             return os.path.samestat(os.fstat(self.source.fileno()), path.stat())
         except FileNotFoundError:
@@ -205,7 +205,7 @@ def _can_hold(found: Any, kind: ColumnKind) -> bool:
 
 
 def _cast(batch: Any) -> Any:
-    """Give the columns of a batch the types of a recording.
+    """Convert the columns of a batch to the types of a recording.
 
     Raises:
         ArrowInvalid: A value does not fit, such as a time with parts of a microsecond.
@@ -238,14 +238,14 @@ def _cast_text(column: Any, wanted: Any) -> Any:
 
 @contextlib.contextmanager
 def understood(path: Path) -> Iterator[None]:
-    """Tell damage, for which pyarrow has several errors, from a file that cannot be read."""
+    """Turn the several errors of pyarrow for damage into one, but not those of a file that cannot be read."""
     arrow = imported_pyarrow()
     try:
         yield
     except (arrow.ArrowException, OSError, ValueError, TypeError, OverflowError, MemoryError, KeyError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
-        raise ServomexSinkSchemaError(f"{path} is damaged or no Parquet file: {plain(str(error))}") from error
+        raise ServomexSinkSchemaError(f"{path} is damaged or not a Parquet file: {plain(str(error))}") from error
 
 
 def values_of(column: Any) -> list[Any]:

@@ -25,23 +25,23 @@ RECORDING = b"servomex.recording.recording"
 MERGED = b"servomex.merged_parts"
 """Metadata of a merged file: as JSON, for each recording in it the number of its last part."""
 TRIES = 20
-"""How often a recording is looked at again that another program ends at that moment."""
+"""How often a recording is tried again that another program is just ending."""
 PAUSE_S = 0.05
 
 
 def parts_of(path: Path) -> Path:
-    """Give the folder that holds the parts of a file until it is closed."""
+    """Return the folder that holds the parts of a file until it is closed."""
     place = real(path)
     return place.with_name(f"{place.name}.parts")
 
 
 def numbered(folder: Path) -> list[Path]:
-    """Give the parts in a folder in their order."""
+    """Return the parts in a folder in their order."""
     return sorted((file for file in folder.glob("*.parquet") if file.stem.isdecimal()), key=number_of)
 
 
 def number_of(part: Path) -> int:
-    """Give the number of a part, from its name."""
+    """Return the number of a part, from its name."""
     return int(part.stem)
 
 
@@ -51,7 +51,7 @@ def _notes_in(path: Path) -> dict[bytes, bytes]:
 
 
 def metadata_of(sources: list[Path]) -> dict[bytes, bytes]:
-    """Return what is said of a recording; the newest of its files that is not damaged knows all of it."""
+    """Return the metadata of a recording; the newest of its files that is not damaged has all of it."""
     for source in reversed(sources):
         with contextlib.suppress(ServomexSinkSchemaError):
             return {key: text for key, text in _notes_in(source).items() if key != MERGED}
@@ -72,7 +72,7 @@ def _merged(notes: dict[bytes, bytes]) -> dict[str, int]:
 
 
 def recording_of(part: Path) -> str:
-    """Return which recording a part belongs to; what is damaged, or does not say, belongs to none."""
+    """Return which recording a part belongs to; an empty text for a damaged or unmarked one."""
     try:
         return _notes_in(part).get(RECORDING, b"").decode("utf-8", "replace")
     except ServomexSinkSchemaError:
@@ -80,7 +80,7 @@ def recording_of(part: Path) -> str:
 
 
 def is_merged(part: Path, merged: dict[str, int]) -> bool:
-    """Whether the rows of a part are in the merged file already, as after a kill at the end of a recording."""
+    """Return whether the rows of a part are in the merged file already, as after a kill during the merge."""
     return bool(merged) and number_of(part) <= merged.get(recording_of(part), 0)
 
 
@@ -182,13 +182,13 @@ def _samples_once(path: Path) -> Iterator[Sample]:
                 except ServomexSinkSchemaError as error:
                     if source == path or source != sources[-1][0] or has_other_columns(source):
                         raise
-                    _log.warning("%s; it is left out: the recording was not ended properly", error.message)
+                    _log.warning("%s; it is omitted: the recording was not ended properly", error.message)
                     return
                 yield from _samples_of(part)
 
 
 def metadata_in(path: Path) -> dict[bytes, bytes]:
-    """Return what is said of a recording, also while another program puts its parts together.
+    """Return the metadata of a recording, also while another program puts its parts together.
 
     Raises:
         OSError: It cannot be read.

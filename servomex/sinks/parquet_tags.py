@@ -13,12 +13,12 @@ _BYTES = 4
 
 
 def pairs_of(tags: FrozenMapping[str]) -> list[tuple[str, str]] | None:
-    """Return tags as pyarrow takes a map; nothing when there are none."""
+    """Return tags as pyarrow takes a map; ``None`` when there are none."""
     return [*tags.plain().items()] if tags else None
 
 
 def cast_tags(column: Any, wanted: Any) -> Any:
-    """Return tags as a map of texts, once it is known that they are few and short: one text may be in many rows.
+    """Return tags as a map of texts, after a check that they are few and short: one text may be in many rows.
 
     Args:
         column: An array of pyarrow: a map of texts, lists of pairs, texts of JSON, or nothing.
@@ -49,7 +49,7 @@ def cast_tags(column: Any, wanted: Any) -> Any:
 
 
 def holds_tags(found: Any, is_text: Callable[[Any], bool]) -> bool:
-    """Whether a column of a type of pyarrow can hold tags."""
+    """Return whether a column of a type of pyarrow can hold tags."""
     from pyarrow import types
 
     if types.is_map(found):

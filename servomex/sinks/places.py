@@ -55,7 +55,7 @@ def place_of(descriptor: int, path: Path) -> Place:
 
 
 def same_place(one: Path, other: Path) -> bool:
-    """Whether two names are of one file, also by links, or will be when it is made."""
+    """Return whether two names are of one file, also by links, or will be when it is made."""
     with contextlib.suppress(OSError):
         if one.samefile(other):
             return True
@@ -76,20 +76,20 @@ def check_one_name(path: Path) -> None:
 
 
 def unused(path: Path) -> Path:
-    """Return a name that no file has: this one, or one with a number behind its stem."""
+    """Return a name that no file has: this one, or one with a number after its stem."""
     numbered = (path.with_name(f"{path.stem}{number}{path.suffix}") for number in itertools.count(2))
     return path if not path.exists() else next(name for name in numbered if not name.exists())
 
 
 def real(path: Path) -> Path:
-    """Give the place that a symbolic link leads to, whether there is a file or not; any other path as it is."""
+    """Return the place that a symbolic link leads to, whether a file is there or not; any other path unchanged."""
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def lock(descriptor: int, path: Path) -> bool:
-    """Refuse a file that is being written by this package already; tell whether the system keeps others away.
+    """Lock a file against other sinks; return whether the system has such locks.
 
-    Windows has such a lock only for files that nobody reads, see :class:`LockFile`.
+    Windows has them only for files that no program reads, see :class:`LockFile`.
 
     Raises:
         ServomexSinkWriteError: Another sink has it open.
@@ -137,7 +137,7 @@ class LockFile:
     def __init__(self, path: Path, recording: Path) -> None:
         self._path = path
         self._file = self._locked(recording)
-        while place_of(self._file.fileno(), path) is not Place.HERE:  # who had it has removed it just now
+        while place_of(self._file.fileno(), path) is not Place.HERE:  # its last owner has just removed it
             self._file.close()
             self._file = self._locked(recording)
 
@@ -226,7 +226,7 @@ class OpenFolder:
             os.close(descriptor)
 
     def has(self, name: str) -> bool:
-        """Whether there is such a file."""
+        """Return whether there is such a file."""
         try:
             self.size(name)
         except FileNotFoundError:
@@ -251,7 +251,7 @@ class OpenFolder:
             return {item.name: item.stat().st_size for item in items}
 
     def rename(self, name: str, target: str | Path) -> None:
-        """Give a file another name, in this folder or, as a path, in another one; what had that name is replaced.
+        """Rename a file, in this folder or, as a path, in another one; what had that name is replaced.
 
         Raises:
             OSError: That failed.
@@ -282,7 +282,7 @@ class OpenFolder:
         return place_of(self._descriptor, self._path)
 
     def close(self) -> None:
-        """Let go of it. May be called twice."""
+        """Close it. May be called twice."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)

@@ -110,7 +110,7 @@ class PostgresSink(BufferedSink):
     def _note_dropped_table(self) -> None:
         self._removed += self._in_table
         _log.warning(
-            "%s was dropped while it was written, with %s: a new one is to have the rest",
+            "%s was dropped while it was written, with %s: the rest goes to a new file",
             self.name,
             counted(self._in_table, "row"),
         )

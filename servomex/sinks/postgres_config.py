@@ -1,4 +1,4 @@
-"""Which table of which PostgreSQL server, and how to get there: ``PostgresConfig`` and ``postgresql://`` URLs."""
+"""Which table of which PostgreSQL server, and how to reach it: ``PostgresConfig`` and ``postgresql://`` URLs."""
 
 import os
 import re

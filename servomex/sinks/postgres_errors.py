@@ -93,5 +93,5 @@ def _meaning(error: psycopg.Error) -> tuple[str, str]:
 
 
 def is_lasting(error: ServomexSinkError) -> bool:
-    """Whether another attempt at once would only repeat the error as slowly."""
+    """Return whether another attempt at once would only repeat the error as slowly."""
     return isinstance(error.__cause__, TAKES_TOO_LONG)

@@ -31,7 +31,7 @@ def stored(row: Sequence[Any]) -> list[Any]:
 
 
 def sample_from(values: Sequence[Any]) -> Sample:
-    """Build a sample from the values of a row of the table, of which the tags are JSON.
+    """Build a sample from the values of a row of the table, whose tags are JSON.
 
     Raises:
         ValueError: A value is not what a row of this package has.

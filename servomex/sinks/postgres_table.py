@@ -222,7 +222,7 @@ def _create(connection: Connection, config: PostgresConfig) -> None:
 
 
 def _make_hypertable(connection: Connection, config: PostgresConfig) -> None:
-    """Let TimescaleDB divide the new table by time, where the database has that extension."""
+    """Divide the new table by time, if the database has the TimescaleDB extension."""
     found = connection.execute(
         "SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace "
         "WHERE e.extname = 'timescaledb'"

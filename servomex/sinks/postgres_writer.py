@@ -82,7 +82,7 @@ class TableWriter:
         """Store rows: all but those that the table does not take, or none and an error.
 
         Raises:
-            ServomexSinkWriteError: They are not stored, or nobody knows; they may be sent again.
+            ServomexSinkWriteError: They are not stored, or that is not known; they may be sent again.
         """
         was_connected = self._connection is not None
         try:
@@ -90,7 +90,7 @@ class TableWriter:
         except ServomexSinkWriteError as error:
             if not was_connected or is_lasting(error):
                 raise
-        return self._send(rows)  # what was lost is the connection, and perhaps only that
+        return self._send(rows)  # the connection was lost, and perhaps only that
 
     def _send(self, rows: list[Any]) -> Outcome:
         outcome = Outcome()

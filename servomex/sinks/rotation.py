@@ -18,7 +18,7 @@ from servomex.sinks.places import check_folder
 _log = package_log("servomex")
 
 ROW_BYTES = 1000
-"""More than a row takes in any format; the true size is looked at when so much per row might have been enough."""
+"""More bytes than a row takes in any format: the true size is checked once that could reach the limit."""
 
 _HOW = "Write a size, a time or both for the rotation, as 100MB, 1d or 100MB,1d"
 _STAMP = "%Y%m%dT%H%M%SZ"
@@ -26,11 +26,11 @@ _STAMP = "%Y%m%dT%H%M%SZ"
 
 @attrs.frozen
 class Rotation:
-    """When a recording goes on in a new file.
+    """When a recording continues in a new file.
 
     Attributes:
-        size: At so many bytes; ``None`` for no limit.
-        period_s: When so many seconds, counted in UTC from 1970 on, begin anew; ``None`` for never.
+        size: At this number of bytes; ``None`` for no limit.
+        period_s: At each multiple of this number of seconds, counted in UTC from 1970; ``None`` for never.
     """
 
     size: int | None = None
@@ -60,7 +60,7 @@ class RotatingSink(Sink):
     """Writes to files of one kind in turn: ``NAME-20261122T103000Z.csv`` and so on.
 
     The time in a name is the arrival of the first sample in the file, UTC; a second file of the same second gets
-    ``_02`` behind it. A file that exists already is never touched. A batch is never divided. What decides is the
+    ``_02`` appended. A file that exists already is never touched. A batch is never divided. What decides is the
     time of the samples and not that of the computer, so that a recording that is converted later is divided alike.
 
     Args:
@@ -82,7 +82,7 @@ class RotatingSink(Sink):
         if options.pop("append", False) or options.pop("overwrite", False):
             raise ServomexValidationError(
                 "rotated files are always new ones",
-                cure=f"Leave out {Argument('append')} and {Argument('overwrite')}",
+                cure=f"Omit {Argument('append')} and {Argument('overwrite')}",
             )
         self.name: str = str(path)
         self._kind = kind
@@ -97,7 +97,7 @@ class RotatingSink(Sink):
         self._period = 0
         kind.check_installed()
         with explained(self.name):
-            check_folder(self._path)  # or it would be told with the first sample only
+            check_folder(self._path)  # else the error would come with the first sample
         self.closed = False
         self.rows: int = 0
 
@@ -113,18 +113,18 @@ class RotatingSink(Sink):
 
     @property
     def moved_at(self) -> float:
-        """When writing or closing a file last got on, on the monotonic clock."""
+        """When writing or closing a file last made progress, on the monotonic clock."""
         return max((file.moved_at for file in (self._current, self._closing) if file), default=0.0)
 
     def leave(self) -> None:
-        """Leave the current file, and one that is being closed, open for ever."""
+        """Leave the current file, and one that is being closed, open permanently."""
         super().leave()
         for file in (self._current, self._closing):
             if file:
                 file.leave()
 
     def write(self, samples: Sequence[Sample]) -> None:
-        """Take one batch, into a new file if that is due; the errors are those of :meth:`Sink.write`."""
+        """Write one batch, into a new file if that is due; the errors are those of :meth:`Sink.write`."""
         self.check_process()
         if self.closed:
             raise ServomexSinkError(f"{self.name} is closed: nothing more can be written to it")
@@ -184,7 +184,7 @@ class RotatingSink(Sink):
         return following
 
     def _finish(self, file: FileSink) -> None:
-        """Close a file that another one follows, which must not wait for it; a failure is told at the end."""
+        """Close a file; the next one must not wait for it, so a failure is raised at the end."""
         try:
             self._close(file)
         except ServomexSinkError as error:
@@ -208,7 +208,7 @@ class RotatingSink(Sink):
         return current.size >= limit
 
     def _unused(self, moment: datetime) -> Path:
-        """Give the name of the next file."""
+        """Return the name of the next file."""
         stem = f"{self._path.name.removesuffix(self._suffix)}-{moment.astimezone(UTC).strftime(_STAMP)}"
         path = self._path.with_name(f"{stem}{self._suffix}")
         number = 1

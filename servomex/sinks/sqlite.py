@@ -38,10 +38,10 @@ from servomex.sinks.sqlite_database import (
     check_tables,
     checked_table,
     connected,
+    explanation,
     is_blank,
     notes_in,
     samples_in,
-    told,
     uri_of,
 )
 from servomex.sinks.sqlite_log import log_of, put_aside_log, unlink_database, unlink_log
@@ -49,7 +49,7 @@ from servomex.sinks.sqlite_log import log_of, put_aside_log, unlink_database, un
 _log = package_log("servomex")
 
 BUSY_WRITING_MS = 500
-"""How long a flush waits for it: not for long, since other sinks wait for this one."""
+"""How long a flush waits for another program; other sinks wait for this one meanwhile."""
 
 
 class SqliteSink(FileSink):
@@ -64,12 +64,12 @@ class SqliteSink(FileSink):
 
     Args:
         path: The file.
-        append: Go on with the file if there is one.
-        overwrite: Replace the file if there is one.
+        append: Append to the file if it exists.
+        overwrite: Replace the file if it exists.
         flush_s: Seconds until a row survives the death of the process, 0 for at once.
         fsync_s: Seconds until a row survives a loss of power, 0 for at once; ``None`` leaves that to the system.
-        metadata: What is said of the whole recording.
-        table: The table of the rows: a word of up to 63 letters, digits and ``_`` that begins with no digit.
+        metadata: Facts about the whole recording.
+        table: The table of the rows: a word of up to 63 letters, digits and ``_``, the first one not a digit.
 
     Raises:
         ServomexSinkError: See :class:`FileSink`.
@@ -102,7 +102,7 @@ class SqliteSink(FileSink):
                 self._check_unused(self.path)
                 unlink_database(self.path)
             if create:
-                open_at_end(self.path, create=True).close()  # tells better than SQLite why it cannot be
+                open_at_end(self.path, create=True).close()  # explains a failure better than SQLite
             elif not os.access(self.path, os.R_OK | os.W_OK):
                 raise PermissionError(errno.EACCES, "not permitted")
         with self._creating() if create else contextlib.nullcontext():
@@ -154,7 +154,7 @@ class SqliteSink(FileSink):
         self._connected = True
 
     def _check_place(self) -> None:
-        """Go on in a new database when this one was deleted, moved or emptied."""
+        """Continue in a new database when this one was deleted, moved or emptied."""
         if self._connected:
             with explained(self.name):
                 place = self._place()
@@ -186,7 +186,7 @@ class SqliteSink(FileSink):
         return Place.CUT if place is Place.HERE and self._is_cut() else place
 
     def _is_cut(self) -> bool:
-        """Whether the database has become shorter, and not by a ``VACUUM`` of another program."""
+        """Return whether the database has become shorter, and not by a ``VACUUM`` of another program."""
         size, before = self.path.stat().st_size, self._longest
         self._longest = size
         if size >= before:
@@ -194,7 +194,7 @@ class SqliteSink(FileSink):
         return not size or self._version() == self._version_before
 
     def _leave(self, place: Place) -> None:
-        """Complete a database that was moved, and let go of it; its log must not become that of the new one."""
+        """Complete and close a database that was moved; its log must not become that of the new one."""
         is_left = place is not Place.CUT and self._checkpoint("TRUNCATE")
         if is_left and place is Place.MOVED:
             raise ServomexSinkWriteError(
@@ -210,7 +210,7 @@ class SqliteSink(FileSink):
         self._note_place(place, self._rows)
 
     def _misses_rows(self) -> bool:
-        """Whether another connection misses the newest row; a program may have shortened the log lawfully."""
+        """Return whether another connection misses the newest row; a program may shorten the log lawfully."""
         newest = f'SELECT max(rowid) FROM "{self.table}"'  # noqa: S608 (a checked name)
         with self._blaming_database(), self._explained():
             (wanted,) = self._connection.execute(newest).fetchone()
@@ -228,7 +228,7 @@ class SqliteSink(FileSink):
             return True
 
     def _leave_cut_log(self) -> None:
-        """Keep a database as it was at the last sync, under another name; what came later was in the log."""
+        """Rename a database that is as it was at the last sync: later rows were in the log."""
         path, rows = real(self.path), self._rows - self._rows_in_file
         kept = unused(path.with_name(f"{path.stem}-cut{path.suffix}"))
         with explained(self.name):
@@ -240,16 +240,16 @@ class SqliteSink(FileSink):
         self._connected = False
         _log.warning(
             "%s was cut by another program while it was written: %s; the rows up to the last sync are in %s, and "
-            "a new database is to have the rest",
+            "the rest goes to a new database",
             log_of(self.path),
             lost(rows),
             kept.name,
         )
 
     def _renew_log(self) -> None:
-        """Put what is in a log that was deleted, but is still open, into the database; go on with a new one."""
+        """Put the rows of a deleted log, which is still open, into the database; continue with a new log."""
         if self._checkpoint("PASSIVE"):
-            return  # somebody reads the database: at the next look
+            return  # another program reads the database: try at the next check
         rows, self._connected = self._rows, False
         self._link.close()
         _log.warning("%s was deleted by another program: its rows are in the database", log_of(self.path))
@@ -269,14 +269,14 @@ class SqliteSink(FileSink):
                 raise
 
     def _write_log_back(self) -> None:
-        """Put the log into the database: a copy of that alone, as people make them, then has all rows so far."""
+        """Put the log into the database: a copy of the database file alone then has all rows so far."""
         self._checkpoint("PASSIVE")
         self._version_before = self._version()
         with explained(self.name):
             self._longest = self.path.stat().st_size
 
     def _checkpoint(self, how: str) -> bool:
-        """Put the log into the database, as far as those who read it allow; tell whether some of it is left."""
+        """Put the log into the database, as far as its readers allow; return whether some of it is left."""
         with self._explained():
             busy, logged, written = self._connection.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
         if busy or logged > written:
@@ -323,7 +323,7 @@ class SqliteSink(FileSink):
 
     @contextlib.contextmanager
     def _blaming_database(self) -> Iterator[None]:
-        """Let damage end the writing: it is not the rows that are at fault."""
+        """Turn damage into an error that ends the writing: the rows are not at fault."""
         try:
             yield
         except ServomexSinkSchemaError as error:
@@ -346,7 +346,7 @@ class SqliteSink(FileSink):
         try:
             yield
         except sqlite3.Error as error:
-            raise told(self.name, error) from error
+            raise explanation(self.name, error) from error
 
     @contextlib.contextmanager
     def _creating(self) -> Iterator[None]:
@@ -377,11 +377,11 @@ class SqliteSink(FileSink):
 
     @classmethod
     def _check_columns(cls, path: Path) -> None:
-        """Leave it to :meth:`check`, which knows the table."""
+        """Do nothing: :meth:`check` knows the table, and checks it."""
 
     @classmethod
     def is_blank(cls, path: Path) -> bool:
-        """Whether a database has no tables yet."""
+        """Return whether a database has no tables yet."""
         return is_blank(path)
 
     @classmethod

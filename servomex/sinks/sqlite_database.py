@@ -43,11 +43,11 @@ MOST_TABLES = 1_000
 MOST_SHOWN = 10
 _TABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}", re.ASCII)
 BUSY_S = 5.0
-"""How long opening and reading wait for another program that writes to the same database."""
+"""How long opening and reading wait for another program that is writing to the same database."""
 LONGEST_VALUE = 1_000_000
 """Bytes of a value or a row; a longer one is damage, and is not brought into memory."""
 STEPS = 1_000_000
-"""Instructions of SQLite between two rows at most; a table of ours takes some dozens."""
+"""Instructions of SQLite between two rows at most; a row of ours takes some dozens."""
 _TYPES = {ColumnKind.INTEGER: "INTEGER", ColumnKind.FLAG: "INTEGER", ColumnKind.NUMBER: "REAL"}
 COLUMNS = {column: _TYPES.get(kind, "TEXT") for column, kind in COLUMN_KINDS.items()}
 _NEVER_EMPTY = ("received_at", "monotonic_ns", "device", "protocol")
@@ -80,7 +80,7 @@ def checked_table(name: str) -> str:
     """Check the name of a table of rows.
 
     Raises:
-        ServomexValidationError: It cannot be one.
+        ServomexValidationError: A table cannot have this name.
     """
     is_word = isinstance(name, str) and _TABLE_NAME.fullmatch(name)
     if not is_word or name.lower() == METADATA or name.lower().startswith("sqlite_"):
@@ -95,7 +95,7 @@ def checked_table(name: str) -> str:
 def reading(path: Path, table: str | None = None) -> Iterator[tuple[sqlite3.Connection, str]]:
     """Open a database that holds a recording, to be read as one moment shows it; see :func:`connected`.
 
-    What it does by itself, such as a view in the place of a table or a trigger, is not run.
+    Its own code, such as a trigger or a view in the place of a table, is not run.
 
     Yields:
         The database and the table of the recording: the only one when ``table`` is ``None``.
@@ -134,7 +134,7 @@ def _only_table(connection: sqlite3.Connection, path: Path) -> str:
 
 
 def is_blank(path: Path) -> bool:
-    """Whether a database has no tables at all, as a loss of power leaves one that was just begun."""
+    """Return whether a database has no tables at all, as a loss of power leaves one that was just begun."""
     try:
         with connected(path) as connection:
             return _is_empty(connection)
@@ -150,7 +150,7 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
 def connected(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a database that may be written at the same time.
 
-    It is not opened in any other way beside that: on POSIX, the end of that would end the locks of SQLite as well.
+    It is not opened in any other way: on POSIX, closing that would end the locks of SQLite as well.
 
     Raises:
         ServomexSinkReadError: It cannot be opened.
@@ -165,13 +165,13 @@ def connected(path: Path) -> Iterator[sqlite3.Connection]:
         with contextlib.closing(_opened(path, mode)) as connection:
             yield connection
     except sqlite3.Error as error:
-        raise told(str(path), error, reading=True) from error
+        raise explanation(str(path), error, reading=True) from error
     except MemoryError as error:
         raise ServomexSinkSchemaError(f"{path} is damaged: SQLite finds no memory for what it claims") from error
 
 
 def _mode(path: Path) -> str:
-    """Return how a database is opened for reading: one that may be written leaves no log behind."""
+    """Return how to open a database for reading: a writable one leaves no log after it."""
     log = log_of(path)
     # Twice: another program may be writing to it at the moment.
     if log.exists() and unseen_transactions(log) and (unseen := unseen_transactions(log)):
@@ -199,7 +199,7 @@ def uri_of(path: PurePath, options: str) -> str:
 
 
 def _guarded(path: Path, mode: str) -> sqlite3.Connection:
-    """Open a database from anywhere: with bounds, and so that it runs nothing that it brings."""
+    """Open a database of unknown origin with bounds, and run none of the code in it."""
     connection = sqlite3.connect(uri_of(path.absolute(), mode), uri=True, timeout=BUSY_S, check_same_thread=False)
     try:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
@@ -231,7 +231,7 @@ def _interrupt_endless(connection: sqlite3.Connection) -> None:
 
 
 def has_metadata(connection: sqlite3.Connection, path: Path) -> bool:
-    """Whether a database has metadata of a recording.
+    """Return whether a database has metadata of a recording.
 
     Raises:
         ServomexSinkSchemaError: Something else has the name of the table for it.
@@ -292,12 +292,12 @@ def _columns(connection: sqlite3.Connection, table: str) -> dict[str, str]:
     return {name: "" if hidden else kind for _, name, kind, _, _, _, hidden in rows}
 
 
-def told(path: str, error: sqlite3.Error, *, reading: bool = False) -> ServomexSinkError:
-    """Give the error that says what to do."""
+def explanation(path: str, error: sqlite3.Error, *, reading: bool = False) -> ServomexSinkError:
+    """Return the error that says what to do about an error of SQLite."""
     name = _name_of(error)
     if name.startswith("SQLITE_NOTADB"):
-        return ServomexSinkSchemaError(f"{path} is no SQLite database", cure="Choose another file")
-    known = next((told for key, told in _CAUSES.items() if name.startswith(key)), None)
+        return ServomexSinkSchemaError(f"{path} is not an SQLite database", cure="Choose another file")
+    known = next((words for key, words in _CAUSES.items() if name.startswith(key)), None)
     if name.startswith("SQLITE_CORRUPT") or (reading and known is None):
         return ServomexSinkSchemaError(f"{path} is damaged: {plain(str(error))}")
     cause, cure = known or (f"failed: {plain(str(error))}", "")

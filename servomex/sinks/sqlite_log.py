@@ -35,7 +35,7 @@ class _Log(NamedTuple):
 
 
 def log_of(path: Path) -> Path:
-    """Give the log beside a database, in which what was written waits to be put into it."""
+    """Return the log beside a database, which holds rows that are not in the database yet."""
     place = real(path)
     return place.with_name(f"{place.name}-wal")
 
@@ -100,7 +100,7 @@ def unlink_log(path: Path) -> None:
 
 
 def put_aside_log(path: Path) -> None:
-    """Keep the log of a database that has another name by now; SQLite would delete it, with the rows in it."""
+    """Rename the log of a database that was renamed: SQLite would delete it, with the rows in it."""
     log = log_of(path)
     if not log.exists() or not log.stat().st_size:
         return
@@ -108,7 +108,7 @@ def put_aside_log(path: Path) -> None:
     log.rename(kept)
     _log.warning(
         "%s is the log of a database that was renamed, moved or deleted: it is kept as %s. Give it the "
-        "name of that database with -wal behind it, in the same folder, to have them",
+        "name of that database with -wal appended, in the same folder, to read its rows",
         log,
         kept.name,
     )

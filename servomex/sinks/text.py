@@ -1,4 +1,4 @@
-"""Sinks that write lines of text, plain or as gz: what a kill can leave, and how it is continued and read."""
+"""Sinks that write lines of text, plain or as gz: how files are appended to after a kill, and read."""
 
 import contextlib
 import io
@@ -32,11 +32,11 @@ from servomex.sinks.places import Place, lock, open_at_end, place_of, real, sync
 _log = package_log("servomex")
 
 TAIL = 64
-"""Bytes at the end of a file by which it is known again."""
+"""Bytes at the end of a file by which it is recognised."""
 
 
 class _CutError(ServomexSinkWriteError):
-    """Another program has cut the file since it was looked at; what was written then is taken back."""
+    """Another program has cut the file since it was checked; what was written since then is taken back."""
 
 
 class TextSink(FileSink):
@@ -78,7 +78,7 @@ class TextSink(FileSink):
             self._file.close()  # replaced just now by who had it locked
 
     def _begin(self) -> None:
-        """Get ready to write behind what is in the file."""
+        """Prepare to write after the end of the file."""
         self._packer = zlib.compressobj(wbits=GZIP) if is_packed(self.path) else None
         self._lines_before = 0
         with explained(self.name):
@@ -95,8 +95,8 @@ class TextSink(FileSink):
         self._begun_at, self._rows = self._size, 0
 
     def _check_place(self) -> None:
-        """Go on in a new file when this one was deleted or moved, and at its end when it was cut."""
-        if self._file.closed:  # since no new one could be made so far
+        """Continue in a new file when this one was deleted or moved, and at its end when it was cut."""
+        if self._file.closed:  # no new one could be made so far
             self._begin_anew()
             return
         with explained(self.name):
@@ -126,7 +126,7 @@ class TextSink(FileSink):
                 raise
 
     def _resume_changed(self, size: int) -> None:
-        """Go on in a file that another program has made longer or shorter, as far as it is still ours."""
+        """Continue in a file that another program has made longer or shorter, as far as it is still ours."""
         if size < self._size:
             self._resume_cut()
             return
@@ -139,7 +139,7 @@ class TextSink(FileSink):
             self._resume_cut(nothing_is_left=True)
 
     def _resume_cut(self, *, nothing_is_left: bool = False) -> None:
-        """Go on behind what another program has left of the file, and count what it took away."""
+        """Continue after what another program has left of the file, and count the rows that it removed."""
         begun_at, lines_before, rows = self._begun_at, self._lines_before, self._rows
         with self._beginning_anew():
             try:
@@ -157,22 +157,22 @@ class TextSink(FileSink):
         self._begun_at, self._lines_before, self._rows = min(begun_at, self._size), lines_before, max(0, left)
         self._removed += rows - self._rows
         _log.warning(
-            "%s was cut by another program while it was written: %s, and it goes on behind the rest",
+            "%s was cut by another program while it was written: %s, and it continues after the rest",
             self.name,
             lost(rows - self._rows),
         )
 
     def _resume_longer(self, size: int) -> None:
-        """Go on behind what another program has added, which may be a note, unless it may be another recorder.
+        """Continue after what another program has added, such as a note, unless that may be another recorder.
 
         Raises:
-            ServomexSinkError: It may be one, or the file is gz, which nobody can add to meanwhile.
+            ServomexSinkError: It may be one, or the file is gz, to which no other program can append meanwhile.
         """
         if self._packer or not self._is_locked:
             self._leave_to_another()
         _log.warning(
             "%s: another program has added %d bytes while it was written, which load() may refuse; "
-            "the recording goes on behind them",
+            "the recording continues after them",
             self.name,
             size - self._size,
         )
@@ -237,7 +237,7 @@ class TextSink(FileSink):
     @classmethod
     @abstractmethod
     def _reader_for(cls, path: Path, line: bytes) -> Callable[[str], dict[str, Any]]:
-        """Check the first line of a file, and return what reads its rows; that raises ``ValueError`` for damage.
+        """Check the first line of a file; return what reads its rows and raises ``ValueError`` for damage.
 
         Raises:
             ServomexSinkSchemaError: It is not as this sink writes it.
@@ -254,7 +254,7 @@ class TextSink(FileSink):
     @classmethod
     @abstractmethod
     def _is_whole(cls, line: bytes) -> bool:
-        """Whether a last line without a line end is a whole row all the same, and not what a kill has left."""
+        """Return whether a last line without a line end is a whole row, and not half of one after a kill."""
 
     def _resume(self) -> None:
         """Check that the file is one of ours, and cut off the half line at its end."""
@@ -292,7 +292,7 @@ class TextSink(FileSink):
             _warn_of_cut(self.path, len(lines.rest))
 
     def _write_anew(self) -> None:
-        """Write a gz file again with its whole lines only, ended properly; nobody gets at it in between."""
+        """Write a gz file again with only its whole lines, ended properly, locked all the while."""
         path = real(self.path)
         temporary = path.with_name(f"{path.name}.tmp")
         temporary.unlink(missing_ok=True)  # of one that was killed here
@@ -326,7 +326,7 @@ class TextSink(FileSink):
 
     @classmethod
     def read(cls, path: Path) -> Iterator[Sample]:
-        """Give the samples of a file; a half line at its end is left out with a warning."""
+        """Return the samples of a file; a half line at its end is omitted with a warning."""
         lines = Lines(path, cls._is_whole)
         with explained_reading(path):
             for line in lines:
@@ -340,7 +340,7 @@ class TextSink(FileSink):
             cls._check_half(path, lines.rest)
         if lines.rest or not lines.ended:
             _log.warning(
-                "%s was not ended properly: it has %d whole rows, and %d bytes behind them are left out",
+                "%s was not ended properly: it has %d whole rows, and %d bytes after them are omitted",
                 path,
                 max(0, lines.count - bool(cls._header)),
                 len(lines.rest),

@@ -85,7 +85,7 @@ class FakeTransport(MemoryPort):
             self._arrive((PIECE_S * number, piece) for number, piece in enumerate(pieces))
 
     def _knows_place_of(self, request: bytes) -> bool:
-        """Whether the script has a request to the same address in the same framing."""
+        """Return whether the script has a request to the same address in the same framing."""
         place = request[:3] if request[:1] == b":" else request[:1]
         return any(known.startswith(place) for known in self._script)
 

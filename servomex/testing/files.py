@@ -26,7 +26,7 @@ def load_capture(path: str | os.PathLike[str]) -> list[bytes]:
         path: A file with the bytes as they came, and nothing else.
 
     Returns:
-        Every byte of the file, in order: whole frames with their line ends, and pieces that are none.
+        Every byte of the file, in order: whole frames with their line ends, and pieces that are not frames.
 
     Raises:
         ServomexConfigurationError: The file cannot be read.

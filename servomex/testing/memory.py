@@ -68,7 +68,7 @@ class MemoryPort:
             interval: Seconds until the first piece, and from each piece to the next.
 
         Raises:
-            ServomexValidationError: The pieces are no list of bytes, or the interval is out of range.
+            ServomexValidationError: The pieces are not a list of bytes, or the interval is out of range.
         """
         step_s = seconds(interval, "interval", zero=True)
         listed = list(_several(pieces))
@@ -88,7 +88,7 @@ class MemoryPort:
             interval: Seconds from each frame to the next.
 
         Raises:
-            ServomexValidationError: The frames are no list of bytes, or the interval is out of range.
+            ServomexValidationError: The frames are not a list of bytes, or the interval is out of range.
             serial.PortNotOpenError: The port was closed before.
         """
         step_s = seconds(interval, "interval", zero=True)
@@ -193,7 +193,7 @@ class MemoryPort:
         self._changed.notify_all()
 
     def _has(self, size: int) -> bool:
-        """Whether a read need not wait any longer."""
+        """Return whether a read need not wait any longer."""
         self._check_open()
         self._take_arrived()
         return self._cancelled or len(self._input) >= size

@@ -86,7 +86,7 @@ def virtual_line_factory() -> Iterator[Callable[..., VirtualLine]]:
     deadline = time.monotonic() + ENDING_S
     while left := [*_open_lines(lines), *_running_threads(before)]:
         if time.monotonic() >= deadline:
-            pytest.fail(f"left behind: {', '.join(left)}. Close what was opened, or use 'with'", pytrace=False)
+            pytest.fail(f"left open: {', '.join(left)}. Close what was opened, or use 'with'", pytrace=False)
         threading.Event().wait(0.02)
 
 

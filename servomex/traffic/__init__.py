@@ -1,4 +1,4 @@
-"""What passes on a line, cut into messages and noise, and said in words."""
+"""Traffic on a line, divided into messages and noise, and described in words."""
 
 from typing import TYPE_CHECKING
 

@@ -67,7 +67,7 @@ class TrafficDecoder:
         return len(self._buffer) + len(self._noise)
 
     def feed(self, data: bytes) -> list[Message]:
-        """Take more bytes and give the messages that they complete, in the order of the line."""
+        """Take more bytes, and return the messages that they complete, in the order of the line."""
         messages: list[Message] = []
         for start in range(0, len(data), _STEP):
             self._buffer += data[start : start + _STEP]
@@ -75,7 +75,7 @@ class TrafficDecoder:
         return messages
 
     def flush(self) -> list[Message]:
-        """Give what is held back: the line is silent, and the rest of it will not come."""
+        """Return the bytes held back: the line is silent, and the rest will not come."""
         return [*self._cut(at_end=True), *self._end_noise()]
 
     def _cut(self, *, at_end: bool) -> Iterator[Message]:
@@ -99,7 +99,7 @@ class TrafficDecoder:
         del buffer[:place]
 
     def _measure(self, start: int, at_end: bool) -> tuple[Kind, int]:
-        """Measure the message that begins at ``start``: 0 for none, -1 when more bytes must come to tell."""
+        """Measure the message that begins at ``start``: 0 for none, -1 when that takes more bytes."""
         kind: Kind = "rtu"
         if self._buffer[start] == ord(":"):
             kind, size = "ascii", _ascii_size(self._buffer, start)

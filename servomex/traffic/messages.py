@@ -17,7 +17,7 @@ _MAX_ADDRESS = 247
 _MAX_DATA = 250
 ASCII_MESSAGE = re.compile(rb":((?:[0-9A-F]{2}){3,255})\r\n")
 WAIT = -1
-"""The size of a message of which more bytes must come to tell."""
+"""The size of a message that cannot be known before more bytes come."""
 
 
 @attrs.frozen
@@ -39,7 +39,7 @@ class Message:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Function code and size of the body: all that tells a reply from another one of the same address."""
+        """Function code and size of the body: all that distinguishes replies of the same address."""
         return self.body[1], len(self.body)
 
     @property
@@ -68,7 +68,7 @@ def message_at(data: bytes, place: int, ascii_framing: bool) -> "Message | int":
 
 
 def messages_in(data: bytes, ascii_framing: bool) -> Iterator[Message]:
-    """Iterate over the whole messages in bytes of which no more will come; what is between them is skipped."""
+    """Yield the whole messages in bytes that are complete; bytes between them are skipped."""
     place = 0
     while place < len(data):
         found = message_at(data, place, ascii_framing)

@@ -65,7 +65,7 @@ def is_part_of_broadcast(data: bytes) -> bool:
 
 
 def is_modbus_tcp(data: bytes) -> bool:
-    """Return whether bytes are whole Modbus TCP messages: transaction, protocol 0, length, and so many bytes."""
+    """Return whether bytes are whole Modbus TCP messages: transaction, protocol 0, length, and that many bytes."""
     place = 0
     while place < len(data):
         length = int.from_bytes(data[place + 4 : place + _MBAP_HEADER], "big")

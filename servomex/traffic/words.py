@@ -1,7 +1,7 @@
 """Modbus messages without their framing: how long they may be, who speaks, and what they say in words. No I/O.
 
-Neither framing says who speaks. A message that may be a request or a reply is told by its length, and by whether
-its request was heard before. ``body`` is a message from its address on, without its checksum.
+Neither framing says who speaks. Whether a message is a request or a reply shows in its length, and in whether its
+request was heard before. ``body`` is a message from its address on, without its checksum.
 """
 
 from collections.abc import Iterable, Iterator
@@ -104,11 +104,11 @@ class Dialogue:
         self._asked: dict[tuple[int, int], bytes] = {}
 
     def expected_size(self, address: int, function: int) -> int:
-        """Give the size of the body that answers the last read; 0 when none is awaited."""
+        """Return the size of the body that answers the last read; 0 when none is awaited."""
         return _reply_size(self._asked.get((address, function), b""))
 
     def say(self, body: bytes) -> str:
-        """Say what a message means, and remember it if it is a request."""
+        """Return what a message means, and remember it if it is a request."""
         address, function = body[0], body[1]
         who = f"address {address}, FC{function & 0x7F:02d}"
         if function & 0x7F not in FUNCTIONS or len(body) not in body_sizes(body):
@@ -124,7 +124,7 @@ class Dialogue:
 
 
 def body_sizes(body: bytes) -> set[int]:
-    """Give the sizes that a message which begins like this may have, its checksum not counted."""
+    """Return the possible sizes of a message that begins like this, without its checksum."""
     function = body[1]
     if function & 0x80:
         return {3}
@@ -137,7 +137,7 @@ def body_sizes(body: bytes) -> set[int]:
 
 
 def _reply_size(asked: bytes) -> int:
-    """Give the size of the reply to a read; 0 when nothing, or something else, was asked."""
+    """Return the size of the reply to a read; 0 when nothing, or something else, was asked."""
     if len(asked) != 6 or asked[1] not in _READS:
         return 0
     count = int.from_bytes(asked[4:6], "big")
@@ -145,7 +145,7 @@ def _reply_size(asked: bytes) -> int:
 
 
 def _is_reply(body: bytes, asked: bytes) -> bool:
-    """Tell a reply from a request. Three bytes of data make a reply as long as a request."""
+    """Return whether it is a reply, and not a request. With three bytes of data both are equally long."""
     function = body[1]
     if function in _READS:
         return len(body) != 6 or (_reply_size(asked) == 6 and body[2] == 3)
@@ -205,7 +205,7 @@ def _readings(words: dict[int, int]) -> Iterator[Reading]:
 
 
 def _state_texts(bits: dict[int, bool]) -> Iterator[str]:
-    """Say of each channel and of the analyser what is raised; empty where nothing is."""
+    """Return the raised states of each channel and of the analyser; empty where nothing is raised."""
     for channel, span in registers.STATES.items():
         if all(address in bits for address in span.addresses):
             state = registers.decode_state(channel, [bits[address] for address in span.addresses])
@@ -220,7 +220,7 @@ def _state_texts(bits: dict[int, bool]) -> Iterator[str]:
 
 
 def reading_text(reading: Reading) -> str:
-    """Say what a channel reads."""
+    """Return the reading of a channel in words."""
     state = f" ({', '.join(reading.status.words)})" if reading.status.words else ""
     return " ".join(filter(None, (str(reading.channel), reading.name, value_text(reading)))) + state
 
@@ -238,7 +238,7 @@ def _writes_text(address: int, value: bytes) -> str:
 
 
 def _coil_text(address: int, value: bool) -> str:
-    """Say what writing a coil does; empty of one that the manual does not list.
+    """Return what writing a coil does; empty for a coil that the manual does not list.
 
     The change to 1 acts, the 0 makes the next change possible.
     """

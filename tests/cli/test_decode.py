@@ -112,7 +112,7 @@ class TestDamage:
 
     def test_a_broken_frame_whose_checksum_fits_says_both(self) -> None:
         result = decoded(make(block(value=b"2..376"), external(b"E1"), external(b"E2")))
-        words = r"DAMAGED at byte 0: value '2\.\.376' of I1 is no number; checksum valid [0-9A-F]{4}: b' 06"
+        words = r"DAMAGED at byte 0: value '2\.\.376' of I1 is not a number; checksum valid [0-9A-F]{4}: b' 06"
         assert re.match(words, result.stdout)
 
     def test_csv(self) -> None:

@@ -65,7 +65,7 @@ class TestDeleted:
             sink.close()
         assert list(load(path)) == joined(batches(2, 3))
         (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-        assert line == f"{path} was deleted while it was written, with {lost} rows: a new one is to have the rest"
+        assert line == f"{path} was deleted while it was written, with {lost} rows: the rest goes to a new file"
 
     @pytest.mark.parametrize("name", ONE_EACH)
     def test_its_folder_may_be_gone_as_well(self, name: str, folder: Path) -> None:
@@ -174,8 +174,8 @@ class TestMoved:
         assert list(load(old)) == joined(batches(3))
         assert list(load(path)) == joined(batches(2, 3))
         (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-        assert "was renamed, moved or replaced while it was written: a new one is to have the rest" in line
-        assert "the 15 rows so far are in the old one" in line
+        assert "was renamed, moved or replaced while it was written: the rest goes to a new file" in line
+        assert "the 15 rows so far are in the old file" in line
 
     @pytest.mark.parametrize("name", ONE_TEXT_EACH)
     def test_an_empty_file_that_was_put_in_its_place_is_used(self, name: str, folder: Path) -> None:

@@ -157,7 +157,7 @@ def test_a_table_that_is_dropped_is_made_anew_and_its_rows_are_counted(
     for number in range(3, 6):
         sink.write(batch(number))
     assert sink.removed == 15
-    assert "was dropped while it was written, with 15 rows: a new one is to have the rest" in caplog.text
+    assert "was dropped while it was written, with 15 rows: the rest goes to a new file" in caplog.text
     with pytest.raises(ServomexSinkWriteError, match="another program removed 15 rows"):
         sink.close()
     assert read(url) == joined(batches(3, 3))

@@ -59,7 +59,7 @@ class TestProgram:
         for option in ({"overwrite": True}, {"decimal": ","}, {"compression": "zstd"}):
             with pytest.raises(ServomexValidationError, match=next(iter(option))):
                 open_sink(url, **option)
-        with pytest.raises(ServomexValidationError, match="is no file: it cannot be rotated"):
+        with pytest.raises(ServomexValidationError, match="is not a file: it cannot be rotated"):
             open_sink(url, rotate="1d")
         with pytest.raises(ServomexValidationError, match="says by postgresql:// that it is not csv"):
             open_sink(url, file_format="csv")

@@ -193,7 +193,7 @@ class TestExistingFiles:
         path = tmp_path / name
         path.touch()
         if name.endswith("parquet"):
-            with pytest.raises(ServomexSinkSchemaError, match="damaged or no Parquet file"):
+            with pytest.raises(ServomexSinkSchemaError, match="damaged or not a Parquet file"):
                 open_sink(path, append=True)
         else:
             assert write(path, batches(2), append=True) == list(load(path))
@@ -239,7 +239,7 @@ class TestWhereNothingCanBeWritten:
     def test_a_file_in_place_of_the_folder(self, name: str, tmp_path: Path) -> None:
         folder = tmp_path / "file"
         folder.touch()
-        with pytest.raises(ServomexSinkWriteError, match=rf"{re.escape(str(folder))} is no folder"):
+        with pytest.raises(ServomexSinkWriteError, match=rf"{re.escape(str(folder))} is not a folder"):
             open_sink(folder / name)
 
     @every_format
@@ -301,7 +301,7 @@ class TestTable:
     def test_a_url_is_found_by_its_scheme_and_not_by_its_end(self) -> None:
         with open_sink("memory://run.csv") as sink:
             assert isinstance(sink, InMemorySink)
-        with pytest.raises(ServomexValidationError, match=r"no file: it cannot be rotated"):
+        with pytest.raises(ServomexValidationError, match=r"not a file: it cannot be rotated"):
             open_sink("memory://", rotate="1d")
 
     @pytest.mark.parametrize(("name", "option", "formats"), [

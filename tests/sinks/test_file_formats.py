@@ -58,7 +58,7 @@ def test_a_name_that_ends_with_gz_is_packed(file_format: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("file_format", ["sqlite", "parquet"])
 def test_what_cannot_be_packed_is_refused(file_format: str, tmp_path: Path) -> None:
-    with pytest.raises(ServomexValidationError, match=f"cannot be packed as {file_format}"):
+    with pytest.raises(ServomexValidationError, match=f"cannot be compressed as {file_format}"):
         open_sink(tmp_path / "run.gz", file_format=file_format)
 
 

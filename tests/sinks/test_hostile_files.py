@@ -79,12 +79,12 @@ TEXTS: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "PowerShell's csv": (
         "run.csv",
         lambda _: HEADER.decode().replace("\n", "\r\n").encode("utf-16"),
-        "is UTF-16, as Windows PowerShell",
+        "is in UTF-16, as Windows PowerShell",
     ),
     "PowerShell's JSON": (
         "run.jsonl",
         lambda row: row.decode().encode("utf-16"),
-        "is UTF-16, as Windows PowerShell",
+        "is in UTF-16, as Windows PowerShell",
     ),
 }
 
@@ -243,7 +243,7 @@ TABLES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: path.write_bytes(path.read_bytes()[:-8] + b"\xff\xff\xff\x7fPAR1"),
         "footer would have 2147483647",
     ),
-    "nothing": (lambda path: path.write_bytes(b""), "damaged or no Parquet file"),
+    "nothing": (lambda path: path.write_bytes(b""), "damaged or not a Parquet file"),
 }
 
 

@@ -170,7 +170,7 @@ class TestParts:
         assert list(load(path)) == joined(batches(4))
         assert len(caplog.messages) == 1
         assert f"{last} is damaged" in caplog.text
-        assert "it is left out" in caplog.text
+        assert "it is omitted" in caplog.text
         assert load_metadata(path) == {"port": "COM3"}
         write(path, batches(1, 5), append=True)
         assert f"{last} is damaged" in caplog.messages[1]
@@ -183,7 +183,7 @@ class TestParts:
         (parts / "000002.parquet").write_bytes(b"")
         samples = load(path)
         assert [next(samples) for _ in range(10)] == joined(batches(2))
-        with pytest.raises(ServomexSinkSchemaError, match=r"000002\.parquet is damaged or no Parquet file"):
+        with pytest.raises(ServomexSinkSchemaError, match=r"000002\.parquet is damaged or not a Parquet file"):
             next(samples)
 
 

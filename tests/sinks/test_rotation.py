@@ -205,7 +205,7 @@ class TestTheSink:
 
     @pytest.mark.parametrize("options", [{"append": True}, {"overwrite": True}])
     def test_rotated_files_are_new_ones(self, options: Any, tmp_path: Path) -> None:
-        with pytest.raises(ServomexValidationError, match=r"always new ones\. Leave out append and overwrite"):
+        with pytest.raises(ServomexValidationError, match=r"always new ones\. Omit append and overwrite"):
             open_sink(tmp_path / "run.csv", file_format=None, rotate="1d", **options)
         open_sink(tmp_path / "run.csv", rotate="1d", append=False, overwrite=False).close()
 

@@ -288,7 +288,7 @@ class TestReading:
     def test_what_is_no_database_is_told(self, path: Path) -> None:
         path.write_bytes(b"nothing of the kind" * 100)
         for act in (lambda: list(load(path)), lambda: open_sink(path, append=True)):
-            with pytest.raises(ServomexSinkSchemaError, match="is no SQLite database"):
+            with pytest.raises(ServomexSinkSchemaError, match="is not an SQLite database"):
                 act()
 
 

@@ -261,7 +261,7 @@ def test_damage_is_told_where_it_can_be() -> None:
 def test_a_broadcast_whose_sum_fits_and_whose_form_does_not_is_noise() -> None:
     [message] = heard(REAL.replace(b"20.376", b"2..378"))
     assert message.kind == "noise"
-    assert message.text.endswith("in them a damaged broadcast: value '2..378' of I1 is no number")
+    assert message.text.endswith("in them a damaged broadcast: value '2..378' of I1 is not a number")
 
 
 def test_a_frame_behind_one_that_claims_too_many_channels_is_found() -> None:
