@@ -39,8 +39,8 @@ class Analyzer(Opened):
 
     Any thread may call any method, but no other process: in a forked child every call raises
     :class:`ServomexConfigurationError`, and a child opens the analyser itself. Every ``timeout`` is in seconds and
-    is a deadline for the whole call, repeated requests and waiting for other callers included; left out, it is the
-    one given to :func:`open_device`.
+    is a deadline for the whole call, repeated requests and waiting for other callers included; when omitted, it is
+    the one given to :func:`open_device`.
 
     All reading methods raise :class:`ServomexTimeoutError` when nothing usable came in time,
     :class:`ServomexConnectionError` when the port is closed or lost, and in the Modbus modes
@@ -78,13 +78,13 @@ class Analyzer(Opened):
     def poll(
         self, *, wait_fresh: bool = False, timeout: float | None = None, max_age: float | None = None
     ) -> Frame:
-        """Give all channels with their states.
+        """Return all channels with their states.
 
-        Over Modbus they are read now. In continuous mode the last broadcast is given while it is younger than
+        Over Modbus they are read now. In continuous mode the last broadcast is returned while it is younger than
         ``max_age``; otherwise the next one is waited for.
 
         Args:
-            wait_fresh: In continuous mode, give only a broadcast that arrives after the call.
+            wait_fresh: In continuous mode, return only a broadcast that arrives after the call.
             timeout: Seconds.
             max_age: Seconds a broadcast may be old; 2.5 periods as observed, or 10 s before one is known. What
                 Modbus reads is never older than the call.
@@ -114,7 +114,7 @@ class Analyzer(Opened):
         Raises:
             ServomexChannelNotFoundError: The channel is not populated or was not selected, none has this name, or
                 several have it.
-            ServomexValidationError: There is no such channel in the series.
+            ServomexValidationError: The series does not have such a channel.
         """
         asked = asked_channel(channel)
         check_selected(asked, self.mode.selected, self._context())
@@ -126,7 +126,7 @@ class Analyzer(Opened):
         return self._needed(self.poll(timeout=timeout), asked)
 
     def read_all(self, *, timeout: float | None = None) -> dict[ChannelId, Reading]:
-        """Give all readings by channel, in the analyser's order."""
+        """Return all readings by channel, in the analyser's order."""
         return {ChannelId(reading.channel): reading for reading in self.poll(timeout=timeout)}
 
     def status(self, channel: ChannelId | str, *, timeout: float | None = None) -> ChannelStatus:
@@ -137,7 +137,7 @@ class Analyzer(Opened):
         Raises:
             ServomexChannelNotFoundError: The channel is not populated or was not selected, none has this name, or
                 several have it.
-            ServomexValidationError: There is no such channel in the series.
+            ServomexValidationError: The series does not have such a channel.
         """
         asked = asked_channel(channel)
         check_selected(asked, self.mode.selected, self._context())
@@ -164,7 +164,7 @@ class Analyzer(Opened):
         return self._info
 
     def snapshot(self) -> Frame:
-        """Give the newest frame at hand without any I/O, however old it is: look at its ``age_s``.
+        """Return the newest frame at hand without any I/O, however old it is: look at its ``age_s``.
 
         Raises:
             ServomexNoFrameError: There is none yet.
@@ -182,7 +182,7 @@ class Analyzer(Opened):
         timeout: float | None = None,
         channels: Iterable[ChannelId | str] | None = None,
     ) -> list[Sample]:
-        """Give one :class:`Sample` a channel, as rows for a recording.
+        """Return one :class:`Sample` a channel, as rows for a recording.
 
         Args:
             names: The analysers that are wanted, as of every :class:`PollSource`: only its own :attr:`name` is
@@ -191,7 +191,7 @@ class Analyzer(Opened):
             channels: The channels that are wanted, by id or name; all when ``None``.
 
         Raises:
-            ServomexValidationError: An analyser is unknown, or there is no such channel in the series.
+            ServomexValidationError: An analyser is unknown, or the series does not have such a channel.
             ServomexChannelNotFoundError: A channel is not populated or was not selected, none has this name, or
                 several have it.
         """
@@ -210,13 +210,13 @@ class Analyzer(Opened):
         buffer_size: int = BUFFER,
         overflow: OverflowPolicy | str = OverflowPolicy.DROP_OLDEST,
     ) -> StreamingSession:
-        """Give samples as they come: ``with analyzer.stream(rate_hz=2) as session: for sample in session: ...``.
+        """Return samples as they come: ``with analyzer.stream(rate_hz=2) as session: for sample in session: ...``.
 
-        ``next(session)`` gives one; :attr:`StreamingSession.mode` is how they are taken.
+        ``next(session)`` returns one; :attr:`StreamingSession.mode` is how they are taken.
 
         Args:
             mode: ``autoprint``, each broadcast, in continuous mode; ``poll`` over Modbus.
-            rate_hz: Readings per second over Modbus, up to 1000; 1 when left out. In continuous mode the analyser
+            rate_hz: Readings per second over Modbus, up to 1000; 1 when omitted. In continuous mode the analyser
                 sets it.
             buffer_size: Readings that wait at most, 1 to 1,000,000.
             overflow: What happens then, see :class:`Recording`; what is dropped is counted.
@@ -233,17 +233,17 @@ class Analyzer(Opened):
     def subscribe(
         self, callback: Callback, *, rate_hz: float | None = None, buffer_size: int = BUFFER
     ) -> Subscription:
-        """Let a callback be given each frame, and each error in the place of one, by a thread of its own.
+        """Call ``callback`` with each frame, and each error in the place of one, in a thread of its own.
 
         Args:
-            callback: Is given a :class:`Frame` or a :class:`ServomexError`. What it raises is logged and counted.
-            rate_hz: Readings per second over Modbus, up to 1000; 1 when left out. In continuous mode the analyser
+            callback: Takes a :class:`Frame` or a :class:`ServomexError`. What it raises is logged and counted.
+            rate_hz: Readings per second over Modbus, up to 1000; 1 when omitted. In continuous mode the analyser
                 sets it.
             buffer_size: Frames that wait at most, 1 to 1,000,000; then the oldest are dropped and counted.
 
         Raises:
             ServomexConfigurationError: There is a rate, and an analyser in continuous mode.
-            ServomexValidationError: A number is out of range, or the callback cannot be called.
+            ServomexValidationError: A number is out of range, or the callback is not callable.
         """
         self.check_process()
         if not callable(callback):
@@ -254,9 +254,9 @@ class Analyzer(Opened):
         return Subscription(frames_of(self, rate_hz, buffer_size), callback, self.name).start()
 
     def loopback(self, payload: bytes, *, timeout: float | None = None) -> bytes:
-        """Send two bytes to the analyser and give what it sends back (FC08, sub-function 00).
+        """Send two bytes to the analyser and return what it sends back (FC08, sub-function 00).
 
-        On a line that echoes, an analyser is asked first, so that the echo is not taken for it.
+        On a line that echoes, an analyser is asked first, so that the echo is not taken for its reply.
 
         Raises:
             ServomexValidationError: ``payload`` is not two bytes.
@@ -281,7 +281,7 @@ class Analyzer(Opened):
         Args:
             group: 1 to 4.
             confirm: Must be ``True``.
-            verify: Watch until the calibration runs. Without, the answer tells what the group is on just after.
+            verify: Watch until the calibration runs. Without, the result shows what the group is on just after.
             timeout: Seconds; 10 s longer than that of a reading when ``None``.
 
         Raises:
@@ -323,16 +323,16 @@ class Analyzer(Opened):
         """Read what a group is on: sample, or calibration gas 1 or 2; in continuous mode from the broadcast.
 
         In the Modbus modes the group's start coil is read as well. A group that is on sample is ``SAMPLING`` while
-        a calibration goes on that was started through this port: until it was on sample at two looks, 10 s or
+        a calibration runs that was started through this port: until it was on sample at two looks, 10 s or
         ``settle`` apart, with no calibration gas in between. Of a calibration that was started otherwise, as at
-        the panel or by another program, sample between its gases cannot be told from its end: it is ``IDLE``.
+        the panel or by another program, sample between its gases looks like its end: it is ``IDLE``.
 
         Args:
             group: 1 to 4.
             timeout: Seconds.
 
         Raises:
-            ServomexValidationError: There is no such group.
+            ServomexValidationError: The group is not 1 to 4.
         """
         group = whole(group, "group", 1, CAL_GROUPS)
         deadline = self._deadline(timeout)

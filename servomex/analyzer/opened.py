@@ -38,8 +38,8 @@ class Opened(ProcessBound):
         tags: Mapping[str, str] | None = None,
     ) -> None:
         self.link = link
-        self.closed: bool = False
         self.mode: Mode = mode_of(source)
+        self.closed: bool = False
         self.reader: ContinuousReader | None = source if isinstance(source, ContinuousReader) else None
         self.client: ModbusClient | None = None if isinstance(source, ContinuousReader) else source
         address = self.mode.address
@@ -53,7 +53,7 @@ class Opened(ProcessBound):
 
     @property
     def name(self) -> str:
-        """Names the analyser in rows. It stays the same: rows of one analyser are not to have two names."""
+        """The analyser's name in rows. It never changes, so that the rows of one analyser have one name."""
         return self._name
 
     @property
@@ -74,8 +74,8 @@ class Opened(ProcessBound):
     def availability(self, capability: Capability) -> Availability:
         """Return whether a capability can be used, as far as that is known. Nothing is sent for it.
 
-        ``unavailable`` is what the communication mode has not got, and what the device refused as a function that
-        it does not know; ``available`` what was seen to work since it was opened; everything else is ``unknown``.
+        ``unavailable`` is what the communication mode lacks, and what the device refused as a function that it
+        does not know; ``available`` what was seen to work since it was opened; everything else is ``unknown``.
         A calibration counts once it was seen to run.
 
         Args:
@@ -109,14 +109,14 @@ class Opened(ProcessBound):
         return self.mode.period_s
 
     def fresh_for_s(self, rate_hz: float | None = None) -> float:
-        """Give the age in seconds at which a frame that is shown is not current any more.
+        """Return the age in seconds from which a frame is not current any more.
 
         In continuous mode 2.5 broadcast periods as observed, and 10 s before a period is known. Over Modbus, where
         the program sets the pace, 2.5 times that and one :attr:`timeout_s`, which a reading on its way may take.
 
         Args:
-            rate_hz: How often a program reads over Modbus, per second; once when left out, as :meth:`subscribe`
-                does. In continuous mode the analyser sets the pace, whatever is given here.
+            rate_hz: How often a program reads over Modbus, per second; once when omitted, as :meth:`subscribe`
+                does. In continuous mode the analyser sets the pace, whatever is passed here.
         """
         return self.mode.fresh_for_s(None if rate_hz is None else rate(rate_hz), self.timeout_s)
 
@@ -155,7 +155,7 @@ class Opened(ProcessBound):
             ResourceWarning,
             stacklevel=1,
         )
-        if not sys.is_finalizing():  # then its thread stands still, and cannot be waited for
+        if not sys.is_finalizing():  # then its thread stands still: waiting for it would never end
             self.close()
 
     def __repr__(self) -> str:

@@ -76,7 +76,7 @@ def open_device(
         rtscts: Hardware flow control.
         xonxoff: Software flow control.
         exclusive: Take the port for this program alone; :class:`SerialSettings` lists the risks of ``False``.
-        timeout: Seconds that each call takes at most; when left out, one that suits mode and line, see
+        timeout: Seconds that each call takes at most; when omitted, one that suits mode and line, see
             :attr:`Analyzer.timeout_s`. Opening itself may take 5 s over Modbus, whatever this is, and ``listen``
             in continuous mode.
         identify: Read the channels, which shows that the analyser is there. Without, nothing is sent and nothing
@@ -86,9 +86,9 @@ def open_device(
             channel is read from then on. A change of its name is reported like that of any other, as a row of its
             own in recordings.
         retries: How often a Modbus read is repeated within its deadline, 0 to 10.
-        gap: Seconds of silence before each Modbus request, 0 to 10; 0.05 when left out. Not together with a link.
+        gap: Seconds of silence before each Modbus request, 0 to 10; 0.05 when omitted. Not together with a link.
         listen: Seconds to wait for the first broadcast, and for ``auto`` to find the mode.
-        auto_reconnect: Reopen a port that was unplugged; ``True`` when left out. Not together with a link.
+        auto_reconnect: Reopen a port that was unplugged; ``True`` when omitted. Not together with a link.
         trace: A file to which every byte of both directions is appended, see :mod:`servomex.trace`. Not together
             with a link.
         shared_line: Whether another master, or another program on the same serial server, asks on this line; see
@@ -260,7 +260,7 @@ def source_of(
 
 @contextlib.contextmanager
 def pointing_to_help() -> Iterator[None]:
-    """Where nothing answers, name what finds out why."""
+    """Add to the error of a silent line which command finds the cause."""
     try:
         yield
     except ServomexTimeoutError as error:
@@ -306,7 +306,7 @@ def _meet(analyzer: Analyzer, listen_s: float) -> None:
 
 
 def _channels_there(client: "ModbusClient") -> str:
-    """Name the channels that an analyser has, whichever were selected; empty when they cannot be read."""
+    """Name the channels that an analyser has, whichever were selected; empty when reading them fails."""
     with contextlib.suppress(ServomexError):
         unselected = type(client)(client.link, client.address, client.protocol)
         return f"; this analyser has {listed(unselected.read_frame(time.monotonic() + OPENING_S))}"

@@ -1,8 +1,8 @@
 """Autocalibration over Modbus: started by a pulse of a coil, watched, and ended.
 
 Source: installation manual, Appendix B. The analyser treats a start like a request from its keypad and may refuse
-it by the same rules, without an error in the reply: only the state of the group tells. How soon that state follows
-the coil, and what a group shows between its gases, is not documented.
+it by the same rules, without an error in the reply: only the state of the group shows it. How soon it follows the
+coil, and what a group shows between its gases, is not documented.
 """
 
 from datetime import UTC, datetime
@@ -245,7 +245,7 @@ class Calibration:
 
 
 def _admission(client: "ModbusClient", deadline: float) -> Turn:
-    """Let one caller at a time start something at this address, and only while no group is on calibration gas."""
+    """Admit one caller at a time to starts at this address, and only while no group is on calibration gas."""
 
     def busy() -> ServomexCalibrationError:
         return calibration_error(

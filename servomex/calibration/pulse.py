@@ -3,7 +3,7 @@
 Source: installation manual, Appendix B. Coils 00001 to 00004 start the autocalibration of group 1 to 4, coil 00009
 stops all of them. The change from 0 to 1 acts; the 1 stays until the master writes the 0. A 1 is never repeated by
 itself. A coil that reads back 1 shows that it was heard. One that reads back 0 shows nothing: another master that
-writes its own image of the coils may have cleared it, or the analyser itself. Only the state of the groups tells.
+writes its own image of the coils may have cleared it, or the analyser itself. The state of the groups decides.
 """
 
 import contextlib
@@ -130,7 +130,7 @@ class Pulse:
         return self._client.read_coil(self._coil, self._soon(deadline))
 
     def _write_one(self, deadline: float) -> None:
-        """Write the 1, once, and read back until the coil tells."""
+        """Write the 1, once, and read back until the coil shows it."""
         self.sent, self.given_at = True, time.monotonic()
         try:
             self._client.write_coil(self._coil, True, self._soon(deadline), confirm=True)
@@ -138,7 +138,7 @@ class Pulse:
         except ServomexError as error:  # it may have been heard all the same
             self._lost = error
         while True:
-            with contextlib.suppress(ServomexError):  # the next try may succeed; if none does, nobody knows
+            with contextlib.suppress(ServomexError):  # the next try may succeed; if none does, it stays unknown
                 self.taken = self._read(deadline)
                 return
             if time.monotonic() >= deadline or self._client.link.is_closed:
@@ -169,7 +169,7 @@ class Pulse:
             raise interrupt
 
     def _set_back(self, deadline: float) -> bool:
-        """Write the 0 once; tell whether the coil shows it."""
+        """Write the 0 once; return whether the coil shows it."""
         try:
             self._client.write_coil(self._coil, False, self._soon(deadline), confirm=True)
         except ServomexError:
@@ -181,7 +181,7 @@ class Pulse:
         return not value
 
     def _soon(self, deadline: float) -> float:
-        """Give the deadline of one request: a dead line must leave time for another, and for other callers."""
+        """Return the deadline of one request: a dead line must leave time for another, and for other callers."""
         return min(deadline, time.monotonic() + self._client.patience_s)
 
     def _stuck(self, failure: ServomexError | None) -> ServomexCalibrationError:

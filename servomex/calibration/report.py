@@ -1,4 +1,4 @@
-"""What is told of an autocalibration: how far it is, and in the end what happened."""
+"""The report of an autocalibration: how far it is, and in the end what happened."""
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
@@ -30,7 +30,7 @@ class CalibrationProgress:
 
     Attributes:
         group: 1 to 4.
-        phase: Sample (``IDLE``), sample while the calibration goes on (``SAMPLING``), or calibration gas 1 or 2.
+        phase: Sample (``IDLE``), sample while the calibration runs (``SAMPLING``), or calibration gas 1 or 2.
         received_at: When the analyser said so, UTC.
         elapsed_s: Seconds since :meth:`Analyzer.calibrate` began; ``None`` when it did not start the calibration.
         frame: All channels at that moment, as far as :meth:`Analyzer.calibrate` has read them.
@@ -60,7 +60,7 @@ class CalibrationProgress:
         return self.phase in (CalPhase.CAL_GAS_1, CalPhase.CAL_GAS_2)
 
     def __str__(self) -> str:
-        """Say it on one line, such as ``group 1: calibration gas 1, 12 s``."""
+        """Return it on one line, such as ``group 1: calibration gas 1, 12 s``."""
         elapsed = "" if self.elapsed_s is None else f", {duration_text(self.elapsed_s)}"
         coil = "; its start coil is at 1" if self.start_coil else ""
         return f"group {self.group}: {PHASE_WORDS[self.phase]}{elapsed}{coil}"
@@ -90,7 +90,7 @@ class CalibrationReport:
     Attributes:
         group: 1 to 4.
         started_at: When the start was asked for, UTC.
-        ended_at: When the group was first seen back on sample for good, UTC.
+        ended_at: When the group was first seen on sample to stay, UTC.
         phases: What the group was on in between, in order.
         before: All channels before the start.
         after: All channels once the group was back on sample. Its gas may not have filled the cell again.

@@ -24,7 +24,7 @@ WATCH_S = 10.0
 LOOK_S = 0.2
 """Pause between two looks at the groups meanwhile."""
 STATUS_S = 2.0
-"""A state that was read longer ago than this tells nothing."""
+"""A state that was read longer ago than this proves nothing."""
 STOP_TRIES = 3
 """A stop that the analyser may not have heard is repeated as often, also when every group is on sample."""
 STOP_AGAIN_S = 1.0
@@ -88,7 +88,7 @@ class _Attempt:
 
     @property
     def is_final(self) -> bool:
-        """Whether there is no use in another one."""
+        """Whether another one would be useless."""
         return self.pulse.refused or isinstance(self.failure, ServomexCalibrationError)
 
     @property
@@ -97,7 +97,7 @@ class _Attempt:
         return self.pulse.sent and self.status is not None and not running_groups(self.status)
 
     def followed_by(self, later: "_Attempt") -> "_Attempt":
-        """Return what is known after another attempt: one that sent nothing tells the state only."""
+        """Return what is known after another attempt: one that sent nothing shows the state only."""
         if later.pulse.sent or not self.pulse.sent:
             return later
         if later.status is None and later.ended_at - self.ended_at <= STATUS_S:
@@ -172,7 +172,7 @@ def stop_surely(client: "ModbusClient", start_pulse: Pulse, *, shown: bool = Fal
             return f"it could not be stopped ({failure.message}): stop it on the analyser's panel", running
         except BaseException:  # noqa: BLE001 (whoever interrupts again waits for the stop as well)
             if not interrupted:
-                _log.warning("%s: the stop goes on until it is known to have worked", client.link.port)
+                _log.warning("%s: the stop continues until it is known to have worked", client.link.port)
             interrupted = True
             continue
         if not shown and time.monotonic() < start_pulse.given_at + WATCH_S:

@@ -33,7 +33,7 @@ class Backlog:
         self._window = (0.0, 0)
 
     def begin(self, now_s: float) -> None:
-        """Begin to drop, or go on when it has begun."""
+        """Begin to drop, or continue."""
         if not self.lasts:
             self.lasts, self.size, self._frames, self._splitter = True, 0, 0, FrameSplitter()
         self._window = (now_s, self.size)

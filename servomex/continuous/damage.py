@@ -34,7 +34,7 @@ class Damage:
         self._room, self._until_s = LINE_END, at_s + UNKNOWN_S
 
     def is_broadcast(self, piece: bytes, at_s: float, period_s: float | None) -> bool:
-        """Whether a damaged piece is of a broadcast of which no piece came before.
+        """Return whether a damaged piece is the first of its broadcast.
 
         Args:
             piece: The bytes, its line end included if it has one.

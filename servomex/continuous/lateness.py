@@ -22,16 +22,16 @@ UNSURE_S = 2.5
 """Until the analyser's clock is trusted, no jump of up to this is doubted: the first broadcasts may be late."""
 TRUSTED_S = 3.0
 TRUSTED_FRAMES = 3
-"""The analyser's clock is trusted when it ran like this computer's for so long, over so many broadcasts."""
+"""The analyser's clock is trusted when it ran like this computer's for this long, over this many broadcasts."""
 WINDOW_FRAMES = 64
 WINDOW_S = 600.0
 """How long the smallest difference of the two clocks is remembered, and again as long."""
 SET_FRAMES = 10
 SET_S = 10.0
-"""After so many broadcasts, over so many seconds, that look late by the same, the analyser's clock was set."""
+"""After this many broadcasts, over this many seconds, that look late by the same, the analyser's clock was set."""
 PERIODS_GAP = 1.5
 GAP_S = 0.1
-"""There was a gap when a broadcast comes so many periods and seconds after the one before."""
+"""There was a gap when a broadcast comes this many periods and seconds after the one before."""
 LONGEST_S = 86400.0
 _EPOCH = datetime(2000, 1, 1)  # noqa: DTZ001 (the analyser's clock has no zone)
 
@@ -91,7 +91,7 @@ class _ClockLine:
 
 
 class _Backlog:
-    """What a gap owes: the broadcasts of its time, when those behind it come faster than the analyser sends."""
+    """What a gap owes: the broadcasts of its time, when those after it come faster than the analyser sends."""
 
     def __init__(self) -> None:
         self._since_s: float | None = None
@@ -118,7 +118,7 @@ class _Backlog:
 
 
 class _Steady:
-    """For how long broadcasts have been late by the same: a backlog shrinks, a clock that was set stays behind."""
+    """How long broadcasts have been late by the same: a backlog shrinks, a clock that was set never catches up."""
 
     def __init__(self) -> None:
         self._since: Arrived | None = None
@@ -181,7 +181,7 @@ class Lateness:
         return ahead_s < self._line.base_s() - slack_s - DRIFT * gap_s
 
     def restart_clock(self, *, erratic: bool = False) -> None:
-        """Forget how the analyser's clock ran: it was set, or cannot be relied on.
+        """Forget how the analyser's clock ran: it was set, or is not reliable.
 
         Args:
             erratic: It runs at no known speed: until it is trusted again, no jump ahead is doubted.

@@ -10,7 +10,7 @@ class FrameQueue:
     """Frames in the order of their arrival, for one reader that may be slower than they come.
 
     When it is full, the oldest is dropped and counted: what is taken out is as new as possible, and memory stays
-    bounded when nobody takes anything out.
+    bounded when nothing is taken out.
 
     Args:
         size: How many frames it holds at most, 1 to 1,000,000.

@@ -301,7 +301,7 @@ class ContinuousReader(ProcessBound):
         return True
 
     def _end(self) -> None:
-        """Make every call fail, and end the queues: whoever finds one at its end finds the reason as well."""
+        """Make every call fail, and end the queues, once the reason can be read."""
         self._report(self._refusals.rest())
         with self._changes.mutex:
             self._error = self._error or ServomexConnectionError("the analyser was closed", self._context())

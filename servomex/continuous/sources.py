@@ -13,11 +13,11 @@ TWO_SOURCES = (
 )
 TWO_SOURCES_CURE = "Connect one analyser to a port in continuous mode"
 STRANGE = 3
-"""So many times the same stranger shows that two analysers broadcast in turn."""
+"""The same stranger seen this often shows that two analysers broadcast in turn."""
 FRAMES = 100
-"""Among so many broadcasts."""
+"""Within this many broadcasts."""
 QUIET_FRAMES = 10
-"""So many broadcasts without a stranger show that one is alone again, or as many as were between two strangers."""
+"""This many without a stranger show that one is alone again, or as many as were between two strangers."""
 CLOCK_ALIKE_S = 2.0
 
 Configuration = tuple[tuple[tuple[str, str | None, str], ...], bool]

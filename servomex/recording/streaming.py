@@ -41,8 +41,8 @@ class StreamSource(PollSource, Protocol):
 class StreamingSession(ProcessBound):
     """Samples of an analyser as they come. A context manager and an iterator; :meth:`Analyzer.stream` makes one.
 
-    A sample with an ``error`` and no reading tells of a reading that failed. What is dropped when nobody takes
-    samples for long is counted.
+    A sample with an ``error`` and no reading stands for a reading that failed. What is dropped when samples
+    are not taken for long is counted.
 
     Args:
         recording: Where the samples come from.
@@ -60,7 +60,7 @@ class StreamingSession(ProcessBound):
 
     @property
     def dropped(self) -> int:
-        """Readings that were dropped because nobody took them."""
+        """Readings that were dropped because they were not taken in time."""
         return self._recording.summary.dropped
 
     def get(self, timeout: float | None = None) -> Sample:
@@ -80,10 +80,10 @@ class StreamingSession(ProcessBound):
         return self._samples.popleft()
 
     def close(self) -> None:
-        """End it. Whoever waits for a sample goes on. May be called twice, and by any thread.
+        """End it. A call that waits for a sample ends as well. May be called twice, and by any thread.
 
         Raises:
-            ServomexError: The reading that goes on did not end within 30 s.
+            ServomexError: The reading under way did not end within 30 s.
         """
         self._recording.close()
 
@@ -120,7 +120,7 @@ def session_of(
     buffer_size: int,
     overflow: OverflowPolicy | str,
 ) -> StreamingSession:
-    """Make the session for :meth:`Analyzer.stream`.
+    """Return the session for :meth:`Analyzer.stream`.
 
     Raises:
         ServomexValidationError: The analyser is not read in this mode.

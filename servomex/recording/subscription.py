@@ -48,14 +48,14 @@ class FrameSource(Protocol):
 class Subscription(ProcessBound):
     """Delivers what an acquisition takes to a callback. :meth:`Analyzer.subscribe` makes one.
 
-    The callback runs in one thread that belongs to this subscription, so that a slow one delays nobody else; when
+    The callback runs in one thread that belongs to this subscription, so that a slow one delays no other; when
     it stays slow, the oldest readings are dropped and counted. An exception that it raises is logged, counted, and
     does not end the subscription. What is not an ``Exception``, such as the ``SystemExit`` of ``sys.exit``,
     ends it, and is logged and kept in :attr:`error`.
 
     Args:
         acquisition: Where readings come from.
-        callback: Is given each :class:`Frame`, and each :class:`ServomexError` in the place of one.
+        callback: Takes each :class:`Frame`, and each :class:`ServomexError` in the place of one.
         name: Names the thread.
 
     Attributes:
@@ -79,7 +79,7 @@ class Subscription(ProcessBound):
 
     @property
     def error(self) -> BaseException | None:
-        """What ended it, such as that the analyser was closed; ``None`` while it goes on, or was closed itself."""
+        """What ended it, such as that the analyser was closed; ``None`` while it runs, or was closed itself."""
         return self._acquisition.error or self._worker.error
 
     @property
@@ -105,7 +105,7 @@ class Subscription(ProcessBound):
     def close(self) -> None:
         """End it. The callback is not called any more once this returns, unless it calls this itself.
 
-        May be called twice, and by any thread. A reading and a callback that go on are waited for.
+        May be called twice, and by any thread. A reading and a callback under way are waited for.
 
         Raises:
             ServomexError: The callback did not return within 5 s, or the reading within 30 s.
@@ -123,7 +123,7 @@ class Subscription(ProcessBound):
         try:
             self._deliver(stopping)
         except BaseException:
-            self._acquisition.close()  # nobody takes anything any more
+            self._acquisition.close()  # nothing is taken any more
             raise
 
     def _deliver(self, stopping: threading.Event) -> None:
@@ -181,7 +181,7 @@ class FrameFeed(Feed[Frame | ServomexError]):
 def frames_of(
     analyzer: FrameSource, rate_hz: float | None, buffer_size: int, *, duration_s: float | None = None
 ) -> Acquisition[Frame | ServomexError]:
-    """Make the acquisition of an analyser's frames, and of errors in the place of those that fail.
+    """Return the acquisition of an analyser's frames, and of errors in the place of those that fail.
 
     Args:
         analyzer: The analyser.

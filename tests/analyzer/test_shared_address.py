@@ -1,4 +1,4 @@
-"""Two devices at one address: of two replies nobody knows whose the first one is."""
+"""Two devices at one address: of two replies it is unknown whose the first one is."""
 
 import time
 
@@ -28,7 +28,7 @@ def test_different_replies_to_one_request_are_refused(mode: str, pace: bool) -> 
 
 
 def slower(mode: str, delay: float) -> HookPort:
-    """Two devices at one address, one of them slower: its reply comes behind the other, or the next request."""
+    """Two devices at one address, one of them slower: its reply comes after the other, or the next request."""
     first, second = answering(VirtualAnalyzer(mode=mode)), answering(another(mode))
 
     def far_end(port: HookPort, data: bytes) -> None:

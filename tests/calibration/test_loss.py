@@ -183,7 +183,7 @@ class TestLoss:
         assert coils(analyser) == []
 
     def test_the_neighbours_on_the_line_are_read_while_a_coil_cannot_be_set_back(self) -> None:
-        """The analyser at address 1 dies after the 1; the one at address 2 goes on."""
+        """The analyser at address 1 dies after the 1; the one at address 2 still answers."""
         first, second = VirtualAnalyzer(address=1), VirtualAnalyzer(address=2)
         answers = {1: answering(first), 2: answering(second)}
         dead: list[bool] = []
@@ -248,7 +248,7 @@ class TestUnplugged:
         value: bool,
     ) -> None:
         timers = self.unplugging(line, value, monkeypatch, back_after=0.3)
-        with contextlib.suppress(ServomexCalibrationError):  # nobody knows whether the 1 was heard
+        with contextlib.suppress(ServomexCalibrationError):  # it is unknown whether the 1 was heard
             analyzer.start_calibration(1, confirm=True, timeout=6)
         timers[0].join()
         log = coils(analyser)
@@ -355,7 +355,7 @@ class TestInterrupt:
                 analyzer.start_calibration(1, confirm=True, timeout=8)
             assert left_at_one(analyser) == []
             assert coils(analyser).count((1, True)) <= 1
-            assert analyser.cal_gas(1) == 0, "nobody knew whether it had started"
+            assert analyser.cal_gas(1) == 0, "it was unknown whether it had started"
             left[0] = 0
             assert analyzer.poll(timeout=5)["I1"].value == 20.376
 

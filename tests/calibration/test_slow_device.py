@@ -63,7 +63,7 @@ class Scanning(Slow):
 
 
 class Missing(Slow):
-    """An analyser that acknowledges so many stops without hearing them."""
+    """An analyser that acknowledges some stops without hearing them."""
 
     misses = 0
 

@@ -104,7 +104,7 @@ class TestGates:
 
 
 class TestBytes:
-    """From the manual: coils 00001 to 00004 start, 00009 stops; discrete inputs 11009 to 11016 tell the state."""
+    """From the manual: coils 00001 to 00004 start, 00009 stops; discrete inputs 11009 to 11016 show the state."""
 
     PROBE = ("01 02 03E8 0002", "01 02 01 00")
     E2 = ("01 04 003F 0007", "01 04 0E 00000000 202020202020 206D4100")

@@ -17,7 +17,7 @@ def lag_s(line: Line) -> float:
 
 
 def caught_up(line: Line, sender: Sender, first: int, stall: float, rate: float, period: float = 1.0) -> float:
-    """Let a backlog come at a rate, and what is sent meanwhile behind it; return when the next one is sent."""
+    """Send a backlog at a rate, and what is sent meanwhile after it; return when the next one is sent."""
     at, number = first * period + stall, first
     while at - number * period > 1 / rate:
         line.come(at, sender.at(number * period))
@@ -53,7 +53,7 @@ def test_a_backlog_without_a_clock_shows_by_its_number(rate: float) -> None:
     line.regular(sender, range(13))
     number = caught_up(line, sender, 13, 60, rate)
     alone, *others = line.frames[13:]
-    assert alone.delayed_s == 0.0  # it cannot be told from one that is new
+    assert alone.delayed_s == 0.0  # it looks like one that is new
     for place, frame in enumerate(others, 1):
         assert frame.delayed_s >= 73 + place / rate - measured(frame) - 0.5
         assert looks(frame) <= max(73.001, measured(frame) + 0.5)  # no stamp is before the one that came first
@@ -105,7 +105,7 @@ def test_a_shorter_period_set_in_an_outage_is_learned_when_the_gap_is_made_up() 
 
 @pytest.mark.virtual_time
 def test_no_poll_gives_what_is_known_to_be_late() -> None:
-    """Its stamp is behind that of the broadcast before it, so that it alone does not show how late it is."""
+    """Its stamp is older than that of the broadcast before it, so that it alone does not show how late it is."""
     port, sender, late = ScriptedPort(), Sender(clock=UNSET), list[float]()
     with open_continuous(port, identify=False) as analyzer:
         port.schedule([sender.at(number) for number in range(12)], interval=1.0)

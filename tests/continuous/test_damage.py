@@ -28,7 +28,7 @@ TRUE_FACTS, TRUE_NAMES, CLOCK = facts(PARSED), names(PARSED), PARSED.analyser.cl
 
 
 def fate(damaged: bytes) -> str:
-    """Say what becomes of a damaged frame.
+    """Return what becomes of a damaged frame.
 
     ``silent``: a number, state or channel changed, or a unit into another one that is known. ``visible``: all
     that is wrong shows, since it is a value that is missing or a unit that is unknown. ``name``: only names
@@ -86,7 +86,7 @@ def measure(kind: str, damaged: Iterable[bytes]) -> Counter[str]:
 
 
 def changed(changes: Iterable[tuple[int, int]], raw: bytes = REAL) -> bytes:
-    """Give a frame with new bytes at some places."""
+    """Return a frame with new bytes at some places."""
     damaged = bytearray(raw)
     for place, new in changes:
         damaged[place] = new
@@ -165,7 +165,7 @@ def some_up_as_much_down() -> Iterator[bytes]:
 
 
 def two_flipped_bits() -> Iterator[bytes]:
-    """Give, of all pairs of bits, those that keep the sum; any other pair fails the checksum.
+    """Return, of all pairs of bits, those that keep the sum; any other pair fails the checksum.
 
     A flip changes the sum by a power of two, or the checksum's digits by what the new digit is worth more.
     Two flips agree when their effects cancel. One in a digit that leaves no upper-case digit is refused.

@@ -166,7 +166,7 @@ def test_the_error_has_the_time_at_which_the_damaged_broadcast_came(
 
 
 class TestNoise:
-    """Noise at the full rate of a line: bytes of which nothing can be read, as fast as they can come."""
+    """Noise at the full rate of a line: bytes that hold nothing readable, as fast as they can come."""
 
     RATE = 1920
     STEP_S = 0.05

@@ -119,7 +119,7 @@ def test_a_clock_that_was_set_back_during_an_outage_is_learned_again() -> None:
     line.regular(sender, range(20))
     sender.ahead_s = -30
     line.regular(sender, range(80, 120))
-    assert line.frames[20].delayed_s == pytest.approx(30, abs=1)  # it cannot be told from one that was held up
+    assert line.frames[20].delayed_s == pytest.approx(30, abs=1)  # it looks like one that was held up
     assert line.frames[-1].delayed_s == 0.0
 
 

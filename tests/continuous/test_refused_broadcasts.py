@@ -106,7 +106,7 @@ def errors_of(rec: Recording) -> list[str]:
 
 
 def emit(port: ScriptedPort, *messages: bytes) -> None:
-    """Let messages come one by one, faster than they are reported."""
+    """Send messages one by one, faster than they are reported."""
     for message in messages:
         port.feed(message.rstrip() + b"\r\n")
         time.sleep(0.01)

@@ -189,9 +189,9 @@ with open_continuous(url, identify=False) as analyzer:
     for row in memory.samples:
         if row.reading and row.channel == "I1" and row.monotonic_ns / 1e9 - begun - row.reading.value > 0.6:
             bad.append(f"row: {row}")
-    told = [str(row.error) for row in memory.samples if row.error]
+    shown = [str(row.error) for row in memory.samples if row.error]
     good = summary.samples_emitted - summary.errors
-    print(repr((bad, seen[0], good, summary.dropped, told)), flush=True)
+    print(repr((bad, seen[0], good, summary.dropped, shown)), flush=True)
 """
 
 
@@ -216,9 +216,9 @@ def test_what_waited_while_the_program_stood_still_is_dropped_and_counted(has_cl
             with contextlib.suppress(OSError):
                 while child.poll() is None:
                     server.run(PERIOD)
-            bad, seen, good, dropped, told = ast.literal_eval(child.stdout.read())
+            bad, seen, good, dropped, shown = ast.literal_eval(child.stdout.read())
         assert bad == []
         assert seen > 50
         assert dropped >= 900
         assert server.sent - 4 <= good + dropped <= server.sent
-        assert any("did not run" in text and f"{dropped} broadcasts" in text for text in told)
+        assert any("did not run" in text and f"{dropped} broadcasts" in text for text in shown)
