@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 
 import attrs
 
-from servomex import registers
 from servomex.durations import counted
 from servomex.enums import ProtocolKind
 from servomex.errors import (
@@ -19,9 +18,9 @@ from servomex.errors import (
     ServomexParseError,
     ServomexTimeoutError,
 )
-from servomex.modbus.exchange import PATIENCE, Exchange
+from servomex.modbus.exchange import Exchange
 from servomex.modbus.line import ModbusLine
-from servomex.modbus.query import READ_INPUTS, Query
+from servomex.modbus.query import PROBE
 from servomex.models.frame import Frame
 from servomex.port.link import SerialLink
 from servomex.runtime.clock import time
@@ -47,8 +46,6 @@ PAUSES_S = (0.2, 2.0)
 MODBUS_TCP_S = 0.5
 """How long the answer of a server may take that is asked whether it speaks Modbus TCP."""
 
-PROBE = Query(READ_INPUTS, registers.ANALYSER_FLAGS)
-"""What an address is asked to find out whether an analyser is there."""
 FRAMINGS = (ProtocolKind.MODBUS_RTU, ProtocolKind.MODBUS_ASCII)
 
 
@@ -156,7 +153,7 @@ def detect(link: SerialLink, address: int, *, listen: float) -> Detection:
     deadline = time.monotonic() + listen
     search = Search(link, address)
     with link.conversation(deadline):
-        link.read_waiting()  # and dropped: nobody knows how old it is
+        link.read_waiting()  # and dropped: it is of unknown age
         found = _until(search, deadline)
     if found is None:
         raise search.nothing_found(listen)
@@ -202,9 +199,7 @@ class Search:
                 link.settle(
                     link.gap_s, deadline
                 )  # what is under way may be a broadcast: it is not to be disturbed
-                if not ear.broadcast and _answers(
-                    exchange, ear, max(wait_s, PATIENCE * exchange.slowest_s), deadline
-                ):
+                if not ear.broadcast and _answers(exchange, ear, exchange.pace.patient_s(wait_s), deadline):
                     return Detection(framing)
             ear.listen(link, deadline if ear.broadcast else min(deadline, time.monotonic() + pause_s))
         return None if ear.frame is None else Detection(ProtocolKind.CONTINUOUS_ASCII, ear.frame)

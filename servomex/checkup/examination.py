@@ -31,8 +31,7 @@ from servomex.errors import (
     ServomexTimeoutError,
 )
 from servomex.errors.validation import seconds, whole
-from servomex.modbus.client import ModbusClient
-from servomex.modbus.exchange import PATIENCE, QUIET_S
+from servomex.modbus.client import ModbusClient, state_s
 from servomex.modbus.line import ModbusLine
 from servomex.modbus.others import CURE
 from servomex.models.analyser import AnalyserStatus
@@ -245,10 +244,7 @@ def gap(request: CheckRequest, link: SerialLink, found: Detection | None) -> Fin
 
 def _answer_s(client: ModbusClient) -> float:
     """Seconds in which a request is answered unless it is lost, with the loopback before it that a loss costs."""
-    link, ascii_framing = client.link, client.protocol is ProtocolKind.MODBUS_ASCII
-    wait_s = max(ANSWER_S, PATIENCE * client.exchange.slowest_s)
-    line = registers.LineTiming(link.settings.char_time_s, link.gap_s, ascii_framing, turnaround_s=wait_s)
-    return QUIET_S + 2 * line.bits(registers.ALL_ANALYSER)
+    return state_s(client, 2, client.exchange.pace.patient_s(ANSWER_S))
 
 
 def _gap_finding(link: SerialLink, counts: dict[str, int]) -> Finding:

@@ -6,7 +6,7 @@ import attrs
 
 from servomex import registers
 from servomex.analyzer.analyzer import Analyzer
-from servomex.analyzer.detect import PROBE, Ear
+from servomex.analyzer.detect import Ear
 from servomex.analyzer.opening import OPENING_S, open_device
 from servomex.continuous.reader import ContinuousReader
 from servomex.enums import ProtocolKind
@@ -22,6 +22,7 @@ from servomex.errors import (
 )
 from servomex.modbus.exchange import Exchange
 from servomex.modbus.line import ModbusLine
+from servomex.modbus.query import PROBE
 from servomex.models.info import DeviceInfo
 from servomex.port.link import SerialLink
 from servomex.runtime.clock import time

@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-from servomex import registers
 from servomex.analyzer.analyzer import Analyzer
 from servomex.enums import ProtocolKind
 from servomex.errors import (
@@ -213,8 +212,6 @@ class Member:
 
 def probe_s(client: "ModbusClient") -> float:
     """Return the seconds in which one that is back has reported its state, on its line and as slow as it was."""
-    from servomex.modbus.exchange import QUIET_S
+    from servomex.modbus.client import state_s
 
-    link, framing = client.link, client.protocol is ProtocolKind.MODBUS_ASCII
-    timing = registers.LineTiming(link.settings.char_time_s, link.gap_s, framing, client.exchange.slowest_s)
-    return max(PROBE_S, QUIET_S + PROBE_REQUESTS * timing.bits(registers.ALL_ANALYSER))
+    return max(PROBE_S, state_s(client, PROBE_REQUESTS, client.exchange.pace.slowest_s))

@@ -21,6 +21,7 @@ from servomex.errors import (
     ServomexTimeoutError,
 )
 from servomex.modbus.line import ModbusLine
+from servomex.modbus.query import PROBE
 from servomex.models.frame import Frame
 from servomex.models.naming import needed
 from servomex.models.tags import NO_TAGS
@@ -298,13 +299,12 @@ class Awaited:
 
     def _have_answer(self, framing: ProtocolKind, wait_s: float) -> None:
         """Ask once over Modbus, without waiting for long."""
-        from servomex.analyzer.detect import PROBE
-        from servomex.modbus.exchange import PATIENCE, Exchange
+        from servomex.modbus.exchange import Exchange
 
         if self._exchange is None:  # one of its own: that of the analyser would repeat the question
             self._exchange = Exchange(self._link, self.options.address, framing, retries=0)
         deadline = time.monotonic() + ANSWER_S
-        wait_s = max(wait_s, PATIENCE * self._exchange.slowest_s)
+        wait_s = self._exchange.pace.patient_s(wait_s)
         try:
             with self._link.conversation(deadline):
                 self._exchange.probe(PROBE, deadline, wait_s)

@@ -100,7 +100,7 @@ class ModbusClient:
     @property
     def sweep_s(self) -> float:
         """Seconds that reading everything takes when nothing goes wrong, on this line and with these replies."""
-        return self._sweep_s + SWEEP_REQUESTS * max(0.0, self.exchange.slowest_s - PROMPT_S)
+        return self._sweep_s + SWEEP_REQUESTS * max(0.0, self.exchange.pace.slowest_s - PROMPT_S)
 
     @property
     def patience_s(self) -> float:
@@ -349,3 +349,16 @@ class ModbusClient:
         self._plan.note_present(sweep.channels, present)
         self._known.check(frame, self._context(), looked_at=looked_at)
         return frame
+
+
+def state_s(client: ModbusClient, reads: int, wait_s: float) -> float:
+    """Return the seconds in which an analyser's state is read, after the silence that a failure costs.
+
+    Args:
+        client: The analyser.
+        reads: How many requests of that size, the fence included.
+        wait_s: How long each reply may take to begin.
+    """
+    ascii_framing = client.protocol is ProtocolKind.MODBUS_ASCII
+    line = registers.LineTiming(client.link.settings.char_time_s, client.gap_s, ascii_framing, turnaround_s=wait_s)
+    return client.line.timing.quiet_s + reads * line.bits(registers.ALL_ANALYSER)

@@ -6,7 +6,7 @@ from servomex import registers
 from servomex.modbus.known import Known, same_labels
 from servomex.modbus.others import Others
 from servomex.modbus.query import READ_INPUTS, READ_REGISTERS, Query
-from servomex.modbus.replies import LONGEST_S, Reply
+from servomex.modbus.replies import Reply
 from servomex.runtime.clock import time
 
 RECENT_KEPT = 1024
@@ -25,14 +25,16 @@ class Evidence:
 
     Args:
         others: What was heard of other masters and programs on the line.
+        longest_s: For how long a reply may come late, or come again.
 
     Attributes:
         known: What the analyser was seen to show.
     """
 
-    def __init__(self, others: Others) -> None:
+    def __init__(self, others: Others, longest_s: float) -> None:
         self.known: Known = Known()
         self._others = others
+        self._longest_s = longest_s
         self._passed: deque[bytes] = deque(maxlen=PASSED_KEPT)
         self._recent: deque[tuple[bytes, float]] = deque(maxlen=RECENT_KEPT)
 
@@ -89,7 +91,7 @@ class Evidence:
 
     def was_taken(self, raw: bytes, times: int = 1) -> bool:
         """Return whether the same reply was taken for an answer as often as that lately."""
-        since = time.monotonic() - LONGEST_S
+        since = time.monotonic() - self._longest_s
         return sum(at >= since and seen == raw for seen, at in self._recent) >= times
 
     def agree(self, query: Query, left: Reply, right: Reply) -> bool:

@@ -33,8 +33,6 @@ from servomex.registers import message_size
 from servomex.runtime.clock import time
 from servomex.traffic.messages import WAIT, Message, body_of, message_at
 
-SILENCE_S = 0.1
-"""Silence that ends a reply once it has begun, unless replies were seen to pause for longer."""
 MAX_RECEIVED = 1200
 """More bytes than this are no reply, nor a few of others in front of it; the longest, in ASCII, has 291."""
 
@@ -82,6 +80,7 @@ class LinkClient:
         framing: ``MODBUS_RTU`` or ``MODBUS_ASCII``.
 
     Attributes:
+        address: Slave address.
         sent: The last request.
         sent_ns: When it was sent, ``time.monotonic_ns()``.
         first_at: When its reply began, on ``time.monotonic()``.
@@ -107,7 +106,7 @@ class LinkClient:
         self._link = link
         self._line = link.state(ModbusLine)
         self._char_time_s = link.settings.char_time_s
-        self._address = address
+        self.address: int = address
         self._framer: FramerBase = (FramerAscii if self.ascii else FramerRTU)(DecodePDU(False))
         self._body = self._head = self._refusal = self._sign = b""
         self.query: Query = Query(READ_INPUTS)
@@ -141,7 +140,7 @@ class LinkClient:
         Raises:
             ServomexConnectionError: The port is closed, lost, or takes no bytes.
         """
-        self.sent = self._framer.buildFrame(request_of(self.query, self._address))
+        self.sent = self._framer.buildFrame(request_of(self.query, self.address))
         self.sent_ns = time.monotonic_ns()  # before: a pause after it would make the reply look younger
         self._link.write(self.sent, self._deadline)
         wait_s = len(self.sent) * self._char_time_s + self._wait_s
@@ -281,7 +280,7 @@ class LinkClient:
             raise TimeUpFault
         if size:
             raise CutFault(f"a reply of {came} bytes came instead of {size}")
-        similar = [other for other in self.others if other.body[:2] == bytes((self._address, self.query.function))]
+        similar = [other for other in self.others if other.body[:2] == bytes((self.address, self.query.function))]
         if similar and not self.query.mirrored:
             count = len(similar[0].body) - 3
             raise DamagedFault(f"a reply with {count} instead of {self.query.data_size} bytes of data came")
@@ -308,4 +307,4 @@ class LinkClient:
 
     def head(self, function: int) -> bytes:
         """Return the bytes with which a message of this address and function begins."""
-        return b":%02X%02X" % (self._address, function) if self.ascii else bytes((self._address, function))
+        return b":%02X%02X" % (self.address, function) if self.ascii else bytes((self.address, function))

@@ -1,6 +1,7 @@
 """ModbusLine: what is known of a line by those who speak Modbus on it. No I/O."""
 
 from servomex.modbus.others import Others
+from servomex.modbus.timing import Timing
 from servomex.port.link import SerialLink
 from servomex.port.state import PortState
 
@@ -9,10 +10,13 @@ class ModbusLine(PortState):
     """What the Modbus clients of one port share: ``link.state(ModbusLine)``.
 
     Attributes:
+        timing: How long things may take on it; who has begun to ask keeps the timing that held then.
         others: What was heard of other masters and programs on the line.
         echo: Whether the adapter sends back what is written; ``None`` until a reply has shown it.
         proven: Addresses from which no late reply can come, since the last answer was to the last request.
     """
+
+    timing: Timing = Timing()
 
     def __init__(self, link: SerialLink) -> None:
         super().__init__(link)

@@ -71,3 +71,7 @@ class Query:
         """The maker's number of the first coil, input or register."""
         first = _FIRST_NUMBERS.get(self.function)
         return None if first is None else first + self.span.address
+
+
+PROBE = Query(READ_INPUTS, registers.ANALYSER_FLAGS)
+"""What an address is asked to find out whether an analyser is there: nothing shorter changes nothing."""

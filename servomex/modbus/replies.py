@@ -4,8 +4,6 @@ import attrs
 
 from servomex.modbus.query import Query
 
-LONGEST_S = 10.0
-"""What comes later than this after a request is noise, and no late reply to it."""
 LONGEST_GLITCH = 3
 """As many stray bytes come before a reply where an RS485 driver switches; an echo has at least 8."""
 

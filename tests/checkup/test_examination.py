@@ -205,7 +205,7 @@ def with_late_replies(number: int) -> Callable[..., None]:
 
     def begin(this: Exchange, *args: Any, **options: Any) -> None:
         real(this, *args, **options)
-        this.late_replies = number
+        this._ledger.late_replies = number
 
     return begin
 

@@ -13,7 +13,7 @@ from servomex import registers, telegram
 from servomex.continuous import intake, sources
 from servomex.continuous import reader as continuous
 from servomex.modbus import client as modbus
-from servomex.modbus import exchange
+from servomex.modbus import exchange, ledger, plan
 from servomex.modbus import framing as link_client
 from tests.fuzz.replies import exchange_seeds, run_exchange, run_sweep, script_seeds
 from tests.fuzz.streams import FRAMES, STREAMS, run_reader, run_splitter, run_telegram
@@ -38,8 +38,10 @@ TARGETS = {
     "telegram": Target(run_telegram, FRAMES, (telegram,)),
     "splitter": Target(run_splitter, FRAMES + STREAMS, (telegram,)),
     "reader": Target(run_reader, STREAMS, (telegram, continuous, intake, sources)),
-    "exchange": Target(run_exchange, tuple(exchange_seeds()), (exchange, link_client)),
+    "exchange": Target(run_exchange, tuple(exchange_seeds()), (exchange, ledger, link_client)),
     "sweep": Target(
-        run_sweep, sum(map(script_seeds, (2, 3, 6, 7)), ()), (exchange, link_client, modbus, registers)
+        run_sweep,
+        sum(map(script_seeds, (2, 3, 6, 7)), ()),
+        (exchange, ledger, link_client, modbus, plan, registers),
     ),
 }

@@ -10,7 +10,7 @@ from pymodbus.pdu import ModbusPDU
 from servomex import telegram
 from servomex.enums import ChannelId
 from servomex.modbus import client as modbus
-from servomex.modbus import exchange
+from servomex.modbus import exchange, ledger
 from servomex.modbus.framing import LinkClient, decode
 from servomex.models.frame import Frame
 from servomex.port.link import SerialLink
@@ -118,8 +118,8 @@ def test_a_late_reply_that_is_believed_is_found(monkeypatch: pytest.MonkeyPatch)
     """Without the silence before a request, the fence after a failure, and a look at what came beside a reply."""
     monkeypatch.setattr(SerialLink, "settle", lambda self, silence_s, deadline: (b"", True))
     monkeypatch.setattr(exchange.Exchange, "_ready_for", lambda self, query: True)
-    monkeypatch.setattr(exchange.Exchange, "_weigh", lambda self, messages, pending: False)
-    assert "of another request or channel" in found("sweep", 500)
+    monkeypatch.setattr(ledger.Ledger, "weigh", lambda self, messages, pending: False)
+    assert "of another request or channel" in found("sweep", 1500)
 
 
 def test_an_old_sweep_that_is_given_again_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

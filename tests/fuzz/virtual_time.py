@@ -6,7 +6,7 @@ from unittest import mock
 
 from servomex import SerialLink, SerialSettings
 from servomex.modbus import client as modbus
-from servomex.modbus import evidence, exchange
+from servomex.modbus import evidence, exchange, ledger, plan
 from servomex.modbus import framing as link_client
 from servomex.port import link
 
@@ -92,7 +92,7 @@ def timeless_link(
     clock = Clock()
     port = TimelessPort(clock, far_end)
     with contextlib.ExitStack() as undo:
-        for module in (evidence, exchange, link, link_client, modbus):
+        for module in (evidence, exchange, ledger, link, link_client, modbus, plan):
             undo.enter_context(mock.patch.object(module, "time", clock))
         made = SerialLink(port, SerialSettings(), gap=0.005)
         made.open()

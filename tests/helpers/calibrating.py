@@ -7,8 +7,9 @@ import pytest
 
 from servomex.calibration import procedure as calibration
 from servomex.calibration import stop as calibration_stop
-from servomex.modbus import exchange
 from servomex.modbus.client import ModbusClient
+from servomex.modbus.line import ModbusLine
+from servomex.modbus.timing import Timing
 from servomex.port import link as link_module
 from servomex.simulator import VirtualAnalyzer
 from tests.helpers.background import repeating
@@ -19,9 +20,8 @@ PATIENCE_S = 0.6
 
 def shorten_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the waits that are made for a real analyser."""
-    monkeypatch.setattr(exchange, "QUIET_S", 0.02)
-    monkeypatch.setattr(exchange, "USUAL_WAIT_S", (0.03, 0.1))
-    monkeypatch.setattr(exchange, "FIRST_GUESS_S", 0.01)
+    quick = Timing(quiet_s=0.02, usual_wait_s=(0.03, 0.1), first_guess_s=0.01)
+    monkeypatch.setattr(ModbusLine, "timing", quick)
     monkeypatch.setattr(ModbusClient, "patience_s", PATIENCE_S)
     monkeypatch.setattr(calibration_stop, "WATCH_S", 0.6)
     monkeypatch.setattr(calibration_stop, "LOOK_S", 0.02)

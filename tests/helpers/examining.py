@@ -13,7 +13,7 @@ from servomex.checkup import examination as checkup
 from servomex.checkup.examination import CHECKS
 from servomex.cli.doctor import doctor
 from servomex.discovery import survey
-from servomex.modbus import exchange
+from servomex.modbus.line import ModbusLine
 from servomex.port.link import SerialLink
 from servomex.simulator import Faults, VirtualLine
 from tests.helpers.commands import invoke
@@ -33,11 +33,10 @@ def examine_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     wait_less(monkeypatch)
     for module in (survey, opening):
         monkeypatch.setattr(module, "OPENING_S", 1.0)
-    monkeypatch.setattr(exchange, "FIRST_GUESS_S", 0.02)
+    monkeypatch.setattr(ModbusLine, "timing", attrs.evolve(ModbusLine.timing, first_guess_s=0.02))
     monkeypatch.setattr(checkup, "SNIFF_S", 0.05)
     monkeypatch.setattr(checkup, "GAP_REQUESTS", 3)
     monkeypatch.setattr(checkup, "ANSWER_S", 0.15)
-    monkeypatch.setattr(checkup, "QUIET_S", 0.03)
     monkeypatch.setattr(whereabouts, "ADDRESSES", range(1, 3))
     monkeypatch.setattr(whereabouts, "BAUDRATES", (9600, 19200))
     monkeypatch.setattr(whereabouts, "BROADCAST_S", 0.15)

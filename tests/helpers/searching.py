@@ -6,8 +6,8 @@ import pytest
 
 from servomex import DiscoveryResult, SerialLink, ServomexError, discover_port
 from servomex.discovery import survey
-from servomex.modbus import exchange
-from servomex.modbus import framing as link_client
+from servomex.modbus.line import ModbusLine
+from servomex.modbus.timing import Timing
 from servomex.port import connect as ports
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.simulator import line as simulated_line
@@ -21,9 +21,7 @@ def wait_less(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(survey, "LATE_WAIT_S", 0.2)
     monkeypatch.setattr(survey, "QUIET_S", 0.02)
     monkeypatch.setattr(survey, "RESTLESS_S", 0.06)
-    monkeypatch.setattr(exchange, "QUIET_S", 0.03)
-    monkeypatch.setattr(exchange, "USUAL_WAIT_S", (0.05, 0.12))
-    monkeypatch.setattr(link_client, "SILENCE_S", 0.02)
+    monkeypatch.setattr(ModbusLine, "timing", Timing(quiet_s=0.03, usual_wait_s=(0.05, 0.12), silence_s=0.02))
     monkeypatch.setattr(ports, "READ_TICK_S", 0.005)
     monkeypatch.setattr(simulated_line, "MESSAGE_SILENCE_S", 0.003)
     defaults = SerialLink.__init__.__kwdefaults__

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator
 
+import attrs
 import pytest
 
 from servomex import ServomexManager
+from servomex.modbus.line import ModbusLine
+from servomex.modbus.timing import Timing
 
 
 @pytest.fixture
 def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServomexManager]:
-    monkeypatch.setattr("servomex.modbus.framing.SILENCE_S", 0.02)
+    monkeypatch.setattr(ModbusLine, "timing", Timing(silence_s=0.02))
     monkeypatch.setattr("servomex.port.connect.READ_TICK_S", 0.01)
     with ServomexManager(error_policy="return") as made:
         yield made
@@ -21,4 +24,4 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("servomex.port.link.BACK_OFF_S", (0.05, 0.1))
     monkeypatch.setattr("servomex.manager.member.PAUSES_S", (0.02, 0.02))
     monkeypatch.setattr("servomex.manager.member.PROBE_S", 0.05)
-    monkeypatch.setattr("servomex.modbus.exchange.QUIET_S", 0.05)
+    monkeypatch.setattr(ModbusLine, "timing", attrs.evolve(ModbusLine.timing, quiet_s=0.05))

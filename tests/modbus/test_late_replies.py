@@ -8,8 +8,8 @@ import time
 import pytest
 
 from servomex import ChannelId, ServomexError, ServomexTimeoutError, open_device
-from servomex.modbus import exchange
-from servomex.modbus import framing as link_client
+from servomex.modbus.line import ModbusLine
+from servomex.modbus.timing import Timing
 from servomex.port import connect as ports
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualChannel, VirtualLine
 from servomex.simulator.channels import Signal
@@ -24,9 +24,8 @@ CHANNELS = ["I1", "I2", "I3"]
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the waits, so that many faults fit into a test; what is believed does not depend on them."""
     monkeypatch.setattr(ports, "READ_TICK_S", 0.01)
-    monkeypatch.setattr(link_client, "SILENCE_S", 0.02)
-    monkeypatch.setattr(exchange, "QUIET_S", 0.02)
-    monkeypatch.setattr(exchange, "USUAL_WAIT_S", (0.02, 0.04))
+    quick = Timing(silence_s=0.02, quiet_s=0.02, usual_wait_s=(0.02, 0.04))
+    monkeypatch.setattr(ModbusLine, "timing", quick)
 
 
 def counting_analyser(mode: str, faults: Faults | None = None) -> tuple[VirtualAnalyzer, list[int]]:

@@ -22,7 +22,8 @@ from servomex.errors import (
     ServomexError,
     ServomexTimeoutError,
 )
-from servomex.modbus import framing as link_client
+from servomex.modbus.line import ModbusLine
+from servomex.modbus.timing import Timing
 from servomex.port import connect as ports
 from servomex.port import link
 from servomex.port.connect import open_port
@@ -52,7 +53,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serial.rfc2217.time", clock)
     monkeypatch.setattr("serial.urlhandler.protocol_socket.time", clock)
     monkeypatch.setattr(link, "BACK_OFF_S", (0.02, 0.1))
-    monkeypatch.setattr(link_client, "SILENCE_S", 0.02)
+    monkeypatch.setattr(ModbusLine, "timing", Timing(silence_s=0.02))
     monkeypatch.setattr(ports, "READ_TICK_S", 0.01)
 
 

@@ -8,7 +8,6 @@ import contextlib
 import secrets
 from collections.abc import Iterator, Mapping
 
-from servomex import registers
 from servomex.analyzer.analyzer import Analyzer
 from servomex.cli.diag.figures import Cadence, Tally
 from servomex.enums import ProtocolKind
@@ -21,8 +20,7 @@ from servomex.errors import (
     ServomexTransportError,
 )
 from servomex.modbus.client import ModbusClient
-from servomex.modbus.exchange import PATIENCE, USUAL_WAIT_S
-from servomex.modbus.query import LOOPBACK, READ_INPUTS, Query
+from servomex.modbus.query import LOOPBACK, PROBE, Query
 from servomex.port.link import SerialLink
 from servomex.registers import message_size
 from servomex.runtime.clock import time
@@ -35,7 +33,6 @@ RECOVERY_S = 10.0
 TRY_PATIENCES = 3
 """One try at that takes as long as so many requests: silence, the loopback that proves the line, and a read."""
 
-_PROBE = Query(READ_INPUTS, registers.ANALYSER_FLAGS)
 _LONGEST_CHARS = message_size(5, 0, ascii_framing=True)
 
 
@@ -94,7 +91,7 @@ def gaps(
             with link.conversation(time.monotonic() + RECOVERY_S):
                 _recover(steady)
                 # Only the steady client learns how fast the analyser is where all counted requests are lost.
-                _ask_once(tested, _PROBE, tally, _patience_s(steady) if timeout is None else timeout)
+                _ask_once(tested, PROBE, tally, _patience_s(steady) if timeout is None else timeout)
             yield
 
 
@@ -198,7 +195,7 @@ def _recover(client: ModbusClient) -> None:
     deadline = time.monotonic() + RECOVERY_S
     while client.address not in client.line.proven:
         try:
-            client.exchange.probe(_PROBE, min(deadline, time.monotonic() + TRY_PATIENCES * _patience_s(client)))
+            client.exchange.probe(PROBE, min(deadline, time.monotonic() + TRY_PATIENCES * _patience_s(client)))
         except ServomexModbusError:
             return
         except (ServomexTimeoutError, ServomexFrameError):
@@ -225,7 +222,5 @@ def _ask_once(client: ModbusClient, query: Query, tally: Tally, timeout: float) 
 
 def _patience_s(client: ModbusClient) -> float:
     """Seconds in which a request is answered, unless it is lost: as the driver waits before it repeats one."""
-    shortest, longest = USUAL_WAIT_S
-    slowest_s = client.exchange.slowest_s
-    line_s = client.link.gap_s + 2 * _LONGEST_CHARS * client.link.settings.char_time_s
-    return line_s + max(PATIENCE * slowest_s, min(longest, max(shortest, 4 * slowest_s)))
+    line_s = client.gap_s + 2 * _LONGEST_CHARS * client.link.settings.char_time_s
+    return line_s + client.exchange.pace.wait_s()

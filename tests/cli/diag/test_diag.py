@@ -18,9 +18,9 @@ from servomex.cli.diag.figures import Cadence, Tally
 from servomex.cli.output import STDERR
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConnectionError, ServomexFrameError, ServomexTimeoutError
-from servomex.modbus import exchange
-from servomex.modbus import framing as link_client
 from servomex.modbus.client import ModbusClient
+from servomex.modbus.line import ModbusLine
+from servomex.modbus.timing import Timing
 from servomex.port import connect as ports
 from servomex.port.link import SerialLink
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualLine, slave
@@ -39,8 +39,7 @@ SOURCE = report.Source("COM11", "modbus_rtu", 1)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the silences that are kept and waited for: what comes on a virtual line comes at once."""
     monkeypatch.setattr(measure, "STEADY_GAP_S", 0.04)
-    monkeypatch.setattr(exchange, "QUIET_S", 0.05)
-    monkeypatch.setattr(link_client, "SILENCE_S", 0.02)
+    monkeypatch.setattr(ModbusLine, "timing", Timing(quiet_s=0.05, silence_s=0.02))
     monkeypatch.setattr(ports, "READ_TICK_S", 0.01)
 
 
@@ -88,7 +87,7 @@ class TestLoopback:
     def test_late_ones_are_lost_and_noticed_afterwards(
         self, line: VirtualLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(exchange, "QUIET_S", 0.2)
+        monkeypatch.setattr(ModbusLine, "timing", Timing(quiet_s=0.2, silence_s=0.02))
         tally, faults = Tally(), line.analysers[0].faults
         with SerialLink(line.url, gap=0.002) as link:
             steps = measure.loopbacks(client_on(link), 2, tally, timeout=0.08)

@@ -1,0 +1,93 @@
+"""Timing: how long the replies of an analyser may take, and the silences between them. No I/O."""
+
+import math
+from collections import deque
+
+import attrs
+
+LATENCIES_KEPT = 32
+EARLY = 0.9
+"""A reply that takes less than this share of the fastest of the last 32 replies may be another master's."""
+JITTER_S = 0.005
+"""Latencies that are shorter say nothing: a virtual line has them."""
+
+
+@attrs.frozen
+class Timing:
+    """The times that hold for a line, in seconds.
+
+    Attributes:
+        quiet_s: Silence that is waited for after a failure, before the fence.
+        restless_s: How long such a silence is waited for: another master may leave none.
+        linger_s: How long a second answer to a fence is waited for, to find out who doubles the replies.
+        usual_wait_s: Bounds of how long a reply may take to begin before it counts as lost: four times the
+            latency that was seen.
+        patience: Where replies are slower than those bounds, they may take this many times what the slowest took.
+        first_guess_s: What the slowest reply is taken to need before one was seen.
+        silence_s: Silence that ends a reply once it has begun, unless replies were seen to pause for longer.
+        longest_pause_s: The longest pause within a reply that is waited for, where replies were cut short before.
+        longest_s: What comes later than this after a request is noise, and not a late reply to it.
+        busy_s: Pause before a request is repeated that was answered with 05, 06, 0A or 0B: by a gateway, or busy.
+    """
+
+    quiet_s: float = 0.25
+    restless_s: float = 1.0
+    linger_s: float = 0.5
+    usual_wait_s: tuple[float, float] = (0.15, 0.5)
+    patience: float = 1.5
+    first_guess_s: float = 0.12
+    silence_s: float = 0.1
+    longest_pause_s: float = 2.0
+    longest_s: float = 10.0
+    busy_s: float = 0.1
+
+
+class Pace:
+    """How fast one analyser answers, and so how long its next reply may take.
+
+    Args:
+        timing: The times that hold for its line.
+
+    Attributes:
+        slowest_s: How long replies have taken to begin, the slowest of the recent ones. Late replies raise it at
+            once, prompt ones lower it step by step.
+        pause_s: How long a reply may pause once it has begun.
+    """
+
+    def __init__(self, timing: Timing) -> None:
+        self.slowest_s: float = timing.first_guess_s
+        self.pause_s: float = timing.silence_s
+        self._timing = timing
+        self._latencies: deque[float] = deque(maxlen=LATENCIES_KEPT)
+
+    def patient_s(self, wait_s: float) -> float:
+        """Return a time that a reply may take to begin, or a longer one where replies were slower."""
+        return max(wait_s, self._timing.patience * self.slowest_s)
+
+    def wait_s(self, share_s: float = math.inf) -> float:
+        """Return how long a reply may take to begin before it counts as lost.
+
+        Args:
+            share_s: The time that one attempt may take where several must fit before a deadline.
+        """
+        shortest_s, longest_s = self._timing.usual_wait_s
+        return self.patient_s(max(shortest_s, min(longest_s, 4 * self.slowest_s, share_s)))
+
+    def note_latency(self, latency_s: float) -> bool:
+        """Learn from a reply how long to wait for the next; return whether it came suspiciously early."""
+        fastest_s = min(self._latencies, default=0.0) if len(self._latencies) == LATENCIES_KEPT else 0.0
+        self._latencies.append(latency_s)
+        self.slowest_s = max(latency_s, 0.9 * self.slowest_s)
+        return fastest_s > JITTER_S and latency_s < EARLY * fastest_s
+
+    def note_late(self, latency_s: float) -> None:
+        """Wait longer for the next reply: one came after it had been given up."""
+        self.slowest_s = max(self.slowest_s, latency_s)
+
+    def note_pause(self, paused_s: float) -> None:
+        """Learn from the longest pause within a reply how long the next may pause."""
+        self.pause_s = max(self._timing.silence_s, self._timing.patience * paused_s, 0.9 * self.pause_s)
+
+    def note_cut(self) -> None:
+        """Allow for longer pauses: a reply began and stopped."""
+        self.pause_s = min(self._timing.longest_pause_s, 4 * self.pause_s)
