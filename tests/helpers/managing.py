@@ -106,3 +106,13 @@ def pause_of(manager: ServomexManager) -> float:
 
 def unanswered(_analyzer: Analyzer) -> None:
     raise ServomexTimeoutError("no reply")
+
+
+MODES = ["modbus_rtu", "modbus_ascii", "continuous", "auto modbus_rtu", "auto modbus_ascii", "auto continuous"]
+
+
+def added(manager: ServomexManager, name: str, line: VirtualLine, mode: str, **options: Any) -> Analyzer | None:
+    """Add the analyser of a line without waiting for it."""
+    protocol = "auto" if mode.startswith("auto") else mode
+    address = options.pop("address", line.analysers[0].address)
+    return manager.add(name, line.url, protocol=protocol, address=address, wait=False, **options)

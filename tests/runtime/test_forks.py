@@ -4,7 +4,6 @@ import gc
 import gzip
 import multiprocessing
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -409,17 +408,3 @@ def test_a_trace_that_is_being_written_is_not_written_twice(tmp_path: Path) -> N
     in_child(act)
     assert (tmp_path / "wire.txt").read_bytes() == before
     trace.close()
-
-
-def test_nothing_that_is_open_can_be_pickled(tmp_path: Path) -> None:
-    line = VirtualLine(VirtualAnalyzer())
-    with (
-        servomex.open_device(line.url, protocol="modbus_rtu") as analyzer,
-        servomex.open_sink(tmp_path / "run.csv") as sink,
-        servomex.ServomexManager() as manager,
-        servomex.Recorder(analyzer, ["memory://"], rate_hz=1) as recorder,
-    ):
-        for item in (analyzer, analyzer.link, sink, manager, recorder, recorder.recording):
-            with pytest.raises(ServomexConfigurationError, match=r"cannot be handed to another process"):
-                pickle.dumps(item)
-        assert pickle.loads(pickle.dumps(analyzer.poll())).ok
