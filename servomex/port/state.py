@@ -1,9 +1,18 @@
 """PortState: what a protocol keeps for a port, beside the port itself."""
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from servomex.port.link import SerialLink
+
+class StateOwner(Protocol):
+    """What a protocol's state may read of the port that keeps it; a :class:`SerialLink` has it."""
+
+    @property
+    def port(self) -> str:
+        """The name of the port."""
+
+    @property
+    def shared_line(self) -> bool | None:
+        """Whether others ask on the line; ``None`` when that is not known."""
 
 
 class PortState:
@@ -13,7 +22,7 @@ class PortState:
         link: The port; it keeps this object, and not the other way round.
     """
 
-    def __init__(self, link: "SerialLink") -> None:
+    def __init__(self, link: StateOwner) -> None:
         pass
 
     def note_opened(self) -> None:

@@ -21,11 +21,6 @@ ROWS: dict[str, set[str]] = {
 }
 """The packages that each file may use, in the order of the page: in a folder, from the bottom to the top."""
 
-KNOWN: set[tuple[str, str]] = {
-    ("port/state.py", "port/link.py"),
-}
-"""Imports upwards that are still there."""
-
 PACKAGE_OF = {"serial": "pyserial"}
 
 
@@ -89,8 +84,7 @@ def test_no_file_imports_one_of_its_own_floor_or_above() -> None:
         for other in ours_of(PACKAGE / file)
         if is_upwards(file, other)
     }
-    assert upwards - KNOWN == set()
-    assert KNOWN - upwards == set(), "these are gone: delete them from KNOWN"
+    assert upwards == set()
 
 
 def test_no_folder_imports_its_own_modules_before_they_are_used() -> None:
