@@ -293,14 +293,14 @@ def meet(analyzer: Analyzer, listen_s: float, asked: tuple[ChannelId | str, ...]
 
 
 def _meet(analyzer: Analyzer, listen_s: float) -> None:
-    continuous = analyzer.protocol is ProtocolKind.CONTINUOUS_ASCII
+    client = analyzer.client
     try:
-        analyzer.identify(timeout=listen_s if continuous else max(analyzer.timeout_s, OPENING_S))
+        analyzer.identify(timeout=max(analyzer.timeout_s, OPENING_S) if client else listen_s)
     except ServomexChannelError as error:
-        there = _channels_there(analyzer.client) if analyzer.client else ""
+        there = _channels_there(client) if client else ""
         raise ServomexChannelNotFoundError(f"{error.message}{there}", error.context, cure=error.cure) from error
     except ServomexTimeoutError as error:
-        if analyzer.client and _is_modbus_tcp(analyzer.client):
+        if client and _is_modbus_tcp(client):
             raise ServomexTimeoutError(MODBUS_TCP.seen, error.context, cure=MODBUS_TCP.cure) from error
         raise
 

@@ -3,20 +3,18 @@
 import threading
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import attrs
 import pytest
 
-from servomex import (
-    ServomexStaleError,
-    open_continuous,
-)
+from servomex import SerialLink, ServomexStaleError, open_continuous
 from servomex.analyzer.analyzer import Analyzer
 from servomex.continuous import reader as continuous
 from servomex.runtime import suspend as awake
 from servomex.simulator import VirtualAnalyzer, VirtualLine
-from servomex.testing import ScriptedPort, load_capture
+from servomex.telegram import parse_frame
+from servomex.testing import load_capture
 from tests.helpers.paths import CAPTURE
 from tests.helpers.waiting import wait_until
 
@@ -70,20 +68,22 @@ def test_a_frame_of_zero_age_is_never_old_enough(analyzer: Analyzer) -> None:
     assert analyzer.poll(max_age=0).monotonic_ns > called
 
 
-def test_before_a_period_is_known_a_frame_is_current_for_ten_seconds() -> None:
-    frame = load_capture(CAPTURE)[0]
-    port = ScriptedPort()
-    port.feed(frame)
-    line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.5))
-    with open_continuous(line.url) as analyzer:
-        assert analyzer.period_s is None
-        reader = analyzer.reader
-        assert reader is not None
-        assert reader.fresh_s == 10.0
-        old = attrs.evolve(analyzer.snapshot(), monotonic_ns=time.monotonic_ns() - 11_000_000_000)
-        reader._latest = old
-        with pytest.raises(ServomexStaleError):
-            analyzer.poll(timeout=0.05)
+def test_before_a_period_is_known_a_frame_is_current_for_ten_seconds(analyser: VirtualAnalyzer) -> None:
+    analyser.faults.silent = True
+    line = VirtualLine(analyser)
+    with SerialLink(line.url) as opened:
+        for age_s in (9, 11):
+            sent_ns = time.monotonic_ns() - age_s * 10**9
+            first = parse_frame(load_capture(CAPTURE)[0], received_at=datetime.now(UTC), monotonic_ns=sent_ns)
+            reader = continuous.ContinuousReader(opened, first=first)
+            reader.start()
+            with Analyzer(opened, reader, owns_link=False) as analyzer:
+                assert (analyzer.period_s, reader.fresh_s) == (None, 10.0)
+                if age_s < 10:
+                    assert analyzer.poll(timeout=0.05).monotonic_ns == sent_ns
+                else:
+                    with pytest.raises(ServomexStaleError):
+                        analyzer.poll(timeout=0.05)
 
 
 def test_the_limit_of_a_screen_is_that_of_poll(analyzer: Analyzer) -> None:

@@ -31,7 +31,7 @@ from tests.helpers.broadcasts import Sender
 from tests.helpers.frames import WIRE, resealed
 from tests.helpers.waiting import wait_until
 
-PERIOD = 0.1
+PERIOD = 0.25
 DAMAGED = WIRE.replace(b"20.376", b"20.377")
 BROKEN = resealed(WIRE.rstrip().replace(b"20.376", b"2..376")) + b"\r\n"
 
