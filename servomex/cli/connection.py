@@ -17,6 +17,7 @@ from servomex.cli.options import (
     ADDRESS,
     MODES,
     PortArgument,
+    checked,
     log_options,
     mode_settings,
     option,
@@ -25,7 +26,6 @@ from servomex.cli.options import (
 )
 from servomex.cli.output import STDERR, note
 from servomex.enums import ProtocolKind
-from servomex.errors import ServomexValidationError
 from servomex.models.naming import asked_channels
 from servomex.models.tags import NO_TAGS
 from servomex.settings import SerialSettings
@@ -87,19 +87,10 @@ def line_options(command: F) -> F:
     return command
 
 
-def _check_channels(_ctx: click.Context, _option: click.Parameter, value: str | None) -> list[str] | None:
-    if value is None:
-        return None
-    try:
-        return list(asked_channels(value.split(",")))
-    except ServomexValidationError as error:
-        raise click.BadParameter(f"{error.text}.") from None
-
-
 channels_option: Callable[[F], F] = option(
     "--channels",
     metavar="I1,CO2,...",
-    callback=_check_channels,
+    callback=checked(lambda text: [*asked_channels(text.split(","))]),
     show_default="all",
     help="Read only these channels, named by id or gas.",
 )

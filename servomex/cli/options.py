@@ -127,26 +127,24 @@ def check_seconds(*, zero: bool = False, longest: float = LONGEST_S) -> Callable
     return check
 
 
-def _check_duration(_ctx: click.Context, _option: click.Parameter, value: str | None) -> float | None:
-    try:
-        return None if value is None else parse_duration(value)
-    except ServomexValidationError as error:
-        raise click.BadParameter(str(error)) from error
+def checked(convert: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Return the callback of an option that converts its value; what ``convert`` refuses is a usage error."""
+
+    def check(_ctx: click.Context, _option: click.Parameter, value: Any) -> Any:
+        try:
+            return None if value is None else convert(value)
+        except ServomexValidationError as error:
+            raise click.BadParameter(str(error)) from error
+
+    return check
 
 
-def _check_every(ctx: click.Context, option: click.Parameter, value: str | None) -> float | None:
-    interval_s = _check_duration(ctx, option, value)
-    if interval_s is not None and not SHORTEST_EVERY_S <= interval_s <= LONGEST_S:
-        raise click.BadParameter(f"{value!r} is out of range: 1ms to {LONGEST_S:,.0f}s.")
+def _interval(text: str) -> float:
+    """Return the seconds of ``--every``."""
+    interval_s = parse_duration(text)
+    if not SHORTEST_EVERY_S <= interval_s <= LONGEST_S:
+        raise click.BadParameter(f"{text!r} is out of range: 1ms to {LONGEST_S:,.0f}s.")
     return interval_s
-
-
-def _check_rate(_ctx: click.Context, _option: click.Parameter, value: float | None) -> float | None:
-    """Refuse a number of readings per second that is out of range, NaN included."""
-    try:
-        return None if value is None else rate(value)
-    except ServomexValidationError as error:
-        raise click.BadParameter(error.text) from error
 
 
 class _Option(click.Option):
@@ -167,10 +165,10 @@ class _Tag(click.types.StringParamType):
     envvar_list_splitter = ","
 
 
-def check_tags(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> Mapping[str, str]:
-    """Return the tags that were typed; refuse what :func:`tags_of` refuses."""
+def _tags(texts: Iterable[str]) -> Mapping[str, str]:
+    """Return the tags that were typed."""
     tags: dict[str, str] = {}
-    for text in values:
+    for text in texts:
         key, equals, value = text.partition("=")
         key = key.strip()
         if not equals:
@@ -178,18 +176,7 @@ def check_tags(_ctx: click.Context, _option: click.Parameter, values: tuple[str,
         if key in tags:
             raise click.BadParameter(f"the tag {key!r} is given twice, as {tags[key]!r} and as {value!r}.")
         tags[key] = value
-    try:
-        return tags_of(tags)
-    except ServomexValidationError as error:
-        raise click.BadParameter(str(error)) from error
-
-
-def check_name(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    """Refuse what cannot name an analyser."""
-    try:
-        return None if value is None else name_of(value)
-    except ServomexValidationError as error:
-        raise click.BadParameter(str(error)) from error
+    return tags_of(tags)
 
 
 class PortArgument(click.Argument):
@@ -231,7 +218,7 @@ def naming_options(command: F) -> F:
     name = option(
         "--name",
         metavar="NAME",
-        callback=check_name,
+        callback=checked(name_of),
         show_default="the port; over Modbus also the address",
         help="Name of the analyser in each row.",
     )
@@ -241,7 +228,7 @@ def naming_options(command: F) -> F:
         type=_Tag(),
         metavar="KEY=VALUE",
         multiple=True,
-        callback=check_tags,
+        callback=checked(_tags),
         help="More information on the analyser in each row, such as site=mill-3; may be repeated.",
     )
     return name(tags(command))
@@ -259,13 +246,13 @@ def rate_options(usual: str) -> Callable[[F], F]:
             "--rate",
             type=_PerSecond(),
             metavar="HZ",
-            callback=_check_rate,
+            callback=checked(rate),
             help=f"Readings per second, up to 1000. {usual}",
         )
         every_option = click.option(
             "--every",
             metavar="TIME",
-            callback=_check_every,
+            callback=checked(_interval),
             help="Instead of --rate, the time from one reading to the next: 500ms, 2s, 1m or 1h.",
         )
         return rate_option(every_option(command))
@@ -290,6 +277,9 @@ count_option: Callable[[F], F] = click.option(
 """After how many readings a command ends by itself."""
 
 duration_option: Callable[[F], F] = click.option(
-    "--duration", metavar="TIME", callback=_check_duration, help="Stop after this time: 90s, 15m, 8h or 2d."
+    "--duration",
+    metavar="TIME",
+    callback=checked(parse_duration),
+    help="Stop after this time: 90s, 15m, 8h or 2d.",
 )
 """When a command ends by itself. A unit is required: hours are as likely here as seconds."""
