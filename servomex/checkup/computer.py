@@ -9,7 +9,7 @@ from servomex.checkup.findings import Finding, Verdict
 from servomex.errors import ErrorContext, ServomexConnectionError
 from servomex.port.connect import forbidden, owning_group
 from servomex.port.names import PortInfo, device_of, present_ports, present_text, usb_identity
-from servomex.port.users import holders
+from servomex.port.users import users_of
 from servomex.version import __version__
 
 _PROGRAMS = ("pymodbus", "pyserial")
@@ -109,7 +109,7 @@ def access(port: str) -> Finding:
         raise ServomexConnectionError(seen, ErrorContext(port=port), cure=cure)
     group = owning_group(device)
     seen = "may be opened by this user" + (f"; its group is {group}" if group else "")
-    others = " and ".join(map(str, holders(device)))
+    others = " and ".join(map(str, users_of(device)))
     if others:
         cure = f"End {others}: two programs on one port take each other's bytes"
         return Finding("access", Verdict.WARNING, f"{seen}; in use by {others}", cure)

@@ -81,14 +81,14 @@ class DeviceInfo:
 
     def __str__(self) -> str:
         """Return it on one line, such as ``/dev/ttyUSB0: SERVOPRO 4000 series, modbus_rtu, address 1, ...``."""
-        return f"{self._whereabouts}: {', '.join(map(str, self.channels)) or 'no channel'}"
+        return f"{self._place}: {', '.join(map(str, self.channels)) or 'no channel'}"
 
     def _repr_html_(self) -> str:
         rows = [(item.channel, item.name, item.unit_text, item.kind) for item in self.channels]
-        return table(("channel", "name", "unit", "kind"), rows, caption=[self._whereabouts])
+        return table(("channel", "name", "unit", "kind"), rows, caption=[self._place])
 
     @property
-    def _whereabouts(self) -> str:
+    def _place(self) -> str:
         address = "" if self.address is None else f"address {self.address}"
         facts = (self.model, self.protocol, address, str(self.serial_settings))
         return f"{self.port}: {', '.join(filter(None, facts))}"

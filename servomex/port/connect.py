@@ -22,7 +22,7 @@ from servomex.errors import (
 )
 from servomex.port.names import device_of, is_network, present_text
 from servomex.port.pyserial import serial
-from servomex.port.users import holders
+from servomex.port.users import users_of
 from servomex.runtime.clock import time
 from servomex.runtime.forks import ProcessBound, let_go_after_fork
 from servomex.runtime.locks import WAKE_S, Signal
@@ -388,7 +388,7 @@ def _explain_windows(port: str, text: str) -> tuple[str, str]:
 
 def _in_use(port: str) -> tuple[str, str]:
     """Return that another program has a port, and which, if that can be seen."""
-    others = " and ".join(map(str, holders(port)))
+    others = " and ".join(map(str, users_of(port)))
     if others:
         return f"{port} is in use by another program", f"Close {others} first"
     return f"{port} is in use by another program (or another analyser object)", "Close that one first"

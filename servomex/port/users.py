@@ -1,4 +1,4 @@
-"""Which other programs have a port open, as far as the system tells: Linux does, elsewhere nobody is known."""
+"""Which other programs have a port open, as far as the system shows it: on Linux; elsewhere none is known."""
 
 import os
 import stat
@@ -13,7 +13,7 @@ _PTY_MASTER = (5, 2)
 _PTY_MAJORS = range(136, 144)
 
 
-class Holder(NamedTuple):
+class PortUser(NamedTuple):
     """A program that has a port open."""
 
     pid: int
@@ -23,10 +23,10 @@ class Holder(NamedTuple):
         return f"{self.program} (pid {self.pid})"
 
 
-def holders(device: str) -> list[Holder]:
-    """Find the other programs that have a device open; those of other users only with the right to look.
+def users_of(device: str) -> list[PortUser]:
+    """Return the other programs that have a device open; those of other users only with the right to look.
 
-    Whoever serves a pseudo-terminal keeps both of its ends open, and is no rival for the one.
+    A program that serves a pseudo-terminal keeps both of its ends open, and is not a rival for either.
     """
     wanted = _number(Path(device))
     if wanted is None:
@@ -36,12 +36,12 @@ def holders(device: str) -> list[Holder]:
     for pid in _other_processes():
         opened = set(_open_devices(pid))
         if wanted in opened and not (served and _PTY_MASTER in opened):
-            found.append(Holder(pid, _program(pid)))
+            found.append(PortUser(pid, _program(pid)))
     return found
 
 
 def _number(path: Path) -> tuple[int, int] | None:
-    """Give the number of a character device, which all its names share; ``None`` where there is none."""
+    """Return the number of a character device, which all its names share; ``None`` where there is none."""
     try:
         state = path.stat()
         return (os.major(state.st_rdev), os.minor(state.st_rdev)) if stat.S_ISCHR(state.st_mode) else None
@@ -58,7 +58,7 @@ def _other_processes() -> list[int]:
 
 
 def _open_devices(pid: int) -> Iterator[tuple[int, int]]:
-    """Give the numbers of the devices that a process has open; none when it has ended, or may not be looked at."""
+    """Return the numbers of the devices that a process has open; none when it ended, or may not be read."""
     try:
         opened = list((PROC / str(pid) / "fd").iterdir())
     except OSError:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from servomex.analyzer.detect import Detection, Ear
-from servomex.checkup import elsewhere as whereabouts
+from servomex.checkup import elsewhere
 from servomex.checkup.examination import CheckRequest, examine
 from servomex.errors import ServomexNotFoundError, ServomexValidationError
 from servomex.port.link import SerialLink
@@ -57,7 +57,7 @@ def test_the_baud_rate_of_a_socket_is_its_servers() -> None:
 
 
 def test_a_baud_rate_that_the_adapter_does_not_have_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whereabouts, "BAUDRATES", (4800, 9600))
+    monkeypatch.setattr(elsewhere, "BAUDRATES", (4800, 9600))
     real = SerialLink.open
 
     def open_port(link: SerialLink) -> SerialLink:
@@ -128,10 +128,10 @@ def test_broadcasts_of_which_none_is_undamaged_are_named() -> None:
 
 
 def test_broadcasts_that_come_seldom_need_a_longer_listen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whereabouts, "detect", find_nothing)
+    monkeypatch.setattr(elsewhere, "detect", find_nothing)
     line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.03))
     with SerialLink(line.url) as link, pytest.raises(ServomexNotFoundError) as caught:
-        whereabouts.find(link, 1, Ear(), LISTEN_S, lambda _text: None)
+        elsewhere.find(link, 1, Ear(), LISTEN_S, lambda _text: None)
     words = "a broadcast came only now: the analyser is in continuous mode. Use a longer listen"
     assert caught.value.text == words
 
@@ -152,7 +152,7 @@ def test_another_mode_than_the_one_that_was_named() -> None:
 def test_an_analyser_that_is_found_at_the_second_look_needs_a_longer_gap(
     address: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(whereabouts, "detect", find_nothing)
+    monkeypatch.setattr(elsewhere, "detect", find_nothing)
     found = page(VirtualLine(VirtualAnalyzer(address=address)), "--gap", "0.02", "--address", str(address))
     cure = "Try a longer gap, such as --gap 0.1, and check the wiring"
     check_problem(found, "mode", f"the device at address {address} answers only now and then", cure)

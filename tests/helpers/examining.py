@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from servomex.analyzer import opening
-from servomex.checkup import elsewhere as whereabouts
+from servomex.checkup import elsewhere
 from servomex.checkup import examination as checkup
 from servomex.checkup.examination import CHECKS
 from servomex.cli.doctor import doctor
@@ -37,9 +37,9 @@ def examine_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkup, "SNIFF_S", 0.05)
     monkeypatch.setattr(checkup, "GAP_REQUESTS", 3)
     monkeypatch.setattr(checkup, "ANSWER_S", 0.15)
-    monkeypatch.setattr(whereabouts, "ADDRESSES", range(1, 3))
-    monkeypatch.setattr(whereabouts, "BAUDRATES", (9600, 19200))
-    monkeypatch.setattr(whereabouts, "BROADCAST_S", 0.15)
+    monkeypatch.setattr(elsewhere, "ADDRESSES", range(1, 3))
+    monkeypatch.setattr(elsewhere, "BAUDRATES", (9600, 19200))
+    monkeypatch.setattr(elsewhere, "BROADCAST_S", 0.15)
 
 
 @attrs.frozen

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from servomex.errors import ServomexConnectionError
-from servomex.port import users as holders_module
+from servomex.port import users as users_module
 from servomex.port.link import SerialLink
-from servomex.port.users import Holder, holders
+from servomex.port.users import PortUser, users_of
 from servomex.simulator import PtyServer, VirtualLine
 from tests.helpers.rivals import LOCK, OPEN, needs_proc, program
 
@@ -27,15 +27,15 @@ def test_every_program_that_has_a_port_open_is_named_by_any_name_of_the_port(por
     link = tmp_path / "analyser"
     link.symlink_to(port)
     with program(OPEN, port) as (first, _), program(OPEN, port) as (second, _):
-        assert holders(port) == holders(str(link)) == sorted([first, second])
+        assert users_of(port) == users_of(str(link)) == sorted([first, second])
         assert str(first) == f"{first.program} (pid {first.pid})"
-    assert holders(port) == []
+    assert users_of(port) == []
 
 
 @needs_proc
 def test_this_program_is_not_one_of_the_others() -> None:
     with program(SERVE) as (_, port), SerialLink(port):
-        assert holders(port) == []
+        assert users_of(port) == []
 
 
 @needs_proc
@@ -44,14 +44,14 @@ def test_a_file_is_no_port_whoever_has_it_open(tmp_path: Path) -> None:
     file.parent.mkdir()
     file.write_bytes(b"")
     with program(OPEN, str(file)):
-        assert holders(str(file)) == []
+        assert users_of(str(file)) == []
 
 
 @needs_proc
 def test_who_serves_a_pseudo_terminal_is_no_rival_for_it() -> None:
     with program(SERVE) as (server, port), program(OPEN, port) as (rival, _):
         assert server != rival
-        assert holders(port) == [rival]
+        assert users_of(port) == [rival]
 
 
 @needs_proc
@@ -63,7 +63,7 @@ def test_a_busy_port_says_who_has_it(port: str) -> None:
 
 @pytest.mark.parametrize("port", ["/dev/ttyNowhere", __file__, "sim://4100", "COM3", "a\0b"])
 def test_what_is_no_device_is_held_by_nobody(port: str) -> None:
-    assert holders(port) == []
+    assert users_of(port) == []
 
 
 @needs_proc
@@ -71,8 +71,8 @@ def test_nobody_is_known_where_the_system_does_not_tell(
     port: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with program(OPEN, port):
-        monkeypatch.setattr(holders_module, "PROC", tmp_path / "nowhere")
-        assert holders(port) == []
+        monkeypatch.setattr(users_module, "PROC", tmp_path / "nowhere")
+        assert users_of(port) == []
 
 
 @needs_proc
@@ -86,8 +86,8 @@ def test_programs_that_end_or_hide_while_they_are_looked_at_are_passed_over(
     (tmp_path / "8" / "fd" / "4").symlink_to("/dev/gone")
     (tmp_path / "9" / "fd" / "3").symlink_to("/dev/null")
     (tmp_path / "9" / "fd" / "4").symlink_to(port)
-    monkeypatch.setattr(holders_module, "PROC", tmp_path)
-    assert holders(port) == [Holder(9, "a program")]
+    monkeypatch.setattr(users_module, "PROC", tmp_path)
+    assert users_of(port) == [PortUser(9, "a program")]
 
 
 @needs_proc
@@ -97,7 +97,7 @@ def test_only_what_may_be_a_device_is_looked_at(
     """A file on a network drive that is gone would block whoever looks at it."""
     (tmp_path / "9" / "fd").mkdir(parents=True)
     (tmp_path / "9" / "fd" / "3").symlink_to("/mnt/far/away")
-    monkeypatch.setattr(holders_module, "PROC", tmp_path)
+    monkeypatch.setattr(users_module, "PROC", tmp_path)
     looked_at: list[str] = []
     stat = Path.stat
 
@@ -106,5 +106,5 @@ def test_only_what_may_be_a_device_is_looked_at(
         return stat(path)
 
     monkeypatch.setattr(Path, "stat", note)
-    assert holders(port) == []
+    assert users_of(port) == []
     assert looked_at == [port]
