@@ -209,14 +209,14 @@ class ModbusMode:
         client: What asks.
     """
 
-    capabilities = READING | Capability.LOOPBACK | Capability.AUTOCAL
+    capabilities: Capability = READING | Capability.LOOPBACK | Capability.AUTOCAL
     period_s = None
     latest = None
 
     def __init__(self, client: "ModbusClient") -> None:
         self._client = client
-        self.protocol = client.protocol
-        self.address = client.address
+        self.protocol: ProtocolKind = client.protocol
+        self.address: int = client.address
 
     @property
     def selected(self) -> frozenset[ChannelId] | None:
