@@ -24,11 +24,11 @@ def auto(settings: Settings) -> Iterator[Result]:
     settings.say("continuous")
     phases = settings.choose([0.1 + 0.2 * step for step in range(9)], [1.8])
     behind = [1000 * _behind_broadcast(phase) for phase in phases]
-    yield figure("continuous, behind the first whole broadcast", "ms", behind)
+    yield figure("continuous, after the first whole broadcast", "ms", behind)
     listen_s = settings.choose(10.0, 0.5)
     settings.say("nobody")
     silent = [_not_found(listen_s) for _ in range(settings.choose(3, 1))]
-    yield figure(f"nobody, listen={listen_s:g}", "s", silent, bound=listen_s)
+    yield figure(f"silent, listen={listen_s:g}", "s", silent, bound=listen_s)
 
 
 def _line(mode: str, faults: Faults | None = None) -> VirtualLine:

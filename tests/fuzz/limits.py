@@ -109,7 +109,7 @@ def rtu_limits(tries: int, dice: Random) -> list[Limit]:
         found.append(Limit("Modbus RTU", f"{count} random bits", chance, passed, tries // 8))
     tail = len(good) - 3
     passed = sum(_crc_fits(good[:3] + dice.randbytes(tail)) for _ in range(tries // 2))
-    found.append(Limit("Modbus RTU", "all bytes behind the byte count", 2.0**-16, passed, tries // 2))
+    found.append(Limit("Modbus RTU", "all bytes after the byte count", 2.0**-16, passed, tries // 2))
     return found
 
 
@@ -189,7 +189,7 @@ def ascii_limits(tries: int, dice: Random) -> list[Limit]:
         found.append(Limit("Modbus ASCII", damage, _digits_cancel(good, digits, count), passed, tries))
     size = len(REPLY) - 3 + 1
     passed = sum(sum(REPLY[:3] + dice.randbytes(size)) % 256 == 0 for _ in range(tries))
-    found.append(Limit("Modbus ASCII", "all bytes behind the byte count", 2.0**-8, passed, tries))
+    found.append(Limit("Modbus ASCII", "all bytes after the byte count", 2.0**-8, passed, tries))
     return found
 
 
