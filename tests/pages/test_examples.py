@@ -1,10 +1,10 @@
 """The examples are run as a user would run them, against virtual analysers."""
 
 import ast
+import re
 import runpy
 import shlex
 import shutil
-import re
 import signal
 import socketserver
 import sqlite3
