@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import servomex
 from servomex.errors import ServomexConfigurationError, ServomexConnectionError, ServomexError
-from servomex.port import link as link_module
 from servomex.port.link import SerialLink
+from servomex.port.reopening import Pauses
 from servomex.settings import SerialSettings
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.testing import ScriptedPort
@@ -112,7 +112,7 @@ def test_the_trace_holds_also_what_was_dropped_while_waiting_for_silence(path: P
 def test_a_lost_port_is_an_event_and_so_is_its_return(
     path: Path, line: VirtualLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link_module, "BACK_OFF_S", (0.0, 0.0))
+    monkeypatch.setattr(SerialLink, "pauses", Pauses(0.0, 0.0))
     with SerialLink(line.url, trace=path) as link:
         for unplugged in (True, False):
             if unplugged:

@@ -3,13 +3,12 @@
 from typing import TYPE_CHECKING
 
 from servomex.enums import CalPhase
-from servomex.port.state import PortState
+from servomex.port.state import PortState, StateOwner
 from servomex.runtime.clock import time
 from servomex.runtime.locks import PortLock
 
 if TYPE_CHECKING:
     from servomex.modbus.client import ModbusClient
-    from servomex.port.link import SerialLink
 
 SAMPLE_LOOKS = 2
 """One look may be wrong: a group counts as on sample after as many in a row."""
@@ -82,7 +81,7 @@ class Underway:
 class _Addresses(PortState):
     """What is under way on a port, by Modbus address."""
 
-    def __init__(self, link: "SerialLink") -> None:
+    def __init__(self, link: StateOwner) -> None:
         super().__init__(link)
         self._found: dict[int, Underway] = {}
 

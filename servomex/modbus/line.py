@@ -2,8 +2,7 @@
 
 from servomex.modbus.others import Others
 from servomex.modbus.timing import Timing
-from servomex.port.link import SerialLink
-from servomex.port.state import PortState
+from servomex.port.state import PortState, StateOwner
 
 
 class ModbusLine(PortState):
@@ -18,7 +17,7 @@ class ModbusLine(PortState):
 
     timing: Timing = Timing()
 
-    def __init__(self, link: SerialLink) -> None:
+    def __init__(self, link: StateOwner) -> None:
         super().__init__(link)
         self.others: Others = Others(link.port, link.shared_line)
         self.echo: bool | None = None

@@ -7,8 +7,6 @@ import re
 import select
 import socket
 import stat
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,10 +22,8 @@ from servomex.port.names import device_of, is_network, present_text
 from servomex.port.pyserial import serial
 from servomex.port.users import users_of
 from servomex.runtime.clock import time
-from servomex.runtime.forks import ProcessBound, let_go_after_fork
-from servomex.runtime.locks import WAKE_S, Signal
+from servomex.runtime.locks import WAKE_S
 from servomex.runtime.signals import pass_on_interruption
-from servomex.runtime.worker import Worker
 from servomex.settings import SerialSettings
 
 try:
@@ -264,63 +260,6 @@ def _kept_alive(port: Any) -> Any:
             for name in KEEP_ALIVE.keys() & vars(socket).keys():
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), KEEP_ALIVE[name])
     return port
-
-
-class Opening(ProcessBound):
-    """Opens a port in a thread of its own: a network address may take seconds to fail, and callers have deadlines.
-
-    Args:
-        name: Name of the port.
-        open_it: Opens the port and gives it, as :func:`open_port` does.
-    """
-
-    def __init__(self, name: str, open_it: Callable[[], Any]) -> None:
-        self._open_it = open_it
-        self._done = Signal()
-        self._mutex = threading.Lock()
-        self._abandoned = False
-        self._port: Any = None
-        self._error: ServomexError = ServomexConnectionError(f"{name} cannot be opened", ErrorContext(port=name))
-        let_go_after_fork(self)
-        self._worker = Worker(f"servomex-open {name}", self._run)
-        self._worker.start()
-
-    def result(self, timeout: float | None) -> Any:
-        """Give the port, waiting for it ``timeout`` seconds at most; ``None`` when it is not open yet.
-
-        Raises:
-            ServomexError: It cannot be opened.
-        """
-        if not self._done.wait(timeout):
-            return None
-        if self._port is None:
-            raise self._error
-        return self._port
-
-    def abandon(self) -> None:
-        """Close the port as soon as it is open: nobody waits for it any more."""
-        with self._mutex:
-            self._abandoned = True
-            if self._port is not None:
-                close_port(self._port)
-
-    def _let_go(self) -> None:
-        port, self._port = self._port, None
-        if port is not None:
-            abandon_port(port)
-
-    def _run(self, _stopping: threading.Event) -> None:
-        try:
-            port = self._open_it()
-            with self._mutex:
-                if self._abandoned:
-                    close_port(port)
-                else:
-                    self._port = port
-        except ServomexError as error:
-            self._error = error
-        finally:
-            self._done.set()
 
 
 def _is_device_name(port: str) -> bool:

@@ -1,16 +1,13 @@
 """SerialLink: a serial port with its lock, its silence between messages, and its wire trace."""
 
 import contextlib
-import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
 from typing import Any, Self, TypeVar
 
 from servomex.errors import (
     ErrorContext,
     ServomexConnectionError,
-    ServomexError,
     ServomexTimeoutError,
     ServomexValidationError,
 )
@@ -19,41 +16,26 @@ from servomex.port.connect import (
     IO_ERRORS,
     READ_TICK_S,
     WRITE_TIMEOUT_S,
-    Opening,
     abandon_port,
     close_port,
     has_hung_up,
-    is_absent,
     open_port,
     takes_bytes,
     write_timeout_s,
 )
 from servomex.port.names import is_network, same_adapter, serial_number_of
+from servomex.port.opening import opened
 from servomex.port.pyserial import serial
+from servomex.port.reopening import Pauses, Reopening
 from servomex.port.state import PortState
-from servomex.port.transport import Transport, port_and_settings
+from servomex.port.transport import MAX_CHUNK, Transport, port_and_settings, taken_from, waiting_in
+from servomex.port.wiretap import Tap, WireTap
 from servomex.runtime.clock import time
 from servomex.runtime.forks import ProcessBound, let_go_after_fork
 from servomex.runtime.locks import PortLock, Signal, Turn
-from servomex.runtime.logs import PackageLog, package_log
 from servomex.runtime.signals import pass_on_interruption
 from servomex.settings import SerialSettings
-from servomex.trace import TraceWriter
 
-wire: PackageLog = package_log("servomex.wire")
-"""Every byte, once, in both directions: ``PORT > hex`` was sent, ``PORT < hex`` came."""
-
-BACK_OFF_S = (0.5, 30.0)
-"""First and longest pause between two tries to reopen a lost port; it doubles from one to the other."""
-
-EAGER_S = 0.3
-"""From one try to the next of a port on which something was never reached, see :attr:`SerialLink.eager`."""
-EXPLAINED_S = 30.0
-"""How long the reason of a device that is not there is kept: until then only whether it is there is looked at."""
-
-MAX_CHUNK = 4096
-
-Tap = Callable[[bytes, int], None]
 S = TypeVar("S", bound=PortState)
 
 GAP_S = 0.05
@@ -83,6 +65,7 @@ class SerialLink(ProcessBound):
             ports that were not opened exclusively, and of a line on which others were noticed.
 
     Attributes:
+        pauses: The pauses between two tries to open a port that is lost or missing.
         port: The name it was opened by.
         transport: The open port that was passed in; ``None`` when the link opens and closes its port itself.
         usb_serial: The serial number of its USB adapter, which a port that is reopened must have again; ``None``
@@ -100,6 +83,8 @@ class SerialLink(ProcessBound):
         talking_since: When the last conversation began, on ``time.monotonic()``.
     """
 
+    pauses: Pauses = Pauses()
+
     def __init__(
         self,
         port: str | os.PathLike[str] | SerialSettings | Transport,
@@ -113,10 +98,10 @@ class SerialLink(ProcessBound):
         self._closed = Signal()
         self._closed.set()
         self._serial: Any = None
-        self.port: str
-        self.transport: Transport | None
-        self.settings: SerialSettings
-        self.port, self.transport, self.settings = port_and_settings(port, settings)
+        name, transport, used = port_and_settings(port, settings)
+        self.port: str = name
+        self.transport: Transport | None = transport
+        self.settings: SerialSettings = used
         self.usb_serial: str | None = None
         self.gap_s: float = seconds(gap, "gap", zero=True)
         if self.gap_s > 10:
@@ -134,14 +119,8 @@ class SerialLink(ProcessBound):
         self.talking_since: float = 0.0
         self.auto_reconnect: bool = flag(auto_reconnect, "auto_reconnect")
         self.trace: str | None = None if trace is None else path_text(trace, "trace")
-        self._trace: TraceWriter | None = None
-        self._taps: list[Tap] = []
-        self._loss: ServomexConnectionError | None = None
-        self._opening: Opening | None = None
-        self._failures = 0
-        self._retry_at = 0.0
-        self._tried_at = 0.0
-        self._absent_until = 0.0
+        self._wiretap = WireTap(self.port, self.trace)
+        self._reopening = Reopening(self.port)
         self._resumed = False
         self._last_traffic = 0.0
         let_go_after_fork(self)
@@ -159,7 +138,7 @@ class SerialLink(ProcessBound):
     @property
     def retry_in_s(self) -> float:
         """Seconds until a lost port may be tried again."""
-        return max(0.0, self._retry_at - time.monotonic())
+        return self._reopening.retry_in_s
 
     def open(self) -> Self:
         """Open the port and drop what waits in its input, which is of unknown age.
@@ -170,9 +149,9 @@ class SerialLink(ProcessBound):
             ServomexError: The trace cannot be written.
         """
         with self.lock_held(), contextlib.ExitStack() as undo:
-            if self._trace is None:
-                self._begin_trace()
-                undo.callback(self._end_trace)
+            if not self._wiretap.is_traced:
+                self._wiretap.begin(self.settings, self.gap_s)
+                undo.callback(self._wiretap.end)
             if self._serial is None:
                 self._connect()
             self._closed.clear()
@@ -190,8 +169,8 @@ class SerialLink(ProcessBound):
         if self.transport is not None:
             return self.open()
         with self.lock_held():
-            if self._trace is None:
-                self._begin_trace()
+            if not self._wiretap.is_traced:
+                self._wiretap.begin(self.settings, self.gap_s)
             self._closed.clear()
         return self
 
@@ -202,11 +181,9 @@ class SerialLink(ProcessBound):
         self._closed.set()
         with self.lock_held():
             self._closed.set()  # again: open() may have been under way in another thread
-            if self._opening is not None:
-                self._opening.abandon()
-                self._opening = None
+            self._reopening.abandon()
             self._drop_port()
-            self._end_trace()
+            self._wiretap.end()
 
     def __enter__(self) -> Self:
         return self.open()
@@ -222,12 +199,14 @@ class SerialLink(ProcessBound):
                 stacklevel=1,
             )
             self._drop_port()
-        if getattr(self, "_trace", None) is not None:
-            self._end_trace()
+        if hasattr(self, "_wiretap"):
+            self._wiretap.end()
 
     def _let_go(self) -> None:
         """Forget the port in a forked child. Locks may be held there by threads that do not exist."""
-        port, self._serial, self._opening, self._trace = self._serial, None, None, None
+        port, self._serial = self._serial, None
+        self._reopening.forget()
+        self._wiretap.forget()
         self.lock, self._closed = PortLock(), Signal()
         self._closed.set()
         for state in self._states.values():
@@ -293,7 +272,7 @@ class SerialLink(ProcessBound):
         self._resumed = True
         if self._serial is not None:
             self._lose(ConnectionResetError("the server closed the connection"))
-        self._retry_at = 0.0
+        self._reopening.without_pause()
         self.ensure_open(deadline)
         return True
 
@@ -308,25 +287,11 @@ class SerialLink(ProcessBound):
             raise ServomexConnectionError("the port is closed", self._context())
         if self._serial is not None:
             return
-        if self._loss is not None and (self.retry_in_s > 0 or not self._may_try):
-            raise self._still_lost(self._loss)
-        if self._opening is None:
-            self._tried_at = time.monotonic()
-            if self._loss is not None and self._tried_at < self._absent_until and is_absent(self.port):
-                self._note_failure(self._loss)
-                raise self._still_lost(self._loss)
-            self._opening = Opening(self.port, self._reopen)
-        try:
-            port = self._opening.result(max(READ_TICK_S, deadline - time.monotonic()))
-        except ServomexError as error:
-            self._opening = None
-            self._note_failure(ServomexConnectionError(error.message, error.context, cure=error.cure))
-            self._absent_until = self._tried_at + EXPLAINED_S if is_absent(self.port) else 0.0
-            raise
+        reopening = self._reopening
+        port = reopening.port(self._reopen, deadline, self.pauses, may_try=self._may_try, eager=self.eager)
         if port is None:
             what = "was lost, and is still being opened again" if self.generation else "is still being opened"
             raise ServomexConnectionError(f"the port {what}", self._context())
-        self._opening = None
         self._adopt(port)
         if self.generation == 1:
             self.usb_serial = serial_number_of(self.port)
@@ -345,10 +310,7 @@ class SerialLink(ProcessBound):
         wait_s = WRITE_TIMEOUT_S if deadline is None else max(0.0, deadline - time.monotonic())
         if not takes_bytes(port, wait_s):
             raise self._blocked(port, wait_s)
-        if wire.isEnabledFor(logging.DEBUG):
-            wire.debug("%s > %s", self.port, data.hex(" "))
-        if self._trace:
-            self._trace.sent(data)
+        self._wiretap.sent(data)
         try:
             port.write(data)
         except serial.SerialTimeoutException as error:
@@ -359,18 +321,18 @@ class SerialLink(ProcessBound):
         self._last_traffic = time.monotonic()
 
     def read(self, deadline: float) -> bytes:
-        """Give the bytes that are there, waiting for the first one until ``deadline``; empty when none came.
+        """Return the bytes that are there, waiting for the first one until ``deadline``; empty when none came.
 
         Raises:
             ServomexConnectionError: The port is closed or was unplugged.
         """
         port = self._port_in_use()
         try:
-            while not (data := _taken_from(port, 1)):
+            while not (data := taken_from(port, 1)):
                 if self._closed.is_set() or time.monotonic() >= deadline:
                     break
             if data:
-                data += _waiting_in(port)
+                data += waiting_in(port)
         except IO_ERRORS as error:
             pass_on_interruption(error)
             raise self._lose(error) from error
@@ -390,7 +352,7 @@ class SerialLink(ProcessBound):
 
     def _take_waiting(self, port: Any) -> bytes:
         try:
-            data = _waiting_in(port)
+            data = waiting_in(port)
         except IO_ERRORS as error:
             pass_on_interruption(error)
             raise self._lose(error) from error
@@ -433,24 +395,14 @@ class SerialLink(ProcessBound):
         """Wait, but no longer than until the port is closed."""
         self._closed.wait(seconds_s)
 
-    @contextlib.contextmanager
-    def tap(self, listener: Tap) -> Iterator[None]:
+    def tap(self, listener: Tap) -> contextlib.AbstractContextManager[None]:
         """Hand every byte that comes to ``listener(data, monotonic_ns)`` as well, in the reading thread."""
-        self._taps.append(listener)
-        try:
-            yield
-        finally:
-            self._taps.remove(listener)
+        return self._wiretap.listening(listener)
 
     def _note_arrival(self, data: bytes) -> None:
         self._last_traffic = time.monotonic()
-        self._failures = 0
-        if wire.isEnabledFor(logging.DEBUG):
-            wire.debug("%s < %s", self.port, data.hex(" "))
-        if self._trace:
-            self._trace.came(data)
-        for listener in self._taps:
-            listener(data, time.monotonic_ns())
+        self._reopening.note_bytes()
+        self._wiretap.came(data)
 
     @property
     def _may_reopen(self) -> bool:
@@ -466,26 +418,15 @@ class SerialLink(ProcessBound):
             self.check_process()  # a forked child has let the port go
             raise ServomexConnectionError("the port was closed", self._context())
         if self._serial is None:
-            raise self._still_lost(self._loss)
+            raise self._reopening.still_lost(self._may_try)
         return self._serial
 
     def _connect(self) -> None:
         if self.transport is not None:
             self._adopt(self.transport)
         else:
-            self._adopt(self._opened())
+            self._adopt(opened(self.port, self.settings))
             self.usb_serial = serial_number_of(self.port)
-
-    def _opened(self) -> Any:
-        """Open the port; one that is reached by TCP in a thread, since on Windows no signal ends a connect."""
-        if not is_network(self.port):
-            return open_port(self.port, self.settings)
-        opening = Opening(self.port, lambda: open_port(self.port, self.settings))
-        try:
-            return opening.result(None)
-        except BaseException:
-            opening.abandon()
-            raise
 
     def _reopen(self) -> Any:
         return open_port(same_adapter(self.port, self.usb_serial), self.settings)
@@ -500,9 +441,8 @@ class SerialLink(ProcessBound):
         except IO_ERRORS as error:
             pass_on_interruption(error)
             raise self._lose(error) from error
-        if self._trace:
-            self._trace.opened()
-        self._loss = None
+        self._wiretap.opened()
+        self._reopening.loss = None
         self._last_traffic = time.monotonic()
         for state in list(self._states.values()):
             state.note_opened()
@@ -513,13 +453,12 @@ class SerialLink(ProcessBound):
         if self._closed.is_set() and self._serial is None:
             return ServomexConnectionError("the port was closed", self._context())
         self._drop_port()
-        if self._trace:
-            self._trace.lost(str(error) or type(error).__name__)
+        self._wiretap.lost(str(error) or type(error).__name__)
         what = what or f"the port was lost ({error or type(error).__name__})"
         check = check or "Check the cable and the adapter"
         then = "it is reopened by itself" if self._may_reopen else "open it again"
         lost = ServomexConnectionError(what, self._context(), cure=f"{check}; {then}")
-        self._note_failure(lost)
+        self._reopening.note_failure(lost, self.pauses, eager=self.eager)
         return lost
 
     def _blocked(self, port: Any, waited_s: float) -> ServomexConnectionError:
@@ -534,22 +473,6 @@ class SerialLink(ProcessBound):
         check = "Check the flow control, and whether the adapter or the server hangs"
         return self._lose(TimeoutError(seen), f"nothing can be sent on the line ({seen})", check)
 
-    def _note_failure(self, error: ServomexConnectionError) -> None:
-        first, longest = BACK_OFF_S
-        self._loss = error
-        now = time.monotonic()
-        if self.eager:  # what a try has taken, as on a network, counts as a part of its pause
-            self._retry_at = max(now, self._tried_at + EAGER_S)
-        else:
-            self._retry_at = now + min(longest, first * 2 ** min(self._failures, 16))
-        self._failures += 1
-
-    def _still_lost(self, loss: ServomexConnectionError | None) -> ServomexConnectionError:
-        message = "the port is not open" if loss is None else loss.message
-        if self._may_try and self.retry_in_s > 0:
-            message += f" (next try in {self.retry_in_s:.1f} s)"
-        return ServomexConnectionError(message, self._context(), cure="" if loss is None else loss.cure)
-
     def _drop_port(self) -> None:
         port, self._serial = self._serial, None
         if port is None or self.transport is not None:
@@ -559,40 +482,5 @@ class SerialLink(ProcessBound):
         except IO_ERRORS as error:  # the port is gone already; there is nothing left to close
             pass_on_interruption(error)
 
-    def _begin_trace(self) -> None:
-        if self.trace is not None:
-            self._trace = TraceWriter(self.trace, self.port, self.settings, self.gap_s)
-
-    def _end_trace(self) -> None:
-        trace, self._trace = self._trace, None
-        if trace is not None:
-            trace.close()
-
     def _context(self) -> ErrorContext:
         return ErrorContext(port=self.port)
-
-
-def _waiting_in(port: Any) -> bytes:
-    """Read what waits in a port, without waiting for more, also when it gives less than it says."""
-    data = b""
-    while len(data) < MAX_CHUNK and (waiting := port.in_waiting):
-        piece = _taken_from(port, min(waiting, MAX_CHUNK))
-        if not piece:
-            break
-        data += piece
-    return data
-
-
-def _taken_from(port: Any, size: int) -> bytes:
-    """Read up to so many bytes.
-
-    Raises:
-        ServomexValidationError: The port is an object of the user's own, and returns something else.
-    """
-    data: bytes = port.read(size)
-    if not isinstance(data, bytes | bytearray):
-        raise ServomexValidationError(
-            f"read() of the port object {port!r} returned {data!r}, which is not bytes",
-            cure="Let it do as servomex.Transport says",
-        )
-    return data

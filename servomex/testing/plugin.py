@@ -15,6 +15,8 @@ import serial
 from servomex.analyzer.analyzer import Analyzer
 from servomex.analyzer.opening import open_device
 from servomex.enums import ProtocolKind
+from servomex.port.link import SerialLink
+from servomex.port.reopening import Pauses
 from servomex.runtime.clock import time
 from servomex.simulator.channels import VirtualChannel
 from servomex.simulator.device import VirtualAnalyzer
@@ -27,7 +29,7 @@ T = TypeVar("T")
 
 PERIOD_S = 0.1
 """Seconds between broadcasts, unless the marker says otherwise: tests should not wait for a real panel's 2 s."""
-QUICK_BACK_OFF_S = (0.02, 0.1)
+QUICK_PAUSES = Pauses(0.02, 0.1)
 ENDING_S = 2.0
 """What is being closed when a test ends gets this long."""
 
@@ -121,7 +123,7 @@ def scripted_port_factory() -> Iterator[Callable[..., ScriptedPort]]:
 @pytest.fixture
 def quick_reconnect(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try a lost port again after 0.02 s to 0.1 s, not after 0.5 s to 30 s."""
-    monkeypatch.setattr("servomex.port.link.BACK_OFF_S", QUICK_BACK_OFF_S)
+    monkeypatch.setattr(SerialLink, "pauses", QUICK_PAUSES)
 
 
 def _kept(make: Callable[P, T], kept: list[T]) -> Callable[P, T]:

@@ -18,7 +18,8 @@ from servomex.cli.formats import json_line
 from servomex.cli.read import read
 from servomex.cli.record import record
 from servomex.cli.stream import stream
-from servomex.port import link as link_module
+from servomex.port.link import SerialLink
+from servomex.port.reopening import Pauses
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.telegram import parse_frame
 from servomex.traffic import Message
@@ -32,7 +33,7 @@ LOST = "sim://4100?fault=unplug:0.4"
 
 @pytest.fixture(autouse=True)
 def quick_reconnection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_module, "BACK_OFF_S", (0.3, 0.3))
+    monkeypatch.setattr(SerialLink, "pauses", Pauses(0.3, 0.3))
 
 
 class TestRecord:

@@ -13,8 +13,8 @@ import servomex
 from servomex.cli import servomex_group
 from servomex.cli.replay import replay
 from servomex.models.columns import ROW_COLUMNS
-from servomex.port import link as link_module
 from servomex.port.link import SerialLink
+from servomex.port.reopening import Pauses
 from servomex.simulator import VirtualLine
 from tests.helpers.commands import FAST, MODES, invoke, rows_of
 from tests.helpers.frames import WIRE, capture_frames
@@ -154,7 +154,7 @@ def test_damage_is_counted_and_is_no_answer_when_there_is_nothing_else(path: Pat
 
 
 def test_a_port_that_was_lost_is_lost_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_module, "BACK_OFF_S", (0.0, 0.0))
+    monkeypatch.setattr(SerialLink, "pauses", Pauses(0.0, 0.0))
     frames = [frame + b"\r\n" for frame in capture_frames()]
     trace(
         path,
@@ -171,7 +171,7 @@ def test_a_port_that_was_lost_is_lost_again(path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_port_that_was_lost_over_modbus_is_lost_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_module, "BACK_OFF_S", (0.0, 0.0))
+    monkeypatch.setattr(SerialLink, "pauses", Pauses(0.0, 0.0))
     line = VirtualLine()
     with servomex.open_device(line.url, protocol="modbus_rtu", gap=0.005, trace=path) as analyzer:
         line.unplug()

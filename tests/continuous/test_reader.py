@@ -16,6 +16,8 @@ from servomex import (
 )
 from servomex.analyzer.analyzer import Analyzer
 from servomex.port import link
+from servomex.port.link import SerialLink
+from servomex.port.reopening import Pauses
 from servomex.simulator import PtyServer, VirtualAnalyzer, VirtualLine, constant
 from servomex.telegram import parse_frame
 from servomex.testing import ScriptedPort, load_capture
@@ -167,7 +169,7 @@ def test_what_waited_in_the_port_before_it_was_opened_is_dropped() -> None:
 def test_unplugged_is_an_error_at_the_next_call_and_comes_back_by_itself(
     line: VirtualLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link, "BACK_OFF_S", (0.1, 0.2))
+    monkeypatch.setattr(SerialLink, "pauses", Pauses(0.1, 0.2))
     with open_continuous(line.url) as analyzer:
         analyzer.poll(wait_fresh=True)
         reader = analyzer.reader
@@ -195,7 +197,7 @@ def test_unplugged_is_an_error_at_the_next_call_and_comes_back_by_itself(
 @needs_pty
 @pytest.mark.real_time
 def test_a_real_terminal_that_vanishes_is_a_connection_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "BACK_OFF_S", (0.1, 0.2))
+    monkeypatch.setattr(SerialLink, "pauses", Pauses(0.1, 0.2))
     line = VirtualLine(VirtualAnalyzer(mode="continuous", period=PERIOD))
     with PtyServer(line) as server, open_continuous(server.port) as analyzer:
         analyzer.poll(wait_fresh=True)
@@ -214,7 +216,7 @@ def test_a_real_terminal_that_vanishes_is_a_connection_error(monkeypatch: pytest
 
 
 def test_without_reconnection_a_lost_port_stays_lost(line: VirtualLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "BACK_OFF_S", (0.05, 0.1))
+    monkeypatch.setattr(SerialLink, "pauses", Pauses(0.05, 0.1))
     with open_continuous(line.url, auto_reconnect=False) as analyzer:
         line.unplug()
         wait_until(lambda: not analyzer.link.is_open)

@@ -23,6 +23,7 @@ from servomex import (
 from servomex.continuous import reader as continuous
 from servomex.port import link as link_module
 from servomex.port.connect import open_port
+from servomex.port.reopening import Pauses
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from tests.helpers.background import no_thread_for
 from tests.helpers.waiting import until_it_works, wait_until
@@ -116,7 +117,7 @@ def test_a_recording_whose_reader_dies_says_so(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_closing_does_not_wait_for_the_pause_between_two_tries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_module, "BACK_OFF_S", (20.0, 20.0))
+    monkeypatch.setattr(SerialLink, "pauses", Pauses(20.0, 20.0))
     line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.05))
     link = SerialLink(line.url).open()
     analyzer = open_continuous(link)

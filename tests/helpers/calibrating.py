@@ -10,7 +10,8 @@ from servomex.calibration import stop as calibration_stop
 from servomex.modbus.client import ModbusClient
 from servomex.modbus.line import ModbusLine
 from servomex.modbus.timing import Timing
-from servomex.port import link as link_module
+from servomex.port.link import SerialLink
+from servomex.port.reopening import Pauses
 from servomex.simulator import VirtualAnalyzer
 from tests.helpers.background import repeating
 from tests.helpers.hook_port import HookPort, answering
@@ -29,7 +30,7 @@ def shorten_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "SETTLE_S", 0.0)
     monkeypatch.setattr(calibration_stop, "LATE_START_S", 0.2)
     monkeypatch.setattr(calibration_stop, "STOP_AGAIN_S", 0.2)
-    monkeypatch.setattr(link_module, "BACK_OFF_S", (0.05, 0.2))
+    monkeypatch.setattr(SerialLink, "pauses", Pauses(0.05, 0.2))
 
 
 def coils(analyser: VirtualAnalyzer) -> list[tuple[int, bool]]:

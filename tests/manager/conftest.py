@@ -8,6 +8,8 @@ import pytest
 from servomex import ServomexManager
 from servomex.modbus.line import ModbusLine
 from servomex.modbus.timing import Timing
+from servomex.port.link import SerialLink
+from servomex.port.reopening import Pauses
 
 
 @pytest.fixture
@@ -21,7 +23,7 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServomexManager]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what failed be tried again soon."""
-    monkeypatch.setattr("servomex.port.link.BACK_OFF_S", (0.05, 0.1))
+    monkeypatch.setattr(SerialLink, "pauses", Pauses(0.05, 0.1))
     monkeypatch.setattr("servomex.manager.member.PAUSES_S", (0.02, 0.02))
     monkeypatch.setattr("servomex.manager.member.PROBE_S", 0.05)
     monkeypatch.setattr(ModbusLine, "timing", attrs.evolve(ModbusLine.timing, quiet_s=0.05))

@@ -19,6 +19,7 @@ from servomex.manager.port import SharedPort
 from servomex.manager.rounds import Round
 from servomex.port import link as link_module
 from servomex.port.connect import open_port
+from servomex.port.reopening import Pauses
 from servomex.simulator import VirtualLine
 from tests.helpers.managing import (
     failure,
@@ -77,7 +78,7 @@ def test_an_analyser_that_was_dead_before_its_port_was_lost_is_read_when_that_is
 def test_the_pauses_begin_anew_on_a_port_that_is_back(
     manager: ServomexManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link_module, "BACK_OFF_S", (0.05, 0.1))
+    monkeypatch.setattr(SerialLink, "pauses", Pauses(0.05, 0.1))
     line = filled(manager, line_of(1, 2))
     silence(manager, line)
     for _ in range(3):

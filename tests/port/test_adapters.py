@@ -17,8 +17,9 @@ from servomex import (
     load_metadata,
     open_device,
 )
-from servomex.port import link as link_module
+from servomex.port.link import SerialLink
 from servomex.port.names import same_adapter, serial_number_of
+from servomex.port.reopening import Pauses
 from servomex.simulator import PtyServer, VirtualAnalyzer, VirtualLine
 from tests.conftest import needs_pty
 from tests.helpers.usb_ports import adapter, built_in, plug
@@ -100,7 +101,7 @@ class TestPorts:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(link_module, "BACK_OFF_S", (0.05, 0.1))
+        monkeypatch.setattr(SerialLink, "pauses", Pauses(0.05, 0.1))
         one, two = servers
         name = tmp_path / "ttyUSB0"
         name.symlink_to(one.port)

@@ -12,6 +12,8 @@ import pytest
 
 import servomex
 from servomex.errors import ServomexConnectionError
+from servomex.port.link import SerialLink
+from servomex.port.reopening import Pauses
 from servomex.registers import Span
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from tests.helpers.rfc2217_server import Rfc2217Server
@@ -156,7 +158,7 @@ def test_a_server_that_hangs_up_again_at_once_is_lost(server: ImpatientServer) -
 def test_a_server_that_always_hangs_up_is_tried_less_and_less_often(
     server: ImpatientServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("servomex.port.link.BACK_OFF_S", (0.02, 30.0))
+    monkeypatch.setattr(SerialLink, "pauses", Pauses(0.02, 30.0))
     with opened(server) as analyzer:
         server.hang_up_at, server.hang_ups = 1, 1000
         pauses = []
@@ -218,7 +220,7 @@ def test_a_recording_of_rare_readings_has_no_gap(server: ImpatientServer) -> Non
 def test_in_continuous_mode_it_is_an_ordinary_loss(
     server: ImpatientServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("servomex.port.link.BACK_OFF_S", (0.02, 0.1))
+    monkeypatch.setattr(SerialLink, "pauses", Pauses(0.02, 0.1))
     server.line.analysers[0].mode = servomex.ProtocolKind.CONTINUOUS_ASCII
     server.line.analysers[0].period = 0.1
     with (

@@ -15,7 +15,9 @@ import pytest
 
 from servomex.errors import ServomexConnectionError, ServomexValidationError
 from servomex.port import link as link_module
+from servomex.port import reopening, transport
 from servomex.port.link import SerialLink
+from servomex.port.reopening import Pauses
 from servomex.simulator import VirtualLine
 from servomex.testing import ScriptedPort
 from tests.conftest import needs_pty
@@ -52,7 +54,8 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     names = types.SimpleNamespace(monotonic=clock.monotonic, monotonic_ns=clock.monotonic_ns)
-    monkeypatch.setattr(link_module, "time", names)
+    for module in (link_module, reopening):
+        monkeypatch.setattr(module, "time", names)
     return clock
 
 
@@ -89,7 +92,7 @@ def test_a_flood_is_read_in_bounded_pieces_and_nothing_of_it_is_lost() -> None:
         while piece := link.read(0.0):
             pieces.append(piece)
     assert b"".join(pieces) == flood
-    assert max(map(len, pieces)) <= 2 * link_module.MAX_CHUNK
+    assert max(map(len, pieces)) <= 2 * transport.MAX_CHUNK
 
 
 @needs_pty
@@ -165,7 +168,7 @@ def test_settling_on_a_babbling_line_ends_at_its_deadline() -> None:
         assert deadline <= time.monotonic() < deadline + 2.0
     assert not silent
     assert b"babble" in dropped
-    assert len(dropped) <= link_module.MAX_CHUNK
+    assert len(dropped) <= transport.MAX_CHUNK
 
 
 def test_settling_is_not_reached_by_a_deadline_that_has_passed() -> None:
@@ -343,7 +346,7 @@ def test_without_reconnection_a_lost_port_stays_lost_until_it_is_opened_again(
 def test_a_port_that_stays_away_for_days_is_still_a_connection_error(
     line: VirtualLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link_module, "BACK_OFF_S", (0.0, 0.0))
+    monkeypatch.setattr(SerialLink, "pauses", Pauses(0.0, 0.0))
     with SerialLink(line.url) as link:
         line.unplug()
         for _ in range(1100):

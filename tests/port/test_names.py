@@ -10,8 +10,8 @@ import serial
 from servomex import PortInfo, SerialLink, open_device, present_ports
 from servomex.cli.read import read
 from servomex.errors import ServomexConfigurationError, ServomexConnectionError
-from servomex.port import link as link_module
 from servomex.port.names import resolve, usb_identity
+from servomex.port.reopening import Pauses
 from servomex.simulator import PtyServer, VirtualLine
 from tests.conftest import needs_pty
 from tests.helpers.commands import FAST, invoke
@@ -168,7 +168,7 @@ def test_a_busy_port_is_named_by_its_device(monkeypatch: pytest.MonkeyPatch) -> 
 def test_an_adapter_that_comes_back_under_another_device_name_is_found_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
-    monkeypatch.setattr(link_module, "BACK_OFF_S", (0.02, 0.1))
+    monkeypatch.setattr(SerialLink, "pauses", Pauses(0.02, 0.1))
     terminals = [Terminal(tmp_path / device) for device in ("ttyUSB0", "ttyUSB7")]
     terminals[0].plug()
     found = plug(monkeypatch, adapter(str(terminals[0].path), "A"))

@@ -25,8 +25,9 @@ from servomex.errors import (
 from servomex.modbus.line import ModbusLine
 from servomex.modbus.timing import Timing
 from servomex.port import connect as ports
-from servomex.port import link
 from servomex.port.connect import open_port
+from servomex.port.link import SerialLink
+from servomex.port.reopening import Pauses
 from servomex.runtime.worker import Worker
 from servomex.settings import SerialSettings
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualChannel, VirtualLine, constant
@@ -52,7 +53,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(sleep=lambda seconds: time.sleep(min(seconds, HURRY_S)))
     monkeypatch.setattr("serial.rfc2217.time", clock)
     monkeypatch.setattr("serial.urlhandler.protocol_socket.time", clock)
-    monkeypatch.setattr(link, "BACK_OFF_S", (0.02, 0.1))
+    monkeypatch.setattr(SerialLink, "pauses", Pauses(0.02, 0.1))
     monkeypatch.setattr(ModbusLine, "timing", Timing(silence_s=0.02))
     monkeypatch.setattr(ports, "READ_TICK_S", 0.01)
 

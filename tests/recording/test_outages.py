@@ -25,7 +25,8 @@ from servomex import (
 )
 from servomex.continuous.queue import FrameQueue
 from servomex.errors import ServomexChannelError, ServomexChecksumError, ServomexParseError
-from servomex.port import link as link_module
+from servomex.port.link import SerialLink
+from servomex.port.reopening import Pauses
 from servomex.recording.outages import Outages
 from servomex.runtime import clock
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
@@ -45,7 +46,7 @@ def log(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 
 @pytest.fixture(autouse=True)
 def quick_reconnection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_module, "BACK_OFF_S", (0.05, 0.1))
+    monkeypatch.setattr(SerialLink, "pauses", Pauses(0.05, 0.1))
 
 
 def until(rec: Recording, wanted: Callable[[list[Sample]], bool]) -> list[Sample]:

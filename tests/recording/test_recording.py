@@ -20,7 +20,8 @@ from servomex import (
     open_device,
     record,
 )
-from servomex.port import link as link_module
+from servomex.port.link import SerialLink
+from servomex.port.reopening import Pauses
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from tests.helpers.recorded import OwnSource
 
@@ -93,7 +94,7 @@ class TestGaps:
     def test_a_port_that_is_lost_and_comes_back_is_one_disconnect(
         self, monkeypatch: pytest.MonkeyPatch, line: VirtualLine
     ) -> None:
-        monkeypatch.setattr(link_module, "BACK_OFF_S", (0.05, 0.1))
+        monkeypatch.setattr(SerialLink, "pauses", Pauses(0.05, 0.1))
         with open_device(line.url, protocol="modbus_rtu", gap=0.002) as analyzer:
             timers = [threading.Timer(0.5, line.unplug), threading.Timer(2.0, line.plug)]
             for timer in timers:

@@ -19,7 +19,8 @@ from servomex import (
     StreamMode,
     open_device,
 )
-from servomex.port import link as link_module
+from servomex.port.link import SerialLink
+from servomex.port.reopening import Pauses
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from tests.helpers.waiting import wait_until
 
@@ -144,7 +145,7 @@ class TestStream:
     def test_a_lost_port_is_a_sample_with_an_error(
         self, analyzer: Analyzer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(link_module, "BACK_OFF_S", (0.05, 0.1))
+        monkeypatch.setattr(SerialLink, "pauses", Pauses(0.05, 0.1))
         with analyzer.stream(rate_hz=rate(analyzer)) as session:
             session.get(2)
             analyzer.line.unplug()  # type: ignore[attr-defined]
@@ -214,7 +215,7 @@ class TestSubscription:
         assert len(slow) < len(quick)
 
     def test_errors_are_delivered_as_well(self, analyzer: Analyzer, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(link_module, "BACK_OFF_S", (0.05, 0.1))
+        monkeypatch.setattr(SerialLink, "pauses", Pauses(0.05, 0.1))
         got: list[Frame | ServomexError] = []
         with analyzer.subscribe(got.append, rate_hz=rate(analyzer)):
             wait_until(lambda: bool(got))

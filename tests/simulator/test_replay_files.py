@@ -17,8 +17,8 @@ from servomex.errors import (
     ServomexConnectionError,
     ServomexValidationError,
 )
-from servomex.port import link as link_module
 from servomex.port.link import SerialLink
+from servomex.port.reopening import Pauses
 from servomex.settings import SerialSettings
 from servomex.simulator.playback import load_recording
 from servomex.simulator.replay import REOPENED_S, ReplayLine, replay_line
@@ -145,7 +145,7 @@ class TestUrls:
                     assert link.read(time.monotonic() + 5) == OTHER_STATE
 
     def test_a_lost_port_comes_back_by_the_same_url(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(link_module, "BACK_OFF_S", (0.0, 0.0))
+        monkeypatch.setattr(SerialLink, "pauses", Pauses(0.0, 0.0))
         url = f"{replay_url(str(trace(path, *LOSS)))}&speed=0"
         with SerialLink(url) as link:
             link.write(PROBE)

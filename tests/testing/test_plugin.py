@@ -125,7 +125,8 @@ def test_faults_and_a_pulled_cable_reach_the_program(suite: Suite) -> None:
             assert opened_analyzer.poll()["I1"].value == 20.376
 
         def test_the_pauses_are_the_real_ones_again():
-            assert servomex.port.link.BACK_OFF_S == (0.5, 30.0)
+            pauses = servomex.SerialLink.pauses
+            assert (pauses.first_s, pauses.longest_s) == (0.5, 30.0)
     """)
     result.assert_outcomes(passed=3)
 
