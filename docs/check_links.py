@@ -24,7 +24,7 @@ class Page(HTMLParser):
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, _tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        """Take what an element has."""
+        """Record the anchors and links of an element."""
         for name, value in attributes:
             if name == "id" and value:
                 self.anchors.add(value)
@@ -33,7 +33,7 @@ class Page(HTMLParser):
 
 
 def broken(root: Path) -> list[str]:
-    """Give the links below a folder that lead nowhere, each with its page."""
+    """Return the links below a folder that lead nowhere, each with its page."""
     pages = {path.resolve(): Page(path) for path in sorted(root.rglob("*.html"))}
     if not pages:
         return [f"there is no page in {root}"]

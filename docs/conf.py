@@ -81,7 +81,7 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: nodes.
 
 
 def _in_the_manual(env: BuildEnvironment, name: str) -> str | None:
-    """Give the full name under which the manual has something, if that is clear."""
+    """Return the full name under which the manual has something, if that is clear."""
     objects = env.domains.python_domain.objects
     matches = [
         full
@@ -113,7 +113,7 @@ def _exists(target: str) -> bool:
 
 
 def keep_whole(_app: Sphinx, what: str, _name: str, _it: Any, _options: Any, lines: list[str]) -> None:
-    """Keep napoleon from taking what stands before a colon for its type: an empty comment goes first."""
+    """Put an empty comment first, so that napoleon does not take the text before a colon for a type."""
     if what in ("attribute", "data", "property"):
         lines[:0] = ["..", ""]
 
@@ -125,8 +125,8 @@ def show_as_typed(_app: Sphinx, _context: Any, lines: list[str]) -> None:
     lines[:] = ["", ".. code-block:: text", "", *(f"   {line}" for line in text.splitlines()), ""] if text else []
 
 
-def leave_out(_app: Sphinx, _context: Any, lines: list[str]) -> None:
-    """Leave out the environment variables of each command: they follow one rule, which has a page."""
+def omit(_app: Sphinx, _context: Any, lines: list[str]) -> None:
+    """Omit the environment variables of each command: they follow one rule, which has a page."""
     lines.clear()
 
 
@@ -138,4 +138,4 @@ def setup(app: Sphinx) -> None:
     variables = "sphinx-click-process-envars"  # what sphinx-click calls it when it emits it
     if variables not in app.events.events:
         app.add_event(variables)
-    app.connect(variables, leave_out)
+    app.connect(variables, omit)
