@@ -93,7 +93,7 @@ class TestRecord:
         result = invoke(line.url, str(file), *args, command=record)
         assert result.exit_code == 1
         assert re.search(
-            r"run.csv was deleted while it was written, with \d+ rows: a new one is to have",
+            r"run.csv was deleted while it was written, with \d+ rows: the rest goes to a new file",
             result.stderr,
         )
         left = len(list(load(file)))
