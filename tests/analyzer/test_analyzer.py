@@ -217,7 +217,7 @@ def test_between_poll_and_the_port_are_four_frames_of_ours_at_most(mode: str) ->
     package = str(Path(servomex.__file__).parent)
     depths = []
     with open_device(line.url, protocol=mode) as analyzer:
-        wrote, waited = analyzer.link.write, Changes.wait
+        wrote, read_on, waited = analyzer.link.write, analyzer.link.read, Changes.wait
 
         def measure() -> None:
             frame, ours = sys._getframe(2), []
@@ -232,12 +232,17 @@ def test_between_poll_and_the_port_are_four_frames_of_ours_at_most(mode: str) ->
             measure()
             wrote(data, deadline)
 
+        def read(deadline: float) -> bytes:
+            measure()
+            return read_on(deadline)
+
         def wait(self: Changes, ticket: threading.Lock, timeout: float | None = None) -> None:
             measure()
             waited(self, ticket, timeout)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(analyzer.link, "write", write)
+            patch.setattr(analyzer.link, "read", read)
             if mode == "continuous":
                 patch.setattr(Changes, "wait", wait)
             analyzer.poll(wait_fresh=True)
