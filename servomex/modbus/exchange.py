@@ -356,7 +356,7 @@ class Exchange:
         """Wait for silence.
 
         Raises:
-            ReplyFault: There was none until ``deadline``, or see :meth:`_weigh`.
+            ReplyFault: There was none until ``deadline``, or see :meth:`Ledger.weigh`.
         """
         dropped, silent, late = self._drop(silence_s, deadline)
         if not silent and dropped and not late:

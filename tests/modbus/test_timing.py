@@ -1,0 +1,43 @@
+"""How long a reply may take: from what was seen, within the bounds of the line."""
+
+import pytest
+
+from servomex.modbus.timing import LATENCIES_KEPT, Pace, Timing
+
+TIMING = Timing(usual_wait_s=(0.15, 0.5), patience=1.5, first_guess_s=0.1, silence_s=0.1, longest_pause_s=2.0)
+
+
+@pytest.mark.parametrize(
+    ("slowest_s", "share_s", "wait_s"),
+    [(0.01, 9.0, 0.15), (0.1, 9.0, 0.4), (0.1, 0.2, 0.2), (0.3, 9.0, 0.5), (1.0, 9.0, 1.5), (0.1, 0.0, 0.15)],
+)
+def test_a_reply_may_take_four_times_what_was_seen_within_bounds(
+    slowest_s: float, share_s: float, wait_s: float
+) -> None:
+    pace = Pace(TIMING)
+    pace.slowest_s = slowest_s
+    assert pace.wait_s(share_s) == pytest.approx(wait_s)
+
+
+def test_late_replies_raise_the_patience_at_once_and_prompt_ones_lower_it_step_by_step() -> None:
+    pace = Pace(TIMING)
+    pace.note_late(1.0)
+    assert pace.patient_s(0.2) == 1.5
+    pace.note_latency(0.01)
+    assert pace.slowest_s == 0.9
+
+
+def test_a_reply_that_is_faster_than_all_before_it_is_suspicious() -> None:
+    pace = Pace(TIMING)
+    assert not any(pace.note_latency(0.05) for _ in range(LATENCIES_KEPT))
+    assert not pace.note_latency(0.046)
+    assert pace.note_latency(0.01)
+
+
+def test_a_reply_that_was_cut_short_lengthens_the_pause_up_to_its_bound() -> None:
+    pace = Pace(TIMING)
+    for expected in (0.4, 1.6, 2.0, 2.0):
+        pace.note_cut()
+        assert pace.pause_s == pytest.approx(expected)
+    pace.note_pause(0.0)
+    assert pace.pause_s == pytest.approx(1.8)
