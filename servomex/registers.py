@@ -198,7 +198,7 @@ def _packed(bits: tuple[bool, ...]) -> bytes:
 
 
 def decode_state(channel: ChannelId, bits: Sequence[bool]) -> ChannelStatus:
-    """Decode a channel's eight state bits. Of E1 and E2, bits 1 to 3 are reserved and not looked at."""
+    """Decode a channel's eight state bits. Of E1 and E2, bits 1 to 3 are reserved and ignored."""
     reserved = channel in EXTERNAL_CHANNELS
     return ChannelStatus(
         fault=bits[0],

@@ -8,7 +8,7 @@ import attrs
 
 @attrs.frozen
 class Argument:
-    """An argument of a call that is to be changed, or looked at.
+    """An argument of a call that is to be changed or checked.
 
     In a text it is spelled for its reader: ``str()`` shows ``protocol='continuous'`` in a program and
     ``--protocol continuous`` on the command line, see :func:`spelling`.

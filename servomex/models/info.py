@@ -1,4 +1,4 @@
-"""What is known of an open analyser beside its readings: its port, mode, address and channels."""
+"""What is known of an open analyser besides its readings: its port, mode, address and channels."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ MODEL = "SERVOPRO 4000 series"
 
 @attrs.frozen
 class ChannelInfo:
-    """What is known of a populated channel beside its value.
+    """What is known of a populated channel besides its value.
 
     Attributes:
         channel: The channel.

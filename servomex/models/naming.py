@@ -12,7 +12,7 @@ from servomex.units import SUBSCRIPTS
 _ID_SHAPED = re.compile(r"[IDE][0-9]+", re.ASCII | re.IGNORECASE)
 """A text that looks like an id but is not one is a slip, and not the name of a gas."""
 LONGEST_OWN = 32
-"""Characters of a channel id of one's own."""
+"""Characters of a user's own channel id."""
 _SIMILAR = re.compile(r"[IDE]\s*\d+", re.IGNORECASE)
 """What could be an id of the analyser that was damaged, or mistyped."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -162,10 +162,10 @@ def _plain(name: str) -> str:
 
 
 def reading_channel(value: ChannelId | str) -> ChannelId | str:
-    """Check the channel of a reading: one of the analyser's, or an id that a source of one's own gave it.
+    """Check the channel of a reading: one of the analyser's, or an id from a user's own source.
 
     Raises:
-        ServomexValidationError: An id of one's own is not a text of 1 to 32 characters without control characters,
+        ServomexValidationError: A user's own id is not a text of 1 to 32 characters without control characters,
             begins or ends with a space, or has the shape of the analyser's, such as ``I1`` or ``e7``.
     """
     if type(value) is ChannelId:

@@ -85,7 +85,7 @@ class Reading:
     """One channel's value with its state and its time.
 
     Attributes:
-        channel: The channel, a :class:`ChannelId`; a plain text where a source of one's own gave it an id.
+        channel: The channel, a :class:`ChannelId`; a plain text for an id from a user's own source.
         name: Its name on the display, such as ``Oxygen``; ``None`` when it has none.
         value: The value in :attr:`unit`; ``None`` when the analyser gave no valid one, never 0 in its stead.
         unit: The unit; :attr:`Unit.UNKNOWN` when :attr:`unit_text` is not a known one.
@@ -114,7 +114,7 @@ class Reading:
 
     @property
     def kind(self) -> ChannelKind | None:
-        """Where the value comes from; ``None`` when a source of one's own gave the channel its id."""
+        """Where the value comes from; ``None`` when the channel has an id from a user's own source."""
         return self.channel.kind if isinstance(self.channel, ChannelId) else None
 
     @property

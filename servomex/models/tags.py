@@ -1,4 +1,4 @@
-"""Names and tags: what a user says of an analyser or a recording, such as its site; every row carries them."""
+"""Names and tags: a user's facts about an analyser or a recording, such as its site; every row carries them."""
 
 import re
 from collections.abc import Mapping

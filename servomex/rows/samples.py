@@ -27,7 +27,7 @@ _CAL_GROUP = re.compile(r"([CS])([0-9]+)")
 def sample_of(row: Mapping[str, Any]) -> Sample:
     """Build a sample from its row: the inverse of :meth:`Sample.as_dict`.
 
-    The columns ``quality`` and ``ok`` follow from the others and are not looked at.
+    The columns ``quality`` and ``ok`` follow from the others and are ignored.
 
     Raises:
         ValueError: The row lacks something, or a name in it is unknown.
@@ -99,7 +99,7 @@ _CHANNELS = {channel.value: (channel, channel.kind.value) for channel in Channel
 
 
 def _channel(row: Mapping[str, Any]) -> ChannelId | str:
-    """Return the channel of a row: only one without a kind has an id that a source of one's own gave it."""
+    """Return the channel of a row: only one without a kind has an id from a user's own source."""
     text: str = row["channel"]
     kind = row["kind"]
     if kind is None:

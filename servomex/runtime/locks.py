@@ -82,7 +82,7 @@ class Changes:
     mutex back, waits with the ticket, and looks again.
 
     Attributes:
-        mutex: To be held, by a ``with`` statement, while the state is looked at or changed.
+        mutex: To be held, by a ``with`` statement, while the state is read or changed.
     """
 
     def __init__(self) -> None:

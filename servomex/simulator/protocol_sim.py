@@ -32,7 +32,7 @@ class Serial(SerialBase):
             line.close(self._reader)
 
     def _reconfigure_port(self, *_args: Any, **_options: Any) -> None:
-        """Settings are looked at when the port is opened."""
+        """Do nothing: settings are checked when the port is opened."""
 
     def _open_line(self) -> VirtualLine | ReplayLine:
         if self._line is None:

@@ -13,7 +13,7 @@ class InMemorySink(BufferedSink):
 
     Attributes:
         samples: All samples so far, as they were written.
-        metadata: What was said of the recording.
+        metadata: Facts about the recording.
     """
 
     def __init__(self, name: str = "memory://", *, metadata: Mapping[str, str] | None = None) -> None:

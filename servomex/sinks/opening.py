@@ -128,7 +128,7 @@ def open_sink(
 
 
 def options_of(target: str | os.PathLike[str], options: SinkOptions) -> SinkOptions:
-    """Return the options that a target has, out of options of which each is for at least one of several targets.
+    """Return those of the given options that a target has.
 
     Raises:
         ServomexValidationError: The suffix or the scheme is unknown.

@@ -1,4 +1,4 @@
-"""The pages of a Parquet file as their headers describe them, which is looked at before pyarrow unpacks them.
+"""The pages of a Parquet file as their headers describe them, checked before pyarrow unpacks them.
 
 pyarrow makes room for what a page header claims, and packed text can grow a thousandfold, so that a small file
 could take all memory. Its sizes in the footer may be wrong; those of the headers are what unpacking is held to.
@@ -45,7 +45,7 @@ _Fields = dict[int, Any]
 
 @attrs.frozen
 class _Page:
-    """What is said of a page.
+    """The facts about a page.
 
     Attributes:
         size: Bytes when it is unpacked.
@@ -124,7 +124,7 @@ def rows_at_once(source: BinaryIO, group: Group, flat: int) -> int:
         flat: How many columns have one value a row. What follows them is the keys and values of a map.
 
     Raises:
-        ValueError: Its pages do not fit, or what is said of them makes no sense.
+        ValueError: Its pages do not fit, or their headers make no sense.
     """
     largest, row_size = 0, 0.0
     for number, (start, end) in enumerate(group.columns, 1):

@@ -34,7 +34,7 @@ def place_of(descriptor: int, path: Path) -> Place:
     """Find out whether a name still leads to what was opened under it. Windows keeps what is open where it is.
 
     Raises:
-        OSError: What is open cannot be looked at.
+        OSError: The open file cannot be examined.
     """
     if os.name == "nt":
         return Place.HERE
@@ -50,7 +50,7 @@ def place_of(descriptor: int, path: Path) -> Place:
     except (FileNotFoundError, NotADirectoryError):
         return Place.MOVED if held.st_nlink else Place.DELETED
     except OSError:
-        return Place.HERE  # the name cannot be looked at, but what is open can be written
+        return Place.HERE  # the name cannot be examined, but the open file can be written
     return Place.MOVED if held.st_nlink else Place.DELETED
 
 
@@ -275,7 +275,7 @@ class OpenFolder:
         """What has become of it.
 
         Raises:
-            OSError: It cannot be looked at.
+            OSError: It cannot be examined.
         """
         if self._descriptor is None:
             return Place.HERE if self._path.exists() else Place.DELETED

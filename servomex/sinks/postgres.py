@@ -34,13 +34,13 @@ class PostgresSink(BufferedSink):
     stored again, so that rows whose fate is unknown, as after a lost connection, are sent once more.
 
     A commit survives the loss of power of the server, since it turns ``synchronous_commit`` on for its session.
-    What is said of a whole recording is in the table ``<table>_metadata``.
+    The metadata of recordings is in the table ``<table>_metadata``.
 
     Args:
         config: Which table it is, as a :class:`PostgresConfig` or a URL, see :meth:`PostgresConfig.from_url`.
         flush_s: Seconds until a row is in the table, 0 for at once.
         fsync_s: Seconds until a row survives a loss of power, if that is to be sooner; ``None`` for ``flush_s``.
-        metadata: What is said of the whole recording.
+        metadata: Facts about the whole recording.
         table: The table, in the place of the one that ``config`` names.
         append: Whether rows are added to a table that exists, as they always are.
 
@@ -149,7 +149,7 @@ class PostgresSink(BufferedSink):
 
     @classmethod
     def read_metadata(cls, source: PostgresConfig | str) -> dict[str, str]:
-        """Return what is said of the recordings in a table; of equal keys the newest.
+        """Return the metadata of the recordings in a table; of equal keys the newest.
 
         Raises:
             ServomexSinkReadError: It cannot be read.

@@ -112,9 +112,11 @@ class PostgresConfig:
         if self.dsn is not None:
             for name in ("host", "user", "database"):
                 if getattr(self, name) is not None:
-                    raise ServomexValidationError(f"{name} is given beside a dsn", cure="Put it into the dsn")
+                    raise ServomexValidationError(
+                        f"{name} is given together with a dsn", cure="Put it into the dsn"
+                    )
             if self.port != PORT:
-                raise ServomexValidationError("port is given beside a dsn", cure="Put it into the dsn")
+                raise ServomexValidationError("port is given together with a dsn", cure="Put it into the dsn")
             _parsed(self.dsn)
 
     @classmethod
@@ -213,7 +215,7 @@ def _parsed(dsn: str) -> dict[str, str]:
     if isinstance(found, str) and "://" not in dsn and "password" in dsn.lower():
         raise ServomexValidationError(
             "the dsn is not a connection string of PostgreSQL",
-            cure="Look at its quotation marks, or name its parts apart, as host='db1', password='...'",
+            cure="Check its quotation marks, or name its parts apart, as host='db1', password='...'",
         )
     if isinstance(found, str):
         shown = without_password(dsn)

@@ -11,7 +11,7 @@ from servomex.errors.excerpts import plain
 
 _BUSY = "Let the other session finish, or see pg_stat_activity and pg_locks"
 _STATES = {
-    "08": ("the connection was lost", "Look at the server and the network"),
+    "08": ("the connection was lost", "Check the server and the network"),
     "22P05": ("the database cannot hold a character", "Create the database with ENCODING 'UTF8'"),
     "25006": ("the server may only be read: it is a standby, or the database is read-only", "Name the primary"),
     "28": ("the server refuses this user", "Check user, password and pg_hba.conf"),
@@ -29,7 +29,7 @@ _STATES = {
     "55P03": ("another session has locked the table", _BUSY),
     "57014": ("the statement took too long, or was cancelled", _BUSY),
     "57": ("the server is stopping, starting or was restarted", "Start it, or wait until it is ready"),
-    "58": ("the server fails on its disk", "Look at the log of the server"),
+    "58": ("the server fails on its disk", "Check the log of the server"),
 }
 """Codes of errors, or the beginnings of codes, with what happened and what to do."""
 
@@ -82,7 +82,7 @@ def said(error: psycopg.Error) -> str:
 
 def _meaning(error: psycopg.Error) -> tuple[str, str]:
     if isinstance(error, SilentServerError):
-        return "the server does not answer", "Look at the server and the network"
+        return "the server does not answer", "Check the server and the network"
     code = error.sqlstate or ""
     if not code:
         code = next((known for words, known in _WORDS if re.search(words, str(error))), "")

@@ -35,7 +35,7 @@ def check_writable(config: PostgresConfig) -> None:
 
 
 def metadata_of(config: PostgresConfig) -> dict[str, str]:
-    """Return what is said of the recordings in a table; of equal keys the newest.
+    """Return the metadata of the recordings in a table; of equal keys the newest.
 
     Raises:
         ServomexSinkReadError: It cannot be read.

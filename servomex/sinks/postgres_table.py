@@ -1,4 +1,4 @@
-"""The table of a PostgreSQL server that holds samples, and the one beside it with what is said of recordings."""
+"""The table of a PostgreSQL server that holds samples, and the one with the metadata of recordings."""
 
 from collections.abc import Collection, Mapping
 from uuid import UUID
@@ -137,7 +137,7 @@ def check(connection: Connection, config: PostgresConfig, *, writing: bool = Tru
 def note_metadata(
     connection: Connection, config: PostgresConfig, recording: UUID, metadata: Mapping[str, str]
 ) -> None:
-    """Write what is said of a whole recording, unless that was done before.
+    """Write the metadata of a whole recording, unless that was done before.
 
     Raises:
         ServomexSinkWriteError: There is no table for it.
@@ -149,7 +149,7 @@ def note_metadata(
     where = f"{config.target()}_metadata"
     if number is None:
         raise ServomexSinkWriteError(
-            f"{where}: there is no such table, and it is to hold what is said of the recording",
+            f"{where}: there is no such table, which would hold the metadata of the recording",
             cure="Create it, or let create_table=1 do so",
         )
     _check_columns(connection, number, f"the table {where}", METADATA_TYPES, ())
@@ -162,7 +162,7 @@ def note_metadata(
 
 
 def stored_metadata(connection: Connection, config: PostgresConfig) -> dict[str, str]:
-    """Return what was said of the recordings in a table; of equal keys the newest.
+    """Return the metadata of the recordings in a table; of equal keys the newest.
 
     Raises:
         ServomexSinkSchemaError: The table is not one of this package, or too large.

@@ -37,7 +37,7 @@ class TableWriter:
 
     Args:
         config: Which table it is.
-        metadata: What is said of the whole recording.
+        metadata: Facts about the whole recording.
 
     Attributes:
         tables: How many tables it has written to: one, and another one for each that was dropped.

@@ -39,7 +39,7 @@ SYNCED = "synced_at"
 MOST_NOTES = 10_000
 """Rows of the table of metadata; a manager of a hundred analysers has some hundreds."""
 MOST_TABLES = 1_000
-"""Tables that are looked at for the one with the rows."""
+"""The most tables that are searched for the one with the rows."""
 MOST_SHOWN = 10
 _TABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}", re.ASCII)
 BUSY_S = 5.0
@@ -67,7 +67,7 @@ _CAUSES = {
     "SQLITE_FULL": ("cannot grow, since its disk is full", "Free some space there, or write to another disk"),
     "SQLITE_READONLY": ("may only be read", "Check the permissions of the file and its folder"),
     "SQLITE_CANTOPEN": ("cannot be opened", "Check that its folder exists and may be written"),
-    "SQLITE_IOERR": ("cannot be written: its disk fails, is full or was removed", "Look at that disk"),
+    "SQLITE_IOERR": ("cannot be written: its disk fails, is full or was removed", "Check that disk"),
 }
 
 

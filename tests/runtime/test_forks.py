@@ -67,7 +67,7 @@ def refused(*calls: Callable[[], object]) -> None:
     for number, call in enumerate(calls):
         with pytest.raises(ServomexConfigurationError) as caught:
             call()
-        text = f"was opened in another process (pid {os.getppid()}), of which this one (pid {os.getpid()})"
+        text = f"was opened in another process (pid {os.getppid()}), and this one (pid {os.getpid()})"
         assert text in str(caught.value), f"call {number}: {caught.value}"
 
 
