@@ -53,7 +53,7 @@ class ProcessBound:
         """
         if not self.made_here:
             raise ServomexConfigurationError(
-                f"{self._described} was opened in another process (pid {self._process}), of which this one "
+                f"{self._described} was opened in another process (pid {self._process}), and this one "
                 f"(pid {os.getpid()}) is a fork of it: open it here"
             )
 
