@@ -176,9 +176,9 @@ def test_what_was_left_open_is_an_error_of_its_test_and_of_no_other(suite: Suite
                 analyzer.close()
     """)
     result.assert_outcomes(passed=5, errors=2)
-    assert re.search(r"left behind: sim://line-\d+ is open\. Close what was opened", text_of(result))
+    assert re.search(r"left open: sim://line-\d+ is open\. Close what was opened", text_of(result))
     assert re.search(
-        r"left behind: sim://line-(\d+) is open, the thread 'servomex-continuous sim://line-\1' runs",
+        r"left open: sim://line-(\d+) is open, the thread 'servomex-continuous sim://line-\1' runs",
         text_of(result),
     )
 
