@@ -137,13 +137,9 @@ def float_value(words: Sequence[int]) -> float | None:
     raise AssertionError("unreachable: nine digits distinguish every float32")
 
 
-def _bytes(words: Sequence[int]) -> bytes:
-    return struct.pack(f">{len(words)}H", *words)
-
-
 def is_named(block: Sequence[int]) -> bool:
     """Return whether a block of seven registers has a name: an I or D channel without one is not populated."""
-    return channel_name(_bytes(block[2:5])) is not None
+    return channel_name(_BLOCK.pack(*block)[4:10]) is not None
 
 
 def decode_channel(
@@ -155,18 +151,8 @@ def decode_channel(
     monotonic_ns: int,
 ) -> Reading:
     """Decode one channel from its seven registers and its eight state bits."""
-    raw = _bytes(block)
-    return make_reading(
-        channel,
-        raw[4:10],
-        float_value(block[:2]),
-        raw[10:],
-        decode_state(channel, bits),
-        protocol,
-        received_at,
-        monotonic_ns,
-        raw + _packed(tuple(bits)),
-    )
+    name, value, unit, status, raw = _fields(channel, block, bits)
+    return make_reading(channel, name, value, unit, status, protocol, received_at, monotonic_ns, raw)
 
 
 def decode_channels(
@@ -178,17 +164,25 @@ def decode_channels(
     monotonic_ns: int,
 ) -> list[Reading]:
     """Decode channels from the input registers and the discrete inputs, each from address 0 on."""
-    return [
-        decode_channel(
-            channel,
-            words[REGISTERS[channel].place],
-            bits[STATES[channel].place],
-            protocol,
-            received_at,
-            monotonic_ns,
-        )
+    decoded = [
+        (channel, *_fields(channel, words[REGISTERS[channel].place], bits[STATES[channel].place]))
         for channel in channels
     ]
+    return [
+        make_reading(channel, name, value, unit, status, protocol, received_at, monotonic_ns, raw)
+        for channel, name, value, unit, status, raw in decoded
+    ]
+
+
+def _fields(
+    channel: ChannelId, block: Sequence[int], bits: Sequence[bool]
+) -> tuple[bytes, float | None, bytes, ChannelStatus, bytes]:
+    """Return name, value, unit and state of a channel, and the bytes that hold them."""
+    raw = _BLOCK.pack(*block)
+    return raw[4:10], float_value(block[:2]), raw[10:], decode_state(channel, bits), raw + _packed(tuple(bits))
+
+
+_BLOCK = struct.Struct(f">{BLOCK_REGISTERS}H")
 
 
 @lru_cache(maxsize=256)

@@ -110,8 +110,7 @@ class ModbusClient:
     def read_frame(self, deadline: float) -> Frame:
         """Read all channels and their states, and the analyser's: one sweep."""
         with self.link.conversation(deadline):
-            sweep = Sweep()
-            self._begin(sweep)
+            sweep = Sweep(*self._start())
             while (query := self._next_query(sweep, deadline)) is not None:
                 try:
                     sweep.add(query, self.exchange.ask(query, deadline), self.exchange.repeats)
@@ -119,13 +118,13 @@ class ModbusClient:
                     if not self._plan.read_less(query):
                         self._recognise_refusing(sweep, deadline)
                         raise
-                    self._begin(sweep)
+                    sweep.begin(*self._start())
             return self._frame(sweep, deadline)
 
-    def _begin(self, sweep: Sweep) -> None:
-        """Begin a sweep, or begin it again."""
+    def _start(self) -> tuple[list[ChannelId], tuple[Query, ...], int]:
+        """Return what a sweep begins with: its channels, its first requests, and the repeats until now."""
         channels = self._plan.channels()
-        sweep.begin(channels, self._plan.value_queries(channels), self.exchange.repeats)
+        return channels, self._plan.value_queries(channels), self.exchange.repeats
 
     def _next_query(self, sweep: Sweep, deadline: float) -> Query | None:
         """Take what is to be asked next: the values, then the states, and all again if they are in doubt."""
@@ -136,7 +135,7 @@ class ModbusClient:
         if not sweep.todo:
             if sweep.agrees and self._is_complete(sweep) and self._concluded(sweep.awake, deadline):
                 return None
-            self._begin(sweep)
+            sweep.begin(*self._start())
         return sweep.todo.pop(0)
 
     def look_at_all_channels(self) -> None:

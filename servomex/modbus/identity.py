@@ -14,7 +14,7 @@ import re
 import struct
 from collections.abc import Mapping
 
-from servomex.enums import EXTERNAL_CHANNELS
+from servomex.enums import EXTERNAL_CHANNELS, ChannelId
 from servomex.errors import ErrorContext, ServomexForeignDeviceError
 from servomex.registers import REGISTERS, Span, is_named
 from servomex.units import Unit, display_text, unit_and_text
@@ -23,7 +23,8 @@ SERIAL_NUMBER = Span(0, 7)
 """Where the newer map has the serial number, two characters a register."""
 SOFTWARE_VERSION = Span(7, 8)
 """Where the newer map has the software version."""
-_ADDRESSES = {channel: span.addresses for channel, span in REGISTERS.items()}
+_ADDRESSES = {channel: span.addresses for channel, span in reversed(REGISTERS.items())}
+"""E1 and E2, which every analyser has, are looked at first."""
 SERIES = "the SERVOPRO 4000 series (4100, 4200, 4900)"
 
 # Up to three characters behind padding, then NUL or a space: not only digits, and no control character.
@@ -39,18 +40,18 @@ def is_ours(words: Mapping[int, int], *, complete: bool = False) -> bool:
         complete: All blocks that the device lets read are there, so that weaker signs decide. Without, those are
             not looked at, and ``False`` means that more must be read.
     """
-    blocks = {
-        channel: [words[address] for address in addresses]
-        for channel, addresses in _ADDRESSES.items()
-        if all(address in words for address in addresses)
-    }
-    units = {channel: _bytes(block[5:7]) for channel, block in blocks.items()}
-    if any(unit[3] in b" \0" and unit_and_text(unit)[0] is not Unit.UNKNOWN for unit in units.values()):
-        return True
+    blocks: dict[ChannelId, list[int]] = {}
+    for channel, addresses in _ADDRESSES.items():
+        block = [word for word in map(words.get, addresses) if word is not None]
+        if len(block) == len(addresses):
+            blocks[channel] = block
+            unit = _unit(block)
+            if unit[3] in b" \0" and unit_and_text(unit)[0] is not Unit.UNKNOWN:
+                return True
     labelled = {channel for channel, block in blocks.items() if channel in EXTERNAL_CHANNELS or is_named(block)}
     if not complete or _text_in(words, SERIAL_NUMBER):
         return False
-    return any(_UNIT_LIKE.fullmatch(units[channel]) for channel in labelled)
+    return any(_UNIT_LIKE.fullmatch(_unit(blocks[channel])) for channel in labelled)
 
 
 def foreign_device(words: Mapping[int, int], context: ErrorContext) -> ServomexForeignDeviceError:
@@ -82,6 +83,10 @@ def _text_in(words: Mapping[int, int], span: Span) -> str:
         return ""
     raw = _bytes([words[address] for address in span.addresses])
     return display_text(raw) if _TEXT.fullmatch(raw) and raw.strip(b" \0") else ""
+
+
+def _unit(block: list[int]) -> bytes:
+    return _bytes(block[5:7])
 
 
 def _bytes(words: list[int]) -> bytes:

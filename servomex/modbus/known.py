@@ -4,6 +4,9 @@ A reply that shows the names and states that were known already can be taken at 
 news, or the reply to another master's request: asked again, the analyser shows which.
 """
 
+from collections import defaultdict
+from collections.abc import Sequence
+
 import attrs
 
 from servomex.registers import BLOCK_REGISTERS, REGISTERS, Span
@@ -17,18 +20,16 @@ class Known:
     """Names and units by register address, bits by function code and address."""
 
     _labels: dict[int, int] = attrs.field(factory=dict)
-    _bits: dict[tuple[int, int], bool] = attrs.field(factory=dict)
+    _bits: defaultdict[int, dict[int, bool]] = attrs.field(factory=lambda: defaultdict(dict))
 
     def fits_words(self, span: Span, words: tuple[int, ...]) -> bool | None:
         """Return whether registers carry the known names and units; ``None`` when one is not known yet."""
-        return _fits([(self._labels.get(address), word) for address, word in _labels(span, words)])
+        labels = _labels(span, words)
+        return _fits([self._labels.get(address) for address in labels], list(labels.values()))
 
     def fits_bits(self, function: int, span: Span, bits: tuple[bool, ...]) -> bool | None:
         """Return whether bits are as they were; ``None`` when one is not known yet."""
-        known = (
-            (self._bits.get((function, address)), bit) for address, bit in zip(span.addresses, bits, strict=False)
-        )
-        return _fits(list(known))
+        return _fits(list(map(self._bits[function].get, span.addresses)), list(bits))
 
     def note_words(self, span: Span, words: tuple[int, ...]) -> None:
         """Remember the names and units."""
@@ -36,7 +37,7 @@ class Known:
 
     def note_bits(self, function: int, span: Span, bits: tuple[bool, ...]) -> None:
         """Remember the bits."""
-        self._bits.update(((function, address), bit) for address, bit in zip(span.addresses, bits, strict=False))
+        self._bits[function].update(zip(span.addresses, bits, strict=True))
 
     def tells_apart(self, span: Span) -> bool:
         """Return whether names and units show that registers are those of a span, and not as many others.
@@ -56,9 +57,9 @@ class Known:
 _END = max(span.end for span in REGISTERS.values())
 
 
-def _labels(span: Span, words: tuple[int, ...]) -> list[tuple[int, int]]:
+def _labels(span: Span, words: tuple[int, ...]) -> dict[int, int]:
     numbered = zip(span.addresses, words, strict=False)
-    return [(address, word) for address, word in numbered if address % BLOCK_REGISTERS >= _LABEL]
+    return {address: word for address, word in numbered if address % BLOCK_REGISTERS >= _LABEL}
 
 
 def same_labels(span: Span, left: tuple[int, ...], right: tuple[int, ...]) -> bool:
@@ -70,7 +71,5 @@ def _differ(others: list[int | None], wanted: list[int | None]) -> bool:
     return any(other not in (None, label) for other, label in zip(others, wanted, strict=True))
 
 
-def _fits(pairs: "list[tuple[object, object]]") -> bool | None:
-    if any(known is None for known, _ in pairs):
-        return None
-    return all(known == seen for known, seen in pairs)
+def _fits(known: Sequence[object], seen: Sequence[object]) -> bool | None:
+    return None if None in known else known == seen

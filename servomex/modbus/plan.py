@@ -65,22 +65,21 @@ class ReadPlan:
         """
         if self._others.shared and self._may_read_over_gaps(registers.ALL_REGISTERS):
             return (Query(READ_REGISTERS, registers.ALL_REGISTERS),)
-        spans = tuple(registers.REGISTERS[channel] for channel in channels)
+        spans = tuple(map(registers.REGISTERS.__getitem__, channels))
         return _cheapest(READ_REGISTERS, spans, self._timing, self._merging[registers.ALL_REGISTERS])
 
     def state_queries(self, channels: Sequence[ChannelId]) -> tuple[Query, ...]:
         """Choose the requests that read the states, also of channels that were not populated so far."""
         if self._may_read_over_gaps(registers.ALL_STATES):
             return _ALL_STATES
-        spans = tuple(registers.STATES[channel] for channel in channels)
+        spans = tuple(map(registers.STATES.__getitem__, channels))
         return _cheapest(READ_INPUTS, spans, self._timing, self._merging[registers.ALL_STATES])
 
     def analyser_queries(self) -> tuple[Query, ...]:
         """Choose the requests that read the analyser's state; where others read as many bits, of two sizes."""
         apart = (registers.ANALYSER_FLAGS, registers.ANALYSER_GROUPS)
         reads = _cheapest(READ_INPUTS, apart, self._timing, self._merging[registers.ALL_ANALYSER])
-        in_one, in_two = ((READ_INPUTS, 3 + size) for size in (2, 1))
-        contested = self._others.ask_for(in_one) and not self._others.ask_for(in_two)
+        contested = self._others.ask_for(_IN_ONE) and not self._others.ask_for(_IN_TWO)
         if contested and len(reads) == 1:
             return tuple(Query(READ_INPUTS, span, paired=True) for span in (reads[0].span, *apart))
         return reads
@@ -127,6 +126,8 @@ class ReadPlan:
         return self._merging[area] is Merging.ACROSS_GAPS and not self.absent
 
 
+_IN_ONE, _IN_TWO = (READ_INPUTS, 5), (READ_INPUTS, 4)
+"""The shape of a reply with the whole state of the analyser, of two bytes, and with a part of it, of one."""
 _ALL_STATES = (Query(READ_INPUTS, registers.ALL_STATES),)
 
 

@@ -72,9 +72,10 @@ class Sweep:
         place = query.span.place
         if query.function == READ_INPUTS:
             before = self._bits[place]
-            self.agrees = self.agrees and all(
-                old in (None, new) for old, new in zip(before, reply.bits, strict=True)
-            )
+            if before.count(None) < len(before):
+                self.agrees = self.agrees and all(
+                    old in (None, new) for old, new in zip(before, reply.bits, strict=True)
+                )
             self._bits[place] = reply.bits
         else:
             self._words[place] = reply.words

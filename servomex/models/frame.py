@@ -69,7 +69,7 @@ class Frame:
     @property
     def channels(self) -> tuple[ChannelId | str, ...]:
         """The channels it holds."""
-        return tuple(reading.channel for reading in self.readings)
+        return tuple([reading.channel for reading in self.readings])
 
     @property
     def ok(self) -> bool:

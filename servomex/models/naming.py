@@ -161,15 +161,13 @@ def _plain(name: str) -> str:
     return name.strip().translate(_DIGITS).casefold()
 
 
-def reading_channel(value: ChannelId | str) -> ChannelId | str:
-    """Check the channel of a reading: one of the analyser's, or an id from a user's own source.
+def own_channel(value: str) -> str:
+    """Check the id of a channel from a user's own source.
 
     Raises:
-        ServomexValidationError: A user's own id is not a text of 1 to 32 characters without control characters,
+        ServomexValidationError: It is not a text of 1 to 32 characters without control characters,
             begins or ends with a space, or has the shape of the analyser's, such as ``I1`` or ``e7``.
     """
-    if type(value) is ChannelId:
-        return value
     if not isinstance(value, str) or not 0 < len(value) <= LONGEST_OWN or _CONTROL.search(value):
         raise ServomexValidationError(
             f"a channel is a ChannelId or a text of 1 to {LONGEST_OWN} characters on one line, not {shown(value)}"

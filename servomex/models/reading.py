@@ -22,7 +22,7 @@ from servomex.enums import (
     Quality,
 )
 from servomex.models.markup import table
-from servomex.models.naming import reading_channel
+from servomex.models.naming import own_channel
 from servomex.models.plain import json_of
 from servomex.models.texts import HEADINGS, clock_text, number_text
 from servomex.runtime import suspend as awake
@@ -80,6 +80,14 @@ class ChannelStatus:
         return f"ChannelStatus({', '.join(raised)})"
 
 
+_NOTHING_RAISED = ChannelStatus()
+
+
+def _channel(value: ChannelId | str) -> ChannelId | str:
+    """Check the channel of a reading: one of the analyser's, or an id from a user's own source."""
+    return value if type(value) is ChannelId else own_channel(value)
+
+
 @attrs.frozen
 class Reading:
     """One channel's value with its state and its time.
@@ -101,7 +109,7 @@ class Reading:
             was read from a file. Not part of rows or of comparisons.
     """
 
-    channel: ChannelId | str = attrs.field(repr=member_repr, converter=reading_channel)
+    channel: ChannelId | str = attrs.field(repr=member_repr, converter=_channel)
     name: str | None
     value: float | None
     unit: Unit = attrs.field(repr=member_repr)
@@ -204,7 +212,10 @@ def is_populated(reading: Reading) -> bool:
     alarm must not vanish because a label was cleared.
     """
     return bool(
-        reading.channel in EXTERNAL_CHANNELS or reading.name is not None or reading.status.words or reading.value
+        reading.channel in EXTERNAL_CHANNELS
+        or reading.name is not None
+        or reading.status != _NOTHING_RAISED
+        or reading.value
     )
 
 

@@ -9,7 +9,7 @@ from servomex.errors import ServomexError
 from servomex.errors import tree as errors_module
 from servomex.models.analyser import AnalyserStatus, CalGroupState
 from servomex.models.columns import ROW_COLUMNS
-from servomex.models.naming import LONGEST_OWN, reading_channel
+from servomex.models.naming import LONGEST_OWN, own_channel
 from servomex.models.reading import ChannelStatus, Reading
 from servomex.models.sample import Sample
 from servomex.models.tags import LONGEST_KEY, LONGEST_VALUE, MOST_TAGS
@@ -48,7 +48,7 @@ tags = st.dictionaries(keys, st.text(_VALUE, min_size=1, max_size=12), max_size=
 
 def _is_own(text: str) -> bool:
     try:
-        return reading_channel(text) == text
+        return own_channel(text) == text
     except ServomexError:
         return False
 
