@@ -3,12 +3,12 @@
 import threading
 from datetime import UTC, datetime
 
-from servomex.continuous.absence import no_new_frame
 from servomex.continuous.backlog import Backlog, stalled_error
 from servomex.continuous.intake import Intake, came_since
 from servomex.continuous.queue import FrameQueue
 from servomex.continuous.refusals import Refusals
 from servomex.continuous.sources import TWO_SOURCES, TWO_SOURCES_CURE
+from servomex.continuous.stale import no_new_frame
 from servomex.continuous.stream import BroadcastStream
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import (

@@ -69,7 +69,7 @@ class Evidence:
     def tells_itself(self, query: Query, words: tuple[int, ...]) -> bool:
         """Return whether a reply shows what it answers: by a size of its own, or by its names and units."""
         if (query.function, query.data_size) in _TELLING:
-            return not self._others.ask_for((query.function, 3 + query.data_size)) or bool(words)
+            return bool(words) or not self._others.ask_for((query.function, 3 + query.data_size))
         if query.function != READ_REGISTERS:
             return False
         return bool(self.known.fits_words(query.span, words)) and self.known.tells_apart(query.span)

@@ -2,43 +2,24 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import attrs
 
-from servomex.durations import counted
 from servomex.errors import (
-    ServomexSinkError,
-    ServomexSinkSchemaError,
-    ServomexSinkSyncError,
-    ServomexSinkWriteError,
     ServomexValidationError,
 )
 from servomex.models.sample import Sample
+from servomex.recording.retry import RetryingSink
 from servomex.runtime.clock import time
-from servomex.runtime.locks import Signal
-from servomex.runtime.logs import package_log
 from servomex.sinks.base import Sink
 from servomex.sinks.opening import SinkOptions, check_targets, open_sink, options_of
-
-_log = package_log("servomex")
 
 Target = Sink | str | os.PathLike[str]
 """Where samples are written: an open sink, a file name, or a URL."""
 _TARGETS = (Sink, str, os.PathLike)
 NAME_FILES = "Name one or more files, as in ['run.csv']"
-
-PATIENCE_S = 30.0
-"""How long a sink that cannot be written is tried again before it is dropped."""
-RETRY_S = 1.0
-LAST_S = 5.0
-"""How long it is tried again at the end."""
-AGAIN_S = 0.25
-LONG_S = 2.0
-"""A write that takes longer than this without progress is reported when it returns."""
-MOST_WAITING = 100_000
-"""Samples that wait for a sink that cannot be written, at most."""
 
 
 @attrs.frozen
@@ -72,7 +53,7 @@ class FanOut:
 
     def __init__(self, sinks: Iterable[Sink], given: Iterable[Sink] = ()) -> None:
         stay_open = {*map(id, given)}
-        self._outlets = [_Outlet(sink, stays_open=id(sink) in stay_open) for sink in sinks]
+        self._outlets = [RetryingSink(sink, stays_open=id(sink) in stay_open) for sink in sinks]
 
     @property
     def standing(self) -> Standing | None:
@@ -132,197 +113,6 @@ class FanOut:
         failures = [outlet.failure for outlet in self._outlets if outlet.dropped]
         if len(failures) == len(self._outlets) and failures[-1]:
             raise failures[-1]
-
-
-class _Outlet:
-    """One sink, and what waits for it.
-
-    Args:
-        sink: The sink.
-        stays_open: Whether it is closed by its user, and not here.
-
-    Attributes:
-        failure: Why samples are lost, the first reason of several; ``None`` as long as none are.
-        lost: Samples that are not in the sink and never will be.
-        dropped: Whether nothing is written to it any more.
-    """
-
-    def __init__(self, sink: Sink, *, stays_open: bool = False) -> None:
-        self.failure: ServomexSinkError | None = None
-        self.lost = 0
-        self.dropped = False
-        self._sink = sink
-        self._stays_open = stays_open
-        self._rows_before, self._removed_before = sink.rows, sink.removed + sink.refused
-        self._waiting: list[Sample] = []
-        self._failing: ServomexSinkError | None = None
-        self._failing_since = self._retry_at = 0.0
-        self._called_at: float | None = None
-
-    @property
-    def name(self) -> str:
-        """The name of the sink."""
-        return self._sink.name
-
-    @property
-    def standing_since(self) -> float | None:
-        """Since when a call of the sink has gone on without a move; ``None`` when there is none."""
-        called_at = self._called_at
-        return None if called_at is None else max(called_at, self._sink.moved_at)
-
-    @property
-    def unstored(self) -> int:
-        """Samples that wait for the sink, or in it."""
-        return len(self._waiting) + self._sink.unstored
-
-    def keep(self) -> None:
-        """Keep the sink from being closed by the end of the program, which would hang as well."""
-        self._sink.leave()
-
-    @property
-    def removed(self) -> int:
-        """Samples that the sink accepted, and that another program removed since or its database did not take."""
-        return self._sink.removed + self._sink.refused - self._removed_before
-
-    def add(self, samples: Sequence[Sample]) -> None:
-        """Add samples that are to be written."""
-        if self.dropped:
-            self.lost += len(samples)
-        else:
-            self._waiting += samples
-
-    def write(self) -> None:
-        """Write what waits, now or when the sink can be written again."""
-        if not self.dropped:
-            self._try(self._write_waiting)
-
-    def flush_if_due(self) -> None:
-        """Flush when that is due, and write what waits."""
-        if not self.dropped:
-            self._try(self._write_waiting if self._waiting else self._sink.flush_if_due)
-
-    def close(self) -> None:
-        """Write what waits, for the last time, and close the sink unless it stays open."""
-        deadline = time.monotonic() + LAST_S
-        while not self.dropped:
-            self._retry_at = 0.0
-            self._try(self._write_and_flush)
-            if self._failing is None or time.monotonic() >= deadline:
-                break
-            Signal().wait(AGAIN_S)
-        if not self.dropped:
-            self._drop(self._failing)
-
-    def _try(self, act: Callable[[], None]) -> None:
-        """Do it, unless the sink failed a moment ago."""
-        now = time.monotonic()
-        if now < self._retry_at:
-            return
-        try:
-            with self._called():
-                act()
-        except ServomexSinkWriteError as error:
-            self._wait(error, now)
-        except Exception as error:  # noqa: BLE001 (a sink of the user's own may raise anything)
-            self._give_up(_sink_error(self._sink, error))
-        else:
-            self._recover(now)
-
-    @contextlib.contextmanager
-    def _called(self) -> Iterator[None]:
-        """Note since when the sink is busy, and log a warning after a very long call."""
-        self._called_at = begun = time.monotonic()
-        try:
-            yield
-        finally:
-            stood_s = time.monotonic() - (self.standing_since or begun)
-            self._called_at = None
-            if stood_s >= LONG_S:
-                _log.warning("%s: the write returned after %.0f s", self._sink.name, stood_s)
-
-    def _write_waiting(self) -> None:
-        try:
-            if self._waiting:
-                self._write_first(len(self._waiting))
-        except ServomexSinkSchemaError:
-            while self._waiting:
-                self._write_or_refuse()
-
-    def _write_and_flush(self) -> None:
-        """Write what waits here and in the sink: its end tries that only once more."""
-        self._write_waiting()
-        if self._stays_open:
-            self._sink.sync()
-        else:
-            self._sink.flush()
-
-    def _write_or_refuse(self) -> None:
-        try:
-            self._write_first(1)
-        except ServomexSinkSchemaError as error:
-            _log.warning("%s: a sample is not written: %s", self._sink.name, error.message)
-            self._lose(1, error)
-            del self._waiting[0]
-
-    def _write_first(self, number: int) -> None:
-        """Write some of what waits; after an error it waits on."""
-        try:
-            self._sink.write(self._waiting[:number])
-        except ServomexSinkSyncError:
-            del self._waiting[:number]
-            raise
-        del self._waiting[:number]
-
-    def _wait(self, error: ServomexSinkError, now: float) -> None:
-        """Try again in a moment, unless that has gone on for too long."""
-        self._retry_at = now + RETRY_S
-        if self._failing is None:
-            self._failing_since = now
-            _log.warning("%s. It is tried again for %g s", error.text, PATIENCE_S)
-        elif now - self._failing_since > PATIENCE_S or len(self._waiting) > MOST_WAITING:
-            self._give_up(error)
-        self._failing = error
-
-    def _recover(self, now: float) -> None:
-        if self._failing is not None:
-            _log.warning("%s can be written again, after %.0f s", self._sink.name, now - self._failing_since)
-        self._failing = None
-
-    def _give_up(self, error: ServomexSinkError) -> None:
-        _log.warning("%s is dropped from now on: %s", self._sink.name, error)
-        self._drop(error)
-
-    def _drop(self, error: ServomexSinkError | None) -> None:
-        """Close the sink unless it stays open, and count what it has not got because of an error."""
-        self.dropped = True
-        if error is not None and self._waiting:
-            self._lose(len(self._waiting), error)
-        self._waiting = []
-        if self._stays_open:
-            if error is not None:  # what waits in it may still be written by its user
-                self._lose(min(self._sink.unstored, self._sink.rows - self._rows_before), error)
-            elif self.removed:  # which its own end will say as well
-                were = f"{counted(self.removed, 'row')} of this recording {'was' if self.removed == 1 else 'were'}"
-                self._lose(0, ServomexSinkWriteError(f"{self._sink.name}: {were} refused or removed"))
-            return
-        before = self._sink.rows
-        try:
-            with self._called():
-                self._sink.close()
-        except Exception as failed:  # noqa: BLE001 (the others must be closed as well)
-            self._lose(before - self._sink.rows, _sink_error(self._sink, failed))
-
-    def _lose(self, number: int, error: ServomexSinkError) -> None:
-        self.lost += number
-        self.failure = self.failure or error
-
-
-def _sink_error(sink: Sink, error: Exception) -> ServomexSinkError:
-    if isinstance(error, ServomexSinkError):
-        return error
-    wrapped = ServomexSinkWriteError(f"{sink.name} failed: {type(error).__name__}: {error}")
-    wrapped.__cause__ = error
-    return wrapped
 
 
 def open_fan_out(sinks: Target | Iterable[Target], options: SinkOptions) -> FanOut:

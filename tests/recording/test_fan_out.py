@@ -11,8 +11,9 @@ from servomex import (
     ServomexSinkSyncError,
     ServomexSinkWriteError,
 )
-from servomex.recording import fan_out as writing
-from servomex.recording.fan_out import AGAIN_S, LAST_S, FanOut
+from servomex.recording import retry as writing
+from servomex.recording.fan_out import FanOut
+from servomex.recording.retry import AGAIN_S, LAST_S
 from servomex.sinks import InMemorySink
 from tests.helpers.recorded import sample
 

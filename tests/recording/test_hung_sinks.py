@@ -41,7 +41,7 @@ def sink() -> Iterator[Hanging]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("servomex.recording.writer.HUNG_S", 1.0)
     monkeypatch.setattr("servomex.recording.writer.WARN_S", 0.3)
-    monkeypatch.setattr("servomex.recording.fan_out.LONG_S", 0.3)
+    monkeypatch.setattr("servomex.recording.retry.LONG_S", 0.3)
 
 
 def test_stopping_does_not_wait_for_it_and_says_what_may_be_lost(sink: Hanging, quick: None) -> None:

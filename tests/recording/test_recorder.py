@@ -24,7 +24,7 @@ from servomex import (
     pipe,
     record,
 )
-from servomex.recording import fan_out as writing
+from servomex.recording import retry as writing
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.sinks import InMemorySink, open_sink
 from tests.helpers.background import no_thread_for

@@ -102,7 +102,7 @@ def test_a_recording_whose_sinks_fail_goes_on(failing: Failing, monkeypatch: pyt
                 raise ServomexSinkWriteError("the disk is full")
             super()._store(rows)
 
-    monkeypatch.setattr("servomex.recording.fan_out.RETRY_S", 0.05)
+    monkeypatch.setattr("servomex.recording.retry.RETRY_S", 0.05)
     sink = Full()
     line = VirtualLine(VirtualAnalyzer())
     with (

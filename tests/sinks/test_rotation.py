@@ -8,7 +8,7 @@ import pytest
 
 from servomex.errors import ServomexSinkError, ServomexSinkWriteError, ServomexValidationError
 from servomex.models.sample import Sample
-from servomex.recording import fan_out as writing
+from servomex.recording import retry as writing
 from servomex.recording.fan_out import FanOut
 from servomex.recording.load import load
 from servomex.sinks import Sink, open_sink

@@ -1,4 +1,4 @@
-"""Absence: the error that says why no new frame came, from what came in its place. No input or output."""
+"""Why no new frame came: the last one is stale, or the line is silent. No input or output."""
 
 from servomex.continuous.intake import REPEATED, REPEATED_CURE, Intake
 from servomex.continuous.stream import BroadcastStream
