@@ -11,7 +11,7 @@ from servomex import (
     ServomexSinkSyncError,
     ServomexSinkWriteError,
 )
-from servomex.recording import retry as writing
+from servomex.recording import retry
 from servomex.recording.fan_out import FanOut
 from servomex.recording.retry import AGAIN_S, LAST_S
 from servomex.sinks import InMemorySink
@@ -47,13 +47,13 @@ def numbers(sink: InMemorySink) -> list[int]:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again at once what failed."""
-    monkeypatch.setattr(writing, "RETRY_S", 0.0)
+    monkeypatch.setattr(retry, "RETRY_S", 0.0)
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch, at_once: None) -> None:
     """Leave out a sink that fails twice."""
-    monkeypatch.setattr(writing, "PATIENCE_S", -1.0)
+    monkeypatch.setattr(retry, "PATIENCE_S", -1.0)
 
 
 def test_a_sink_that_fails_for_a_moment_gets_everything_in_order(at_once: None) -> None:
@@ -129,7 +129,7 @@ def test_a_sink_that_keeps_failing_is_left_out_and_what_it_misses_is_counted(imp
 
 
 def test_too_much_that_waits_ends_the_patience(at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "MOST_WAITING", 10)
+    monkeypatch.setattr(retry, "MOST_WAITING", 10)
     writer = FanOut([OwnSink(full), InMemorySink()])
     for number in range(11):
         writer.write([sample(number)])

@@ -24,7 +24,7 @@ from servomex import (
     pipe,
     record,
 )
-from servomex.recording import retry as writing
+from servomex.recording import retry
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.sinks import InMemorySink, open_sink
 from tests.helpers.background import no_thread_for
@@ -100,8 +100,8 @@ def test_a_sink_that_is_too_slow_costs_readings_that_are_counted(overflow: str) 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave a sink out when it fails for the second time."""
-    monkeypatch.setattr(writing, "RETRY_S", 0.0)
-    monkeypatch.setattr(writing, "PATIENCE_S", -1.0)
+    monkeypatch.setattr(retry, "RETRY_S", 0.0)
+    monkeypatch.setattr(retry, "PATIENCE_S", -1.0)
 
 
 def test_a_sink_that_fails_is_dropped_and_reported_at_the_end(impatient: None) -> None:

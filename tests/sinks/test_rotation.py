@@ -8,7 +8,7 @@ import pytest
 
 from servomex.errors import ServomexSinkError, ServomexSinkWriteError, ServomexValidationError
 from servomex.models.sample import Sample
-from servomex.recording import retry as writing
+from servomex.recording import retry
 from servomex.recording.fan_out import FanOut
 from servomex.recording.load import load
 from servomex.sinks import Sink, open_sink
@@ -221,7 +221,7 @@ class TestTheSink:
                 raise error
 
         monkeypatch.setattr("os.fsync", sync)
-        monkeypatch.setattr(writing, "RETRY_S", 0.0)
+        monkeypatch.setattr(retry, "RETRY_S", 0.0)
         sink = open_sink(tmp_path / "run.csv", rotate="1d", flush_s=0, fsync_s=0)
         writer = FanOut([sink])
         for part in batches(5):
