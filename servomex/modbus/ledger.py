@@ -5,17 +5,23 @@ Late replies are counted, second replies disputed, and what nothing of our own e
 
 from collections.abc import Iterable
 
+from pymodbus.pdu import ModbusPDU
+
 from servomex.modbus.evidence import Evidence
-from servomex.modbus.faults import DoubleFault
+from servomex.modbus.faults import DoubleFault, GatewayFault
 from servomex.modbus.framing import MAX_RECEIVED, LinkClient
 from servomex.modbus.line import ModbusLine
 from servomex.modbus.query import LOOPBACK, Query
-from servomex.modbus.replies import Answer, Pending
+from servomex.modbus.replies import Answer, Pending, Reply, is_glitch
 from servomex.modbus.timing import Pace
 from servomex.port.link import SerialLink
 from servomex.runtime.clock import time
-from servomex.traffic.messages import Message
+from servomex.traffic.messages import Message, messages_in
 
+SHORTEST_MESSAGE = 5
+"""Fewer bytes than this are no reply, but a glitch."""
+PROVING = (1, 2, 3)
+"""The exceptions that the analyser itself sends (manual, Appendix B): each answers a request for certain."""
 MOST_PENDING = 10
 """This many requests are remembered whose replies may still come."""
 
@@ -33,6 +39,7 @@ class Ledger:
         late_replies: Replies that came too late and were refused.
         surplus: Whether something came after the last answer, so that it proves nothing.
         gateway: Whether something between here and the analyser was seen to answer by itself.
+        doubtful: Whether an answer came so early that it may be another master's.
         contested: Whether a second reply has put an answer in doubt.
         pending: The requests whose replies may still come.
         stray: Bytes that came and answered nothing, since the last answer.
@@ -42,6 +49,7 @@ class Ledger:
         self.late_replies: int = 0
         self.surplus: bool = False
         self.gateway: bool = False
+        self.doubtful: bool = False
         self.contested: bool = False
         self.pending: list[Pending] = []
         self.stray: bytes = b""
@@ -75,6 +83,55 @@ class Ledger:
             self.pending = []
             self.stray = b""
 
+    def accept(self, query: Query, pdu: ModbusPDU) -> Reply | None:
+        """Return what pymodbus has decoded as a reply, ``None`` for a refusal, and weigh what came around it.
+
+        Raises:
+            GatewayFault: It is an exception that no analyser sends.
+            DoubleFault: Two different replies came.
+        """
+        client = self._client
+        place = client.start or 0
+        raw, surplus = bytes(client.received[place : place + client.size]), client.received[place + client.size :]
+        early = self._pace.note_latency(client.first_at - self.pending[-1].sent_at)
+        self.doubtful = self.doubtful or early
+        self.surplus = len(surplus) >= SHORTEST_MESSAGE
+        refused = pdu.function_code == query.function | 0x80
+        if not query.mirrored:
+            self._note_echo()
+        self.weigh(client.others, self.pending[:-1])
+        if not refused:
+            if query.mirrored:
+                self._evidence.pass_by(raw)
+            else:
+                tells_itself = self._evidence.tells_itself(query, tuple(pdu.registers))
+                self._answers[self._shape_of(raw)] = Answer(raw, tells_itself)
+                self._evidence.take(raw)
+        if surplus:
+            self.weigh(messages_in(bytes(surplus), client.ascii), [])
+        if refused and pdu.exception_code not in PROVING:
+            self.gateway = True
+            raise GatewayFault(pdu.exception_code)
+        self.pending.pop()  # what else of its size comes is a second reply, and no late one
+        if refused:
+            return None
+        self._pace.note_pause(client.paused_s)
+        return Reply(
+            tuple(pdu.registers),
+            tuple(map(bool, pdu.bits[: query.span.count])),
+            getattr(pdu, "message", b""),
+            raw,
+            client.sent_ns,
+        )
+
+    def _note_echo(self) -> None:
+        """See from the reply to a read whether the adapter echoes; a glitch in front of it is no echo."""
+        client = self._client
+        if client.echo_size:
+            self._line.echo = True
+        elif not client.others and is_glitch(bytes(client.received[: client.start]), client.sent):
+            self._line.echo = False  # with more in front it stays open: that may be the echo, damaged
+
     def note_stray(self, data: bytes) -> None:
         """Keep the last bytes that answered nothing, for the message of an error."""
         self.stray = (self.stray + data)[-MAX_RECEIVED:]
@@ -82,10 +139,6 @@ class Ledger:
     def note_fenced(self, outstanding: list[Pending]) -> None:
         """Note that a fence was passed: a reply to a request from before it is not the analyser's."""
         self._fenced = outstanding
-
-    def note_answer(self, raw: bytes, tells_itself: bool) -> None:
-        """Remember the answer to a read, to notice a second one."""
-        self._answers[self._shape_of(raw)] = Answer(raw, tells_itself)
 
     def forget_answers(self) -> None:
         """Expect no second replies: what comes between two calls answers others."""

@@ -212,7 +212,7 @@ def test_a_simulated_port_counts_only_bytes_that_can_be_taken() -> None:
 def test_a_late_reply_that_is_taken_for_the_next_one_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the silence before a request, and without the fence after a failure; chance needs some episodes."""
     monkeypatch.setattr(SerialLink, "settle", lambda self, silence_s, deadline: (b"", True))
-    monkeypatch.setattr(exchange.Exchange, "_ready_for", lambda self, query: True)
+    monkeypatch.setattr(exchange.Exchange, "_ready_for", lambda self, query, call: True)
     late = (Event(0.3, "fault", (Mix(late=0.15, jitter=0.3), 0.3, 2.9, "late")), Event(2.9, "clear"))
     tally = Tally()
     plans = [

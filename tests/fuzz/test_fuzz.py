@@ -117,7 +117,7 @@ def test_a_message_that_is_decoded_in_the_place_of_a_damaged_reply_is_found(
 def test_a_late_reply_that_is_believed_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the silence before a request, the fence after a failure, and a look at what came beside a reply."""
     monkeypatch.setattr(SerialLink, "settle", lambda self, silence_s, deadline: (b"", True))
-    monkeypatch.setattr(exchange.Exchange, "_ready_for", lambda self, query: True)
+    monkeypatch.setattr(exchange.Exchange, "_ready_for", lambda self, query, call: True)
     monkeypatch.setattr(ledger.Ledger, "weigh", lambda self, messages, pending: False)
     assert "of another request or channel" in found("sweep", 1500)
 

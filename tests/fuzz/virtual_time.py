@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from unittest import mock
 
 from servomex import SerialLink, SerialSettings
+from servomex.modbus import call, evidence, exchange, ledger, plan
 from servomex.modbus import client as modbus
-from servomex.modbus import evidence, exchange, ledger, plan
 from servomex.modbus import framing as link_client
 from servomex.port import link, reopening, wiretap
 
@@ -92,7 +92,7 @@ def timeless_link(
     clock = Clock()
     port = TimelessPort(clock, far_end)
     with contextlib.ExitStack() as undo:
-        for module in (evidence, exchange, ledger, link, link_client, modbus, plan, reopening, wiretap):
+        for module in (call, evidence, exchange, ledger, link, link_client, modbus, plan, reopening, wiretap):
             undo.enter_context(mock.patch.object(module, "time", clock))
         made = SerialLink(port, SerialSettings(), gap=0.005)
         made.open()

@@ -14,8 +14,8 @@ from unittest import mock
 import attrs
 
 from servomex import ChannelId, ChannelStatus, ProtocolKind, SerialLink, SerialSettings, ServomexError
+from servomex.modbus import call, evidence, exchange, ledger, plan
 from servomex.modbus import client as modbus
-from servomex.modbus import evidence, exchange, ledger, plan
 from servomex.modbus import framing as link_client
 from servomex.modbus.client import ModbusClient
 from servomex.models.analyser import AnalyserStatus
@@ -176,7 +176,7 @@ def client_on(
 ) -> Iterator[ModbusClient]:
     """A client on the line, for which waiting takes no time."""
     with contextlib.ExitStack() as undo:
-        for module in (evidence, exchange, ledger, link, link_client, modbus, plan, reopening, wiretap):
+        for module in (call, evidence, exchange, ledger, link, link_client, modbus, plan, reopening, wiretap):
             undo.enter_context(mock.patch.object(module, "time", line.clock))
         undo.enter_context(mock.patch.object(exchange, "random", line.random))  # the same dice each time
         made = SerialLink(line, SerialSettings(), gap=0.05, shared_line=shared_line)
