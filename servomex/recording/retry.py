@@ -45,8 +45,8 @@ class RetryingSink:
 
     def __init__(self, sink: Sink, *, stays_open: bool = False) -> None:
         self.failure: ServomexSinkError | None = None
-        self.lost = 0
-        self.dropped = False
+        self.lost: int = 0
+        self.dropped: bool = False
         self._sink = sink
         self._stays_open = stays_open
         self._rows_before, self._removed_before = sink.rows, sink.removed + sink.refused
