@@ -6,7 +6,6 @@ import warnings
 from typing import Any, Self, TypeVar
 
 from servomex.errors import (
-    ErrorContext,
     ServomexConnectionError,
     ServomexTimeoutError,
     ServomexValidationError,
@@ -14,24 +13,19 @@ from servomex.errors import (
 from servomex.errors.validation import flag, path_text, seconds
 from servomex.port.connect import (
     IO_ERRORS,
-    READ_TICK_S,
     WRITE_TIMEOUT_S,
     abandon_port,
-    close_port,
     has_hung_up,
-    open_port,
     takes_bytes,
     write_timeout_s,
 )
-from servomex.port.names import is_network, same_adapter, serial_number_of
-from servomex.port.opening import opened
+from servomex.port.connection import Connection
 from servomex.port.pyserial import serial
-from servomex.port.reopening import Pauses, Reopening
 from servomex.port.state import PortState
 from servomex.port.transport import MAX_CHUNK, Transport, port_and_settings, taken_from, waiting_in
 from servomex.port.wiretap import Tap, WireTap
 from servomex.runtime.clock import time
-from servomex.runtime.forks import ProcessBound, let_go_after_fork
+from servomex.runtime.forks import let_go_after_fork
 from servomex.runtime.locks import PortLock, Signal, Turn
 from servomex.runtime.signals import pass_on_interruption
 from servomex.settings import SerialSettings
@@ -42,7 +36,7 @@ GAP_S = 0.05
 """The silence before each request, unless something else was asked for."""
 
 
-class SerialLink(ProcessBound):
+class SerialLink(Connection):
     """A serial port that several analysers, and any thread, may share, but no other process.
 
     Whoever talks on the port holds :attr:`lock` for the whole conversation, see :meth:`conversation`. A port
@@ -65,25 +59,13 @@ class SerialLink(ProcessBound):
             ports that were not opened exclusively, and of a line on which others were noticed.
 
     Attributes:
-        pauses: The pauses between two tries to open a port that is lost or missing.
-        port: The name it was opened by.
-        transport: The open port that was passed in; ``None`` when the link opens and closes its port itself.
-        usb_serial: The serial number of its USB adapter, which a port that is reopened must have again; ``None``
-            when it has none, or none is known.
-        settings: The serial settings in use, with the name of the port unless an open port was passed in.
         gap_s: Seconds of silence kept before each request.
-        auto_reconnect: Whether the port is reopened after it was lost.
         trace: The file of the wire trace; ``None`` for none.
         lock: The lock of the port.
         shared_line: Whether other programs or masters were declared to ask on this line; ``None`` for nothing.
         has_reader: Whether the thread of a ContinuousReader reads from it.
-        generation: Counts how often the port was opened.
-        eager: Whether a port that is lost or missing is tried three times a second, without growing pauses:
-            something on it was never reached.
         talking_since: When the last conversation began, on ``time.monotonic()``.
     """
-
-    pauses: Pauses = Pauses()
 
     def __init__(
         self,
@@ -95,14 +77,10 @@ class SerialLink(ProcessBound):
         trace: str | os.PathLike[str] | None = None,
         shared_line: bool | None = None,
     ) -> None:
-        self._closed = Signal()
-        self._closed.set()
-        self._serial: Any = None
         name, transport, used = port_and_settings(port, settings)
-        self.port: str = name
-        self.transport: Transport | None = transport
-        self.settings: SerialSettings = used
-        self.usb_serial: str | None = None
+        traced = None if trace is None else path_text(trace, "trace")
+        super().__init__(name, transport, used, flag(auto_reconnect, "auto_reconnect"), WireTap(name, traced))
+        self.trace: str | None = traced
         self.gap_s: float = seconds(gap, "gap", zero=True)
         if self.gap_s > 10:
             raise ServomexValidationError(f"gap must be at most 10 seconds, not {gap!r}")
@@ -112,33 +90,9 @@ class SerialLink(ProcessBound):
         elif not self.settings.exclusive:
             shared_line = True
         self.shared_line: bool | None = shared_line
-        self._states: dict[type[PortState], Any] = {}
-        self.generation: int = 0
-        self.eager: bool = False
         self.has_reader = False
         self.talking_since: float = 0.0
-        self.auto_reconnect: bool = flag(auto_reconnect, "auto_reconnect")
-        self.trace: str | None = None if trace is None else path_text(trace, "trace")
-        self._wiretap = WireTap(self.port, self.trace)
-        self._reopening = Reopening(self.port)
-        self._resumed = False
-        self._last_traffic = 0.0
         let_go_after_fork(self)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the port is open and has not been lost."""
-        return self._serial is not None
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether the port was closed on purpose, or never opened."""
-        return self._closed.is_set()
-
-    @property
-    def retry_in_s(self) -> float:
-        """Seconds until a lost port may be tried again."""
-        return self._reopening.retry_in_s
 
     def open(self) -> Self:
         """Open the port and drop what waits in its input, which is of unknown age.
@@ -255,47 +209,6 @@ class SerialLink(ProcessBound):
             self.resume(deadline)
         self.ensure_open(deadline)
 
-    def resume(self, deadline: float) -> bool:
-        """Reopen a network connection that its server has closed, without a pause, once in a conversation.
-
-        The caller holds the lock. What was sent before may still be answered: nothing is proven afterwards.
-
-        Returns:
-            Whether it is open again; ``False`` as well for a port that is not a network connection.
-
-        Raises:
-            ServomexConnectionError: It cannot be reopened.
-            ServomexConfigurationError: As for :meth:`open`.
-        """
-        if self._resumed or not is_network(self.port) or not self._may_reopen or self._closed.is_set():
-            return False
-        self._resumed = True
-        if self._serial is not None:
-            self._lose(ConnectionResetError("the server closed the connection"))
-        self._reopening.without_pause()
-        self.ensure_open(deadline)
-        return True
-
-    def ensure_open(self, deadline: float) -> None:
-        """Reopen a lost port if its pause is over, by ``deadline`` or later. The caller holds the lock.
-
-        Raises:
-            ServomexConnectionError: The port is closed, still lost, or lost and not to be reopened.
-        """
-        self.check_process()
-        if self._closed.is_set():
-            raise ServomexConnectionError("the port is closed", self._context())
-        if self._serial is not None:
-            return
-        reopening = self._reopening
-        port = reopening.port(self._reopen, deadline, self.pauses, may_try=self._may_try, eager=self.eager)
-        if port is None:
-            what = "was lost, and is still being opened again" if self.generation else "is still being opened"
-            raise ServomexConnectionError(f"the port {what}", self._context())
-        self._adopt(port)
-        if self.generation == 1:
-            self.usb_serial = serial_number_of(self.port)
-
     def write(self, data: bytes, deadline: float | None = None) -> None:
         """Send bytes.
 
@@ -403,84 +316,3 @@ class SerialLink(ProcessBound):
         self._last_traffic = time.monotonic()
         self._reopening.note_bytes()
         self._wiretap.came(data)
-
-    @property
-    def _may_reopen(self) -> bool:
-        return self.auto_reconnect and self.transport is None
-
-    @property
-    def _may_try(self) -> bool:
-        """Whether a port that is not open may be opened: one that never was is not reopened."""
-        return self._may_reopen or not self.generation
-
-    def _port_in_use(self) -> Any:
-        if self._closed.is_set():
-            self.check_process()  # a forked child has let the port go
-            raise ServomexConnectionError("the port was closed", self._context())
-        if self._serial is None:
-            raise self._reopening.still_lost(self._may_try)
-        return self._serial
-
-    def _connect(self) -> None:
-        if self.transport is not None:
-            self._adopt(self.transport)
-        else:
-            self._adopt(opened(self.port, self.settings))
-            self.usb_serial = serial_number_of(self.port)
-
-    def _reopen(self) -> Any:
-        return open_port(same_adapter(self.port, self.usb_serial), self.settings)
-
-    def _adopt(self, port: Any) -> None:
-        """Use a port that was opened; what waits in it is of unknown age."""
-        self._serial = port
-        try:
-            if self.transport is not None:
-                self.transport.timeout = READ_TICK_S
-            self._serial.reset_input_buffer()
-        except IO_ERRORS as error:
-            pass_on_interruption(error)
-            raise self._lose(error) from error
-        self._wiretap.opened()
-        self._reopening.loss = None
-        self._last_traffic = time.monotonic()
-        for state in list(self._states.values()):
-            state.note_opened()
-        self.generation += 1
-
-    def _lose(self, error: Exception, what: str = "", check: str = "") -> ServomexConnectionError:
-        """Close a port that failed; the error to raise. It is also raised until the port is back."""
-        if self._closed.is_set() and self._serial is None:
-            return ServomexConnectionError("the port was closed", self._context())
-        self._drop_port()
-        self._wiretap.lost(str(error) or type(error).__name__)
-        what = what or f"the port was lost ({error or type(error).__name__})"
-        check = check or "Check the cable and the adapter"
-        then = "it is reopened by itself" if self._may_reopen else "open it again"
-        lost = ServomexConnectionError(what, self._context(), cure=f"{check}; {then}")
-        self._reopening.note_failure(lost, self.pauses, eager=self.eager)
-        return lost
-
-    def _blocked(self, port: Any, waited_s: float) -> ServomexConnectionError:
-        """Close a port that takes no bytes; the error to raise. What it holds must not be sent much later."""
-        self._resumed = True  # a new connection to a server that hangs would hang as well
-        if self.transport is None:
-            try:
-                port.reset_output_buffer()
-            except IO_ERRORS as error:  # it is closed anyway
-                pass_on_interruption(error)
-        seen = f"it took no bytes for {waited_s:.1f} s"
-        check = "Check the flow control, and whether the adapter or the server hangs"
-        return self._lose(TimeoutError(seen), f"nothing can be sent on the line ({seen})", check)
-
-    def _drop_port(self) -> None:
-        port, self._serial = self._serial, None
-        if port is None or self.transport is not None:
-            return
-        try:
-            close_port(port)
-        except IO_ERRORS as error:  # the port is gone already; there is nothing left to close
-            pass_on_interruption(error)
-
-    def _context(self) -> ErrorContext:
-        return ErrorContext(port=self.port)

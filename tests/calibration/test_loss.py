@@ -302,7 +302,7 @@ class TestUnplugged:
                 raise ServomexConfigurationError("two adapters have this serial number")
             return honest(port, settings)
 
-        monkeypatch.setattr("servomex.port.link.open_port", reopen)
+        monkeypatch.setattr("servomex.port.connection.open_port", reopen)
         assert analyzer.start_calibration(1, confirm=True, timeout=6).active
         timers[0].join()
         assert left == [0]

@@ -21,7 +21,7 @@ from servomex import (
     record,
 )
 from servomex.continuous import reader as continuous
-from servomex.port import link as link_module
+from servomex.port import connection
 from servomex.port.connect import open_port
 from servomex.port.reopening import Pauses
 from servomex.simulator import VirtualAnalyzer, VirtualLine
@@ -163,7 +163,7 @@ def test_a_reader_outlives_any_failure_to_reopen(monkeypatch: pytest.MonkeyPatch
                 raise ServomexConfigurationError("the adapter is not ready")
             return open_port(port, settings)
 
-        monkeypatch.setattr(link_module, "open_port", failing)
+        monkeypatch.setattr(connection, "open_port", failing)
         line.unplug()
         threading.Event().wait(0.2)
         line.plug()

@@ -274,7 +274,7 @@ def test_arguments_that_cannot_be_are_refused_before_a_port_is_opened(monkeypatc
     def open_port(*_args: object) -> None:
         raise AssertionError("a port was opened")
 
-    monkeypatch.setattr("servomex.port.link.open_port", open_port)
+    monkeypatch.setattr("servomex.port.connection.open_port", open_port)
     for arguments in IMPOSSIBLE:
         with pytest.raises(ServomexValidationError):
             find_devices(**{"ports": ["sim://4100"], **arguments})

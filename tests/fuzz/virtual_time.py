@@ -8,7 +8,7 @@ from servomex import SerialLink, SerialSettings
 from servomex.modbus import call, evidence, exchange, ledger, plan
 from servomex.modbus import client as modbus
 from servomex.modbus import framing as link_client
-from servomex.port import link, reopening, wiretap
+from servomex.port import connection, link, reopening, wiretap
 
 MOST_STEPS = 30_000
 """A call that looks at the port more often than this does not end."""
@@ -92,7 +92,19 @@ def timeless_link(
     clock = Clock()
     port = TimelessPort(clock, far_end)
     with contextlib.ExitStack() as undo:
-        for module in (call, evidence, exchange, ledger, link, link_client, modbus, plan, reopening, wiretap):
+        for module in (
+            call,
+            connection,
+            evidence,
+            exchange,
+            ledger,
+            link,
+            link_client,
+            modbus,
+            plan,
+            reopening,
+            wiretap,
+        ):
             undo.enter_context(mock.patch.object(module, "time", clock))
         made = SerialLink(port, SerialSettings(), gap=0.005)
         made.open()

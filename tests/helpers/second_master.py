@@ -20,7 +20,7 @@ from servomex.modbus import framing as link_client
 from servomex.modbus.client import ModbusClient
 from servomex.models.analyser import AnalyserStatus
 from servomex.models.reading import Reading
-from servomex.port import link, reopening, wiretap
+from servomex.port import connection, link, reopening, wiretap
 from servomex.simulator import VirtualAnalyzer, VirtualChannel
 from servomex.simulator.channels import Signal
 from servomex.simulator.slave import ModbusSlave
@@ -176,7 +176,19 @@ def client_on(
 ) -> Iterator[ModbusClient]:
     """A client on the line, for which waiting takes no time."""
     with contextlib.ExitStack() as undo:
-        for module in (call, evidence, exchange, ledger, link, link_client, modbus, plan, reopening, wiretap):
+        for module in (
+            call,
+            connection,
+            evidence,
+            exchange,
+            ledger,
+            link,
+            link_client,
+            modbus,
+            plan,
+            reopening,
+            wiretap,
+        ):
             undo.enter_context(mock.patch.object(module, "time", line.clock))
         undo.enter_context(mock.patch.object(exchange, "random", line.random))  # the same dice each time
         made = SerialLink(line, SerialSettings(), gap=0.05, shared_line=shared_line)

@@ -17,7 +17,7 @@ from servomex import (
 )
 from servomex.manager.port import SharedPort
 from servomex.manager.rounds import Round
-from servomex.port import link as link_module
+from servomex.port import connection
 from servomex.port.connect import open_port
 from servomex.port.reopening import Pauses
 from servomex.simulator import VirtualLine
@@ -105,7 +105,7 @@ def test_a_host_that_takes_long_to_fail_holds_up_no_round(
         go_on.wait(10)
         return open_port(port, settings)
 
-    monkeypatch.setattr(link_module, "open_port", slow)
+    monkeypatch.setattr(connection, "open_port", slow)
     line.unplug()
     line.plug()
     manager.poll()

@@ -12,7 +12,7 @@ from servomex import (
     ServomexConnectionError,
     ServomexManager,
 )
-from servomex.port import link as link_module
+from servomex.port import connection
 from tests.helpers.managing import (
     MODES,
     SOON_S,
@@ -80,7 +80,7 @@ def test_a_device_that_is_missing_costs_a_look_and_not_an_opening(
         tried.append(time.monotonic())
         raise ServomexConnectionError("there is no port")
 
-    monkeypatch.setattr(link_module, "open_port", counted)
+    monkeypatch.setattr(connection, "open_port", counted)
     manager.add("late", tmp_path / "ttyUSB0", protocol="modbus_rtu", wait=False)
     time.sleep(20)
     assert "not reached yet" in failure(manager, "late").message

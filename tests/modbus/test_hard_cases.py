@@ -16,7 +16,7 @@ from servomex import (
     open_device,
 )
 from servomex.modbus.line import ModbusLine
-from servomex.port import link as link_module
+from servomex.port import connection
 from servomex.port.connect import open_port
 from servomex.simulator import Faults, TcpServer, VirtualAnalyzer, VirtualLine
 from servomex.simulator.device import IllegalAddressError
@@ -279,7 +279,7 @@ def test_a_port_that_takes_long_to_reopen_holds_no_call(mode: str, monkeypatch: 
         return open_port(port, settings)
 
     with open_device(line.url, protocol=mode) as analyzer:
-        monkeypatch.setattr(link_module, "open_port", slow)
+        monkeypatch.setattr(connection, "open_port", slow)
         line.unplug()
         line.plug()
         threading.Event().wait(0.2)

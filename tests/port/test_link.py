@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from servomex.errors import ServomexConnectionError, ServomexValidationError
+from servomex.port import connection, reopening, transport
 from servomex.port import link as link_module
-from servomex.port import reopening, transport
 from servomex.port.link import SerialLink
 from servomex.port.reopening import Pauses
 from servomex.simulator import VirtualLine
@@ -54,7 +54,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     names = types.SimpleNamespace(monotonic=clock.monotonic, monotonic_ns=clock.monotonic_ns)
-    for module in (link_module, reopening):
+    for module in (connection, link_module, reopening):
         monkeypatch.setattr(module, "time", names)
     return clock
 
