@@ -17,7 +17,7 @@ from servomex.models.plain import LONGEST_TEXT
 from servomex.models.sample import Sample
 from servomex.recording.load import load
 from tests.helpers.any_samples import most_tags
-from tests.helpers.reading_apart import read_apart
+from tests.helpers.reading_apart import ReadApart
 from tests.helpers.recordings import ONE_EACH, batch, write
 
 TAGGED = attrs.evolve(batch(0)[0], metadata={"site": "mill-3"})
@@ -134,7 +134,7 @@ SHAPES: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("made", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("dictionary", [True, False])
 def test_tags_that_unpack_to_much_take_no_memory(
-    made: Callable[[], Any], dictionary: bool, tmp_path: Path
+    made: Callable[[], Any], dictionary: bool, tmp_path: Path, read_apart: ReadApart
 ) -> None:
     path = tmp_path / "run.parquet"
     write(path, [[TAGGED] * 3_000])
