@@ -2,6 +2,7 @@
 
 import re
 import textwrap
+from collections.abc import Iterable
 
 import pytest
 
@@ -26,7 +27,13 @@ class Suite:
         self._pytester = pytester
 
     def run(self, source: str, *options: str, loaded: bool = True) -> pytest.RunResult:
-        self._pytester.makepyfile(test_of_a_user=textwrap.dedent(source))
+        return self.run_files([source], *options, loaded=loaded)
+
+    def run_files(self, sources: Iterable[str], *options: str, loaded: bool = True) -> pytest.RunResult:
+        """Run several files at once, since a start takes longer than the tests in it."""
+        self._pytester.makepyfile(
+            **{f"test_of_a_user_{number}": textwrap.dedent(source) for number, source in enumerate(sources)}
+        )
         arguments = ["-p", PLUGIN] if loaded else []
         return self._pytester.runpytest_subprocess(
             *arguments, "-p", "no:cacheprovider", "-W", "error", "--strict-markers", "-v", *options, timeout=150
@@ -42,17 +49,16 @@ def text_of(result: pytest.RunResult) -> str:
     return result.stdout.str() + result.stderr.str()
 
 
-@pytest.mark.parametrize("mode", ["modbus_rtu", "modbus_ascii", "continuous"])
-def test_an_opened_analyser_in_the_mode_of_the_marker(suite: Suite, mode: str) -> None:
-    result = suite.run(f"""
+def test_an_opened_analyser_in_the_mode_of_the_marker(suite: Suite) -> None:
+    source = """
         import pytest
         from servomex.simulator import VirtualChannel, constant
 
         oxygen = VirtualChannel("I1", "Oxygen", "%", constant(17.5))
-        pytestmark = pytest.mark.virtual_analyser(mode={mode!r}, address=9, channels=[oxygen])
+        pytestmark = pytest.mark.virtual_analyser(mode=MODE, address=9, channels=[oxygen])
 
         def test_it(opened_analyzer, virtual_analyser):
-            assert opened_analyzer.protocol == {mode!r} == virtual_analyser.mode
+            assert opened_analyzer.protocol == MODE == virtual_analyser.mode
             assert virtual_analyser.address == 9
             assert opened_analyzer.link.gap_s == 0
             assert opened_analyzer.poll().channels == ("I1", "E1", "E2")
@@ -62,31 +68,29 @@ def test_an_opened_analyser_in_the_mode_of_the_marker(suite: Suite, mode: str) -
 
         def test_the_next_one_has_channels_of_its_own(opened_analyzer):
             assert opened_analyzer.poll()["I1"].value == 17.5
-    """)
-    result.assert_outcomes(passed=2)
+    """
+    modes = ("modbus_rtu", "modbus_ascii", "continuous")
+    result = suite.run_files(source.replace("MODE", repr(mode)) for mode in modes)
+    result.assert_outcomes(passed=6)
 
 
-def test_each_mode_runs_a_test_three_times(suite: Suite) -> None:
-    result = suite.run("""
-        def test_it(each_mode, opened_analyzer):
-            assert opened_analyzer.protocol == each_mode
-            assert opened_analyzer.poll()["I1"].value == 20.376
-    """)
-    result.assert_outcomes(passed=3)
-    for mode in ("continuous", "modbus_rtu", "modbus_ascii"):
-        assert f"test_it[{mode}] PASSED" in text_of(result)
-
-
-def test_each_mode_may_stand_in_a_marker(suite: Suite) -> None:
+def test_each_mode_runs_a_test_three_times_as_a_fixture_and_in_a_marker(suite: Suite) -> None:
     result = suite.run("""
         import pytest, servomex
 
+        def test_it(each_mode, opened_analyzer):
+            assert opened_analyzer.protocol == each_mode
+            assert opened_analyzer.poll()["I1"].value == 20.376
+
         @pytest.mark.usefixtures("each_mode")
-        def test_it(virtual_line):
+        def test_it_by_a_marker(virtual_line):
             with servomex.open_device(virtual_line.url, gap=0) as analyzer:
                 assert analyzer.poll()["I1"].value == 20.376
     """)
-    result.assert_outcomes(passed=3)
+    result.assert_outcomes(passed=6)
+    for mode in ("continuous", "modbus_rtu", "modbus_ascii"):
+        assert f"test_it[{mode}] PASSED" in text_of(result)
+        assert f"test_it_by_a_marker[{mode}] PASSED" in text_of(result)
 
 
 def test_faults_of_a_marker_are_those_of_one_test(suite: Suite) -> None:
@@ -201,22 +205,31 @@ def test_a_scripted_port_is_checked_when_its_test_ends(suite: Suite) -> None:
     assert "b'noise' was never read" in text_of(result)
 
 
-@pytest.mark.parametrize(("marker", "words"), [
-    ('mode="continuous"', "each_mode chooses the mode"),
-    ("[]", "takes its arguments by name"),
-    ("colour=3", "unexpected keyword argument 'colour'"),
-    ("address=300", "address"),
-])  # fmt: skip
-def test_a_marker_that_cannot_be_is_an_error(suite: Suite, marker: str, words: str) -> None:
-    result = suite.run(f"""
-        import pytest
+WRONG_MARKERS = {
+    'mode="continuous"': "each_mode chooses the mode",
+    "[]": "takes its arguments by name",
+    "colour=3": "unexpected keyword argument 'colour'",
+    "address=300": "address",
+}
 
+
+def test_a_wrong_marker_is_an_error_of_its_test(suite: Suite) -> None:
+    tests = [
+        f"""
         @pytest.mark.virtual_analyser({marker})
-        def test_it(each_mode, virtual_analyser):
+        def test_{number}(each_mode, virtual_analyser):
             pass
-    """)
-    result.assert_outcomes(errors=3)
-    assert words in text_of(result)
+        """
+        for number, marker in enumerate(WRONG_MARKERS)
+    ]
+    result = suite.run("        import pytest\n" + "".join(tests))
+    result.assert_outcomes(errors=3 * len(WRONG_MARKERS))
+    reports = re.split(r"_ ERROR at setup of test_(\d)\[\w+\] _", text_of(result))
+    found = list(zip(map(int, reports[1::2]), reports[2::2], strict=True))
+    assert len(found) == 3 * len(WRONG_MARKERS)
+    for number, report in found:
+        errors = "\n".join(re.findall(r"^E .*", report, re.MULTILINE))
+        assert list(WRONG_MARKERS.values())[number] in errors
 
 
 def test_a_conftest_loads_it_as_well(suite: Suite, pytester: pytest.Pytester) -> None:
@@ -254,6 +267,7 @@ def test_every_fixture_and_the_marker_have_their_words(suite: Suite) -> None:
 def test_the_tests_that_the_manual_shows_pass(suite: Suite) -> None:
     shown = [block.text for block in blocks_of(PAGE) if block.kind == "python" and "def test_" in block.text]
     assert len(shown) >= 3
-    for text in shown:
-        result = suite.run(text)
-        assert set(result.parseoutcomes()) == {"passed"}, text_of(result)
+    result = suite.run_files(shown)
+    assert set(result.parseoutcomes()) == {"passed"}, text_of(result)
+    for number in range(len(shown)):
+        assert f"test_of_a_user_{number}.py::" in text_of(result)
