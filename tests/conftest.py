@@ -13,7 +13,10 @@ import hypothesis
 import pytest
 
 from servomex.simulator import VirtualAnalyzer, VirtualLine
-from tests.helpers.virtual_time import VirtualTime, install
+
+pytest.register_assert_rewrite("tests.helpers")  # before the first import of one of them
+
+from tests.helpers.virtual_time import VirtualTime, install  # noqa: E402
 
 pytest_plugins = ["servomex.testing.plugin", "tests.helpers.watchdog"]
 
@@ -104,7 +107,3 @@ def analyser() -> VirtualAnalyzer:
 def line(analyser: VirtualAnalyzer) -> VirtualLine:
     """The line that the virtual analyser is on."""
     return VirtualLine(analyser)
-
-
-needs_pty = pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals on Windows")
-needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signal to a program")

@@ -16,8 +16,8 @@ from tests.benchmarks.__main__ import BENCHMARKS, main
 from tests.benchmarks.figures import Figure, Goal, Result, Skipped, figure, number, read_back
 from tests.benchmarks.machine import Settings
 from tests.benchmarks.wire import GAP_S, READ_REGISTERS, Line
-from tests.conftest import needs_pty
 from tests.helpers.paths import ROOT
+from tests.helpers.platforms import needs_pty
 
 FAST = {
     "parse": [f"{count} channels, {who}" for count in (5, 7, 10) for who in ("servomex", "split and build")],

@@ -11,8 +11,8 @@ from servomex.checkup import examination as checkup
 from servomex.models.frame import Frame
 from servomex.models.reading import ChannelStatus
 from servomex.simulator import VirtualAnalyzer, VirtualLine, constant
-from tests.conftest import needs_pty
 from tests.helpers.examining import examine_quickly, page
+from tests.helpers.platforms import needs_pty
 
 pytestmark = pytest.mark.virtual_time
 

@@ -11,9 +11,9 @@ from servomex.checkup.computer import port_present
 from servomex.checkup.findings import Finding, Verdict
 from servomex.cli.doctor import NEXT, doctor
 from servomex.simulator import PtyServer, VirtualLine
-from tests.conftest import needs_pty
 from tests.helpers.commands import NO_PORT, invoke
 from tests.helpers.examining import PATIENT, check_problem, page_of
+from tests.helpers.platforms import needs_pty
 from tests.helpers.rivals import LOCK, OPEN, needs_proc, program
 from tests.helpers.usb_ports import adapter, built_in, link_by_id, plug
 

@@ -12,7 +12,7 @@ import pytest
 
 import servomex
 from servomex.errors import ServomexConnectionError
-from tests.conftest import needs_pty
+from tests.helpers.platforms import needs_pty
 
 BLOCKED = r"nothing can be sent on the line.*flow control"
 GENEROUS_S = 1.0

@@ -16,8 +16,8 @@ from servomex.cli.convert import convert
 from servomex.recording.load import load, load_metadata
 from servomex.sinks import open_sink
 from servomex.sinks.jsonl import JsonlSink
-from tests.conftest import needs_pty
 from tests.helpers.commands import converted, finish, invoke, program, start
+from tests.helpers.platforms import needs_pty
 from tests.helpers.recordings import ONE_EACH, batch, batches, joined, write
 
 

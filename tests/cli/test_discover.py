@@ -17,8 +17,8 @@ from servomex import SerialLink
 from servomex.cli.discover import discover
 from servomex.cli.output import STDERR
 from servomex.simulator import Faults, PtyServer, VirtualAnalyzer, VirtualLine
-from tests.conftest import needs_pty, needs_signals
 from tests.helpers.commands import finish, invoke, program, start
+from tests.helpers.platforms import needs_pty, needs_signals
 from tests.helpers.searching import wait_less
 from tests.helpers.usb_ports import adapter, built_in, link_by_id, plug
 from tests.helpers.virtual_time import VirtualTime

@@ -18,7 +18,6 @@ from servomex.enums import ProtocolKind
 from servomex.models.reading import ChannelStatus
 from servomex.settings import SerialSettings
 from servomex.simulator import PtyServer, VirtualAnalyzer, VirtualLine
-from tests.conftest import needs_pty
 from tests.helpers.commands import finish, invoke, start
 from tests.helpers.examining import (
     LINE_CHECKS,
@@ -33,6 +32,7 @@ from tests.helpers.examining import (
     page,
     page_of,
 )
+from tests.helpers.platforms import needs_pty
 from tests.helpers.unprivileged import unprivileged
 from tests.helpers.usb_ports import adapter, built_in, plug
 from tests.helpers.virtual_time import VirtualTime

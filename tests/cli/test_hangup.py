@@ -12,7 +12,7 @@ import pytest
 
 from servomex import load
 from servomex.simulator import TcpServer, VirtualLine
-from tests.conftest import needs_pty
+from tests.helpers.platforms import needs_pty
 
 MAIN = "from servomex.cli import main; main()"
 OF_ITS_OWN = (

@@ -28,8 +28,8 @@ from servomex import (
 )
 from servomex.cli import servomex_group
 from servomex.simulator import PtyServer, VirtualAnalyzer, VirtualLine
-from tests.conftest import needs_pty
 from tests.helpers.commands import invoke
+from tests.helpers.platforms import needs_pty
 
 pytestmark = pytest.mark.virtual_time
 

@@ -22,9 +22,9 @@ from servomex.cli.replay import replay
 from servomex.cli.simulate import simulate
 from servomex.cli.stream import stream
 from servomex.enums import ProtocolKind
-from tests.conftest import needs_signals
 from tests.helpers.commands import FAST, finish, invoke, rows_of, run
 from tests.helpers.paths import CAPTURE
+from tests.helpers.platforms import needs_signals
 
 pytestmark = pytest.mark.virtual_time
 

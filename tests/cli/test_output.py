@@ -16,8 +16,8 @@ import servomex
 from servomex.cli import servomex_group
 from servomex.cli.program import Program
 from servomex.cli.read import read
-from tests.conftest import needs_pty
 from tests.helpers.commands import FAST, invoke, program, run, start
+from tests.helpers.platforms import needs_pty
 
 
 class TestStdout:

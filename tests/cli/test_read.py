@@ -19,7 +19,6 @@ from servomex.cli.interrupts import interrupts_wait
 from servomex.models.columns import ROW_COLUMNS
 from servomex.models.reading import ChannelStatus
 from servomex.simulator import PtyServer, VirtualLine
-from tests.conftest import needs_pty, needs_signals
 from tests.helpers.commands import (
     FAST,
     MODES,
@@ -33,6 +32,7 @@ from tests.helpers.commands import (
     run,
     start,
 )
+from tests.helpers.platforms import needs_pty, needs_signals
 from tests.helpers.unprivileged import unprivileged
 
 pytestmark = pytest.mark.virtual_time

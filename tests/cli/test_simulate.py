@@ -13,8 +13,8 @@ import pytest
 from servomex.cli import servomex_group
 from servomex.cli.simulate import simulate
 from servomex.simulator.faults import FAULT_NAMES
-from tests.conftest import needs_pty, needs_signals
 from tests.helpers.commands import VALUES, finish, invoke, program, start
+from tests.helpers.platforms import needs_pty, needs_signals
 
 
 @contextlib.contextmanager

@@ -23,9 +23,9 @@ from servomex import (
 from servomex.continuous.damage import Damage
 from servomex.telegram import HEADER_SIZE, FrameSplitter, parse_frame
 from servomex.testing import ScriptedPort
-from tests.conftest import needs_pty
 from tests.helpers.broadcasts import Sender
 from tests.helpers.frames import REAL, WIRE, capture_frames, resealed
+from tests.helpers.platforms import needs_pty
 from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.virtual_time

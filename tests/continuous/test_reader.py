@@ -21,8 +21,8 @@ from servomex.port.reopening import Pauses
 from servomex.simulator import PtyServer, VirtualAnalyzer, VirtualLine, constant
 from servomex.telegram import parse_frame
 from servomex.testing import ScriptedPort, load_capture
-from tests.conftest import needs_pty
 from tests.helpers.paths import CAPTURE
+from tests.helpers.platforms import needs_pty
 from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.virtual_time

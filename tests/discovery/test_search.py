@@ -21,7 +21,7 @@ from servomex import (
 from servomex.discovery import search as discovery
 from servomex.discovery import survey
 from servomex.simulator import Faults, PtyServer, VirtualAnalyzer, VirtualLine
-from tests.conftest import needs_pty
+from tests.helpers.platforms import needs_pty
 from tests.helpers.searching import LISTEN_S, Recorder, search, wait_less
 from tests.helpers.usb_ports import adapter, plug
 from tests.helpers.virtual_time import VirtualTime

@@ -11,8 +11,8 @@ import pytest
 
 from servomex import Sample, ServomexManager, record
 from servomex.simulator import PtyServer, TcpServer
-from tests.conftest import needs_pty
 from tests.helpers.managing import SOON_S, line_in, read, silenced, values
+from tests.helpers.platforms import needs_pty
 from tests.helpers.waiting import seconds_until
 
 BUSY_S = 1.0

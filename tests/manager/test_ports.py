@@ -20,8 +20,8 @@ from servomex import (
 from servomex.manager.joining import port_identity
 from servomex.manager.port import SharedPort
 from servomex.simulator import PtyServer, VirtualAnalyzer, VirtualLine
-from tests.conftest import needs_pty
 from tests.helpers.managing import RTU, filled, is_free, line_of, unit, values, workers
+from tests.helpers.platforms import needs_pty
 from tests.helpers.threads import in_thread
 
 pytestmark = pytest.mark.virtual_time

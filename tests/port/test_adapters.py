@@ -21,7 +21,7 @@ from servomex.port.link import SerialLink
 from servomex.port.names import same_adapter, serial_number_of
 from servomex.port.reopening import Pauses
 from servomex.simulator import PtyServer, VirtualAnalyzer, VirtualLine
-from tests.conftest import needs_pty
+from tests.helpers.platforms import needs_pty
 from tests.helpers.usb_ports import adapter, built_in, plug
 
 

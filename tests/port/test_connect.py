@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +20,7 @@ from servomex.port.connect import explain, forbidden, open_port
 from servomex.port.link import SerialLink
 from servomex.settings import SerialSettings
 from servomex.simulator import VirtualLine
-from tests.conftest import needs_pty
+from tests.helpers.platforms import needs_pty
 from tests.helpers.terminals import Terminal
 
 pytestmark = pytest.mark.virtual_time
@@ -49,14 +48,6 @@ try:
 except ServomexConnectionError as error:
     print(error.text)
 """
-
-
-@pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    terminal = Terminal(tmp_path / "ttyUSB0")
-    terminal.plug()
-    yield terminal
-    terminal.unplug()
 
 
 def present(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:

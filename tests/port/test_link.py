@@ -7,8 +7,6 @@ import os
 import threading
 import time
 import types
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,21 +18,13 @@ from servomex.port.link import SerialLink
 from servomex.port.reopening import Pauses
 from servomex.simulator import VirtualLine
 from servomex.testing import ScriptedPort
-from tests.conftest import needs_pty
 from tests.helpers.modbus_bytes import PROBE, STATE
+from tests.helpers.platforms import needs_pty
 from tests.helpers.terminals import Terminal, lost, read_all, reading, talk
 from tests.helpers.threads import GENEROUS_S, in_thread
 from tests.helpers.waiting import soon
 
 pytestmark = pytest.mark.virtual_time
-
-
-@pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    terminal = Terminal(tmp_path / "ttyUSB0")
-    terminal.plug()
-    yield terminal
-    terminal.unplug()
 
 
 class Clock:

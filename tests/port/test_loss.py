@@ -2,29 +2,20 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from servomex.errors import ServomexConnectionError
 from servomex.port.link import SerialLink
 from servomex.simulator import VirtualLine
-from tests.conftest import needs_pty
 from tests.helpers.modbus_bytes import PROBE, STATE
+from tests.helpers.platforms import needs_pty
 from tests.helpers.terminals import Terminal, lost, reading, talk
 from tests.helpers.threads import GENEROUS_S
 from tests.helpers.waiting import soon, until_it_works
 
 pytestmark = pytest.mark.virtual_time
-
-
-@pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    terminal = Terminal(tmp_path / "ttyUSB0")
-    terminal.plug()
-    yield terminal
-    terminal.unplug()
 
 
 @pytest.mark.parametrize(

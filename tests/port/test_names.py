@@ -13,8 +13,8 @@ from servomex.errors import ServomexConfigurationError, ServomexConnectionError
 from servomex.port.names import resolve, usb_identity
 from servomex.port.reopening import Pauses
 from servomex.simulator import PtyServer, VirtualLine
-from tests.conftest import needs_pty
 from tests.helpers.commands import FAST, invoke
+from tests.helpers.platforms import needs_pty
 from tests.helpers.searching import wait_less
 from tests.helpers.terminals import Terminal, lost
 from tests.helpers.usb_ports import adapter, built_in, link_by_id, plug

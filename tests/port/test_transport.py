@@ -26,7 +26,7 @@ from servomex.port.connect import open_port
 from servomex.port.transport import MEMBERS
 from servomex.simulator import PtyServer, TcpServer, VirtualAnalyzer, VirtualLine
 from servomex.testing import ScriptedPort
-from tests.conftest import needs_pty
+from tests.helpers.platforms import needs_pty
 from tests.helpers.rfc2217_server import Rfc2217Server
 
 pytestmark = pytest.mark.filterwarnings("ignore:set(Daemon|Name):DeprecationWarning")

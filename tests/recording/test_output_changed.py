@@ -21,13 +21,6 @@ from tests.helpers.removing import ONE_TEXT_EACH, write
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps what is open where it is")
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "data"
-    made.mkdir()
-    return made
-
-
 class TestCut:
     @pytest.mark.parametrize("name", TEXT_FILES)
     def test_it_begins_at_the_start_and_leaves_no_hole(

@@ -21,13 +21,6 @@ from tests.helpers.removing import ONE_TEXT_EACH, remove, write
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps what is open where it is")
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "data"
-    made.mkdir()
-    return made
-
-
 class TestDeleted:
     @pytest.mark.parametrize("name", ONE_EACH)
     def test_it_is_begun_anew_and_the_rows_that_are_gone_are_counted(

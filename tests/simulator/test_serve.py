@@ -15,8 +15,8 @@ import serial
 from servomex.errors import ServomexConnectionError
 from servomex.port.link import SerialLink
 from servomex.simulator import PtyServer, TcpServer, VirtualAnalyzer, VirtualLine
-from tests.conftest import needs_pty
 from tests.helpers.modbus_bytes import LOOPBACK, PROBE, STATE, rtu
+from tests.helpers.platforms import needs_pty
 from tests.helpers.waiting import wait_until
 
 GENEROUS_S = 5.0

@@ -24,9 +24,9 @@ from servomex.modbus.timing import Timing
 from servomex.port import connect as ports
 from servomex.port.link import SerialLink
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualLine, slave
-from tests.conftest import needs_signals
 from tests.helpers.commands import finish, invoke, start
 from tests.helpers.diagnosing import CONTINUOUS, RTU, found, run
+from tests.helpers.platforms import needs_signals
 
 pytestmark = pytest.mark.virtual_time
 

@@ -17,12 +17,12 @@ from servomex.port import connect as ports
 from servomex.port.link import SerialLink
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.testing import ScriptedPort
-from tests.conftest import needs_signals
 from tests.helpers.commands import finish, start
 from tests.helpers.decoded import BROADCAST, OXYGEN
 from tests.helpers.diagnosing import CONTINUOUS, RTU, found, run
 from tests.helpers.frames import WIRE
 from tests.helpers.modbus_bytes import ascii_, rtu
+from tests.helpers.platforms import needs_signals
 
 pytestmark = pytest.mark.virtual_time
 
