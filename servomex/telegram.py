@@ -142,16 +142,20 @@ def _parsed(frame: bytes, received_at: datetime, monotonic_ns: int) -> Frame:
     size = HEADER_SIZE + layout.size + TAIL_SIZE
     if len(frame) != size:
         raise _BrokenStructure(f"{len(frame)} bytes instead of {size} for {int(count)} channels")
-    if frame[-TAIL_SIZE:] != b"%04X;" % checksum(frame[1:-TAIL_SIZE]):
-        found = checksums(frame)
-        if found is None:
-            raise _BrokenStructure("no checksum at its end")
-        raise _WrongChecksum("checksum {}, its bytes sum to {}".format(*found))
+    _check_sum(frame)
     readings = _readings(frame, layout, received_at, monotonic_ns)
     minute, second = _minute(clock[:15]), _SECONDS.get(clock[15:])
     moment = None if minute is None or second is None else minute + second  # None: the clock is not set
     analyser = AnalyserStatus(b"F" in flags, b"M" in flags, _cal_groups(cal), moment)
     return Frame(_MODE, readings, analyser, received_at, monotonic_ns, raw=frame)
+
+
+def _check_sum(frame: bytes) -> None:
+    if frame[-TAIL_SIZE:] != b"%04X;" % checksum(frame[1:-TAIL_SIZE]):
+        found = checksums(frame)
+        if found is None:
+            raise _BrokenStructure("no checksum at its end")
+        raise _WrongChecksum("checksum {}, its bytes sum to {}".format(*found))
 
 
 def checksums(frame: bytes) -> tuple[str, str] | None:

@@ -50,7 +50,7 @@ def found(name: str, runs: int = 20_000) -> str:
 
 
 def test_a_checksum_that_is_not_looked_at_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telegram, "_check_sum", lambda frame, raw: None)
+    monkeypatch.setattr(telegram, "_check_sum", lambda frame: None)
     assert "damage was believed" in found("telegram")
 
 
