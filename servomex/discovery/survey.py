@@ -39,7 +39,7 @@ RESTLESS_S = 0.5
 LONGEST_ANSWERS = 64
 """More bytes than this are not the answers of two devices and the echo of the question."""
 RESTLESS_PLACES = 5
-"""After so many places in a row at which only bytes came that nobody had asked for, no more are asked."""
+"""After this many places in a row at which only unrequested bytes came, no more are asked."""
 _KEPT = 4096
 _RECENT = 64
 
@@ -71,7 +71,7 @@ class Found:
 
 
 class _RestlessError(ServomexTimeoutError):
-    """Bytes come that nobody has asked for, so that an answer could not be told from them."""
+    """Unrequested bytes come, from which an answer could not be distinguished."""
 
 
 class Survey:
@@ -182,7 +182,7 @@ class Survey:
         """Ask until an answer is undamaged and comes once, each time with more patience.
 
         Raises:
-            ServomexTimeoutError: Nobody answers; what comes, if anything, comes by itself.
+            ServomexTimeoutError: No device answers; what comes, if anything, was not requested.
             ServomexFrameError: All answers were damaged or came twice.
             ServomexModbusError: The question was refused.
         """
@@ -231,7 +231,7 @@ class Survey:
             return analyzer.identify(timeout=max(OPENING_S, analyzer.timeout_s))
 
     def _misfit(self, place: Place, error: ServomexProtocolError | ServomexTimeoutError) -> Found:
-        """Say that who answers at a place is no analyser, or is not alone there."""
+        """Return the finding that what answers at a place is not an analyser, or not alone there."""
         who = f"a Modbus device answers at address {place.address}"
         sign = line_sign(bytes(self._heard))
         cure = error.cure or "Look which instrument this cable leads to"

@@ -258,7 +258,7 @@ class Exchange:
                 return
 
     def _pass_fence(self, outstanding: list[Pending], call: Call) -> None:
-        """Have a loopback answered. A gateway may answer one by itself: it is asked for registers as well."""
+        """Pass a fence: a loopback that is answered. A gateway may answer it by itself: registers are read too."""
         fence = Query(LOOPBACK, payload=secrets.token_bytes(2))
         self._once(fence, call)
         if outstanding and (self._ledger.gateway or self._others.network):

@@ -1,4 +1,4 @@
-"""What is said when a Modbus request stays without a reply that can be believed: what happened, and what to do."""
+"""The errors of Modbus requests without a credible reply: what happened, and what to do."""
 
 import attrs
 
@@ -34,7 +34,7 @@ from servomex.traffic.words import refusal
 
 @attrs.frozen
 class Circumstances:
-    """What an error tells of a request.
+    """What an error reports of a request.
 
     Attributes:
         link: The port.

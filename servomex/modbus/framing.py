@@ -60,6 +60,11 @@ def request_of(query: Query, address: int) -> ModbusPDU:
     return _READS[query.function](address=query.span.address, count=query.span.count, dev_id=address)
 
 
+def framer_of(framing: ProtocolKind) -> FramerBase:
+    """Return pymodbus's framer, which only builds requests here."""
+    return (FramerAscii if framing is ProtocolKind.MODBUS_ASCII else FramerRTU)(DecodePDU(False))
+
+
 def decode(body: bytes) -> ModbusPDU:
     """Decode a reply, without its framing, that has the size of one.
 
@@ -85,7 +90,7 @@ class LinkClient:
         sent_ns: When it was sent, ``time.monotonic_ns()``.
         first_at: When its reply began, on ``time.monotonic()``.
         received: Everything that came since it was sent.
-        echo_size: How many bytes of that are the adapter's echo; ``None`` while that cannot be told.
+        echo_size: How many bytes of that are the adapter's echo; ``None`` while that is not known.
         start: Where in it the reply begins; ``None`` before it is there.
         size: How many bytes the reply has.
         others: Whole messages in front of the reply that do not answer the request.
@@ -107,7 +112,7 @@ class LinkClient:
         self._line = link.state(ModbusLine)
         self._char_time_s = link.settings.char_time_s
         self.address: int = address
-        self._framer: FramerBase = (FramerAscii if self.ascii else FramerRTU)(DecodePDU(False))
+        self._framer: FramerBase = framer_of(framing)
         self._body = self._head = self._refusal = self._sign = b""
         self.query: Query = Query(READ_INPUTS)
         self._wait_s = self._pause_s = 0.0
@@ -211,7 +216,7 @@ class LinkClient:
         return (self.echo_size or 0) + sum(len(message.raw) for message in self.others)
 
     def _look(self, *, at_end: bool) -> bool:
-        """Look for the reply in what came, behind the echo and behind whole messages of others.
+        """Look for the reply in what came, after the echo and after whole messages of others.
 
         Raises:
             DamagedFault: It is there, and its checksum does not fit; or the request itself came back.
@@ -265,7 +270,7 @@ class LinkClient:
         self._looked += len(message.raw)
 
     def _give_up(self) -> NoReturn:
-        """Say what the bytes that came, if any, amount to."""
+        """Raise the fault that the bytes that came, if any, amount to."""
         if self.echo_size and not self.query.mirrored:
             self._line.echo = True
         if not self.received:
@@ -289,9 +294,9 @@ class LinkClient:
         raise DamagedFault("bytes came that are no complete reply")
 
     def _measure_echo(self) -> int | None:
-        """Count the bytes up to the end of the adapter's echo; ``None`` while that cannot be told.
+        """Count the bytes up to the end of the adapter's echo; ``None`` while that is not known.
 
-        The reply to a read never equals its request, so an echo shows itself there, also behind a glitch. The
+        The reply to a read never equals its request, so an echo shows itself there, also after a glitch. The
         reply to a write or a loopback does equal it: that is taken for an echo only where reads have shown that
         the line has one.
         """

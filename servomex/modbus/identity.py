@@ -1,4 +1,4 @@
-"""Whether what answers is an analyser of the 4000 series, told from its input registers. No I/O.
+"""Whether what answers is an analyser of the 4000 series, recognised by its input registers. No I/O.
 
 The maker's newer instruments (MultiExact, OxyDetect, Laser 3 Plus) speak Modbus too, but with another map: input
 registers 1 to 7 hold the serial number and 8 to 15 the software version, as text, where the 4000 series has I1
@@ -27,7 +27,7 @@ _ADDRESSES = {channel: span.addresses for channel, span in reversed(REGISTERS.it
 """E1 and E2, which every analyser has, are looked at first."""
 SERIES = "the SERVOPRO 4000 series (4100, 4200, 4900)"
 
-# Up to three characters behind padding, then NUL or a space: not only digits, and no control character.
+# Up to three characters after padding, then NUL or a space: not only digits, and no control character.
 _UNIT_LIKE = re.compile(rb"(?=.*[^\d\s.\-+\0])[ ]*[\x21-\x7e\x82\xa1-\xff][\x20-\x7e\x82\xa1-\xff]{0,2}[ \0]+")
 _TEXT = re.compile(rb"[\x20-\x7e]{4,}[ \0]*")
 

@@ -125,7 +125,7 @@ class Ledger:
         )
 
     def _note_echo(self) -> None:
-        """See from the reply to a read whether the adapter echoes; a glitch in front of it is no echo."""
+        """Learn from the reply to a read whether the adapter echoes; a glitch in front of it is no echo."""
         client = self._client
         if client.echo_size:
             self._line.echo = True
@@ -195,7 +195,7 @@ class Ledger:
         return any(now - item.sent_at > self._longest_s for item in pending)
 
     def _dispute(self, message: Message) -> None:
-        """Take note of a second reply of one size. Where others ask, it may be to the same request of theirs."""
+        """Count a second reply of one size. Where others ask, it may be to the same request of theirs."""
         first = self._answers[self._shape_of(message.raw)].raw
         repeats = self._others.duplicates > 0
         again = self._evidence.came_before(message.raw) or (repeats and self._evidence.was_taken(first, 2))

@@ -13,7 +13,7 @@ class Others:
     """What shows that a line has other users than this program, and what they ask for.
 
     Modbus replies on a serial line do not say which request they answer. On a line that is shared, a reply to
-    somebody else's request may be taken for one's own; see
+    another program's request may be taken for one's own; see
     :mod:`servomex.modbus.exchange` for what is done about it.
 
     Args:

@@ -1,4 +1,4 @@
-"""Opening a serial port, and saying in plain words why one cannot be opened."""
+"""Opening a serial port, and the reason in plain words when one does not open."""
 
 import contextlib
 import errno
@@ -51,7 +51,7 @@ MOST_FILES = 1024
 FILES_OF_A_PORT = 6
 """How many files a port needs at most: pyserial has two pipes beside it."""
 KEEP_ALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPALIVE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
-"""After so many seconds of silence a network server is asked if it is there, and how often: 30 s in all."""
+"""After this many seconds of silence a network server is asked if it is there, and how often: 30 s in all."""
 
 _HANDLERS = "servomex.simulator"
 if _HANDLERS not in serial.protocol_handler_packages:
@@ -339,7 +339,7 @@ def forbidden(port: str) -> tuple[str, str]:
 
 
 def _way_in(port: str, group: str | None) -> str:
-    """Say how a user gets the right to open a port."""
+    """Return how a user gets the right to open a port."""
     mode = _mode(port)
     if group is None or mode is None:
         return "Ask the administrator for access to it"

@@ -309,7 +309,7 @@ class SerialLink(Connection):
         self._closed.wait(seconds_s)
 
     def tap(self, listener: Tap) -> contextlib.AbstractContextManager[None]:
-        """Hand every byte that comes to ``listener(data, monotonic_ns)`` as well, in the reading thread."""
+        """Pass every byte that comes to ``listener(data, monotonic_ns)`` as well, in the reading thread."""
         return self._wiretap.listening(listener)
 
     def _note_arrival(self, data: bytes) -> None:

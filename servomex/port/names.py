@@ -1,4 +1,4 @@
-"""The serial ports of this computer, the USB adapters behind them, and names that survive replugging."""
+"""The serial ports of this computer, their USB adapters, and names that survive replugging."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ _SHOWN = 8
 
 @attrs.frozen
 class PortInfo:
-    """A serial port that is present, and the USB adapter behind it. What is not known is ``None``.
+    """A serial port that is present, and its USB adapter. What is not known is ``None``.
 
     Attributes:
         device: What to open: ``/dev/ttyUSB0``, ``COM11``.
@@ -38,8 +38,8 @@ class PortInfo:
             them has the same one, and many cheap adapters share one or have none.
         manufacturer: Who made the adapter, as it says itself.
         product: What it is, as it says itself.
-        by_id: Linux: the name below ``/dev/serial/by-id`` that leads to it, which tells the ports of one adapter
-            apart.
+        by_id: Linux: the name below ``/dev/serial/by-id`` that leads to it, which differs between
+            the ports of one adapter.
     """
 
     device: str
@@ -65,7 +65,7 @@ def present_ports() -> list[PortInfo]:
 
 
 def resolve(port: str) -> str:
-    """Give the device that ``usb:SERIAL`` means at this moment; any other name is given back as it is.
+    """Return the device that ``usb:SERIAL`` means at this moment; any other name is returned unchanged.
 
     Raises:
         ServomexConnectionError: No adapter with this serial number is present; the error lists those that are.
@@ -97,7 +97,7 @@ def resolve(port: str) -> str:
 
 
 def device_of(port: str) -> str:
-    """Give the device that ``usb:SERIAL`` or pyserial's ``hwgrep://`` means at this moment; others as they are.
+    """Return the device that ``usb:SERIAL`` or pyserial's ``hwgrep://`` means at this moment; others as they are.
 
     Raises:
         ServomexConnectionError: No port that is present fits; the error lists those that are.
@@ -118,7 +118,7 @@ def device_of(port: str) -> str:
 
 
 def usb_identity(port: str) -> PortInfo | None:
-    """Find the USB adapter behind a port by any name of it; ``None`` when there is none, or it is not known.
+    """Find the USB adapter of a port by any name of it; ``None`` when there is none, or it is not known.
 
     Raises:
         ServomexConnectionError: ``usb:SERIAL`` or ``hwgrep://`` fits no port that is present.
@@ -133,7 +133,7 @@ def usb_identity(port: str) -> PortInfo | None:
 
 
 def serial_number_of(port: str) -> str | None:
-    """Find the serial number of the USB adapter behind a port; ``None`` when it has none, or is not known."""
+    """Find the serial number of a port's USB adapter; ``None`` when it has none, or is not known."""
     with contextlib.suppress(ServomexError):
         info = usb_identity(port)
         return info.serial_number if info else None
@@ -172,7 +172,7 @@ def same_adapter(port: str, serial_number: str | None) -> str:
 
 
 def present_text() -> str:
-    """Say which ports are present, USB adapters first, each with its serial number if it has one."""
+    """Return which ports are present, USB adapters first, each with its serial number if it has one."""
     ports = sorted(present_ports(), key=lambda info: not info.serial_number)
     if not ports:
         return "This computer has no serial port at the moment: check that the adapter is plugged in"
@@ -190,7 +190,7 @@ def _comports() -> list[Any]:
 
 
 def _port_info(item: Any, links: dict[str, str]) -> PortInfo:
-    """Take what pyserial found; systems differ in which of these it fills in."""
+    """Return what pyserial found; systems differ in which of these it fills in."""
     description = getattr(item, "description", None) or ""
     return PortInfo(
         device=item.device,
@@ -213,7 +213,7 @@ def _links() -> dict[str, str]:
 
 
 def _place(device: str) -> str:
-    """Give what all names of one device have in common."""
+    """Return what all names of one device have in common."""
     return device.upper() if os.name == "nt" else os.path.realpath(device)
 
 

@@ -55,7 +55,7 @@ class WireTap:
 
     @contextlib.contextmanager
     def listening(self, listener: Tap) -> Iterator[None]:
-        """Hand every byte that comes to ``listener(data, monotonic_ns)`` as well, in the reading thread."""
+        """Pass every byte that comes to ``listener(data, monotonic_ns)`` as well, in the reading thread."""
         self._listeners.append(listener)
         try:
             yield

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from servomex import registers
 from servomex.enums import ProtocolKind
+from servomex.modbus.query import PROBE
 from servomex.runtime.clock import time
 from servomex.traffic import Message, TrafficDecoder
-from servomex.traffic.messages import crc16
 
 if TYPE_CHECKING:
     from servomex.port.link import SerialLink
@@ -96,11 +95,9 @@ def echo(link: "SerialLink", address: int, framings: Iterable[ProtocolKind], wai
 
 def read_request(address: int, framing: ProtocolKind) -> bytes:
     """Frame a read of the analyser's two flags: its reply never equals it, and nothing is changed by it."""
-    span = registers.ANALYSER_FLAGS
-    body = bytes((address, 2)) + span.address.to_bytes(2, "big") + span.count.to_bytes(2, "big")
-    if framing is ProtocolKind.MODBUS_ASCII:
-        return b":%b\r\n" % (body + bytes([-sum(body) & 0xFF])).hex().upper().encode()
-    return body + crc16(body).to_bytes(2, "little")
+    from servomex.modbus.framing import framer_of, request_of
+
+    return framer_of(framing).buildFrame(request_of(PROBE, address))
 
 
 def _collect(link: "SerialLink", wait_s: float) -> bytes:

@@ -31,7 +31,7 @@ STEADY_GAP_S = 0.1
 RECOVERY_S = 10.0
 """How long the line may take to answer again after a request that failed."""
 TRY_PATIENCES = 3
-"""One try at that takes as long as so many requests: silence, the loopback that proves the line, and a read."""
+"""One try at that takes as long as this many requests: silence, the loopback that proves the line, and a read."""
 
 _LONGEST_CHARS = message_size(5, 0, ascii_framing=True)
 
