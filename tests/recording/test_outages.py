@@ -70,6 +70,7 @@ def worked(batch: list[Sample]) -> bool:
 class TestOneSource:
     @pytest.mark.parametrize("mode", ["modbus_rtu", "modbus_ascii", "continuous"])
     @pytest.mark.parametrize("how", ["unplugged", "mute"])
+    @pytest.mark.virtual_time
     def test_a_line_tells_of_the_loss_and_one_of_the_return(
         self, mode: str, how: str, log: Callable[[], list[str]]
     ) -> None:
@@ -362,6 +363,7 @@ class TestIdentities:
         assert rec.summary.changes == 1
 
     @pytest.mark.parametrize("mode", ["modbus_rtu", "continuous"])
+    @pytest.mark.virtual_time
     def test_it_is_seen_on_the_line(self, mode: str) -> None:
         line = VirtualLine(VirtualAnalyzer(mode=mode, period=0.05))
         with (
