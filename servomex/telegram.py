@@ -134,8 +134,7 @@ def parse_frame(raw: bytes, *, received_at: datetime | None = None, monotonic_ns
 
 
 def _parsed(frame: bytes, received_at: datetime, monotonic_ns: int) -> Frame:
-    header = HEADER.match(frame)
-    if header is None:
+    if (header := HEADER.match(frame)) is None:
         raise _BrokenStructure("no frame header")
     clock, flags, cal, count = header.groups()
     layout = _BLOCKS[count]
@@ -152,8 +151,7 @@ def _parsed(frame: bytes, received_at: datetime, monotonic_ns: int) -> Frame:
 
 def _check_sum(frame: bytes) -> None:
     if frame[-TAIL_SIZE:] != b"%04X;" % checksum(frame[1:-TAIL_SIZE]):
-        found = checksums(frame)
-        if found is None:
+        if (found := checksums(frame)) is None:
             raise _BrokenStructure("no checksum at its end")
         raise _WrongChecksum("checksum {}, its bytes sum to {}".format(*found))
 
@@ -418,6 +416,5 @@ class FrameSplitter:
 
 
 def _sum_fits(buffer: bytearray, start: int, size: int) -> bool:
-    end = start + size
-    tail = buffer[end - TAIL_SIZE : end]
-    return tail.endswith(b";") and tail == b"%04X;" % checksum(buffer[start + 1 : end - TAIL_SIZE])
+    tail = start + size - TAIL_SIZE
+    return buffer[tail : start + size] == b"%04X;" % checksum(buffer[start + 1 : tail])
