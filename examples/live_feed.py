@@ -13,7 +13,7 @@ RETRY_S = 2.0
 """Pause between two tries to open the analyser. Once it was open, the library reopens a lost port by itself."""
 
 Item = servomex.Frame | servomex.ServomexError | str
-"""A frame, what failed in the place of one, or a note on the opening."""
+"""A frame, what failed in place of one, or a note on the opening."""
 
 
 class LiveFeed:

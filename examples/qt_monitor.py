@@ -128,7 +128,7 @@ class Chart(pg.PlotWidget):  # type: ignore[misc]  # pyqtgraph has no types
             self.getAxis(name).setTextPen(TEXT)
 
     def show_unit(self, unit: str) -> None:
-        """Show the unit. When it was changed on the analyser's panel, the course begins anew."""
+        """Show the unit. When it was changed on the analyser's panel, the curve starts over."""
         if unit != self._unit:
             self._unit = unit
             self._points.clear()

@@ -108,7 +108,7 @@ def check_carries(settings: SerialSettings, protocol: ProtocolKind, port: str) -
         raise ServomexConfigurationError(
             f"Modbus RTU {why}, which {needed.name}={getattr(settings, needed.name)} does not carry",
             ErrorContext(port, protocol),
-            cure=f"Use {needed}, and set the analyser alike on its panel, or use Modbus ASCII",
+            cure=f"Use {needed}, set the analyser's panel to the same, or use Modbus ASCII",
             argument=needed,
         )
 
@@ -126,7 +126,7 @@ def settings_of(given: SerialSettings | None) -> SerialSettings:
         meant = dict(given)
     text = ", ".join(f"{name}={value!r}" for name, value in meant.items())
     raise ServomexValidationError(
-        f"serial_settings are a SerialSettings, not {given!r}", cure=f"Write SerialSettings({text})"
+        f"serial_settings must be a SerialSettings, not {given!r}", cure=f"Write SerialSettings({text})"
     )
 
 
@@ -165,6 +165,6 @@ def settings_given(
         listed = ", ".join(single)
         raise ServomexConfigurationError(
             f"{listed} and serial_settings are given together",
-            cure=f"Give {listed} in the SerialSettings, or omit serial_settings",
+            cure=f"Set {listed} in the SerialSettings, or omit serial_settings",
         )
     return SerialSettings(**single)  # type: ignore[arg-type]  # its fields check them

@@ -64,7 +64,7 @@ _FEWEST_DOCUMENTED = 3
 
 _MODE = ProtocolKind.CONTINUOUS_ASCII
 _SUMMED_AT_ONCE = 256
-"""Bytes that cannot sum up to 65521, where Adler-32 begins anew."""
+"""Bytes that cannot sum up to 65521, where Adler-32 wraps around."""
 
 
 class _Damage(Exception):  # noqa: N818 (it becomes a ServomexParseError, which names the frame)
@@ -255,7 +255,7 @@ def _minute(field: bytes) -> datetime | None:
 
 
 def format_frame(frame: Frame) -> bytes:
-    """Write a frame as the analyser broadcasts it, CR LF included: the inverse of :func:`parse_frame`.
+    """Format a frame as the analyser broadcasts it, CR LF included: the inverse of :func:`parse_frame`.
 
     Values are written with up to three decimals, as many as fit into six characters.
 
@@ -294,7 +294,7 @@ def _format_block(reading: Reading) -> str:
 
 
 def _plain(text: str) -> str:
-    """Write display text for this mode, which sends plain digits for subscripts (seen: ``CO2``)."""
+    """Format display text for this mode, which sends plain digits for subscripts (seen: ``CO2``)."""
     plain = text.translate(_DIGITS)
     if display_text(plain.encode("latin-1", "replace")) != plain.strip(" "):
         raise ServomexValidationError(f"{text!r} cannot be written in the analyser's character set")
@@ -302,7 +302,7 @@ def _plain(text: str) -> str:
 
 
 def format_value(value: float | None, *, at_least: int = 3) -> str:
-    """Write a value right-justified in six characters; ``------`` for none.
+    """Format a value right-justified in six characters; ``------`` for none.
 
     Args:
         value: The value.
@@ -346,7 +346,7 @@ class FrameSplitter:
         return bytes(self._buffer)
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take more bytes, and return the pieces that they complete, in the order of the stream.
+        """Accept more bytes, and return the pieces that they complete, in the order of the stream.
 
         Line ends between pieces are dropped; nothing else is.
         """

@@ -164,7 +164,7 @@ class TraceWriter(ProcessBound):
         self._note(f"> {data.hex(' ')}")
 
     def came(self, data: bytes) -> None:
-        """Note bytes that came."""
+        """Note received bytes."""
         self._note(f"< {data.hex(' ')}")
 
     def opened(self) -> None:
@@ -255,7 +255,7 @@ def _check_own(path: str) -> None:
     """
     if Path(path).is_file() and Path(path).stat().st_size and not is_trace(path):
         raise ServomexConfigurationError(
-            f"{path} holds something else than a trace", cure="Choose another name for it"
+            f"{path} holds something other than a trace", cure="Choose another name for it"
         )
 
 
@@ -359,7 +359,7 @@ def _utc(moment: datetime) -> str:
 
 
 def _plain(text: str) -> str:
-    """Put a text on one line that no character of it can break out of."""
+    """Return a text on one line, without characters that could break out of it."""
     return "".join(char if char.isprintable() else "\ufffd" for char in text)
 
 

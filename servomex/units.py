@@ -31,7 +31,7 @@ class Unit(StrEnum):
             ServomexValidationError: It is not a text.
         """
         if not isinstance(text, str):
-            raise ServomexValidationError(f"the text of a unit is a str, not {text!r}")
+            raise ServomexValidationError(f"the text of a unit must be a str, not {text!r}")
         return _BY_TEXT.get(text.strip(_PADDING).lower(), cls.UNKNOWN)
 
     @property

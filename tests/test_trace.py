@@ -325,7 +325,7 @@ def test_a_trace_is_not_added_to_what_is_none(tmp_path: Path) -> None:
     path.write_text("received_at,value\n")
     line = VirtualLine(VirtualAnalyzer())
     link = SerialLink(line.url, trace=path)
-    with pytest.raises(ServomexConfigurationError, match="holds something else than a trace"):
+    with pytest.raises(ServomexConfigurationError, match="holds something other than a trace"):
         link.open()
     assert path.read_text() == "received_at,value\n"
 

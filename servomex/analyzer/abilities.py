@@ -1,4 +1,4 @@
-"""Abilities: what an analyser was seen to do, and to refuse. No input or output."""
+"""Abilities: what an analyser has been seen to do, or to refuse. No input or output."""
 
 import contextlib
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _NEEDED_FOR = {
 
 
 class Abilities:
-    """Remembers what worked and what was refused; the later of two that contradict each other counts.
+    """Remembers what worked and what was refused; the later of two contradictory observations counts.
 
     Any thread may use it.
     """

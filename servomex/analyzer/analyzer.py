@@ -29,8 +29,8 @@ from servomex.registers import CAL_GROUPS
 if TYPE_CHECKING:
     from servomex.modbus.client import ModbusClient
 
-_STARTING = "an autocalibration moves calibration gas and takes the group off its sample"
-_STOPPING = "this stops every autocalibration, also one that was started at the panel"
+_STARTING = "an autocalibration moves calibration gas and takes the group off sample"
+_STOPPING = "this stops every autocalibration, even one that was started at the panel"
 _NOTHING = Capability(0)
 
 
@@ -233,7 +233,7 @@ class Analyzer(Opened):
     def subscribe(
         self, callback: Callback, *, rate_hz: float | None = None, buffer_size: int = BUFFER
     ) -> Subscription:
-        """Call ``callback`` with each frame, and each error in the place of one, in a thread of its own.
+        """Call ``callback`` with each frame, and each error in place of one, in a thread of its own.
 
         Args:
             callback: Takes a :class:`Frame` or a :class:`ServomexError`. What it raises is logged and counted.
@@ -248,7 +248,7 @@ class Analyzer(Opened):
         self.check_process()
         if not callable(callback):
             raise ServomexValidationError(
-                f"callback must be something to call, not {callback!r}",
+                f"callback must be callable, not {callback!r}",
                 cure="Pass the function itself, uncalled",
             )
         return Subscription(frames_of(self, rate_hz, buffer_size), callback, self.name).start()
@@ -272,7 +272,7 @@ class Analyzer(Opened):
     def start_calibration(
         self, group: int, *, confirm: bool = False, verify: bool = True, timeout: float | None = None
     ) -> CalibrationProgress:
-        """Start the autocalibration of a group. It moves calibration gas and takes the group off its sample.
+        """Start the autocalibration of a group. It moves calibration gas and takes the group off sample.
 
         The start coil is brought to 0 if it was left at 1, set to 1, read back, and set back to 0 whatever
         happens. With ``verify`` the group's state is then watched until it shows that the calibration runs: this
@@ -375,7 +375,7 @@ class Analyzer(Opened):
         if settle is not None and settle_s >= limit_s:
             raise ServomexValidationError(f"settle must be shorter than timeout, {limit_s:g} s, not {settle_s:g}")
         if on_progress is not None and not callable(on_progress):
-            raise ServomexValidationError(f"on_progress must be something to call, not {on_progress!r}")
+            raise ServomexValidationError(f"on_progress must be callable, not {on_progress!r}")
         client.recognise(self._deadline(limit_s))
         with self._abilities.shown_by(Capability.AUTOCAL):
             return calibration.Calibration(client, group, limit_s, settle_s, on_progress).run()
@@ -392,7 +392,7 @@ class Analyzer(Opened):
         return self.mode.sender()
 
     def _slow_deadline(self, timeout: float | None) -> float:
-        """The deadline of what the analyser may take its time to show."""
+        """The deadline of what the analyser may be slow to show."""
         self.check_process()
         return self._deadline(self.timeout_s + calibration_stop.WATCH_S if timeout is None else timeout)
 

@@ -64,7 +64,7 @@ class Ear:
         frame: The last broadcast that came undamaged.
         broadcast: Whether anything came that looks like one.
         bytes_heard: How many bytes came.
-        gateway: What a gateway said in the place of an analyser; ``None`` when none did.
+        gateway: What a gateway answered in place of an analyser; ``None`` when none did.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Ear:
         self._recent = b""
 
     def hear(self, data: bytes, monotonic_ns: int) -> None:
-        """Take bytes that came; the listener of :meth:`SerialLink.tap`."""
+        """Accept bytes that came; the listener of :meth:`SerialLink.tap`."""
         self.bytes_heard += len(data)
         self._recent = (self._recent + data)[-256:]
         self.broadcast = self.broadcast or HEADER.search(self._recent) is not None
@@ -205,7 +205,7 @@ class Search:
         return None if ear.frame is None else Detection(ProtocolKind.CONTINUOUS_ASCII, ear.frame)
 
     def nothing_found(self, elapsed_s: float) -> ServomexNotFoundError:
-        """Return the error that says what was heard. A network server is asked once if it speaks Modbus TCP."""
+        """Return the error with what was heard. A network server is asked once whether it speaks Modbus TCP."""
         ear, verdict = self.ear, self.ear.verdict(self.link.state(ModbusLine).echo)
         if not ear.broadcast and not ear.gateway:
             if self._speaks_tcp is None:

@@ -56,7 +56,7 @@ class Mode(Protocol):
 
     @property
     def latest(self) -> Frame | None:
-        """The newest frame that came unasked; ``None`` when there is none."""
+        """The newest broadcast frame; ``None`` when there is none."""
 
     @property
     def dropped_frames(self) -> int:
@@ -79,7 +79,7 @@ class Mode(Protocol):
         """
 
     def look_at_all_channels(self) -> None:
-        """Have the next frame show every channel, also those that were not populated so far."""
+        """Make the next frame show every channel, also those that were not populated so far."""
 
     def read_channel(self, channel: ChannelId, deadline: float) -> Reading:
         """Read one channel and its state.
@@ -242,7 +242,7 @@ class ModbusMode:
         return self._client.read_frame
 
     def look_at_all_channels(self) -> None:
-        """Have the next sweep read every block."""
+        """Make the next sweep read every block."""
         self._client.look_at_all_channels()
 
     def read_channel(self, channel: ChannelId, deadline: float) -> Reading:

@@ -58,7 +58,7 @@ class Opened(ProcessBound):
 
     @property
     def tags(self) -> FrozenMapping[str]:
-        """What every row says of the analyser beside its name; empty unless given when it was opened."""
+        """What every row says about the analyser besides its name; empty unless given when it was opened."""
         return self._tags
 
     @property

@@ -217,14 +217,14 @@ def open_continuous(
 
 
 def _check_belongings(**given: object) -> None:
-    """Refuse what a link has of its own, beside the link.
+    """Refuse settings that a link has itself, when they are passed beside it.
 
     Raises:
         ServomexConfigurationError: Something was given.
     """
     for name, value in given.items():
         if value is not None:
-            raise ServomexConfigurationError(f"{name} belongs to the SerialLink: give it there")
+            raise ServomexConfigurationError(f"{name} is set on the SerialLink: pass it there")
 
 
 def source_of(

@@ -22,7 +22,7 @@ class Cycle:
     Args:
         settle_s: Seconds on sample after which it counts as ended.
         longest_gap_s: For one that is watched: after a longer time without a look it is not known that there was
-            no gas in between, and these seconds begin anew.
+            no gas in between, and these seconds start again.
 
     Attributes:
         looks: How many times in a row the group was seen on sample.
@@ -45,12 +45,12 @@ class Cycle:
         return self.looks >= SAMPLE_LOOKS and self.seconds >= self._settle_s
 
     def phase(self, shown: CalPhase) -> CalPhase:
-        """Return what the group is on, by what its state shows: sample is ``SAMPLING`` until it has settled."""
+        """Return what the group is on, from its state: sample is ``SAMPLING`` until it has settled."""
         goes_on = self._begun and not self.over
         return CalPhase.SAMPLING if shown is CalPhase.IDLE and goes_on else shown
 
     def note(self, shown: CalPhase) -> None:
-        """Take one more look into account."""
+        """Take one more reading of the state into account."""
         now = time.monotonic()
         if shown is not CalPhase.IDLE:
             self.looks, self.seconds, self._begun = 0, 0.0, True

@@ -138,7 +138,7 @@ class Calibration:
             self._over.set()
 
     def _end_with_program(self) -> None:
-        """Have it stopped when the program ends, and wait for that: a daemon thread would be gone before."""
+        """Stop it when the program ends, and wait for that: a daemon thread would be gone by then."""
         if self._over.is_set():
             return
         self._ending.set()
@@ -182,7 +182,7 @@ class Calibration:
         )
 
     def _follow(self, deadline: float) -> Frame:
-        """Read again and again until the group has settled on sample; a reading that fails is not the end."""
+        """Read repeatedly until the group has settled on sample; a reading that fails is not the end."""
         while True:
             turn = time.monotonic()
             frame = self._read(min(deadline, turn + self._client.patience_s))
@@ -234,7 +234,7 @@ class Calibration:
             self._seen.append((progress.phase, progress.received_at, time.monotonic()))
 
     def _abandon(self, error: BaseException, pulse: Pulse) -> None:
-        """Stop what may be running, also what may still begin, and say in ``error`` what became of it."""
+        """Stop what may be running, also what may still begin, and add the outcome to ``error``."""
         if not pulse.may_act:
             return
         self._outcome, running = stop_surely(self._client, pulse, shown=bool(self._seen))

@@ -48,7 +48,7 @@ class Pulse:
         acknowledged: Whether the analyser answered the 1.
         taken: Whether the coil was seen at 1; ``None`` when it could not be read in time.
         given_at: When the 1 was sent, and once the coil is back at 0, when that was; monotonic seconds. An
-            analyser that looks at its coils now and then may have heard the 1 as late as that.
+            analyser that reads its coils only occasionally may have heard the 1 as late as that.
     """
 
     def __init__(self, client: "ModbusClient", coil: registers.Span, what: str) -> None:
@@ -62,7 +62,7 @@ class Pulse:
         self._what = what
 
     def give(self, deadline: float) -> None:
-        """Give the pulse. Half of the time is kept for the way back.
+        """Pulse the coil. Half of the time is reserved for setting it back.
 
         Raises:
             ServomexTimeoutError: Before the 1 was sent: no answer came, or other callers kept the port busy.
@@ -75,7 +75,7 @@ class Pulse:
             if self._read(middle):  # as long as it is 1, there is no change from 0 to 1
                 self._release(middle)
             if time.monotonic() >= middle:
-                raise ServomexTimeoutError("the time was up before anything was started", self._context)
+                raise ServomexTimeoutError("the timeout ended before anything was started", self._context)
             try:
                 self._write_one(middle)
             finally:
@@ -111,11 +111,11 @@ class Pulse:
     def seen(self) -> str:
         """What was seen of the 1."""
         answer = self._lost.message if self._lost else "the analyser acknowledged it"
-        coil = {None: "its coil could not be read back", True: "its coil took the 1", False: "its coil reads 0"}
+        coil = {None: "its coil could not be read back", True: "its coil was set to 1", False: "its coil reads 0"}
         return f"{answer}; {coil[self.taken]}"
 
     def clear(self, deadline: float) -> None:
-        """Bring the coil to 0 if it is at 1. No other pulse is given at this address meanwhile.
+        """Set the coil to 0 if it is at 1. No other pulse is sent at this address meanwhile.
 
         Raises:
             ServomexTimeoutError: Another pulse is under way.
@@ -146,7 +146,7 @@ class Pulse:
             self._client.link.pause(RETRY_S)
 
     def _release(self, deadline: float) -> None:
-        """Bring the coil to 0, as often as it takes. An interrupt waits until that is done, or the time is up."""
+        """Set the coil to 0, as often as it takes. An interrupt waits for that, at most until the deadline."""
         interrupt: BaseException | None = None
         failure: ServomexError | None = None
         while True:
@@ -219,7 +219,7 @@ class _BusyError(Exception):
 
 
 def clear_start_coils(client: "ModbusClient", deadline: float) -> tuple[int, ...]:
-    """Bring the start coils that were left at 1 to 0, and return their groups.
+    """Set the start coils that were left at 1 back to 0, and return their groups.
 
     Raises:
         ServomexError: They could not be read, or not be set back.

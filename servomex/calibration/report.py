@@ -31,7 +31,7 @@ class CalibrationProgress:
     Attributes:
         group: 1 to 4.
         phase: Sample (``IDLE``), sample while the calibration runs (``SAMPLING``), or calibration gas 1 or 2.
-        received_at: When the analyser said so, UTC.
+        received_at: When the analyser reported it, UTC.
         elapsed_s: Seconds since :meth:`Analyzer.calibrate` began; ``None`` when it did not start the calibration.
         frame: All channels at that moment, as far as :meth:`Analyzer.calibrate` has read them.
         start_coil: Whether the coil that starts this group is at 1. While it is, the analyser ignores the next
@@ -49,7 +49,7 @@ class CalibrationProgress:
     notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as an object of JSON, without the frame, which has an ``as_json`` of its own."""
+        """Return it as a JSON object, without the frame, which has an ``as_json`` of its own."""
         fields = json_fields(attrs.evolve(self, frame=None))
         del fields["frame"]
         return fields | {"active": self.active}
@@ -68,7 +68,7 @@ class CalibrationProgress:
 
 @attrs.frozen
 class CalibrationPhase:
-    """A part of a calibration, as precisely as it was looked at: about once a second.
+    """A part of a calibration, to the precision of its readings: about one a second.
 
     Attributes:
         phase: What the group was on.
@@ -115,7 +115,7 @@ class CalibrationReport:
     notes: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as an object of JSON: before and after are the calibrated channels, states are words."""
+        """Return it as a JSON object: before and after are the calibrated channels, states are words."""
         states = {channel: [state.words for state in states] for channel, states in self.states.items()}
         own = {"before": self.readings_before, "after": self.readings_after, "states": states}
         fields = {item.name: getattr(self, item.name) for item in attrs.fields(type(self))}
@@ -176,7 +176,7 @@ class CalibrationReport:
             yield f"{label}: {value_text(before)} before, {value_text(after)} after"
             yield f"{before.channel} states seen: {'; '.join(map(str, self.states[ChannelId(before.channel)]))}"
         if not self.channels:
-            yield "no channel showed that it was calibrating"
+            yield "no channel reported that it was calibrating"
         if self.failed_looks:
             yield f"{counted(self.failed_looks, 'reading')} failed meanwhile"
 

@@ -22,20 +22,20 @@ _log = package_log("servomex")
 WATCH_S = 10.0
 """How long an analyser may take to show that a calibration has started or stopped."""
 LOOK_S = 0.2
-"""Pause between two looks at the groups meanwhile."""
+"""Pause between two reads of the groups during a stop."""
 STATUS_S = 2.0
 """A state that was read longer ago than this proves nothing."""
 STOP_TRIES = 3
 """A stop that the analyser may not have heard is repeated as often, also when every group is on sample."""
 STOP_AGAIN_S = 1.0
-"""A stop that was acknowledged is repeated when a group is still on calibration gas so long after it."""
+"""A stop that was acknowledged is repeated when a group is still on calibration gas this long after it."""
 LATE_START_S = 3.0
 """How long after a stop the groups are watched at least when the start before it has not shown yet, and how long
 beyond ``WATCH_S`` after that start: a stop does not take back a start that is still to be carried out."""
 
 
 def stop(client: "ModbusClient", deadline: float) -> tuple[int, ...]:
-    """Stop all autocalibrations, watch until every group is on sample, and bring start coils that are at 1 to 0.
+    """Stop all autocalibrations, watch until every group is on sample, and set start coils that are at 1 to 0.
 
     The state of the groups decides, whatever the stop coil reads back. The pulse is given again if it did not
     reach the analyser, and as long as a group stays on calibration gas: an analyser that looks at its coils now
@@ -53,7 +53,7 @@ def stop(client: "ModbusClient", deadline: float) -> tuple[int, ...]:
     except ServomexError as failure:
         raise calibration_error(
             client,
-            f"every group is on sample, but the start coils could not be looked after: {failure.message}",
+            f"every group is on sample, but the start coils could not be checked: {failure.message}",
             running=False,
         ) from failure
 
@@ -149,7 +149,7 @@ def _not_stopped(client: "ModbusClient", attempt: _Attempt) -> ServomexError:
 
 
 def stop_surely(client: "ModbusClient", start_pulse: Pulse, *, shown: bool = False) -> tuple[str, bool | None]:
-    """Stop what was started, whatever interrupts that; return what came of it, and whether a calibration runs.
+    """Stop what was started, whatever interrupts that; return the outcome, and whether a calibration runs.
 
     Args:
         client: The analyser.
@@ -218,7 +218,7 @@ def running_groups(status: AnalyserStatus) -> str:
 def watch(
     client: "ModbusClient", wanted: Callable[[AnalyserStatus], object], deadline: float, *, looks: int = 1
 ) -> AnalyserStatus | None:
-    """Look at the groups until they are as wanted, as many ``looks`` in a row, or the time is up.
+    """Read the groups until they are as wanted for ``looks`` reads in a row, or the time has run out.
 
     Returns:
         What was seen last; ``None`` when the groups could not be read.

@@ -1,4 +1,4 @@
-"""Checks of a computer and its ports, without opening one: versions, adapters, names, rights, who has which."""
+"""Checks of a computer and its ports, without opening one: versions, adapters, names, rights, users."""
 
 import importlib.metadata
 import os
@@ -32,7 +32,7 @@ def _listed(info: PortInfo) -> Finding:
         state = access(info.device)
     except ServomexConnectionError as error:
         return Finding(
-            "port", Verdict.WARNING, f"{_identity(info)}; it may not be opened by this user", error.cure
+            "port", Verdict.WARNING, f"{_identity(info)}; this user has no permission to open it", error.cure
         )
     cure = state.cure or _stable_name(info)
     if state.verdict is Verdict.SKIPPED:
@@ -75,7 +75,7 @@ def port_present(port: str) -> Finding:
             ErrorContext(port=port),
             cure=f"Plug its adapter in, or name another port. {there}",
         )
-    return Finding("port", Verdict.OK, f"{device} is there; no USB adapter is known for it")
+    return Finding("port", Verdict.OK, f"{device} exists; no USB adapter is known for it")
 
 
 def _identity(info: PortInfo) -> str:

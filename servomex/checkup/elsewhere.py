@@ -87,7 +87,7 @@ def _at_other_addresses(link: SerialLink, address: int, ear: Ear, report: Report
     here = [item for item in found if item.address == address]
     if any(item.info or isinstance(item.error, ServomexTimeoutError) for item in here):
         longer = Argument("gap", round(max(0.1, 2 * link.gap_s), 3))
-        seen = f"the device at address {address} answers only now and then"
+        seen = f"the device at address {address} answers only intermittently"
         return _misplaced(link, seen, f"Try a longer gap, such as {longer}, and check the wiring", longer)
     there = [item.address for item in found if item.info]
     if not there:

@@ -374,7 +374,7 @@ def clock(frame: Frame) -> Finding:
     seen = f"it shows {shown}, {text} {'ahead of' if ahead > timedelta(0) else 'behind'} this computer's"
     if off_s < CLOCK_S:
         return Finding("clock", Verdict.OK, seen)
-    cure = "Set it on the panel, if it matters to you: the times of readings are this computer's"
+    cure = "Set it on the panel if it matters to you: readings are timed by this computer's clock"
     return Finding("clock", Verdict.WARNING, seen, cure)
 
 
@@ -404,5 +404,5 @@ def _channel(reading: Reading) -> Finding:
     if reading.value is None:
         cure = _CURES["fault"]
         if reading.channel in EXTERNAL_CHANNELS:
-            cure = "The input is invalid: check what is connected to it, if anything is"
+            cure = "The input is invalid: check what is connected to it, if anything"
     return Finding("channel", Verdict.WARNING, reading_text(reading), cure)

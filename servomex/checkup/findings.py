@@ -37,7 +37,7 @@ class Finding:
     error: ServomexError | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as an object of JSON."""
+        """Return it as a JSON object."""
         return {
             "check": unicode_text(self.check),
             "verdict": self.verdict.value,

@@ -28,7 +28,7 @@ Examples:
   servomex calibrate stop /dev/ttyUSB0 --yes
 
 \b
-An autocalibration moves calibration gas and takes its group off the sample.
+An autocalibration moves calibration gas and takes its group off sample.
 Nothing is sent without --yes. Ctrl-C during 'start' asks the analyser to stop.
 A start coil that a program left at 1, because it was killed during a start, is
 shown by 'status' and 'doctor', and set back to 0 by 'stop'.
@@ -116,7 +116,7 @@ def start(
     group: int, yes: bool, wait: bool, within: float, settle: float | None, output_format: str, **given: Any
 ) -> None:
     """Start the autocalibration of GROUP, 1 to 4, and check that it runs."""
-    _require(yes, "this moves calibration gas and takes the group off its sample")
+    _require(yes, "this moves calibration gas and takes the group off sample")
     source = click.get_current_context().get_parameter_source
     for name in ("within", "settle"):
         if not wait and source(name) is ParameterSource.COMMANDLINE:

@@ -88,7 +88,7 @@ def _run(sources: tuple[str, ...], target: str, options: dict[str, Any]) -> None
         note(f"{counted(rows, 'row')} written to {target}")
         return
     if "keep" in chosen:
-        raise RequestError("--keep is for a wide table: add --wide")
+        raise RequestError("--keep is only for a wide table: add --wide")
     check_decimal([target], chosen)
     samples, metadata = _opened(sources, target)
     check_files([target], chosen)

@@ -120,9 +120,7 @@ def _bytes_in(inputs: tuple[str, ...], *, is_hex: bool) -> Iterator[Iterator[byt
         yield bytes_of([" ".join(inputs).encode("utf-8", "replace")])
         return
     if len(inputs) > 1:
-        raise click.UsageError(
-            "name one FILE; only with --hex may there be several arguments, which are then bytes"
-        )
+        raise click.UsageError("name one FILE; only --hex accepts several arguments, as bytes")
     name = inputs[0] if inputs else "-"
     try:
         file: IO[bytes] = click.open_file(name, "rb")
@@ -134,7 +132,7 @@ def _bytes_in(inputs: tuple[str, ...], *, is_hex: bool) -> Iterator[Iterator[byt
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield what is there, without waiting for more: the input may be a pipe that is still being written."""
+    """Yield what is available, without waiting for more: the input may be a pipe that is still being written."""
     read: Callable[[int], bytes] = getattr(file, "read1", file.read)
     while data := read(CHUNK):
         yield data

@@ -45,7 +45,7 @@ Examples:
 )
 @version_option
 def doctor(port: str | None, output_format: str, **given: Any) -> None:
-    """Check a port, its line and its analyser, and show how to mend what is wrong.
+    """Check a port, its line and its analyser, and show how to fix what is wrong.
 
     Without PORT, the ports of this computer are listed. Nothing is changed in an analyser: only reads are sent
     and, after an answer, loopbacks. The check ends by itself; on a silent line it takes about 20 seconds.
@@ -94,7 +94,7 @@ def _discard(_text: str) -> None:
 
 
 def _shown(findings: "Iterable[Finding]", write: Callable[[str], None]) -> "Iterator[Finding]":
-    """Write and yield each finding as soon as it is there."""
+    """Write and yield each finding as soon as it is available."""
     colour = colour_wanted()
     for finding in findings:
         write(_text(finding, colour=colour))

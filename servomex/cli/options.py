@@ -195,12 +195,12 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:
 
 
 def log_options(command: F) -> F:
-    """Add the options for how much is written to stderr."""
+    """Add the options that set how much is written to stderr."""
     verbose = option(
         "-v", "--verbose", count=True, help="Show on stderr what is being done; -vv also shows every byte."
     )
     quiet = option(
-        "-q", "--quiet", is_flag=True, help="Write nothing to stderr but the error that ends the command."
+        "-q", "--quiet", is_flag=True, help="Write nothing to stderr except the error that ends the command."
     )
     return verbose(quiet(command))
 
@@ -267,7 +267,7 @@ def rate_of(rate_hz: float | None, every_s: float | None) -> float | None:
         UsageError: Both were given.
     """
     if rate_hz is not None and every_s is not None:
-        raise click.UsageError("--rate and --every exclude each other: give one of them.")
+        raise click.UsageError("--rate and --every cannot be combined: use one of them.")
     return rate_hz if every_s is None else 1 / every_s
 
 

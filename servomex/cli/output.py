@@ -72,7 +72,7 @@ def forget(stream: Any) -> None:
 
 
 def end_stderr() -> None:
-    """Drop what could not be written, or Python would end with another exit code than the command's."""
+    """Drop what could not be written, or Python would end with an exit code other than the command's."""
     try:
         if sys.stderr is not None:
             sys.stderr.flush()

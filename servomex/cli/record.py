@@ -98,7 +98,7 @@ class _Request(Connection):
     callback=check_seconds(zero=True),
     default=1.0,
     show_default=True,
-    help="The most that is lost if the program is killed; 0 for nothing.",
+    help="Lose at most this much if the program is killed; 0 for nothing.",
 )
 @decimal_option
 @format_option
@@ -211,7 +211,7 @@ def _show_line(recorder: "Recorder", analyzer: "servomex.Analyzer") -> None:
 
 
 def _ticks(recorder: "Recorder") -> Iterator[None]:
-    """Yield regularly until the end, and once more at the end."""
+    """Yield regularly until the end, and again at the end."""
     ended = False
     while not ended:
         ended = recorder.join(TICK_S)

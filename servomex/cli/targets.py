@@ -27,7 +27,7 @@ def check_files(targets: Iterable[str], options: "SinkOptions") -> None:
         from servomex.sinks.opening import check_targets
     for target in targets:
         if target.startswith("memory:"):
-            raise RequestError(f"{target} is for programs: name a file or a table")
+            raise RequestError(f"{target} can only be used in a program: name a file or a table")
     try:
         check_targets(targets, **options)
     except ServomexSinkError as error:
@@ -70,4 +70,4 @@ def check_decimal(targets: Iterable[str], options: "SinkOptions") -> None:
         item.lower().endswith((".csv", ".csv.gz")) for item in targets
     )
     if options.get("decimal") and not csv:
-        raise RequestError("--decimal is for csv files, and no csv file is to be written")
+        raise RequestError("--decimal is for csv files, and no output is a csv file")

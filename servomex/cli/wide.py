@@ -147,7 +147,7 @@ def _open_workbook(path: Path, layout: Layout) -> "_Table":
             f".xlsx needs openpyxl: {how_to_get('openpyxl', 'xlsx')} ({error})"
         ) from error
     if 1 + 2 * len(layout.columns) > MOST_COLUMNS:
-        raise RequestError(f"a sheet has {MOST_COLUMNS} columns at most: write .csv")
+        raise RequestError(f"a sheet has at most {MOST_COLUMNS} columns: write .csv")
     return _Workbook(openpyxl.Workbook(write_only=True), path, layout)
 
 

@@ -8,7 +8,7 @@ FAST_S = 0.2
 """Faster broadcasts leave no time in which nothing comes: a third of the period must do, or of this if unknown."""
 PACE_S = 2.0
 PACE = 1.05
-"""A line that is never silent has no backlog any more when in so long no more came than the line can carry."""
+"""Without silence, a backlog has ended when no more came in this time than the line can carry."""
 
 
 class Backlog:
@@ -33,7 +33,7 @@ class Backlog:
         self._window = (0.0, 0)
 
     def begin(self, now_s: float) -> None:
-        """Begin to drop, or continue."""
+        """Start or continue dropping."""
         if not self.lasts:
             self.lasts, self.size, self._frames, self._splitter = True, 0, 0, FrameSplitter()
         self._window = (now_s, self.size)
@@ -57,7 +57,7 @@ class Backlog:
         self._frames += sum(len(piece) >= HEADER_SIZE for piece in self._splitter.feed(data))
 
     def end(self) -> int:
-        """End it; return how many broadcasts were in it."""
+        """End the backlog; return how many broadcasts were in it."""
         self.lasts = False
         self._frames += sum(len(piece) >= HEADER_SIZE for piece in self._splitter.flush())
         return self._frames
@@ -73,6 +73,6 @@ def stalled_error(frames: int, longest_s: float, context: ErrorContext) -> Servo
     """
     return ServomexTransportError(
         f"this program did not run for more than {longest_s:g} s: {counted(frames, 'broadcast')} that waited "
-        f"meanwhile {'was' if frames == 1 else 'were'} dropped, since the age is not known",
+        f"meanwhile {'was' if frames == 1 else 'were'} dropped, since their age is unknown",
         context,
     )

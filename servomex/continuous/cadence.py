@@ -3,7 +3,7 @@
 from collections import deque
 
 REGULAR = 3
-"""So many intervals in a row that are alike show a period; one alone may be an outage."""
+"""Number of similar intervals in a row that show a period; one alone may be an outage."""
 KEPT = 5
 ALIKE = 0.25
 """Intervals are alike when they differ by less than this part of the shorter one, or by less than ALIKE_S."""
@@ -25,7 +25,7 @@ class Cadence:
         self._usual: deque[float] = deque(maxlen=KEPT)
 
     def note(self, interval_s: float) -> None:
-        """Take an interval between two broadcasts, neither of them held up on its way."""
+        """Note an interval between two broadcasts, neither of them delayed on its way."""
         self._latest.append(interval_s)
         if self._usual and self.period_s is not None and alike(interval_s, self.period_s):
             self._usual.append(interval_s)

@@ -23,8 +23,10 @@ FRESH_S = 10.0
 """How long a frame is current as long as the period is not known."""
 STANDING_S = 3.0
 """The analyser's clock shows whole seconds; when it shows the same for longer than this, it stands still."""
-REPEATED = "the same broadcast is repeated byte for byte, the analyser's clock included: nothing is measured"
-REPEATED_CURE = "Check the serial server or whatever is between, and the analyser"
+REPEATED = (
+    "the same broadcast is repeated byte for byte, including the analyser's clock: these are not new measurements"
+)
+REPEATED_CURE = "Check the analyser, and the serial server or whatever else is between"
 
 
 class Intake:
@@ -76,7 +78,7 @@ class Intake:
         return self._live and self._lateness.repeated_s > max(STANDING_S, self.fresh_s)
 
     def add(self, item: Frame | ServomexParseError, at_s: float) -> None:
-        """Take a broadcast that came at ``at_s``, on a clock that sleep does not stop, or damage in its place."""
+        """Accept a broadcast that came at ``at_s``, on a clock that sleep does not stop, or damage instead."""
         self._held_since_s = self._held_since_s if self._batch else at_s
         self._batch.append(Arrived(item, at_s) if isinstance(item, Frame) else item)
 
@@ -87,7 +89,7 @@ class Intake:
 
     @property
     def hold_silence_s(self) -> float:
-        """After so long a silence no more of a burst is expected."""
+        """The silence after which no more of a burst is expected."""
         least_s, most_s = HOLD_SILENCE_S
         return least_s if self.period_s is None else min(most_s, max(least_s, self.period_s / 4))
 
@@ -101,7 +103,7 @@ class Intake:
         return opened and at_s - self._held_since_s < HOLD_S
 
     def release(self) -> list[Frame | ServomexError]:
-        """Return what came since the last call, in its order: frames, and errors in the place of refused ones."""
+        """Return what came since the last call, in its order: frames, and errors in place of refused ones."""
         batch, self._batch = self._batch, []
         checked = [self._checked(item) for item in batch]
         good = [item for item in checked if isinstance(item, Arrived)]
@@ -150,14 +152,14 @@ class Intake:
         if standing and not self._warned_standing:
             _log.warning(
                 "%s: the analyser's clock stands still while its values change: whether broadcasts are held up on "
-                "their way shows by their number only",
+                "their way can only be detected by counting them",
                 self._port,
             )
         self._warned_repeated, self._warned_standing = repeated, standing or self._warned_standing
 
 
 def _dated_back(frame: Frame, delay_s: float, delay_ns: int) -> Frame:
-    """Move the times of a frame back by its delay: it may have been sent so long ago."""
+    """Move the times of a frame back by its delay: it may have been sent that long ago."""
     at, at_ns = frame.received_at - timedelta(microseconds=delay_ns / 1000), frame.monotonic_ns - delay_ns
     readings = tuple(attrs.evolve(item, received_at=at, monotonic_ns=at_ns) for item in frame.readings)
     return attrs.evolve(frame, readings=readings, received_at=at, monotonic_ns=at_ns, delayed_s=delay_s)

@@ -62,7 +62,7 @@ class Arrived:
 
 
 class _ClockLine:
-    """The analyser's clock against this computer's, while it runs without being set."""
+    """The analyser's clock against this computer's, as long as it is not set."""
 
     def __init__(self, first: Arrived, ahead_s: float) -> None:
         self._first = first
@@ -76,7 +76,7 @@ class _ClockLine:
         return min(self._least_s)
 
     def add(self, item: Arrived, ahead_s: float) -> bool:
-        """Take a broadcast that came in time; ``False`` when the clock does not run as this computer's does."""
+        """Note a broadcast that came in time; ``False`` when the clock does not keep pace with this computer's."""
         self._frames += 1
         lasted_s = item.at_s - self._first.at_s
         if not self.trusted:
@@ -99,7 +99,7 @@ class _Backlog:
         self._fast = False
 
     def late_s(self, item: Arrived, last: Arrived, last_delay_s: float, period_s: float) -> float:
-        """Take the next broadcast; return how late it may be by the number of those that came since the gap."""
+        """Note the next broadcast; return how late it may be by the number of those that came since the gap."""
         gap_s = item.at_s - last.at_s
         if is_gap(gap_s, period_s) and not self._fast:
             self._since_s, self._came, self._in_step = last.at_s - last_delay_s, 1, 0
@@ -128,7 +128,7 @@ class _Steady:
         self._since = None
 
     def add(self, item: Arrived, *, regular: bool) -> bool:
-        """Take a late broadcast; ``True`` when its clock has run like this computer's for long enough."""
+        """Note a late broadcast; ``True`` when its clock has kept pace with this computer's for long enough."""
         since = self._since
         shrunk_s = 0.0
         if since is not None and since.ahead_s is not None and item.ahead_s is not None:
@@ -171,7 +171,7 @@ class Lateness:
         return None if self._last is None else at_s - self._last.at_s
 
     def is_ahead(self, item: Arrived) -> bool:
-        """Whether the analyser's clock is further than it can be, had it run on as before."""
+        """Whether the analyser's clock is further ahead than it could be had it run as before."""
         ahead_s, gap_s = item.ahead_s, self.gap_s(item.at_s)
         if ahead_s is None or gap_s is None or self._line is None:
             return False

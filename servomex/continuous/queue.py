@@ -18,7 +18,7 @@ class FrameQueue:
     Attributes:
         dropped: Frames and errors that were dropped because the queue was full, and broadcasts that were dropped
             before because they had waited for an unknown time.
-        dropped_errors: How many of them said that the port was lost.
+        dropped_errors: How many of them reported that the port was lost.
     """
 
     def __init__(self, size: int = 100) -> None:
@@ -37,7 +37,7 @@ class FrameQueue:
         self.dropped += number
 
     def get(self, timeout: float | None = None) -> Frame:
-        """Take the oldest frame, waiting for one ``timeout`` seconds at most; without end when ``None``.
+        """Return the oldest frame, waiting at most ``timeout`` seconds; indefinitely when ``None``.
 
         Raises:
             ServomexTimeoutError: None came in time, or others kept the port busy when the reader started.
@@ -58,7 +58,7 @@ class FrameQueue:
         return item
 
     def next_item(self, timeout: float | None = None) -> Frame | ServomexError | None:
-        """Take the oldest frame, or the error in the place of one; ``None`` when none came in time.
+        """Return the oldest frame, or the error in place of one; ``None`` when none came in time.
 
         Raises:
             Closed: Nothing will come any more.
@@ -69,7 +69,7 @@ class FrameQueue:
             return None
 
     def close(self) -> None:
-        """Take no more frames, and end the waiting of :meth:`get`."""
+        """Accept no more frames, and end the wait of :meth:`get`."""
         self._items.close()
 
     def __len__(self) -> int:

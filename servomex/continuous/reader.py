@@ -34,7 +34,7 @@ from servomex.runtime.worker import Worker
 _log = package_log("servomex")
 
 STALL_S = 1.0
-"""When the thread did not run for so long, what waited in the port is of unknown age and is dropped."""
+"""When the thread did not run for this long, what waited in the port is of unknown age and is dropped."""
 LISTEN_S = 0.1
 """While nothing comes, the thread looks this often whether it is to end."""
 LOCK_WAIT_S = 5.0
@@ -193,7 +193,7 @@ class ContinuousReader(ProcessBound):
             self._changes.wait(ticket, remaining)
 
     def subscribe(self, size: int = 100) -> FrameQueue:
-        """Return a queue that gets every frame from now on, and an error in the place of each that is missing.
+        """Return a queue that gets every frame from now on, and an error in place of each that is missing.
 
         That is one that was damaged or refused, or lacks a channel. Of refused ones there is at most one error a
         broadcast period: when they come faster, it stands for several, and ``refused_broadcasts`` in its context
@@ -329,7 +329,7 @@ class ContinuousReader(ProcessBound):
         self._hand_on(error, frames)
 
     def _release(self) -> None:
-        """Hand on what was taken in."""
+        """Pass on what was taken in."""
         for item in self._intake.release():
             if isinstance(item, Frame):
                 self._accept(item)
@@ -355,7 +355,7 @@ class ContinuousReader(ProcessBound):
             queue.put(frame)
 
     def _refuse(self, error: ServomexError) -> None:
-        """Take that a broadcast was refused, which is reported with the next good one at the latest."""
+        """Note a refused broadcast; it is reported with the next good one at the latest."""
         _log.info("%s: frame dropped: %s", self.link.port, error.message)
         if self._intake.is_mixed:
             self._note_mixture()
@@ -391,7 +391,7 @@ class ContinuousReader(ProcessBound):
             queue.count_dropped(dropped)
 
     def _restart(self) -> None:
-        """Begin anew on a port that was reopened: what was half received is gone."""
+        """Start over on a reopened port: what was half received is gone."""
         _log.info("%s: the port is %s", self.link.port, "back" if self.link.generation > 1 else "open")
         self._stream.restart()
         with self._changes.mutex:

@@ -1,4 +1,4 @@
-"""Refusals: how often refused broadcasts are reported, so that noise is no flood and none goes unreported."""
+"""Refusals: how often refused broadcasts are reported, without a flood of errors, and without omissions."""
 
 import threading
 
@@ -24,12 +24,12 @@ class Refusals:
         self._reported = False
 
     def add(self, error: ServomexError) -> None:
-        """Take the error of a broadcast that was refused."""
+        """Note the error of a broadcast that was refused."""
         with self._mutex:
             self._number, self._last = self._number + 1, error
 
     def due(self, period_s: float | None) -> ServomexError | None:
-        """Return what is to be reported now; ``None`` when that is nothing.
+        """Return what is to be reported now; ``None`` when there is nothing.
 
         Args:
             period_s: Seconds between broadcasts; ``None`` when that is not known.
@@ -53,7 +53,7 @@ class Refusals:
             return error
 
     def rest(self) -> ServomexError | None:
-        """Return what was not reported so far; ``None`` when that is nothing."""
+        """Return what was not reported so far; ``None`` when there is nothing."""
         with self._mutex:
             return self._report()
 

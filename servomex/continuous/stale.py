@@ -11,7 +11,7 @@ from servomex.traffic.symptoms import PART_ONLY
 def no_new_frame(
     frame: Frame | None, intake: Intake, stream: BroadcastStream, context: ErrorContext
 ) -> ServomexTimeoutError:
-    """Return the error of a call that waited in vain for a new frame.
+    """Return the error of a call for which no new frame came in time.
 
     Args:
         frame: The last one; ``None`` when none ever came.

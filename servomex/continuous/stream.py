@@ -37,7 +37,7 @@ class BroadcastStream:
     def feed(
         self, data: bytes, received_at: datetime, now: Moment, period_s: float | None
     ) -> Iterator[Frame | ServomexParseError]:
-        """Yield the frames that are whole now, and an error in the place of each that came damaged.
+        """Yield the frames that are whole now, and an error in place of each that came damaged.
 
         Args:
             data: What came.

@@ -67,7 +67,7 @@ class DiscoveryResult:
     error: ServomexError | None
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as an object of JSON, as ``servomex discover --format json`` prints it."""
+        """Return it as a JSON object, as ``servomex discover --format json`` prints it."""
         info = self.info
         own = {
             "port": self.port,
@@ -226,7 +226,7 @@ def _listed(values: Iterable[V], what: str, check: Callable[[V], C], *, empty: b
     """
     if isinstance(values, str | bytes | os.PathLike) or not isinstance(values, Iterable):
         raise ServomexValidationError(
-            f"{what} must be a list, even of one, not {values!r}", cure=f"Write [{values!r}]"
+            f"{what} must be a list, even for a single one, not {values!r}", cure=f"Write [{values!r}]"
         )
     checked = tuple(dict.fromkeys(map(check, values)))
     if not checked and not empty:

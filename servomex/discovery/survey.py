@@ -35,7 +35,7 @@ LATE_WAIT_S = 2.0
 QUIET_S = 0.25
 """Silence before a question is repeated, and after an answer: that of a second device would come in it."""
 RESTLESS_S = 0.5
-"""A line that takes so much longer to fall silent is not asked."""
+"""A line that takes this much longer to fall silent is not asked."""
 LONGEST_ANSWERS = 64
 """More bytes than this are not the answers of two devices and the echo of the question."""
 RESTLESS_PLACES = 5
@@ -131,7 +131,7 @@ class Survey:
             self.echo = self._link.state(ModbusLine).echo
 
     def _hear(self, data: bytes, monotonic_ns: int) -> None:
-        """Take every byte that comes, and note the places whose answer came after they were given up."""
+        """Note every byte that comes, and the places whose answer came too late."""
         self.ear.hear(data, monotonic_ns)
         self._heard = (self._heard + data)[-_KEPT:]
         recent, self._recent = self._recent + data, (self._recent + data)[-_RECENT:]
@@ -140,7 +140,7 @@ class Survey:
         self._were_late.update(late)
 
     def _await_broadcast(self, until: float, listen_s: float) -> None:
-        """Listen until a time; if it leaves enough of it, ask once more, since a first request may get lost."""
+        """Listen until a time; if that leaves enough of it, ask again, since a first request may get lost."""
         round_s = sum(self._answer_s(place, WAIT_S) for place in self._silent)
         if time.monotonic() + round_s < until:
             self.ear.listen(self._link, until - round_s)
@@ -154,7 +154,7 @@ class Survey:
                 self.findings = [Found(None, info=analyzer.identify())]
 
     def _look_at(self, place: Place) -> None:
-        """Find out who is at a place, then see to those that have answered late meanwhile."""
+        """Find out who is at a place, then those that have meanwhile answered late."""
         self._meet(place, WAIT_S)
         while self._late:
             self._meet(self._late.pop(), LATE_WAIT_S)
@@ -191,14 +191,14 @@ class Survey:
                 return self._ask(place, patience_s)
             except ServomexFrameError as error:
                 if self.ear.broadcast or not self._silence(QUIET_S) or len(self._heard) > LONGEST_ANSWERS:
-                    raise _RestlessError("what came was no answer") from error
+                    raise _RestlessError("what arrived was not an answer") from error
                 damage = error
         if self._link.read(time.monotonic() + patience_s):
-            raise _RestlessError("bytes come as well when nobody was asked") from damage
+            raise _RestlessError("bytes also arrive when nothing was requested") from damage
         raise damage
 
     def _ask(self, place: Place, wait_s: float) -> None:
-        """Ask once. The answer is but a sign of life, and is believed without the fence, which is a loopback."""
+        """Ask once. The answer is only a sign of life, and is accepted without the fence, which is a loopback."""
         if not self._silence(self._link.gap_s):
             raise _RestlessError("the line never fell silent")
         self._heard.clear()
@@ -206,10 +206,10 @@ class Survey:
         exchange.probe(PROBE, time.monotonic() + self._answer_s(place, wait_s), prove=False)
         self._silence(QUIET_S)
         if self._heard.count(place.signs[0]) > 1:
-            raise ServomexFrameError("two replies came to one request", self._context(place))
+            raise ServomexFrameError("two replies arrived for one request", self._context(place))
 
     def _silence(self, silence_s: float) -> bool:
-        """Wait until the line has been silent for so long; ``False`` when it is not in time."""
+        """Wait until the line has been silent for this long; ``False`` when that takes too long."""
         return self._link.settle(silence_s, time.monotonic() + silence_s + RESTLESS_S)[1]
 
     def _answer_s(self, place: Place, wait_s: float) -> float:
@@ -234,15 +234,15 @@ class Survey:
         """Return the finding that what answers at a place is not an analyser, or not alone there."""
         who = f"a Modbus device answers at address {place.address}"
         sign = line_sign(bytes(self._heard))
-        cure = error.cure or "Look which instrument this cable leads to"
+        cure = error.cure or "Check which instrument this cable leads to"
         if isinstance(error, ServomexForeignDeviceError):
             text = f"{who}, but {error.message}"
         elif isinstance(error, ServomexFrameError) and sign:
             text, cure = f"only damaged replies come from address {place.address}: {sign.seen}", sign.cure
         elif isinstance(error, ServomexFrameError):
             text = (
-                f"only damaged or doubled replies come from address {place.address}: two devices there have the "
-                "same address, most likely"
+                f"only damaged or doubled replies come from address {place.address}: most likely two "
+                "devices there have the same address"
             )
             cure = (
                 "Switch one of them off, and give each an address of its own on its panel; else check the wiring"

@@ -67,7 +67,7 @@ class LastFrame(Protocol):
         """Return the reading of a channel, ``None`` when the frame does not hold it."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as an object of JSON."""
+        """Return it as a JSON object."""
 
     def __getitem__(self, channel: str, /) -> LastReading: ...
 

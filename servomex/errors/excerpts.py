@@ -41,7 +41,7 @@ _AS_OPTION = re.compile(r"(\b(?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'?|(?:\\.|
 
 
 def without_password(text: str) -> str:
-    """Return a URL, or a connection string of libpq, with ``***`` in the place of its password.
+    """Return a URL, or a connection string of libpq, with ``***`` in place of its password.
 
     In doubt, as when a password is not percent-encoded, more than the password is hidden.
     """

@@ -50,7 +50,7 @@ __all__ = [
 
 
 def _number_of(register: int) -> str:
-    """Return what has this number, which the maker's first digit shows."""
+    """Return what has this number, as the first digit of the maker's numbers shows."""
     return {0: "coil", 1: "input"}.get(register // 10_000, "register")
 
 
@@ -89,7 +89,7 @@ class ErrorContext:
     extra: Mapping[str, Any] = attrs.field(default=FrozenMapping(), converter=_facts, hash=False)
 
     def merged(self, **updates: Any) -> "ErrorContext":
-        """Return a context in which some things are known otherwise.
+        """Return a copy of the context with some fields changed.
 
         Args:
             updates: Fields with their new values. What is not a field is added to ``extra``, as are the items of
@@ -154,7 +154,7 @@ class ServomexError(Exception):
         return f"{self.text} [{where}]".lstrip() if where else self.text
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as an object of JSON: text, class, message, cure, argument, and the facts of its context."""
+        """Return it as a JSON object: text, class, message, cure, argument, and the facts of its context."""
         argument = self.argument and {
             "name": json_value(self.argument.name),
             "value": json_value(self.argument.value),
@@ -172,7 +172,7 @@ class ServomexError(Exception):
         }
 
     def with_context(self, **updates: Any) -> Self:
-        """Return a copy that knows more of where it happened; each thread that raises an error needs its own.
+        """Return a copy with more detail of where it happened; each thread that raises an error needs its own.
 
         The copy keeps everything else, notes, cause and traceback included; what is noted on one of them later is
         not on the other.
@@ -242,7 +242,7 @@ class ServomexConnectionError(ServomexTransportError, ConnectionError):
 
 
 class ServomexNotFoundError(ServomexConnectionError, ServomexTimeoutError):
-    """The mode was to be found (``protocol="auto"``), and no analyser was, in any mode."""
+    """The mode was to be detected (``protocol="auto"``), but no analyser was found in any mode."""
 
 
 class ServomexNoFrameError(ServomexValidationError, ServomexTimeoutError):
@@ -284,7 +284,7 @@ class ServomexParseError(ServomexProtocolError, ValueError):
 
 
 class ServomexChecksumError(ServomexParseError):
-    """The checksum of a continuous frame does not fit its bytes."""
+    """The checksum of a continuous frame does not match its bytes."""
 
 
 class ServomexFrameError(ServomexParseError):
@@ -308,7 +308,7 @@ class ServomexIllegalDataValueError(ServomexModbusError):
 
 
 class ServomexGatewayError(ServomexModbusError):
-    """Modbus exception 0A or 0B: a gateway answered in the place of the analyser, which did not."""
+    """Modbus exception 0A or 0B: a gateway answered because the analyser did not."""
 
 
 class ServomexForeignDeviceError(ServomexProtocolError):

@@ -31,7 +31,7 @@ def choice(kind: type[E], value: E | str, what: str) -> E:
 
 
 def flag(value: bool, what: str) -> bool:
-    """Check a ``bool``: any text, also ``"no"``, would else count as true.
+    """Check a ``bool``: any text, also ``"no"``, would otherwise count as true.
 
     Raises:
         ServomexValidationError: It is something else.

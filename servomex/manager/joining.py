@@ -216,7 +216,7 @@ def _analyser_of(
 
 
 def leave(entry: Entry) -> None:
-    """Take an analyser from its port, and close what was opened for it: the last one closes the port.
+    """Remove an analyser from its port, and close what was opened for it: the last one closes the port.
 
     Raises:
         ServomexError: The thread of its port did not end.

@@ -114,7 +114,7 @@ class ServomexManager(ProcessBound):
         tags: Mapping[str, str] | None = None,
         wait: bool = True,
     ) -> Analyzer | None:
-        """Open an analyser and take it in under a name.
+        """Open an analyser and add it under a name.
 
         A port is opened once and shared by all analysers that are added on it, under whichever of its names. It is
         closed with the last of them. A :class:`SerialLink` or an :class:`Analyzer` that is passed in stays its
@@ -190,7 +190,7 @@ class ServomexManager(ProcessBound):
         return self._entry(name).member.known
 
     def remove(self, name: str) -> None:
-        """Take an analyser out, and close what the manager has opened for it: the last one closes the port.
+        """Remove an analyser, and close what the manager has opened for it: the last one closes the port.
 
         A call that is asking it ends with its result or a :class:`ServomexConnectionError`.
 

@@ -97,7 +97,7 @@ class SharedPort:
         self._note_awaited()
 
     def submit(self, asked: Round[Any], members: list[Member]) -> PortRound:
-        """Hand a round's part over to the thread. When the port was closed, it ends at once."""
+        """Pass a round's part to the thread; it ends at once if the port was closed."""
         part = PortRound(asked, members)
         self._rounds.put(part)
         if self._ended:  # else end() finds it, or the thread does

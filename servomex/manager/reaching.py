@@ -213,7 +213,7 @@ class Awaited:
                 self.due = time.monotonic()
 
     def close(self) -> None:
-        """Make no analyser any more, and close the one that was made.
+        """Stop making an analyser, and close the one that was made.
 
         Raises:
             ServomexError: Its thread did not end.

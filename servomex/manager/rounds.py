@@ -58,7 +58,7 @@ class DeviceResult(Generic[T]):
         return DeviceResult(error=error)
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as an object of JSON: the error as its text and the name of its class.
+        """Return it as a JSON object: the error as its text and the name of its class.
 
         Raises:
             ServomexValidationError: JSON has nothing for the value.

@@ -56,7 +56,7 @@ class AnalyserStatus:
     clock: datetime | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as an object of JSON; the groups are the text of :attr:`cal_text`."""
+        """Return it as a JSON object; the groups are the text of :attr:`cal_text`."""
         clock = self.clock and time_text(self.clock)
         return {
             "fault": self.fault,
@@ -83,7 +83,7 @@ class AnalyserStatus:
 
 
 def analyser_text(analyser: AnalyserStatus, paint: Paint = unpainted) -> str:
-    """Write the state of the analyser, such as ``analyser ok, its clock 2020-10-06 02:54:12``."""
+    """Format the state of the analyser, such as ``analyser ok, its clock 2020-10-06 02:54:12``."""
     flags = ((analyser.fault, "analyser fault"), (analyser.maintenance, "maintenance required"))
     words = [*(word for raised, word in flags if raised), *analyser.cal_words]
     state = ", ".join(words) or "analyser ok"

@@ -85,7 +85,7 @@ class Frame:
 
         Raises:
             ServomexChannelNotFoundError: Several channels have this name; the error lists them.
-            ServomexValidationError: It looks like an id, and there is none such in the series.
+            ServomexValidationError: It looks like an id, but the series has no such id.
         """
         return find(self.readings, asked_channel(channel))
 
@@ -98,7 +98,7 @@ class Frame:
         Raises:
             ServomexChannelNotFoundError: The frame does not hold this channel, or several have this name; the
                 error lists those there are. It is a ``LookupError`` as well.
-            ServomexValidationError: It looks like an id, and there is none such in the series.
+            ServomexValidationError: It looks like an id, but the series has no such id.
         """
         return self._needed(asked_channel(cid))
 
@@ -139,7 +139,7 @@ class Frame:
 
         Raises:
             ServomexChannelNotFoundError: The frame does not hold one of them, or several channels have its name.
-            ServomexValidationError: One looks like an id, and there is none such in the series.
+            ServomexValidationError: One looks like an id, but the series has no such id.
         """
         wanted = {self._needed(channel).channel for channel in asked_channels(channels)}
         return attrs.evolve(self, readings=tuple(item for item in self.readings if item.channel in wanted))
@@ -150,7 +150,7 @@ class Frame:
         return self if len(readings) == len(self.readings) else attrs.evolve(self, readings=readings)
 
     def as_json(self, *, device: str = "", metadata: Mapping[str, str] = NO_TAGS) -> dict[str, Any]:
-        """Return it as an object of JSON, as ``servomex read --format json`` prints it.
+        """Return it as a JSON object, as ``servomex read --format json`` prints it.
 
         Its keys are ``device`` and ``tags``, the fields of the frame but for its bytes, ``analyser`` with
         ``fault``, ``maintenance``, ``cal_groups`` and ``clock``, and ``readings``: a list with the
@@ -201,7 +201,7 @@ class Frame:
 
 
 def frame_text(frame: Frame, title: str, *, arrived: bool = True, paint: Paint = unpainted) -> str:
-    """Write a table, with one line for the analyser above it and one for the time of the data.
+    """Format a table, with one line for the analyser above it and one for the time of the data.
 
     Args:
         frame: What to write.
@@ -225,6 +225,6 @@ def _time_line(frame: Frame) -> str:
 
 
 def frame_table(frame: Frame) -> str:
-    """Write a frame, with its time of arrival, and its age at a time that is named: it stays where it is shown."""
+    """Format a frame, with its time of arrival, and its age at a stated time, since the text does not change."""
     state = f"{frame.protocol}: {analyser_text(frame.analyser)}"
     return readings_table(frame, caption=[state, arrival_text(frame.received_at, frame.age_s)])

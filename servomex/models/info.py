@@ -36,7 +36,7 @@ class ChannelInfo:
     unit_text: str
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as an object of JSON."""
+        """Return it as a JSON object."""
         return {**json_fields(self), "kind": json_value(self.kind)}
 
     @property
@@ -50,7 +50,7 @@ class ChannelInfo:
 
 
 def channel_text(info: ChannelInfo) -> str:
-    """Write a channel with its name and unit, such as ``I1 Oxygen (%)``."""
+    """Format a channel with its name and unit, such as ``I1 Oxygen (%)``."""
     unit = f"({info.unit_text})" if info.unit_text else ""
     return " ".join(filter(None, (str(info.channel), info.name, unit)))
 
@@ -76,7 +76,7 @@ class DeviceInfo:
     model: str = attrs.field(default=MODEL, kw_only=True)
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as an object of JSON."""
+        """Return it as a JSON object."""
         return json_fields(self)
 
     def __str__(self) -> str:

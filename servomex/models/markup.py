@@ -5,7 +5,7 @@ from html import escape
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, caption: Sequence[str] = ()) -> str:
-    """Write a table.
+    """Return an HTML table.
 
     Args:
         headings: Of the columns; empty for a table whose first column names each row.

@@ -57,10 +57,11 @@ def asked_channels(channels: Iterable[ChannelId | str]) -> tuple[ChannelId | str
     """
     if isinstance(channels, str):
         raise ServomexValidationError(
-            f"channels are a list, even of one, and not the text {channels!r}", cure="Write it as ['I1', 'I2']"
+            f"channels must be a list, even for a single one, not the text {channels!r}",
+            cure="Write it as ['I1', 'I2']",
         )
     if not isinstance(channels, Iterable):
-        raise ServomexValidationError(f"channels are a list such as ['I1', 'I2'], not {channels!r}")
+        raise ServomexValidationError(f"channels must be a list such as ['I1', 'I2'], not {channels!r}")
     asked = tuple(dict.fromkeys(map(asked_channel, channels)))
     if not asked:
         raise ServomexValidationError("an empty list of channels reads nothing", cure="Omit it to read all")
@@ -73,7 +74,7 @@ def same_name(name: str | None, asked: str) -> bool:
 
 
 def find(there: Iterable[N], asked: ChannelId | str, context: ErrorContext | None = None) -> N | None:
-    """Return what belongs to the channel that is asked for; ``None`` when it is not there.
+    """Return what belongs to the requested channel; ``None`` when it is not there.
 
     An id is never taken for a name.
 
@@ -107,7 +108,7 @@ def needed(
     *,
     holder: str = "this analyser",
 ) -> N:
-    """Return what belongs to the channel that is asked for, as :func:`find` does.
+    """Return what belongs to the requested channel, as :func:`find` does.
 
     Args:
         there: What its channels gave, one item a channel.
@@ -170,7 +171,8 @@ def own_channel(value: str) -> str:
     """
     if not isinstance(value, str) or not 0 < len(value) <= LONGEST_OWN or _CONTROL.search(value):
         raise ServomexValidationError(
-            f"a channel is a ChannelId or a text of 1 to {LONGEST_OWN} characters on one line, not {shown(value)}"
+            f"a channel must be a ChannelId or a text of 1 to {LONGEST_OWN} characters on one line, "
+            f"not {shown(value)}"
         )
     if _SIMILAR.fullmatch(value) or value.strip() != value:
         raise ServomexValidationError(

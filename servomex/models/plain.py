@@ -29,7 +29,7 @@ _LARGEST = 2**63
 
 
 def time_text(moment: datetime) -> str:
-    """Write a time in ISO 8601: UTC with all six digits, so that texts sort as times; a clock as it is."""
+    """Format a time in ISO 8601: UTC with all six digits, so that texts sort as times; a clock as it is."""
     if moment.tzinfo is None:
         return moment.isoformat()
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
@@ -42,7 +42,7 @@ def utc(moment: datetime) -> datetime:
         ServomexValidationError: It has no zone.
     """
     if moment.tzinfo is None:
-        raise ServomexValidationError(f"the time {moment} has no zone")
+        raise ServomexValidationError(f"the time {moment} has no time zone")
     return moment.astimezone(UTC)
 
 
@@ -93,12 +93,12 @@ _NOTHING = dict.fromkeys(ROW_COLUMNS)
 
 @lru_cache(maxsize=64)
 def tags_text(tags: FrozenMapping[str]) -> str:
-    """Write tags as a JSON object: without spaces, its keys sorted."""
+    """Format tags as a JSON object: without spaces, its keys sorted."""
     return json.dumps(tags.plain(), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 def json_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row, or some of its columns, as an object of JSON.
+    """Return a row, or some of its columns, as a JSON object.
 
     Raises:
         ServomexValidationError: See :func:`make_plain`.
@@ -108,7 +108,7 @@ def json_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def json_fields(model: Any) -> dict[str, Any]:
-    """Return the public fields of a model of attrs as an object of JSON, see :func:`json_value`."""
+    """Return the public fields of a model of attrs as a JSON object, see :func:`json_value`."""
     return {
         field.name: json_value(getattr(model, field.name))
         for field in attrs.fields(type(model))
@@ -151,9 +151,9 @@ def _json_of_others(value: Any) -> Any:
         return encode()
     if attrs.has(type(value)):
         return json_fields(value)
-    raise ServomexValidationError(f"JSON has nothing for a {type(value).__name__}")
+    raise ServomexValidationError(f"JSON cannot represent a {type(value).__name__}")
 
 
 def json_text(value: Any) -> str:
-    """Write a value, or a model, as one line of JSON."""
+    """Format a value, or a model, as one line of JSON."""
     return json.dumps(json_value(value), ensure_ascii=False, allow_nan=False) + "\n"

@@ -102,7 +102,7 @@ class Reading:
         protocol: The communication mode it came by.
         received_at: Arrival, UTC.
         monotonic_ns: Arrival on the monotonic clock, in nanoseconds.
-        raw: The channel's bytes as they came, where an unknown glyph or a text in the place of the value can be
+        raw: The channel's bytes as they came, where an unknown glyph or a text in place of the value can be
             seen. Of a broadcast the 33 bytes of its block, separators included. Over Modbus the 14 bytes of its
             registers (value, name, unit), and one more with its discrete inputs as Modbus packs them: bit 0 fault
             (of E1 and E2: invalid), 1 maintenance, 2 calibrating, 3 warming up, 4 to 7 alarm 1 to 4. Empty when it
@@ -243,18 +243,18 @@ def make_reading(
 
 
 def value_text(reading: Reading) -> str:
-    """Write a value with its unit."""
+    """Format a value with its unit."""
     return "no value" if reading.value is None else f"{number_text(reading.value)} {reading.unit_text}".rstrip()
 
 
 def state_text(reading: Reading) -> str:
-    """Write in words what is raised; ``ok`` when nothing is."""
+    """Return in words what is raised; ``ok`` when nothing is."""
     missing = ("no value",) if reading.value is None else ()
     return ", ".join((*missing, *reading.status.words)) or "ok"
 
 
 def reading_text(reading: Reading) -> str:
-    """Write a reading on one line, such as ``I1 Oxygen 20.376 %, good``."""
+    """Format a reading on one line, such as ``I1 Oxygen 20.376 %, good``."""
     label = " ".join(filter(None, (str(reading.channel), reading.name, value_text(reading))))
     return ", ".join((label, reading.quality.value, *reading.status.words))
 
@@ -272,12 +272,12 @@ def cells(reading: Reading) -> tuple[str, ...]:
 
 
 def readings_table(readings: Iterable[Reading], *, caption: Sequence[str] = ()) -> str:
-    """Write readings; a value that is bad is left empty, and its quality says so."""
+    """Format readings; a bad value is left empty, and its quality shows why."""
     return table(HEADINGS, map(_shown, readings), caption=caption)
 
 
 def arrival_text(received_at: datetime, age_s: float) -> str:
-    """Write when something came, and how old it is now."""
+    """Format the arrival time of something, and its age now."""
     return f"received {clock_text(received_at)}; {age_s:.1f} s old at {clock_text(datetime.now(UTC))}"
 
 

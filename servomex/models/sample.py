@@ -34,7 +34,7 @@ def _own(error: Exception | None) -> ServomexError | None:
         return error
     if not isinstance(error, BaseException):
         raise ServomexValidationError(
-            f"the error of a sample is an exception, not {error!r}", cure="Write ServomexError(text)"
+            f"the error of a sample must be an exception, not {error!r}", cure="Write ServomexError(text)"
         )
     wrapped = ServomexError(f"{type(error).__name__}: {error}")
     wrapped.__cause__ = error
@@ -47,7 +47,7 @@ def _type_and_text(error: ServomexError | None) -> tuple[type[ServomexError], st
 
 @attrs.frozen
 class Sample:
-    """One row of a recording: a reading with its surroundings, or an error that took its place.
+    """One row of a recording: a reading with its surroundings, or an error that replaced it.
 
     Attributes:
         device: The caller's name for the analyser.
@@ -60,7 +60,7 @@ class Sample:
         latency_s: Seconds from the request to the arrival; ``None`` for a broadcast.
         error: Why there is no reading, a :class:`ServomexError`; ``None`` when there is one. Another exception is
             wrapped in one that names its type. Samples are equal when the class and the text of their errors are;
-            one that was read from a file has these, and nothing else of its error.
+            one that was read from a file has these, but nothing else of its error.
         metadata: The tags of the analyser and of the recording, such as ``{"site": "mill-3"}``.
     """
 

@@ -49,20 +49,20 @@ def tags_of(given: Mapping[str, str] | None) -> FrozenMapping[str]:
     if given is None:
         return NO_TAGS
     if not isinstance(given, Mapping):
-        raise ServomexValidationError(f"tags are a mapping, not {given!r}", cure="Write {'site': 'mill-3'}")
+        raise ServomexValidationError(f"tags must be a mapping, not {given!r}", cure="Write {'site': 'mill-3'}")
     if len(given) > MOST_TAGS:
-        raise ServomexValidationError(f"there are {len(given)} tags, and {MOST_TAGS} at most can be kept")
+        raise ServomexValidationError(f"there are {len(given)} tags, but at most {MOST_TAGS} can be kept")
     for key, value in given.items():
         if not isinstance(key, str) or len(key) > LONGEST_KEY or not _KEY.fullmatch(key):
             raise ServomexValidationError(
-                f"the key of a tag is a word of letters, digits, '_', '.' and '-', not {key!r}"
+                f"the key of a tag must be a word of letters, digits, '_', '.' and '-', not {key!r}"
             )
         if key in _TAKEN:
             raise ServomexValidationError(
-                f"a tag cannot be named {key!r}, as a column of each row is", cure="Choose another key"
+                f"a tag cannot be named {key!r}: a column of each row has this name", cure="Choose another key"
             )
         if not isinstance(value, str) or not 0 < len(value) <= LONGEST_VALUE or _CONTROL.search(value):
             raise ServomexValidationError(
-                f"the tag {key!r} is a text of 1 to {LONGEST_VALUE} characters on one line, not {value!r}"
+                f"the tag {key!r} must be a text of 1 to {LONGEST_VALUE} characters on one line, not {value!r}"
             )
     return FrozenMapping(given)

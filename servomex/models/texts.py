@@ -19,7 +19,7 @@ def unpainted(text: str, _quality: Quality) -> str:
 
 
 def number_text(value: float | None) -> str:
-    """Write a value as the analyser gives it, without an exponent as far as that is readable; ``-`` for none."""
+    """Format a value as the analyser gives it, without an exponent where that is readable; ``-`` for none."""
     if value is None:
         return "-"
     text = repr(value)
@@ -27,7 +27,7 @@ def number_text(value: float | None) -> str:
 
 
 def aligned(rows: Iterable[tuple[str, ...]], *, numbers: int | None = None) -> list[str]:
-    """Write rows with their columns below each other; the first row has the headings.
+    """Format rows with aligned columns; the first row has the headings.
 
     Args:
         rows: Rows of as many cells each.
@@ -43,12 +43,12 @@ def aligned(rows: Iterable[tuple[str, ...]], *, numbers: int | None = None) -> l
 
 
 def clock_text(moment: datetime) -> str:
-    """Write a time of day in UTC, to the second."""
+    """Format a time of day in UTC, to the second."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def duration_text(seconds: float) -> str:
-    """Write a duration to the second, such as ``2 min 5 s``."""
+    """Format a duration to the second, such as ``2 min 5 s``."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 

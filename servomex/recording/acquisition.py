@@ -139,14 +139,14 @@ class Acquisition(ProcessBound, Generic[T]):
         return self._worker.is_current
 
     def start(self) -> Self:
-        """Begin.
+        """Start.
 
         Raises:
             ServomexConfigurationError: It was started before.
         """
         self.check_process()
         if self._started:
-            raise ServomexConfigurationError("it can be started once only", cure="Make a new one")
+            raise ServomexConfigurationError("it can be started only once", cure="Make a new one")
         self._started = True
         if self._feed.reader is not None and self._pace.rate_hz is None:
             self._frames = self._feed.reader.subscribe(self._size)
@@ -158,7 +158,7 @@ class Acquisition(ProcessBound, Generic[T]):
         return self
 
     def close(self) -> None:
-        """End it after the reading in progress. What was read can still be taken.
+        """End after the reading in progress. What was read can still be taken.
 
         May be called twice, and by any thread.
 
@@ -177,7 +177,7 @@ class Acquisition(ProcessBound, Generic[T]):
             self._feed.reader.unsubscribe(self._frames)
 
     def get(self, timeout: float | None = None) -> T:
-        """Take the oldest reading, waiting for one ``timeout`` seconds at most; without end when ``None``.
+        """Return the oldest reading, waiting at most ``timeout`` seconds; indefinitely when ``None``.
 
         Raises:
             ServomexConfigurationError: It was not started.
@@ -188,7 +188,7 @@ class Acquisition(ProcessBound, Generic[T]):
         return self.take(1, timeout)[0]
 
     def take(self, most: int, timeout: float | None = None) -> list[T]:
-        """Take the oldest reading, and those that wait after it up to ``most``; see :meth:`get`."""
+        """Return the oldest reading, and those that wait after it, up to ``most``; see :meth:`get`."""
         self.check_process()
         if not self._started:
             raise ServomexConfigurationError("nothing is read yet", cure=self._usage)
@@ -256,20 +256,20 @@ class Acquisition(ProcessBound, Generic[T]):
                 self._check_rate(rate_hz)
 
     def _count_refused(self) -> None:
-        """Count the broadcasts that were refused since the last moment: there are no readings in their place."""
+        """Count the broadcasts that were refused since the last moment: no readings replace them."""
         reader = self._feed.reader
         if reader is not None and (number := reader.refused_broadcasts - self._seen_refused) > 0:
             self._seen_refused += number
             self._outages.note_damage(self.name, reader.last_reason, number)
 
     def _check_rate(self, rate_hz: float) -> None:
-        """Warn once when moments are missed since readings take longer than from one moment to the next."""
+        """Warn once when moments are missed because a reading takes longer than the time between them."""
         possible_hz = self.summary.possible_hz
         if self._rate_warned or possible_hz is None or possible_hz >= rate_hz:
             return
         self._rate_warned = True
         _log.warning(
-            "%s: this line allows about %.2g readings a second, and %g are asked for: lower the rate",
+            "%s: this line allows about %.2g readings a second, and %g are requested: lower the rate",
             self.name,
             possible_hz,
             rate_hz,
@@ -297,7 +297,7 @@ class Acquisition(ProcessBound, Generic[T]):
         self._hand_on(taken, stopping, failed=failed)
 
     def _follow(self, stopping: threading.Event, reader: ContinuousReader, frames: FrameQueue) -> None:
-        """Hand on each broadcast as it comes. That none comes is an error as often as one would be due."""
+        """Pass on each broadcast as it comes. A missing one is an error each time one would be due."""
         try:
             self._take_broadcasts(stopping, reader, frames)
         finally:
@@ -320,7 +320,7 @@ class Acquisition(ProcessBound, Generic[T]):
     def _take_broadcast(
         self, stopping: threading.Event, reader: ContinuousReader, frames: FrameQueue, timeout: float
     ) -> bool:
-        """Hand on the next broadcast, or the error in its place; ``False`` when none came in time.
+        """Pass on the next broadcast, or the error in its place; ``False`` when none came in time.
 
         Raises:
             ServomexError: Nothing will come any more.

@@ -53,7 +53,7 @@ def to_pandas(
     flag(wide, "wide")
     kept = qualities_kept(keep)
     if keep and not wide:
-        raise ServomexValidationError("keep is for a wide table", cure=f"Add {Argument('wide', True)}")
+        raise ServomexValidationError("keep is only for a wide table", cure=f"Add {Argument('wide', True)}")
     try:
         import pandas
     except ImportError as error:

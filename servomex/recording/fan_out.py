@@ -57,7 +57,7 @@ class FanOut:
 
     @property
     def standing(self) -> Standing | None:
-        """The sink that is being written, and since when it has not moved; ``None`` when it is none's turn."""
+        """The sink that is being written, and since when it has made no progress; ``None`` if there is none."""
         for outlet in self._outlets:
             if (since := outlet.standing_since) is not None:
                 return Standing(outlet.name, since)
@@ -116,7 +116,7 @@ class FanOut:
 
 
 def open_fan_out(sinks: Target | Iterable[Target], options: SinkOptions) -> FanOut:
-    """Open the sinks that are named. When one cannot be, those that were opened here are closed again.
+    """Open the sinks that are named. When one cannot be opened, those that were opened here are closed again.
 
     Args:
         sinks: One or several. The writer closes those that are named, and leaves open those that are passed open.
@@ -139,7 +139,7 @@ def open_fan_out(sinks: Target | Iterable[Target], options: SinkOptions) -> FanO
     named = [item for item in wanted if not isinstance(item, Sink)]
     if not named and options.keys() - {"metadata"}:
         raise ServomexValidationError(
-            "sink_options are for sinks that are named, and these were opened already", cure="Omit sink_options"
+            "sink_options are for sinks given by name, but these are already open", cure="Omit sink_options"
         )
     check_targets(named, **options)  # before a file is made or emptied for one in front of it
     opened: list[Sink] = []

@@ -94,7 +94,7 @@ def _is_blank(path: Place) -> bool:
     """Whether a file among others is one that was just begun; that is reported."""
     if isinstance(path, str) or not path.is_file() or not _kind_of_file(path).is_blank(path):
         return False
-    _log.warning("%s has no tables: it was just begun when its recording ended, and gives no rows", path)
+    _log.warning("%s has no tables: its recording ended before any row was written", path)
     return True
 
 
@@ -114,7 +114,7 @@ def _expanded(name: str) -> list[Path] | list[str]:
     paths = sorted(filter(_is_recording, fitting))
     found = [path for path in paths if not _is_blank(Path(path))]
     if fitting == there and not paths:
-        raise ServomexSinkReadError(f"no {'recording' if fitting else 'file'} fits {name}")
+        raise ServomexSinkReadError(f"no {'recording' if fitting else 'file'} matches {name}")
     return [Path(path) for path in found]
 
 
@@ -122,7 +122,7 @@ def _is_empty_folder(name: str) -> bool:
     """Whether something is a folder for parts of a recording, none of which was written; that is reported."""
     if not name.endswith(_PARTS) or _is_recording(name) or Path(name.removesuffix(_PARTS)).exists():
         return False
-    _log.warning("%s is empty: it was just made when its recording ended, and gives no rows", name)
+    _log.warning("%s is empty: its recording ended before any row was written", name)
     return True
 
 
@@ -162,9 +162,10 @@ def _class_for(path: Path) -> type[FileSink]:
     except ServomexValidationError:
         found = format_of(path)
         if found is None:
-            why = "does not begin as one" if path.exists() else "is not there"
+            why = "does not begin like one" if path.exists() else "is not there"
             raise ServomexValidationError(
-                f"{path} is not a recording by its name, and {why}", cure=f"Name a file that ends with {SUFFIXES}"
+                f"{path} does not have the name of a recording, and {why}",
+                cure=f"Name a file that ends with {SUFFIXES}",
             ) from None
         kind = sink_class(path, found)[1]
     return kind

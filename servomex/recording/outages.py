@@ -15,7 +15,7 @@ OUTAGES = "servomex.recording.outages"
 _log = package_log(OUTAGES)
 
 DAMAGE_S = 60.0
-"""After a line about damage, further damage is counted for so long before the next one."""
+"""After a log line about damage, further damage is counted for this long before the next one."""
 
 
 @attrs.define
@@ -66,7 +66,7 @@ class Outages:
         if self._unlogged:
             self._log_damage(source)
         for name in list(self._open):
-            self._ended(name, "is still away at the end")
+            self._ended(name, "has still not returned at the end")
 
     def _failed(self, source: str, error: ServomexError) -> None:
         now = time.monotonic()

@@ -104,9 +104,9 @@ class BatchQueue:
         self._queue: BoundedQueue[list[Sample]] = BoundedQueue(AHEAD, OverflowPolicy.BLOCK)
 
     def put(self, batch: list[Sample], look: Callable[[], object]) -> bool:
-        """Hand on a batch when there is room for it; return whether anything still takes it.
+        """Pass on a batch when there is room for it; return whether anything still takes it.
 
-        ``look`` is called now and then while there is no room.
+        ``look`` is called from time to time while there is no room.
         """
 
         def wait() -> bool:
@@ -116,14 +116,14 @@ class BatchQueue:
         return not self._queue.put(batch, wait)
 
     def take(self, most: int, timeout: float | None = None) -> list[list[Sample]]:
-        """Take the oldest batch, and those that wait after it up to ``most``, to write them."""
+        """Return the oldest batch, and those that wait after it, up to ``most``, to write them."""
         batches = self._queue.take(most, timeout)
         self.summary.samples_emitted += len(batches)
         self.summary.errors += sum(any(item.error is not None for item in batch) for batch in batches)
         return batches
 
     def close(self) -> None:
-        """Take no more batches. May be called twice."""
+        """Accept no more batches. May be called twice."""
         self._queue.close()
         self.summary.finished_at = self.summary.finished_at or datetime.now(UTC)
 
@@ -148,6 +148,6 @@ def _batch(item: Sequence[Sample] | Sample) -> list[Sample]:
     for sample in item:
         if not isinstance(sample, Sample):
             raise ServomexValidationError(
-                f"a batch must be a list of samples, and this one has a {type(sample).__name__}", cure=A_BATCH
+                f"a batch must be a list of samples, but this one has a {type(sample).__name__}", cure=A_BATCH
             )
     return list(item)

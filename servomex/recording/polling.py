@@ -94,7 +94,7 @@ def names_here(source: PollSource) -> tuple[str, ...] | None:
 
 
 def is_manager(source: PollSource) -> bool:
-    """Whether a source has a policy for errors, as a ``ServomexManager`` does."""
+    """Return whether a source has a policy for errors, as a ``ServomexManager`` does."""
     return isinstance(getattr(source, "error_policy", None), ErrorPolicy)
 
 

@@ -86,14 +86,14 @@ class Recorder(ProcessBound):
         return self._writer.alive
 
     def start(self) -> Self:
-        """Begin.
+        """Start.
 
         Raises:
             ServomexConfigurationError: It was started before.
         """
         self.check_process()
         if self._started:
-            raise ServomexConfigurationError("a recorder can be started once only", cure="Make a new one")
+            raise ServomexConfigurationError("a recorder can be started only once", cure="Make a new one")
         self._started = True
         try:
             self.recording.start()
@@ -108,7 +108,7 @@ class Recorder(ProcessBound):
         """Wait until it ends by itself; return whether it has.
 
         Args:
-            timeout: Seconds; without end when ``None``.
+            timeout: Seconds; indefinitely when ``None``.
 
         Raises:
             ServomexConfigurationError: It was not started.
@@ -119,7 +119,7 @@ class Recorder(ProcessBound):
         return self._writer.join(None if timeout is None else seconds(timeout, "timeout", zero=True))
 
     def close(self) -> None:
-        """End it after the reading in progress, write the rest, and close the sinks.
+        """End after the reading in progress, write the rest, and close the sinks.
 
         May be called twice. In the thread that reads or writes, which a source or a sink may do, it does not wait.
 

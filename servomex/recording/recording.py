@@ -164,7 +164,7 @@ class Recording(Acquisition[list[Sample]]):
 
 
 record = Recording
-"""Begin a recording: ``with record(analyzer, rate_hz=2, duration=10) as rec: for batch in rec.stream: ...``."""
+"""Start a recording: ``with record(analyzer, rate_hz=2, duration=10) as rec: for batch in rec.stream: ...``."""
 
 
 def _factory_for(
@@ -207,7 +207,7 @@ class SampleFeed(Feed[list[Sample]]):
 
     Raises:
         ServomexConfigurationError: The source and the pace do not fit together.
-        ServomexValidationError: The tags of source and recording are too many together.
+        ServomexValidationError: Source and recording have too many tags together.
     """
 
     def __init__(self, source: PollSource, pace: Pace, options: ReadOptions) -> None:
@@ -273,6 +273,6 @@ class SampleFeed(Feed[list[Sample]]):
         return {self.name: None} | worked | failed
 
     def end(self) -> None:
-        """Close the source that was opened in the place of a lost one."""
+        """Close the source that was opened in place of a lost one."""
         if self._renewal:
             self._renewal.close()

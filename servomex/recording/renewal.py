@@ -18,7 +18,7 @@ PAUSES_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
 class Renewal:
-    """A source in whose place a new one is put once its connection was lost. One thread may use it.
+    """A source that is replaced by a new one once its connection was lost. One thread may use it.
 
     It waits for nothing: between two tries each reading fails at once, with the error of the last one.
 
@@ -38,7 +38,7 @@ class Renewal:
     def poll_samples(
         self, *, names: Sequence[str] | None = None, timeout: float | None = None
     ) -> Sequence[Sample]:
-        """Return the samples of the source; when it is lost and a try is due, of the one in its place.
+        """Return the samples of the source; when it is lost and a try is due, of the one that replaces it.
 
         Raises:
             ServomexError: The reading failed, or the source is lost and was not opened again.

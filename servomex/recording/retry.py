@@ -62,7 +62,7 @@ class RetryingSink:
 
     @property
     def standing_since(self) -> float | None:
-        """Since when a call of the sink has gone on without a move; ``None`` when there is none."""
+        """Since when a call of the sink has made no progress; ``None`` when there is none."""
         called_at = self._called_at
         return None if called_at is None else max(called_at, self._sink.moved_at)
 
@@ -145,7 +145,7 @@ class RetryingSink:
                 self._write_or_refuse()
 
     def _write_and_flush(self) -> None:
-        """Write what waits here and in the sink: its end tries that only once more."""
+        """Write what waits here and in the sink; at the end of the sink, one more attempt is made."""
         self._write_waiting()
         if self._stays_open:
             self._sink.sync()
@@ -156,12 +156,12 @@ class RetryingSink:
         try:
             self._write_first(1)
         except ServomexSinkSchemaError as error:
-            _log.warning("%s: a sample is not written: %s", self._sink.name, error.message)
+            _log.warning("%s: a sample was not written: %s", self._sink.name, error.message)
             self._lose(1, error)
             del self._waiting[0]
 
     def _write_first(self, number: int) -> None:
-        """Write some of what waits; after an error it waits on."""
+        """Write some of what waits; after an error it still waits."""
         try:
             self._sink.write(self._waiting[:number])
         except ServomexSinkSyncError:
@@ -174,7 +174,7 @@ class RetryingSink:
         self._retry_at = now + RETRY_S
         if self._failing is None:
             self._failing_since = now
-            _log.warning("%s. It is tried again for %g s", error.text, PATIENCE_S)
+            _log.warning("%s. Retrying for %g s", error.text, PATIENCE_S)
         elif now - self._failing_since > PATIENCE_S or len(self._waiting) > MOST_WAITING:
             self._give_up(error)
         self._failing = error
@@ -189,7 +189,7 @@ class RetryingSink:
         self._drop(error)
 
     def _drop(self, error: ServomexSinkError | None) -> None:
-        """Close the sink unless it stays open, and count what it has not got because of an error."""
+        """Close the sink unless it stays open, and count what it did not receive because of an error."""
         self.dropped = True
         if error is not None and self._waiting:
             self._lose(len(self._waiting), error)

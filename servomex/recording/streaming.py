@@ -64,7 +64,7 @@ class StreamingSession(ProcessBound):
         return self._recording.summary.dropped
 
     def get(self, timeout: float | None = None) -> Sample:
-        """Take the oldest sample, waiting for one ``timeout`` seconds at most; without end when ``None``.
+        """Return the oldest sample, waiting at most ``timeout`` seconds; indefinitely when ``None``.
 
         Raises:
             ServomexConfigurationError: It is not used with ``with``.
@@ -80,7 +80,7 @@ class StreamingSession(ProcessBound):
         return self._samples.popleft()
 
     def close(self) -> None:
-        """End it. A call that waits for a sample ends as well. May be called twice, and by any thread.
+        """End the session. A call that waits for a sample ends as well. May be called twice, and by any thread.
 
         Raises:
             ServomexError: The reading under way did not end within 30 s.

@@ -55,7 +55,7 @@ class Subscription(ProcessBound):
 
     Args:
         acquisition: Where readings come from.
-        callback: Takes each :class:`Frame`, and each :class:`ServomexError` in the place of one.
+        callback: Takes each :class:`Frame`, and each :class:`ServomexError` in place of one.
         name: Names the thread.
 
     Attributes:
@@ -88,7 +88,7 @@ class Subscription(ProcessBound):
         return self._acquisition.summary.dropped
 
     def start(self) -> Self:
-        """Begin.
+        """Start.
 
         Raises:
             ServomexConfigurationError: It was started before.
@@ -103,7 +103,7 @@ class Subscription(ProcessBound):
         return self
 
     def close(self) -> None:
-        """End it. The callback is not called any more once this returns, unless it calls this itself.
+        """End the subscription. The callback is not called after this returns, unless it called this itself.
 
         May be called twice, and by any thread. A reading and a callback under way are waited for.
 
@@ -150,7 +150,7 @@ class Subscription(ProcessBound):
 
 
 class FrameFeed(Feed[Frame | ServomexError]):
-    """The frames of an analyser, and the errors in the place of those that fail.
+    """The frames of an analyser, and the errors in place of those that fail.
 
     Args:
         analyzer: The analyser.
@@ -181,7 +181,7 @@ class FrameFeed(Feed[Frame | ServomexError]):
 def frames_of(
     analyzer: FrameSource, rate_hz: float | None, buffer_size: int, *, duration_s: float | None = None
 ) -> Acquisition[Frame | ServomexError]:
-    """Return the acquisition of an analyser's frames, and of errors in the place of those that fail.
+    """Return the acquisition of an analyser's frames, and of errors in place of those that fail.
 
     Args:
         analyzer: The analyser.

@@ -45,7 +45,7 @@ class AcquisitionSummary:
             of them, or for several and says how many; in a recording at a rate they are only counted here.
         delayed: Broadcasts among the readings that came late: their times are moved back by the delay.
         repeated: Moments at which there was nothing newer than at the one before.
-        dropped: Readings and broadcasts that were given up: they were not taken in time, or had waited for an
+        dropped: Readings and broadcasts that were discarded: they were not taken in time, or had waited for an
             unknown time while the program stood still.
         missed: How many of these were broadcasts that had not been taken by the acquisition.
         unwritten: Samples that were handed on and are not in a sink, counted for each sink: it could not write
@@ -98,7 +98,7 @@ class AcquisitionSummary:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as an object of JSON: its counts and times, the quantiles included."""
+        """Return it as a JSON object: its counts and times, the quantiles included."""
         return json_fields(self) | {
             "tick_duration_ms_p50": self.tick_duration_ms_p50,
             "tick_duration_ms_p99": self.tick_duration_ms_p99,

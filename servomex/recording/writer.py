@@ -1,4 +1,4 @@
-"""SinkWriter: the thread that writes a recording to sinks; a disk that hangs is not waited for without end."""
+"""SinkWriter: the thread that writes a recording to sinks; it does not wait indefinitely for a disk that hangs."""
 
 import contextlib
 import threading
@@ -39,7 +39,7 @@ class Writable(Protocol):
     summary: AcquisitionSummary
 
     def take(self, most: int, timeout: float | None = None) -> list[list[Sample]]:
-        """Take the oldest batch, and those that wait after it up to ``most``.
+        """Return the oldest batch, and those that wait after it, up to ``most``.
 
         Raises:
             ServomexTimeoutError: None came in time.
@@ -72,15 +72,15 @@ class SinkWriter:
 
     @property
     def alive(self) -> bool:
-        """Whether it still writes and was not given up."""
+        """Whether it still writes and was not abandoned."""
         return self._worker.alive and not self._is_given_up
 
     def start(self) -> None:
-        """Begin."""
+        """Start."""
         self._worker.start()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait ``timeout`` seconds at most until it ends; return whether it has."""
+        """Wait at most ``timeout`` seconds until it ends; return whether it has."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._worker.join(_piece(deadline)):
             self._warn_of_hung_sink("readings wait in memory")
@@ -91,7 +91,7 @@ class SinkWriter:
     def finish(self) -> None:
         """Wait until the rest of a recording that has ended is written, and the sinks are closed.
 
-        When the caller does not wait, by a second Ctrl-C, the rest is given up and only the sinks are closed. A
+        When the caller does not wait, by a second Ctrl-C, the rest is abandoned and only the sinks are closed. A
         disk, network folder or server that does not answer is not waited for longer than 10 s, and after that
         Ctrl-C 1 s.
 
@@ -125,20 +125,20 @@ class SinkWriter:
         if self._worker.error is not None:
             raise self._worker.error
         if not drained:
-            raise ServomexSinkWriteError(f"writing did not end within {DRAIN_S:g} s; the rest was given up")
+            raise ServomexSinkWriteError(f"writing did not end within {DRAIN_S:g} s; the rest was abandoned")
 
     def _wait_for_rest(self) -> bool:
         """Wait until the rest is written; return whether it is."""
         begun = time.monotonic()
         while not self._drained.wait(TICK_S):
             now = time.monotonic()
-            self._warn_of_hung_sink(f"it is waited for, up to {HUNG_S:g} s; Ctrl-C ends that")
+            self._warn_of_hung_sink(f"waiting for it for up to {HUNG_S:g} s; Ctrl-C ends the wait")
             if now - begun >= DRAIN_S or self._is_hung(begun, HUNG_S):
                 return False
         return True
 
     def _wait_for_sinks(self, patience_s: float) -> None:
-        """Wait until the thread has closed the sinks, as long as anything moves; an interrupt makes that short.
+        """Wait until the thread has closed the sinks, as long as anything moves; an interrupt shortens that.
 
         Raises:
             ServomexSinkWriteError: One of them does not answer.

@@ -42,7 +42,7 @@ def plain_row(sample: Sample) -> tuple[Any, ...]:
     """Flatten a sample to the values of its columns, as every format can hold them, see :func:`make_plain`.
 
     Raises:
-        ValueError: A time has no zone, a number is not finite or longer than 64 bits, or the tags cannot be.
+        ValueError: A time has no zone, a number is not finite or longer than 64 bits, or the tags are invalid.
     """
     row = make_plain(sample.as_dict())
     row["tags"] = plain_tags(sample.metadata)
@@ -54,7 +54,7 @@ SEPARATORS = {".": ",", ",": ";"}
 
 
 def csv_text(rows: Iterable[Sequence[Any]], decimal: str = ".") -> str:
-    r"""Write rows, given as values in the order of :data:`ROW_COLUMNS`, as csv: one line each, whatever is in it.
+    r"""Format rows, given as values in the order of :data:`ROW_COLUMNS`, as csv: one line each, whatever is in it.
 
     Times are ISO 8601, flags 1 and 0, nothing stands for what is unknown. A text that a spreadsheet would take
     for a formula gets an apostrophe in front, and so does one that begins with an apostrophe. One with control
@@ -93,12 +93,12 @@ def _time_cell(value: datetime | None) -> str | None:
 
 
 def tags_cell(tags: FrozenMapping[str]) -> str | None:
-    """Write tags as a JSON object, as csv and databases hold them; nothing when there are none."""
+    """Format tags as a JSON object, as csv and databases hold them; nothing when there are none."""
     return None if tags is NO_TAGS or not tags else tags_text(tags)
 
 
 def guarded(text: str | None) -> str | None:
-    """Write a text so that no spreadsheet takes it for a formula, and on one line, see :func:`csv_text`."""
+    """Format a text so that no spreadsheet takes it for a formula, and on one line, see :func:`csv_text`."""
     if text is None:
         return None
     if _CONTROL.search(text):
@@ -107,7 +107,7 @@ def guarded(text: str | None) -> str | None:
 
 
 def _guarded_or_empty(text: str | None) -> str | None:
-    """Return an apostrophe for an empty text, which differs from no text at all."""
+    """Return an apostrophe for an empty text, to distinguish it from a missing one."""
     return "'" if text == "" else guarded(text)
 
 
@@ -146,7 +146,7 @@ def stored_row(values: Iterable[Any]) -> dict[str, Any]:
     """Read a row of a database, given as values in the order of :data:`ROW_COLUMNS`.
 
     Raises:
-        ValueError: A value is of another kind than its column.
+        ValueError: A value is of the wrong kind for its column.
     """
     return _read(values, _FROM_STORED)
 
@@ -155,7 +155,7 @@ def json_row(values: Iterable[Any]) -> dict[str, Any]:
     """Read a row of JSON, whose tags are an object, given as values in the order of :data:`ROW_COLUMNS`.
 
     Raises:
-        ValueError: A value is of another kind than its column.
+        ValueError: A value is of the wrong kind for its column.
     """
     return _read(values, _FROM_JSON)
 
@@ -164,7 +164,7 @@ def typed_row(values: Iterable[Any]) -> dict[str, Any]:
     """Read a row of Parquet, whose times are ``datetime``, given as values in the order of :data:`ROW_COLUMNS`.
 
     Raises:
-        ValueError: A value is of another kind than its column.
+        ValueError: A value is of the wrong kind for its column.
     """
     return _read(values, _FROM_TYPED)
 

@@ -53,7 +53,7 @@ def check_columns(where: str, found: Iterable[str]) -> None:
         f"it {verb} {_listed(names)}" for verb, names in (("lacks", missing), ("also has", more)) if names
     ]
     difference = " and ".join(differences) or "they are in another order"
-    raise ServomexSinkSchemaError(f"{where} has other columns than this package writes: {difference}")
+    raise ServomexSinkSchemaError(f"{where} does not have the columns that this package writes: {difference}")
 
 
 def _listed(names: list[str]) -> str:

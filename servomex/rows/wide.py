@@ -105,7 +105,7 @@ def qualities_kept(keep: str | None) -> frozenset[Quality]:
         ServomexValidationError: ``keep`` is neither ``None`` nor ``uncertain``.
     """
     if keep not in (None, UNCERTAIN):
-        raise ServomexValidationError(f"keep is None or {UNCERTAIN!r}, not {keep!r}")
+        raise ServomexValidationError(f"keep must be None or {UNCERTAIN!r}, not {keep!r}")
     return frozenset({Quality.GOOD, Quality.UNCERTAIN} if keep else {Quality.GOOD})
 
 

@@ -15,7 +15,7 @@ from servomex.errors import ServomexConfigurationError
 
 
 class Inherited(Protocol):
-    """What has something to let go of in a forked child."""
+    """An object that has something to release in a forked child."""
 
     def _let_go(self) -> None:
         """Drop what belongs to the parent without touching port or file, and without waiting for a lock."""
@@ -25,7 +25,7 @@ _inherited: "weakref.WeakSet[Inherited]" = weakref.WeakSet()
 
 
 def let_go_after_fork(item: Inherited) -> None:
-    """Call ``item._let_go()`` in each child that is forked from now on, as soon as it begins."""
+    """Call ``item._let_go()`` in each child that is forked from now on, as soon as it starts."""
     _inherited.add(item)
 
 

@@ -1,4 +1,4 @@
-"""Folders that hand names of their modules on, and import a module when the first of its names is asked for."""
+"""Folders that pass on names of their modules, and import a module when the first of its names is asked for."""
 
 import importlib
 import sys

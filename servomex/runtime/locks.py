@@ -57,7 +57,7 @@ class Signal:
         self._gate.acquire(blocking=False)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is set, for ``timeout`` seconds at most; return whether it is."""
+        """Wait until it is set, for at most ``timeout`` seconds; return whether it is."""
         deadline = _deadline(timeout)
         while not self._is_set and not _passed(deadline):
             # Where a clear() was interrupted the gate is open: whoever comes through then has closed it.
@@ -71,7 +71,7 @@ class Signal:
 
 
 def pause(seconds: float) -> None:
-    """Wait. On Windows no other signal than that of Ctrl-C ends ``time.sleep``."""
+    """Wait. On Windows only the signal of Ctrl-C ends ``time.sleep``."""
     Signal().wait(seconds)
 
 
@@ -237,7 +237,7 @@ class PortLock:
     def take(self, turn: Turn, timeout: float | None) -> bool:
         """Begin a turn, waiting at most ``timeout`` seconds; return whether it has begun.
 
-        After ``False``, and after any exception, the caller gives the turn up.
+        After ``False``, and after any exception, the caller must give up the turn.
         """
         nested = self.is_mine
         turn.acquire()

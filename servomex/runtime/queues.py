@@ -31,7 +31,7 @@ def no_frame(timeout: float | None) -> ServomexTimeoutError:
 
 
 class BoundedQueue(ProcessBound, Generic[T]):
-    """What is put in comes out in the same order, unless there is no room for it.
+    """A bounded first-in, first-out queue; what does not fit is dropped.
 
     Args:
         size: How much it holds at most, 1 to 1,000,000.
@@ -75,7 +75,7 @@ class BoundedQueue(ProcessBound, Generic[T]):
         return len(self._items) >= self._size
 
     def get(self, timeout: float | None = None) -> T:
-        """Take the oldest, waiting for it at most ``timeout`` seconds; without limit when ``None``.
+        """Return the oldest, waiting at most ``timeout`` seconds; indefinitely when ``None``.
 
         Raises:
             ServomexTimeoutError: Nothing came in time.
@@ -84,7 +84,7 @@ class BoundedQueue(ProcessBound, Generic[T]):
         return self.take(1, timeout)[0]
 
     def take(self, most: int, timeout: float | None = None) -> list[T]:
-        """Take up to ``most`` of the oldest; see :meth:`get`."""
+        """Return up to ``most`` of the oldest; see :meth:`get`."""
         self.check_process()
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:

@@ -25,7 +25,7 @@ def pass_on_interruption(error: BaseException) -> None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and those in whose place it was raised.
+    """Yield an error and those that it replaced.
 
     What the caller was handling already when it made the call was caught in another frame than those of the error.
     """

@@ -127,7 +127,7 @@ def age_s(monotonic_ns: int) -> float:
 
 
 def lasting_clock(clock: int) -> Source:
-    """Make a source of a system clock that sleep does not stop.
+    """Return a source of a system clock that sleep does not stop.
 
     Args:
         clock: Its number, for ``time.clock_gettime_ns``.
@@ -143,7 +143,7 @@ def lasting_clock(clock: int) -> Source:
 
 
 def wall_clock(wall_ns: Callable[[], int] = system_time.time_ns) -> Source:
-    """Make a source of the wall clock: that it runs ahead of the monotonic clock at once counts as sleep.
+    """Return a source of the wall clock: that it runs ahead of the monotonic clock at once counts as sleep.
 
     Args:
         wall_ns: Reads it.

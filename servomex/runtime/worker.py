@@ -46,7 +46,7 @@ class Worker(ProcessBound):
             self._thread = threading.Thread(target=self._guard, name=name, daemon=True)
         except RuntimeError as error:
             raise ServomexConfigurationError(
-                f"this interpreter may not have the thread {name!r} ({error}): use the main interpreter"
+                f"this interpreter does not allow the thread {name!r} ({error}): use the main interpreter"
             ) from error
 
     def start(self) -> None:
@@ -60,7 +60,7 @@ class Worker(ProcessBound):
         except RuntimeError as error:
             raise ServomexError(
                 f"the thread {self.name!r} cannot be started ({error}): this program has as many threads as the "
-                "system allows, or runs in a subinterpreter that may have none"
+                "system allows, or runs in a subinterpreter that allows none"
             ) from error
 
     @property

@@ -87,7 +87,7 @@ class VirtualAnalyzer:
             raise ServomexValidationError("a channel is listed twice")
         self.mode: ProtocolKind = choice(ProtocolKind, mode, "mode")
         if self.mode is ProtocolKind.AUTO:
-            raise ServomexValidationError("an analyser is in one mode: continuous, modbus_rtu or modbus_ascii")
+            raise ServomexValidationError("the mode of an analyser must be continuous, modbus_rtu or modbus_ascii")
         self.address: int = whole(address, "address", 1, 247)
         self.period: float = seconds(period, "period", zero=True)
         self.clock = clock

@@ -110,7 +110,7 @@ class VirtualLine:
         let_go_after_fork(self)
 
     def _let_go(self) -> None:
-        """Be free in a forked child, which has a copy of this line: its reader is in the parent."""
+        """Release the line in a forked child, which has a copy of this line: its reader is in the parent."""
         self.changed = threading.Condition()
         self._opened_at = None
 

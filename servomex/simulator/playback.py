@@ -113,9 +113,7 @@ def load_recording(path: str | Path, period: float | None = None) -> Playback:
     _check_size(path)
     if is_trace(path):
         if period is not None:
-            raise ServomexConfigurationError(
-                f"{path} is a trace: it has times of its own, change them by the speed"
-            )
+            raise ServomexConfigurationError(f"{path} is a trace: it has its own times; change the speed instead")
         lines = [*read_trace(path)]
         if not lines and b"\n" not in Path(path).read_bytes():
             raise ServomexConfigurationError(

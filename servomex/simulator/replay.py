@@ -99,7 +99,7 @@ class ReplayLine:
         let_go_after_fork(self)
 
     def _let_go(self) -> None:
-        """Be free in a forked child, which has a copy of this line: its reader is in the parent."""
+        """Release the line in a forked child, which has a copy of this line: its reader is in the parent."""
         self.changed = threading.Condition()
         self._is_open = False
 
@@ -248,7 +248,7 @@ class ReplayLine:
         return False
 
     def _renumbered(self, pieces: tuple[Piece, ...]) -> list[Piece]:
-        """Put the numbers of the loopbacks that were written in the place of those of the recording."""
+        """Replace the loopback numbers of the recording by those that were written."""
         numbers = {old: new for old, new in self._numbers if old != new}
         if not numbers:
             return [*pieces]

@@ -128,7 +128,7 @@ def line_from_url(url: str, host_baudrate: int) -> VirtualLine:
 
 
 def replay_url(path: str, speed: float = 1.0) -> str:
-    """Write the URL that plays a file, whatever characters its name has."""
+    """Return the URL that plays a file, whatever characters its name has."""
     return f"sim://{REPLAY}?file={quote(path)}" + (f"&speed={speed:g}" if speed != 1 else "")
 
 
@@ -189,7 +189,7 @@ def _check_period(period: float) -> None:
 
 def _switch(text: str, what: str) -> bool:
     if text not in ("0", "1"):
-        raise ServomexValidationError(f"{what} is 1 or 0, not {text!r}")
+        raise ServomexValidationError(f"{what} must be 1 or 0, not {text!r}")
     return text == "1"
 
 

@@ -331,7 +331,7 @@ class BufferedSink(Sink):
         return time.monotonic() - self._synced_at >= self._fsync_s
 
     def close(self) -> None:
-        """Store what is left, finish, and let go."""
+        """Store what is left, finish, and release what is held."""
         if self.closed or not self.made_here:
             return
         self.closed = True
@@ -389,7 +389,7 @@ class BufferedSink(Sink):
         """Open what is needed to store rows."""
 
     def _check_place(self) -> None:
-        """Check that stored rows are still there; if not, count them in ``_removed`` and begin anew."""
+        """Check that stored rows are still there; if not, count them in ``_removed`` and start over."""
 
     @abc.abstractmethod
     def _store(self, rows: list[Any]) -> None:
@@ -399,4 +399,4 @@ class BufferedSink(Sink):
         """Make what is stored survive a loss of power."""
 
     def _finish(self) -> None:
-        """Bring the stored rows into their final form."""
+        """Convert the stored rows to their final form."""

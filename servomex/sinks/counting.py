@@ -60,6 +60,6 @@ def check_samples(samples: Sequence[Sample]) -> None:
     for sample in samples if isinstance(samples, Sequence) else (samples,):
         if not isinstance(sample, Sample):
             raise ServomexValidationError(
-                f"a sink takes a list of samples, and this has a {type(sample).__name__}",
+                f"a sink takes a list of samples, but this has a {type(sample).__name__}",
                 cure="Write the frame.as_samples() of a frame",
             )

@@ -27,7 +27,7 @@ from servomex.sinks.places import Place, check_folder, real
 _log = package_log("servomex")
 
 _FORBIDDEN = (
-    "{path} may not be written",
+    "{path} cannot be written: permission denied",
     "Check the permissions of the file and its folder"
     + (", and close other programs that have it open" if os.name == "nt" else ""),
 )
@@ -42,17 +42,20 @@ _WRITING = {
     ),
     errno.EACCES: _FORBIDDEN,
     errno.EPERM: _FORBIDDEN,
-    errno.EROFS: ("{path} is on a disk that can only be read", "Choose another"),
+    errno.EROFS: ("{path} is on a read-only disk", "Choose another"),
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
-    errno.EFBIG: ("{path} may not grow further on this system", "Rotate the files, or choose another disk"),
+    errno.EFBIG: (
+        "{path} has reached the largest size that this system allows",
+        "Rotate the files, or choose another disk",
+    ),
     errno.ELOOP: ("{path} is a symbolic link that leads to itself", "Choose another name"),
 }
 _APPEND, _OVERWRITE = Argument("append", True), Argument("overwrite", True)
 _READING = {
     errno.ENOENT: ("there is no file {path}", ""),
     errno.EISDIR: ("{path} is a folder", "Name a file in it"),
-    errno.EACCES: ("{path} may not be read by this user", "Check its permissions"),
+    errno.EACCES: ("{path} cannot be read: permission denied", "Check its permissions"),
 }
 
 
@@ -167,8 +170,8 @@ class FileSink(BufferedSink):
             )
 
     @contextlib.contextmanager
-    def _beginning_anew(self) -> Iterator[None]:
-        """Make the folder again if need be, and do not report another file in that place as damaged.
+    def _starting_over(self) -> Iterator[None]:
+        """Create the folder again if needed, and do not report another file at that path as damaged.
 
         Raises:
             ServomexSinkWriteError: No file can be made there, or another one has taken its place.
@@ -231,7 +234,7 @@ class FileSink(BufferedSink):
 
     @classmethod
     def _check_unused(cls, path: Path) -> None:
-        """Check that no other program writes to a file that is to be replaced, if the format has no lock of ours.
+        """Check that no other program writes to a file to be replaced, if the format has no lock of its own.
 
         Raises:
             ServomexSinkWriteError: Another program has it open.

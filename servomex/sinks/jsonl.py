@@ -48,7 +48,7 @@ class JsonlSink(TextSink):
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=json_value).encode
-"""That of ``json.dumps`` would be built anew for each row."""
+"""That of ``json.dumps`` would be rebuilt for each row."""
 
 
 def _row(line: str) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def _object(line: str) -> dict[str, Any]:
     """Read a line.
 
     Raises:
-        ValueError: It is not an object of JSON.
+        ValueError: It is not a JSON object.
     """
     try:
         found = json.loads(line)

@@ -80,7 +80,9 @@ class ParquetSink(FileSink):
         compression: str = COMPRESSIONS[0],
     ) -> None:
         if compression not in COMPRESSIONS:
-            raise ServomexValidationError(f"compression is one of {', '.join(COMPRESSIONS)}, not {compression!r}")
+            raise ServomexValidationError(
+                f"compression must be one of {', '.join(COMPRESSIONS)}, not {compression!r}"
+            )
         self.compression = compression
         self.metadata: dict[str, str] = plain_metadata(metadata)
         super().__init__(path, append=append, overwrite=overwrite, flush_s=flush_s, fsync_s=fsync_s)
@@ -234,7 +236,7 @@ class ParquetSink(FileSink):
             self._unsynced.clear()
             self._link.close()
             self._placed = False
-        with self._beginning_anew(), explained(self.name):
+        with self._starting_over(), explained(self.name):
             self._parts = parts_of(self.path)
             self._lock_parts()
         self._placed = True
@@ -330,7 +332,7 @@ class ParquetSink(FileSink):
                     self._replace(path, notes, groups_of([*before, *parts]), sync=True)
                 except _IsHeldError:
                     _log.warning(
-                        "%s cannot be replaced, as another program reads it or its folder may not be written: "
+                        "%s cannot be replaced, as another program reads it or its folder is not writable: "
                         "its new rows stay in %s, where load() finds them",
                         self.name,
                         self._parts,

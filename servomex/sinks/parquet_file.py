@@ -106,7 +106,7 @@ class Part:
         with understood(self.path):
             groups = [*groups_in(self.source)]
             if sum(group.rows for group in groups) != self.file.metadata.num_rows:
-                raise ValueError("its row groups have another number of rows than the file")
+                raise ValueError("its row groups and the file differ in the number of rows")
         for number, group in enumerate(groups):
             with understood(self.path):
                 rows = rows_at_once(self.source, group, FLAT) if group.rows else 0

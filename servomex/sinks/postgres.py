@@ -31,7 +31,7 @@ class PostgresSink(BufferedSink):
     The columns are :data:`servomex.ROW_COLUMNS`: times are ``timestamptz``, ``analyser_clock`` is a ``timestamp``,
     ``monotonic_ns`` a ``bigint``, numbers are ``double precision``, flags ``boolean``, ``tags`` is ``jsonb``, all
     else ``text``. Rows are sent in batches of 1,000, or after ``flush_s``. A row that the table has already is not
-    stored again, so that rows whose fate is unknown, as after a lost connection, are sent once more.
+    stored again, so that rows whose fate is unknown, as after a lost connection, are sent again.
 
     A commit survives the loss of power of the server, since it turns ``synchronous_commit`` on for its session.
     The metadata of recordings is in the table ``<table>_metadata``.
@@ -41,7 +41,7 @@ class PostgresSink(BufferedSink):
         flush_s: Seconds until a row is in the table, 0 for at once.
         fsync_s: Seconds until a row survives a loss of power, if that is to be sooner; ``None`` for ``flush_s``.
         metadata: Facts about the whole recording.
-        table: The table, in the place of the one that ``config`` names.
+        table: The table, in place of the one that ``config`` names.
         append: Whether rows are added to a table that exists, as they always are.
 
     Attributes:

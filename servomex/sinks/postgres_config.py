@@ -33,8 +33,8 @@ def _identifier(longest: int) -> Any:
     def check(_config: object, attribute: "attrs.Attribute[str]", value: object) -> None:
         if not isinstance(value, str) or len(value) > longest or not _IDENTIFIER.fullmatch(value):
             raise ServomexValidationError(
-                f"the {attribute.name} is a word of up to {longest} letters, digits and '_' that does not begin "
-                f"with a digit, not {value!r}"
+                f"the {attribute.name} must be a word of up to {longest} letters, digits and '_' that does not "
+                f"begin with a digit, not {value!r}"
             )
 
     return check
@@ -52,7 +52,7 @@ class PostgresConfig:
     ``PGSERVICE`` and so on. The password and the ``dsn`` are in no ``repr``.
 
     Attributes:
-        dsn: A connection string or URL of libpq, in the place of ``host``, ``port``, ``user`` and ``database``.
+        dsn: A connection string or URL of libpq, in place of ``host``, ``port``, ``user`` and ``database``.
         host: Name or address of the server, or the folder of its socket.
         port: TCP port.
         user: The role that connects.
@@ -105,7 +105,7 @@ class PostgresConfig:
             lowest = 1 if name == "port" else 0
             if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= largest:
                 raise ServomexValidationError(
-                    f"{name} is a whole number from {lowest} to {largest}, not {value!r}"
+                    f"{name} must be a whole number from {lowest} to {largest}, not {value!r}"
                 )
         if self.password is not None and self.password_file is not None:
             raise ServomexValidationError("the password comes from password or from password_file, not from both")
@@ -257,19 +257,19 @@ def _text(_name: str, text: str) -> str:
 
 def _integer(name: str, text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,10}", text):
-        raise ServomexValidationError(f"{name} is a whole number, not {text!r}")
+        raise ServomexValidationError(f"{name} must be a whole number, not {text!r}")
     return int(text)
 
 
 def _number(name: str, text: str) -> float:
     if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
-        raise ServomexValidationError(f"{name} is a number of seconds, not {text!r}")
+        raise ServomexValidationError(f"{name} must be a number of seconds, not {text!r}")
     return float(text)
 
 
 def _flag(name: str, text: str) -> bool:
     if text.lower() not in _WORDS:
-        raise ServomexValidationError(f"{name} is 1 or 0, not {text!r}")
+        raise ServomexValidationError(f"{name} must be 1 or 0, not {text!r}")
     return _WORDS[text.lower()]
 
 

@@ -1,4 +1,4 @@
-"""One connection to PostgreSQL: in UTC, and given up when the server is silent."""
+"""One connection to PostgreSQL: in UTC, and abandoned when the server is silent."""
 
 import math
 from typing import TYPE_CHECKING, Any, TypeVar

@@ -13,13 +13,13 @@ _BUSY = "Let the other session finish, or see pg_stat_activity and pg_locks"
 _STATES = {
     "08": ("the connection was lost", "Check the server and the network"),
     "22P05": ("the database cannot hold a character", "Create the database with ENCODING 'UTF8'"),
-    "25006": ("the server may only be read: it is a standby, or the database is read-only", "Name the primary"),
+    "25006": ("the server is read-only: it is a standby, or the database is read-only", "Name the primary"),
     "28": ("the server refuses this user", "Check user, password and pg_hba.conf"),
     "3D000": ("there is no such database", "Create it, or name another"),
     "3F000": ("there is no such schema", "Create it, or name another"),
-    "40": ("another session was in the way", ""),
+    "40": ("it conflicts with another session", ""),
     "42501": (
-        "this user lacks a right",
+        "this user lacks a privilege",
         "GRANT SELECT, INSERT on the tables; to create them also CREATE on the schema; TEMP on the database, or "
         "use_copy=0",
     ),
@@ -29,7 +29,7 @@ _STATES = {
     "55P03": ("another session has locked the table", _BUSY),
     "57014": ("the statement took too long, or was cancelled", _BUSY),
     "57": ("the server is stopping, starting or was restarted", "Start it, or wait until it is ready"),
-    "58": ("the server fails on its disk", "Check the log of the server"),
+    "58": ("the server reports a disk error", "Check the log of the server"),
 }
 """Codes of errors, or the beginnings of codes, with what happened and what to do."""
 
@@ -45,7 +45,7 @@ _UNREACHED = ("the server cannot be reached", "Check host and port, and whether 
 
 
 class SilentServerError(psycopg.OperationalError):
-    """A server that was given up since it sent nothing for too long."""
+    """The server sent nothing for too long, and the connection was abandoned."""
 
 
 TAKES_TOO_LONG = (SilentServerError, psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)

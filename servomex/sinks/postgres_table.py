@@ -66,7 +66,7 @@ def table(config: PostgresConfig, suffix: str = "") -> sql.Identifier:
 
 
 def oid_of(connection: Connection, config: PostgresConfig, suffix: str = "") -> int | None:
-    """Return the number of the table; ``None`` when there is none. One that was made anew has another."""
+    """Return the number of the table; ``None`` when there is none. One that was created again has another."""
     found = connection.execute(
         "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
         "WHERE n.nspname = %s AND c.relname = %s",
@@ -192,7 +192,7 @@ def _check_encoding(connection: Connection, config: PostgresConfig) -> None:
     encoding = connection.execute("SHOW server_encoding").fetchone()
     if encoding != ("UTF8",):
         raise ServomexSinkSchemaError(
-            f"{config.target()}: the database has the encoding {encoding[0] if encoding else 'of none'}, which "
+            f"{config.target()}: the database has the encoding {encoding[0] if encoding else 'unknown'}, which "
             "cannot hold every text",
             cure="Create the database with ENCODING 'UTF8'",
         )
@@ -279,5 +279,6 @@ def _check_names(where: str, found: Collection[str], wanted: Collection[str]) ->
     said = [f"it {verb} {', '.join(map(shown, names))}" for verb, names in differences if names]
     if said:
         raise ServomexSinkSchemaError(
-            f"{where} has other columns than this package writes: {' and '.join(said)}", cure="Name another table"
+            f"{where} does not have the columns that this package writes: {' and '.join(said)}",
+            cure="Name another table",
         )

@@ -33,7 +33,7 @@ class Outcome:
 
 
 class TableWriter:
-    """Writes rows to a table. It connects again when the connection was lost, and creates the table anew.
+    """Writes rows to a table. It connects again when the connection was lost, and creates the table again.
 
     Args:
         config: Which table it is.
@@ -151,7 +151,7 @@ class TableWriter:
         different = _DIFFERENT.format(COLUMNS, source, table(self._config), _THERE, _HERE)
         others = connection.execute(different, given).fetchall()
         outcome.repeated += len(rows) - inserted - len(others)
-        outcome.refused += [(_described(row), "another row has its place") for row in others]
+        outcome.refused += [(_described(row), "another row already has its key") for row in others]
 
 
 _ARRAYS = sql.SQL("unnest({}) AS incoming ({})").format(

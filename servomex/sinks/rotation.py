@@ -61,18 +61,18 @@ class RotatingSink(Sink):
 
     The time in a name is the arrival of the first sample in the file, UTC; a second file of the same second gets
     ``_02`` appended. A file that exists already is never touched. A batch is never divided. What decides is the
-    time of the samples and not that of the computer, so that a recording that is converted later is divided alike.
+    time of the samples, not that of the computer, so that converting a recording later divides it the same way.
 
     Args:
         kind: The sink of one file.
         path: ``NAME.csv``.
-        suffix: What of it is the suffix; it may have none.
+        suffix: The suffix in it; may be empty.
         rotate: When the next file begins, see :func:`parse_rotation`.
         options: The options of each file.
 
     Raises:
         ServomexSinkError: No file can be written there.
-        ServomexValidationError: An option cannot be.
+        ServomexValidationError: An option is invalid.
     """
 
     closed: bool = True

@@ -142,7 +142,7 @@ class SqliteSink(FileSink):
         self._has_log = mode == "wal"
         if not self._has_log:
             _log.warning(
-                "%s has no log (journal mode %r), as on some network folders: who reads it delays the writing",
+                "%s has no log (journal mode %r), as on some network folders: reading it delays the writing",
                 self.name,
                 mode,
             )
@@ -163,7 +163,7 @@ class SqliteSink(FileSink):
                 is_shorter = self._has_log and is_whole and log.stat().st_size < self._log_size
             if place is Place.HERE and is_shorter and self._misses_rows():
                 self._leave_cut_log()
-                self._begin_anew()
+                self._start_over()
                 return
             if place is Place.HERE and is_whole:
                 if not self._lock.is_kept:
@@ -174,7 +174,7 @@ class SqliteSink(FileSink):
                 self._renew_log()
                 return
             self._leave(place)
-        self._begin_anew()
+        self._start_over()
 
     def _place(self) -> Place:
         place = Place.HERE
@@ -253,11 +253,11 @@ class SqliteSink(FileSink):
         rows, self._connected = self._rows, False
         self._link.close()
         _log.warning("%s was deleted by another program: its rows are in the database", log_of(self.path))
-        self._begin_anew()
+        self._start_over()
         self._rows = rows
 
-    def _begin_anew(self) -> None:
-        with self._beginning_anew():
+    def _start_over(self) -> None:
+        with self._starting_over():
             with explained(self.name):
                 self._lock_recording()
                 with contextlib.suppress(FileExistsError):

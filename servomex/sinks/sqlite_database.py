@@ -47,7 +47,7 @@ BUSY_S = 5.0
 LONGEST_VALUE = 1_000_000
 """Bytes of a value or a row; a longer one is damage, and is not brought into memory."""
 STEPS = 1_000_000
-"""Instructions of SQLite between two rows at most; a row of ours takes some dozens."""
+"""Instructions of SQLite between two rows at most; a row of this package takes a few dozen."""
 _TYPES = {ColumnKind.INTEGER: "INTEGER", ColumnKind.FLAG: "INTEGER", ColumnKind.NUMBER: "REAL"}
 COLUMNS = {column: _TYPES.get(kind, "TEXT") for column, kind in COLUMN_KINDS.items()}
 _NEVER_EMPTY = ("received_at", "monotonic_ns", "device", "protocol")
@@ -95,7 +95,7 @@ def checked_table(name: str) -> str:
 def reading(path: Path, table: str | None = None) -> Iterator[tuple[sqlite3.Connection, str]]:
     """Open a database that holds a recording, to be read as one moment shows it; see :func:`connected`.
 
-    Its own code, such as a trigger or a view in the place of a table, is not run.
+    Its own code, such as a trigger or a view in place of a table, is not run.
 
     Yields:
         The database and the table of the recording: the only one when ``table`` is ``None``.
@@ -167,7 +167,9 @@ def connected(path: Path) -> Iterator[sqlite3.Connection]:
     except sqlite3.Error as error:
         raise explanation(str(path), error, reading=True) from error
     except MemoryError as error:
-        raise ServomexSinkSchemaError(f"{path} is damaged: SQLite finds no memory for what it claims") from error
+        raise ServomexSinkSchemaError(
+            f"{path} is damaged: SQLite cannot allocate the memory that it asks for"
+        ) from error
 
 
 def _mode(path: Path) -> str:
@@ -213,7 +215,7 @@ def _guarded(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def _interrupt_endless(connection: sqlite3.Connection) -> None:
-    """Interrupt a statement that takes more instructions than a row of ours could; each row begins a new count."""
+    """Interrupt a statement that takes more instructions than one row could; each row restarts the count."""
     calls = 0
 
     def row(_cursor: sqlite3.Cursor, values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -240,7 +242,7 @@ def has_metadata(connection: sqlite3.Connection, path: Path) -> bool:
     found = _columns(connection, METADATA)
     if found and list(found) != ["key", "value"]:
         raise ServomexSinkSchemaError(
-            f"{path} has a table {METADATA!r} that is not ours", cure="Choose another file"
+            f"{path} has a table {METADATA!r} that is not from this package", cure="Choose another file"
         )
     return bool(found)
 
@@ -270,7 +272,7 @@ def check_tables(connection: sqlite3.Connection, path: Path, table: str, *, trig
 
 
 def _check_kinds(connection: sqlite3.Connection, path: Path, tables: tuple[str, ...], *, triggers: bool) -> None:
-    """Check that what has the name of a table of ours is one, and nothing that computes its rows."""
+    """Check that what has the name of one of our tables is a table, and does not compute its rows."""
     found = connection.execute(
         "SELECT type, lower(tbl_name), rootpage, sql FROM sqlite_master "
         "WHERE type IN ('table', 'view', 'trigger') AND lower(tbl_name) IN (?, ?)",

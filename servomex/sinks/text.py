@@ -97,7 +97,7 @@ class TextSink(FileSink):
     def _check_place(self) -> None:
         """Continue in a new file when this one was deleted or moved, and at its end when it was cut."""
         if self._file.closed:  # no new one could be made so far
-            self._begin_anew()
+            self._start_over()
             return
         with explained(self.name):
             place = place_of(self._file.fileno(), self.path)
@@ -110,10 +110,10 @@ class TextSink(FileSink):
             self._finish()
         self._note_place(place, self._rows)
         self._file.close()
-        self._begin_anew()
+        self._start_over()
 
-    def _begin_anew(self) -> None:
-        with self._beginning_anew():
+    def _start_over(self) -> None:
+        with self._starting_over():
             with explained(self.name):
                 try:
                     self._take(create=True)
@@ -141,7 +141,7 @@ class TextSink(FileSink):
     def _resume_cut(self, *, nothing_is_left: bool = False) -> None:
         """Continue after what another program has left of the file, and count the rows that it removed."""
         begun_at, lines_before, rows = self._begun_at, self._lines_before, self._rows
-        with self._beginning_anew():
+        with self._starting_over():
             try:
                 self._begin()
             except ServomexSinkSchemaError:  # it was overwritten with something else
@@ -254,10 +254,10 @@ class TextSink(FileSink):
     @classmethod
     @abstractmethod
     def _is_whole(cls, line: bytes) -> bool:
-        """Return whether a last line without a line end is a whole row, and not half of one after a kill."""
+        """Return whether a last line without a line end is a whole row, and not the part left by a kill."""
 
     def _resume(self) -> None:
-        """Check that the file is one of ours, and cut off the half line at its end."""
+        """Check that this package wrote the file, and cut off an incomplete line at its end."""
         if is_packed(self.path):
             self._resume_packed()
             return
@@ -287,12 +287,12 @@ class TextSink(FileSink):
             self._check_beginning(lines.rest, whole=False)
             self._file.truncate(0)
         elif lines.rest or lines.completed or not lines.ended:
-            self._write_anew()
+            self._rewrite()
         if lines.rest or not lines.ended:
             _warn_of_cut(self.path, len(lines.rest))
 
-    def _write_anew(self) -> None:
-        """Write a gz file again with only its whole lines, ended properly, locked all the while."""
+    def _rewrite(self) -> None:
+        """Write a gz file again with only its whole lines, ended properly, locked throughout."""
         path = real(self.path)
         temporary = path.with_name(f"{path.name}.tmp")
         temporary.unlink(missing_ok=True)  # of one that was killed here
@@ -326,7 +326,7 @@ class TextSink(FileSink):
 
     @classmethod
     def read(cls, path: Path) -> Iterator[Sample]:
-        """Return the samples of a file; a half line at its end is omitted with a warning."""
+        """Return the samples of a file; an incomplete line at its end is omitted with a warning."""
         lines = Lines(path, cls._is_whole)
         with explained_reading(path):
             for line in lines:
@@ -362,5 +362,5 @@ def _write_all(file: io.FileIO, data: bytes) -> None:
 
 
 def _warn_of_cut(path: Path, size: int) -> None:
-    what = f"{size} bytes of a half line were cut off" if size else "it has its end now"
+    what = f"{size} bytes of an incomplete line were cut off" if size else "its end was completed"
     _log.warning("%s was not ended properly: %s", path, what)

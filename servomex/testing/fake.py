@@ -30,7 +30,7 @@ class FakeTransport(MemoryPort):
 
     Args:
         script: The reply to each request, as bytes, as a sequence of pieces that arrive one after the other, or as
-            a function that is called with the request and returns either. A function in the place of the mapping
+            a function that is called with the request and returns either. A function in place of the mapping
             is called with every request. An ``OSError`` that a function raises is a port that gets lost.
         label: The name it shows in errors and rows.
 
@@ -70,7 +70,7 @@ class FakeTransport(MemoryPort):
             ServomexValidationError: A request or reply is something else.
         """
         if not isinstance(request, bytes) or not request:
-            raise ServomexValidationError(f"a request of a script is bytes, not {request!r}")
+            raise ServomexValidationError(f"a request of a script must be bytes, not {request!r}")
         checked = reply if callable(reply) else _pieces(reply)
         with self._changed:
             self._script[request] = checked
@@ -98,5 +98,5 @@ def _pieces(reply: Reply) -> tuple[bytes, ...]:
     """
     pieces: Sequence[bytes] = [reply] if isinstance(reply, bytes) else reply
     if not isinstance(pieces, Sequence) or not all(isinstance(piece, bytes) for piece in pieces):
-        raise ServomexValidationError(f"a reply is bytes, a sequence of bytes or a function, not {reply!r}")
+        raise ServomexValidationError(f"a reply must be bytes, a sequence of bytes or a function, not {reply!r}")
     return tuple(pieces)

@@ -211,15 +211,17 @@ class MemoryPort:
 def _several(pieces: Iterable[bytes]) -> Iterable[bytes]:
     """Refuse a single piece where several are asked for: its bytes would be taken one by one, as numbers."""
     if isinstance(pieces, bytes | bytearray | memoryview):
-        raise ServomexValidationError("pieces are a list, even of one, and not bytes", cure="Write [data]")
+        raise ServomexValidationError(
+            "pieces must be a list, even for a single one, not bytes", cure="Write [data]"
+        )
     if isinstance(pieces, str) or not isinstance(pieces, Iterable):
-        raise ServomexValidationError(f"pieces are a list of bytes, not {pieces!r}")
+        raise ServomexValidationError(f"pieces must be a list of bytes, not {pieces!r}")
     return pieces
 
 
 def _check_bytes(data: bytes) -> None:
     if not isinstance(data, bytes | bytearray | memoryview):
-        raise ServomexValidationError(f"what arrives is bytes, not {data!r}", cure="Write it as in b'...'")
+        raise ServomexValidationError(f"what arrives must be bytes, not {data!r}", cure="Write it as in b'...'")
 
 
 def is_loopback(request: bytes) -> bool:

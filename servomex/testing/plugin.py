@@ -35,7 +35,7 @@ ENDING_S = 2.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the marker."""
     config.addinivalue_line(
         "markers",
         "virtual_analyser(channels, mode, address, period, clock, faults): what the fixture virtual_analyser "
@@ -71,14 +71,14 @@ def _made(
     period: float = PERIOD_S,
     **others: Any,
 ) -> VirtualAnalyzer:
-    """Make an analyser with channels and faults of its own: a marker is there for the next test as well."""
+    """Build an analyser with its own channels and faults: the marker is reused by the next test."""
     own_channels = None if channels is None else [copy.copy(channel) for channel in channels]
     return VirtualAnalyzer(own_channels, faults=copy.deepcopy(faults), period=period, **others)
 
 
 @pytest.fixture
 def virtual_line_factory() -> Iterator[Callable[..., VirtualLine]]:
-    """Make lines, each with the analysers and the options that it is called with, as ``VirtualLine`` is.
+    """Build lines; takes analysers and options as ``VirtualLine`` does.
 
     When the test ends, a line that is still open and a thread of the driver that still runs are errors.
     """
@@ -137,7 +137,7 @@ def _kept(make: Callable[P, T], kept: list[T]) -> Callable[P, T]:
 
 
 def _open_lines(lines: list[VirtualLine]) -> Iterator[str]:
-    """Name the lines that a reader has: they cannot be opened once more."""
+    """Name the lines that a reader has: they cannot be opened again."""
     for line in lines:
         line.plug()
         try:

@@ -88,7 +88,7 @@ class ScriptedPort(MemoryPort):
             error.add_note(self._failure)
 
     def _fail(self, request: bytes, expected: bytes | None) -> str:
-        """Note the first request that broke the script, and say what is wrong with this one."""
+        """Note the first request that broke the script, and return what is wrong with this one."""
         wanted = "nothing" if expected is None else expected.hex(" ")
         text = f"{request.hex(' ')} was written where the script expects {wanted}"
         self._failure = self._failure or text
@@ -109,6 +109,6 @@ def _exchanges(dialogue: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, byt
                 pairs.append((request, reply))
             case _:
                 raise ServomexValidationError(
-                    f"a dialogue is a list of pairs of bytes, (request, reply), and has {exchange!r}"
+                    f"a dialogue must be a list of pairs of bytes, (request, reply), but has {exchange!r}"
                 )
     return pairs

@@ -67,7 +67,7 @@ class TrafficDecoder:
         return len(self._buffer) + len(self._noise)
 
     def feed(self, data: bytes) -> list[Message]:
-        """Take more bytes, and return the messages that they complete, in the order of the line."""
+        """Accept more bytes, and return the messages that they complete, in the order of the line."""
         messages: list[Message] = []
         for start in range(0, len(data), _STEP):
             self._buffer += data[start : start + _STEP]

@@ -8,7 +8,7 @@ import attrs
 from servomex import registers
 from servomex.traffic.messages import crc16
 
-PART_ONLY = "part of a broadcast came, and no whole one before the time was up"
+PART_ONLY = "part of a broadcast came, but no whole one before the timeout"
 """What was seen when nothing but the time was too short."""
 _PART = re.compile(rb"[ -:<-~\x80-\x89]{0,9}(?:;[ -:<-~\x80-\x89]{0,9}){2,}(?:\r\n)?")
 """What lies between two places of a broadcast: short fields, at least two semicolons."""
@@ -33,7 +33,7 @@ class LineSign:
 
 
 MODBUS_TCP = LineSign(
-    "the server at the far end speaks Modbus TCP, and not the protocol of the serial line",
+    "the server at the far end speaks Modbus TCP, not the protocol of the serial line",
     "Set it to RTU over TCP, also called transparent, raw or TCP server mode",
 )
 

@@ -31,7 +31,7 @@ FUNCTIONS = (*_READS, _WRITE_COIL, _LOOPBACK, _WRITE_COILS)
 """What the instrument knows (manual, Appendix B). An exception has the highest bit set."""
 _MAX_READ = 250
 _MAX_WRITE = 246
-_ANALYSER, _GATEWAY = "the analyser refused the request", "a gateway answered in the place of the analyser"
+_ANALYSER, _GATEWAY = "the analyser refused the request", "a gateway answered in place of the analyser"
 _EXCEPTIONS: dict[int, tuple[type[ServomexModbusError], str, str, str, str]] = {
     1: (
         ServomexIllegalFunctionError,
@@ -52,7 +52,7 @@ _EXCEPTIONS: dict[int, tuple[type[ServomexModbusError], str, str, str, str]] = {
         ServomexModbusError,
         "device failure",
         _ANALYSER,
-        "it failed while it worked on it",
+        "it failed while processing the request",
         "Look at the messages on its panel",
     ),
     5: (ServomexModbusError, "accepted, needs more time", _ANALYSER, "it needs more time", "Try again"),
@@ -233,7 +233,7 @@ def _loopback_text(body: bytes) -> str:
 def _writes_text(address: int, value: bytes) -> str:
     coil = _numbered("coil", Span(address, 1), registers.COIL_NUMBER)
     if value not in _COIL_VALUES:
-        return f"write: {coil} := {value.hex()}, which is no value of a coil"
+        return f"write: {coil} := {value.hex()}, which is not a valid coil value"
     return f"{_coil_text(address, bool(_COIL_VALUES[value])) or 'write'}: {coil} := {_COIL_VALUES[value]}"
 
 

@@ -83,7 +83,7 @@ class TestIds:
 
     @pytest.mark.parametrize("channel", ["", "x" * 33, "a\nb", "a\0", "\x85", "\u2028", "\ud800", 7, None, b"x"])
     def test_what_is_no_text_on_one_line_is_refused(self, channel: Any) -> None:
-        with pytest.raises(ServomexValidationError, match="a channel is a ChannelId or a text of 1 to 32"):
+        with pytest.raises(ServomexValidationError, match="a channel must be a ChannelId or a text of 1 to 32"):
             reading(channel)
 
 

@@ -40,7 +40,7 @@ def test_the_state_of_the_analyser_is_reported_with_its_cure(mode: str) -> None:
     cure = "It needs maintenance: look at the messages on its panel"
     assert found["analyser"] == ("WARNING", "maintenance, group 2 on calibration gas 1", cure)
     wait = "Wait until it has reached its temperature"
-    connected = "The input is invalid: check what is connected to it, if anything is"
+    connected = "The input is invalid: check what is connected to it, if anything"
     oxygen, monoxide, dioxide, first, second = found.all("channel")
     assert oxygen == ("WARNING", "I1 Oxygen 20.376 % (warming up, alarm 2)", wait)
     assert monoxide == ("WARNING", "I2 CO 0.084 % (calibrating)", GAS)

@@ -45,7 +45,7 @@ def test_a_port_that_is_free_and_not_on_usb() -> None:
     with PtyServer(VirtualLine()) as server:
         found = page_of(server.port, *PATIENT)
         group = Path(server.port).group()
-    assert found["port"] == ("ok", f"{server.port} is there; no USB adapter is known for it", "")
+    assert found["port"] == ("ok", f"{server.port} exists; no USB adapter is known for it", "")
     free = f"may be opened by this user; its group is {group}; no other program was seen using it"
     assert found["access"] == ("ok", free, "")
     assert found.code == 0
@@ -139,7 +139,7 @@ def test_a_listed_port_that_cannot_be_used_is_a_warning(monkeypatch: pytest.Monk
     record = json.loads(result.stdout)
     assert (result.exit_code, record["port"], record["verdict"]) == (0, None, "WARNING")
     assert record["cure"] == "Ask the administrator for access to it"
-    assert record["findings"][1]["seen"].endswith("; it may not be opened by this user")
+    assert record["findings"][1]["seen"].endswith("; this user has no permission to open it")
 
 
 def test_a_computer_without_ports_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

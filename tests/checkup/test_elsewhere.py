@@ -101,7 +101,7 @@ def test_a_foreign_modbus_device_is_named_as_one(device: type[VirtualAnalyzer], 
         f"a Modbus device answers at address {address}, but this is not an analyser of the SERVOPRO 4000 series "
         rf"\(4100, 4200, 4900\), which this driver is for: {why}"
     )
-    check_problem(found, "mode", seen, "Look which instrument this cable leads to")
+    check_problem(found, "mode", seen, "Check which instrument this cable leads to")
 
 
 @pytest.mark.parametrize("differing", [False, True])
@@ -155,4 +155,4 @@ def test_an_analyser_that_is_found_at_the_second_look_needs_a_longer_gap(
     monkeypatch.setattr(elsewhere, "detect", find_nothing)
     found = page(VirtualLine(VirtualAnalyzer(address=address)), "--gap", "0.02", "--address", str(address))
     cure = "Try a longer gap, such as --gap 0.1, and check the wiring"
-    check_problem(found, "mode", f"the device at address {address} answers only now and then", cure)
+    check_problem(found, "mode", f"the device at address {address} answers only intermittently", cure)

@@ -168,7 +168,7 @@ def test_a_recording_that_grows_meanwhile_is_an_error_and_no_column_is_left_out(
     (["--wide", "wide.csv", "--append"], "--append cannot be combined with --wide"),
     (["--wide", "wide.csv", "--rotate", "1d"], "--rotate cannot be combined with --wide"),
     (["--wide", "wide.xlsx", "--decimal", ","], "--decimal is for csv files"),
-    (["--keep", "uncertain", "long.csv"], "--keep is for a wide table: add --wide"),
+    (["--keep", "uncertain", "long.csv"], "--keep is only for a wide table: add --wide"),
 ])  # fmt: skip
 def test_what_does_not_go_together_is_refused(
     args: list[str], text: str, source: Path, monkeypatch: pytest.MonkeyPatch

@@ -224,7 +224,7 @@ def test_two_analysers_at_one_address_are_no_analyser(mode: str, same: bool) -> 
     analysers[1].fault = not same
     (result,) = search(VirtualLine(*analysers), addresses=[3])
     assert (result.ok, result.address, type(result.error)) == (False, 3, ServomexFrameError)
-    assert "replies come from address 3: two devices there have the same address, most likely" in str(result.error)
+    assert "replies come from address 3: most likely two devices there have the same address" in str(result.error)
 
 
 @pytest.mark.parametrize("mode", MODBUS)

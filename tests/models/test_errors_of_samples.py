@@ -48,7 +48,7 @@ class TestErrorsOfSamples:
 
     @pytest.mark.parametrize("wrong", ["no reply", 7, ServomexTimeoutError])
     def test_what_is_not_an_error_is_refused(self, wrong: object) -> None:
-        with pytest.raises(ServomexValidationError, match="the error of a sample is an exception, not"):
+        with pytest.raises(ServomexValidationError, match="the error of a sample must be an exception, not"):
             self.of(wrong)
 
     @pytest.mark.parametrize("kind", EVERY_ERROR, ids=lambda kind: kind.__name__)

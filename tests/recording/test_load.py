@@ -137,7 +137,8 @@ class TestErrors:
             (folder / name).chmod(0)
         told = refused("list(load(name))", folder, names)
         assert told == [
-            f"ServomexSinkReadError {name} may not be read by this user. Check its permissions" for name in names
+            f"ServomexSinkReadError {name} cannot be read: permission denied. Check its permissions"
+            for name in names
         ]
 
     def test_what_was_good_is_given_before_the_damage_is_reported(self, folder: Path) -> None:

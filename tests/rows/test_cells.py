@@ -196,8 +196,8 @@ class TestDamagedLines:
         ({"kind": "derived"}, "kind of I1 cannot be"), ({"kind": None}, "cannot be 'I1', which could be taken"),
         ({"channel": "furnace"}, "channel cannot be 'furnace'"),
         ({"channel": "I7", "kind": None}, "cannot be 'I7', which could be taken"),
-        ({"channel": "", "kind": None}, "a channel is a ChannelId or a text of 1 to 32 characters"),
-        ({"channel": "x" * 33, "kind": None}, "a channel is a ChannelId or a text of 1 to 32 characters"),
+        ({"channel": "", "kind": None}, "a channel must be a ChannelId or a text of 1 to 32 characters"),
+        ({"channel": "x" * 33, "kind": None}, "a channel must be a ChannelId or a text of 1 to 32 characters"),
         ({"alarm4": None}, "alarm4 is empty"),
         ({"channel": None}, "channel is empty, but kind is 'transducer'"),
         ({"analyser_fault": None}, "analyser_fault is empty, but analyser_maintenance is False"),
@@ -227,7 +227,7 @@ class TestColumns:
     def test_the_difference_is_told(self, found: list[str], words: str) -> None:
         with pytest.raises(ServomexSinkSchemaError) as caught:
             check_columns("run.csv", found)
-        assert str(caught.value).startswith("run.csv has other columns than this package writes: ")
+        assert str(caught.value).startswith("run.csv does not have the columns that this package writes: ")
         assert words in str(caught.value)
 
 

@@ -189,7 +189,7 @@ class TestOnce:
             sink.close()
         assert (sink.refused, sink.repeated) == (1, 0)
         assert "does not take 1 row: rig A I1 of 2026-03-01 12:30:45.500000+00:00" in caplog.text
-        assert "another row has its place" in caplog.text
+        assert "another row already has its key" in caplog.text
         assert read(either) == [*batch(0), *batch(1)]
 
 

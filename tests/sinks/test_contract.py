@@ -257,7 +257,7 @@ class TestWhereNothingCanBeWritten:
             told = refused(how, tmp_path, ONE_EACH)
         finally:
             tmp_path.chmod(0o755)
-        words = "may not be written. Check the permissions of the file and its folder"
+        words = "cannot be written: permission denied. Check the permissions of the file and its folder"
         assert told == [f"ServomexSinkWriteError {name} {words}" for name in ONE_EACH]
 
     @pytest.mark.parametrize("error", [PermissionError(13, "no"), OSError(30, "read-only"), OSError(28, "full")])
@@ -265,7 +265,7 @@ class TestWhereNothingCanBeWritten:
     def test_an_error_of_the_system_is_explained(
         self, name: str, error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        words = {13: "may not be written", 30: "can only be read", 28: "is full"}
+        words = {13: "cannot be written: permission denied", 30: "read-only disk", 28: "is full"}
 
         def refuse(*_args: object, **_options: object) -> None:
             raise error

@@ -85,7 +85,7 @@ OLD: dict[str, Callable[[Path], None]] = {
     "run.sqlite": database,
     "run.parquet": parquet,
 }
-WORDS = "has other columns than this package writes: it lacks 'error_type', 'tags'"
+WORDS = "does not have the columns that this package writes: it lacks 'error_type', 'tags'"
 
 
 @pytest.fixture(params=OLD)

@@ -149,7 +149,7 @@ class TestTheSink:
         sink.write(batch(0))
         with monkeypatch.context() as patch:
             patch.setattr("servomex.sinks.places.io.FileIO", refuse)
-            with pytest.raises(ServomexSinkWriteError, match="may not be written"):
+            with pytest.raises(ServomexSinkWriteError, match="cannot be written: permission denied"):
                 sink.write(batch(1))
             assert sink.rows == 5
         sink.write(batch(2))

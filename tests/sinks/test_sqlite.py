@@ -260,9 +260,12 @@ class TestReading:
     def test_a_file_that_may_not_be_used_is_told(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write(path, batches(2))
         monkeypatch.setattr(os, "access", lambda *_: False)
-        with pytest.raises(ServomexSinkReadError, match=r"run\.sqlite may not be read by this user"):
+        with pytest.raises(ServomexSinkReadError, match=r"run\.sqlite cannot be read: permission denied"):
             list(load(path))
-        with pytest.raises(ServomexSinkWriteError, match=r"run\.sqlite may not be written. Check the permissions"):
+        with pytest.raises(
+            ServomexSinkWriteError,
+            match=r"run\.sqlite cannot be written: permission denied. Check the permissions",
+        ):
             open_sink(path, append=True)
 
     @pytest.mark.parametrize(("change", "words"), [

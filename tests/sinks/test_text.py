@@ -133,7 +133,7 @@ class TestHalfLines:
             caplog.clear()
             more = write(path, [batch(7)], append=True)
             assert list(load(path)) == written[: whole - HEADERS[name]] + more
-            told = f"{path} was not ended properly: {rest} bytes of a half line were cut off"
+            told = f"{path} was not ended properly: {rest} bytes of an incomplete line were cut off"
             assert caplog.messages == [told] * bool(rest)
             assert text_of(path).startswith(content[: place - rest])
 
@@ -323,7 +323,10 @@ class TestDamage:
         path = tmp_path / name
         write(path, batches(1))
         put(path, text_of(path).replace(b"alarm4", b"alarm5"))
-        words = f"{name} has other columns than this package writes: it lacks 'alarm4' and it also has 'alarm5'"
+        words = (
+            f"{name} does not have the columns that this package writes: "
+            "it lacks 'alarm4' and it also has 'alarm5'"
+        )
         with pytest.raises(ServomexSinkSchemaError, match=words):
             list(load(path))
         with pytest.raises(ServomexSinkSchemaError, match=words):

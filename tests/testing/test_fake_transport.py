@@ -149,7 +149,7 @@ def test_a_script_of_something_else_is_refused(wrong: Mapping[bytes, bytes]) -> 
 def test_a_function_that_returns_something_else_fails_where_it_is_asked() -> None:
     wrong: Any = lambda _: None  # noqa: E731
     with pytest.raises(
-        ServomexValidationError, match="a reply is bytes, a sequence of bytes or a function, not None"
+        ServomexValidationError, match="a reply must be bytes, a sequence of bytes or a function, not None"
     ):
         FakeTransport({b"one": wrong}).write(b"one")
 

@@ -54,7 +54,7 @@ REQUESTS = {
     "01 05 0008 FF00": "FC05 stop all autocalibrations: coil 00009 := 1",
     "01 05 0008 0000": "FC05 set the stop back: coil 00009 := 0",
     "01 05 0005 FF00": "FC05 write: coil 00006 := 1",
-    "01 05 0000 1234": "FC05 write: coil 00001 := 1234, which is no value of a coil",
+    "01 05 0000 1234": "FC05 write: coil 00001 := 1234, which is not a valid coil value",
     "01 08 0000 A537": "FC08 loopback of a5 37",
     "01 08 0003 3A00": "FC08 diagnostics 3, 3a 00",
     "01 0F 0000 0004 01 05": "FC15 start autocalibration of group 1, start autocalibration of group 3: "

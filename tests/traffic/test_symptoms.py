@@ -207,7 +207,7 @@ def gateway(code: int) -> Answer:
 
 
 MEANINGS = {
-    0x04: (ServomexModbusError, "it failed while it worked on it. Look at the messages on its panel"),
+    0x04: (ServomexModbusError, "it failed while processing the request. Look at the messages on its panel"),
     0x05: (ServomexModbusError, "it needs more time. Try again"),
     0x06: (ServomexModbusError, "it is busy with another request. Try again"),
     0x0A: (ServomexGatewayError, "it has no path to the serial line. Check the ports"),
@@ -227,7 +227,7 @@ def test_exceptions_say_what_they_mean(serve: Serve, code: int) -> None:
 
 @pytest.mark.parametrize("code", [0x0A, 0x0B])
 def test_a_gateway_without_an_analyser_is_not_taken_for_one(serve: Serve, code: int) -> None:
-    words = f"a gateway answered in the place of the analyser with exception {code:02X}: "
+    words = f"a gateway answered in place of the analyser with exception {code:02X}: "
     url = serve(gateway(code))
     with pytest.raises(ServomexTimeoutError, match="no analyser found") as caught:
         open_device(url, listen=0.6)
@@ -245,7 +245,7 @@ def test_the_doctor_explains_a_gateway_s_exception(
     examine_quickly(monkeypatch)
     verdict, seen, cure = page_of(serve(gateway(code)), *SHORT)["mode"]
     assert verdict == "PROBLEM"
-    assert f"a gateway answered in the place of the analyser with exception {code:02X}" in seen
+    assert f"a gateway answered in place of the analyser with exception {code:02X}" in seen
     assert cure.startswith("Check ")
 
 

@@ -74,7 +74,7 @@ def smallest_safe_gap(tallies: Mapping[float, Tally]) -> float | None:
 
 
 def excluded_rate(tally: Tally) -> float:
-    """Return the share of failures, 0 to 1, with which as many requests would all succeed in 5 % of all trials."""
+    """Return the share of failures, 0 to 1, at which that many requests would all succeed in 5 % of all trials."""
     return 1.0 - math.exp(math.log(CHANCE) / tally.sent)
 
 

@@ -122,17 +122,16 @@ def judge(sent: bytes, received: bytes) -> Echo:
 
 def _advice(verdict: Verdict, answered: bool, received: bytes) -> str:
     if verdict == "echoes":
-        known = "the driver notices that by itself and strips the echo: there is nothing to do"
+        known = "the driver detects and strips the echo by itself: no action is needed"
         silent = f"no analyser was heard after the echo: {_ON_AND_WIRED}"
         return known if answered else f"{known}. But {silent}"
     if verdict == "does not echo":
-        return "an analyser was heard, and not the request: there is nothing to do"
+        return "an analyser was heard, but not the request: no action is needed"
     if received:
         return (
             f"{len(received)} bytes came that are neither the request nor a message: check the baud rate and the "
             "other serial settings, and the wiring"
         )
     return (
-        "nothing came back, as from an adapter that does not echo while no analyser answers: "
-        f"{_ON_AND_WIRED}, then run it again"
+        f"nothing came back: no analyser answers, and the adapter may not echo: {_ON_AND_WIRED}, then run it again"
     )

@@ -96,7 +96,7 @@ def gaps(
 
 
 def intervals(analyzer: Analyzer, count: int, cadence: Cadence, timeout: float | None = None) -> Iterator[None]:
-    """Take the time between the arrivals of broadcasts.
+    """Measure the time between the arrivals of broadcasts.
 
     Raises:
         ServomexTimeoutError: Not one came.
@@ -119,7 +119,7 @@ def intervals(analyzer: Analyzer, count: int, cadence: Cadence, timeout: float |
 
 
 def sweeps(analyzer: Analyzer, count: int, cadence: Cadence, timeout: float | None = None) -> Iterator[None]:
-    """Take the time of readings that follow each other without a pause.
+    """Time readings that follow each other without a pause.
 
     Raises:
         ServomexError: Not one succeeded; the error of the last.
@@ -145,7 +145,7 @@ def sweeps(analyzer: Analyzer, count: int, cadence: Cadence, timeout: float | No
 def paced(
     analyzer: Analyzer, count: int, rate_hz: float, cadence: Cadence, timeout: float | None = None
 ) -> Iterator[None]:
-    """Take the time between the beginnings of readings that are asked for at fixed moments, ``count`` of them.
+    """Measure the time between the starts of readings requested at fixed moments, ``count`` of them.
 
     A moment that has passed when its turn comes is counted as late, as in a recording.
 
@@ -191,7 +191,7 @@ def single_attempts(
 
 
 def _recover(client: ModbusClient) -> None:
-    """Make the analyser answer again after a failure, so that nothing older can disturb what is measured next."""
+    """Get an answer from the analyser after a failure, so that nothing older can disturb what is measured next."""
     deadline = time.monotonic() + RECOVERY_S
     while client.address not in client.line.proven:
         try:
