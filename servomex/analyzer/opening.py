@@ -224,7 +224,7 @@ def _check_belongings(**given: object) -> None:
     """
     for name, value in given.items():
         if value is not None:
-            raise ServomexConfigurationError(f"{name} is set on the SerialLink: pass it there")
+            raise ServomexConfigurationError(f"{name} belongs to the SerialLink: pass it there")
 
 
 def source_of(

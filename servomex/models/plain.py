@@ -151,7 +151,7 @@ def _json_of_others(value: Any) -> Any:
         return encode()
     if attrs.has(type(value)):
         return json_fields(value)
-    raise ServomexValidationError(f"JSON cannot represent a {type(value).__name__}")
+    raise ServomexValidationError(f"JSON cannot represent the type {type(value).__name__}")
 
 
 def json_text(value: Any) -> str:

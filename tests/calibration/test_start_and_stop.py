@@ -286,7 +286,7 @@ class TestStop:
 
         with (
             open_device(HookPort(end), protocol=mode, gap=0.002, identify=False) as analyzer,
-            pytest.raises(ServomexCalibrationError, match="start coils could not be looked after") as caught,
+            pytest.raises(ServomexCalibrationError, match="start coils could not be checked") as caught,
         ):
             analyzer.stop_calibration(confirm=True, timeout=5)
         assert caught.value.running is False

@@ -140,7 +140,7 @@ class TestErrors:
     @pytest.mark.parametrize(("args", "code", "words"), [
         (["run.csv"], 2, "Missing argument"), (["run.csv", "out.txt"], 2, "ends with .csv, .csv.gz"),
         (["nope.csv", "out.csv"], 2, "there is no file nope.csv"),
-        (["n-*.csv", "out.csv"], 2, "no file fits n-*.csv"), (["run.xls", "out.csv"], 2, "ends with .csv"),
+        (["n-*.csv", "out.csv"], 2, "no file matches n-*.csv"), (["run.xls", "out.csv"], 2, "ends with .csv"),
         (["run.csv", "memory://"], 2, "name a file"),
         (["run.csv", "out.csv", "--append", "--overwrite"], 2, "not both"),
         (["run.csv", "out.csv", "--rotate", "daily"], 2, "Write it as 500ms, 90s"),
@@ -178,7 +178,7 @@ class TestErrors:
         done = subprocess.run(limited, capture_output=True, text=True, timeout=90, check=False)
         count, error = done.stderr.splitlines()
         assert done.returncode == 1
-        assert "out.csv may not grow further" in error
+        assert "out.csv has reached the largest size" in error
         found = list(load(tmp_path / "out.csv"))
         assert count == f"{len(found)} rows written to {tmp_path / 'out.csv'}"
         assert found == written[: len(found)]

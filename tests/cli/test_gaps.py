@@ -46,7 +46,11 @@ class TestRecord:
         assert result.exit_code == 0
         lines = result.stderr.splitlines()
         began = [text for text in lines if "readings fail from now on: the port was lost" in text]
-        ended = [text for text in lines if re.search(r"is (back|still away at the end) after \d\.\d s", text)]
+        ended = [
+            text
+            for text in lines
+            if re.search(r"(is back|has still not returned at the end) after \d\.\d s", text)
+        ]
         assert len(began) == len(ended) > 0
         summary = next(text for text in lines if re.match(r"\d+ readings, ", text))
         found = re.search(r"(\d+) failed, .* (\d+) outages? of (\d+\.\d) s", summary)
@@ -69,7 +73,7 @@ class TestRecord:
         assert result.exit_code == 0
         (limit,) = [text for text in result.stderr.splitlines() if "allows" in text]
         assert re.search(
-            r"this line allows about \d(\.\d)? readings a second, and 100 are asked for: lower the rate", limit
+            r"this line allows about \d(\.\d)? readings a second, and 100 are requested: lower the rate", limit
         )
 
     def test_a_file_that_is_deleted_is_reported_and_ends_it_with_1(

@@ -108,8 +108,8 @@ NAMED: dict[str, tuple[tuple[str, ...], click.Command]] = {
 BAD_TAGS = {
     "no value": (("site",), "'site' is not KEY=VALUE"),
     "empty value": (("site=",), "text of 1 to 256 characters"),
-    "no key": (("=mill-3",), "the key of a tag is"),
-    "a key with a space": (("my site=x",), "the key of a tag is"),
+    "no key": (("=mill-3",), "the key of a tag must be"),
+    "a key with a space": (("my site=x",), "the key of a tag must be"),
     "the name of a column": (("device=x",), "cannot be named 'device'"),
     "two lines": (("site=a\nb",), "on one line"),
     "twice": (("site=a", "line=1", "site=b"), "the tag 'site' is given twice, as 'a' and as 'b'"),

@@ -55,7 +55,7 @@ class TestEvery:
         outputs = ["run.csv"] * (command is record)
         result = invoke("/dev/nope", *outputs, "--rate", "1", "--every", "1s", command=command)
         assert (result.exit_code, result.stdout) == (2, "")
-        assert "--rate and --every exclude each other" in result.stderr
+        assert "--rate and --every cannot be combined" in result.stderr
 
     @pytest.mark.parametrize("command", [stream, jitter])
     @pytest.mark.parametrize("pace", [("--rate", "2"), ("--every", "500ms")], ids="".join)

@@ -151,7 +151,7 @@ class TestRecord:
         args = ("--rate", "20", "--count", "10", "--flush", "0", *FAST)
         result = invoke(line.url, "run.csv", "run.jsonl", *args, command=record)
         assert result.exit_code == 1
-        assert "run.csv: the disk is full. It is tried again for 30 s" in result.stderr
+        assert "run.csv: the disk is full. Retrying for 30 s" in result.stderr
         assert ", 50 rows not written" in result.stderr
         assert "died" not in result.stderr
         assert result.stderr.splitlines()[-1] == "Error: run.csv: the disk is full"

@@ -189,7 +189,7 @@ class TestOthers:
         assert strict(bad) == {
             "name": "", "ok": False, "value": None, "error": "by zero", "error_type": "ZeroDivisionError",
         }  # fmt: skip
-        with pytest.raises(ServomexValidationError, match="JSON has nothing for a object"):
+        with pytest.raises(ServomexValidationError, match="JSON cannot represent the type object"):
             servomex.DeviceResult(object()).as_json()
 
     def test_values_of_all_kinds(self) -> None:

@@ -35,7 +35,7 @@ def test_none_are_no_tags() -> None:
         ({"a\n": "x"}, "a word"),
         ({5: "x"}, "a word"),
         ({"a" * 65: "x"}, "a word"),
-        ({"unit": "x"}, "'unit', as a column"),
+        ({"unit": "x"}, "'unit': a column of each row has this name"),
         ({"site": ""}, "'site' is a text"),
         ({"site": 3}, "'site' is a text"),
         ({"site": "a\nb"}, "'site' is a text"),

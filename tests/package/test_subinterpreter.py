@@ -36,4 +36,4 @@ def test_a_thread_that_may_not_be_is_refused_with_a_reason() -> None:
     assert (lines[:2], ended.stderr) == (["begun", "ok True"], "")
     assert lines[2].startswith("refused the thread 'servomex-continuous sim://4100?mode=continuous&period=0.1' ")
     assert "cannot be started" in lines[2]
-    assert "runs in a subinterpreter that may have none" in lines[2]
+    assert "runs in a subinterpreter that allows none" in lines[2]

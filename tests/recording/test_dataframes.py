@@ -196,7 +196,7 @@ class TestWideIsHonest:
 
     @pytest.mark.parametrize(("wide", "keep"), [(True, "bad"), (False, "uncertain")])
     def test_what_cannot_be_kept_is_refused(self, wide: bool, keep: str) -> None:
-        words = r"keep is (None or 'uncertain', not|for a wide table\. Add wide=True)"
+        words = r"keep (must be None or 'uncertain', not|is only for a wide table\. Add wide=True)"
         with pytest.raises(ServomexValidationError, match=words):
             to_pandas(batch(0), wide=wide, keep=keep)
 

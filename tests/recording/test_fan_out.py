@@ -157,7 +157,7 @@ def test_a_sample_that_is_refused_costs_that_sample_only(caplog: pytest.LogCaptu
     writer = FanOut([sink, other])
     writer.write([sample(number) for number in range(1, 8)])
     assert (numbers(sink), len(other.samples)) == ([1, 2, 4, 5, 7], 7)
-    assert caplog.text.count("a sample is not written: not a number") == 2
+    assert caplog.text.count("a sample was not written: not a number") == 2
     with pytest.raises(ServomexSinkSchemaError, match="not a number"):
         writer.close()
     assert writer.lost == 2

@@ -69,7 +69,7 @@ class TestSources:
             found = list(load("run*"))
         assert found == batch(0) + batch(1) + batch(2) + batch(3) + batch(5) + batch(4) + batch(6) * 2
         assert caplog.messages == []
-        with pytest.raises(ServomexSinkReadError, match=r"no recording fits run\.t\*"):
+        with pytest.raises(ServomexSinkReadError, match=r"no recording matches run\.t\*"):
             load("run.t*")
 
     @pytest.mark.parametrize("script", ["", "PRAGMA user_version = 1"])
@@ -108,7 +108,7 @@ class TestErrors:
     @pytest.mark.parametrize(("source", "kind", "words"), [
         ("nope.csv", ServomexSinkReadError, "there is no file nope.csv"),
         ("nope.parquet", ServomexSinkReadError, "there is no file nope.parquet"),
-        ("nope-*.csv", ServomexSinkReadError, "no file fits nope-*.csv"),
+        ("nope-*.csv", ServomexSinkReadError, "no file matches nope-*.csv"),
         ("run.txt", ServomexValidationError, "ends with .csv, .csv.gz"),
         ("memory://", ServomexValidationError, "memory:// cannot be read back: only files and tables of Postgre"),
         (["run.csv", "nope.csv"], ServomexSinkReadError, "there is no file nope.csv"),

@@ -243,7 +243,7 @@ class TestRate:
             list(rec)
         (line,) = log()
         assert line.startswith("own: this line allows about ")
-        assert line.endswith(" readings a second, and 100 are asked for: lower the rate")
+        assert line.endswith(" readings a second, and 100 are requested: lower the rate")
         assert rec.summary.possible_hz is not None
         assert 2 < rec.summary.possible_hz < 17
 

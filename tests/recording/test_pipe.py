@@ -282,7 +282,7 @@ class TestSinks:
             write(Raided())
 
     def test_options_are_for_those_that_are_named(self, write: Callable[..., None]) -> None:
-        with pytest.raises(ServomexValidationError, match=r"opened already.*Omit sink_options"):
+        with pytest.raises(ServomexValidationError, match=r"already open.*Omit sink_options"):
             write(InMemorySink(), sink_options={"append": True})
 
     def test_one_that_is_passed_twice_is_refused(self, write: Callable[..., None]) -> None:

@@ -244,7 +244,7 @@ class TestOpening:
 
     def test_it_can_be_started_once_only(self) -> None:
         with Recorder(OwnSource(), sinks=[InMemorySink()], rate_hz=50) as recorder:
-            with pytest.raises(ServomexConfigurationError, match="once only"):
+            with pytest.raises(ServomexConfigurationError, match="only once"):
                 recorder.start()
             time.sleep(0.1)
             assert recorder.running

@@ -52,7 +52,7 @@ def test_a_server_that_crashes_and_comes_back_costs_no_row(
     with recording(url) as (recorder, sink, memory):
         for _ in range(2):
             postgres.stop("immediate")
-            wait_until(lambda: "It is tried again for 30 s" in caplog.text)
+            wait_until(lambda: "Retrying for 30 s" in caplog.text)
             postgres.start()
             wait_until(lambda: "can be written again" in caplog.text)
             caplog.clear()
@@ -80,7 +80,7 @@ def test_the_last_rows_wait_for_a_server_that_is_away_at_the_end(
     postgres.stop()
     ender = threading.Thread(target=recorder.close)
     ender.start()
-    wait_until(lambda: "It is tried again" in caplog.text)
+    wait_until(lambda: "Retrying" in caplog.text)
     postgres.start()
     ender.join()
     sink.close()
@@ -182,7 +182,7 @@ def test_a_table_that_is_put_in_its_place_is_not_touched_and_the_rows_wait(url: 
     sink.write(batch(0))
     rows(url, "DROP TABLE samples; CREATE TABLE samples (note text)")
     for _ in range(2):
-        with pytest.raises(ServomexSinkWriteError, match="other columns than this package writes"):
+        with pytest.raises(ServomexSinkWriteError, match="the columns that this package writes"):
             sink.write(batch(1))
     rows(url, "DROP TABLE samples")
     sink.write(batch(1))
@@ -200,7 +200,7 @@ def test_rights_that_are_withdrawn_hold_the_rows_up_until_they_are_back(
     try:
         with recording(postgres.url(database, role)) as (recorder, _, memory):
             rows(url, f"REVOKE INSERT ON samples FROM {role}")
-            wait_until(lambda: "It is tried again" in caplog.text)
+            wait_until(lambda: "Retrying" in caplog.text)
             assert "may not write to the table. Run GRANT SELECT, INSERT" in caplog.text
             rows(url, f"GRANT INSERT ON samples TO {role}")
         assert numbers(read(url)) == numbers(memory.samples)

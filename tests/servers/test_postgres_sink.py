@@ -230,7 +230,9 @@ class TestRights:
     def test_one_who_may_not_create_is_shown_what_to_grant(
         self, role: str, database: str, postgres: PostgresServer
     ) -> None:
-        with pytest.raises(ServomexSinkWriteError, match=r"lacks a right \(permission denied for schema public\)"):
+        with pytest.raises(
+            ServomexSinkWriteError, match=r"lacks a privilege \(permission denied for schema public\)"
+        ):
             PostgresSink(postgres.url(database, role))
 
     def test_one_who_may_only_insert_and_select_writes_to_a_table_that_is_there(

@@ -104,7 +104,7 @@ class TestFound:
 
     def test_what_is_none_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "run").write_text("hello")
-        with pytest.raises(ServomexValidationError, match="by its name, and does not begin like one"):
+        with pytest.raises(ServomexValidationError, match="the name of a recording, and does not begin like one"):
             load(tmp_path / "run")
         with pytest.raises((ServomexValidationError, ServomexSinkError), match="is not there"):
             load(tmp_path / "away")

@@ -141,7 +141,7 @@ class TestCompressionOfParquet:
     @pytest.mark.parametrize("compression", ["ZSTD", "lzo", "", None, 3])
     def test_another_is_refused_before_anything_is_made(self, compression: Any, tmp_path: Path) -> None:
         with pytest.raises(
-            ServomexValidationError, match="compression is one of zstd, snappy, gzip, brotli, lz4, none"
+            ServomexValidationError, match="compression must be one of zstd, snappy, gzip, brotli, lz4, none"
         ):
             ParquetSink(tmp_path / "run.parquet", compression=compression)
         assert list(tmp_path.iterdir()) == []

@@ -142,7 +142,9 @@ WRONG: list[Any] = [
 
 @pytest.mark.parametrize("wrong", WRONG, ids=str)
 def test_a_script_of_something_else_is_refused(wrong: Mapping[bytes, bytes]) -> None:
-    with pytest.raises(ServomexValidationError, match=r"^a re(quest of a script is bytes|ply is bytes, a seq)"):
+    with pytest.raises(
+        ServomexValidationError, match=r"^a re(quest of a script must be bytes|ply must be bytes, a seq)"
+    ):
         FakeTransport(wrong)
 
 
