@@ -133,5 +133,5 @@ def _advice(verdict: Verdict, answered: bool, received: bytes) -> str:
             "other serial settings, and the wiring"
         )
     return (
-        f"nothing came back (no analyser answers, and the adapter may not echo): {_ON_AND_WIRED}, then run it again"
+        f"nothing came back: no analyser answers, and the adapter may not echo. {_ON_AND_WIRED}, then run it again"
     )
