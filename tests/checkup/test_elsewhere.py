@@ -101,7 +101,7 @@ def test_a_foreign_modbus_device_is_named_as_one(device: type[VirtualAnalyzer], 
         f"a Modbus device answers at address {address}, but this is not an analyser of the SERVOPRO 4000 series "
         rf"\(4100, 4200, 4900\), which this driver is for: {why}"
     )
-    check_problem(found, "mode", seen, "Check which instrument this cable leads to")
+    check_problem(found, "mode", seen, "Look which instrument this cable leads to")
 
 
 @pytest.mark.parametrize("differing", [False, True])
@@ -109,7 +109,7 @@ def test_two_devices_at_one_address_are_named_as_such(differing: bool) -> None:
     first, second = VirtualAnalyzer(), VirtualAnalyzer()
     second.fault = differing
     found = page(VirtualLine(first, second), *(SHORT if differing else ()))
-    seen = "only damaged or doubled replies come from address 1: two devices there have the same address.*"
+    seen = "only damaged or doubled replies come from address 1: most likely two devices there have the same address.*"
     cure = "Switch one of them off, and give each an address of its own on its panel; else check the wiring"
     check_problem(found, "mode", seen, cure)
 

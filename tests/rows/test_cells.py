@@ -116,7 +116,7 @@ class TestPlainRows:
     def test_a_time_without_a_zone_is_refused(self, field: str) -> None:
         changes: dict[str, Any] = {field: RECEIVED_AT.replace(tzinfo=None)}
         naive = attrs.evolve(SAMPLE, reading=None, **changes)
-        with pytest.raises(ValueError, match="has no zone"):
+        with pytest.raises(ValueError, match="has no time zone"):
             plain_row(naive)
 
     @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])

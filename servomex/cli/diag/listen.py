@@ -133,5 +133,6 @@ def _advice(verdict: Verdict, answered: bool, received: bytes) -> str:
             "other serial settings, and the wiring"
         )
     return (
-        f"nothing came back: no analyser answers, and the adapter may not echo. {_ON_AND_WIRED}, then run it again"
+        "nothing came back, so no analyser answers and the adapter may not echo: "
+        f"{_ON_AND_WIRED}, then run it again"
     )
