@@ -109,7 +109,10 @@ def test_two_devices_at_one_address_are_named_as_such(differing: bool) -> None:
     first, second = VirtualAnalyzer(), VirtualAnalyzer()
     second.fault = differing
     found = page(VirtualLine(first, second), *(SHORT if differing else ()))
-    seen = "only damaged or doubled replies come from address 1: most likely two devices there have the same address.*"
+    seen = (
+        "only damaged or doubled replies come from address 1: "
+        "most likely two devices there have the same address.*"
+    )
     cure = "Switch one of them off, and give each an address of its own on its panel; else check the wiring"
     check_problem(found, "mode", seen, cure)
 
