@@ -62,7 +62,7 @@ class TestTablesOfSqlite:
         assert list(load(path)) == written
         with pytest.raises(ServomexSinkSchemaError, match=r"its 'good' is not a table as this package makes it"):
             list(load(path, table="good"))
-        with pytest.raises(ServomexSinkSchemaError, match=r"the table 'other' of .* has other columns"):
+        with pytest.raises(ServomexSinkSchemaError, match=r"the table 'other' of .* does not have the columns"):
             list(load(path, table="other"))
         with pytest.raises(ServomexSinkSchemaError, match=r"holds no recording: it has no table 'nowhere'"):
             list(load(path, table="nowhere"))
