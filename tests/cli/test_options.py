@@ -113,7 +113,7 @@ BAD_TAGS = {
     "the name of a column": (("device=x",), "cannot be named 'device'"),
     "two lines": (("site=a\nb",), "on one line"),
     "twice": (("site=a", "line=1", "site=b"), "the tag 'site' is given twice, as 'a' and as 'b'"),
-    "too many": (tuple(f"tag{number}=x" for number in range(33)), "32 at most"),
+    "too many": (tuple(f"tag{number}=x" for number in range(33)), "at most 32"),
 }
 
 

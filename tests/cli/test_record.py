@@ -92,7 +92,7 @@ class TestRecord:
     @pytest.mark.parametrize(
         ("name", "options", "words"),
         [
-            ("other.csv", ("--append",), "other columns|was not written by this package|no recording"),
+            ("other.csv", ("--append",), "does not have the columns|was not written by this package|no recording"),
             (
                 "other.csv",
                 (),

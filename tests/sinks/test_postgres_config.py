@@ -62,9 +62,9 @@ class TestUrl:
         [
             ("mysql://u:pw@h/db", "'mysql://u:***@h/db' is not the URL of a PostgreSQL server"),
             ("postgresql://h/db?tabel=x", 'invalid URI query parameter: "tabel"'),
-            ("postgresql://h/db?table=a-b", "the table is a word of up to 54 letters"),
+            ("postgresql://h/db?table=a-b", "the table must be a word of up to 54 letters"),
             ("postgresql://h/db?table=a&table=b", "table is given twice"),
-            ("postgresql://h/db?schema=1a", "the schema is a word of up to 63 letters"),
+            ("postgresql://h/db?schema=1a", "the schema must be a word of up to 63 letters"),
             ("postgresql://h/db?use_copy=maybe", "use_copy must be 1 or 0, not 'maybe'"),
             ("postgresql://h/db?statement_timeout_ms=-1", "statement_timeout_ms must be a whole number, not '-1'"),
             (

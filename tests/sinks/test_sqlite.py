@@ -222,7 +222,7 @@ class TestOthers:
         ("samples (received_at, x)", "the table 'samples' of .* it lacks 'monotonic_ns', .* it also has 'x'"),
         (f"samples ({', '.join(ROW_COLUMNS)})", "the column 'received_at' is  instead of TEXT"),
         (f"samples ({' TEXT, '.join(ROW_COLUMNS)} TEXT)", "'monotonic_ns' is TEXT instead of INTEGER"),
-        ("metadata (key, value, more)", "has a table 'metadata' that is not ours"),
+        ("metadata (key, value, more)", "has a table 'metadata' that is not from this package"),
     ])  # fmt: skip
     def test_tables_of_our_names_that_are_not_ours_are_told(
         self, path: Path, other: sqlite3.Connection, table: str, words: str
