@@ -207,7 +207,7 @@ class ModbusClient:
                 self._recognise({}, b"", deadline)
 
     def loopback(self, payload: bytes, deadline: float) -> bytes:
-        """Send two bytes to the analyser and give what came back (FC08, sub-function 00)."""
+        """Send two bytes to the analyser and return what came back (FC08, sub-function 00)."""
         with self.link.conversation(deadline):
             return self.exchange.ask(Query(LOOPBACK, payload=payload), deadline).payload
 
@@ -225,7 +225,7 @@ class ModbusClient:
                     return bits
 
     def write_coil(self, coil: Span, value: bool, deadline: float, *, confirm: bool = False) -> None:
-        """Write one coil (FC05), once. After an error nobody knows whether it was heard: read it back.
+        """Write one coil (FC05), once. After an error it is unknown whether it arrived: read it back.
 
         Raises:
             ServomexConfirmationRequiredError: ``confirm`` is not ``True``.
@@ -254,7 +254,7 @@ class ModbusClient:
         return not slept_s
 
     def _moment(self, deadline: float) -> tuple[datetime, int]:
-        """Give the moment at which a reading is complete.
+        """Return the moment at which a reading is complete.
 
         Raises:
             ServomexTimeoutError: It is long after the deadline: what was read may have waited since.
