@@ -10,9 +10,9 @@ from servomex.modbus.replies import Reply
 from servomex.runtime.clock import time
 
 RECENT_KEPT = 1024
-"""So many replies are remembered, to notice one that comes again."""
+"""Number of replies that are remembered, to notice one that comes again."""
 PASSED_KEPT = 16
-"""So many of those that tell nothing, or were not taken for an answer."""
+"""Number of those remembered that show nothing, or were not taken for an answer."""
 _TELLING = {
     (READ_REGISTERS, 2 * registers.ALL_REGISTERS.count),
     (READ_INPUTS, (registers.ALL_STATES.count + 7) // 8),
@@ -38,9 +38,14 @@ class Evidence:
         self._passed: deque[bytes] = deque(maxlen=PASSED_KEPT)
         self._recent: deque[tuple[bytes, float]] = deque(maxlen=RECENT_KEPT)
 
-    def take(self, raw: bytes) -> None:
-        """Remember a reply that was taken for an answer, to notice it when it comes again."""
+    def take(self, query: Query, raw: bytes, words: tuple[int, ...]) -> bool:
+        """Remember a reply that was taken for an answer, to notice it when it comes again.
+
+        Returns:
+            Whether it shows by itself what it answers, see :meth:`tells_itself`.
+        """
         self._recent.append((raw, time.monotonic()))
+        return self.tells_itself(query, words)
 
     def pass_by(self, raw: bytes) -> None:
         """Remember the reply to a loopback or a write, or one that was not taken: it may come again as well."""

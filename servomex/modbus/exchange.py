@@ -326,9 +326,10 @@ class Exchange:
             What was dropped; whether the line fell silent; whether late replies were among it.
         """
         dropped, silent = self._link.settle(silence_s, deadline)
-        self._ledger.note_stray(dropped)
-        messages = messages_in(dropped, self._client.ascii) if dropped else []
-        late = self._ledger.weigh(messages, self._ledger.pending)
+        late = False
+        if dropped:
+            self._ledger.note_stray(dropped)
+            late = self._ledger.weigh(messages_in(dropped, self._client.ascii), self._ledger.pending)
         if self._fence and self._fence in dropped:
             # The fence was answered twice: once by the adapter's echo, taken for the analyser.
             self._line.echo = None

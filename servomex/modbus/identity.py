@@ -73,7 +73,7 @@ def foreign_device(words: Mapping[int, int], context: ErrorContext) -> ServomexF
     return ServomexForeignDeviceError(
         f"this is not an analyser of {SERIES}, which this driver is for: {why}",
         context,
-        cure="Look which instrument this cable leads to",
+        cure="Check which instrument this cable leads to",
     )
 
 

@@ -97,16 +97,16 @@ class Ledger:
         self.doubtful = self.doubtful or early
         self.surplus = len(surplus) >= SHORTEST_MESSAGE
         refused = pdu.function_code == query.function | 0x80
-        if not query.mirrored:
+        if not query.mirrored and (client.echo_size or self._line.echo is not False):
             self._note_echo()
-        self.weigh(client.others, self.pending[:-1])
+        if client.others:
+            self.weigh(client.others, self.pending[:-1])
         if not refused:
             if query.mirrored:
                 self._evidence.pass_by(raw)
             else:
-                tells_itself = self._evidence.tells_itself(query, tuple(pdu.registers))
+                tells_itself = self._evidence.take(query, raw, tuple(pdu.registers))
                 self._answers[self._shape_of(raw)] = Answer(raw, tells_itself)
-                self._evidence.take(raw)
         if surplus:
             self.weigh(messages_in(bytes(surplus), client.ascii), [])
         if refused and pdu.exception_code not in PROVING:

@@ -131,13 +131,16 @@ class Connection(ProcessBound):
         """Whether a port that is not open may be opened: one that never was is not reopened."""
         return self._may_reopen or not self.generation
 
-    def _port_in_use(self) -> Any:
+    def _not_open(self) -> ServomexConnectionError:
+        """Return the error of a call that finds no port.
+
+        Raises:
+            ServomexConfigurationError: This is a forked child, which has let the port go.
+        """
         if self._closed.is_set():
-            self.check_process()  # a forked child has let the port go
-            raise ServomexConnectionError("the port was closed", self._context())
-        if self._serial is None:
-            raise self._reopening.still_lost(self._may_try)
-        return self._serial
+            self.check_process()
+            return ServomexConnectionError("the port was closed", self._context())
+        return self._reopening.still_lost(self._may_try)
 
     def _connect(self) -> None:
         if self.transport is not None:

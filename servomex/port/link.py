@@ -219,7 +219,8 @@ class SerialLink(Connection):
         Raises:
             ServomexConnectionError: The port is closed, lost, or takes no bytes.
         """
-        port = self._port_in_use()
+        if (port := self._serial) is None:
+            raise self._not_open()
         wait_s = WRITE_TIMEOUT_S if deadline is None else max(0.0, deadline - time.monotonic())
         if not takes_bytes(port, wait_s):
             raise self._blocked(port, wait_s)
@@ -239,7 +240,8 @@ class SerialLink(Connection):
         Raises:
             ServomexConnectionError: The port is closed or was unplugged.
         """
-        port = self._port_in_use()
+        if (port := self._serial) is None:
+            raise self._not_open()
         try:
             while not (data := taken_from(port, 1)):
                 if self._closed.is_set() or time.monotonic() >= deadline:
@@ -261,7 +263,9 @@ class SerialLink(Connection):
         Raises:
             ServomexConnectionError: The port is closed or was unplugged.
         """
-        return self._take_waiting(self._port_in_use())
+        if (port := self._serial) is None:
+            raise self._not_open()
+        return self._take_waiting(port)
 
     def _take_waiting(self, port: Any) -> bytes:
         try:
@@ -287,7 +291,8 @@ class SerialLink(Connection):
             ServomexConnectionError: The port is closed or was unplugged.
         """
         dropped = b""
-        port = self._port_in_use()
+        if (port := self._serial) is None:
+            raise self._not_open()
         while True:
             dropped = (dropped + self._take_waiting(port))[-MAX_CHUNK:]
             now = time.monotonic()
@@ -314,5 +319,5 @@ class SerialLink(Connection):
 
     def _note_arrival(self, data: bytes) -> None:
         self._last_traffic = time.monotonic()
-        self._reopening.note_bytes()
+        self._reopening.failures = 0
         self._wiretap.came(data)

@@ -37,13 +37,14 @@ class Reopening:
 
     Attributes:
         loss: Why the port is not open; ``None`` while it is, and before the first try.
+        failures: How many tries in a row failed; 0 again when bytes come, so that the next pause is the shortest.
     """
 
     def __init__(self, name: str) -> None:
         self.loss: ServomexConnectionError | None = None
         self._name = name
         self._opening: Opening | None = None
-        self._failures = 0
+        self.failures: int = 0
         self._retry_at = 0.0
         self._tried_at = 0.0
         self._absent_until = 0.0
@@ -56,10 +57,6 @@ class Reopening:
     def without_pause(self) -> None:
         """Allow the next try at once."""
         self._retry_at = 0.0
-
-    def note_bytes(self) -> None:
-        """Begin with the shortest pause again: something came."""
-        self._failures = 0
 
     def port(
         self, open_it: Callable[[], Any], deadline: float, pauses: Pauses, *, may_try: bool, eager: bool
@@ -103,8 +100,8 @@ class Reopening:
         if eager:  # what a try has taken, as on a network, counts as a part of its pause
             self._retry_at = max(now, self._tried_at + pauses.eager_s)
         else:
-            self._retry_at = now + min(pauses.longest_s, pauses.first_s * 2 ** min(self._failures, 16))
-        self._failures += 1
+            self._retry_at = now + min(pauses.longest_s, pauses.first_s * 2 ** min(self.failures, 16))
+        self.failures += 1
 
     def still_lost(self, may_try: bool) -> ServomexConnectionError:
         """Return the error that says why the port is not open, and when it is tried again."""

@@ -101,7 +101,7 @@ def test_a_foreign_modbus_device_is_named_as_one(device: type[VirtualAnalyzer], 
         f"a Modbus device answers at address {address}, but this is not an analyser of the SERVOPRO 4000 series "
         rf"\(4100, 4200, 4900\), which this driver is for: {why}"
     )
-    check_problem(found, "mode", seen, "Look which instrument this cable leads to")
+    check_problem(found, "mode", seen, "Check which instrument this cable leads to")
 
 
 @pytest.mark.parametrize("differing", [False, True])

@@ -119,7 +119,7 @@ def test_the_error_says_why_and_for_what_the_driver_is(registers: dict[int, int]
     error = identity.foreign_device(registers, ErrorContext(port="COM7"))
     assert why in error.message
     assert "the SERVOPRO 4000 series (4100, 4200, 4900), which this driver is for" in error.message
-    assert error.text.endswith(". Look which instrument this cable leads to")
+    assert error.text.endswith(". Check which instrument this cable leads to")
     assert str(error).endswith("[COM7]")
 
 
@@ -221,7 +221,7 @@ def test_the_doctor_names_it(refuses: bool, monkeypatch: pytest.MonkeyPatch) -> 
     examine_quickly(monkeypatch)
     found = page(foreign_line(refuses))
     seen = "a Modbus device answers at address 1, but this is not an analyser of .*MultiExact.*"
-    check_problem(found, "mode", seen, "Look which instrument this cable leads to")
+    check_problem(found, "mode", seen, "Check which instrument this cable leads to")
 
 
 def test_a_foreign_instrument_does_not_broadcast() -> None:
