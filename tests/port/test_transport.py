@@ -187,7 +187,7 @@ CONTRADICTIONS: list[tuple[str, Callable[[], object], str]] = [
     (
         "settings and single ones",
         lambda: open_device("sim://4100", serial_settings=SETTINGS, baudrate=9600, exclusive=False),
-        r"baudrate, exclusive and serial_settings are given together\. Give baudrate, exclusive in the Serial",
+        r"baudrate, exclusive and serial_settings are given together\. Set baudrate, exclusive in the Serial",
     ),
     (
         "settings that name no port, for a manager",
