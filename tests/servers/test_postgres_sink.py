@@ -263,7 +263,7 @@ class TestRights:
     ) -> None:
         write(url, batches(2))
         postgres.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
-        with pytest.raises(ServomexSinkWriteError, match="may only be read"):
+        with pytest.raises(ServomexSinkWriteError, match="is read-only"):
             write(url, batches(3))
         assert read(url) == joined(batches(2))
 

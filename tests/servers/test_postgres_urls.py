@@ -92,7 +92,7 @@ class TestProgram:
 
     def test_a_file_beside_a_table_that_cannot_be_written_is_not_begun(self, url: str, tmp_path: Path) -> None:
         rows(url, "CREATE TABLE samples (note text)")
-        with pytest.raises(ServomexError, match="other columns"):
+        with pytest.raises(ServomexError, match="does not have the columns that this package writes"):
             servomex.Recorder(OwnSource(), [tmp_path / "run.csv", url], rate_hz=1)
         assert list(tmp_path.iterdir()) == []
 
