@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import cast
+from typing import TypeVar, cast
 
 from servomex import registers
 from servomex.enums import ChannelId, ProtocolKind
@@ -11,7 +11,10 @@ from servomex.modbus.replies import Reply
 from servomex.models.analyser import AnalyserStatus
 from servomex.models.frame import Frame
 from servomex.models.reading import is_populated
+from servomex.registers import Span
 from servomex.runtime.suspend import Awake
+
+_T = TypeVar("_T")
 
 
 class Sweep:
@@ -76,9 +79,9 @@ class Sweep:
                 self.agrees = self.agrees and all(
                     old in (None, new) for old, new in zip(before, reply.bits, strict=True)
                 )
-            self._bits[place] = reply.bits
+            self._bits[place] = _whole(query.span, reply.bits)
         else:
-            self._words[place] = reply.words
+            self._words[place] = _whole(query.span, reply.words)
 
     @property
     def words(self) -> dict[int, int]:
@@ -143,3 +146,10 @@ class Sweep:
             latency_s,
             self.raw,
         )
+
+
+def _whole(span: Span, values: tuple[_T, ...]) -> tuple[_T, ...]:
+    """Return what was read of a span. More or less would move everything after it to another channel."""
+    if len(values) != span.count:
+        raise ValueError(f"{len(values)} values for {span}")
+    return values

@@ -219,7 +219,7 @@ class SerialLink(Connection):
         Raises:
             ServomexConnectionError: The port is closed, lost, or takes no bytes.
         """
-        if (port := self._serial) is None:
+        if (port := self._serial) is None or self._closed.is_set():  # nothing is sent after close() has begun
             raise self._not_open()
         wait_s = WRITE_TIMEOUT_S if deadline is None else max(0.0, deadline - time.monotonic())
         if not takes_bytes(port, wait_s):

@@ -5,10 +5,7 @@ from collections.abc import Callable, Iterator
 from unittest import mock
 
 from servomex import SerialLink, SerialSettings
-from servomex.modbus import call, evidence, exchange, ledger, plan
-from servomex.modbus import client as modbus
-from servomex.modbus import framing as link_client
-from servomex.port import connection, link, reopening, wiretap
+from tests.helpers.line_clock import line_clock
 
 MOST_STEPS = 30_000
 """A call that looks at the port more often than this does not end."""
@@ -92,20 +89,7 @@ def timeless_link(
     clock = Clock()
     port = TimelessPort(clock, far_end)
     with contextlib.ExitStack() as undo:
-        for module in (
-            call,
-            connection,
-            evidence,
-            exchange,
-            ledger,
-            link,
-            link_client,
-            modbus,
-            plan,
-            reopening,
-            wiretap,
-        ):
-            undo.enter_context(mock.patch.object(module, "time", clock))
+        undo.enter_context(line_clock(clock))
         made = SerialLink(port, SerialSettings(), gap=0.005)
         made.open()
         undo.callback(made.close)

@@ -14,17 +14,15 @@ from unittest import mock
 import attrs
 
 from servomex import ChannelId, ChannelStatus, ProtocolKind, SerialLink, SerialSettings, ServomexError
-from servomex.modbus import call, evidence, exchange, ledger, plan
-from servomex.modbus import client as modbus
-from servomex.modbus import framing as link_client
+from servomex.modbus import exchange
 from servomex.modbus.client import ModbusClient
 from servomex.models.analyser import AnalyserStatus
 from servomex.models.reading import Reading
-from servomex.port import connection, link, reopening, wiretap
 from servomex.simulator import VirtualAnalyzer, VirtualChannel
 from servomex.simulator.channels import Signal
 from servomex.simulator.slave import ModbusSlave
 from tests.fuzz.virtual_time import Clock, take
+from tests.helpers.line_clock import line_clock
 from tests.helpers.modbus_bytes import ascii_, rtu
 
 CHAR_S = 10 / 19200
@@ -176,20 +174,7 @@ def client_on(
 ) -> Iterator[ModbusClient]:
     """A client on the line, for which waiting takes no time."""
     with contextlib.ExitStack() as undo:
-        for module in (
-            call,
-            connection,
-            evidence,
-            exchange,
-            ledger,
-            link,
-            link_client,
-            modbus,
-            plan,
-            reopening,
-            wiretap,
-        ):
-            undo.enter_context(mock.patch.object(module, "time", line.clock))
+        undo.enter_context(line_clock(line.clock))
         undo.enter_context(mock.patch.object(exchange, "random", line.random))  # the same dice each time
         made = SerialLink(line, SerialSettings(), gap=0.05, shared_line=shared_line)
         made.open()

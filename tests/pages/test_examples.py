@@ -1,7 +1,6 @@
 """The examples are run as a user would run them, against virtual analysers."""
 
 import ast
-import re
 import runpy
 import shlex
 import shutil
@@ -86,7 +85,7 @@ class TestLogToSqlite:
                 "log_to_sqlite", "sim://4100", "a.sqlite", "--every", "0.1", "--seconds", "0.3", cwd=tmp_path
             )
             assert (code, err) == (0, "")
-            assert re.match(r"\d readings?, 0 failed", out)
+            assert " readings, 0 failed" in out
             rows = list(servomex.load(tmp_path / "a.sqlite"))
             assert len(rows) % 5 == 0
             assert 5 * turn <= len(rows) <= 15 * turn

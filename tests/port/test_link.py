@@ -22,7 +22,7 @@ from tests.helpers.modbus_bytes import PROBE, STATE
 from tests.helpers.platforms import needs_pty
 from tests.helpers.terminals import Terminal, lost, read_all, reading, talk
 from tests.helpers.threads import GENEROUS_S, in_thread
-from tests.helpers.waiting import soon
+from tests.helpers.waiting import soon, wait_until
 
 pytestmark = pytest.mark.virtual_time
 
@@ -236,6 +236,19 @@ def test_a_closed_link_says_so_and_can_be_opened_again(line: VirtualLine) -> Non
         link.close()
         link.close()
     assert link.generation == 2
+
+
+@pytest.mark.real_time
+def test_nothing_is_sent_once_another_thread_closes_the_port() -> None:
+    line = VirtualLine()
+    link = SerialLink(line.url).open()
+    with link.conversation(soon()):
+        closing = in_thread(link.close)
+        wait_until(lambda: link.is_closed)
+        with pytest.raises(ServomexConnectionError, match="closed"):
+            link.write(PROBE)
+    closing.result(GENEROUS_S)
+    assert line.heard == []
 
 
 @pytest.mark.parametrize("kind", ["virtual", pytest.param("terminal", marks=needs_pty)])

@@ -111,12 +111,9 @@ class TestOneSource:
         with analyzer, contextlib.closing(rec):
             until(rec, failed)
         lines = log()
-        begun = len([text for text in lines if "readings fail from now on" in text])
-        ended = len(
-            [text for text in lines if "rig is back after" in text]
-        )  # on a busy computer a reply may be late
-        assert begun == rec.summary.outages == ended + 1
+        assert len([text for text in lines if "readings fail from now on" in text]) == 1
         assert lines[-1].startswith("rig has still not returned at the end after ")
+        assert rec.summary.outages == 1
         assert rec.summary.outage_s > 0 or sys.platform == "win32"  # whose clock moves every 15.6 ms
 
     def test_each_outage_is_counted_and_their_times_add_up(self, log: Callable[[], list[str]]) -> None:
