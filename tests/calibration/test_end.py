@@ -17,10 +17,10 @@ from servomex import (
 from servomex.calibration import procedure as calibration
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.testing import ScriptedPort
-from tests.helpers.calibrating import coils, shorten_waits
+from tests.helpers.calibrating import coils
 from tests.helpers.scripts import opened
 
-pytestmark = pytest.mark.virtual_time
+pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("quick")]
 
 PAUSE_S = 0.5
 
@@ -34,11 +34,6 @@ class Pausing(VirtualAnalyzer):
         if gas == 2 and cycle and self.clock() - cycle.started < self.cal_phase_s + PAUSE_S:
             return 0
         return gas
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    shorten_waits(monkeypatch)
 
 
 @pytest.fixture(params=["modbus_rtu", "modbus_ascii"])

@@ -21,20 +21,15 @@ from servomex import (
 from servomex.port.connect import open_port
 from servomex.registers import START_COILS
 from servomex.simulator import VirtualAnalyzer, VirtualLine
-from tests.helpers.calibrating import READ, WRITE_0, WRITE_1, coils, far_end, left_at_one, losing, shorten_waits
+from tests.helpers.calibrating import READ, WRITE_0, WRITE_1, coils, far_end, left_at_one, losing
 from tests.helpers.hook_port import HookPort, answering
 from tests.helpers.modbus_bytes import Framing, ascii_, rtu
 
-pytestmark = pytest.mark.virtual_time
+pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("quick")]
 
 MODES = ["modbus_rtu", "modbus_ascii"]
 FRAMINGS: list[tuple[str, Framing]] = [("modbus_rtu", rtu), ("modbus_ascii", ascii_)]
 ON, OFF = "FF00", "0000"
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    shorten_waits(monkeypatch)
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import pytest
 from servomex import Analyzer, CalPhase, ServomexCalibrationError, open_device
 from servomex.calibration import stop as calibration_stop
 from servomex.simulator import VirtualAnalyzer, VirtualLine
-from tests.helpers.calibrating import WRITE_1, coils, far_end, losing, other_master, shorten_waits
+from tests.helpers.calibrating import WRITE_1, coils, far_end, losing, other_master
 from tests.helpers.hook_port import answering
 
-pytestmark = pytest.mark.virtual_time
+pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("quick")]
 
 MODES = ["modbus_rtu", "modbus_ascii"]
 STOP_1 = WRITE_1.replace(b"\x05\0\0", b"\x05\0\x08")
@@ -29,11 +29,6 @@ class ClearsItself(VirtualAnalyzer):
         for coil in range(address, address + count):  # the first look at a coil is for the reply to its 1
             self._coils[coil] = False
         return values
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    shorten_waits(monkeypatch)
 
 
 def ones(analyser: VirtualAnalyzer) -> list[int]:

@@ -23,21 +23,16 @@ from servomex import (
 )
 from servomex.simulator import VirtualAnalyzer, VirtualLine
 from servomex.testing import ScriptedPort
-from tests.helpers.calibrating import WRITE_0, coils, far_end, losing, shorten_waits
+from tests.helpers.calibrating import WRITE_0, coils, far_end, losing
 from tests.helpers.hook_port import HookPort, answering
 from tests.helpers.modbus_bytes import Framing, ascii_, rtu
 from tests.helpers.scripts import Fence, opened
 
-pytestmark = pytest.mark.virtual_time
+pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("quick")]
 
 MODES = ["modbus_rtu", "modbus_ascii"]
 FRAMINGS: list[tuple[str, Framing]] = [("modbus_rtu", rtu), ("modbus_ascii", ascii_)]
 ON, OFF = "FF00", "0000"
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    shorten_waits(monkeypatch)
 
 
 @pytest.fixture
