@@ -85,6 +85,7 @@ class ModbusClient:
         self.gap_s: float = link.gap_s if gap_s is None else gap_s
         self.address: int = whole(address, "address", 1, 247)
         self.protocol = protocol
+        self._context = ErrorContext(link.port, protocol, self.address)
         self.exchange: Exchange = Exchange(link, address, protocol, whole(retries, "retries", 0, 10), self.gap_s)
         ascii_framing = protocol is ProtocolKind.MODBUS_ASCII
         timing = registers.LineTiming(link.settings.char_time_s, self.gap_s, ascii_framing)
@@ -159,7 +160,7 @@ class ModbusClient:
         if not is_populated(reading):
             raise ServomexChannelNotFoundError(
                 f"channel {channel} is not populated: it has no name, no state and no value{self._known.there}",
-                self._context(channel),
+                attrs.evolve(self._context, channel=channel),
             )
         self._looked_at[channel] = time.monotonic()
         return reading
@@ -230,7 +231,7 @@ class ModbusClient:
         Raises:
             ServomexConfirmationRequiredError: ``confirm`` is not ``True``.
         """
-        check_confirmed("write_coil", confirm, "a coil may start or stop an autocalibration", self._context())
+        check_confirmed("write_coil", confirm, "a coil may start or stop an autocalibration", self._context)
         with self.link.conversation(deadline):
             self.exchange.ask(Query(WRITE_COIL, coil, COIL_VALUES[value]), deadline)
 
@@ -249,7 +250,7 @@ class ModbusClient:
             raise ServomexTimeoutError(
                 f"this computer slept for {slept_s:.1f} s during the reading, and no time is left to repeat it: "
                 "read again",
-                self._context(),
+                self._context,
             )
         return not slept_s
 
@@ -263,12 +264,9 @@ class ModbusClient:
         if received_ns >= deadline * 1e9 + LATENESS_NS:
             raise ServomexTimeoutError(
                 "the reading was complete only after its deadline: this computer was too busy, or stood still",
-                self._context(),
+                self._context,
             )
         return received_at, received_ns
-
-    def _context(self, channel: ChannelId | None = None) -> ErrorContext:
-        return ErrorContext(self.link.port, self.protocol, self.address, channel)
 
     def _recognise(self, words: Mapping[int, int], raw: bytes, deadline: float) -> None:
         """Make sure that registers are those of the series; read other blocks while these do not show it.
@@ -296,7 +294,7 @@ class ModbusClient:
         if not identity.is_ours(found, complete=True):
             self._recognised = False
             self._looked_at.clear()
-            raise identity.foreign_device(found, attrs.evolve(self._context(), response=raw))
+            raise identity.foreign_device(found, attrs.evolve(self._context, response=raw))
         self._recognised = True
 
     def _recognise_refusing(self, sweep: Sweep, deadline: float) -> None:
@@ -346,7 +344,7 @@ class ModbusClient:
         self._looked_at = dict.fromkeys(present, time.monotonic())
         looked_at = frozenset((*whole, *self._plan.absent))  # before that is changed
         self._plan.note_present(sweep.channels, present)
-        self._known.check(frame, self._context(), looked_at=looked_at)
+        self._known.check(frame, self._context, looked_at=looked_at)
         return frame
 
 

@@ -93,7 +93,7 @@ class Ledger:
         client = self._client
         place = client.start or 0
         raw, surplus = bytes(client.received[place : place + client.size]), client.received[place + client.size :]
-        early = self._pace.note_latency(client.first_at - self.pending[-1].sent_at)
+        early = self._pace.note_reply(client.first_at - self.pending[-1].sent_at, client.paused_s)
         self.doubtful = self.doubtful or early
         self.surplus = len(surplus) >= SHORTEST_MESSAGE
         refused = pdu.function_code == query.function | 0x80
@@ -105,8 +105,8 @@ class Ledger:
             if query.mirrored:
                 self._evidence.pass_by(raw)
             else:
-                tells_itself = self._evidence.take(query, raw, tuple(pdu.registers))
-                self._answers[self._shape_of(raw)] = Answer(raw, tells_itself)
+                shape, tells_itself = self._shape_of(raw), self._evidence.take(query, raw, tuple(pdu.registers))
+                self._answers[shape] = Answer(raw, tells_itself)
         if surplus:
             self.weigh(messages_in(bytes(surplus), client.ascii), [])
         if refused and pdu.exception_code not in PROVING:
@@ -115,7 +115,6 @@ class Ledger:
         self.pending.pop()  # what else of its size comes is a second reply, and no late one
         if refused:
             return None
-        self._pace.note_pause(client.paused_s)
         return Reply(
             tuple(pdu.registers),
             tuple(map(bool, pdu.bits[: query.span.count])),

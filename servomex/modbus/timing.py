@@ -73,20 +73,22 @@ class Pace:
         shortest_s, longest_s = self._timing.usual_wait_s
         return self.patient_s(max(shortest_s, min(longest_s, 4 * self.slowest_s, share_s)))
 
-    def note_latency(self, latency_s: float) -> bool:
-        """Learn from a reply how long to wait for the next; return whether it came suspiciously early."""
+    def note_reply(self, latency_s: float, paused_s: float) -> bool:
+        """Learn from a reply how long the next may take; return whether this one came suspiciously early.
+
+        Args:
+            latency_s: How long it took to begin.
+            paused_s: The longest pause within it.
+        """
         fastest_s = min(self._latencies, default=0.0) if len(self._latencies) == LATENCIES_KEPT else 0.0
         self._latencies.append(latency_s)
         self.slowest_s = max(latency_s, 0.9 * self.slowest_s)
+        self.pause_s = max(self._timing.silence_s, self._timing.patience * paused_s, 0.9 * self.pause_s)
         return fastest_s > JITTER_S and latency_s < EARLY * fastest_s
 
     def note_late(self, latency_s: float) -> None:
         """Wait longer for the next reply: one came after it had been given up."""
         self.slowest_s = max(self.slowest_s, latency_s)
-
-    def note_pause(self, paused_s: float) -> None:
-        """Learn from the longest pause within a reply how long the next may pause."""
-        self.pause_s = max(self._timing.silence_s, self._timing.patience * paused_s, 0.9 * self.pause_s)
 
     def note_cut(self) -> None:
         """Allow for longer pauses: a reply began and stopped."""

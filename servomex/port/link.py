@@ -22,7 +22,7 @@ from servomex.port.connect import (
 from servomex.port.connection import Connection
 from servomex.port.pyserial import serial
 from servomex.port.state import PortState
-from servomex.port.transport import MAX_CHUNK, Transport, port_and_settings, taken_from, waiting_in
+from servomex.port.transport import Transport, port_and_settings
 from servomex.port.wiretap import Tap, WireTap
 from servomex.runtime.clock import time
 from servomex.runtime.forks import let_go_after_fork
@@ -34,6 +34,8 @@ S = TypeVar("S", bound=PortState)
 
 GAP_S = 0.05
 """The silence before each request, unless something else was asked for."""
+MAX_CHUNK = 4096
+"""At most this many bytes are read at once."""
 
 
 class SerialLink(Connection):
@@ -188,7 +190,6 @@ class SerialLink(Connection):
             ServomexTimeoutError: Other callers kept the port busy until the deadline.
             ServomexConnectionError: The port is closed or lost.
         """
-        self.check_process()
         return self.lock.turn(self._remaining(deadline), self._kept_busy, lambda: self._begin_talking(deadline))
 
     @staticmethod
@@ -243,11 +244,11 @@ class SerialLink(Connection):
         if (port := self._serial) is None:
             raise self._not_open()
         try:
-            while not (data := taken_from(port, 1)):
+            while not (data := _taken_from(port, 1)):
                 if self._closed.is_set() or time.monotonic() >= deadline:
                     break
             if data:
-                data += waiting_in(port)
+                data += _waiting_in(port)
         except IO_ERRORS as error:
             pass_on_interruption(error)
             raise self._lose(error) from error
@@ -269,7 +270,7 @@ class SerialLink(Connection):
 
     def _take_waiting(self, port: Any) -> bytes:
         try:
-            data = waiting_in(port)
+            data = _waiting_in(port)
         except IO_ERRORS as error:
             pass_on_interruption(error)
             raise self._lose(error) from error
@@ -321,3 +322,29 @@ class SerialLink(Connection):
         self._last_traffic = time.monotonic()
         self._reopening.failures = 0
         self._wiretap.came(data)
+
+
+def _waiting_in(port: Any) -> bytes:
+    """Read what waits in a port, without waiting for more, also when it returns fewer bytes than it reports."""
+    data = b""
+    while len(data) < MAX_CHUNK and (waiting := port.in_waiting):
+        piece = _taken_from(port, min(waiting, MAX_CHUNK))
+        if not piece:
+            break
+        data += piece
+    return data
+
+
+def _taken_from(port: Any, size: int) -> bytes:
+    """Read up to ``size`` bytes.
+
+    Raises:
+        ServomexValidationError: The port is an object of the user's own, and returns something else.
+    """
+    data: bytes = port.read(size)
+    if not isinstance(data, bytes | bytearray):
+        raise ServomexValidationError(
+            f"read() of the port object {port!r} returned {data!r}, which is not bytes",
+            cure="Let it do as servomex.Transport says",
+        )
+    return data

@@ -1,16 +1,13 @@
 """``Transport``: what the driver needs of an open port that is passed in; and which port a call means."""
 
 import os
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
 import attrs
 
 from servomex.errors import ErrorContext, ServomexConfigurationError, ServomexValidationError
 from servomex.port.pyserial import serial
 from servomex.settings import SerialSettings, settings_of
-
-MAX_CHUNK = 4096
-"""At most this many bytes are read at once."""
 
 MEMBERS = ("read", "write", "in_waiting", "timeout", "reset_input_buffer")
 
@@ -139,29 +136,3 @@ def _cure(port: object) -> str:
     if isinstance(port, int) and not isinstance(port, bool):
         return f"Write 'COM{port}' on Windows, or the path of the device"
     return _NAME_IT
-
-
-def waiting_in(port: Any) -> bytes:
-    """Read what waits in a port, without waiting for more, also when it returns fewer bytes than it reports."""
-    data = b""
-    while len(data) < MAX_CHUNK and (waiting := port.in_waiting):
-        piece = taken_from(port, min(waiting, MAX_CHUNK))
-        if not piece:
-            break
-        data += piece
-    return data
-
-
-def taken_from(port: Any, size: int) -> bytes:
-    """Read up to ``size`` bytes.
-
-    Raises:
-        ServomexValidationError: The port is an object of the user's own, and returns something else.
-    """
-    data: bytes = port.read(size)
-    if not isinstance(data, bytes | bytearray):
-        raise ServomexValidationError(
-            f"read() of the port object {port!r} returned {data!r}, which is not bytes",
-            cure="Let it do as servomex.Transport says",
-        )
-    return data

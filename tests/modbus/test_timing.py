@@ -23,15 +23,15 @@ def test_late_replies_raise_the_patience_at_once_and_prompt_ones_lower_it_step_b
     pace = Pace(TIMING)
     pace.note_late(1.0)
     assert pace.patient_s(0.2) == 1.5
-    pace.note_latency(0.01)
+    pace.note_reply(0.01, 0.0)
     assert pace.slowest_s == 0.9
 
 
 def test_a_reply_that_is_faster_than_all_before_it_is_suspicious() -> None:
     pace = Pace(TIMING)
-    assert not any(pace.note_latency(0.05) for _ in range(LATENCIES_KEPT))
-    assert not pace.note_latency(0.046)
-    assert pace.note_latency(0.01)
+    assert not any(pace.note_reply(0.05, 0.0) for _ in range(LATENCIES_KEPT))
+    assert not pace.note_reply(0.046, 0.0)
+    assert pace.note_reply(0.01, 0.0)
 
 
 def test_a_reply_that_was_cut_short_lengthens_the_pause_up_to_its_bound() -> None:
@@ -39,5 +39,5 @@ def test_a_reply_that_was_cut_short_lengthens_the_pause_up_to_its_bound() -> Non
     for expected in (0.4, 1.6, 2.0, 2.0):
         pace.note_cut()
         assert pace.pause_s == pytest.approx(expected)
-    pace.note_pause(0.0)
+    pace.note_reply(0.01, 0.0)
     assert pace.pause_s == pytest.approx(1.8)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from servomex.errors import ServomexConnectionError, ServomexValidationError
-from servomex.port import connection, reopening, transport
+from servomex.port import connection, reopening
 from servomex.port import link as link_module
 from servomex.port.link import SerialLink
 from servomex.port.reopening import Pauses
@@ -82,7 +82,7 @@ def test_a_flood_is_read_in_bounded_pieces_and_nothing_of_it_is_lost() -> None:
         while piece := link.read(0.0):
             pieces.append(piece)
     assert b"".join(pieces) == flood
-    assert max(map(len, pieces)) <= 2 * transport.MAX_CHUNK
+    assert max(map(len, pieces)) <= 2 * link_module.MAX_CHUNK
 
 
 @needs_pty
@@ -158,7 +158,7 @@ def test_settling_on_a_babbling_line_ends_at_its_deadline() -> None:
         assert deadline <= time.monotonic() < deadline + 2.0
     assert not silent
     assert b"babble" in dropped
-    assert len(dropped) <= transport.MAX_CHUNK
+    assert len(dropped) <= link_module.MAX_CHUNK
 
 
 def test_settling_is_not_reached_by_a_deadline_that_has_passed() -> None:
