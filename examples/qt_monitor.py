@@ -321,7 +321,7 @@ class Monitor(QWidget):
             word, colour, text = "OPENING", INFO, self.trouble or ""
         elif self.stale:
             since = f"last frame {self.frame.age_s:.0f} s ago"
-            word, colour, text = "NO READINGS", BAD, f"{since}: {self.trouble or 'nothing has come since'}"
+            word, colour, text = "NO READINGS", BAD, f"{since}: {self.trouble or 'nothing has arrived since'}"
         else:
             arrived = self.frame.received_at.astimezone()
             word, colour = "READING", GOOD

@@ -211,7 +211,7 @@ class Monitor:
             return f"OPENING: {self.trouble or ''}", WARN
         if self.stale:
             since = f"last frame {self.frame.age_s:.0f} s ago"
-            return f"NO READINGS, {since}: {self.trouble or 'nothing has come since'}", BAD
+            return f"NO READINGS, {since}: {self.trouble or 'nothing has arrived since'}", BAD
         return f"READING {self.feed.port}, {self.frame.protocol}", GOOD
 
 

@@ -44,8 +44,8 @@ class Analyzer(Opened):
 
     All reading methods raise :class:`ServomexTimeoutError` when nothing usable came in time,
     :class:`ServomexConnectionError` when the port is closed or lost, and in the Modbus modes
-    :class:`ServomexFrameError` when only damaged replies came and :class:`ServomexModbusError` when the analyser
-    refused.
+    :class:`ServomexFrameError` when only damaged replies arrived and :class:`ServomexModbusError` when the
+    analyser refused.
 
     Args:
         link: The port.

@@ -29,11 +29,11 @@ from servomex.telegram import HEADER, FrameSplitter, parse_frame
 from servomex.traffic.symptoms import (
     MODBUS_TCP,
     PART_ONLY,
-    LineSign,
+    Symptom,
     is_modbus_tcp,
     is_part_of_broadcast,
-    line_sign,
     modbus_tcp_probe,
+    symptom_of,
 )
 
 WAITS_S = (0.3, 2.4)
@@ -57,7 +57,7 @@ class Detection:
     frame: Frame | None = None
 
 
-class Ear:
+class BroadcastListener:
     """Listens for a broadcast in everything that comes, also while Modbus is probed.
 
     Attributes:
@@ -71,13 +71,13 @@ class Ear:
         self.frame: Frame | None = None
         self.broadcast: bool = False
         self.bytes_heard: int = 0
-        self.gateway: LineSign | None = None
+        self.gateway: Symptom | None = None
         self._splitter = FrameSplitter()
         self._pieces = self._damaged = 0
         self._joined_within = False
         self._recent = b""
 
-    def hear(self, data: bytes, monotonic_ns: int) -> None:
+    def feed(self, data: bytes, monotonic_ns: int) -> None:
         """Accept bytes that came; the listener of :meth:`SerialLink.tap`."""
         self.bytes_heard += len(data)
         self._recent = (self._recent + data)[-256:]
@@ -97,11 +97,11 @@ class Ear:
             link.read(until)
 
     @property
-    def sign(self) -> LineSign | None:
+    def symptom(self) -> Symptom | None:
         """What the last bytes show of settings or a server that do not fit; ``None`` when nothing."""
-        return line_sign(self._recent)
+        return symptom_of(self._recent)
 
-    def verdict(self, echo: bool | None) -> LineSign:
+    def verdict(self, echo: bool | None) -> Symptom:
         """Return what was heard, and what to check, when no analyser was found.
 
         Args:
@@ -109,21 +109,21 @@ class Ear:
         """
         if self.is_cut_off:
             longer = Argument("listen")
-            return LineSign(PART_ONLY, f"Use a longer {longer}; if that does not help, check the cable")
+            return Symptom(PART_ONLY, f"Use a longer {longer}; if that does not help, check the cable")
         if self.broadcast:
-            seen = "a broadcast was heard, but no frame came undamaged"
-            return LineSign(seen, "Check the cable and the serial settings")
-        if known := self.sign or self.gateway:
+            seen = "a broadcast was heard, but no undamaged frame arrived"
+            return Symptom(seen, "Check the cable and the serial settings")
+        if known := self.symptom or self.gateway:
             return known
         if echo:
             seen = "only the adapter's echo came back"
-            return LineSign(seen, "Check the wiring, and that the analyser is on")
+            return Symptom(seen, "Check the wiring, and that the analyser is on")
         if self.bytes_heard:
-            seen = f"{counted(self.bytes_heard, 'byte')} came that fit no mode"
-            return LineSign(seen, "Check the baud rate and the other serial settings")
+            seen = f"{counted(self.bytes_heard, 'byte')} arrived that fit no mode"
+            return Symptom(seen, "Check the baud rate and the other serial settings")
         longer = Argument("listen")
-        return LineSign(
-            "not one byte came",
+        return Symptom(
+            "nothing was received",
             "Check that the analyser is on, the wiring, the address, the baud rate and the other serial settings; "
             f"if it broadcasts, use a longer {longer}",
         )
@@ -170,13 +170,13 @@ class Search:
     Attributes:
         link: The port.
         address: The address.
-        ear: What was heard so far. It may be replaced between two rounds, to forget that.
+        listener: What was heard so far. It may be replaced between two rounds, to forget that.
     """
 
     def __init__(self, link: SerialLink, address: int) -> None:
         self.link = link
         self.address = address
-        self.ear: Ear = Ear()
+        self.listener: BroadcastListener = BroadcastListener()
         self._untried = rtu_hindrance(link.settings)
         framings = FRAMINGS if self._untried is None else (ProtocolKind.MODBUS_ASCII,)
         self._probes = [(framing, Exchange(link, address, framing, retries=0)) for framing in framings]
@@ -193,21 +193,23 @@ class Search:
         Raises:
             ServomexConnectionError: The port is closed or lost.
         """
-        link, ear = self.link, self.ear
-        with link.tap(ear.hear):
+        link, listener = self.link, self.listener
+        with link.tap(listener.feed):
             for framing, exchange in self._probes:
                 link.settle(
                     link.gap_s, deadline
                 )  # what is under way may be a broadcast: it is not to be disturbed
-                if not ear.broadcast and _answers(exchange, ear, exchange.pace.patient_s(wait_s), deadline):
+                if not listener.broadcast and _answers(
+                    exchange, listener, exchange.pace.patient_s(wait_s), deadline
+                ):
                     return Detection(framing)
-            ear.listen(link, deadline if ear.broadcast else min(deadline, time.monotonic() + pause_s))
-        return None if ear.frame is None else Detection(ProtocolKind.CONTINUOUS_ASCII, ear.frame)
+            listener.listen(link, deadline if listener.broadcast else min(deadline, time.monotonic() + pause_s))
+        return None if listener.frame is None else Detection(ProtocolKind.CONTINUOUS_ASCII, listener.frame)
 
     def nothing_found(self, elapsed_s: float) -> ServomexNotFoundError:
         """Return the error with what was heard. A network server is asked once whether it speaks Modbus TCP."""
-        ear, verdict = self.ear, self.ear.verdict(self.link.state(ModbusLine).echo)
-        if not ear.broadcast and not ear.gateway:
+        listener, verdict = self.listener, self.listener.verdict(self.link.state(ModbusLine).echo)
+        if not listener.broadcast and not listener.gateway:
             if self._speaks_tcp is None:
                 self._speaks_tcp = answers_modbus_tcp(self.link, self.address)
             verdict = MODBUS_TCP if self._speaks_tcp else verdict
@@ -216,10 +218,10 @@ class Search:
         )
         return ServomexNotFoundError(
             f"no analyser found in {elapsed_s:.1f} s: nothing answered Modbus {asked} at address "
-            f"{self.address}, and no broadcast came (its frame frequency may be longer, or 0); {verdict.seen}",
+            f"{self.address}, and no broadcast arrived (its frame frequency may be longer, or 0); {verdict.seen}",
             ErrorContext(port=self.link.port),
             cure=verdict.cure,
-            argument=Argument("listen") if ear.is_cut_off else None,
+            argument=Argument("listen") if listener.is_cut_off else None,
         )
 
 
@@ -235,11 +237,11 @@ def _until(search: Search, deadline: float) -> Detection | None:
     return None
 
 
-def _answers(exchange: Exchange, ear: Ear, wait_s: float, deadline: float) -> bool:
+def _answers(exchange: Exchange, listener: BroadcastListener, wait_s: float, deadline: float) -> bool:
     try:
         exchange.probe(PROBE, min(deadline, time.monotonic() + PROBE_WAITS * wait_s), wait_s)
     except ServomexGatewayError as error:
-        ear.gateway = LineSign(error.message, error.cure)
+        listener.gateway = Symptom(error.message, error.cure)
         return False
     except ServomexModbusError:
         return True  # it refused, in this framing

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 import attrs
 
-from servomex.analyzer.detect import FRAMINGS, Detection, Ear, detect
+from servomex.analyzer.detect import FRAMINGS, BroadcastListener, Detection, detect
 from servomex.discovery.survey import Found, Place, Survey
 from servomex.enums import ProtocolKind
 from servomex.errors import (
@@ -30,7 +30,9 @@ BROADCAST_S = 2.5
 Report = Callable[[str], None]
 
 
-def find(link: SerialLink, address: int, ear: Ear, listen_s: float, report: Report) -> Detection:
+def find(
+    link: SerialLink, address: int, listener: BroadcastListener, listen_s: float, report: Report
+) -> Detection:
     """Find the mode of the analyser at an address, by reads only; otherwise raise what was found in its place.
 
     Where nothing answers, other addresses and other baud rates are asked. The port is closed after that.
@@ -38,7 +40,7 @@ def find(link: SerialLink, address: int, ear: Ear, listen_s: float, report: Repo
     Args:
         link: An open port.
         address: Modbus slave address.
-        ear: What was heard on the line so far.
+        listener: What was heard on the line so far.
         listen_s: Seconds to wait for a broadcast, or for an answer at this address.
         report: Called with a text about each step before it is tried.
 
@@ -47,16 +49,16 @@ def find(link: SerialLink, address: int, ear: Ear, listen_s: float, report: Repo
         ServomexProtocolError: What answers is not an analyser, or not alone at its address.
         ServomexConnectionError: The port was lost.
     """
-    if ear.frame is not None:
-        return Detection(ProtocolKind.CONTINUOUS_ASCII, ear.frame)
+    if listener.frame is not None:
+        return Detection(ProtocolKind.CONTINUOUS_ASCII, listener.frame)
     report(f"looking for an analyser at address {address}, for {listen_s:.0f} s at most")
     try:
-        with link.tap(ear.hear):
+        with link.tap(listener.feed):
             found = detect(link, address, listen=listen_s)
     except ServomexNotFoundError as error:
-        if ear.broadcast or ear.sign:
+        if listener.broadcast or listener.symptom:
             raise
-        raise _elsewhere(link, address, ear, report) or _nowhere(link, error) from error
+        raise _elsewhere(link, address, listener, report) or _nowhere(link, error) from error
     if found.frame is None:
         report(f"looking at what answers at address {address}")
         for item in _survey(link, [Place(address, found.protocol)]):
@@ -65,24 +67,28 @@ def find(link: SerialLink, address: int, ear: Ear, listen_s: float, report: Repo
     return found
 
 
-def _elsewhere(link: SerialLink, address: int, ear: Ear, report: Report) -> ServomexError | None:
+def _elsewhere(
+    link: SerialLink, address: int, listener: BroadcastListener, report: Report
+) -> ServomexError | None:
     """Look at other addresses and baud rates, first where the bytes that came suggest it."""
-    unrequested = ear.bytes_heard > 0 and not link.state(ModbusLine).echo
+    unrequested = listener.bytes_heard > 0 and not link.state(ModbusLine).echo
     if unrequested:
         return _at_other_rates(link, address, BROADCAST_S, report) or _at_other_addresses(
-            link, address, ear, report
+            link, address, listener, report
         )
-    return _at_other_addresses(link, address, ear, report) or _at_other_rates(link, address, None, report)
+    return _at_other_addresses(link, address, listener, report) or _at_other_rates(link, address, None, report)
 
 
-def _at_other_addresses(link: SerialLink, address: int, ear: Ear, report: Report) -> ServomexError | None:
+def _at_other_addresses(
+    link: SerialLink, address: int, listener: BroadcastListener, report: Report
+) -> ServomexError | None:
     asked = sorted({*ADDRESSES, address})
     report(f"asking the addresses {asked[0]} to {asked[-1]}")
-    with link.open().tap(ear.hear):
+    with link.open().tap(listener.feed):
         found = _survey(link, [Place(item, framing) for item in asked for framing in FRAMINGS])
-    if ear.broadcast:
+    if listener.broadcast:
         longer = Argument("listen")
-        seen = "a broadcast came only now: the analyser is in continuous mode"
+        seen = "a broadcast arrived only now: the analyser is in continuous mode"
         return _misplaced(link, seen, f"Use a longer {longer}", longer)
     here = [item for item in found if item.address == address]
     if any(item.info or isinstance(item.error, ServomexTimeoutError) for item in here):

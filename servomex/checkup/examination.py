@@ -11,7 +11,7 @@ import attrs
 
 from servomex import registers
 from servomex.analyzer.analyzer import Analyzer
-from servomex.analyzer.detect import Detection, Ear
+from servomex.analyzer.detect import BroadcastListener, Detection
 from servomex.analyzer.opening import OPENING_S, open_device
 from servomex.calibration.pulse import left_at_one
 from servomex.checkup.computer import access, port_present, versions
@@ -41,7 +41,7 @@ from servomex.port.link import SerialLink
 from servomex.runtime.clock import time
 from servomex.settings import SerialSettings
 from servomex.traffic import TrafficDecoder
-from servomex.traffic.symptoms import line_sign
+from servomex.traffic.symptoms import symptom_of
 from servomex.traffic.words import reading_text
 
 CHECKS = (
@@ -130,10 +130,10 @@ def _checks(request: CheckRequest) -> Generator[Finding, None, None]:
 
 def line_checks(request: CheckRequest, link: SerialLink) -> Iterator[Finding]:
     """Check a line and its analyser, through a port that is open."""
-    sniff_s, ear = min(SNIFF_S, request.listen / 4), Ear()
+    sniff_s, listener = min(SNIFF_S, request.listen / 4), BroadcastListener()
     request.report(f"listening for {sniff_s:.1f} s")
-    yield line(link, ear, sniff_s)
-    found, finding = mode(request, link, ear, request.listen - sniff_s)
+    yield line(link, listener, sniff_s)
+    found, finding = mode(request, link, listener, request.listen - sniff_s)
     yield finding
     yield settings(request, found)
     yield gap(request, link, found)
@@ -144,43 +144,49 @@ def line_checks(request: CheckRequest, link: SerialLink) -> Iterator[Finding]:
         yield from modbus_checks(request, link, found.protocol)
 
 
-def line(link: SerialLink, ear: Ear, listen_s: float) -> Finding:
+def line(link: SerialLink, listener: BroadcastListener, listen_s: float) -> Finding:
     """Listen before anything is sent: what comes then was not requested here."""
     heard = bytearray()
     begun = time.monotonic()
-    with link.conversation(begun + listen_s), link.tap(ear.hear), link.tap(lambda data, _: heard.extend(data)):
-        ear.listen(link, begun + listen_s)
+    with (
+        link.conversation(begun + listen_s),
+        link.tap(listener.feed),
+        link.tap(lambda data, _: heard.extend(data)),
+    ):
+        listener.listen(link, begun + listen_s)
         if heard:  # it may be the beginning of a broadcast, and the next one may be a long time off
-            ear.listen(link, time.monotonic() + SNIFF_S)
-    if ear.frame:
-        return Finding("line", Verdict.OK, "a broadcast came: an analyser in continuous mode")
+            listener.listen(link, time.monotonic() + SNIFF_S)
+    if listener.frame:
+        return Finding("line", Verdict.OK, "a broadcast arrived: an analyser in continuous mode")
     if not heard:
         return Finding("line", Verdict.OK, f"silent for {listen_s:.1f} s, before anything was sent")
-    if ear.broadcast or heard.endswith(_END_OF_BROADCAST):
-        return Finding("line", Verdict.OK, "part of a broadcast came")
-    if sign := line_sign(bytes(heard)):
-        return Finding("line", Verdict.WARNING, sign.seen, sign.cure)
+    if listener.broadcast or heard.endswith(_END_OF_BROADCAST):
+        return Finding("line", Verdict.OK, "part of a broadcast arrived")
+    if symptom := symptom_of(bytes(heard)):
+        return Finding("line", Verdict.WARNING, symptom.seen, symptom.cure)
     decoder = TrafficDecoder()
     messages = [item for item in (*decoder.feed(bytes(heard)), *decoder.flush()) if item.kind != "noise"]
     if messages:
         return Finding(
             "line",
             Verdict.WARNING,
-            f"{counted(len(messages), 'Modbus message')} came that were not requested here: {messages[0].text}",
+            f"{counted(len(messages), 'unrequested Modbus message')} arrived: {messages[0].text}",
             "Another master is on this line, and there may be only one: 'servomex diag tap' shows what it does",
         )
     return Finding(
         "line",
         Verdict.WARNING,
-        f"{counted(len(heard), 'byte')} came before anything was sent, and match no known format",
+        f"{counted(len(heard), 'byte')} arrived before anything was sent, and match no known format",
         "Check the baud rate, the other serial settings, the wiring and its termination",
     )
 
 
-def mode(request: CheckRequest, link: SerialLink, ear: Ear, listen_s: float) -> tuple[Detection | None, Finding]:
+def mode(
+    request: CheckRequest, link: SerialLink, listener: BroadcastListener, listen_s: float
+) -> tuple[Detection | None, Finding]:
     """Find the mode, and compare it with the one that was named."""
     try:
-        found = find(link, request.address, ear, listen_s, request.report)
+        found = find(link, request.address, listener, listen_s, request.report)
     except (ServomexTimeoutError, ServomexProtocolError) as error:
         return None, problem("mode", error)
     where = "" if found.frame else f" at address {request.address}"
@@ -353,7 +359,7 @@ def broadcast(analyzer: Analyzer, listen_s: float) -> Finding:
     except ServomexTimeoutError:
         longer = Argument("listen")
         cure = f"If the frame frequency on its panel is longer, use a longer {longer}; else check the cable"
-        return Finding("broadcast", Verdict.WARNING, f"no second broadcast came in {listen_s:g} s", cure)
+        return Finding("broadcast", Verdict.WARNING, f"no second broadcast arrived in {listen_s:g} s", cure)
     dropped = analyzer.dropped_frames
     period = f"one every {analyzer.period_s:.1f} s" if analyzer.period_s else "two at once"
     seen = f"{period}, the last is {frame.age_s:.1f} s old, {dropped} dropped"

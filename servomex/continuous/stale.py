@@ -33,13 +33,13 @@ def _why_none(frame: Frame, intake: Intake) -> tuple[str, str]:
         return REPEATED, REPEATED_CURE
     if intake.damaged_since:
         came = counted(intake.damaged_since, "damaged broadcast")
-        return f"{came} came since (last: {intake.last_reason})", "Check the cable and the settings"
+        return f"{came} arrived since (last: {intake.last_reason})", "Check the cable and the settings"
     if intake.refused_since:
         came = counted(intake.refused_since, "broadcast")
-        return f"{came} came since and had to be refused (last: {intake.last_reason})", ""
+        return f"{came} arrived since and had to be refused (last: {intake.last_reason})", ""
     if frame.delayed_s:
         cure = "Check the network and the serial server, which hold up broadcasts"
-        return f"it came up to {frame.delayed_s:.1f} s late", cure
+        return f"it arrived up to {frame.delayed_s:.1f} s late", cure
     return "", "Check that the analyser is on, its frame frequency, and the cable"
 
 
@@ -50,11 +50,11 @@ def _silence(intake: Intake, stream: BroadcastStream, context: ErrorContext) -> 
         return ServomexTimeoutError(PART_ONLY, context, cure=cure, argument=longer)
     if count := stream.discarded_bytes + stream.pending:
         reason = f" (last: {intake.last_reason})" if intake.last_reason else ""
-        seen = f"no broadcast: {counted(count, 'byte')} came that held no good frame{reason}"
+        seen = f"no broadcast: {counted(count, 'byte')} arrived, but no valid frame{reason}"
         return ServomexTimeoutError(seen, context, cure="Check the baud rate and the other serial settings")
     longer = Argument("listen")
     return ServomexTimeoutError(
-        "no broadcast came: the frame frequency on the analyser's panel may be longer, or 0 (off)",
+        "no broadcast arrived: the frame frequency on the analyser's panel may be longer, or 0 (off)",
         context,
         cure=f"Use a longer {longer}; else check its communication mode, the serial settings and the cable",
         argument=longer,

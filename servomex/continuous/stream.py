@@ -31,7 +31,7 @@ class BroadcastStream:
 
     @property
     def has_part(self) -> bool:
-        """Whether a part of a broadcast came, cut off by joining in the middle of it or not whole yet."""
+        """Whether a part of a broadcast arrived, cut off by joining in the middle of it or not whole yet."""
         return self._joined_within or is_part_of_broadcast(self._splitter.held)
 
     def feed(

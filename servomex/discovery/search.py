@@ -29,7 +29,7 @@ from servomex.runtime.locks import Signal
 from servomex.runtime.logs import package_log
 from servomex.runtime.worker import Worker
 from servomex.settings import SerialSettings
-from servomex.traffic.symptoms import LineSign
+from servomex.traffic.symptoms import Symptom
 
 _log = package_log("servomex")
 
@@ -360,13 +360,13 @@ def _nothing_found(
     port: str, request: _Request, surveys: Sequence[Survey], elapsed_s: float
 ) -> ServomexTimeoutError:
     """Return the error with what was tried and what was seen, at the baud rate at which most was seen."""
-    best = max(surveys, key=lambda item: (item.ear.broadcast, bool(item.echo), item.ear.bytes_heard))
+    best = max(surveys, key=lambda item: (item.listener.broadcast, bool(item.echo), item.listener.bytes_heard))
     rates = ", ".join(map(str, request.baudrates))
-    tried = "" if best.ear.broadcast else f": {_unanswered(request)}"
-    verdict = best.ear.verdict(best.echo)
-    if best.ear.broadcast and request.listen_s is None:
+    tried = "" if best.listener.broadcast else f": {_unanswered(request)}"
+    verdict = best.listener.verdict(best.echo)
+    if best.listener.broadcast and request.listen_s is None:
         seen = "a broadcast was heard: the analyser is in continuous mode, which was not looked for"
-        verdict = LineSign(seen, f"Search with {Argument('protocols')} that include it")
+        verdict = Symptom(seen, f"Search with {Argument('protocols')} that include it")
     return ServomexTimeoutError(
         f"no analyser found in {elapsed_s:.1f} s at {rates} baud{tried}; {verdict.seen}",
         ErrorContext(port=port),
@@ -380,7 +380,7 @@ def _unanswered(request: _Request) -> str:
         framings = " or ".join(_FRAMING_NAMES[framing] for framing in request.framings)
         tried.append(f"nothing answered {framings} at {_address_text(request.addresses)}")
     if request.listen_s is not None:
-        tried.append("no broadcast came (its frame frequency may be longer, or 0)")
+        tried.append("no broadcast arrived (its frame frequency may be longer, or 0)")
     return ", and ".join(tried)
 
 

@@ -6,7 +6,7 @@ import attrs
 
 from servomex import registers
 from servomex.analyzer.analyzer import Analyzer
-from servomex.analyzer.detect import Ear
+from servomex.analyzer.detect import BroadcastListener
 from servomex.analyzer.opening import OPENING_S, open_device
 from servomex.continuous.reader import ContinuousReader
 from servomex.enums import ProtocolKind
@@ -26,7 +26,7 @@ from servomex.modbus.query import PROBE
 from servomex.models.info import DeviceInfo
 from servomex.port.link import SerialLink
 from servomex.runtime.clock import time
-from servomex.traffic.symptoms import LineSign, line_sign
+from servomex.traffic.symptoms import Symptom, symptom_of
 
 WAIT_S = 0.25
 """How long the answer of an address may take to begin."""
@@ -89,7 +89,7 @@ class Survey:
 
     Attributes:
         findings: What was found.
-        ear: What was heard.
+        listener: What was heard.
         echo: Whether the adapter sends back what is written; ``None`` when nothing has shown it.
     """
 
@@ -97,7 +97,7 @@ class Survey:
         self, link: SerialLink, places: Sequence[Place], listen: float | None, step: Callable[[], None]
     ) -> None:
         self.findings: list[Found] = []
-        self.ear: Ear = Ear()
+        self.listener: BroadcastListener = BroadcastListener()
         self.echo: bool | None = None
         self._link = link
         self._places = places
@@ -132,7 +132,7 @@ class Survey:
 
     def _hear(self, data: bytes, monotonic_ns: int) -> None:
         """Note every byte that comes, and the places whose answer came too late."""
-        self.ear.hear(data, monotonic_ns)
+        self.listener.feed(data, monotonic_ns)
         self._heard = (self._heard + data)[-_KEPT:]
         recent, self._recent = self._recent + data, (self._recent + data)[-_RECENT:]
         late = [place for place in self._silent if any(sign in recent for sign in place.signs)]
@@ -143,13 +143,13 @@ class Survey:
         """Listen until a time; if that leaves enough of it, ask again, since a first request may get lost."""
         round_s = sum(self._answer_s(place, WAIT_S) for place in self._silent)
         if time.monotonic() + round_s < until:
-            self.ear.listen(self._link, until - round_s)
+            self.listener.listen(self._link, until - round_s)
             for place in list(self._silent):
                 self._look_at(place)
         if not self.successful:
-            self.ear.listen(self._link, time.monotonic() + listen_s if self.ear.broadcast else until)
-        if self.ear.frame is not None:  # whatever looked like an answer was part of a broadcast
-            reader = ContinuousReader(self._link, first=self.ear.frame)
+            self.listener.listen(self._link, time.monotonic() + listen_s if self.listener.broadcast else until)
+        if self.listener.frame is not None:  # whatever looked like an answer was part of a broadcast
+            reader = ContinuousReader(self._link, first=self.listener.frame)
             with Analyzer(self._link, reader, owns_link=False) as analyzer:
                 self.findings = [Found(None, info=analyzer.identify())]
 
@@ -161,7 +161,7 @@ class Survey:
 
     def _meet(self, place: Place, wait_s: float) -> None:
         answered = any(item.address == place.address for item in self.findings)
-        if answered or self.ear.broadcast or self._restless >= RESTLESS_PLACES:
+        if answered or self.listener.broadcast or self._restless >= RESTLESS_PLACES:
             return
         try:
             self._ask_until_clear(place, wait_s)
@@ -169,7 +169,7 @@ class Survey:
             self._silent[place] = None
             self._restless = self._restless + 1 if isinstance(error, _RestlessError) else 0
         except ServomexGatewayError as error:
-            self.ear.gateway = LineSign(error.message, error.cure)
+            self.listener.gateway = Symptom(error.message, error.cure)
             self._restless = 0
         except ServomexFrameError as error:
             self.findings.append(self._misfit(place, error))
@@ -190,7 +190,7 @@ class Survey:
             try:
                 return self._ask(place, patience_s)
             except ServomexFrameError as error:
-                if self.ear.broadcast or not self._silence(QUIET_S) or len(self._heard) > LONGEST_ANSWERS:
+                if self.listener.broadcast or not self._silence(QUIET_S) or len(self._heard) > LONGEST_ANSWERS:
                     raise _RestlessError("what arrived was not an answer") from error
                 damage = error
         if self._link.read(time.monotonic() + patience_s):
@@ -233,15 +233,15 @@ class Survey:
     def _misfit(self, place: Place, error: ServomexProtocolError | ServomexTimeoutError) -> Found:
         """Return the finding that what answers at a place is not an analyser, or not alone there."""
         who = f"a Modbus device answers at address {place.address}"
-        sign = line_sign(bytes(self._heard))
+        symptom = symptom_of(bytes(self._heard))
         cure = error.cure or "Check which instrument this cable leads to"
         if isinstance(error, ServomexForeignDeviceError):
             text = f"{who}, but {error.message}"
-        elif isinstance(error, ServomexFrameError) and sign:
-            text, cure = f"only damaged replies come from address {place.address}: {sign.seen}", sign.cure
+        elif isinstance(error, ServomexFrameError) and symptom:
+            text, cure = f"only damaged replies arrive from address {place.address}: {symptom.seen}", symptom.cure
         elif isinstance(error, ServomexFrameError):
             text = (
-                f"only damaged or doubled replies come from address {place.address}: most likely two "
+                f"only damaged or doubled replies arrive from address {place.address}: most likely two "
                 "devices there have the same address"
             )
             cure = (

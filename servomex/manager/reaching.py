@@ -235,13 +235,13 @@ class Awaited:
             ServomexConnectionError: The port is closed or lost.
             ServomexTimeoutError: Others kept the port busy.
         """
-        from servomex.analyzer.detect import Ear, Search
+        from servomex.analyzer.detect import BroadcastListener, Search
 
         now = time.monotonic()
         if self._search is None:
             self._search, self._searched_from = Search(self._link, self.options.address), now
         elif now - self._searched_from > self.options.listen and self._is_quiet(self._search):
-            self._search.ear, self._searched_from, self._heard = Ear(), now, 0
+            self._search.listener, self._searched_from, self._heard = BroadcastListener(), now, 0
         with self._link.conversation(now + PROBE_S):
             found = self._search.look(wait_s, SEARCH_LISTEN_S, time.monotonic() + SEARCH_STEP_S)
         if found is None:
@@ -251,7 +251,7 @@ class Awaited:
 
     def _is_quiet(self, search: "Search") -> bool:
         """Whether nothing came in the last round: a broadcast that is under way is not to be cut in two."""
-        heard, self._heard = self._heard, search.ear.bytes_heard
+        heard, self._heard = self._heard, search.listener.bytes_heard
         return heard == self._heard
 
     def meet(self, wait_s: float) -> None:

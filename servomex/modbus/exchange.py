@@ -202,7 +202,7 @@ class Exchange:
             except ReplyFault as error:
                 fault = self._fault(error, call)
                 if isinstance(fault, DoubleFault) and not self._two_answer(call):
-                    fault = call.cause = DamagedFault("the reply to another program's request came as well")
+                    fault = call.cause = DamagedFault("the reply to another program's request arrived as well")
                 last = not left or (sent and query.writes) or not fault.passing
                 if last or call.is_over:
                     raise self._failure(query, call.cause or fault, deadline) from fault
@@ -342,7 +342,7 @@ class Exchange:
         if isinstance(fault, DamagedFault | NoReplyFault):
             self._ledger.note_stray(bytes(self._client.received))
             if self._ledger.were_late(self._client.others):
-                fault = LateFault("only late replies came")
+                fault = LateFault("only late replies arrived")
             else:
                 self.damaged_replies += isinstance(fault, DamagedFault)
         if isinstance(fault, CutFault):

@@ -28,7 +28,7 @@ from servomex.modbus.query import Query
 from servomex.port.link import SerialLink
 from servomex.runtime.clock import time
 from servomex.telegram import HEADER
-from servomex.traffic.symptoms import line_sign
+from servomex.traffic.symptoms import symptom_of
 from servomex.traffic.words import refusal
 
 
@@ -107,8 +107,8 @@ def failure_of(fault: ReplyFault, about: Circumstances) -> ServomexError:
             cure=f"Open it with {mode}",
             argument=mode,
         )
-    if sign := line_sign(bytes(about.client.received) if about.client else b"") or line_sign(about.stray):
-        return ServomexFrameError(sign.seen, context, cure=sign.cure)
+    if symptom := symptom_of(bytes(about.client.received) if about.client else b"") or symptom_of(about.stray):
+        return ServomexFrameError(symptom.seen, context, cure=symptom.cure)
     if isinstance(fault, GatewayFault):
         return refusal(fault.code, context)
     damaged = isinstance(fault, DoubleFault | DisputeFault | UnquietFault | DamagedFault)
@@ -140,10 +140,10 @@ def _silence(fault: ReplyFault, about: Circumstances) -> tuple[str, str]:
 def _damage(fault: ReplyFault, about: Circumstances) -> tuple[str, str]:
     """Return what was seen of replies that cannot be believed, and what to do."""
     if isinstance(fault, DoubleFault):
-        seen = f"two different replies came to one request: another device has the address {about.address} too"
+        seen = f"one request got two different replies: another device has the address {about.address} too"
         return seen, "Give each its own"
     if isinstance(fault, DisputeFault):
         return "the replies to one request differ each time it is repeated, so that none can be believed", ""
     if isinstance(fault, UnquietFault):
         return f"{fault}: the rest of a late reply, another master or noise is on it", ""
-    return f"only damaged replies came ({fault})", "Check the wiring, the gap and the serial settings"
+    return f"only damaged replies arrived ({fault})", "Check the wiring, the gap and the serial settings"

@@ -163,7 +163,7 @@ class LinkClient:
             if data:
                 self._take_in(data)
             if len(self.received) > MAX_RECEIVED:
-                raise DamagedFault(f"more than {MAX_RECEIVED} bytes came")
+                raise DamagedFault(f"more than {MAX_RECEIVED} bytes arrived")
             if self._look(at_end=False):
                 break
             now = time.monotonic()
@@ -284,14 +284,14 @@ class LinkClient:
         if size and time.monotonic() >= self._deadline:
             raise TimeUpFault
         if size:
-            raise CutFault(f"a reply of {came} bytes came instead of {size}")
+            raise CutFault(f"a reply of {came} bytes arrived instead of {size}")
         similar = [other for other in self.others if other.body[:2] == bytes((self.address, self.query.function))]
         if similar and not self.query.mirrored:
             count = len(similar[0].body) - 3
-            raise DamagedFault(f"a reply with {count} instead of {self.query.data_size} bytes of data came")
+            raise DamagedFault(f"a reply with {count} instead of {self.query.data_size} bytes of data arrived")
         if len(self.received) == self._explained:
             raise NoReplyFault
-        raise DamagedFault("bytes came that are no complete reply")
+        raise DamagedFault("the bytes received are not a complete reply")
 
     def _measure_echo(self) -> int | None:
         """Count the bytes up to the end of the adapter's echo; ``None`` while that is not known.

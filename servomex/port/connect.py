@@ -335,7 +335,7 @@ def _in_use(port: str) -> tuple[str, str]:
 
 def forbidden(port: str) -> tuple[str, str]:
     """Return that this user may not open a port, and what to do about it."""
-    return f"{port} may not be opened by this user", _way_in(port, owning_group(port))
+    return f"no permission to open {port}", _way_in(port, owning_group(port))
 
 
 def _way_in(port: str, group: str | None) -> str:

@@ -90,7 +90,7 @@ class Recording(Acquisition[list[Sample]]):
 
     Raises:
         ServomexConfigurationError: It is not a source, it needs a rate, or an argument does not apply to it: a
-            ``timeout`` where each broadcast is taken as it comes, ``auto_reconnect=False`` for a manager, or a
+            ``timeout`` where each broadcast is taken as it arrives, ``auto_reconnect=False`` for a manager, or a
             ``reconnect_factory`` for an :class:`Analyzer` or a manager, which reconnect by themselves.
         ServomexValidationError: An argument is out of range, or a name is unknown.
     """
@@ -233,7 +233,7 @@ class SampleFeed(Feed[list[Sample]]):
             )
         if options.timeout_s is not None:
             raise ServomexConfigurationError(
-                "a timeout is for readings at a rate, and here each broadcast is taken as it comes",
+                "a timeout is for readings at a rate, and here each broadcast is taken as it arrives",
                 cure="Omit timeout, or pass rate_hz as well",
             )
 

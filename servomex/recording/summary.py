@@ -28,8 +28,8 @@ class AcquisitionSummary:
     """What became of an acquisition so far. It is live: the numbers grow while it runs.
 
     Each moment at which a reading was due, and each broadcast, is counted once: as ``samples_emitted``,
-    ``samples_late``, ``repeated`` or ``dropped``. Where each broadcast is taken as it comes, an error that reports
-    a lost port or silence is a batch of its own among the ``samples_emitted``.
+    ``samples_late``, ``repeated`` or ``dropped``. Where each broadcast is taken as it arrives, an error that
+    reports a lost port or silence is a batch of its own among the ``samples_emitted``.
 
     Attributes:
         samples_emitted: Batches that were handed on, each the samples of one reading; those of a failed reading,
@@ -41,8 +41,8 @@ class AcquisitionSummary:
         finished_at: When it ended, UTC; ``None`` while it runs.
         errors: How many of ``samples_emitted`` report a failure, of several analysers that of at least one.
         damaged: Broadcasts that came damaged, or were refused as not to be believed, those whose error was not
-            taken in time included. Where each broadcast is taken as it comes, one of the ``errors`` stands for one
-            of them, or for several and says how many; in a recording at a rate they are only counted here.
+            taken in time included. Where each broadcast is taken as it arrives, one of the ``errors`` stands for
+            one of them, or for several and says how many; in a recording at a rate they are only counted here.
         delayed: Broadcasts among the readings that came late: their times are moved back by the delay.
         repeated: Moments at which there was nothing newer than at the one before.
         dropped: Readings and broadcasts that were discarded: they were not taken in time, or had waited for an

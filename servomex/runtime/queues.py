@@ -27,7 +27,7 @@ class Closed(Exception):  # noqa: N818 (it is the end, and no error)
 
 def no_frame(timeout: float | None) -> ServomexTimeoutError:
     """Return the error that nothing came in time."""
-    return ServomexTimeoutError("no frame came in time", ErrorContext(elapsed_s=timeout))
+    return ServomexTimeoutError("no frame arrived in time", ErrorContext(elapsed_s=timeout))
 
 
 class BoundedQueue(ProcessBound, Generic[T]):

@@ -46,7 +46,7 @@ class Connection(psycopg.Connection[TupleRow]):
                     moved = time.monotonic()
                 elif self.patience_s is not None and time.monotonic() - moved >= self.patience_s:
                     self.pgconn.finish()
-                    raise SilentServerError(f"nothing came for {self.patience_s:g} s")
+                    raise SilentServerError(f"nothing received for {self.patience_s:g} s")
                 wanted = gen.send(ready)
         except StopIteration as end:
             result: RV = end.value

@@ -1,4 +1,4 @@
-"""What bytes that fit no mode show about the line: another parity, or Modbus TCP at the far end. No I/O."""
+"""Problems of a line that show in bytes of no known mode: another parity, Modbus TCP at the far end. No I/O."""
 
 import re
 from functools import lru_cache
@@ -8,7 +8,7 @@ import attrs
 from servomex import registers
 from servomex.traffic.messages import crc16
 
-PART_ONLY = "part of a broadcast came, but no whole one before the timeout"
+PART_ONLY = "part of a broadcast arrived, but no whole one before the timeout"
 """What was seen when nothing but the time was too short."""
 _PART = re.compile(rb"[ -:<-~\x80-\x89]{0,9}(?:;[ -:<-~\x80-\x89]{0,9}){2,}(?:\r\n)?")
 """What lies between two places of a broadcast: short fields, at least two semicolons."""
@@ -25,35 +25,35 @@ _FLAGS = range(4)
 
 
 @attrs.frozen
-class LineSign:
+class Symptom:
     """What was seen of a line, and what to do about it."""
 
     seen: str
     cure: str
 
 
-MODBUS_TCP = LineSign(
+MODBUS_TCP = Symptom(
     "the server at the far end speaks Modbus TCP, not the protocol of the serial line",
     "Set it to RTU over TCP, also called transparent, raw or TCP server mode",
 )
 
 
-def line_sign(data: bytes) -> LineSign | None:
-    """Return what bytes that fit no mode show; ``None`` for nothing."""
+def symptom_of(data: bytes) -> Symptom | None:
+    """Return the problem that bytes of no known mode point to; ``None`` if they point to none."""
     if is_modbus_tcp(data):
         return MODBUS_TCP
     parity = _parity_of_text(data)
     if parity:
-        return LineSign(
-            f"text came whose highest bit makes the parity of each byte {parity}: the analyser sends 7 data bits "
-            f"and {parity} parity",
+        return Symptom(
+            f"text arrived whose highest bit makes the parity of each byte {parity}: the analyser sends 7 data "
+            f"bits and {parity} parity",
             "Use the same settings here, or set it to 8 data bits and no parity on its panel",
         )
     parity = _parity_of_probe(data)
     if parity:
-        return LineSign(
-            f"replies came in which every byte that {parity} parity would mark is missing: the analyser sends 8 "
-            f"data bits and {parity} parity",
+        return Symptom(
+            f"replies arrived in which every byte that {parity} parity would mark is missing: the analyser sends "
+            f"8 data bits and {parity} parity",
             "Use the same parity here, or set it to none on its panel",
         )
     return None

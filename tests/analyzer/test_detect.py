@@ -108,20 +108,20 @@ def test_only_reads_and_loopbacks_are_sent(mode: str) -> None:
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (lambda: VirtualLine(VirtualAnalyzer(faults=Faults(silent=True))), "not one byte came"),
-        (lambda: VirtualLine(VirtualAnalyzer(address=9)), "not one byte came"),
+        (lambda: VirtualLine(VirtualAnalyzer(faults=Faults(silent=True))), "nothing was received"),
+        (lambda: VirtualLine(VirtualAnalyzer(address=9)), "nothing was received"),
         (
             lambda: VirtualLine(VirtualAnalyzer(faults=Faults(silent=True)), echo=True),
             "only the adapter's echo came back",
         ),
-        (lambda: VirtualLine(VirtualAnalyzer(), baudrate=9600, pace=True), "not one byte came"),
+        (lambda: VirtualLine(VirtualAnalyzer(), baudrate=9600, pace=True), "nothing was received"),
         (
             lambda: VirtualLine(VirtualAnalyzer(mode="continuous", period=0.5), baudrate=9600),
-            "bytes came that fit no mode",
+            "bytes arrived that fit no mode",
         ),
         (
             lambda: VirtualLine(Damaged(mode="continuous", period=0.5)),
-            "a broadcast was heard, but no frame came undamaged",
+            "a broadcast was heard, but no undamaged frame arrived",
         ),
     ],
     ids=[

@@ -113,6 +113,6 @@ def test_a_second_reply_that_only_another_program_can_have_asked_for_is_told_as_
 
     with (
         open_device(HookPort(far_end), protocol=mode, gap=0.005, identify=False, retries=0) as analyzer,
-        pytest.raises(ServomexFrameError, match="the reply to another program's request came as well"),
+        pytest.raises(ServomexFrameError, match="the reply to another program's request arrived as well"),
     ):
         analyzer.read_channel("I1")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from servomex.analyzer.detect import Detection, Ear
+from servomex.analyzer.detect import BroadcastListener, Detection
 from servomex.checkup import elsewhere
 from servomex.checkup.examination import CheckRequest, examine
 from servomex.errors import ServomexNotFoundError, ServomexValidationError
@@ -110,7 +110,7 @@ def test_two_devices_at_one_address_are_named_as_such(differing: bool) -> None:
     second.fault = differing
     found = page(VirtualLine(first, second), *(SHORT if differing else ()))
     seen = (
-        "only damaged or doubled replies come from address 1: "
+        "only damaged or doubled replies arrive from address 1: "
         "most likely two devices there have the same address.*"
     )
     cure = "Switch one of them off, and give each an address of its own on its panel; else check the wiring"
@@ -121,12 +121,12 @@ def test_what_is_at_the_address_comes_before_what_is_at_others() -> None:
     first, second = VirtualAnalyzer(address=2), VirtualAnalyzer(address=2)
     second.fault = True
     found = page(VirtualLine(Refusing(address=1), first, second), "--address", "2", *SHORT)
-    assert found["mode"][1].startswith("only damaged or doubled replies come from address 2")
+    assert found["mode"][1].startswith("only damaged or doubled replies arrive from address 2")
 
 
 def test_broadcasts_of_which_none_is_undamaged_are_named() -> None:
     found = page(VirtualLine(Damaged(mode="continuous", period=0.02)), *SHORT)
-    seen = "no analyser found in .*; a broadcast was heard, but no frame came undamaged"
+    seen = "no analyser found in .*; a broadcast was heard, but no undamaged frame arrived"
     check_problem(found, "mode", seen, "Check the cable and the serial settings")
 
 
@@ -134,13 +134,13 @@ def test_broadcasts_that_come_seldom_need_a_longer_listen(monkeypatch: pytest.Mo
     monkeypatch.setattr(elsewhere, "detect", find_nothing)
     line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.03))
     with SerialLink(line.url) as link, pytest.raises(ServomexNotFoundError) as caught:
-        elsewhere.find(link, 1, Ear(), LISTEN_S, lambda _text: None)
-    words = "a broadcast came only now: the analyser is in continuous mode. Use a longer listen"
+        elsewhere.find(link, 1, BroadcastListener(), LISTEN_S, lambda _text: None)
+    words = "a broadcast arrived only now: the analyser is in continuous mode. Use a longer listen"
     assert caught.value.text == words
 
 
 def find_nothing(*_args: Any, **_options: Any) -> Detection:
-    raise ServomexNotFoundError("no analyser found. Not one byte came")
+    raise ServomexNotFoundError("no analyser found. Nothing was received")
 
 
 def test_another_mode_than_the_one_that_was_named() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from servomex.analyzer.detect import Detection, Ear
+from servomex.analyzer.detect import BroadcastListener, Detection
 from servomex.analyzer.opening import open_device
 from servomex.checkup import examination as checkup
 from servomex.checkup.examination import CHECKS, CheckRequest, examine
@@ -48,11 +48,11 @@ def test_noise_is_heard_before_anything_is_sent() -> None:
     found = page(VirtualLine(Noisy(mode="continuous", period=0.03)), *SHORT)
     verdict, seen, cure = found["line"]
     assert verdict == "WARNING"
-    assert re.fullmatch(r"\d+ bytes came before anything was sent, and match no known format", seen)
+    assert re.fullmatch(r"\d+ bytes arrived before anything was sent, and match no known format", seen)
     assert cure == "Check the baud rate, the other serial settings, the wiring and its termination"
     verdict, seen, cure = found["mode"]
     assert re.fullmatch(
-        r"no analyser found in .*; \d+ bytes came that fit no mode; nothing answered at .* either", seen
+        r"no analyser found in .*; \d+ bytes arrived that fit no mode; nothing answered at .* either", seen
     )
     check_problem(found, "mode", "no analyser found in .*", "Check the baud rate and the other serial settings")
 
@@ -65,16 +65,16 @@ MASTER = "Another master is on this line, and there may be only one: 'servomex d
     ("heard", "verdict", "seen", "cure"),
     [
         (b"", "ok", "silent for 0.1 s, before anything was sent", ""),
-        (WIRE, "ok", "a broadcast came: an analyser in continuous mode", ""),
-        (WIRE[100:], "ok", "part of a broadcast came", ""),
-        (WIRE[:100], "ok", "part of a broadcast came", ""),
-        (WIRE[100:-2] + b"\n", "ok", "part of a broadcast came", ""),
-        (REQUEST + REPLY, "WARNING", "2 Modbus messages came that were not requested here: request: .*", MASTER),
-        (b"\0" + REPLY, "WARNING", "1 Modbus message came that were not requested here: reply: .*", MASTER),
+        (WIRE, "ok", "a broadcast arrived: an analyser in continuous mode", ""),
+        (WIRE[100:], "ok", "part of a broadcast arrived", ""),
+        (WIRE[:100], "ok", "part of a broadcast arrived", ""),
+        (WIRE[100:-2] + b"\n", "ok", "part of a broadcast arrived", ""),
+        (REQUEST + REPLY, "WARNING", "2 unrequested Modbus messages arrived: request: .*", MASTER),
+        (b"\0" + REPLY, "WARNING", "1 unrequested Modbus message arrived: reply: .*", MASTER),
         (
             b"\0",
             "WARNING",
-            "1 byte came before anything was sent, and match no known format",
+            "1 byte arrived before anything was sent, and match no known format",
             "Check the baud rate, .*",
         ),
     ],
@@ -83,7 +83,7 @@ def test_what_is_heard_before_anything_is_sent(heard: bytes, verdict: str, seen:
     port = ScriptedPort()
     with SerialLink(port) as link:
         port.feed(heard)
-        found = checkup.line(link, Ear(), 0.05)
+        found = checkup.line(link, BroadcastListener(), 0.05)
     assert (found.check, found.verdict) == ("line", verdict)
     assert re.fullmatch(seen, found.seen)
     assert re.fullmatch(cure, found.cure)
@@ -95,14 +95,14 @@ def test_a_broadcast_that_is_under_way_when_the_time_is_up_is_heard_to_its_end(
 ) -> None:
     """The next one may be a long time off."""
     monkeypatch.setattr(checkup, "SNIFF_S", 10.0)
-    port, ear = ScriptedPort(), Ear()
+    port, listener = ScriptedPort(), BroadcastListener()
     rest = threading.Timer(0.1, port.feed, [WIRE[100:]])
     with SerialLink(port) as link:
         port.feed(WIRE[:100])
         rest.start()
-        checkup.line(link, ear, 0.01)
+        checkup.line(link, listener, 0.01)
     rest.join()
-    assert ear.frame is not None
+    assert listener.frame is not None
 
 
 def test_seven_data_bits_are_too_few_for_modbus() -> None:
@@ -254,7 +254,7 @@ def test_a_broadcast_that_stays_alone_is_a_warning() -> None:
         request = CheckRequest(port=link.port, listen=0.05)
         found = list(checkup.continuous_checks(request, link, VirtualAnalyzer().frame()))
     cure = "If the frame frequency on its panel is longer, use a longer listen; else check the cable"
-    assert found[0] == Finding("broadcast", Verdict.WARNING, "no second broadcast came in 0.05 s", cure)
+    assert found[0] == Finding("broadcast", Verdict.WARNING, "no second broadcast arrived in 0.05 s", cure)
     assert [item.check for item in found] == [
         "broadcast",
         "clock",

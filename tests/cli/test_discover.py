@@ -152,7 +152,7 @@ class TestExitCodes:
         line = VirtualLine(VirtualAnalyzer(), VirtualAnalyzer())
         result = run(line.url, *FAST)
         assert (result.exit_code, result.stdout) == (4, "")
-        assert "Error: only damaged or doubled replies come from address 1" in result.stderr
+        assert "Error: only damaged or doubled replies arrive from address 1" in result.stderr
 
 
 REFUSED = {

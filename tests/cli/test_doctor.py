@@ -85,8 +85,8 @@ def test_a_silent_line() -> None:
     found = page(VirtualLine(VirtualAnalyzer(faults=SILENT)), *SHORT)
     assert time.monotonic() - started < LISTEN_S + 3.0
     seen = (
-        r"no analyser found in 0\.\d s: nothing answered Modbus RTU or ASCII at address 1, and no broadcast came "
-        r"\(its frame frequency may be longer, or 0\); not one byte came; "
+        r"no analyser found in 0\.\d s: nothing answered Modbus RTU or ASCII at address 1, and no broadcast "
+        r"arrived \(its frame frequency may be longer, or 0\); nothing was received; "
         "nothing answered at the addresses 1 to 2, or at 9600 baud either"
     )
     cure = (
@@ -137,7 +137,7 @@ def test_a_forbidden_port_comes_with_its_group() -> None:
         f"Its mode is 0000 and its group {group}, so joining a group does not help: sudo chmod a+rw {port}, "
         "which lasts until it is plugged in again, or a udev rule that sets its GROUP and MODE"
     )
-    check_problem(Page(json.loads(stdout), code), "access", f"{port} may not be opened by this user", cure, code=3)
+    check_problem(Page(json.loads(stdout), code), "access", f"no permission to open {port}", cure, code=3)
 
 
 class Losing(VirtualLine):

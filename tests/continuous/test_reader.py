@@ -129,7 +129,7 @@ def test_babble_without_a_line_end_is_bounded_and_harmless() -> None:
         assert reader is not None
         for _ in range(10):
             port.feed(b"\xff" * 1_000_000)
-        with pytest.raises(ServomexTimeoutError, match="bytes came that held no good frame"):
+        with pytest.raises(ServomexTimeoutError, match="bytes arrived, but no valid frame"):
             analyzer.poll(timeout=0.2)
         wait_until(lambda: port.in_waiting == 0)
         assert 10_000_000 - 5000 < reader.discarded_bytes <= 10_000_000
@@ -143,7 +143,7 @@ def test_part_of_a_broadcast_asks_for_more_time_and_not_for_other_settings(part:
     with open_continuous(port, identify=False) as analyzer:
         threading.Event().wait(0.1)
         port.feed(load_capture(CAPTURE)[0][part])
-        with pytest.raises(ServomexTimeoutError, match="part of a broadcast came") as caught:
+        with pytest.raises(ServomexTimeoutError, match="part of a broadcast arrived") as caught:
             analyzer.poll(timeout=0.2)
     assert "longer listen" in caught.value.cure
     assert "baud" not in str(caught.value)

@@ -182,12 +182,14 @@ def test_poll_says_that_broadcasts_are_damaged(port: ScriptedPort, analyzer: Ana
     port.feed(DAMAGED)
     wait_until(lambda: analyzer.dropped_frames == 1)
     with pytest.raises(
-        ServomexStaleError, match=r"1 damaged broadcast came since \(last: damaged frame: checksum"
+        ServomexStaleError, match=r"1 damaged broadcast arrived since \(last: damaged frame: checksum"
     ):
         analyzer.poll(timeout=0.1, wait_fresh=True)
     port.feed(DAMAGED + BROKEN)
     wait_until(lambda: analyzer.dropped_frames == 3)
-    with pytest.raises(ServomexStaleError, match=r"3 damaged broadcasts came since .*. Check the cable and the"):
+    with pytest.raises(
+        ServomexStaleError, match=r"3 damaged broadcasts arrived since .*. Check the cable and the"
+    ):
         analyzer.poll(timeout=0.1, wait_fresh=True)
     port.feed(WIRE)
     analyzer.poll(timeout=2, max_age=0)

@@ -110,7 +110,7 @@ def test_where_only_broadcasts_are_looked_for_nothing_is_sent() -> None:
 def test_where_only_one_framing_is_looked_for_the_other_is_not_sent() -> None:
     line = Recorder(VirtualAnalyzer())
     error = failure(search(line, protocols=["modbus_ascii"], addresses=[1, 2]))
-    assert "nothing answered Modbus ASCII at addresses 1 to 2; not one byte came" in error.message
+    assert "nothing answered Modbus ASCII at addresses 1 to 2; nothing was received" in error.message
     assert len(line.written) == 2
     assert all(data.startswith(b":") for data in line.written)
 
@@ -134,7 +134,7 @@ def test_a_late_reply_is_taken_for_nobody_elses(late: float) -> None:
 @pytest.mark.parametrize(
     ("build", "options", "words"),
     [
-        (lambda: VirtualLine(VirtualAnalyzer(faults=Faults(silent=True))), {}, "not one byte came"),
+        (lambda: VirtualLine(VirtualAnalyzer(faults=Faults(silent=True))), {}, "nothing was received"),
         (
             lambda: VirtualLine(VirtualAnalyzer(address=9)),
             {},
@@ -153,7 +153,7 @@ def test_a_late_reply_is_taken_for_nobody_elses(late: float) -> None:
         (
             lambda: VirtualLine(VirtualAnalyzer(mode="continuous", period=0.06), baudrate=9600),
             {"baudrates": [19200, 4800]},
-            "bytes came that fit no mode. Check the baud rate",
+            "bytes arrived that fit no mode. Check the baud rate",
         ),
         (
             lambda: VirtualLine(VirtualAnalyzer(mode="continuous", period=0.06)),
@@ -168,7 +168,7 @@ def test_a_late_reply_is_taken_for_nobody_elses(late: float) -> None:
         (
             lambda: VirtualLine(Damaged(mode="continuous", period=0.06), baudrate=9600),
             {"addresses": [1, 2, 3], "baudrates": [19200, 9600]},
-            "baud; a broadcast was heard, but no frame came undamaged",
+            "baud; a broadcast was heard, but no undamaged frame arrived",
         ),
     ],
     ids=[
@@ -224,7 +224,9 @@ def test_two_analysers_at_one_address_are_no_analyser(mode: str, same: bool) -> 
     analysers[1].fault = not same
     (result,) = search(VirtualLine(*analysers), addresses=[3])
     assert (result.ok, result.address, type(result.error)) == (False, 3, ServomexFrameError)
-    assert "replies come from address 3: most likely two devices there have the same address" in str(result.error)
+    assert "replies arrive from address 3: most likely two devices there have the same address" in str(
+        result.error
+    )
 
 
 @pytest.mark.parametrize("mode", MODBUS)
@@ -235,7 +237,7 @@ def test_an_address_from_which_only_damage_comes_is_reported(mode: str) -> None:
     damaged, found = search(line, addresses=[1, 2])
     assert found.ok
     assert (damaged.address, type(damaged.error)) == (1, ServomexFrameError)
-    assert "only damaged or doubled replies come from address 1" in str(damaged.error)
+    assert "only damaged or doubled replies arrive from address 1" in str(damaged.error)
 
 
 @pytest.mark.parametrize("fault", ["duplicate", "corrupt", "garbage"])
@@ -253,7 +255,7 @@ def test_bytes_that_come_by_themselves_are_nobodys_reply(period: float) -> None:
     line = Recorder(VirtualAnalyzer(mode="continuous", period=period), baudrate=9600)
     started = time.monotonic()
     error = failure(search(line, addresses=range(1, 4)))
-    assert "bytes came that fit no mode" in error.message
+    assert "bytes arrived that fit no mode" in error.message
     assert time.monotonic() - started < 8
 
 
@@ -278,7 +280,7 @@ class Talkative(VirtualLine):
 def test_an_instrument_that_answers_with_a_text_is_no_modbus_device() -> None:
     line = Talkative(VirtualAnalyzer(address=9), pace=True)
     error = failure(search(line, addresses=[1, 3], protocols=["modbus_rtu"]))
-    assert "bytes came that fit no mode" in error.message
+    assert "bytes arrived that fit no mode" in error.message
 
 
 def test_a_line_that_falls_silent_now_and_then_is_searched_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,7 +300,7 @@ def test_bytes_that_always_come_just_behind_a_question_come_without_one_as_well(
                 self._send(None, now, b"tick!\n")
 
     error = failure(search(Ticking(VirtualAnalyzer(address=9)), addresses=[1, 2]))
-    assert "bytes came that fit no mode" in error.message
+    assert "bytes arrived that fit no mode" in error.message
 
 
 def test_the_slower_one_of_two_analysers_at_one_address_is_heard() -> None:

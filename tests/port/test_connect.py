@@ -160,7 +160,7 @@ def test_a_forbidden_port_says_how_this_user_may_open_it(terminal: Terminal, mod
     device = terminal.path.readlink()
     device.chmod(mode if os.geteuid() == 0 else 0)
     if os.geteuid() != 0:
-        refused(str(device), ServomexConnectionError, "may not be opened by this user", f"group {device.group()}")
+        refused(str(device), ServomexConnectionError, "no permission to open", f"group {device.group()}")
         return
     command = [sys.executable, "-c", OPEN_AS_NOBODY, str(device)]
     child = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
@@ -174,7 +174,7 @@ def test_a_forbidden_port_says_how_this_user_may_open_it(terminal: Terminal, mod
         "and MODE"
     )
     cure = joining if mode == 0o660 and group != "root" else changing
-    assert child.stdout == f"{device} may not be opened by this user. {cure}\n"
+    assert child.stdout == f"no permission to open {device}. {cure}\n"
 
 
 def test_nobody_is_sent_into_the_group_of_root(tmp_path: Path, mocker: MockerFixture) -> None:
@@ -190,7 +190,7 @@ def test_nobody_is_sent_into_the_group_of_root(tmp_path: Path, mocker: MockerFix
 def test_a_forbidden_port_whose_group_is_unknown_sends_to_the_administrator() -> None:
     text = ". ".join(explain("/dev/ttyNowhere", PermissionError(errno.EACCES, "Permission denied")))
     if os.name != "nt":
-        assert "may not be opened by this user. Ask the administrator" in text
+        assert "no permission to open /dev/ttyNowhere. Ask the administrator" in text
 
 
 @pytest.mark.real_time

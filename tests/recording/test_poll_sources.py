@@ -88,7 +88,7 @@ class TestTimeout:
     def test_it_does_not_apply_where_each_broadcast_is_taken(self) -> None:
         line = VirtualLine(VirtualAnalyzer(mode="continuous", period=0.05))
         with open_device(line.url, protocol="continuous") as analyzer:
-            with pytest.raises(ServomexConfigurationError, match="each broadcast is taken as it comes"):
+            with pytest.raises(ServomexConfigurationError, match="each broadcast is taken as it arrives"):
                 record(analyzer, timeout=1.0)
             with record(analyzer, timeout=1.0, rate_hz=10, count=2) as rec:
                 assert len(list(rec)) + rec.summary.repeated == 2

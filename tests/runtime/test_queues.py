@@ -70,7 +70,7 @@ def test_a_size_that_cannot_be_is_refused(size: int) -> None:
 @pytest.mark.parametrize("timeout", [0.0, 0.05])
 def test_waiting_ends_at_the_deadline(timeout: float) -> None:
     start = time.monotonic()
-    with pytest.raises(ServomexTimeoutError, match="no frame came") as caught:
+    with pytest.raises(ServomexTimeoutError, match="no frame arrived") as caught:
         FrameQueue().get(timeout)
     assert timeout <= time.monotonic() - start < timeout + 2.0
     assert caught.value.context.elapsed_s == timeout

@@ -236,7 +236,7 @@ class TestServerThatHangs:
         sink.write(batch(0))
         hang()
         begun = time.monotonic()
-        with pytest.raises(ServomexSinkWriteError, match=r"does not answer \(nothing came for 2 s\)"):
+        with pytest.raises(ServomexSinkWriteError, match=r"does not answer \(nothing received for 2 s\)"):
             sink.write(batch(1))
         assert 1.9 < time.monotonic() - begun < 8
         with pytest.raises(ServomexSinkWriteError, match="cannot be reached"):

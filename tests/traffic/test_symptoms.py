@@ -19,7 +19,7 @@ from servomex import (
 from servomex.analyzer import detect
 from servomex.port import connect as ports
 from servomex.simulator import VirtualAnalyzer, VirtualLine
-from servomex.traffic.symptoms import is_modbus_tcp, line_sign, modbus_tcp_probe
+from servomex.traffic.symptoms import is_modbus_tcp, modbus_tcp_probe, symptom_of
 from tests.helpers.examining import PATIENT, SHORT, check_problem, examine_quickly, page, page_of
 from tests.helpers.modbus_bytes import ascii_, rtu
 
@@ -30,8 +30,8 @@ SEVEN = "Use the same settings here, or set it to 8 data bits and no parity on i
 
 def said(data: bytes) -> str:
     """What bytes show, and the cure; empty for nothing."""
-    sign = line_sign(data)
-    return f"{sign.seen}. {sign.cure}" if sign else ""
+    symptom = symptom_of(data)
+    return f"{symptom.seen}. {symptom.cure}" if symptom else ""
 
 
 def with_parity(data: bytes, ones: int) -> bytes:
@@ -43,8 +43,8 @@ def with_parity(data: bytes, ones: int) -> bytes:
 @pytest.mark.parametrize("text", [b":010201007C\r\n", b" 01-02-26;12:30:45;  ;S1S1S1S1;05;I1;Oxygen"])
 def test_seven_data_bits_show_in_text(parity: str, ones: int, text: bytes) -> None:
     assert said(with_parity(text, ones)) == (
-        f"text came whose highest bit makes the parity of each byte {parity}: the analyser sends 7 data bits and "
-        f"{parity} parity. {SEVEN}"
+        f"text arrived whose highest bit makes the parity of each byte {parity}: the analyser sends 7 data bits "
+        f"and {parity} parity. {SEVEN}"
     )
 
 
@@ -80,7 +80,7 @@ def test_a_parity_bit_too_many_shows_in_the_answer_to_the_probe(parity: str, see
     ],
 )
 def test_other_bytes_show_nothing(data: bytes) -> None:
-    assert line_sign(data) is None
+    assert symptom_of(data) is None
 
 
 class TestModbusTcp:

@@ -129,8 +129,8 @@ def _advice(verdict: Verdict, answered: bool, received: bytes) -> str:
         return "an analyser was heard, but not the request: no action is needed"
     if received:
         return (
-            f"{len(received)} bytes came that are neither the request nor a message: check the baud rate and the "
-            "other serial settings, and the wiring"
+            f"{len(received)} bytes arrived that are neither the request nor a message: check the baud rate, the "
+            "other serial settings and the wiring"
         )
     return (
         "nothing came back, so no analyser answers and the adapter may not echo: "

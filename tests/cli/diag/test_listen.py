@@ -163,7 +163,7 @@ class TestEcho:
             (rtu("01 82 02"), "does not echo", True, "no action is needed"),
             (WIRE, "does not echo", True, "no action is needed"),
             (b"", "cannot tell", False, "nothing came back"),
-            (ASKED[:-1], "cannot tell", False, "7 bytes came that are neither the request nor a message"),
+            (ASKED[:-1], "cannot tell", False, "7 bytes arrived that are neither the request nor a message"),
             (b"\x5a\x13", "cannot tell", False, "check the baud rate"),
         ):
             echo = listen.judge(ASKED, received)

@@ -206,7 +206,7 @@ class TestQt:
             lambda: re.fullmatch(r"STALE, [1-9]\d* s old", self.card(monitor, "I1").quality.text()), pause=breathe
         )
         assert monitor.state.text() == "NO READINGS"
-        assert "nothing has come since" in monitor.message.text()
+        assert "nothing has arrived since" in monitor.message.text()
 
     @pytest.mark.alone
     def test_a_line_that_dies_never_stops_the_window(

@@ -191,7 +191,7 @@ class TestTk:
         wait_until(
             lambda: re.fullmatch(r"STALE, [1-9]\d* s old", self.shown(monitor, "I1")[1]), pause=breathing(monitor)
         )
-        assert "nothing has come since" in monitor.state["text"]
+        assert "nothing has arrived since" in monitor.state["text"]
 
     @pytest.mark.alone
     def test_opening_a_dead_line_never_stops_the_window(
