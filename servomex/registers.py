@@ -300,13 +300,14 @@ class LineTiming:
 
     def registers(self, span: Span) -> float:
         """Return seconds to read input registers."""
-        return self._read(2 * span.count)
+        return self.exchange(2 * span.count)
 
     def bits(self, span: Span) -> float:
         """Return seconds to read discrete inputs."""
-        return self._read((span.count + 7) // 8)
+        return self.exchange((span.count + 7) // 8)
 
-    def _read(self, data: int) -> float:
+    def exchange(self, data: int) -> float:
+        """Return seconds to get a reply that carries this many bytes of data."""
         chars = message_size(2, data, self.ascii_framing) + message_size(5, 0, self.ascii_framing)
         return self.gap_s + self.turnaround_s + chars * self.char_time_s
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from servomex import registers
 from servomex.analyzer.analyzer import Analyzer
 from servomex.analyzer.detect import BroadcastListener
 from servomex.analyzer.opening import OPENING_S, open_device
@@ -23,6 +22,7 @@ from servomex.errors import (
 from servomex.modbus.exchange import Exchange
 from servomex.modbus.line import ModbusLine
 from servomex.modbus.query import PROBE
+from servomex.modbus.timing import line_timing
 from servomex.models.info import DeviceInfo
 from servomex.port.link import SerialLink
 from servomex.runtime.clock import time
@@ -214,9 +214,7 @@ class Survey:
 
     def _answer_s(self, place: Place, wait_s: float) -> float:
         """Seconds from a question to the end of its answer, at most."""
-        ascii_framing = place.framing is ProtocolKind.MODBUS_ASCII
-        line = registers.LineTiming(self._link.settings.char_time_s, 0.0, ascii_framing, turnaround_s=wait_s)
-        return line.bits(PROBE.span)
+        return line_timing(self._link.settings, place.framing, 0.0, wait_s).exchange(PROBE.data_size)
 
     def _identified(self, place: Place) -> Found:
         try:

@@ -24,6 +24,7 @@ from servomex.modbus.query import COIL_VALUES, LOOPBACK, READ_COILS, READ_INPUTS
 from servomex.modbus.replies import Reply
 from servomex.modbus.safety import check_confirmed
 from servomex.modbus.sweep import Sweep
+from servomex.modbus.timing import line_timing
 from servomex.models.analyser import AnalyserStatus
 from servomex.models.channelset import ChannelSet
 from servomex.models.frame import Frame
@@ -87,8 +88,7 @@ class ModbusClient:
         self.protocol = protocol
         self._context = ErrorContext(link.port, protocol, self.address)
         self.exchange: Exchange = Exchange(link, address, protocol, whole(retries, "retries", 0, 10), self.gap_s)
-        ascii_framing = protocol is ProtocolKind.MODBUS_ASCII
-        timing = registers.LineTiming(link.settings.char_time_s, self.gap_s, ascii_framing)
+        timing = line_timing(link.settings, protocol, self.gap_s)
         self._plan = ReadPlan(timing, self.line.others, self.exchange.evidence.known, channels)
         self.selected = channels
         self._known = ChannelSet(channels)
@@ -356,6 +356,5 @@ def state_s(client: ModbusClient, reads: int, wait_s: float) -> float:
         reads: How many requests of that size, the fence included.
         wait_s: How long each reply may take to begin.
     """
-    ascii_framing = client.protocol is ProtocolKind.MODBUS_ASCII
-    line = registers.LineTiming(client.link.settings.char_time_s, client.gap_s, ascii_framing, turnaround_s=wait_s)
-    return client.line.timing.quiet_s + reads * line.bits(registers.ALL_ANALYSER)
+    timing = line_timing(client.link.settings, client.protocol, client.gap_s, wait_s)
+    return client.line.timing.quiet_s + reads * timing.bits(registers.ALL_ANALYSER)

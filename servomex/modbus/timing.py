@@ -5,6 +5,10 @@ from collections import deque
 
 import attrs
 
+from servomex.enums import ProtocolKind
+from servomex.registers import LineTiming
+from servomex.settings import SerialSettings
+
 LATENCIES_KEPT = 32
 EARLY = 0.9
 """A reply that takes less than this share of the fastest of the last 32 replies may be another master's."""
@@ -93,3 +97,18 @@ class Pace:
     def note_cut(self) -> None:
         """Allow for longer pauses: a reply began and stopped."""
         self.pause_s = min(self._timing.longest_pause_s, 4 * self.pause_s)
+
+
+def line_timing(
+    settings: SerialSettings, framing: ProtocolKind, gap_s: float, wait_s: float | None = None
+) -> LineTiming:
+    """Return how long requests and their replies take on a line: the one answer for all who ask on it.
+
+    Args:
+        settings: The settings of its port.
+        framing: ``MODBUS_RTU`` or ``MODBUS_ASCII``.
+        gap_s: Silence kept before a request.
+        wait_s: How long a reply may take to begin; as long as a prompt one does when ``None``.
+    """
+    line = LineTiming(settings.char_time_s, gap_s, framing is ProtocolKind.MODBUS_ASCII)
+    return line if wait_s is None else attrs.evolve(line, turnaround_s=wait_s)

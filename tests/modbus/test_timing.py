@@ -2,7 +2,10 @@
 
 import pytest
 
-from servomex.modbus.timing import LATENCIES_KEPT, Pace, Timing
+from servomex.enums import ProtocolKind
+from servomex.modbus.query import LOOPBACK, PROBE, Query
+from servomex.modbus.timing import LATENCIES_KEPT, Pace, Timing, line_timing
+from servomex.settings import SerialSettings
 
 TIMING = Timing(usual_wait_s=(0.15, 0.5), patience=1.5, first_guess_s=0.1, silence_s=0.1, longest_pause_s=2.0)
 
@@ -41,3 +44,24 @@ def test_a_reply_that_was_cut_short_lengthens_the_pause_up_to_its_bound() -> Non
         assert pace.pause_s == pytest.approx(expected)
     pace.note_reply(0.01, 0.0)
     assert pace.pause_s == pytest.approx(1.8)
+
+
+@pytest.mark.parametrize(
+    ("framing", "query", "characters"),
+    [
+        (ProtocolKind.MODBUS_RTU, PROBE, 8 + 6),
+        (ProtocolKind.MODBUS_ASCII, PROBE, 17 + 13),
+        (ProtocolKind.MODBUS_RTU, Query(LOOPBACK, payload=b"ab"), 8 + 8),
+        (ProtocolKind.MODBUS_ASCII, Query(LOOPBACK, payload=b"ab"), 17 + 17),
+    ],
+)
+def test_a_request_and_its_reply_take_the_gap_the_wait_and_their_characters(
+    framing: ProtocolKind, query: Query, characters: int
+) -> None:
+    line = line_timing(SerialSettings(baudrate=1000), framing, 0.05, 0.3)
+    assert line.exchange(query.data_size) == pytest.approx(0.05 + 0.3 + characters / 100)
+
+
+def test_a_prompt_reply_begins_as_soon_as_those_of_the_bench_unit() -> None:
+    rtu = line_timing(SerialSettings(baudrate=1000), ProtocolKind.MODBUS_RTU, 0.0)
+    assert 0.02 <= rtu.turnaround_s <= 0.04

@@ -21,8 +21,8 @@ from servomex.errors import (
 )
 from servomex.modbus.client import ModbusClient
 from servomex.modbus.query import LOOPBACK, PROBE, Query
+from servomex.modbus.timing import line_timing
 from servomex.port.link import SerialLink
-from servomex.registers import message_size
 from servomex.runtime.clock import time
 from servomex.runtime.locks import pause
 
@@ -33,7 +33,7 @@ RECOVERY_S = 10.0
 TRY_PATIENCES = 3
 """One try at that takes as long as this many requests: silence, the loopback that proves the line, and a read."""
 
-_LONGEST_CHARS = message_size(5, 0, ascii_framing=True)
+_LONGEST = Query(LOOPBACK, payload=bytes(2))
 
 
 def loopbacks(client: ModbusClient, count: int, tally: Tally, timeout: float | None = None) -> Iterator[None]:
@@ -222,5 +222,6 @@ def _ask_once(client: ModbusClient, query: Query, tally: Tally, timeout: float) 
 
 def _patience_s(client: ModbusClient) -> float:
     """Seconds in which a request is answered, unless it is lost: as the driver waits before it repeats one."""
-    line_s = client.gap_s + 2 * _LONGEST_CHARS * client.link.settings.char_time_s
-    return line_s + client.exchange.pace.wait_s()
+    wait_s = client.exchange.pace.wait_s()
+    timing = line_timing(client.link.settings, ProtocolKind.MODBUS_ASCII, client.gap_s, wait_s)  # the longer one
+    return timing.exchange(_LONGEST.data_size)
