@@ -21,8 +21,8 @@ from servomex.models.naming import asked_channel, asked_channels, check_selected
 from servomex.models.reading import ChannelStatus, Reading
 from servomex.models.sample import Sample
 from servomex.recording.polling import checked_names
-from servomex.recording.recording import BUFFER
-from servomex.recording.streaming import StreamingSession, session_of
+from servomex.recording.recording import BUFFER, Recording
+from servomex.recording.streaming import StreamingSession
 from servomex.recording.subscription import Callback, Subscription, frames_of
 from servomex.registers import CAL_GROUPS
 
@@ -227,8 +227,19 @@ class Analyzer(Opened):
                 number is out of range.
         """
         self.check_process()
-        wanted = None if mode is None else choice(StreamMode, mode, "mode")
-        return session_of(self, wanted, rate_hz, buffer_size, overflow)
+        usual = self.mode.stream_mode
+        wanted = usual if mode is None else choice(StreamMode, mode, "mode")
+        if wanted is not usual:
+            raise ServomexValidationError(
+                f"an analyser in mode {self.protocol} is streamed with {usual}, not {wanted}: "
+                + ("it sends by itself" if self.mode.broadcasts else "it sends only what it is asked for"),
+                self._context(),
+                cure="Omit mode",
+            )
+        pace_hz = self.mode.pace_hz(rate_hz)
+        return StreamingSession(
+            Recording(self, rate_hz=pace_hz, buffer_size=buffer_size, overflow=overflow), usual
+        )
 
     def subscribe(
         self, callback: Callback, *, rate_hz: float | None = None, buffer_size: int = BUFFER
@@ -251,7 +262,7 @@ class Analyzer(Opened):
                 f"callback must be callable, not {callback!r}",
                 cure="Pass the function itself, uncalled",
             )
-        return Subscription(frames_of(self, rate_hz, buffer_size), callback, self.name).start()
+        return Subscription(frames_of(self, self.mode.pace_hz(rate_hz), buffer_size), callback, self.name).start()
 
     def loopback(self, payload: bytes, *, timeout: float | None = None) -> bytes:
         """Send two bytes to the analyser and return what it sends back (FC08, sub-function 00).

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
 from servomex.analyzer.abilities import Abilities
-from servomex.analyzer.mode import READING, Mode, mode_of
+from servomex.analyzer.continuous_mode import ContinuousMode
+from servomex.analyzer.modbus_mode import ModbusMode
+from servomex.analyzer.mode import READING, Mode
 from servomex.continuous.reader import ContinuousReader
 from servomex.enums import Availability, Capability, ProtocolKind
 from servomex.errors import ErrorContext, ServomexConnectionError
@@ -38,10 +40,14 @@ class Opened(ProcessBound):
         tags: Mapping[str, str] | None = None,
     ) -> None:
         self.link = link
-        self.mode: Mode = mode_of(source)
+        self.mode: Mode
+        self.reader: ContinuousReader | None = None
+        self.client: ModbusClient | None = None
+        if isinstance(source, ContinuousReader):
+            self.mode, self.reader = ContinuousMode(source), source
+        else:
+            self.mode, self.client = ModbusMode(source), source
         self.closed: bool = False
-        self.reader: ContinuousReader | None = source if isinstance(source, ContinuousReader) else None
-        self.client: ModbusClient | None = None if isinstance(source, ContinuousReader) else source
         address = self.mode.address
         usual_name = link.port if address is None else f"{link.port}:{address}"
         self._name = usual_name if name is None else name_of(name)

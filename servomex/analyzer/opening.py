@@ -10,27 +10,21 @@ from servomex.continuous.reader import ContinuousReader
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import (
     ServomexChannelError,
-    ServomexChannelNotFoundError,
     ServomexConfigurationError,
-    ServomexError,
     ServomexTimeoutError,
 )
 from servomex.errors.validation import choice, flag, seconds, whole
 from servomex.models.frame import Frame
-from servomex.models.naming import asked_channels, listed, needed
+from servomex.models.naming import asked_channels, needed
 from servomex.models.tags import name_of, tags_of
 from servomex.port.link import GAP_S, SerialLink
 from servomex.port.transport import Transport
-from servomex.runtime.clock import time
 from servomex.settings import Parity, SerialSettings, check_carries, settings_given
-from servomex.traffic.symptoms import MODBUS_TCP
 
 if TYPE_CHECKING:
     from servomex.modbus.client import ModbusClient
 
 HELP = "'servomex doctor PORT' looks for the cause, 'servomex discover PORT' for an analyser at another address"
-OPENING_S = 5.0
-"""The first sweep may take this long, whatever the timeout: it also proves the line and learns how fast it is."""
 
 
 def open_device(
@@ -287,33 +281,12 @@ def meet(analyzer: Analyzer, listen_s: float, asked: tuple[ChannelId | str, ...]
         ServomexError: As :meth:`Analyzer.poll` does.
     """
     with pointing_to_help():
-        _meet(analyzer, listen_s)
+        try:
+            analyzer.identify(timeout=analyzer.mode.opening_s(analyzer.timeout_s, listen_s))
+        except (ServomexChannelError, ServomexTimeoutError) as error:
+            explained = analyzer.mode.explained(error)
+            if explained is error:
+                raise
+            raise explained from error
     for item in asked or ():
         needed(analyzer.snapshot().readings, item, selected=analyzer.mode.selected)
-
-
-def _meet(analyzer: Analyzer, listen_s: float) -> None:
-    client = analyzer.client
-    try:
-        analyzer.identify(timeout=max(analyzer.timeout_s, OPENING_S) if client else listen_s)
-    except ServomexChannelError as error:
-        there = _channels_there(client) if client else ""
-        raise ServomexChannelNotFoundError(f"{error.message}{there}", error.context, cure=error.cure) from error
-    except ServomexTimeoutError as error:
-        if client and _is_modbus_tcp(client):
-            raise ServomexTimeoutError(MODBUS_TCP.seen, error.context, cure=MODBUS_TCP.cure) from error
-        raise
-
-
-def _channels_there(client: "ModbusClient") -> str:
-    """Name the channels that an analyser has, whichever were selected; empty when reading them fails."""
-    with contextlib.suppress(ServomexError):
-        unselected = type(client)(client.link, client.address, client.protocol)
-        return f"; this analyser has {listed(unselected.read_frame(time.monotonic() + OPENING_S))}"
-    return ""
-
-
-def _is_modbus_tcp(client: "ModbusClient") -> bool:
-    from servomex.analyzer.detect import answers_modbus_tcp
-
-    return answers_modbus_tcp(client.link, client.address)

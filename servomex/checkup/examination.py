@@ -12,7 +12,7 @@ import attrs
 from servomex import registers
 from servomex.analyzer.analyzer import Analyzer
 from servomex.analyzer.detect import BroadcastListener, Detection
-from servomex.analyzer.opening import OPENING_S, open_device
+from servomex.analyzer.opening import open_device
 from servomex.calibration.pulse import left_at_one
 from servomex.checkup.computer import access, port_present, versions
 from servomex.checkup.elsewhere import Report, find
@@ -301,16 +301,14 @@ def modbus_checks(request: CheckRequest, link: SerialLink, protocol: ProtocolKin
         retries=request.retries,
         identify=False,
     ) as analyzer:
-        analyzer.identify(timeout=max(OPENING_S, analyzer.timeout_s))
-        frame, left, can = analyzer.snapshot(), coils(analyzer), abilities(analyzer)
+        analyzer.identify(timeout=analyzer.mode.opening_s(analyzer.timeout_s, request.listen))
+        frame, left, can = analyzer.snapshot(), coils(analyzer.mode.sender()), abilities(analyzer)
     whole, *channels = state(frame)
     yield from (whole, left, can, *channels)
 
 
-def coils(analyzer: Analyzer) -> Finding:
+def coils(client: ModbusClient) -> Finding:
     """Look for coils that were left at 1, as by a program that was killed in the middle of a start."""
-    if not (client := analyzer.client):
-        return Finding("coils", Verdict.SKIPPED, "not available in continuous mode")
     try:
         values = client.read_coils(registers.ALL_START_COILS, time.monotonic() + client.patience_s)
         stop = client.read_coil(registers.STOP_COIL, time.monotonic() + client.patience_s)
@@ -347,7 +345,8 @@ def continuous_checks(request: CheckRequest, link: SerialLink, first: Frame) -> 
     reader.start()
     with Analyzer(link, reader, owns_link=False) as analyzer:
         found = broadcast(analyzer, request.listen)
-        frame, left, can = analyzer.snapshot(), coils(analyzer), abilities(analyzer)
+        frame, can = analyzer.snapshot(), abilities(analyzer)
+    left = Finding("coils", Verdict.SKIPPED, "not available in continuous mode")
     whole, *channels = state(frame)
     yield from (found, clock(frame), whole, left, can, *channels)
 

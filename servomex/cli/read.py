@@ -15,7 +15,6 @@ from servomex.cli.options import FRAME_FORMAT, naming_options, option, seconds_o
 from servomex.cli.output import note
 from servomex.cli.program import Program, version_option
 from servomex.cli.tally import Gap, Tally
-from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConfigurationError, ServomexError
 from servomex.models.frame import Frame
 from servomex.models.reading import state_text
@@ -165,7 +164,7 @@ def _readings(request: _Request, analyzer: "servomex.Analyzer", tally: Tally) ->
 
 def _patience(request: _Request, analyzer: "servomex.Analyzer") -> float | None:
     """Return the timeout of a reading: until the broadcasts' period is known, that of the first broadcast."""
-    unknown = analyzer.protocol is ProtocolKind.CONTINUOUS_ASCII and analyzer.period_s is None
+    unknown = analyzer.mode.broadcasts and analyzer.period_s is None
     return request.listen if unknown and request.timeout is None else None
 
 

@@ -116,12 +116,11 @@ def record(targets: tuple[str, ...], rate: float | None, every: float | None, **
     check_decimal(targets, options)
     warn_of_passwords(targets)
     with interrupts_wait():
-        from servomex.recording.acquisition import USUAL_HZ
         from servomex.recording.recorder import Recorder
     check_files(targets, options)
     with request.logs(), request.open(request.channels) as analyzer, _warnings(request):
-        if rate_hz is None and not analyzer.reader:
-            rate_hz = USUAL_HZ
+        if rate_hz is None:
+            rate_hz = analyzer.mode.pace_hz(None)
         try:
             recorder = Recorder(
                 analyzer,

@@ -153,7 +153,7 @@ def _replay_requests(
 
 def _polls(line: "ReplayLine", reads: _Reads, analyzer: "servomex.Analyzer", tally: Tally) -> Iterator[Frame]:
     """Poll whenever values were read in the recording, as long as they were."""
-    from servomex.analyzer.opening import OPENING_S
+    from servomex.analyzer.modbus_mode import OPENING_S
 
     waiting = collections.deque(reads.sections)
     while True:

@@ -63,7 +63,7 @@ def stream(
         from servomex.recording.subscription import frames_of
     with request.logs(omitted=OUTAGES), request.open(channels) as analyzer:
         show = writer_for(output_format, analyzer, request.name)
-        with frames_of(analyzer, rate_hz, BUFFER, duration_s=duration) as frames:
+        with frames_of(analyzer, analyzer.mode.pace_hz(rate_hz), BUFFER, duration_s=duration) as frames:
             try:
                 while taken != count:
                     item = frames.get()

@@ -6,7 +6,8 @@ import attrs
 
 from servomex.analyzer.analyzer import Analyzer
 from servomex.analyzer.detect import BroadcastListener
-from servomex.analyzer.opening import OPENING_S, open_device
+from servomex.analyzer.modbus_mode import OPENING_S
+from servomex.analyzer.opening import open_device
 from servomex.continuous.reader import ContinuousReader
 from servomex.enums import ProtocolKind
 from servomex.errors import (

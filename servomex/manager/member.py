@@ -1,8 +1,7 @@
 """Member: an analyser of a manager, whether it answers, and whether it was ever reached."""
 
-import contextlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from servomex.analyzer.analyzer import Analyzer
 from servomex.enums import ProtocolKind
@@ -11,7 +10,6 @@ from servomex.errors import (
     ServomexConnectionError,
     ServomexError,
     ServomexFrameError,
-    ServomexModbusError,
     ServomexTimeoutError,
     ServomexTransportError,
 )
@@ -21,15 +19,10 @@ from servomex.models.frame import Frame
 from servomex.port.link import SerialLink
 from servomex.runtime.clock import time
 
-if TYPE_CHECKING:
-    from servomex.modbus.client import ModbusClient
-
 T = TypeVar("T")
 
 PAUSES_S = (1.0, 60.0)
 """First and longest pause in asking an analyser that does not answer; it doubles from one to the other."""
-PROBE_REQUESTS = 3
-"""The question at its longest: a read that shows whether the line echoes, the fence, and the state."""
 TURN_S = 4.0
 """How long others may keep a port before a round continues without it; less than a thread is given to end."""
 
@@ -59,7 +52,6 @@ class Member:
         self.removed = False
         self.awaited = analyzer if isinstance(analyzer, Awaited) else None
         self._opened = analyzer if isinstance(analyzer, Analyzer) else None
-        self._address = analyzer.options.address if isinstance(analyzer, Awaited) else analyzer.mode.address
         self.tags: Mapping[str, str] = analyzer.options.tags if isinstance(analyzer, Awaited) else analyzer.tags
         self._failures = 0
         self._generation = 0
@@ -96,7 +88,8 @@ class Member:
     @property
     def address(self) -> int | None:
         """Modbus slave address; ``None`` in continuous mode."""
-        return None if self.protocol is ProtocolKind.CONTINUOUS_ASCII else self._address
+        awaited, opened = self.awaited, self._opened
+        return opened.mode.address if opened else awaited.address if awaited else None
 
     @property
     def context(self) -> ErrorContext:
@@ -132,10 +125,9 @@ class Member:
         if self.awaited:
             raise self.awaited.error()
         analyzer = self.known
-        if analyzer.client and self._missing and time.monotonic() < self._retry_at:
+        if self._missing and not analyzer.mode.broadcasts and time.monotonic() < self._retry_at:
             raise self._skipped()
-        turn = analyzer.link.lock_held(time.monotonic() + TURN_S) if analyzer.client else contextlib.nullcontext()
-        with turn:
+        with analyzer.mode.turn(time.monotonic() + TURN_S):
             try:
                 frame = self._ask(analyzer, timeout)
             except Exception as error:
@@ -179,10 +171,7 @@ class Member:
 
     def _ask(self, analyzer: Analyzer, timeout: float | None) -> Frame:
         if self._missing:
-            if analyzer.client is None:
-                return analyzer.poll(timeout=LOOK_S)
-            with contextlib.suppress(ServomexModbusError):  # a refusal is an answer
-                analyzer.client.read_analyser(time.monotonic() + probe_s(analyzer.client))
+            analyzer.mode.look_again(PROBE_S, LOOK_S)
             self._failures = 0
         return analyzer.poll(timeout=timeout)
 
@@ -208,10 +197,3 @@ class Member:
             self.context,
             cure=self._cure,
         )
-
-
-def probe_s(client: "ModbusClient") -> float:
-    """Return the seconds in which one that is back has reported its state, on its line and as slow as it was."""
-    from servomex.modbus.client import state_s
-
-    return max(PROBE_S, state_s(client, PROBE_REQUESTS, client.exchange.pace.slowest_s))

@@ -218,9 +218,8 @@ class SharedPort:
     @property
     def _patience_s(self) -> float:
         """How long the reply of one that was never heard may take to begin; longer where others are slow."""
-        clients = [member.analyzer.client for member in self.members if member.analyzer and not member.awaited]
-        paces = [client.exchange.pace for client in clients if client]
-        return max((pace.patient_s(self._wait_s) for pace in paces), default=self._wait_s)
+        modes = [member.analyzer.mode for member in self.members if member.analyzer and not member.awaited]
+        return max((mode.reply_s(self._wait_s) for mode in modes), default=self._wait_s)
 
     def _open(self) -> None:
         """Make sure that the port is open; all that were not reached are due when it has just been opened.

@@ -20,20 +20,16 @@ from servomex.errors import (
     ServomexModbusError,
     ServomexTimeoutError,
 )
-from servomex.modbus.line import ModbusLine
-from servomex.modbus.query import PROBE
 from servomex.models.frame import Frame
 from servomex.models.naming import needed
 from servomex.models.tags import NO_TAGS
 from servomex.port.link import SerialLink
 from servomex.runtime.clock import time
 from servomex.runtime.logs import package_log
-from servomex.runtime.signals import pass_on_interruption
 from servomex.settings import Parity, SerialSettings
 
 if TYPE_CHECKING:
     from servomex.analyzer.detect import Detection, Search
-    from servomex.modbus.exchange import Exchange
 
 _log = package_log("servomex")
 
@@ -43,8 +39,6 @@ LOOK_S = 0.001
 """How long a continuous analyser that fell silent is waited for: its thread listens all the time."""
 WAITS_S = (0.15, 2.4)
 """How long a reply may take to begin of one that was never heard; it doubles while what comes is not an answer."""
-ANSWER_S = 2.0
-"""How long it may take to have one: the silence before it, a fence, and replies on a slow line."""
 AGAIN_S = 0.4
 """Pause between two tries to reach an analyser that was never heard. With the try, it is read within 2 s."""
 LISTEN_AGAIN_S = 0.2
@@ -170,7 +164,6 @@ class Awaited:
         self._contact: Analyzer | None = None  # which reads all channels where names were asked for
         self._unfit = 0
         self._search: Search | None = None
-        self._exchange: Exchange | None = None
         self._searched_from = 0.0
         self._heard = 0
         self._given_up = False
@@ -186,11 +179,14 @@ class Awaited:
         return self._contact.protocol if self._contact else ProtocolKind.AUTO
 
     @property
+    def address(self) -> int | None:
+        """Modbus slave address, also before the mode is known; ``None`` in continuous mode."""
+        return self._contact.mode.address if self._contact else self.options.address
+
+    @property
     def context(self) -> ErrorContext:
         """Where it is."""
-        spoken_to = self.protocol is not ProtocolKind.CONTINUOUS_ASCII
-        where = ErrorContext(self._link.port, self.protocol, self.options.address if spoken_to else None)
-        return where.merged(device=self._name)
+        return ErrorContext(self._link.port, self.protocol, self.address).merged(device=self._name)
 
     @property
     def is_tried(self) -> bool:
@@ -267,51 +263,31 @@ class Awaited:
         if contact is None:
             raise self._removed()
         look_s = LOOK_S if self.is_tried else PROBE_S
-        if (
-            contact.client and self.options.address not in self._link.state(ModbusLine).proven
-        ):  # else the search has had an answer
-            with pointing_to_help():
-                self._have_answer(contact.protocol, wait_s)
+        with pointing_to_help():
+            contact.mode.get_first_answer(wait_s)
         if self.options.identify or self.analyzer is None:
             meet(contact, look_s, self.options.channels)
-        elif contact.reader:
+        elif contact.mode.broadcasts:
             contact.poll(timeout=look_s)
         if self.analyzer is None:
             self._select(contact)
 
     def _select(self, contact: Analyzer) -> None:
         """Make the analyser that reads only the channels with the names that were asked for."""
-        frame = contact.snapshot()
+        frame, broadcast = contact.snapshot(), contact.mode.latest
         ids = frozenset(ChannelId(needed(frame.readings, item).channel) for item in self.options.channels or ())
         contact.close()
         with self._taking:
             if self._given_up:
                 raise self._removed()
-            first = frame if contact.reader else None
             self.analyzer = self._contact = self.options.build(
-                self._name, self._link, contact.protocol, ids, first
+                self._name, self._link, contact.protocol, ids, broadcast
             )
         if self.options.identify:
-            meet(self.analyzer, LOOK_S if contact.reader else self.options.listen, self.options.channels)
+            meet(self.analyzer, LOOK_S, self.options.channels)
 
     def _removed(self) -> ServomexError:
         return ServomexConnectionError("the analyser was removed from the manager", self.context)
-
-    def _have_answer(self, framing: ProtocolKind, wait_s: float) -> None:
-        """Ask once over Modbus, without waiting for long."""
-        from servomex.modbus.exchange import Exchange
-
-        if self._exchange is None:  # one of its own: that of the analyser would repeat the question
-            self._exchange = Exchange(self._link, self.options.address, framing, retries=0)
-        deadline = time.monotonic() + ANSWER_S
-        wait_s = self._exchange.pace.patient_s(wait_s)
-        try:
-            with self._link.conversation(deadline):
-                self._exchange.probe(PROBE, deadline, wait_s)
-        except ServomexGatewayError:
-            raise  # it says that the analyser did not answer
-        except ServomexModbusError as error:  # a refusal is an answer
-            pass_on_interruption(error)
 
     def note(self, error: ServomexError) -> None:
         """Keep why it was not reached, report it the first time, and set when to try again."""
@@ -327,7 +303,7 @@ class Awaited:
             self.due = now
         else:
             self._unfit = 0
-            self.due = now + (AGAIN_S if self._contact.client else LISTEN_AGAIN_S)
+            self.due = now + (LISTEN_AGAIN_S if self._contact.mode.broadcasts else AGAIN_S)
         if first:
             _log.warning("%s: %s", self._name, self.error())
 

@@ -9,17 +9,15 @@ import attrs
 
 from servomex.continuous.queue import FrameQueue
 from servomex.continuous.reader import ContinuousReader
-from servomex.enums import OverflowPolicy, ProtocolKind
+from servomex.enums import OverflowPolicy
 from servomex.errors import (
     Argument,
-    ErrorContext,
     ServomexConfigurationError,
     ServomexConnectionError,
     ServomexError,
     ServomexParseError,
     ServomexTransportError,
 )
-from servomex.errors.validation import rate
 from servomex.models.frame import Frame
 from servomex.recording.feeds import Feed
 from servomex.recording.outages import Outages
@@ -36,8 +34,6 @@ _log = package_log("servomex")
 
 STOP_S = 30.0
 """How long the thread may take to end: as long as the reading in progress."""
-USUAL_HZ = 1.0
-"""How often an analyser is read over Modbus where no rate is given."""
 A_RATE = Argument("rate_hz", 1)
 """The argument that is missing where nothing else sets the moments of readings."""
 LOOK_S = 0.1
@@ -66,28 +62,6 @@ class Pace:
             return None
         # The rounding keeps 60 s at 5 Hz from becoming 301 moments by the last bit of a product.
         return max(1, -int(-round(self.duration_s * self.rate_hz, 6) // 1))
-
-
-def pace_of(reader: ContinuousReader | None, rate_hz: float | None) -> float | None:
-    """Return how often per second an analyser is read for a program that takes readings as they come.
-
-    Over Modbus that is once unless a rate is given; ``None`` for each broadcast of an analyser in continuous mode.
-
-    Raises:
-        ServomexConfigurationError: There is a rate, and an analyser in continuous mode.
-        ServomexValidationError: The rate is out of range.
-    """
-    if reader is None:
-        return rate(USUAL_HZ if rate_hz is None else rate_hz)
-    if rate_hz is not None:
-        given = Argument("rate_hz")
-        raise ServomexConfigurationError(
-            "an analyser in continuous mode sets the rate itself, on its panel",
-            ErrorContext(reader.link.port, ProtocolKind.CONTINUOUS_ASCII),
-            cure=f"Omit {given}",
-            argument=given,
-        )
-    return None
 
 
 class Acquisition(ProcessBound, Generic[T]):

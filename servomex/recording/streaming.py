@@ -1,41 +1,16 @@
 """StreamingSession: the samples of one analyser, one by one, as they come."""
 
 from collections import deque
-from typing import Protocol, Self
+from typing import Self
 
-from servomex.continuous.reader import ContinuousReader
-from servomex.enums import OverflowPolicy, ProtocolKind, StreamMode
-from servomex.errors import (
-    ErrorContext,
-    ServomexConfigurationError,
-    ServomexConnectionError,
-    ServomexValidationError,
-)
+from servomex.enums import StreamMode
+from servomex.errors import ServomexConfigurationError, ServomexConnectionError
 from servomex.models.sample import Sample
-from servomex.port.link import SerialLink
-from servomex.recording.acquisition import pace_of
-from servomex.recording.polling import PollSource
 from servomex.recording.recording import Recording
 from servomex.runtime.forks import ProcessBound
 from servomex.runtime.queues import Closed
 
 _USAGE = "Write 'with analyzer.stream() as session: for sample in session: ...'"
-
-
-class StreamSource(PollSource, Protocol):
-    """What is asked of an :class:`Analyzer` whose samples are streamed."""
-
-    @property
-    def link(self) -> SerialLink:
-        """The port."""
-
-    @property
-    def protocol(self) -> ProtocolKind:
-        """The communication mode in use."""
-
-    @property
-    def reader(self) -> ContinuousReader | None:
-        """What receives its broadcasts; ``None`` over Modbus."""
 
 
 class StreamingSession(ProcessBound):
@@ -111,30 +86,3 @@ class StreamingSession(ProcessBound):
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
-
-
-def session_of(
-    analyzer: StreamSource,
-    mode: StreamMode | None,
-    rate_hz: float | None,
-    buffer_size: int,
-    overflow: OverflowPolicy | str,
-) -> StreamingSession:
-    """Return the session for :meth:`Analyzer.stream`.
-
-    Raises:
-        ServomexValidationError: The analyser is not read in this mode.
-        ServomexConfigurationError: A rate was given for an analyser in continuous mode.
-    """
-    usual = StreamMode.AUTOPRINT if analyzer.reader else StreamMode.POLL
-    if mode not in (None, usual):
-        raise ServomexValidationError(
-            f"an analyser in mode {analyzer.protocol} is streamed with {usual}, not {mode}: "
-            + ("it sends by itself" if analyzer.reader else "it sends only what it is asked for"),
-            ErrorContext(analyzer.link.port, analyzer.protocol),
-            cure="Omit mode",
-        )
-    pace_hz = pace_of(analyzer.reader, rate_hz)
-    return StreamingSession(
-        Recording(analyzer, rate_hz=pace_hz, buffer_size=buffer_size, overflow=overflow), usual
-    )

@@ -9,7 +9,7 @@ from servomex.enums import OverflowPolicy
 from servomex.errors import ServomexError, ServomexTimeoutError
 from servomex.errors.validation import whole
 from servomex.models.frame import Frame
-from servomex.recording.acquisition import Acquisition, Pace, pace_of
+from servomex.recording.acquisition import Acquisition, Pace
 from servomex.recording.feeds import Feed
 from servomex.runtime.forks import ProcessBound
 from servomex.runtime.logs import package_log
@@ -179,20 +179,19 @@ class FrameFeed(Feed[Frame | ServomexError]):
 
 
 def frames_of(
-    analyzer: FrameSource, rate_hz: float | None, buffer_size: int, *, duration_s: float | None = None
+    analyzer: FrameSource, pace_hz: float | None, buffer_size: int, *, duration_s: float | None = None
 ) -> Acquisition[Frame | ServomexError]:
     """Return the acquisition of an analyser's frames, and of errors in place of those that fail.
 
     Args:
         analyzer: The analyser.
-        rate_hz: Readings per second over Modbus, 1 when ``None``; an analyser in continuous mode sets it itself.
+        pace_hz: Readings per second over Modbus; ``None`` for each broadcast.
         buffer_size: Frames that wait at most; then the oldest are dropped and counted.
         duration_s: After how many seconds it ends; ``None`` for never.
 
     Raises:
-        ServomexConfigurationError: A rate was given for an analyser in continuous mode.
-        ServomexValidationError: A number is out of range.
+        ServomexValidationError: The buffer is too small or too large.
     """
     buffer_size = whole(buffer_size, "buffer_size", 1, LARGEST)
-    pace = Pace(rate_hz=pace_of(analyzer.reader, rate_hz), duration_s=duration_s)
+    pace = Pace(rate_hz=pace_hz, duration_s=duration_s)
     return Acquisition(FrameFeed(analyzer), pace, size=buffer_size, policy=OverflowPolicy.DROP_OLDEST)

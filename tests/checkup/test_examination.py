@@ -361,6 +361,6 @@ def test_a_device_that_does_not_show_its_coils_is_examined_all_the_same() -> Non
     answer = answering(VirtualAnalyzer())
     port = HookPort(lambda port, data: port.at(0.001, rtu("01 81 01") if data[1] == 1 else answer(data)))
     with open_device(port, protocol="modbus_rtu", gap=0.002) as analyzer:
-        found = checkup.coils(analyzer)
+        found = checkup.coils(analyzer.mode.sender())
     assert found.verdict is Verdict.SKIPPED
     assert "exception 01" in found.seen

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import pytest
 
-from servomex.analyzer import opening
+from servomex.analyzer import modbus_mode
 from servomex.checkup import elsewhere
 from servomex.checkup import examination as checkup
 from servomex.checkup.examination import CHECKS
@@ -31,7 +31,7 @@ PORT_CHECKS, LINE_CHECKS = CHECKS[:4], CHECKS[4:]
 def examine_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait less: a virtual analyser that is not paced answers at once."""
     wait_less(monkeypatch)
-    for module in (survey, opening):
+    for module in (survey, modbus_mode):
         monkeypatch.setattr(module, "OPENING_S", 1.0)
     monkeypatch.setattr(ModbusLine, "timing", attrs.evolve(ModbusLine.timing, first_guess_s=0.02))
     monkeypatch.setattr(checkup, "SNIFF_S", 0.05)

@@ -277,7 +277,7 @@ def test_auto_takes_the_mode_of_the_port_without_a_probe(
 def test_an_opening_that_fails_leaves_nothing_open_and_nothing_registered(
     manager: ServomexManager, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("servomex.analyzer.opening.OPENING_S", 0.2)
+    monkeypatch.setattr("servomex.analyzer.modbus_mode.OPENING_S", 0.2)
     line = line_of(1)
     with pytest.raises(ServomexError):
         manager.add("a", line.url, **{**RTU, "identify": True, **options})

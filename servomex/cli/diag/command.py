@@ -132,14 +132,14 @@ def loopback(count: int | None, payload: bytes | None, output_format: str, **giv
     with _session(request), _modbus(request, "a loopback") as analyzer:
         if payload is not None:
             received = analyzer.loopback(payload, timeout=request.timeout)
-            _show(report.payload, output_format, _source(request, analyzer), payload, received)
+            _show(report.payload, output_format, _source(analyzer), payload, received)
             return
         client = measure.single_attempts(analyzer.link, request.address, analyzer.protocol)
         try:
             _advance(measure.loopbacks(client, count, tally, request.timeout), count, request.quiet)
         finally:
             if tally.sent:
-                _show(report.loopbacks, output_format, _source(request, analyzer), tally)
+                _show(report.loopbacks, output_format, _source(analyzer), tally)
 
 
 @diag.command
@@ -195,9 +195,8 @@ def jitter(count: int, rate: float | None, every: float | None, output_format: s
     request, cadence = Connection(**given), Cadence()
     with interrupts_wait():
         from servomex.cli.diag import measure
-        from servomex.recording.acquisition import pace_of
     with _session(request), request.open() as analyzer:
-        pace_of(analyzer.reader, rate_hz)  # an analyser in continuous mode sets its own
+        analyzer.mode.pace_hz(rate_hz)  # an analyser in continuous mode sets its own
         if rate_hz is not None:
             what = f"time between readings at {rate_hz:g} a second"
             steps = measure.paced(analyzer, count, rate_hz, cadence, request.timeout)
@@ -212,7 +211,7 @@ def jitter(count: int, rate: float | None, every: float | None, output_format: s
         finally:
             cadence.dropped = analyzer.dropped_frames
             if cadence.seconds:
-                _show(report.cadence, output_format, _source(request, analyzer), what, cadence)
+                _show(report.cadence, output_format, _source(analyzer), what, cadence)
 
 
 @diag.command
@@ -251,7 +250,7 @@ def gap(gaps: list[float], count: int, further: int, output_format: str, **given
         finally:
             done = {seconds: tally for seconds, tally in tallies.items() if tally.sent}
             if done:
-                _show(report.gaps, output_format, _source(request, analyzer), done, complete)
+                _show(report.gaps, output_format, _source(analyzer), done, complete)
 
 
 @diag.command
@@ -305,9 +304,8 @@ def _modbus(request: Connection, what: str) -> "Iterator[servomex.Analyzer]":
         yield analyzer
 
 
-def _source(request: Connection, analyzer: "servomex.Analyzer") -> Source:
-    modbus = analyzer.protocol is not ProtocolKind.CONTINUOUS_ASCII
-    return Source(analyzer.link.port, analyzer.protocol, request.address if modbus else None)
+def _source(analyzer: "servomex.Analyzer") -> Source:
+    return Source(analyzer.link.port, analyzer.protocol, analyzer.mode.address)
 
 
 def _show(write: Callable[..., str], output_format: str, *found: Any) -> None:
