@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -37,12 +36,6 @@ from tests.helpers.managing import (
 from tests.helpers.waiting import seconds_until, wait_until
 
 pytestmark = pytest.mark.virtual_time
-
-
-@pytest.fixture
-def manager() -> Iterator[ServomexManager]:
-    with ServomexManager(error_policy="return") as made:
-        yield made
 
 
 @pytest.mark.parametrize("missing", MODES)

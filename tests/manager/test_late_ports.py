@@ -3,7 +3,6 @@
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,6 @@ from tests.helpers.waiting import seconds_until
 
 BUSY_S = 1.0
 """What a computer that runs other tests may take longer."""
-
-
-@pytest.fixture
-def manager() -> Iterator[ServomexManager]:
-    with ServomexManager(error_policy="return") as made:
-        yield made
 
 
 @needs_pty

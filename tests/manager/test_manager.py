@@ -26,7 +26,7 @@ from tests.helpers.managing import RTU, filled, heard, is_free, line_of, unit, v
 from tests.helpers.threads import GENEROUS_S, in_thread
 from tests.helpers.waiting import wait_until
 
-pytestmark = pytest.mark.virtual_time
+pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("short_waits")]
 
 
 def test_analysers_on_all_ports_are_read_and_come_in_the_order_in_which_they_were_added(

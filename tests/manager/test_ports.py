@@ -24,7 +24,7 @@ from tests.helpers.managing import RTU, filled, is_free, line_of, unit, values, 
 from tests.helpers.platforms import needs_pty
 from tests.helpers.threads import in_thread
 
-pytestmark = pytest.mark.virtual_time
+pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("short_waits")]
 
 
 def test_a_port_is_opened_once_has_one_thread_and_is_closed_with_its_last_analyser(

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +30,6 @@ from tests.helpers.threads import GENEROUS_S, in_thread
 from tests.helpers.waiting import seconds_until
 
 pytestmark = pytest.mark.virtual_time
-
-
-@pytest.fixture
-def manager() -> Iterator[ServomexManager]:
-    with ServomexManager(error_policy="return") as made:
-        yield made
 
 
 def test_one_that_is_off_costs_the_others_on_its_line_a_try_between_rounds_and_no_more(
