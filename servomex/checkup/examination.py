@@ -14,9 +14,11 @@ from servomex.analyzer.analyzer import Analyzer
 from servomex.analyzer.detect import BroadcastListener, Detection
 from servomex.analyzer.opening import open_device
 from servomex.calibration.pulse import left_at_one
+from servomex.checkup import losses
 from servomex.checkup.computer import access, port_present, versions
 from servomex.checkup.elsewhere import Report, find
 from servomex.checkup.findings import Finding, Verdict, problem
+from servomex.checkup.tally import Tally
 from servomex.continuous.reader import ContinuousReader
 from servomex.durations import counted
 from servomex.enums import EXTERNAL_CHANNELS, Availability, Capability, ProtocolKind
@@ -24,14 +26,13 @@ from servomex.errors import (
     Argument,
     ErrorContext,
     ServomexError,
-    ServomexFrameError,
     ServomexModbusError,
     ServomexProtocolError,
     ServomexProtocolUnsupportedError,
     ServomexTimeoutError,
 )
 from servomex.errors.validation import seconds, whole
-from servomex.modbus.client import ModbusClient, state_s
+from servomex.modbus.client import ModbusClient
 from servomex.modbus.line import ModbusLine
 from servomex.modbus.others import CURE
 from servomex.models.analyser import AnalyserStatus
@@ -55,8 +56,6 @@ SNIFF_S = 1.0
 GAP_REQUESTS = 20
 GAP_CHECK_S = 5.0
 """No more requests are sent after this long."""
-ANSWER_S = 0.5
-"""How long the answer to each of them may take to begin."""
 CLOCK_S = 60.0
 """An analyser's clock that is off by more than this is a warning."""
 
@@ -231,34 +230,20 @@ def gap(request: CheckRequest, link: SerialLink, found: Detection | None) -> Fin
             "no analyser found" if found is None else "nothing is requested in continuous mode",
         )
     request.report(f"sending {GAP_REQUESTS} requests with a gap of {link.gap_s:g} s")
-    client = ModbusClient(link, request.address, found.protocol, retries=0)
-    counts = dict.fromkeys(("sent", "lost", "damaged"), 0)
+    client, tally = losses.single_attempts(link, request.address, found.protocol), Tally()
     until = time.monotonic() + GAP_CHECK_S
-    while counts["sent"] < GAP_REQUESTS and time.monotonic() < until:
-        counts["sent"] += 1
-        try:
-            client.read_analyser(time.monotonic() + _answer_s(client))
-        except ServomexTimeoutError:
-            counts["lost"] += 1
-        except ServomexFrameError:
-            counts["damaged"] += 1
-        except ServomexModbusError:
-            pass  # a refusal is an answer
-    counts["late"] = client.exchange.late_replies
-    return _gap_finding(link, counts)
+    for _ in losses.reads(client, GAP_REQUESTS, tally):
+        if time.monotonic() >= until:
+            break
+    return _gap_finding(link, tally)
 
 
-def _answer_s(client: ModbusClient) -> float:
-    """Seconds in which a request is answered unless it is lost, with the loopback before it that a loss costs."""
-    return state_s(client, 2, client.exchange.pace.patient_s(ANSWER_S))
-
-
-def _gap_finding(link: SerialLink, counts: dict[str, int]) -> Finding:
-    sent, lost, damaged, late = counts.values()
-    reads, with_gap = counted(sent, "test read"), f"(gap {link.gap_s:g} s)"
+def _gap_finding(link: SerialLink, tally: Tally) -> Finding:
+    lost, damaged, late = tally.lost, tally.damaged, tally.late
+    reads, with_gap = counted(tally.sent, "test read"), f"(gap {link.gap_s:g} s)"
     longer = Argument("gap", round(max(0.1, 2 * link.gap_s), 3))
     keep_longer = f"Try a longer gap, such as {longer}; 'servomex diag gap' finds what it needs"
-    if lost + damaged == sent:
+    if lost + damaged == tally.sent:
         context = ErrorContext(port=link.port)
         raise ServomexTimeoutError(
             f"none of {reads} was answered {with_gap}", context, cure=keep_longer, argument=longer
@@ -270,7 +255,7 @@ def _gap_finding(link: SerialLink, counts: dict[str, int]) -> Finding:
         return Finding(
             "gap",
             Verdict.OK,
-            f"all {reads} were answered {with_gap}" if sent > 1 else f"1 test read was answered {with_gap}",
+            f"all {reads} were answered {with_gap}" if tally.sent > 1 else f"1 test read was answered {with_gap}",
         )
     cures = [f"It is slow: allow a longer {Argument('timeout')}"] if late else []
     cures += [keep_longer] if lost > late else []

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from servomex.analyzer import modbus_mode
-from servomex.checkup import elsewhere
+from servomex.checkup import elsewhere, losses
 from servomex.checkup import examination as checkup
 from servomex.checkup.examination import CHECKS
 from servomex.cli.doctor import doctor
@@ -36,7 +36,7 @@ def examine_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ModbusLine, "timing", attrs.evolve(ModbusLine.timing, first_guess_s=0.02))
     monkeypatch.setattr(checkup, "SNIFF_S", 0.05)
     monkeypatch.setattr(checkup, "GAP_REQUESTS", 3)
-    monkeypatch.setattr(checkup, "ANSWER_S", 0.15)
+    monkeypatch.setattr(losses, "ANSWER_S", 0.15)
     monkeypatch.setattr(elsewhere, "ADDRESSES", range(1, 3))
     monkeypatch.setattr(elsewhere, "BAUDRATES", (9600, 19200))
     monkeypatch.setattr(elsewhere, "BROADCAST_S", 0.15)

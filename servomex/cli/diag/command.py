@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 import click
 
 import servomex
+from servomex.checkup.tally import Tally
 from servomex.cli.connection import Connection, connection_options, load
 from servomex.cli.diag import listen, report
-from servomex.cli.diag.figures import Cadence, Tally, smallest_safe_gap
+from servomex.cli.diag.figures import Cadence, smallest_safe_gap
 from servomex.cli.diag.report import Source
 from servomex.cli.errors import NoAnswerError, stop_code
 from servomex.cli.hextext import bytes_of
@@ -128,15 +129,15 @@ def loopback(count: int | None, payload: bytes | None, output_format: str, **giv
     count = LOOPBACKS if count is None else count
     request, tally = Connection(**given), Tally()
     with interrupts_wait():
-        from servomex.cli.diag import measure
+        from servomex.checkup import losses
     with _session(request), _modbus(request, "a loopback") as analyzer:
         if payload is not None:
             received = analyzer.loopback(payload, timeout=request.timeout)
             _show(report.payload, output_format, _source(analyzer), payload, received)
             return
-        client = measure.single_attempts(analyzer.link, request.address, analyzer.protocol)
+        client = losses.single_attempts(analyzer.link, request.address, analyzer.protocol)
         try:
-            _advance(measure.loopbacks(client, count, tally, request.timeout), count, request.quiet)
+            _advance(losses.loopbacks(client, count, tally, request.timeout), count, request.quiet)
         finally:
             if tally.sent:
                 _show(report.loopbacks, output_format, _source(analyzer), tally)
@@ -237,15 +238,15 @@ def gap(gaps: list[float], count: int, further: int, output_format: str, **given
     """
     request, tallies = Connection(**given), {seconds: Tally() for seconds in gaps}
     with interrupts_wait():
-        from servomex.cli.diag import measure
+        from servomex.checkup import losses
     with _session(request), _modbus(request, "the gap") as analyzer:
-        client = measure.single_attempts(analyzer.link, request.address, analyzer.protocol)
+        client = losses.single_attempts(analyzer.link, request.address, analyzer.protocol)
         complete = False
         try:
-            _advance(measure.gaps(client, count, tallies, request.timeout), count * len(gaps), request.quiet)
+            _advance(losses.gaps(client, count, tallies, request.timeout), count * len(gaps), request.quiet)
             while (safe := smallest_safe_gap(tallies)) is not None and tallies[safe].sent < count + further:
                 only = {safe: tallies[safe]}
-                _advance(measure.gaps(client, further, only, request.timeout), further, request.quiet)
+                _advance(losses.gaps(client, further, only, request.timeout), further, request.quiet)
             complete = True
         finally:
             done = {seconds: tally for seconds, tally in tallies.items() if tally.sent}

@@ -1,10 +1,12 @@
-"""The figures of ``servomex diag``: the outcome of requests, and how long things took."""
+"""The figures of ``servomex diag``: which gap is safe, and how long things took."""
 
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 
 import attrs
+
+from servomex.checkup.tally import Tally
 
 CHANCE = 0.05
 """How often a recommendation may be wrong by chance: 95 % confidence."""
@@ -33,34 +35,6 @@ def summary(seconds: Sequence[float]) -> Summary | None:
         max(seconds),
         statistics.stdev(seconds) if several else 0.0,
     )
-
-
-@attrs.define
-class Tally:
-    """The outcome of requests that were sent once each.
-
-    Attributes:
-        sent: How many were sent.
-        answered: The right reply came in time.
-        refused: An exception reply came.
-        lost: Nothing came in time.
-        damaged: Something else came.
-        late: Replies that came too late, as far as they were noticed.
-        round_trips_s: From sending each to the last byte of its reply.
-    """
-
-    sent: int = 0
-    answered: int = 0
-    refused: int = 0
-    lost: int = 0
-    damaged: int = 0
-    late: int = 0
-    round_trips_s: list[float] = attrs.field(factory=list)
-
-    @property
-    def failure_rate(self) -> float:
-        """The share that was lost or damaged, 0 to 1."""
-        return (self.lost + self.damaged) / self.sent if self.sent else 0.0
 
 
 def smallest_safe_gap(tallies: Mapping[float, Tally]) -> float | None:

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 import attrs
 
-from servomex.cli.diag.figures import Cadence, Summary, Tally, excluded_rate, smallest_safe_gap, summary
+from servomex.checkup.tally import Tally
+from servomex.cli.diag.figures import Cadence, Summary, excluded_rate, smallest_safe_gap, summary
 from servomex.cli.diag.listen import Echo
 from servomex.cli.output import one_line
 from servomex.durations import MS, counted

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from servomex.checkup import losses
+from servomex.checkup.tally import Tally
 from servomex.cli import servomex_group
 from servomex.cli.diag import measure, report
 from servomex.cli.diag.command import diag
-from servomex.cli.diag.figures import Cadence, Tally
+from servomex.cli.diag.figures import Cadence
 from servomex.cli.output import STDERR
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConnectionError, ServomexFrameError, ServomexTimeoutError
@@ -38,13 +40,13 @@ SOURCE = report.Source("COM11", "modbus_rtu", 1)
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the silences that are kept and waited for: what comes on a virtual line comes at once."""
-    monkeypatch.setattr(measure, "STEADY_GAP_S", 0.04)
+    monkeypatch.setattr(losses, "STEADY_GAP_S", 0.04)
     monkeypatch.setattr(ModbusLine, "timing", Timing(quiet_s=0.05, silence_s=0.02))
     monkeypatch.setattr(ports, "READ_TICK_S", 0.01)
 
 
 def client_on(link: SerialLink) -> ModbusClient:
-    return measure.single_attempts(link, 1, ProtocolKind.MODBUS_RTU)
+    return losses.single_attempts(link, 1, ProtocolKind.MODBUS_RTU)
 
 
 class TestLoopback:
@@ -76,7 +78,7 @@ class TestLoopback:
     def test_lost_and_damaged_ones_are_counted_and_not_repeated(self, line: VirtualLine) -> None:
         tally, faults = Tally(), line.analysers[0].faults
         with SerialLink(line.url, gap=0.002) as link:
-            steps = measure.loopbacks(client_on(link), 5, tally, timeout=0.1)
+            steps = losses.loopbacks(client_on(link), 5, tally, timeout=0.1)
             next(steps)
             for faults.silent, faults.corrupt in ((True, 0.0), (False, 0.0), (False, 1.0), (False, 0.0)):
                 next(steps)
@@ -90,7 +92,7 @@ class TestLoopback:
         monkeypatch.setattr(ModbusLine, "timing", Timing(quiet_s=0.2, silence_s=0.02))
         tally, faults = Tally(), line.analysers[0].faults
         with SerialLink(line.url, gap=0.002) as link:
-            steps = measure.loopbacks(client_on(link), 2, tally, timeout=0.08)
+            steps = losses.loopbacks(client_on(link), 2, tally, timeout=0.08)
             next(steps)
             faults.late = 0.11
             next(steps)
@@ -106,10 +108,10 @@ class TestLoopback:
     def test_an_analyser_that_falls_silent_ends_it(
         self, line: VirtualLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(measure, "RECOVERY_S", 0.15)
+        monkeypatch.setattr(losses, "RECOVERY_S", 0.15)
         tally = Tally()
         with SerialLink(line.url, gap=0.002) as link:
-            steps = measure.loopbacks(client_on(link), 9, tally, timeout=0.3)
+            steps = losses.loopbacks(client_on(link), 9, tally, timeout=0.3)
             next(steps)
             line.analysers[0].faults.silent = True
             heard = len(line.heard)
@@ -271,7 +273,7 @@ class TestGap:
     def test_each_counted_request_follows_an_exchange_by_the_gap(self, line: VirtualLine) -> None:
         tallies = {0.03: Tally(), 0.06: Tally()}
         with SerialLink(line.url, gap=0.002) as link:
-            collections.deque(measure.gaps(client_on(link), 3, tallies), maxlen=0)
+            collections.deque(losses.gaps(client_on(link), 3, tallies), maxlen=0)
             assert link.gap_s == 0.002
         assert [tally.answered for tally in tallies.values()] == [3, 3]
         moments = [moment for moment, _ in line.heard]  # nothing takes any time on this line
@@ -287,7 +289,7 @@ class TestGap:
             client.read_analyser(time.monotonic() + 5.0)
             line.analysers[0].faults.gap = 0.03
             time.sleep(0.04)
-            collections.deque(measure.gaps(client, 1, tallies, timeout=0.1), maxlen=0)
+            collections.deque(losses.gaps(client, 1, tallies, timeout=0.1), maxlen=0)
         assert (tallies[0.0].sent, tallies[0.0].lost) == (1, 1)
 
 

@@ -4,7 +4,8 @@ import statistics
 
 import pytest
 
-from servomex.cli.diag.figures import Tally, smallest_safe_gap, summary
+from servomex.checkup.tally import Tally
+from servomex.cli.diag.figures import smallest_safe_gap, summary
 
 
 def test_durations_are_summed_up_by_the_usual_definitions() -> None:
