@@ -13,14 +13,13 @@ from servomex.errors import (
     ServomexError,
     ServomexFrameError,
     ServomexGatewayError,
-    ServomexModbusError,
     ServomexNotFoundError,
     ServomexParseError,
     ServomexTimeoutError,
 )
 from servomex.modbus.exchange import Exchange
 from servomex.modbus.line import ModbusLine
-from servomex.modbus.query import PROBE
+from servomex.modbus.presence import await_answer
 from servomex.models.frame import Frame
 from servomex.port.link import SerialLink
 from servomex.runtime.clock import time
@@ -239,12 +238,10 @@ def _until(search: Search, deadline: float) -> Detection | None:
 
 def _answers(exchange: Exchange, listener: BroadcastListener, wait_s: float, deadline: float) -> bool:
     try:
-        exchange.probe(PROBE, min(deadline, time.monotonic() + PROBE_WAITS * wait_s), wait_s)
+        await_answer(exchange, min(deadline, time.monotonic() + PROBE_WAITS * wait_s), wait_s)
     except ServomexGatewayError as error:
         listener.gateway = Symptom(error.message, error.cure)
         return False
-    except ServomexModbusError:
-        return True  # it refused, in this framing
     except (ServomexTimeoutError, ServomexFrameError):
         return False
     return True

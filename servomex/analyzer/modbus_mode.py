@@ -14,18 +14,15 @@ from servomex.errors import (
     ServomexChannelError,
     ServomexChannelNotFoundError,
     ServomexError,
-    ServomexGatewayError,
     ServomexModbusError,
     ServomexTimeoutError,
 )
 from servomex.errors.validation import rate
-from servomex.modbus.query import PROBE
 from servomex.models.analyser import AnalyserStatus
 from servomex.models.frame import Frame
 from servomex.models.naming import listed
 from servomex.models.reading import ChannelStatus, Reading
 from servomex.runtime.clock import time
-from servomex.runtime.signals import pass_on_interruption
 from servomex.traffic.symptoms import MODBUS_TCP
 
 if TYPE_CHECKING:
@@ -123,18 +120,14 @@ class ModbusMode:
         if self.address in self._client.line.proven:
             return
         from servomex.modbus.exchange import Exchange
+        from servomex.modbus.presence import await_answer
 
         if self._asking is None:  # one of its own: that of the client would repeat the question
             self._asking = Exchange(self._client.link, self.address, self.protocol, retries=0)
         deadline = time.monotonic() + ANSWER_S
         wait_s = self._asking.pace.patient_s(wait_s)
-        try:
-            with self._client.link.conversation(deadline):
-                self._asking.probe(PROBE, deadline, wait_s)
-        except ServomexGatewayError:
-            raise  # it says that the analyser did not answer
-        except ServomexModbusError as error:
-            pass_on_interruption(error)
+        with self._client.link.conversation(deadline):
+            await_answer(self._asking, deadline, wait_s)
 
     def look_again(self, ask_s: float, look_s: float) -> None:  # noqa: ARG002 (it is asked)
         """Ask for its state. A refusal is an answer."""

@@ -16,12 +16,12 @@ from servomex.errors import (
     ServomexForeignDeviceError,
     ServomexFrameError,
     ServomexGatewayError,
-    ServomexModbusError,
     ServomexProtocolError,
     ServomexTimeoutError,
 )
 from servomex.modbus.exchange import Exchange
 from servomex.modbus.line import ModbusLine
+from servomex.modbus.presence import await_answer
 from servomex.modbus.query import PROBE
 from servomex.modbus.timing import line_timing
 from servomex.models.info import DeviceInfo
@@ -174,8 +174,6 @@ class Survey:
             self._restless = 0
         except ServomexFrameError as error:
             self.findings.append(self._misfit(place, error))
-        except ServomexModbusError:
-            self.findings.append(self._identified(place))  # its registers show which instrument refuses that
         else:
             self.findings.append(self._identified(place))
 
@@ -185,7 +183,7 @@ class Survey:
         Raises:
             ServomexTimeoutError: No device answers; what comes, if anything, was not requested.
             ServomexFrameError: All answers were damaged or came twice.
-            ServomexModbusError: The question was refused.
+            ServomexGatewayError: A gateway reports that no device answers.
         """
         for patience_s in (wait_s, 2 * wait_s, 4 * wait_s):
             try:
@@ -204,7 +202,7 @@ class Survey:
             raise _RestlessError("the line never fell silent")
         self._heard.clear()
         exchange = Exchange(self._link, place.address, place.framing, retries=0)
-        exchange.probe(PROBE, time.monotonic() + self._answer_s(place, wait_s), prove=False)
+        await_answer(exchange, time.monotonic() + self._answer_s(place, wait_s), prove=False)
         self._silence(QUIET_S)
         if self._heard.count(place.signs[0]) > 1:
             raise ServomexFrameError("two replies arrived for one request", self._context(place))
