@@ -74,7 +74,7 @@ class Mode(Protocol):
         """
 
     def pace_hz(self, rate_hz: float | None) -> float | None:
-        """Return how often per second the analyser is read for a program that takes readings as they come.
+        """Return how often per second the analyser is read for a program that takes readings as they arrive.
 
         Args:
             rate_hz: How often the program wants to read; what is usual when ``None``.

@@ -153,7 +153,7 @@ def _nowhere(link: SerialLink, error: ServomexNotFoundError) -> ServomexNotFound
 
 
 def _has_rates(link: SerialLink) -> bool:
-    """Whether the baud rate is this computer's to choose; on a plain socket it is the server's."""
+    """Return whether the baud rate is this computer's to choose; on a plain socket it is the server's."""
     return not link.port.lower().startswith("socket://")
 
 

@@ -1,1 +1,1 @@
-"""The mode in which the analyser broadcasts by itself: receiving, and what may be believed."""
+"""Continuous mode: receiving the analyser's broadcasts, and judging which may be believed."""

@@ -5,16 +5,17 @@ from servomex.errors import ErrorContext, ServomexTransportError
 from servomex.telegram import HEADER_SIZE, FrameSplitter
 
 FAST_S = 0.2
-"""Faster broadcasts leave no time in which nothing comes: a third of the period must do, or of this if unknown."""
+"""Faster broadcasts leave no silence of this length: a third of the period must do, or of this if unknown."""
 PACE_S = 2.0
 PACE = 1.05
-"""Without silence, a backlog has ended when no more came in this time than the line can carry."""
+"""Without silence, a backlog has ended when no more arrived in this time than the line can carry."""
 
 
 class Backlog:
     """Input of unknown age, which is dropped.
 
-    It ends when the line is silent, however long that takes: a socket gives it byte by byte, a network in parts.
+    It ends when the line is silent, however long that takes: a socket delivers it byte by byte, a network in
+    parts.
 
     Attributes:
         lasts: Whether it has not ended.
@@ -39,7 +40,7 @@ class Backlog:
         self._window = (now_s, self.size)
 
     def is_over(self, data: bytes, now_s: float, silence_s: float, period_s: float | None) -> bool:
-        """Whether the line was silent for a moment, or is never silent and no faster than it can be."""
+        """Return whether the line was silent for a moment, or no faster than its rate if it is never silent."""
         if not self.lasts:
             return False
         fast = period_s is None or period_s < FAST_S

@@ -43,5 +43,5 @@ class Cadence:
 
 
 def alike(one_s: float, other_s: float) -> bool:
-    """Whether two intervals may be of the same period."""
+    """Return whether two intervals may be of the same period."""
     return abs(one_s - other_s) <= max(ALIKE * min(one_s, other_s), ALIKE_S)

@@ -1,4 +1,4 @@
-"""Intake: which of the broadcasts that came may be believed, and how old they are. No I/O, no thread."""
+"""Intake: which of the received broadcasts may be believed, and how old they are. No I/O, no thread."""
 
 from datetime import timedelta
 
@@ -15,7 +15,7 @@ _log = package_log("servomex")
 
 HOLD_S = 1.0
 HOLD_FRAMES = 4096
-"""After a gap broadcasts wait until no more come at once, but no longer: a burst shows only at its end."""
+"""After a gap, broadcasts are held at most this long, until a burst ends: only its end shows that it was one."""
 HOLD_SILENCE_S = (0.01, 0.25)
 PERIODS_FRESH = 2.5
 """A frame is current for this many broadcast periods."""
@@ -30,7 +30,7 @@ REPEATED_CURE = "Check the analyser, and the serial server or whatever else is b
 
 
 class Intake:
-    """Takes broadcasts as they come, refuses those that must not be believed, and dates back those that are late.
+    """Takes broadcasts as they arrive, refuses those that must not be believed, and dates back late ones.
 
     Args:
         port: Names the port in the log.
@@ -38,7 +38,7 @@ class Intake:
 
     Attributes:
         dropped: Broadcasts that were damaged or refused.
-        last_reason: Why the last one was; empty when none was.
+        last_reason: Why the last of them was; empty when there was none.
         refused_since: How many there were since the last good one.
         damaged_since: How many of those were damaged.
     """
@@ -78,7 +78,7 @@ class Intake:
         return self._live and self._lateness.repeated_s > max(STANDING_S, self.fresh_s)
 
     def add(self, item: Frame | ServomexParseError, at_s: float) -> None:
-        """Accept a broadcast that came at ``at_s``, on a clock that sleep does not stop, or damage instead."""
+        """Take a broadcast that arrived at ``at_s`` on a clock that runs during sleep, or damage in its place."""
         self._held_since_s = self._held_since_s if self._batch else at_s
         self._batch.append(Arrived(item, at_s) if isinstance(item, Frame) else item)
 
@@ -94,7 +94,7 @@ class Intake:
         return least_s if self.period_s is None else min(most_s, max(least_s, self.period_s / 4))
 
     def holds(self, at_s: float) -> bool:
-        """Whether what came waits for more that comes at once: a burst follows a gap, or the opening."""
+        """Return whether broadcasts are held for the rest of a burst, which may follow a gap or the opening."""
         first = next((item for item in self._batch if isinstance(item, Arrived)), None)
         if first is None or not self._live or len(self._batch) >= HOLD_FRAMES:
             return False
@@ -103,7 +103,7 @@ class Intake:
         return opened and at_s - self._held_since_s < HOLD_S
 
     def release(self) -> list[Frame | ServomexError]:
-        """Return what came since the last call, in its order: frames, and errors in place of refused ones."""
+        """Return what arrived since the last call, in order: frames, and errors in place of refused ones."""
         batch, self._batch = self._batch, []
         checked = [self._checked(item) for item in batch]
         good = [item for item in checked if isinstance(item, Arrived)]
@@ -166,9 +166,9 @@ def _dated_back(frame: Frame, delay_s: float, delay_ns: int) -> Frame:
 
 
 def came_since(called_ns: int, frame: Frame, *, is_new: bool) -> bool:
-    """Whether a frame was sent after a call began, and the computer has not slept since.
+    """Return whether a frame was sent after a call began, and the computer has not slept since.
 
-    The clock of Windows moves every 15.6 ms: a frame that was there before may have the very moment of the call.
+    The clock of Windows advances every 15.6 ms: an earlier frame may have the same time as the call.
 
     Args:
         called_ns: When the call began.

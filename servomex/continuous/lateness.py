@@ -1,7 +1,8 @@
 """Lateness: how long broadcasts were held up between the analyser and this program. No I/O, no clock of its own.
 
-A network or a serial server that stalls hands on in one burst what it collected. Two things show the age of those
-broadcasts: the analyser's own clock in each of them, and that the analyser sends no more than one per period.
+A network or a serial server that stalled delivers everything it held in one burst. Two things show the age of
+those broadcasts: the analyser's own clock in each of them, and that the analyser sends no more than one per
+period.
 """
 
 from collections.abc import Sequence
@@ -13,32 +14,32 @@ from servomex.continuous.cadence import ALIKE, REGULAR, Cadence, alike
 from servomex.models.frame import Frame
 
 BURST_S = 0.02
-"""Broadcasts closer together than this waited in a buffer; a shorter delay is not one."""
+"""Broadcasts closer together than this waited in a buffer; a shorter delay does not count."""
 RESOLUTION_S = 1.25
 """The analyser's clock shows whole seconds: a difference up to this, jitter included, is not a delay."""
 DRIFT = 0.0002
-"""The analyser's clock may gain or lose this part of the time; 17 s a day."""
+"""The analyser's clock may gain or lose this fraction of the time: 17 s a day."""
 UNSURE_S = 2.5
-"""Until the analyser's clock is trusted, no jump of up to this is doubted: the first broadcasts may be late."""
+"""Until the analyser's clock is trusted, a jump of up to this is accepted: the first broadcasts may be late."""
 TRUSTED_S = 3.0
 TRUSTED_FRAMES = 3
 """The analyser's clock is trusted when it ran like this computer's for this long, over this many broadcasts."""
 WINDOW_FRAMES = 64
 WINDOW_S = 600.0
-"""How long the smallest difference of the two clocks is remembered, and again as long."""
+"""The smallest difference of the two clocks is remembered for one to two of these windows."""
 SET_FRAMES = 10
 SET_S = 10.0
-"""After this many broadcasts, over this many seconds, that look late by the same, the analyser's clock was set."""
+"""The analyser's clock was set if this many broadcasts, over this many seconds, look late by the same amount."""
 PERIODS_GAP = 1.5
 GAP_S = 0.1
-"""There was a gap when a broadcast comes this many periods and seconds after the one before."""
+"""A broadcast more than this many periods plus this many seconds after the one before follows a gap."""
 LONGEST_S = 86400.0
 _EPOCH = datetime(2000, 1, 1)  # noqa: DTZ001 (the analyser's clock has no zone)
 
 
 @attrs.frozen
 class Arrived:
-    """A frame, and when it came.
+    """A frame, and when it arrived.
 
     Attributes:
         frame: The frame.
@@ -62,7 +63,7 @@ class Arrived:
 
 
 class _ClockLine:
-    """The analyser's clock against this computer's, as long as it is not set."""
+    """The analyser's clock compared with this computer's, until it is set."""
 
     def __init__(self, first: Arrived, ahead_s: float) -> None:
         self._first = first
@@ -76,7 +77,7 @@ class _ClockLine:
         return min(self._least_s)
 
     def add(self, item: Arrived, ahead_s: float) -> bool:
-        """Note a broadcast that came in time; ``False`` when the clock does not keep pace with this computer's."""
+        """Note a punctual broadcast; return ``False`` if its clock does not keep pace with this computer's."""
         self._frames += 1
         lasted_s = item.at_s - self._first.at_s
         if not self.trusted:
@@ -91,7 +92,7 @@ class _ClockLine:
 
 
 class _Backlog:
-    """What a gap owes: the broadcasts of its time, when those after it come faster than the analyser sends."""
+    """The broadcasts held up by a gap, which arrive faster than the analyser sends."""
 
     def __init__(self) -> None:
         self._since_s: float | None = None
@@ -99,7 +100,7 @@ class _Backlog:
         self._fast = False
 
     def late_s(self, item: Arrived, last: Arrived, last_delay_s: float, period_s: float) -> float:
-        """Note the next broadcast; return how late it may be by the number of those that came since the gap."""
+        """Note the next broadcast; return how late it may be by the number received since the gap."""
         gap_s = item.at_s - last.at_s
         if is_gap(gap_s, period_s) and not self._fast:
             self._since_s, self._came, self._in_step = last.at_s - last_delay_s, 1, 0
@@ -118,7 +119,7 @@ class _Backlog:
 
 
 class _Steady:
-    """How long broadcasts have been late by the same: a backlog shrinks, a clock that was set never catches up."""
+    """For how long the delay has been the same: a backlog shrinks, a clock that was set stays off."""
 
     def __init__(self) -> None:
         self._since: Arrived | None = None
@@ -128,7 +129,7 @@ class _Steady:
         self._since = None
 
     def add(self, item: Arrived, *, regular: bool) -> bool:
-        """Note a late broadcast; ``True`` when its clock has kept pace with this computer's for long enough."""
+        """Note a late broadcast; return ``True`` if its clock has kept pace with this computer's long enough."""
         since = self._since
         shrunk_s = 0.0
         if since is not None and since.ahead_s is not None and item.ahead_s is not None:
@@ -143,12 +144,12 @@ class _Steady:
 
 
 class Lateness:
-    """Judges how late the broadcasts of one analyser come, and learns their cadence.
+    """Judges how late the broadcasts of one analyser arrive, and learns their cadence.
 
     Attributes:
         cadence: The interval between broadcasts.
-        repeated_s: For how long the same bytes, the analyser's clock included, have been coming; 0.0 when the last
-            broadcast differed from the one before.
+        repeated_s: For how long the same bytes, the analyser's clock included, have been arriving; 0.0 when the
+            last broadcast differed from the one before.
         stands_s: For how long the analyser's clock has shown the same time while its values changed.
     """
 
@@ -171,7 +172,7 @@ class Lateness:
         return None if self._last is None else at_s - self._last.at_s
 
     def is_ahead(self, item: Arrived) -> bool:
-        """Whether the analyser's clock is further ahead than it could be had it run as before."""
+        """Return whether the analyser's clock is further ahead than if it had kept running."""
         ahead_s, gap_s = item.ahead_s, self.gap_s(item.at_s)
         if ahead_s is None or gap_s is None or self._line is None:
             return False
@@ -189,7 +190,7 @@ class Lateness:
         self._line, self._erratic, self._doubted = None, erratic, None
 
     def judge(self, batch: Sequence[Arrived]) -> list[float]:
-        """Return how late each of the broadcasts that came together may be, in seconds; 0.0 for one in time."""
+        """Return how late each of the broadcasts that arrived together may be, in seconds; 0.0 for one in time."""
         held_s = self._held_up(batch)
         delays: list[float] = []
         for place, (item, backlog_s) in enumerate(zip(batch, held_s, strict=True)):
@@ -201,7 +202,7 @@ class Lateness:
         return delays
 
     def _held_up(self, batch: Sequence[Arrived]) -> list[float]:
-        """By the number of broadcasts: those of a burst follow the last one at intervals of a period at least."""
+        """Return the delays by count: those of a burst were sent at least a period apart."""
         last, period_s = self._last, self.cadence.shortest_s
         if last is None or not period_s or not batch:
             return [0.0] * len(batch)
@@ -212,7 +213,7 @@ class Lateness:
         return [max(0.0, item.at_s - since_s - number * period_s) for number, item in enumerate(batch, 1)]
 
     def _behind(self, item: Arrived, batch: Sequence[Arrived], place: int) -> float:
-        """By the newest of a burst: how much older than that one a broadcast must be."""
+        """Return the delay by the newest of a burst: a broadcast must be this much older than that one."""
         newest = batch[-1]
         by_count_s = (len(batch) - 1 - place) * self.cadence.shortest_s
         by_clock_s = 0.0
@@ -221,14 +222,14 @@ class Lateness:
         return max(0.0, max(by_count_s, by_clock_s) - (newest.at_s - item.at_s))
 
     def _owed_s(self, item: Arrived) -> float:
-        """By the number of those that came since a gap, though not at once."""
+        """Return the delay by the number of broadcasts since a gap that did not arrive in one burst."""
         period_s = self.cadence.shortest_s
         if self._last is None or not period_s:
             return 0.0
         return self._backlog.late_s(item, self._last, self._last_delay_s, period_s)
 
     def _by_clock(self, item: Arrived, backlog_s: float, owed_s: float) -> float:
-        """By the analyser's clock, where it can be relied on, else by the backlog."""
+        """Return the delay by the analyser's clock where it is reliable, else by the backlog."""
         ahead_s, last = item.ahead_s, self._last
         if ahead_s is None or last is None or self._line is None:
             return max(backlog_s, owed_s)
@@ -243,7 +244,7 @@ class Lateness:
         return min(excess_s, self._last_delay_s + max(0.0, gap_s - self.cadence.shortest_s))
 
     def _is_doubted(self, item: Arrived, gap_s: float) -> bool:
-        """Whether a clock that is not trusted yet, and lags since a gap, may show what was held up in the gap."""
+        """Return whether a clock that is not trusted yet, and lags since a gap, may show a delay."""
         if self._doubted is None:
             stood = self.stands_s > RESOLUTION_S
             self._doubted = item if is_gap(gap_s, self.cadence.period_s) and not stood else None
@@ -252,7 +253,7 @@ class Lateness:
         return self._doubted is not None
 
     def _unchanged_s(self, item: Arrived) -> float:
-        """By the bytes: a broadcast that is repeated, its clock included, is as old as the first of them."""
+        """Return the delay by the bytes: a repeated broadcast, clock included, is as old as the first of them."""
         last = self._last
         if last is None or item.clock_s is None or item.clock_s != last.clock_s:
             self._same_since_s = self._stands_since_s = item.at_s
@@ -284,5 +285,5 @@ class Lateness:
 
 
 def is_gap(interval_s: float, period_s: float | None) -> bool:
-    """Whether more than a period passed between two broadcasts, or may have as long as the period is not known."""
+    """Return whether a broadcast may be missing between two; always while the period is not known."""
     return period_s is None or interval_s > PERIODS_GAP * period_s + GAP_S

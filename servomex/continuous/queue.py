@@ -1,4 +1,4 @@
-"""Broadcasts on their way to one reader, which may be slower than they come."""
+"""Broadcasts on their way to one reader, which may be slower than they arrive."""
 
 from servomex.enums import OverflowPolicy
 from servomex.errors import ServomexConnectionError, ServomexError, ServomexTimeoutError
@@ -7,7 +7,7 @@ from servomex.runtime.queues import BoundedQueue, Closed, no_frame
 
 
 class FrameQueue:
-    """Frames in the order of their arrival, for one reader that may be slower than they come.
+    """Frames in the order of their arrival, for one reader that may be slower than they arrive.
 
     When it is full, the oldest is dropped and counted: what is taken out is as new as possible, and memory stays
     bounded when nothing is taken out.
@@ -40,7 +40,7 @@ class FrameQueue:
         """Return the oldest frame, waiting at most ``timeout`` seconds; indefinitely when ``None``.
 
         Raises:
-            ServomexTimeoutError: None came in time, or others kept the port busy when the reader started.
+            ServomexTimeoutError: None arrived in time, or others kept the port busy when the reader started.
             ServomexConnectionError: The port was lost since the frame before, or the queue is closed and empty.
             ServomexTransportError: Broadcasts were dropped since their age is not known, or the reader has failed.
             ServomexParseError: A broadcast was damaged, or its clock or its names do not follow from those before.
@@ -58,10 +58,10 @@ class FrameQueue:
         return item
 
     def next_item(self, timeout: float | None = None) -> Frame | ServomexError | None:
-        """Return the oldest frame, or the error in place of one; ``None`` when none came in time.
+        """Return the oldest frame, or the error in place of one; ``None`` when none arrived in time.
 
         Raises:
-            Closed: Nothing will come any more.
+            Closed: Nothing more will arrive.
         """
         try:
             return self._items.get(timeout)

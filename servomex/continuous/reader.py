@@ -36,11 +36,11 @@ _log = package_log("servomex")
 STALL_S = 1.0
 """When the thread did not run for this long, what waited in the port is of unknown age and is dropped."""
 LISTEN_S = 0.1
-"""While nothing comes, the thread looks this often whether it is to end."""
+"""While nothing arrives, the thread checks this often whether it should end."""
 LOCK_WAIT_S = 5.0
-"""How long the thread waits for others who talk on the port when it starts."""
+"""How long the thread waits for other users of the port when it starts."""
 AT_ONCE = 1024
-"""More bytes than this in one read were there already when it began."""
+"""More bytes than this in one read were waiting already when it began."""
 
 
 class ContinuousReader(ProcessBound):
@@ -160,8 +160,8 @@ class ContinuousReader(ProcessBound):
             wait_fresh: Return only a frame that was sent after the call.
 
         Raises:
-            ServomexStaleError: No new frame came; it carries the last one and its age.
-            ServomexTimeoutError: No frame ever came.
+            ServomexStaleError: No new frame arrived; the error carries the last one and its age.
+            ServomexTimeoutError: No frame has ever arrived.
             ServomexProtocolError: Two analysers broadcast on the line.
             ServomexConnectionError: The port is closed or lost.
         """
@@ -259,7 +259,7 @@ class ContinuousReader(ProcessBound):
                 self._release()
                 self._fail(error)
                 if self.link.is_closed or not self._wait_to_retry(stopping):
-                    return  # whoever closes the port waits for its lock
+                    return  # a thread that closes the port waits for its lock
                 turn_s = awake.now().lasting_s
                 continue
             received_at, now = datetime.now(UTC), awake.now()
@@ -281,7 +281,7 @@ class ContinuousReader(ProcessBound):
         self._release()
 
     def _next_data(self, stopping: threading.Event) -> bytes:
-        """Wait for data; while a broadcast is held only as long as the rest of its burst may take."""
+        """Wait for data; while a broadcast is held, only as long as the rest of its burst may take."""
         if not self._intake.waiting:
             return self.link.read(time.monotonic() + LISTEN_S)
         data = self.link.read_waiting()
@@ -301,7 +301,7 @@ class ContinuousReader(ProcessBound):
         return True
 
     def _end(self) -> None:
-        """Make every call fail, and end the queues, once the reason can be read."""
+        """Make every call fail and end the queues, now that the reason is known."""
         self._report(self._refusals.rest())
         with self._changes.mutex:
             self._error = self._error or ServomexConnectionError("the analyser was closed", self._context())
@@ -366,7 +366,7 @@ class ContinuousReader(ProcessBound):
             self._hand_on(refusal)
 
     def _withhold(self, error: ServomexError) -> None:
-        """Make every call fail until a frame comes that holds the channels it should."""
+        """Make every call fail until a frame arrives with all the channels it should have."""
         with self._changes.mutex:
             first, self._error = self._error is None, error
             self._changes.announce()
@@ -396,7 +396,7 @@ class ContinuousReader(ProcessBound):
         self._stream.restart()
         with self._changes.mutex:
             self._error = None
-            self._fresh_from = self._count  # what came before the loss may be old, however young it looks
+            self._fresh_from = self._count  # what arrived before the loss may be old, however new it looks
 
     def _fail(self, error: ServomexError) -> None:
         self._report(self._refusals.rest())
@@ -411,7 +411,7 @@ class ContinuousReader(ProcessBound):
             _log.info("%s", error)
 
     def trouble(self) -> ServomexError:
-        """Return why no new frame comes: the reader has ended, the port was lost, or the line is silent."""
+        """Return why no new frame arrives: the reader has ended, the port was lost, or the line is silent."""
         if (error := self._error) is not None:
             return error.with_context()
         return no_new_frame(self._latest, self._intake, self._stream, self._context(0.0))

@@ -1,4 +1,4 @@
-"""Refusals: how often refused broadcasts are reported, without a flood of errors, and without omissions."""
+"""Refusals: reports refused broadcasts without a flood of errors and without omissions."""
 
 import threading
 
@@ -12,8 +12,8 @@ REPORT_S = 1.0
 class Refusals:
     """Thins out the errors of broadcasts that were refused, to one per broadcast period. Any thread may use it.
 
-    An error that stands for several says so, by ``refused_broadcasts`` in its context. What is not due yet waits;
-    but of each gap something is reported before the good broadcast that ends it.
+    An error that stands for several says so, by ``refused_broadcasts`` in its context. What is not due yet waits,
+    but each gap is reported in some way before the good broadcast that ends it.
     """
 
     def __init__(self) -> None:
@@ -38,14 +38,14 @@ class Refusals:
         with self._mutex:
             if self._last is None or now < self._due_at:
                 return None
-            # Broadcasts are not punctual: one that comes early must not be merged with the next.
+            # Broadcasts are not punctual: an early one must not be merged with the next.
             self._due_at = max(self._due_at, now - every_s / 2) + every_s
             return self._report()
 
     def before_good(self) -> ServomexError | None:
         """Return what is to be reported before a good broadcast: what was refused since the one before it.
 
-        That was reported already if any of it was, and the rest waits.
+        ``None`` if any of that was reported already; the rest waits.
         """
         with self._mutex:
             error = None if self._reported else self._report()

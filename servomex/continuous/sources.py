@@ -1,4 +1,4 @@
-"""SourceGuard: whether a broadcast is of the analyser that was heard before. No I/O, no clock of its own."""
+"""SourceGuard: whether a broadcast is from the same analyser as those before. No I/O, no clock of its own."""
 
 from collections import deque
 
@@ -13,11 +13,11 @@ TWO_SOURCES = (
 )
 TWO_SOURCES_CURE = "Connect one analyser to a port in continuous mode"
 STRANGE = 3
-"""The same stranger seen this often shows that two analysers broadcast in turn."""
+"""The same stranger seen this many times shows that two analysers broadcast in turn."""
 FRAMES = 100
 """Within this many broadcasts."""
 QUIET_FRAMES = 10
-"""This many without a stranger show that one is alone again, or as many as were between two strangers."""
+"""This many without a stranger, or as many as were between two strangers, show that one is alone again."""
 CLOCK_ALIKE_S = 2.0
 
 Configuration = tuple[tuple[tuple[str, str | None, str], ...], bool]
@@ -26,12 +26,12 @@ Configuration = tuple[tuple[tuple[str, str | None, str], ...], bool]
 
 @attrs.frozen
 class _Source:
-    """What shows which analyser a broadcast is of.
+    """What identifies the analyser that a broadcast is from.
 
     Attributes:
         configuration: Its channels.
         ahead_s: How far this computer's clock is ahead of the analyser's; ``None`` when that does not matter.
-        number: Of the broadcast.
+        number: The number of the broadcast.
     """
 
     configuration: Configuration
@@ -51,7 +51,7 @@ class SourceGuard:
 
     The checksum of a frame is weak, and a second analyser on the line may have the same names. So a change of
     names, units or channels, and a jump of the analyser's clock, are believed only when two broadcasts in a row
-    agree; the first of them is refused. When the same stranger comes again and again, all are refused.
+    agree; the first of them is refused. When the same stranger returns repeatedly, all are refused.
 
     Args:
         lateness: Knows how the analyser's clock ran so far.
@@ -100,7 +100,7 @@ class SourceGuard:
         return CONFIGURATION if changed else CLOCK
 
     def _jumped(self, item: Arrived) -> bool:
-        """Whether the analyser's clock went back, or further than the time that has passed."""
+        """Return whether the analyser's clock went back, or further than the time that has passed."""
         last_s = None if self._last is None else self._last.clock_s
         back = last_s is not None and item.clock_s is not None and item.clock_s < last_s
         return back or self._lateness.is_ahead(item)
@@ -110,7 +110,7 @@ class SourceGuard:
         return self._source(item, self._number).is_like(self._source(last, self._number))
 
     def _switch(self, item: Arrived) -> None:
-        """Believe another source. One that was believed or refused before is a stranger that is back."""
+        """Believe another source. One that was believed or refused before is a returning stranger."""
         if self._last is not None:
             self._former.append(self._source(self._last, self._number))
         source = self._source(item, self._number)
@@ -126,7 +126,7 @@ class SourceGuard:
             self._mixed_until = self._number + max(QUIET_FRAMES, number - like[0])
 
     def _source(self, item: Arrived, number: int) -> _Source:
-        """Return what shows the source: its clock only where its configuration is the one that is believed."""
+        """Return what identifies the source: its clock only if its configuration is the one that is believed."""
         configuration = configuration_of(item)
         return _Source(configuration, item.ahead_s if configuration == self._believed else None, number)
 
@@ -138,7 +138,7 @@ def configuration_of(item: Arrived) -> Configuration:
 
 
 def _runs_on(before: Arrived, item: Arrived) -> bool:
-    """Whether the clock ran from one broadcast to the other as the time did."""
+    """Return whether the analyser's clock kept pace with the time between two broadcasts."""
     if before.clock_s is None or item.clock_s is None:
         return True
     ran_s, passed_s = item.clock_s - before.clock_s, item.at_s - before.at_s

@@ -1,4 +1,4 @@
-"""Why no new frame came: the last one is stale, or the line is silent. No input or output."""
+"""Why no new frame arrived: the last one is stale, or the line is silent. No input or output."""
 
 from servomex.continuous.intake import REPEATED, REPEATED_CURE, Intake
 from servomex.continuous.stream import BroadcastStream
@@ -11,10 +11,10 @@ from servomex.traffic.symptoms import PART_ONLY
 def no_new_frame(
     frame: Frame | None, intake: Intake, stream: BroadcastStream, context: ErrorContext
 ) -> ServomexTimeoutError:
-    """Return the error of a call for which no new frame came in time.
+    """Return the error of a call for which no new frame arrived in time.
 
     Args:
-        frame: The last one; ``None`` when none ever came.
+        frame: The last one; ``None`` when there was none.
         intake: What was refused.
         stream: What was received.
         context: Where.
@@ -28,7 +28,7 @@ def no_new_frame(
 
 
 def _why_none(frame: Frame, intake: Intake) -> tuple[str, str]:
-    """Return what is known of why no new frame comes, and what to do."""
+    """Return what is known of why no new frame arrives, and what to do."""
     if intake.is_repeated:
         return REPEATED, REPEATED_CURE
     if intake.damaged_since:

@@ -12,7 +12,7 @@ from servomex.traffic.symptoms import is_part_of_broadcast
 
 
 class BroadcastStream:
-    """Finds frames in what comes, from the first byte on or from the middle of a frame.
+    """Finds frames in a stream of bytes, which may begin in the middle of a frame.
 
     Attributes:
         discarded_bytes: Bytes that were part of no good frame.
@@ -31,17 +31,17 @@ class BroadcastStream:
 
     @property
     def has_part(self) -> bool:
-        """Whether a part of a broadcast arrived, cut off by joining in the middle of it or not whole yet."""
+        """Whether part of a broadcast was received: it was joined in the middle, or is not whole yet."""
         return self._joined_within or is_part_of_broadcast(self._splitter.held)
 
     def feed(
         self, data: bytes, received_at: datetime, now: Moment, period_s: float | None
     ) -> Iterator[Frame | ServomexParseError]:
-        """Yield the frames that are whole now, and an error in place of each that came damaged.
+        """Yield the frames that are whole now, and an error in place of each damaged one.
 
         Args:
-            data: What came.
-            received_at: When it came, UTC.
+            data: The bytes received.
+            received_at: When they arrived, UTC.
             now: The same on the other clocks.
             period_s: Seconds between broadcasts; ``None`` when that is not known.
         """

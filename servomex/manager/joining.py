@@ -1,4 +1,4 @@
-"""What an analyser needs to join others on a port: one link and one framing for all, an address of its own."""
+"""Joining others on a port: all share one link and one framing, and each has an address of its own."""
 
 import contextlib
 import os
@@ -23,11 +23,11 @@ Source: TypeAlias = str | os.PathLike[str] | SerialSettings | Transport | Serial
 
 @attrs.frozen(eq=False)
 class Entry:
-    """What a manager has under a name.
+    """An analyser of a manager with its port.
 
     Attributes:
         member: The analyser.
-        port: The port that it is on, whose thread asks it.
+        port: The port that it is on, whose thread reads it.
     """
 
     member: Member
@@ -35,7 +35,7 @@ class Entry:
 
 
 def port_identity(port: str, *, windows: bool = os.name == "nt") -> str:
-    """Return the same text for every name that a port has at this moment."""
+    """Return the same text for every name that a port currently has."""
     with contextlib.suppress(ServomexError):  # usb:SERIAL while the adapter is away
         port = device_of(port)
     if "://" in port:
@@ -85,7 +85,7 @@ def _in_use(port: str, transport: Transport | None, links: list[SerialLink]) -> 
 
 
 def mode_for(link: SerialLink, here: Sequence[Member], source: Source, options: Options) -> ProtocolKind:
-    """Return the mode in which a source may be opened beside those that are on its link; ``AUTO`` if any will do.
+    """Return the mode in which a source may be opened beside those on its link; ``AUTO`` for any.
 
     Raises:
         ServomexConfigurationError: The port is used in another mode or with other settings.
@@ -122,7 +122,7 @@ def _check_same(link: SerialLink, settings: SerialSettings | None, options: Opti
 
 
 def mode_beside(here: Sequence[Member], protocol: ProtocolKind, address: int | None, port: str) -> ProtocolKind:
-    """Return the mode in which an analyser may be beside those on its port; ``AUTO`` where none of them is known.
+    """Return the mode for an analyser beside those on its port; ``AUTO`` if none of theirs is known.
 
     Raises:
         ServomexConfigurationError: The port is used in another mode.
@@ -159,17 +159,18 @@ def joined(
     wait: bool,
     watch: Callable[[SerialLink], None],
 ) -> Iterator[Entry]:
-    """Check whether a source fits in with those that are here; open its port if need be, and its analyser.
+    """Check whether a source can join the analysers here; open its port if need be, and its analyser.
 
-    The ``with`` statement registers the analyser. When it fails, or anything before, nothing is left open.
+    The body of the ``with`` statement registers the analyser. If that or anything before fails, nothing stays
+    open.
 
     Args:
         name: The analyser's name.
         source: What is to join.
         options: How it is to be opened.
-        entries: Those that are here.
+        entries: The analysers that are here.
         wait: Wait for it, and raise an error if it or its port is not there.
-        watch: Called with a port that is opened here, before and after; raises when it is not wanted any more.
+        watch: Called with a port before and after it is opened here; raises when it is no longer wanted.
 
     Raises:
         ServomexError: As :meth:`ServomexManager.add` does.
@@ -216,7 +217,7 @@ def _analyser_of(
 
 
 def leave(entry: Entry) -> None:
-    """Remove an analyser from its port, and close what was opened for it: the last one closes the port.
+    """Remove an analyser from its port, and close what was opened for it: with the last one, the port.
 
     Raises:
         ServomexError: The thread of its port did not end.
@@ -224,7 +225,7 @@ def leave(entry: Entry) -> None:
     member, port = entry.member, entry.port
     member.removed = True
     port.remove(member)
-    with contextlib.ExitStack() as rest:  # the last that was put there comes first
+    with contextlib.ExitStack() as rest:  # the last callback runs first
         if not port.members:
             port.end()
             rest.callback(port.close)

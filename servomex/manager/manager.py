@@ -34,24 +34,24 @@ T = TypeVar("T")
 
 
 class ServomexManager(ProcessBound):
-    """Several analysers, on one line or on many ports, asked with one call. A context manager.
+    """Several analysers, on one line or on many ports, read with one call. A context manager.
 
-    The analysers on one port are asked one after the other, by a thread that belongs to the port; the ports are
-    asked at the same time. Each analyser has its own ``timeout``, which begins when its turn has come.
+    The analysers on one port are read one after the other, by a thread that belongs to the port; the ports are
+    read at the same time. Each analyser has its own ``timeout``, which begins when its turn comes.
 
     An analyser that does not answer costs the others on its line its timeout once. Then it is skipped, for 1 s
     at first and up to 60 s; after each such pause it is asked for its state, which takes half a second, and is
     read again as soon as it answers anything. Meanwhile its result is a fresh error that says so. A port that is
     lost delays no call: its analysers fail at once until it is back.
 
-    Any thread may call any method. An operation of :meth:`execute_each` may not: it runs in the thread that the
-    call would wait for.
+    Any thread may call any method, but an operation of :meth:`execute_each` may not: it runs in the thread that
+    the call would wait for.
 
     Args:
-        error_policy: ``raise``: when analysers fail, a call asks all the others first, and then raises an
+        error_policy: ``raise``: when analysers fail, a call reads all the others first, and then raises an
             ``ExceptionGroup`` of all failures. ``return``: each result carries its error. Either way the error's
-            ``context.extra["device"]`` is the name of its analyser; on one that is not a :class:`ServomexError` a
-            note says it, when it is raised.
+            ``context.extra["device"]`` is the name of its analyser; one that is not a :class:`ServomexError` gets
+            a note that names it, when it is raised.
 
     Raises:
         ServomexValidationError: The policy is unknown.
@@ -78,7 +78,7 @@ class ServomexManager(ProcessBound):
 
     @property
     def error_policy(self) -> ErrorPolicy:
-        """What is done with errors."""
+        """What happens with errors."""
         return self._error_policy
 
     @overload
@@ -116,15 +116,15 @@ class ServomexManager(ProcessBound):
     ) -> Analyzer | None:
         """Open an analyser and add it under a name.
 
-        A port is opened once and shared by all analysers that are added on it, under whichever of its names. It is
-        closed with the last of them. A :class:`SerialLink` or an :class:`Analyzer` that is passed in stays its
-        user's, who closes it later than the manager. Analysers that are here already are read meanwhile; on the
+        A port is opened once and shared by all analysers that are added on it, by whichever of its names. It is
+        closed with the last of them. A :class:`SerialLink` or an :class:`Analyzer` that is passed in remains the
+        caller's, who closes it after the manager. Analysers that are here already are read meanwhile; on the
         same port they wait for each other.
 
         Args:
             name: Its name in results, errors and samples, 1 to 128 characters on one line.
             source: A port, as for :func:`open_device`; a link that was opened; or an analyser that was opened, for
-                which nothing else may be given.
+                which no other option may be given.
             protocol: The communication mode. On a port that has analysers already, ``auto`` means theirs. An
                 analyser in continuous mode must be alone on its port.
             address: Modbus slave address, 1 to 247; each occurs once on a port.
@@ -138,21 +138,21 @@ class ServomexManager(ProcessBound):
             xonxoff: Software flow control.
             exclusive: Take the port for this program alone.
             timeout: Seconds that each call takes at most; see :attr:`Analyzer.timeout_s` for the default.
-            identify: Read the channels, which shows that the analyser is there.
+            identify: Read the channels, which proves that the analyser is there.
             channels: Read only these; all that are populated when omitted.
             retries: How often a Modbus read is repeated within its deadline, 0 to 10.
             gap: Seconds of silence before each Modbus request, 0 to 10; 0.05 when omitted, or that of the port in
                 use, from which it may not differ.
             listen: Seconds to wait for the first broadcast, and for ``auto`` to find the mode.
             auto_reconnect: Reopen a port that was unplugged; ``True`` when omitted, or as the port in use does.
-            tags: What every row says of the analyser beside its name, as for :func:`open_device`.
+            tags: Added to every row of the analyser, as for :func:`open_device`.
             wait: Wait for the analyser, and raise an error if it or its port is not there. With ``False`` it is
-                taken in at once. Until it is reached, which the thread of its port tries again and again, its
-                result is an error that says why it was not; only what can never be is raised here.
+                added at once. Until it is reached, which the thread of its port tries repeatedly, its result is
+                an error that says why it was not; only an error that cannot resolve itself is raised here.
 
         Returns:
-            The analyser. The manager closes it, unless it was passed in. ``None`` when ``auto`` is still to find
-            the mode of one that is not waited for; :meth:`get` returns it once it was reached.
+            The analyser. The manager closes it, unless it was passed in. ``None`` with ``wait=False`` when
+            ``auto`` has not found its mode yet; :meth:`get` returns it once it was reached.
 
         Raises:
             ServomexValidationError: An argument is out of range, the name or the address is taken, or a channel
@@ -161,7 +161,7 @@ class ServomexManager(ProcessBound):
             ServomexConnectionError: The port is missing, busy or forbidden, or the manager is closed.
             ServomexNotFoundError: No analyser was found, with ``auto``.
             ServomexTimeoutError: The analyser did not answer, in the mode that was given.
-            ServomexFrameError: What came is damaged.
+            ServomexFrameError: The replies are damaged.
         """
         serial = settings_given(serial_settings, baudrate, bytesize, parity, stopbits, rtscts, xonxoff, exclusive)
         options = Options(
@@ -183,20 +183,20 @@ class ServomexManager(ProcessBound):
         """Return an analyser by its name.
 
         Raises:
-            ServomexValidationError: There is none of this name; the error lists those that are there.
-            ServomexError: It was added with ``wait=False``, and its mode was not found yet; the error is that of
-                its readings.
+            ServomexValidationError: There is none of this name; the error lists the existing ones.
+            ServomexError: It was added with ``wait=False``, and its mode has not been found yet; the error is that
+                of its readings.
         """
         return self._entry(name).member.known
 
     def remove(self, name: str) -> None:
-        """Remove an analyser, and close what the manager has opened for it: the last one closes the port.
+        """Remove an analyser, and close what the manager opened for it: with the last one, the port.
 
-        A call that is asking it ends with its result or a :class:`ServomexConnectionError`.
+        A call that is reading it ends with its result or a :class:`ServomexConnectionError`.
 
         Raises:
             ServomexValidationError: There is none of this name.
-            ServomexError: The thread of its port did not end within 5 s: an operation does not come back, or a
+            ServomexError: The thread of its port did not end within 5 s: an operation does not return, or a
                 reading on a link that was passed in, which only its owner can end.
         """
         self._check_usable()
@@ -211,7 +211,7 @@ class ServomexManager(ProcessBound):
         Args:
             names: Those to read; all when ``None``.
             timeout: Seconds that each analyser's own reading may take, as for :meth:`Analyzer.poll`. Waiting for
-                its turn on its port comes on top.
+                its turn on its port is extra.
 
         Returns:
             The results by name, in the order of ``names``.
@@ -233,12 +233,13 @@ class ServomexManager(ProcessBound):
     ) -> list[Sample]:
         """Read analysers and return one :class:`Sample` a channel, as rows for a recording.
 
-        Of an analyser that failed, when the policy is ``return``, there is one sample with its error instead.
+        With the policy ``return``, an analyser that failed has one sample with its error instead.
 
         Args:
             names: The analysers to read; all when ``None``.
             timeout: As for :meth:`poll`.
-            error_policy: That of this call; that of the manager when ``None``. A recording reads with ``return``.
+            error_policy: The policy for this call; that of the manager when ``None``. A recording reads with
+                ``return``.
 
         Raises:
             ExceptionGroup: Some failed, and the policy is ``raise``.
@@ -263,21 +264,21 @@ class ServomexManager(ProcessBound):
     ) -> dict[str, DeviceResult[T]]:
         """Call an operation with each analyser, in the thread of its port.
 
-        It is called also where an analyser does not answer or its port is lost: what it does, such as to stop
+        It is also called when an analyser does not answer or its port is lost: what it does, such as stopping
         a calibration, must not be skipped because of what happened before. Its errors and what the line showed
         count like those of a reading. As long as it lasts, the port does nothing else for the manager.
 
         Args:
-            op: Is given the analyser. It must not call the manager.
+            op: Called with the analyser. It must not call the manager.
             names: The analysers; all when ``None``.
 
         Returns:
-            What it returned, by name, in the order of ``names``.
+            The results by name, in the order of ``names``.
 
         Raises:
             ExceptionGroup: It failed for some, and the policy is ``raise``.
-            BaseException: What it raised that is no ``Exception``, such as ``SystemExit``; no further analyser is
-                asked then.
+            BaseException: It raised something that is not an ``Exception``, such as ``SystemExit``; no further
+                analyser is called then.
             ServomexValidationError: A name is unknown, or ``op`` is not callable.
             ServomexConnectionError: The manager is closed.
         """
@@ -288,7 +289,7 @@ class ServomexManager(ProcessBound):
     def close(self) -> None:
         """Close what the manager has opened, and end its threads. Calls that wait end with an error.
 
-        May be called twice, and by any thread but that of an operation.
+        May be called twice, and by any thread except that of an operation.
 
         Raises:
             ServomexError: The thread of a port did not end within 5 s, as for :meth:`remove`. The rest is closed.
@@ -323,7 +324,7 @@ class ServomexManager(ProcessBound):
             ResourceWarning,
             stacklevel=1,
         )
-        if not sys.is_finalizing():  # then its threads stand still, and waiting for them would hang
+        if not sys.is_finalizing():  # its threads are stopped by then, and waiting for them would hang
             self.close()
 
     def __repr__(self) -> str:
@@ -380,7 +381,7 @@ class ServomexManager(ProcessBound):
         return [self._entry(name) for name in dict.fromkeys(names)]
 
     def _watch(self, link: SerialLink) -> None:
-        """Note the port that is opened, so that :meth:`close` can end that; raise when it was called before."""
+        """Note the port being opened, so that :meth:`close` can interrupt that; raise if it was called already."""
         self._opening = link
         self._check_usable()
 
@@ -391,7 +392,7 @@ class ServomexManager(ProcessBound):
     def _results(
         self, entries: list[Entry], asked: Round[T], policy: ErrorPolicy | None = None
     ) -> dict[str, DeviceResult[T]]:
-        """Have each port's thread ask its analysers, and wait for all of them."""
+        """Have each port's thread read its analysers, and wait for all of them."""
         try:
             by_port: dict[SharedPort, list[Member]] = {}
             for entry in entries:

@@ -22,27 +22,27 @@ from servomex.runtime.clock import time
 T = TypeVar("T")
 
 PAUSES_S = (1.0, 60.0)
-"""First and longest pause in asking an analyser that does not answer; it doubles from one to the other."""
+"""First and longest pause in reading an analyser that does not answer; it doubles each time."""
 TURN_S = 4.0
-"""How long others may keep a port before a round continues without it; less than a thread is given to end."""
+"""How long others may keep a port before a round continues without it; less than the time a thread has to end."""
 
 
 class Member:
-    """An analyser of a manager, and whether it answers. Only its port's thread asks it through this class.
+    """An analyser of a manager, and whether it answers. Only its port's thread reads it through this class.
 
     Over Modbus, what the line has shown counts as an answer: the address is proven after any answer, also one
     that another caller got, and until a request fails.
 
     Args:
         name: Its name in the manager.
-        analyzer: The analyser, or what is done to reach one that is not there yet.
+        analyzer: The analyser, or the attempts to reach one that is not there yet.
         link: The port that it is on.
-        owned: Whether the manager has opened it.
+        owned: Whether the manager opened it.
 
     Attributes:
-        removed: Whether it was taken out of the manager, and is not to be asked any more.
-        awaited: What is done to reach it; ``None`` once it was reached, or opened at once.
-        tags: What every row says of it.
+        removed: Whether it was removed from the manager, and must not be read any more.
+        awaited: The attempts to reach it; ``None`` once it was reached, or if it was opened at once.
+        tags: Added to every row of it.
     """
 
     def __init__(self, name: str, analyzer: Analyzer | Awaited, link: SerialLink, *, owned: bool) -> None:
@@ -62,7 +62,7 @@ class Member:
     @property
     def analyzer(self) -> Analyzer | None:
         """The analyser; ``None`` as long as its mode is not known."""
-        awaited = self.awaited  # looked at first: it is dropped once the analyser was taken from it
+        awaited = self.awaited  # checked first: it is dropped once the analyser was taken from it
         return self._opened or (awaited.analyzer if awaited else None)
 
     @property
@@ -97,7 +97,7 @@ class Member:
         return ErrorContext(self.link.port, self.protocol, self.address).merged(device=self.name)
 
     def seek(self, wait_s: float) -> Frame | None:
-        """Try once to reach one that was not reached; return the frame that showed it, if a whole one was read.
+        """Try once to reach it; return the frame that showed it to be there, if a whole one was read.
 
         Args:
             wait_s: How long a reply to the first question may take to begin.
@@ -117,7 +117,7 @@ class Member:
     def poll(self, timeout: float | None) -> Frame:
         """Read all channels, unless the analyser is skipped because it did not answer, or was never reached.
 
-        The port is taken before the time begins to run: that others keep it busy says nothing about the analyser.
+        The port is taken before the time starts: a port that others keep busy says nothing about the analyser.
 
         Raises:
             ServomexError: As :meth:`Analyzer.poll` does.
@@ -137,7 +137,7 @@ class Member:
         return frame
 
     def operate(self, operation: Callable[[Analyzer], T]) -> T:
-        """Carry out an operation of the caller's, whatever is known of the analyser, and learn from it."""
+        """Carry out an operation of the caller's, even if the analyser is silent, and learn from it."""
         analyzer = self.known
         try:
             value = operation(analyzer)
@@ -148,7 +148,7 @@ class Member:
         return value
 
     def close(self) -> None:
-        """Close the analyser, if the manager has opened it, and do not try to reach it any more.
+        """Close the analyser, if the manager opened it, and stop trying to reach it.
 
         Raises:
             ServomexError: Its thread did not end.
@@ -161,7 +161,7 @@ class Member:
 
     @property
     def _missing(self) -> bool:
-        """Whether it failed last, and no sign has come since. With its port, it may have come back as well."""
+        """Whether the last request failed, with no sign of life since; not if the port came back meanwhile."""
         same_port = self._generation == self.link.generation
         return self._failures > 0 and same_port and not self._proven
 
@@ -176,7 +176,7 @@ class Member:
         return analyzer.poll(timeout=timeout)
 
     def _note(self, error: Exception | None) -> None:
-        """Learn from the outcome of a request to the analyser. A port that is lost says nothing about it."""
+        """Learn from the outcome of a request to the analyser. A lost port says nothing about it."""
         if self._proven:
             self._failures = 0
         elif isinstance(error, ServomexFrameError | ServomexTransportError) and not isinstance(

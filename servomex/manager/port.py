@@ -1,4 +1,4 @@
-"""SharedPort: a port of a manager, the thread that asks its analysers in turn and seeks those not reached yet."""
+"""SharedPort: a port of a manager, with the thread that reads its analysers and seeks those not reached yet."""
 
 import contextlib
 import queue
@@ -16,14 +16,14 @@ from servomex.runtime.clock import time
 from servomex.runtime.worker import Worker
 
 OPENING_S = 0.3
-"""How long a port is waited for that need not be there: a network address may take seconds to fail."""
+"""How long to wait for a port that need not be there: a network address may take seconds to fail."""
 
 
 class SharedPort:
-    """A port of a manager, and the thread that asks the analysers on it one after the other.
+    """A port of a manager, and the thread that reads the analysers on it one after the other.
 
-    Between two rounds it tries to reach those that were not reached yet: one at a time, so that a round waits for
-    a single try at most.
+    Between two rounds it tries to reach those that were not reached yet, one at a time, so that a round waits
+    for at most one attempt.
 
     Args:
         link: The port.
@@ -51,14 +51,14 @@ class SharedPort:
 
     @property
     def is_calling(self) -> bool:
-        """Whether it is this port's thread that runs."""
+        """Whether the caller is this port's thread."""
         return self._thread == threading.get_ident()
 
     def open(self, *, wait: bool) -> ServomexError | None:
         """Open the port for the first time.
 
         Args:
-            wait: Raise the error of a port that is not there. Else it is returned, and the port opened once it is.
+            wait: Raise the error of a missing port. Otherwise return it, and open the port once it is there.
 
         Raises:
             ServomexConnectionError: It is missing, busy or forbidden, and ``wait``.
@@ -105,7 +105,7 @@ class SharedPort:
         return part
 
     def end(self) -> None:
-        """Release all waiting callers; the thread ends after what it is doing. May be called twice."""
+        """Release all waiting callers; the thread ends after its current task. May be called twice."""
         self._ended = True
         if (part := self._current) is not None:
             part.end()
@@ -119,7 +119,7 @@ class SharedPort:
         """End the thread, and close the port if it was opened by the manager.
 
         Raises:
-            ServomexError: The thread did not end: an operation does not come back.
+            ServomexError: The thread did not end: an operation does not return.
         """
         self.end()
         try:
@@ -137,7 +137,7 @@ class SharedPort:
             self.end()
 
     def _serve_next(self) -> bool:
-        """Do the part of the next round, and try to reach one analyser that is due; ``False`` at the end."""
+        """Do the part of the next round, and try to reach one that is due; return ``False`` at the end."""
         with contextlib.suppress(queue.Empty):
             part = self._rounds.get(timeout=self._idle_s())
             if part is not None:
@@ -152,7 +152,7 @@ class SharedPort:
 
     def _serve(self, part: PortRound) -> None:
         began, ended = self._tried
-        self._not_before = 2 * ended - began  # the others have the line for as long as the try had it
+        self._not_before = 2 * ended - began  # the others get the line for as long as the attempt had it
         self._current = part
         asked = part.asked
         loss = self._loss() if asked.reads and not asked.stopped else None
@@ -165,7 +165,7 @@ class SharedPort:
         part.end()
 
     def _ask(self, asked: Round[Any], member: Member, loss: ServomexError | None) -> None:
-        """Do the work of a round. What was never tried is tried first; a frame that came of it is the result."""
+        """Do the work of a round. If it was never tried, try that first; a frame from that is the result."""
         if asked.reads and member.awaited and not member.awaited.is_tried:
             frame = self._seek(member)
             if frame is not None:
@@ -180,19 +180,19 @@ class SharedPort:
         self.link.eager = bool(self._awaited())
 
     def _idle_s(self) -> float | None:
-        """Seconds until an analyser is to be tried; ``None`` when all were reached."""
+        """Seconds until an analyser is due to be tried; ``None`` when all were reached."""
         dues = [awaited.due for _, awaited in self._awaited()]
         return max(0.0, max(min(dues), self._not_before) - time.monotonic()) if dues else None
 
     def _due(self) -> Member | None:
-        """Return the analyser that is to be tried next; ``None`` when none is due."""
+        """Return the analyser to try next; ``None`` when none is due."""
         now = time.monotonic()
         waiting = sorted(self._awaited(), key=lambda item: item[1].due)
         is_due = waiting and waiting[0][1].due <= now >= self._not_before
         return waiting[0][0] if is_due else None
 
     def _seek(self, member: Member) -> Frame | None:
-        """Try once to reach an analyser; return the frame that showed it, if there is one."""
+        """Try once to reach an analyser; return the frame that showed it to be there, if any."""
         awaited = member.awaited
         if awaited is None:
             return None
@@ -217,7 +217,7 @@ class SharedPort:
 
     @property
     def _patience_s(self) -> float:
-        """How long the reply of one that was never heard may take to begin; longer where others are slow."""
+        """How long the reply of an analyser that was never heard may take to begin; longer where others are slow."""
         modes = [member.analyzer.mode for member in self.members if member.analyzer and not member.awaited]
         return max((mode.reply_s(self._wait_s) for mode in modes), default=self._wait_s)
 
@@ -225,7 +225,7 @@ class SharedPort:
         """Make sure that the port is open; all that were not reached are due when it has just been opened.
 
         Raises:
-            ServomexError: It is missing or lost: none of those that were not reached can be.
+            ServomexError: It is missing or lost: none of the others can be reached either.
         """
         try:
             with self.link.lock_held(time.monotonic() + PROBE_S):
@@ -240,7 +240,7 @@ class SharedPort:
                 awaited.due = time.monotonic()
 
     def _find_mode(self, member: Member, awaited: Awaited) -> bool:
-        """Look for the mode of a port whose mode is not known; return whether the analyser can be asked now.
+        """Look for the mode of a port; return whether the analyser can be read now.
 
         Raises:
             ServomexError: No analyser was found, or one in continuous mode that is not alone.
@@ -254,14 +254,14 @@ class SharedPort:
         return awaited.protocol is not ProtocolKind.AUTO
 
     def _agree_on(self, protocol: ProtocolKind, first: Frame | None = None) -> None:
-        """Set this mode for all analysers whose mode is not known: those on a port share one."""
+        """Set this mode for all analysers whose mode is not known: all on a port share one."""
         for _, awaited in self._awaited():
             awaited.take_mode(protocol, first)
 
     def _loss(self) -> ServomexError | None:
-        """Return why nothing can be read here for now; a lost port is tried again, without waiting for it.
+        """Return why nothing can be read here for now; try a lost port again, without waiting for it.
 
-        Once a round is enough: otherwise the first analyser would wait its whole time for a host that is off.
+        Once per round is enough: otherwise the first analyser would spend its whole timeout on a host that is off.
         """
         if self.link.has_reader:  # whose thread keeps the port, and reopens it by itself
             return None

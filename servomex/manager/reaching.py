@@ -1,4 +1,4 @@
-"""How an analyser of a manager is opened: at once, or when it is reached, which is tried until it succeeds."""
+"""Opening an analyser of a manager: at once, or by repeated attempts until it is reached."""
 
 import threading
 from collections.abc import Iterable, Mapping
@@ -34,23 +34,23 @@ if TYPE_CHECKING:
 _log = package_log("servomex")
 
 PROBE_S = 0.5
-"""What the question may take by which one that did not answer is tried again; longer where the line needs more."""
+"""Time limit of the question that probes one that did not answer; longer where the line needs more."""
 LOOK_S = 0.001
-"""How long a continuous analyser that fell silent is waited for: its thread listens all the time."""
+"""How long to wait for a continuous analyser that fell silent: its thread listens all the time."""
 WAITS_S = (0.15, 2.4)
-"""How long a reply may take to begin of one that was never heard; it doubles while what comes is not an answer."""
+"""How long the reply of one that was never heard may take to begin; doubled while other bytes arrive."""
 AGAIN_S = 0.4
-"""Pause between two tries to reach an analyser that was never heard. With the try, it is read within 2 s."""
+"""Pause between two attempts to reach an analyser that was never heard. Once there, it is read within 2 s."""
 LISTEN_AGAIN_S = 0.2
-"""The same where its mode is known to be continuous: its thread listens, and a try is only a look."""
+"""The same where its mode is known to be continuous: its thread listens, and an attempt is only a check."""
 UNFIT_S = (1.0, 10.0)
-"""First and longest pause after an answer that is not of the analyser that is wanted; it doubles."""
+"""First and longest pause after an answer that is not from the wanted analyser; it doubles."""
 SEARCH_LISTEN_S = 0.05
-"""How long is listened for a broadcast after the probes of a search, so that they do not fill the line."""
+"""How long to listen for a broadcast after the probes of a search, so that they do not fill the line."""
 SEARCH_STEP_S = 4.0
-"""What one round of a search may take at most: within the time that a thread is given to end."""
+"""The longest that one round of a search may take: within the time that a thread has to end."""
 _UNFIT = (ServomexForeignDeviceError, ServomexChannelError, ServomexConfigurationError, ServomexModbusError)
-"""What shows that something is there, but not what is wanted."""
+"""Errors which show that something is there, but not what is wanted."""
 
 
 class OpenOptions(TypedDict, total=False):
@@ -93,7 +93,7 @@ class Options:
     tags: Mapping[str, str] = NO_TAGS
 
     def open(self, name: str, link: SerialLink, protocol: ProtocolKind) -> Analyzer:
-        """Open the analyser on a link that is open, in a mode that is known by now, or still to be found."""
+        """Open the analyser on an open link, in a mode that is known or yet to be found."""
         return open_device(
             link,
             protocol=protocol,
@@ -127,7 +127,7 @@ class Options:
 
 
 class Awaited:
-    """An analyser that was never reached: why not, and what is done about it.
+    """An analyser that was never reached: why not, and the attempts to reach it.
 
     Only the thread of its port calls :meth:`search` and :meth:`meet`; each takes a bounded time.
 
@@ -135,13 +135,13 @@ class Awaited:
         name: The analyser's name.
         link: Its port.
         options: How it is to be opened.
-        protocol: Its mode; ``AUTO`` when that is to be found.
+        protocol: Its mode; ``AUTO`` when that is yet to be found.
         missing: Why its port could not be opened, where that was tried.
 
     Attributes:
         options: How it is to be opened.
         analyzer: The analyser; ``None`` before its mode is known, and before it has shown which channels have the
-            names that were asked for.
+            requested names.
         reason: Why it was not reached; ``None`` before the first try.
         due: When to try again, on ``time.monotonic()``.
     """
@@ -161,7 +161,7 @@ class Awaited:
         self._since = self.due
         self._name = name
         self._link = link
-        self._contact: Analyzer | None = None  # which reads all channels where names were asked for
+        self._contact: Analyzer | None = None  # which reads all channels if names were requested
         self._unfit = 0
         self._search: Search | None = None
         self._searched_from = 0.0
@@ -194,7 +194,7 @@ class Awaited:
         return self.reason is not None
 
     def take_mode(self, protocol: ProtocolKind, first: Frame | None = None) -> None:
-        """Make the analyser, now that its mode is known. Any thread may call it; the first decides.
+        """Make the analyser, now that its mode is known. Any thread may call it; the first call counts.
 
         Args:
             protocol: The mode.
@@ -221,7 +221,7 @@ class Awaited:
             contact.close()
 
     def search(self, wait_s: float) -> "Detection":
-        """Search for the mode once, by reads. What was heard is kept for the next search.
+        """Search for the mode once, by reads. The bytes heard are kept for the next search.
 
         Args:
             wait_s: How long a reply may take to begin.
@@ -246,7 +246,7 @@ class Awaited:
         return found
 
     def _is_quiet(self, search: "Search") -> bool:
-        """Whether nothing came in the last round: a broadcast that is under way is not to be cut in two."""
+        """Whether nothing arrived in the last round: a broadcast under way must not be cut in two."""
         heard, self._heard = self._heard, search.listener.bytes_heard
         return heard == self._heard
 
@@ -257,7 +257,7 @@ class Awaited:
             wait_s: How long a reply to the first question may take to begin.
 
         Raises:
-            ServomexError: It does not answer, or what answers is not what was asked for.
+            ServomexError: It does not answer, or another device does.
         """
         contact = self._contact
         if contact is None:
@@ -273,7 +273,7 @@ class Awaited:
             self._select(contact)
 
     def _select(self, contact: Analyzer) -> None:
-        """Make the analyser that reads only the channels with the names that were asked for."""
+        """Make the analyser that reads only the channels with the requested names."""
         frame, broadcast = contact.snapshot(), contact.mode.latest
         ids = frozenset(ChannelId(needed(frame.readings, item).channel) for item in self.options.channels or ())
         contact.close()
@@ -308,7 +308,7 @@ class Awaited:
             _log.warning("%s: %s", self._name, self.error())
 
     def note_reached(self) -> None:
-        """Report that it was reached, if it was reported before that it was not."""
+        """Report that it was reached, if it was reported as not reached before."""
         if self.is_tried:
             _log.warning("%s: reached after %.1f s", self._name, time.monotonic() - self._since)
 

@@ -1,4 +1,4 @@
-"""One call of a manager: what is done with each analyser, on each port, and what came of it."""
+"""One call of a manager: the work for each analyser, on each port, and the results."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -19,18 +19,18 @@ T = TypeVar("T")
 V = TypeVar("V")
 
 WAKE_S = 0.2
-"""How often a waiting caller looks up: on Windows, Ctrl-C does not end the wait for a lock."""
+"""How often a waiting caller wakes up: on Windows, Ctrl-C does not end the wait for a lock."""
 
 
 @attrs.frozen
 class DeviceResult(Generic[T]):
-    """The result of asking one analyser of a manager: a value or an error, never both.
+    """The result of one analyser of a manager: a value or an error, never both.
 
     Attributes:
-        value: What it returned; ``None`` after an error, and where the operation returned ``None``.
+        value: The value; ``None`` after an error, or if the operation returned ``None``.
         error: Why there is no value; ``None`` when all went well. For a reading it is a :class:`ServomexError`,
-            whose context has the port, the address and the name, ``extra["device"]``; of
-            :meth:`ServomexManager.execute_each` what the operation raised.
+            whose context has the port, the address and the name, ``extra["device"]``; for
+            :meth:`ServomexManager.execute_each` whatever the operation raised.
         name: The analyser's name in its manager.
     """
 
@@ -61,7 +61,7 @@ class DeviceResult(Generic[T]):
         """Return it as a JSON object: the error as its text and the name of its class.
 
         Raises:
-            ServomexValidationError: JSON has nothing for the value.
+            ServomexValidationError: The value has no JSON form.
         """
         return {
             "name": json_value(self.name),
@@ -84,14 +84,14 @@ class DeviceResult(Generic[T]):
 
 @attrs.define(eq=False)
 class Round(Generic[T]):
-    """One call of a manager: what is done with each analyser, and what came of it so far.
+    """One call of a manager: the work for each analyser, and the results so far.
 
     Attributes:
         work: Done with each analyser, in its port's thread.
-        reads: Whether it only reads, so that on a lost port nothing need be tried.
-        results: What came of it, by the analyser's name.
-        stopped: Whether no further analyser is to be asked.
-        fatal: What ``work`` raised that is not an ``Exception``.
+        reads: Whether it only reads, so that nothing needs to be tried on a lost port.
+        results: The results by the analyser's name.
+        stopped: Whether the remaining analysers are skipped.
+        fatal: An exception of ``work`` that is not an ``Exception``, such as ``SystemExit``.
     """
 
     work: Callable[[Member], T]
@@ -101,7 +101,7 @@ class Round(Generic[T]):
     fatal: BaseException | None = None
 
     def is_answered_by(self, member: Member) -> bool:
-        """Note the error of an analyser that was tried and not reached; return whether it is one."""
+        """Note the error of an analyser that was tried but not reached; return whether this is one."""
         awaited = member.awaited
         if awaited is None or not awaited.is_tried or not (self.reads or awaited.analyzer is None):
             return False
@@ -109,7 +109,7 @@ class Round(Generic[T]):
         return True
 
     def ask(self, member: Member, loss: ServomexError | None) -> None:
-        """Do the work with one analyser, unless its port is lost. Whatever comes of it is kept."""
+        """Do the work with one analyser, unless its port is lost, and keep the result."""
         name = member.name
         try:
             if loss is None:
@@ -167,7 +167,7 @@ def raise_failures(results: Mapping[str, DeviceResult[Any]]) -> None:
 
 
 def failed_row(member: Member, error: Exception | None) -> Sample:
-    """Return the row that takes the place of a reading that failed."""
+    """Return the row that takes the place of a failed reading."""
     return Sample(
         member.name,
         member.protocol,

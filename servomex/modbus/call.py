@@ -7,7 +7,7 @@ from servomex.runtime.clock import time
 
 
 class Call:
-    """What holds from the first attempt to get an answer to the last.
+    """The limits that apply to all attempts to get one answer.
 
     Args:
         deadline: When to give up, on ``time.monotonic()``.
@@ -15,15 +15,15 @@ class Call:
         pace: How fast the analyser answers.
         timing: The times that hold for the line.
         others: What was heard of other users of the line.
-        wait_s: How long a reply may take to begin; as :attr:`pace` has it when ``None``.
-        proves: Whether nothing is asked before the address is proven.
+        wait_s: How long a reply may take to begin; what :attr:`pace` allows when ``None``.
+        proves: Whether the address must be proven before anything is asked.
 
     Attributes:
         deadline: When to give up, on ``time.monotonic()``.
-        proves: Whether nothing is asked before the address is proven.
+        proves: Whether the address must be proven before anything is asked.
         last_try: Whether nothing is tried after the current attempt.
         unanswered_fences: How many fences had no answer.
-        cause: What ended the last attempt that had time enough; ``None`` before one has failed.
+        cause: What ended the last attempt that had enough time; ``None`` before one has failed.
     """
 
     __slots__ = (
@@ -63,7 +63,7 @@ class Call:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing may be tried again: the time is up, or too many fences had no answer."""
+        """Whether to give up: the time is up, or too many fences had no answer."""
         return self.unanswered_fences > self._retries or time.monotonic() >= self.deadline
 
     def first_wait(self, left: int) -> float:
@@ -82,7 +82,7 @@ class Call:
         return max(wait_s, min(self._timing.longest_s, (self.deadline - time.monotonic()) / 2))
 
     def longest_pause(self, *, once: bool) -> float:
-        """Return how long a reply that has begun may pause: for long where nothing is tried after it.
+        """Return how long a reply that has begun may pause: longer when no attempt follows it.
 
         A network may hold back the rest of a reply: there the pause is a share of the time that is left.
 

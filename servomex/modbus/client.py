@@ -1,4 +1,4 @@
-"""ModbusClient: what one analyser in a Modbus mode holds, read in as few seconds as its line allows."""
+"""ModbusClient: reads one analyser in a Modbus mode, as fast as its line allows."""
 
 import contextlib
 import math
@@ -35,11 +35,11 @@ from servomex.runtime.clock import time
 from servomex.runtime.suspend import Awake
 
 PRESENCE_S = 10.0
-"""For how long a channel that was seen counts as there when only its state is read."""
+"""A channel that was seen counts as populated for this long when only its state is read."""
 LATENESS_NS = 100_000_000
-"""A reading that is complete this much after its deadline is refused: the values may be older than they look."""
+"""A reading that is completed later than this after its deadline is refused: its values may be too old."""
 SWEEP_REQUESTS = 3
-"""Of a sweep that reads everything: values, states, and the analyser's own."""
+"""Requests of a sweep that reads everything: values, states, and the analyser's own."""
 PROMPT_S = 0.2
 """Replies that take longer to begin make every sweep longer."""
 
@@ -51,7 +51,7 @@ class ModbusClient:
     port and repeated requests included. All of them raise
 
     * :class:`ServomexTimeoutError` when no answer came in time,
-    * :class:`ServomexFrameError` when only damaged or foreign replies came,
+    * :class:`ServomexFrameError` when only damaged or foreign replies arrived,
     * :class:`ServomexModbusError` when the analyser refused, and
     * :class:`ServomexConnectionError` when the port is closed or lost.
 
@@ -100,12 +100,12 @@ class ModbusClient:
 
     @property
     def sweep_s(self) -> float:
-        """Seconds that reading everything takes when nothing goes wrong, on this line and with these replies."""
+        """Seconds that reading everything takes on this line when nothing goes wrong."""
         return self._sweep_s + SWEEP_REQUESTS * max(0.0, self.exchange.pace.slowest_s - PROMPT_S)
 
     @property
     def patience_s(self) -> float:
-        """Seconds that one call takes at most unless it is given another deadline: 1 s and twice a sweep."""
+        """Seconds that one call may take unless it is given another deadline: 1 s plus twice a sweep."""
         return 1.0 + 2 * self.sweep_s
 
     def read_frame(self, deadline: float) -> Frame:
@@ -123,12 +123,12 @@ class ModbusClient:
             return self._frame(sweep, deadline)
 
     def _start(self) -> tuple[list[ChannelId], tuple[Query, ...], int]:
-        """Return what a sweep begins with: its channels, its first requests, and the repeats until now."""
+        """Return the start of a sweep: its channels, its first requests, and the number of repeats so far."""
         channels = self._plan.channels()
         return channels, self._plan.value_queries(channels), self.exchange.repeats
 
     def _next_query(self, sweep: Sweep, deadline: float) -> Query | None:
-        """Take what is to be asked next: the values, then the states, and all again if they are in doubt."""
+        """Take the next request: for the values, then the states, and for everything again if it is in doubt."""
         if not (sweep.todo or sweep.states_planned):
             self._recognise(sweep.words, sweep.raw, deadline)
             sweep.todo = [*self._plan.state_queries(sweep.channels), *self._plan.analyser_queries()]
@@ -198,7 +198,7 @@ class ModbusClient:
                     return sweep.analyser
 
     def recognise(self, deadline: float) -> None:
-        """Make sure that this is an analyser of the series, unless what was read before has shown it.
+        """Make sure that this is an analyser of the series, unless earlier reads have shown it.
 
         Raises:
             ServomexForeignDeviceError: It is another instrument.
@@ -236,11 +236,11 @@ class ModbusClient:
             self.exchange.ask(Query(WRITE_COIL, coil, COIL_VALUES[value]), deadline)
 
     def _concluded(self, awake: Awake, deadline: float) -> bool:
-        """Whether all that was read is proven and of one moment; otherwise it is to be read again."""
+        """Return whether all that was read is proven and of one moment; otherwise it must be read again."""
         return self.exchange.conclude(deadline) and self._is_of_one_moment(awake, deadline)
 
     def _is_of_one_moment(self, awake: Awake, deadline: float) -> bool:
-        """Whether the computer did not sleep during a reading. If it did, it is to be read again.
+        """Return whether the computer stayed awake during a reading; otherwise it must be read again.
 
         Raises:
             ServomexTimeoutError: There is no time left for that.
@@ -273,7 +273,7 @@ class ModbusClient:
 
         Args:
             words: What was read, by address.
-            raw: The replies that they came with.
+            raw: The replies that carried them.
             deadline: When to give up, on ``time.monotonic()``.
 
         Raises:
@@ -298,7 +298,7 @@ class ModbusClient:
         self._recognised = True
 
     def _recognise_refusing(self, sweep: Sweep, deadline: float) -> None:
-        """Look whether a device that refuses a read in mid-sweep is an analyser at all."""
+        """Check whether a device that refuses a read in mid-sweep is an analyser at all."""
         if not sweep.states_planned and (sweep.words or not self._recognised):
             self._recognise(sweep.words, sweep.raw, deadline)
 
@@ -320,7 +320,7 @@ class ModbusClient:
     def _read_around(
         self, function: int, choose: Callable[[ChannelId], Span], channel: ChannelId, deadline: float
     ) -> tuple[Span, Reply]:
-        """Read what is chosen for a channel; less of it where the device refuses as much."""
+        """Read what is planned for a channel, or less where the device refuses to read that much."""
         while True:
             query = Query(function, choose(channel))
             try:
@@ -330,7 +330,7 @@ class ModbusClient:
                     raise
 
     def _is_complete(self, sweep: Sweep) -> bool:
-        """Return whether there is a value for each raised state and a state for each name; else read all next."""
+        """Return whether each raised state has a value and each name a state; if not, read all next time."""
         if sweep.is_complete((self.selected or frozenset(ChannelId)) - set(self._plan.absent)):
             return True
         self._plan.look_at_all_channels()

@@ -10,25 +10,25 @@ from servomex.modbus.replies import Reply
 from servomex.runtime.clock import time
 
 RECENT_KEPT = 1024
-"""Number of replies that are remembered, to notice one that comes again."""
+"""Number of replies that are remembered, to notice a repeated one."""
 PASSED_KEPT = 16
-"""Number of those remembered that show nothing, or were not taken for an answer."""
+"""The same for replies that identify nothing, or were not taken for an answer."""
 _TELLING = {
     (READ_REGISTERS, 2 * registers.ALL_REGISTERS.count),
     (READ_INPUTS, (registers.ALL_STATES.count + 7) // 8),
 }
-"""Function code and bytes of data of the reads that cover everything: no other read gives as much."""
+"""Function code and data bytes of the reads that cover everything: no other read returns as much."""
 
 
 class Evidence:
-    """Holds each reply of one analyser against what is known of it, of its line, and of earlier replies.
+    """Compares each reply of one analyser with what is known of it, of its line, and of earlier replies.
 
     Args:
         others: What was heard of other masters and programs on the line.
-        longest_s: For how long a reply may come late, or come again.
+        longest_s: How late a reply, or its repetition, may arrive.
 
     Attributes:
-        known: What the analyser was seen to show.
+        known: What the analyser's replies have shown.
     """
 
     def __init__(self, others: Others, longest_s: float) -> None:
@@ -39,7 +39,7 @@ class Evidence:
         self._recent: deque[tuple[bytes, float]] = deque(maxlen=RECENT_KEPT)
 
     def take(self, query: Query, raw: bytes, words: tuple[int, ...]) -> bool:
-        """Remember a reply that was taken for an answer, to notice it when it comes again.
+        """Remember a reply that was taken for an answer, to notice when it is repeated.
 
         Returns:
             Whether it shows by itself what it answers, see :meth:`tells_itself`.
@@ -48,7 +48,7 @@ class Evidence:
         return self.tells_itself(query, words)
 
     def pass_by(self, raw: bytes) -> None:
-        """Remember the reply to a loopback or a write, or one that was not taken: it may come again as well."""
+        """Remember the reply to a loopback or a write, or one that was not taken: it may be repeated as well."""
         self._passed.append(raw)
 
     def further_proofs(self, query: Query, reply: Reply) -> int:
@@ -80,25 +80,25 @@ class Evidence:
         return bool(self.known.fits_words(query.span, words)) and self.known.tells_apart(query.span)
 
     def note(self, query: Query, reply: Reply) -> None:
-        """Remember what a reply shows that is believed."""
+        """Remember the contents of a reply that is believed."""
         if query.function == READ_REGISTERS:
             self.known.note_words(query.span, reply.words)
         elif not query.mirrored:
             self.known.note_bits(query.function, query.span, reply.bits)
 
     def may_be_old(self, reply: Reply) -> bool:
-        """Return whether a reply may be an earlier one come again, on a line that repeats replies."""
+        """Return whether a reply may be an earlier one repeated, on a line that repeats replies."""
         return self._others.duplicates > 0 and self.was_taken(reply.raw, 2)
 
     def came_before(self, raw: bytes) -> bool:
-        """Return whether the same reply came lately, byte for byte, whatever became of it."""
+        """Return whether the same reply arrived recently, byte for byte, whether it was taken or not."""
         return raw in self._passed or self.was_taken(raw)
 
     def was_taken(self, raw: bytes, times: int = 1) -> bool:
-        """Return whether the same reply was taken for an answer as often as that lately."""
+        """Return whether the same reply was recently taken for an answer this many times."""
         since = time.monotonic() - self._longest_s
         return sum(at >= since and seen == raw for seen, at in self._recent) >= times
 
     def agree(self, query: Query, left: Reply, right: Reply) -> bool:
-        """Return whether two replies show the same; the values may have moved meanwhile."""
+        """Return whether two replies agree; the values may have moved meanwhile."""
         return same_labels(query.span, left.words, right.words) and left.bits == right.bits

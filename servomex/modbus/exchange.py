@@ -5,8 +5,8 @@ the reply to the next request of the same shape. What keeps another channel's va
 taken for the answer:
 
 1. Before each request the line is read until it has been silent for the gap.
-2. Of what comes, only a whole message of this address and function and of the right size is looked at.
-3. After any failure nothing is believed until the line has been silent and a loopback (FC08) with a fresh
+2. Of the bytes that arrive, only a whole message of this address and function and of the right size counts.
+3. After any failure no reply is believed until the line has been silent and a loopback (FC08) with a fresh
    number has been answered: the analyser answers in order, so nothing older can follow that answer.
 4. A reply that changes what was known, where its size alone does not show what was asked, is asked for again.
 5. Where the line has other users, the last reply of a call is followed by such a loopback as well.
@@ -48,9 +48,9 @@ from servomex.traffic.words import refusal
 SHORTEST_GAP_CHARS = 3.5
 """The silence that ends a message by the Modbus specification: no gap may be shorter."""
 MOST_TRIES = 10
-"""How often a request is repeated whose replies differ from one to the next."""
+"""How often a request is repeated when its replies differ from one to the next."""
 REPEATS_AMONG_OTHERS = 8
-"""How often a request is repeated on a line with another master, unless its deadline comes first."""
+"""How often a request is repeated on a line with another master, unless its deadline passes first."""
 ODD_COUNTS = 6
 """No master reads this many registers or fewer: a reply of that size answers the read that is the fence."""
 
@@ -69,8 +69,8 @@ class Exchange:
 
     Attributes:
         repeats: How often a request had to be repeated, so that what was read before it may be outdated.
-        evidence: What the analyser was seen to show, and how much a reply proves.
-        damaged_replies: Attempts that failed because what came was damaged or answered something else.
+        evidence: What the analyser's replies have shown, and how much a reply proves.
+        damaged_replies: Attempts that failed because the reply was damaged or answered something else.
         pace: How fast the analyser answers, and so how long its next reply may take.
     """
 
@@ -100,14 +100,14 @@ class Exchange:
         return self._ledger.late_replies
 
     def ask(self, query: Query, deadline: float) -> Reply:
-        """Send a request and return its reply, repeating it until ``deadline`` (``time.monotonic()``) at most.
+        """Send a request, repeated until ``deadline`` (``time.monotonic()``) if need be, and return its reply.
 
         A reply that proves too little by itself is asked for again, until as many agree as are needed. A write is
-        sent once; whether one without a reply has been heard is for the caller to read back.
+        sent once; if there is no reply, the caller must read back whether it took effect.
 
         Raises:
             ServomexTimeoutError: No reply came.
-            ServomexFrameError: Only damaged or foreign bytes came, or replies that differ each time.
+            ServomexFrameError: Only damaged or foreign bytes arrived, or replies that differ each time.
             ServomexModbusError: The analyser refused the request.
             ServomexConnectionError: The port is closed or lost. A connection that its server closed is reopened
                 once, and a read is sent again unless there are no ``retries``.
@@ -127,7 +127,7 @@ class Exchange:
         raise self._failure(query, DisputeFault(), deadline)
 
     def probe(self, query: Query, deadline: float, wait_s: float | None = None, *, prove: bool = True) -> Reply:
-        """Return the first reply to a request: a sign of life, and the time it took. What it says may be wrong.
+        """Return the first reply to a request: a sign of life, and the time it took. Its contents may be wrong.
 
         Args:
             query: What is asked.
@@ -149,7 +149,7 @@ class Exchange:
         """Make sure that the last reply was to the last request, where others may ask; ``False`` when it was not.
 
         A loopback is answered after everything that was asked before it. A second reply of a size that does not
-        show what it answers comes in front of that.
+        show what it answers arrives before that.
 
         Raises:
             ServomexError: As :meth:`ask` does.
@@ -171,7 +171,7 @@ class Exchange:
                 return False
             raise self._failure(Query(LOOPBACK), fault, deadline) from error
         mine, self._ledger.contested, self._ledger.doubtful = not self._ledger.contested, False, False
-        if self._others.heard:  # what comes between two calls answers others
+        if self._others.heard:  # what arrives between two calls answers others
             self._ledger.forget_answers()
         return mine
 
@@ -218,7 +218,7 @@ class Exchange:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _ready_for(self, query: Query, call: Call) -> bool:
-        """Whether the next answer can be believed: a write's only once it is known if the adapter echoes."""
+        """Return whether the next answer can be believed: a write's only once echoing is known."""
         proven = self._address in self._line.proven or not call.proves
         return proven and not (query.writes and self._line.echo is None)
 
@@ -275,7 +275,7 @@ class Exchange:
         return data.hex().upper().encode() if self._client.ascii else data
 
     def _two_answer(self, call: Call) -> bool:
-        """Find out who doubles the replies: two devices of one address both answer a fence.
+        """Find out where the second reply came from: two devices with one address both answer a fence.
 
         Otherwise another master, or another program on the same serial server, got the second one.
         """
@@ -295,7 +295,7 @@ class Exchange:
         return False
 
     def _once(self, query: Query, call: Call) -> None:
-        """Get one answer, without repeating the request; a refusal is an answer as well."""
+        """Get one answer without repeating the request; a refusal is an answer too."""
         self._begin(query, call.fence_wait(), call)
         self._client.send()
         self._ledger.accept(query, self._client.receive())
@@ -320,7 +320,7 @@ class Exchange:
             raise TimeUpFault
 
     def _drop(self, silence_s: float, deadline: float) -> tuple[bytes, bool, bool]:
-        """Drop what comes, and find out what it was.
+        """Drop incoming bytes, and find out what they were.
 
         Returns:
             What was dropped; whether the line fell silent; whether late replies were among it.
@@ -338,7 +338,7 @@ class Exchange:
         return dropped, silent, late
 
     def _fault(self, fault: ReplyFault, call: Call) -> ReplyFault:
-        """Count what ended an attempt, and return it as the fault that it turns out to be."""
+        """Count the fault that ended an attempt, and return it, or the fault that it turns out to be."""
         if isinstance(fault, DamagedFault | NoReplyFault):
             self._ledger.note_stray(bytes(self._client.received))
             if self._ledger.were_late(self._client.others):

@@ -34,15 +34,15 @@ from servomex.traffic.words import refusal
 
 @attrs.frozen
 class Circumstances:
-    """What an error reports of a request.
+    """The facts about a request that an error reports.
 
     Attributes:
         link: The port.
         framing: ``MODBUS_RTU`` or ``MODBUS_ASCII``.
         address: Slave address.
         query: The request.
-        client: What sent it and received since; ``None`` when it was not sent.
-        stray: Bytes that came and answered nothing.
+        client: The client that sent it; ``None`` when it was not sent.
+        stray: Bytes that arrived and answered nothing.
         late_replies: How many late replies were refused.
         retries: How often a request was repeated, when that ended the call before its deadline; else ``None``.
     """
@@ -97,7 +97,7 @@ class _Hint:
 
 
 def failure_of(fault: ReplyFault, about: Circumstances) -> ServomexError:
-    """Make the error of a request that stayed without a reply: what went wrong, who is at fault and what to do."""
+    """Return the error of a request without a reply: what went wrong, who is at fault and what to do."""
     context = about.context
     if HEADER.search(about.stray):
         mode = Argument("protocol", ProtocolKind.CONTINUOUS_ASCII)

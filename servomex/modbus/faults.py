@@ -11,19 +11,19 @@ class ReplyFault(Exception):  # noqa: N818 (it is not an error of the public tre
 
 
 class NoReplyFault(ReplyFault):
-    """Not one byte of a reply came."""
+    """No byte of a reply arrived."""
 
 
 class EchoOnlyFault(NoReplyFault):
-    """Only the adapter's echo of the request came."""
+    """Only the adapter's echo of the request arrived."""
 
 
 class LateFault(ReplyFault):
-    """Only replies to earlier requests came."""
+    """Only replies to earlier requests arrived."""
 
 
 class DamagedFault(ReplyFault):
-    """Bytes came that are no reply to the request."""
+    """Bytes arrived that are not a reply to the request."""
 
 
 class CutFault(DamagedFault):
@@ -31,7 +31,7 @@ class CutFault(DamagedFault):
 
 
 class GatewayFault(ReplyFault):
-    """An exception came that no analyser sends: from a gateway, which may still get the reply.
+    """The reply is an exception that no analyser sends: it is a gateway's, which may still get the real reply.
 
     Args:
         code: The exception code.
@@ -48,7 +48,7 @@ class GatewayFault(ReplyFault):
 
 
 class DoubleFault(ReplyFault):
-    """Two different replies came to one request."""
+    """One request got two different replies."""
 
     @property
     def passing(self) -> bool:

@@ -34,7 +34,7 @@ from servomex.runtime.clock import time
 from servomex.traffic.messages import WAIT, Message, body_of, message_at
 
 MAX_RECEIVED = 1200
-"""More bytes than this are no reply, nor a few of others in front of it; the longest, in ASCII, has 291."""
+"""More bytes than this are neither a reply nor a reply after a few others; the longest, in ASCII, has 291."""
 
 _READS: dict[int, type[ModbusPDU]] = {
     READ_COILS: ReadCoilsRequest,
@@ -66,9 +66,9 @@ def framer_of(framing: ProtocolKind) -> FramerBase:
 
 
 def decode(body: bytes) -> ModbusPDU:
-    """Decode a reply, without its framing, that has the size of one.
+    """Decode a reply of the right size, without its framing.
 
-    pymodbus's own client and decoder would take for damage what a signal's handler raises meanwhile.
+    pymodbus's own client and decoder would treat an exception raised by a signal handler meanwhile as damage.
     """
     function = body[1]
     pdu = ExceptionResponse(function & 0x7F) if function & 0x80 else _REPLIES[function]()
@@ -89,9 +89,9 @@ class LinkClient:
         sent: The last request.
         sent_ns: When it was sent, ``time.monotonic_ns()``.
         first_at: When its reply began, on ``time.monotonic()``.
-        received: Everything that came since it was sent.
+        received: All bytes that arrived since it was sent.
         echo_size: How many bytes of that are the adapter's echo; ``None`` while that is not known.
-        start: Where in it the reply begins; ``None`` before it is there.
+        start: Where in ``received`` the reply begins; ``None`` before it has begun.
         size: How many bytes the reply has.
         others: Whole messages in front of the reply that do not answer the request.
         paused_s: The longest pause within the reply.
@@ -152,10 +152,10 @@ class LinkClient:
         self._limit = min(self._deadline, time.monotonic() + wait_s)
 
     def receive(self) -> ModbusPDU:
-        """Wait for the reply, and return it once it is whole and its checksum fits.
+        """Wait for the reply, and return it once it is whole and its checksum is right.
 
         Raises:
-            ReplyFault: It did not come, or not whole; the fault says what came instead.
+            ReplyFault: No whole reply arrived; the fault says what did.
             ServomexConnectionError: The port is closed or lost.
         """
         while True:
@@ -184,7 +184,7 @@ class LinkClient:
 
     @property
     def _begun(self) -> tuple[int, int]:
-        """How many bytes came of a reply that is not whole, and how many it will have; two zeros for none."""
+        """How many bytes of an incomplete reply have arrived, and how many it will have; two zeros for none."""
         if self.size:
             return len(self.received) - self._looked, self.size
         data = self.received[self.echo_size or 0 :]
@@ -195,7 +195,7 @@ class LinkClient:
         return 0, 0
 
     def _extend(self, now: float) -> None:
-        """Allow for the rest of what has begun to come."""
+        """Extend the wait by the time that the rest of a reply takes once it has begun."""
         came, size = self._begun
         if size:
             rest_s = (size - came) * self._char_time_s
@@ -205,21 +205,21 @@ class LinkClient:
 
     @property
     def _is_noise(self) -> bool:
-        """Whether what came last is likely damage in the place of a reply; any is until an echo is ruled out."""
+        """Whether the last bytes are likely a damaged reply; any are until an echo is ruled out."""
         if self.received.find(self._head, self._looked) >= 0:
             return True
         return self._line.echo is None and not self.echo_size and len(self.received) > self._explained
 
     @property
     def _explained(self) -> int:
-        """How many bytes the echo and whole messages that answer something else have."""
+        """How many bytes belong to the echo and to whole messages that answer something else."""
         return (self.echo_size or 0) + sum(len(message.raw) for message in self.others)
 
     def _look(self, *, at_end: bool) -> bool:
-        """Look for the reply in what came, after the echo and after whole messages of others.
+        """Look for the reply in the bytes received, after the echo and after whole messages of others.
 
         Raises:
-            DamagedFault: It is there, and its checksum does not fit; or the request itself came back.
+            DamagedFault: Its checksum is wrong, or the request itself came back.
         """
         if self.echo_size is None:
             self.echo_size = self._measure_echo()
@@ -241,7 +241,7 @@ class LinkClient:
         return False
 
     def _reply_size(self, data: bytes) -> int:
-        """Return the size of the reply if it begins at the place that is looked at; 0 if it does not."""
+        """Return the size of the reply if it begins here; 0 if it does not."""
         if data.startswith(self._refusal, self._looked):
             return message_size(2, 0, self.ascii)
         return (
@@ -262,7 +262,7 @@ class LinkClient:
         return True
 
     def _pass(self, message: Message) -> None:
-        """Pass a message that answers something else."""
+        """Skip a message that answers something else."""
         if message.raw == self.sent:
             self._line.echo = None
             raise DamagedFault("the request itself came back")
@@ -270,7 +270,7 @@ class LinkClient:
         self._looked += len(message.raw)
 
     def _give_up(self) -> NoReturn:
-        """Raise the fault that the bytes that came, if any, amount to."""
+        """Raise the fault that the bytes received, if any, show."""
         if self.echo_size and not self.query.mirrored:
             self._line.echo = True
         if not self.received:

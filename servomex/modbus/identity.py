@@ -5,8 +5,8 @@ registers 1 to 7 hold the serial number and 8 to 15 the software version, as tex
 and I2. Their unassigned registers read as 0, or are refused with exception 02. Decoded with the wrong map, such
 text is a channel with a name, a small value and no error.
 
-A known unit (%, vpm, ppm, mA) in any block speaks for the series: E1 and E2 have mA, and no text ends in a unit
-and a NUL by chance. Where no unit is known, something that reads like a unit does as well, unless the registers
+A known unit (%, vpm, ppm, mA) in any block identifies the series: E1 and E2 have mA, and no text ends in a unit
+and a NUL by chance. Where no unit is known, something that reads like a unit does too, unless the registers
 that would hold a value and a name hold text from their first byte on.
 """
 
@@ -24,7 +24,7 @@ SERIAL_NUMBER = Span(0, 7)
 SOFTWARE_VERSION = Span(7, 8)
 """Where the newer map has the software version."""
 _ADDRESSES = {channel: span.addresses for channel, span in reversed(REGISTERS.items())}
-"""E1 and E2, which every analyser has, are looked at first."""
+"""E1 and E2, which every analyser has, are checked first."""
 SERIES = "the SERVOPRO 4000 series (4100, 4200, 4900)"
 
 # Up to three characters after padding, then NUL or a space: not only digits, and no control character.

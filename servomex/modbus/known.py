@@ -1,7 +1,7 @@
-"""What an analyser was seen to show last, against which each reply is held. No I/O.
+"""What an analyser's replies have shown, to compare each new reply with. No I/O.
 
-A reply that shows the names and states that were known already can be taken at once. One that changes them is
-news, or the reply to another master's request: asked again, the analyser shows which.
+A reply with the names and states that are known already can be taken at once. One that changes them is either
+news or the reply to another master's request: asking again shows which.
 """
 
 from collections import defaultdict
@@ -40,9 +40,9 @@ class Known:
         self._bits[function].update(zip(span.addresses, bits, strict=True))
 
     def tells_apart(self, span: Span) -> bool:
-        """Return whether names and units show that registers are those of a span, and not as many others.
+        """Return whether names and units show that registers are those of this span and no other of its size.
 
-        Registers that were not read yet may carry the same ones.
+        Registers that were not read yet may carry the same names and units.
         """
         wanted = self._labels_of(span)
         starts = [block.address for block in REGISTERS.values() if block.address + span.count <= _END]

@@ -1,6 +1,6 @@
-"""Ledger: which requests may still be answered, and so what each message that comes may be. No I/O.
+"""Ledger: which requests may still be answered, and so what each incoming message may be. No I/O.
 
-Late replies are counted, second replies disputed, and what nothing of our own explains is another master's.
+Late replies are counted, second replies disputed; a message that no request of ours explains is another master's.
 """
 
 from collections.abc import Iterable
@@ -19,11 +19,11 @@ from servomex.runtime.clock import time
 from servomex.traffic.messages import Message, messages_in
 
 SHORTEST_MESSAGE = 5
-"""Fewer bytes than this are no reply, but a glitch."""
+"""Fewer bytes than this are a glitch, not a reply."""
 PROVING = (1, 2, 3)
-"""The exceptions that the analyser itself sends (manual, Appendix B): each answers a request for certain."""
+"""The exceptions that the analyser itself sends (manual, Appendix B): each certainly answers a request."""
 MOST_PENDING = 10
-"""This many requests are remembered whose replies may still come."""
+"""This many requests whose replies may still arrive are remembered."""
 
 
 class Ledger:
@@ -32,17 +32,17 @@ class Ledger:
     Args:
         link: The port.
         client: What sends and receives.
-        evidence: What the analyser was seen to show.
+        evidence: What the analyser's replies have shown.
         pace: How fast the analyser answers; late replies raise it.
 
     Attributes:
         late_replies: Replies that came too late and were refused.
-        surplus: Whether something came after the last answer, so that it proves nothing.
+        surplus: Whether something arrived after the last answer, so that it proves nothing.
         gateway: Whether something between here and the analyser was seen to answer by itself.
-        doubtful: Whether an answer came so early that it may be another master's.
+        doubtful: Whether an answer arrived so early that it may be another master's.
         contested: Whether a second reply has put an answer in doubt.
-        pending: The requests whose replies may still come.
-        stray: Bytes that came and answered nothing, since the last answer.
+        pending: The requests whose replies may still arrive.
+        stray: Bytes that arrived since the last answer and answered nothing.
     """
 
     def __init__(self, link: SerialLink, client: LinkClient, evidence: Evidence, pace: Pace) -> None:
@@ -75,7 +75,7 @@ class Ledger:
         self.surplus = False
 
     def trust(self) -> None:
-        """Note that the last request was answered, and that nothing else came with the answer."""
+        """Note that the last request was answered, and that nothing else arrived with the answer."""
         if not self.surplus:
             self._generation = self._link.generation
             self._unanswered = 0
@@ -84,11 +84,11 @@ class Ledger:
             self.stray = b""
 
     def accept(self, query: Query, pdu: ModbusPDU) -> Reply | None:
-        """Return what pymodbus has decoded as a reply, ``None`` for a refusal, and weigh what came around it.
+        """Return what pymodbus decoded as a reply, ``None`` for a refusal, and weigh the bytes around it.
 
         Raises:
             GatewayFault: It is an exception that no analyser sends.
-            DoubleFault: Two different replies came.
+            DoubleFault: Two different replies arrived.
         """
         client = self._client
         place = client.start or 0
@@ -112,7 +112,7 @@ class Ledger:
         if refused and pdu.exception_code not in PROVING:
             self.gateway = True
             raise GatewayFault(pdu.exception_code)
-        self.pending.pop()  # what else of its size comes is a second reply, and no late one
+        self.pending.pop()  # anything else of its size is a second reply, not a late one
         if refused:
             return None
         return Reply(
@@ -124,7 +124,7 @@ class Ledger:
         )
 
     def _note_echo(self) -> None:
-        """Learn from the reply to a read whether the adapter echoes; a glitch in front of it is no echo."""
+        """Learn from the reply to a read whether the adapter echoes; a glitch in front of it is not an echo."""
         client = self._client
         if client.echo_size:
             self._line.echo = True
@@ -140,14 +140,14 @@ class Ledger:
         self._fenced = outstanding
 
     def forget_answers(self) -> None:
-        """Expect no second replies: what comes between two calls answers others."""
+        """Expect no second replies: what arrives between two calls answers others."""
         self._answers.clear()
 
     def weigh(self, messages: Iterable[Message], pending: list[Pending]) -> bool:
-        """Find out what messages are that answer nothing; return whether ``pending`` was answered late by one.
+        """Explain messages that answer nothing; return whether one is a late answer to ``pending``.
 
         Raises:
-            DoubleFault: A second, different reply to a request that was answered is among them.
+            DoubleFault: One is a second, different reply to a request that was answered.
         """
         late = False
         for message in messages:
@@ -165,7 +165,7 @@ class Ledger:
         return late
 
     def were_late(self, messages: Iterable[Message]) -> bool:
-        """Find out what came in the place of a reply; return whether late replies were among it."""
+        """Find out what arrived in place of a reply; return whether late replies were among it."""
         late, pending = False, self.pending[:-1]
         for message in messages:
             if message.address == self._address and self._note_late(message, pending):
@@ -179,7 +179,7 @@ class Ledger:
         return raw[: 7 if self._client.ascii else 3]
 
     def _is_foreign(self, message: Message, pending: list[Pending]) -> bool:
-        """Whether nothing that this program has asked on this line explains a message."""
+        """Return whether nothing that this program has asked on this line explains a message."""
         if message.is_request:
             return self._line.echo is False and message.raw != self._client.sent
         if message.address == self._address:
@@ -187,7 +187,7 @@ class Ledger:
         return message.address in self._line.proven or message.address not in self._others.asked
 
     def _may_be_forgotten(self, pending: list[Pending]) -> bool:
-        """Whether a request of our own that is not remembered any more may still be answered."""
+        """Return whether a request of our own that is not remembered any more may still be answered."""
         if self._generation != self._link.generation or self._unanswered >= MOST_PENDING:
             return True
         now = time.monotonic()
@@ -215,9 +215,9 @@ class Ledger:
         self.contested = self.contested or not tells_itself or self._others.duplicates > 0
 
     def _note_late(self, message: Message, pending: list[Pending]) -> bool:
-        """Return whether a message is the late reply to a request; if so, count it and become more patient.
+        """Return whether a message is the late reply to a request; if so, count it and wait longer in future.
 
-        The reply to a fence is as good late as in time, when nothing but fences was sent after it: no reply to a
+        The reply to a fence is as good late as in time, if only fences were sent after it: no reply to a
         read can follow. On a line that echoes it could be the fence's own echo, and is not believed.
         """
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""ModbusLine: what is known of a line by those who speak Modbus on it. No I/O."""
+"""ModbusLine: what the Modbus clients of one line know of it. No I/O."""
 
 from servomex.modbus.others import Others
 from servomex.modbus.timing import Timing
@@ -9,10 +9,10 @@ class ModbusLine(PortState):
     """What the Modbus clients of one port share: ``link.state(ModbusLine)``.
 
     Attributes:
-        timing: How long things may take on it; who has begun to ask keeps the timing that held then.
+        timing: How long things may take on it; a client keeps the timing that applied when it began to ask.
         others: What was heard of other masters and programs on the line.
         echo: Whether the adapter sends back what is written; ``None`` until a reply has shown it.
-        proven: Addresses from which no late reply can come, since the last answer was to the last request.
+        proven: Addresses from which no late reply can arrive, since the last answer was to the last request.
     """
 
     timing: Timing = Timing()

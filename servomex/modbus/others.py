@@ -10,7 +10,7 @@ CURE = "Let one program ask at a time, or poll less often"
 
 
 class Others:
-    """What shows that a line has other users than this program, and what they ask for.
+    """Evidence that others use the line, and what they ask for.
 
     Modbus replies on a serial line do not say which request they answer. On a line that is shared, a reply to
     another program's request may be taken for one's own; see
@@ -23,11 +23,11 @@ class Others:
     Attributes:
         network: Whether the port is on a network.
         asked: The slave addresses that this program has asked on this line.
-        messages: Messages that were heard and that this program cannot have caused.
+        messages: Messages heard that this program cannot have caused.
         requests: How many of them were requests of another master.
-        duplicates: Replies that came twice, byte for byte.
-        doubles: Requests to which two different replies came.
-        heard: Whether a message came that nothing but another master or program explains.
+        duplicates: Replies that arrived twice, byte for byte.
+        doubles: Requests that got two different replies.
+        heard: Whether a message was heard that only another master or program explains.
         shared: Whether a reply must be proven to be one's own: declared so, on a network, or others were noticed.
     """
 
@@ -51,12 +51,12 @@ class Others:
             self._shapes[message.shape] += 1
 
     def note_unseen(self) -> None:
-        """Count a message that must have come: another program on the same serial server got it."""
+        """Count a message that must have been sent: another program on the same serial server got it."""
         self.messages += 1
         self.heard = self.shared = True
 
     def note_duplicate(self) -> None:
-        """Count a reply that came again."""
+        """Count a reply that was repeated."""
         self.duplicates += 1
         self.shared = True
 

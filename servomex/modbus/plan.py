@@ -12,7 +12,7 @@ from servomex.registers import LineTiming, Merging, Span
 from servomex.runtime.clock import time
 
 REDISCOVER_S = 60.0
-"""How often blocks that are not read in every sweep are looked at, for a channel that was added."""
+"""How often blocks that are not read in every sweep are checked for an added channel."""
 LARGEST_BLOCK = max(registers.BLOCK_REGISTERS, registers.STATE_BITS)
 """Registers or states of one channel: no read can be smaller."""
 AREAS = (registers.ALL_REGISTERS, registers.ALL_STATES, registers.ALL_ANALYSER)
@@ -20,16 +20,16 @@ AREAS = (registers.ALL_REGISTERS, registers.ALL_STATES, registers.ALL_ANALYSER)
 
 
 class ReadPlan:
-    """Chooses the requests of one analyser, by what it showed and refused so far.
+    """Chooses the requests to one analyser, by what it has shown and refused so far.
 
     Args:
         timing: What a read costs on the line.
         others: What was heard of other masters and programs on the line.
-        known: What the analyser was seen to show.
+        known: What the analyser's replies have shown.
         selected: Channels to read; all that are populated when ``None``.
 
     Attributes:
-        absent: Channels whose block the device refuses to have read.
+        absent: Channels whose block the device refuses to read.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ReadPlan:
     def value_queries(self, channels: Sequence[ChannelId]) -> tuple[Query, ...]:
         """Choose the requests that read values, names and units in the least time; on a shared line one for all.
 
-        No other read brings as much, so its reply shows what it answers.
+        No other read returns as much, so its reply shows what it answers.
         """
         if self._others.shared and self._may_read_over_gaps(registers.ALL_REGISTERS):
             return (Query(READ_REGISTERS, registers.ALL_REGISTERS),)
@@ -85,18 +85,18 @@ class ReadPlan:
         return reads
 
     def block_of(self, channel: ChannelId) -> Span:
-        """Choose what is read for one channel's value: all, where its name and unit may be those of another."""
+        """Choose what is read for one channel's value: all, where others may have its name and unit."""
         span = registers.REGISTERS[channel]
         together = self._may_read_over_gaps(registers.ALL_REGISTERS)
         return registers.ALL_REGISTERS if together and not self._known.tells_apart(span) else span
 
     def states_of(self, channel: ChannelId) -> Span:
-        """Choose what is read for one channel's state: all of them, since no other read brings as much."""
+        """Choose what is read for one channel's state: all of them, since no other read returns as much."""
         together = self._may_read_over_gaps(registers.ALL_STATES)
         return registers.ALL_STATES if together else registers.STATES[channel]
 
     def read_less(self, refused: Query) -> bool:
-        """Adapt to a device that refused to read so much; return whether there is a point in trying again.
+        """Adapt to a device that refused so large a read; return whether trying again makes sense.
 
         Only an exception 02 leads here. It is remembered: first no gaps are read over, then blocks are read one
         by one, and a single block that is refused belongs to a channel that the device does not have.

@@ -24,14 +24,14 @@ _FIRST_NUMBERS = {
 
 @attrs.frozen
 class Query:
-    """A request: to read ``span`` (01, 02, 04), to write ``payload`` to its coil (05), to send it around (08).
+    """A request: to read ``span`` (01, 02, 04), to write ``payload`` to its coil (05), to loop it back (08).
 
     Attributes:
         function: Modbus function code.
         span: What is read or written.
-        payload: What is written or sent around.
-        paired: The same is read in another size as well, and the two are compared: neither needs another proof.
-        writes: Whether it changes something, so that it must not be repeated by itself.
+        payload: What is written or looped back.
+        paired: The same is also read in another size and compared: neither read needs further proof.
+        writes: Whether it changes something, so that it must not be repeated automatically.
         mirrored: Whether the reply equals the request, as an adapter's echo does.
         mirror: What the reply carries after the function code when it is the request's own data; else empty.
         data_size: Bytes that the reply carries after the function code and one more byte.
@@ -74,4 +74,4 @@ class Query:
 
 
 PROBE = Query(READ_INPUTS, registers.ANALYSER_FLAGS)
-"""What an address is asked to find out whether an analyser is there: nothing shorter changes nothing."""
+"""Sent to an address to find out whether an analyser is there: the shortest request that changes nothing."""

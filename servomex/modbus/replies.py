@@ -1,11 +1,11 @@
-"""Replies, the requests that they may answer, and what stands in front of them. No I/O."""
+"""Replies, the requests that they may answer, and the bytes in front of them. No I/O."""
 
 import attrs
 
 from servomex.modbus.query import Query
 
 LONGEST_GLITCH = 3
-"""As many stray bytes come before a reply where an RS485 driver switches; an echo has at least 8."""
+"""At most this many stray bytes precede a reply when an RS485 driver switches; an echo has at least 8."""
 
 
 @attrs.frozen
@@ -29,13 +29,13 @@ class Reply:
 
 @attrs.frozen
 class Pending:
-    """A request whose reply may still come, and when it was sent."""
+    """A request whose reply may still arrive, and when it was sent."""
 
     query: Query
     sent_at: float
 
     def is_answered_by(self, body: bytes) -> bool:
-        """Whether a message from the same address is the reply to it, or its refusal."""
+        """Return whether a message from the same address is the reply to it, or its refusal."""
         if body[1] == self.query.function | 0x80:
             return True
         mirror = self.query.mirror
@@ -53,5 +53,5 @@ class Answer:
 
 
 def is_glitch(front: bytes, sent: bytes) -> bool:
-    """Return whether bytes before a reply, if any, are too few for an echo of the request, and no end of it."""
+    """Return whether bytes before a reply, if any, are too few for an echo, and not the end of one."""
     return not front or (len(front) <= LONGEST_GLITCH and not sent.endswith(front) and not sent.startswith(front))

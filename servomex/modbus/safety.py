@@ -8,7 +8,7 @@ _READONLY = (
     # of Analyzer
     "analyser_status availability calibration_status check_process fresh_for_s identify loopback poll "
     "poll_samples read_all read_channel snapshot status stream subscribe close "
-    # of ServomexManager, which leaves the tier of what execute_each carries out to that
+    # of ServomexManager, where execute_each has the tier of what it carries out
     "add get remove execute_each "
     # of ModbusClient
     "look_at_all_channels read_analyser read_coil read_coils read_frame read_status recognise "
@@ -21,7 +21,7 @@ TIERS: FrozenMapping[SafetyTier] = FrozenMapping(
     dict.fromkeys(_READONLY, SafetyTier.READONLY) | dict.fromkeys(_STATEFUL, SafetyTier.STATEFUL)
 )
 """The tier of each operation by its name: the methods of :class:`Analyzer`, :class:`ServomexManager` and
-:class:`ModbusClient`, and the functions that reach an analyser. What is not in it is not offered to others."""
+:class:`ModbusClient`, and the functions that reach an analyser. Only these are offered to others."""
 
 
 def check_confirmed(operation: str, confirm: bool, why: str, context: ErrorContext) -> None:
@@ -29,7 +29,7 @@ def check_confirmed(operation: str, confirm: bool, why: str, context: ErrorConte
 
     Args:
         operation: One of :data:`TIERS`.
-        confirm: What its caller gave.
+        confirm: The caller's argument.
         why: What it does.
         context: Where.
 

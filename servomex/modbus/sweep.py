@@ -28,8 +28,8 @@ class Sweep:
     Attributes:
         channels: The channels that are read, in the analyser's order.
         todo: The requests that are still to be sent.
-        states_planned: Whether those for the states have been among them.
-        agrees: Whether what was read twice, in reads of several sizes, was the same.
+        states_planned: Whether the requests for the states have been planned.
+        agrees: Whether everything that was read twice, in reads of different sizes, was the same.
         awake: Shows whether the computer has slept since the sweep began.
     """
 
@@ -43,7 +43,7 @@ class Sweep:
         self.begin(channels, todo, repeats)
 
     def begin(self, channels: Sequence[ChannelId], todo: Sequence[Query], repeats: int) -> None:
-        """Begin anew, with nothing read.
+        """Start over, with nothing read.
 
         Args:
             channels: The channels to read.
@@ -59,7 +59,7 @@ class Sweep:
         self._replies: list[tuple[Query, Reply]] = []
 
     def add(self, query: Query, reply: Reply, repeats: int) -> None:
-        """Take a reply. If its request had to be repeated, what came before may be outdated, and is asked again.
+        """Add a reply. If its request had to be repeated, earlier replies may be outdated and are asked for again.
 
         Args:
             query: A read of registers or of discrete inputs.
@@ -90,11 +90,11 @@ class Sweep:
 
     @property
     def raw(self) -> bytes:
-        """The replies as they came."""
+        """The replies in the order of their arrival."""
         return b"".join([reply.raw for _, reply in self._replies])
 
     def is_complete(self, wanted: Iterable[ChannelId]) -> bool:
-        """Return whether there is a value for each raised state and a state for each name."""
+        """Return whether each raised state has a value and each name a state."""
         for channel in wanted:
             block = self._words[registers.REGISTERS[channel].place]
             states = self._bits[registers.STATES[channel].place]
@@ -130,7 +130,7 @@ class Sweep:
         Args:
             protocol: The communication mode.
             channels: The channels that it is to hold, as far as they are populated, see :meth:`whole_channels`.
-            received_at: When the last byte came, UTC.
+            received_at: When the last byte arrived, UTC.
             received_ns: The same on the monotonic clock.
         """
         latency_s = (received_ns - self._replies[0][1].sent_ns) / 1e9
@@ -149,7 +149,7 @@ class Sweep:
 
 
 def _whole(span: Span, values: tuple[_T, ...]) -> tuple[_T, ...]:
-    """Return what was read of a span. More or less would move everything after it to another channel."""
+    """Return what was read of a span; more or less would shift everything after it to another channel."""
     if len(values) != span.count:
         raise ValueError(f"{len(values)} values for {span}")
     return values

@@ -13,7 +13,7 @@ LATENCIES_KEPT = 32
 EARLY = 0.9
 """A reply that takes less than this share of the fastest of the last 32 replies may be another master's."""
 JITTER_S = 0.005
-"""Latencies that are shorter say nothing: a virtual line has them."""
+"""Shorter latencies mean nothing: a virtual line has them."""
 
 
 @attrs.frozen
@@ -22,16 +22,17 @@ class Timing:
 
     Attributes:
         quiet_s: Silence that is waited for after a failure, before the fence.
-        restless_s: How long such a silence is waited for: another master may leave none.
-        linger_s: How long a second answer to a fence is waited for, to find out who doubles the replies.
+        restless_s: How long to wait for such a silence: another master may leave none.
+        linger_s: How long to wait for a second answer to a fence, to find out where second replies come from.
         usual_wait_s: Bounds of how long a reply may take to begin before it counts as lost: four times the
-            latency that was seen.
+            latency observed.
         patience: Where replies are slower than those bounds, they may take this many times what the slowest took.
         first_guess_s: What the slowest reply is taken to need before one was seen.
         silence_s: Silence that ends a reply once it has begun, unless replies were seen to pause for longer.
         longest_pause_s: The longest pause within a reply that is waited for, where replies were cut short before.
-        longest_s: What comes later than this after a request is noise, and not a late reply to it.
-        busy_s: Pause before a request is repeated that was answered with 05, 06, 0A or 0B: by a gateway, or busy.
+        longest_s: What arrives later than this after a request is noise, not a late reply to it.
+        busy_s: Pause before repeating a request that was answered with 05, 06, 0A or 0B: by a gateway, or a busy
+            device.
     """
 
     quiet_s: float = 0.25
@@ -78,7 +79,7 @@ class Pace:
         return self.patient_s(max(shortest_s, min(longest_s, 4 * self.slowest_s, share_s)))
 
     def note_reply(self, latency_s: float, paused_s: float) -> bool:
-        """Learn from a reply how long the next may take; return whether this one came suspiciously early.
+        """Learn from a reply how long the next may take; return whether this one arrived suspiciously early.
 
         Args:
             latency_s: How long it took to begin.
@@ -91,7 +92,7 @@ class Pace:
         return fastest_s > JITTER_S and latency_s < EARLY * fastest_s
 
     def note_late(self, latency_s: float) -> None:
-        """Wait longer for the next reply: one came after it had been given up."""
+        """Wait longer for the next reply: one arrived after it had been given up."""
         self.slowest_s = max(self.slowest_s, latency_s)
 
     def note_cut(self) -> None:

@@ -140,7 +140,7 @@ def _unusable(port: str, settings: SerialSettings, error: Exception) -> Servomex
 
 
 def is_absent(port: str) -> bool:
-    """Whether a port is known not to be there without being opened: the path of a device that does not exist."""
+    """Return whether a port is known to be missing without opening it: a device path that does not exist."""
     return os.name == "posix" and os.sep in port and "://" not in port and not os.path.exists(port)  # noqa: PTH110
 
 
@@ -177,7 +177,7 @@ def abandon_port(port: Any) -> None:
 
 
 def has_hung_up(port: Any) -> bool:
-    """Whether the server of a network connection has closed it; nothing is waited for or taken."""
+    """Return whether the server of a network connection has closed it; nothing is waited for or taken."""
     connection = getattr(port, "_socket", None)
     if not isinstance(connection, socket.socket):
         return False
@@ -263,7 +263,7 @@ def _kept_alive(port: Any) -> Any:
 
 
 def _is_device_name(port: str) -> bool:
-    """Whether a name leads to a device of this computer, by itself or through a URL of pyserial."""
+    """Return whether a name leads to a device of this computer, by itself or through a URL of pyserial."""
     return "://" not in port or port.lower().startswith(("spy://", "alt://"))
 
 

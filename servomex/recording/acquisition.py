@@ -1,4 +1,4 @@
-"""Acquisition: the thread that takes readings at fixed moments, or each broadcast, and hands them on in order."""
+"""Acquisition: the thread that takes readings at fixed moments, or each broadcast, and passes them on in order."""
 
 import contextlib
 import threading
@@ -35,7 +35,7 @@ _log = package_log("servomex")
 STOP_S = 30.0
 """How long the thread may take to end: as long as the reading in progress."""
 A_RATE = Argument("rate_hz", 1)
-"""The argument that is missing where nothing else sets the moments of readings."""
+"""The argument that is missing when nothing else determines when to read."""
 LOOK_S = 0.1
 """How often the thread looks at its stop request while it waits for a broadcast."""
 
@@ -45,10 +45,10 @@ class Pace:
     """When readings are taken.
 
     Attributes:
-        rate_hz: How often; ``None`` for each broadcast, which a feed without them cannot give.
-        count: After how many readings that were tried, or broadcasts that were taken, it ends, failed ones
-            included; ``None`` for never.
-        duration_s: After how many seconds it ends; ``None`` for never.
+        rate_hz: How often; ``None`` for each broadcast, which a feed without broadcasts cannot provide.
+        count: It ends after this many attempted readings or received broadcasts, failed ones included;
+            ``None`` for never.
+        duration_s: It ends after this many seconds; ``None`` for never.
     """
 
     rate_hz: float | None = None
@@ -68,20 +68,20 @@ class Acquisition(ProcessBound, Generic[T]):
     """Takes readings in a thread of its own and puts them into a bounded queue.
 
     The moments are fixed: the nth is n/rate seconds after the start on the monotonic clock, whatever the readings
-    before it took. A moment that has passed when its turn comes is counted as late. A reading that fails is handed
-    on as an error, so that the gap shows.
+    before it took. A moment that has passed when its turn comes is counted as late. A failed reading is passed on
+    as an error, so that the gap shows.
 
     Args:
         feed: Where readings come from.
         pace: When they are taken.
-        size: How many wait to be taken at most.
-        policy: What happens when they are not taken.
+        size: How many may wait to be taken.
+        policy: What happens when more are waiting.
         auto_reconnect: Continue after the port was lost. Otherwise that ends the acquisition.
 
     Attributes:
         name: Names the source.
-        summary: What became of it so far; live.
-        error: What ended it, if that was an error.
+        summary: The outcome so far; live.
+        error: The error that ended it, if any.
     """
 
     _usage: str = "Use 'with', or call start()"
@@ -109,7 +109,7 @@ class Acquisition(ProcessBound, Generic[T]):
 
     @property
     def is_current(self) -> bool:
-        """Whether it is the thread that reads that asks."""
+        """Whether the caller is the thread that reads."""
         return self._worker.is_current
 
     def start(self) -> Self:
@@ -155,14 +155,14 @@ class Acquisition(ProcessBound, Generic[T]):
 
         Raises:
             ServomexConfigurationError: It was not started.
-            ServomexTimeoutError: None came in time.
+            ServomexTimeoutError: None arrived in time.
             Closed: It has ended, nothing is left, and no error ended it.
-            BaseException: What ended it.
+            BaseException: The error that ended it.
         """
         return self.take(1, timeout)[0]
 
     def take(self, most: int, timeout: float | None = None) -> list[T]:
-        """Return the oldest reading, and those that wait after it, up to ``most``; see :meth:`get`."""
+        """Return the oldest reading and those waiting after it, up to ``most``; see :meth:`get`."""
         self.check_process()
         if not self._started:
             raise ServomexConfigurationError("nothing is read yet", cure=self._usage)
@@ -176,11 +176,11 @@ class Acquisition(ProcessBound, Generic[T]):
             return [self._marked(taken) for taken, _ in items]
 
     def _marked(self, taken: T) -> T:
-        """Return a reading with what a subclass adds to it. A reading that was dropped does not get here."""
+        """Return a reading with what a subclass adds to it. Not called for dropped readings."""
         return taken
 
     def drop_waiting(self) -> None:
-        """Drop what still waits when it has ended, and count it."""
+        """Drop what is still waiting after the end, and count it."""
         number = len(self._queue)
         for _, failed in self._queue.take(number, 0) if number else []:
             self._count_dropped(failed=failed)
@@ -222,7 +222,7 @@ class Acquisition(ProcessBound, Generic[T]):
             self._read(stopping)
             self._count_refused()
             slot += 1
-            passed = int((time.monotonic() - begun) * rate_hz)  # the moment that is on now
+            passed = int((time.monotonic() - begun) * rate_hz)  # the current moment
             missed = max(0, min(passed, slots or passed) - slot)
             if missed and not self._is_enough():
                 self.summary.samples_late += missed
@@ -271,13 +271,13 @@ class Acquisition(ProcessBound, Generic[T]):
         self._hand_on(taken, stopping, failed=failed)
 
     def _follow(self, stopping: threading.Event, reader: ContinuousReader, frames: FrameQueue) -> None:
-        """Pass on each broadcast as it comes. A missing one is an error each time one would be due."""
+        """Pass on each broadcast as it arrives. While none arrives, pass on an error each time one is due."""
         try:
             self._take_broadcasts(stopping, reader, frames)
         finally:
             reader.unsubscribe(frames)
             self._count_missed(frames)
-            while len(frames) and not self._is_enough():  # what has come is part of it
+            while len(frames) and not self._is_enough():  # what has arrived is part of it
                 with contextlib.suppress(ServomexError):  # it ends anyhow
                     self._take_broadcast(stopping, reader, frames, 0)
 
@@ -294,10 +294,10 @@ class Acquisition(ProcessBound, Generic[T]):
     def _take_broadcast(
         self, stopping: threading.Event, reader: ContinuousReader, frames: FrameQueue, timeout: float
     ) -> bool:
-        """Pass on the next broadcast, or the error in its place; ``False`` when none came in time.
+        """Pass on the next broadcast, or the error in its place; return ``False`` when none arrived in time.
 
         Raises:
-            ServomexError: Nothing will come any more.
+            ServomexError: Nothing more will arrive.
         """
         try:
             item = frames.next_item(timeout)
@@ -311,7 +311,7 @@ class Acquisition(ProcessBound, Generic[T]):
             self._outages.note({self.name: None})
             self._hand_on(self._feed.taken(item), stopping, failed=False)
         elif isinstance(item, ServomexParseError):
-            self._lost = False  # the analyser is there, and what it sends comes damaged
+            self._lost = False  # the analyser is there, but its broadcasts arrive damaged
             self._outages.note_damage(self.name, str(item), item.context.extra.get("refused_broadcasts", 1))
             self._hand_on(self._feed.failed(item), stopping, failed=True)
         else:
@@ -319,7 +319,7 @@ class Acquisition(ProcessBound, Generic[T]):
         return True
 
     def _count_missed(self, frames: FrameQueue) -> None:
-        """Count what came while the thread waited for room, and had to make way."""
+        """Count what arrived while the thread waited for room, and was dropped."""
         missed = frames.dropped - self._seen_dropped
         self.summary.missed += missed
         self.summary.dropped += missed
@@ -355,5 +355,5 @@ class Acquisition(ProcessBound, Generic[T]):
 
 
 def _is_mistake(error: ServomexError) -> bool:
-    """Whether an error says that no reading can succeed, and not only this one did not."""
+    """Whether an error means that no reading can succeed, not only that this one did not."""
     return isinstance(error, ServomexConfigurationError) and not isinstance(error, ServomexTransportError)

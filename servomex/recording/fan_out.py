@@ -28,7 +28,7 @@ class Standing:
 
     Attributes:
         name: Its name.
-        since: Since when, on the monotonic clock, nothing has come of it.
+        since: Since when, on the monotonic clock, it has made no progress.
     """
 
     name: str
@@ -36,15 +36,15 @@ class Standing:
 
     @property
     def seconds(self) -> float:
-        """For how long that is by now."""
+        """For how long it has made no progress."""
         return time.monotonic() - self.since
 
 
 class FanOut:
-    """Writes to several sinks. One that keeps failing is closed and dropped; the last one ends the writing.
+    """Writes to several sinks. One that keeps failing is closed and dropped; losing the last one ends the writing.
 
-    A sink that cannot be written at the moment, by a full disk or a lock of another program, is tried again for
-    30 s, while what it has missed waits. When a sink refuses a sample, only that sample is lost.
+    A sink that cannot be written at the moment, because of a full disk or another program's lock, is retried for
+    30 s, while its samples wait. When a sink refuses a sample, only that sample is lost.
 
     Args:
         sinks: Where to write; they are closed by :meth:`close`, and when they are dropped.
@@ -64,7 +64,7 @@ class FanOut:
         return None
 
     def give_up(self) -> int:
-        """Leave the sinks as they are, since one does not answer; return how many samples may not be in them."""
+        """Abandon the sinks, since one does not answer; return how many samples may not be in them."""
         for outlet in self._outlets:
             outlet.keep()
         return sum(outlet.lost + outlet.removed + outlet.unstored for outlet in self._outlets)
@@ -116,11 +116,11 @@ class FanOut:
 
 
 def open_fan_out(sinks: Target | Iterable[Target], options: SinkOptions) -> FanOut:
-    """Open the sinks that are named. When one cannot be opened, those that were opened here are closed again.
+    """Open the sinks that are named. If one cannot be opened, close those that were opened here.
 
     Args:
-        sinks: One or several. The writer closes those that are named, and leaves open those that are passed open.
-        options: For those that are named; each takes those that it has.
+        sinks: One or several. The writer closes those given by name, and leaves open those passed in open.
+        options: For those given by name; each takes the options that apply to it.
 
     Raises:
         ServomexValidationError: There is none, or see :func:`open_sink`.

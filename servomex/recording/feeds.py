@@ -1,4 +1,4 @@
-"""Feed: where an acquisition takes its readings from, and what it hands on of each."""
+"""Feed: where an acquisition takes its readings from, and what it passes on."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ T = TypeVar("T")
 
 
 class Feed(ABC, Generic[T]):
-    """Where readings come from, and what is handed on.
+    """The source of the readings, and what is passed on for each.
 
     Args:
         name: Names the source and the thread.
-        reader: What receives the broadcasts of an analyser in continuous mode: without a rate each is handed on,
-            and at a rate those that were refused are counted; ``None`` where there are no broadcasts.
+        reader: Receives the broadcasts of an analyser in continuous mode: without a rate each is passed on, and
+            at a rate the refused ones are counted; ``None`` where there are no broadcasts.
     """
 
     def __init__(self, name: str, reader: ContinuousReader | None) -> None:
@@ -27,7 +27,7 @@ class Feed(ABC, Generic[T]):
     @property
     @abstractmethod
     def closed(self) -> bool:
-        """Whether nothing will be read any more."""
+        """Whether it is closed: nothing more will be read."""
 
     @abstractmethod
     def poll(self) -> T | None:
@@ -39,11 +39,11 @@ class Feed(ABC, Generic[T]):
 
     @abstractmethod
     def taken(self, frame: Frame) -> T:
-        """Return what is handed on of a broadcast."""
+        """Return what is passed on for a broadcast."""
 
     @abstractmethod
     def failed(self, error: ServomexError) -> T:
-        """Return what is handed on in place of a reading that failed."""
+        """Return what is passed on in place of a failed reading."""
 
     def outcomes(self, taken: T) -> Mapping[str, ServomexError | None]:  # noqa: ARG002 (one reading is of one source)
         """Return the sources of a reading that did not fail, each with its error, or ``None`` for a good one."""

@@ -1,4 +1,4 @@
-"""Identities: what each channel of a recording measures, and an event when that changes under it."""
+"""Identities: what each channel of a recording measures, with an event when that changes."""
 
 from collections.abc import Iterable
 

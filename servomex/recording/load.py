@@ -32,8 +32,8 @@ def load(source: Source | Iterable[Source], *, table: str | None = None) -> Iter
 
     Args:
         source: A file that a sink wrote, a folder of Parquet parts, a pattern such as ``run-*.csv`` or ``run-*``,
-            the ``postgresql://`` URL of a table, or several of these, which are read one after the other. Of what
-            fits a pattern only recordings are read, each with what belongs to it, such as ``-wal`` or ``.parts``.
+            the ``postgresql://`` URL of a table, or several of these, which are read one after the other. Of the
+            matches only recordings are read, each with what belongs to it, such as ``-wal`` or ``.parts``.
         table: The table of SQLite files and of PostgreSQL; when omitted, the only one in each file that is a
             recording, and what the URL says.
 
@@ -73,8 +73,8 @@ def files_of(source: Source | Iterable[Source]) -> list[Place]:
     """Return the files and tables that paths, patterns and URLs name, each once.
 
     Raises:
-        ServomexSinkReadError: A pattern fits no file.
-        ServomexValidationError: It is a URL of what cannot be read back.
+        ServomexSinkReadError: A pattern matches no file.
+        ServomexValidationError: The URL is of something that cannot be read back.
     """
     names = source if isinstance(source, Iterable) and not isinstance(source, str | bytes) else [source]
     found = dict.fromkeys(path for name in names for path in _expanded(path_text(name, "source")))
@@ -91,7 +91,7 @@ def _is_folder_of_parts(path: Place) -> TypeGuard[Path]:
 
 
 def _is_blank(path: Place) -> bool:
-    """Whether a file among others is one that was just begun; that is reported."""
+    """Return whether a file among others has only just been begun; log it if so."""
     if isinstance(path, str) or not path.is_file() or not _kind_of_file(path).is_blank(path):
         return False
     _log.warning("%s has no tables: its recording ended before any row was written", path)
@@ -119,7 +119,7 @@ def _expanded(name: str) -> list[Path] | list[str]:
 
 
 def _is_empty_folder(name: str) -> bool:
-    """Whether something is a folder for parts of a recording, none of which was written; that is reported."""
+    """Return whether something is a folder for parts of a recording without any; log it if so."""
     if not name.endswith(_PARTS) or _is_recording(name) or Path(name.removesuffix(_PARTS)).exists():
         return False
     _log.warning("%s is empty: its recording ended before any row was written", name)
@@ -127,7 +127,7 @@ def _is_empty_folder(name: str) -> bool:
 
 
 def _is_recording(name: str) -> bool:
-    """Whether something that fits a pattern is a recording, by its suffix, and not what belongs to one."""
+    """Return whether a match of a pattern is a recording, by its suffix, and not a file that belongs to one."""
     if Path(name).is_dir():
         return next(Path(name).glob("*.parquet"), None) is not None
     try:

@@ -1,4 +1,4 @@
-"""Outages: one log line when a source gives no readings any more, one when it does again, and a count of both."""
+"""Outages: one log line when a source stops giving readings, one when it resumes, and a count of both."""
 
 from collections.abc import Mapping
 
@@ -44,7 +44,7 @@ class Outages:
         self._last_damage = ""
 
     def note(self, outcomes: Mapping[str, ServomexError | None]) -> None:
-        """Note the readings of one moment: by source the error, or ``None`` for a good reading."""
+        """Note the readings of one moment: for each source the error, or ``None`` for a good reading."""
         for source, error in outcomes.items():
             if error is not None:
                 self._failed(source, error)
@@ -52,7 +52,7 @@ class Outages:
                 self._ended(source, "is back")
 
     def note_damage(self, source: str, reason: str, number: int) -> None:
-        """Note broadcasts that came damaged, and why the last of them was refused."""
+        """Note damaged broadcasts, and why the last of them was refused."""
         self._summary.damaged += number
         self._unlogged += number
         self._last_damage = reason
@@ -62,7 +62,7 @@ class Outages:
             self._damage_logged_at = now
 
     def end(self, source: str) -> None:
-        """Report the outages that still last at the end of the acquisition."""
+        """Report the outages that are still going on at the end of the acquisition."""
         if self._unlogged:
             self._log_damage(source)
         for name in list(self._open):

@@ -15,7 +15,7 @@ from servomex.runtime.queues import BoundedQueue
 from servomex.sinks.opening import SinkOptions
 
 AHEAD = 100
-"""Batches that are taken before those in front of them are written, at most."""
+"""The most batches that may wait to be written."""
 A_BATCH = "Pass lists of samples, such as frame.as_samples()"
 
 
@@ -24,8 +24,8 @@ def pipe(
 ) -> AcquisitionSummary:
     """Write batches of samples to sinks until they end.
 
-    A thread of its own writes while the caller waits. Whatever ends it, an exception of ``stream`` or Ctrl-C, all
-    that was read so far is written first.
+    A separate thread writes while the caller waits. Whatever ends it, an exception of ``stream`` or Ctrl-C,
+    everything read so far is written first.
 
     Args:
         stream: The source: a :class:`Recording` that was started, as ``with record(...) as recording`` does, a
@@ -41,8 +41,8 @@ def pipe(
 
     Raises:
         ServomexSinkError: A sink failed, or cannot be opened.
-        ServomexValidationError: What came is not a batch of samples.
-        BaseException: What ended ``stream``; what failed in a sink after that is a note on it.
+        ServomexValidationError: An item is not a batch of samples.
+        BaseException: The error that ended ``stream``; a later failure of a sink is added as a note.
     """
     options: SinkOptions = sink_options or {}
     if isinstance(stream, Recording):
@@ -91,11 +91,11 @@ def _write_stream(stream: Iterable[Sequence[Sample] | Sample], sinks: FanOut) ->
 
 
 class BatchQueue:
-    """Batches on their way from one thread, which takes them from anywhere, to the one that writes them.
+    """Batches on their way from the thread that takes them to the one that writes them.
 
     Attributes:
         name: Names the thread that writes.
-        summary: What became of them so far.
+        summary: The outcome so far.
     """
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class BatchQueue:
         self._queue: BoundedQueue[list[Sample]] = BoundedQueue(AHEAD, OverflowPolicy.BLOCK)
 
     def put(self, batch: list[Sample], look: Callable[[], object]) -> bool:
-        """Pass on a batch when there is room for it; return whether anything still takes it.
+        """Pass on a batch when there is room for it; return whether it was taken.
 
         ``look`` is called from time to time while there is no room.
         """
@@ -116,7 +116,7 @@ class BatchQueue:
         return not self._queue.put(batch, wait)
 
     def take(self, most: int, timeout: float | None = None) -> list[list[Sample]]:
-        """Return the oldest batch, and those that wait after it, up to ``most``, to write them."""
+        """Return the oldest batch and those waiting after it, up to ``most``, to be written."""
         batches = self._queue.take(most, timeout)
         self.summary.samples_emitted += len(batches)
         self.summary.errors += sum(any(item.error is not None for item in batch) for batch in batches)
@@ -128,13 +128,13 @@ class BatchQueue:
         self.summary.finished_at = self.summary.finished_at or datetime.now(UTC)
 
     def drop_waiting(self) -> None:
-        """Drop what still waits, and count it."""
+        """Drop what is still waiting, and count it."""
         if number := len(self._queue):
             self.summary.dropped += len(self._queue.take(number, 0))
 
 
 def _batch(item: Sequence[Sample] | Sample) -> list[Sample]:
-    """Check what came.
+    """Check an item of a stream.
 
     Raises:
         ServomexValidationError: It is neither a sample nor a list of samples.

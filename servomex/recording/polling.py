@@ -1,4 +1,4 @@
-"""How a source of samples is read at a moment: the protocol of sources, and what was given before already."""
+"""Reading a source of samples at a moment: the protocol of sources, and which samples are new."""
 
 import functools
 import inspect
@@ -16,15 +16,15 @@ from servomex.models.tags import NO_TAGS, tags_of
 from servomex.port.link import SerialLink
 
 KEPT = 256
-"""Of how many analysers the tags with those of the recording are kept, instead of being put together again."""
+"""For how many analysers the merged tags are cached."""
 
 
 @runtime_checkable
 class PollSource(Protocol):
     """What can be recorded: an :class:`Analyzer`, a :class:`ServomexManager`, or anything with this method.
 
-    Its ``name``, ``protocol`` and ``tags``, if it has them, are those of the rows of failed readings. Once its
-    ``closed``, if it has that, is true, an error ends the recording.
+    If it has a ``name``, a ``protocol`` or ``tags``, the rows of failed readings carry them. If it has ``closed``,
+    an error ends the recording once that is true.
     """
 
     def poll_samples(
@@ -34,7 +34,7 @@ class PollSource(Protocol):
 
         Args:
             names: The analysers to read; all when ``None``.
-            timeout: Seconds that the reading of each may take; what is usual for the source when ``None``.
+            timeout: Seconds that each reading may take; the source's default when ``None``.
 
         Raises:
             ServomexError: The reading failed; that is a gap in a recording.
@@ -65,11 +65,11 @@ def checked_names(names: Iterable[str], here: Iterable[str] | None) -> tuple[str
     """Return the names of analysers that are to be read, each once.
 
     Args:
-        names: What was asked for.
-        here: The names that there are; ``None`` when only the source knows them.
+        names: The names asked for.
+        here: The names that exist; ``None`` when only the source knows them.
 
     Raises:
-        ServomexValidationError: They are a text or none at all, or an analyser of this name is not here.
+        ServomexValidationError: They are a text or empty, or there is no analyser of this name.
     """
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise ServomexValidationError(f"names must be a list such as ['a', 'b'], not {names!r}")
@@ -86,7 +86,7 @@ def checked_names(names: Iterable[str], here: Iterable[str] | None) -> tuple[str
 def names_here(source: PollSource) -> tuple[str, ...] | None:
     """Return the names of the analysers of an ``Analyzer`` or a manager; ``None`` for a source of the user's own.
 
-    Those of the package open a lost port again by themselves.
+    Sources of this package reopen a lost port by themselves.
     """
     if is_manager(source):
         return tuple(getattr(source, "names", ()))
@@ -143,6 +143,6 @@ class Poll:
         return tags_of({**metadata, **self._tags})
 
     def _was_given(self, item: Sample) -> bool:
-        """Whether it is the broadcast that was the newest at the moment before already."""
+        """Return whether it is the broadcast that was already the newest at the moment before."""
         repeats = item.protocol is ProtocolKind.CONTINUOUS_ASCII and item.error is None
         return repeats and item.monotonic_ns in self._given.get((item.device, item.channel), ())

@@ -1,4 +1,4 @@
-"""Provenance: where the rows of a file are from, for its metadata."""
+"""Provenance: where the rows of a file come from, for its metadata."""
 
 import contextlib
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from servomex.version import __version__
 
 @runtime_checkable
 class Named(Protocol):
-    """Analysers under names, as a :class:`ServomexManager` has them."""
+    """Analysers by name, as in a :class:`ServomexManager`."""
 
     @property
     def names(self) -> Sequence[str]:
@@ -23,12 +23,12 @@ class Named(Protocol):
         """Return an analyser by its name.
 
         Raises:
-            ServomexError: It was not reached yet.
+            ServomexError: It has not been reached yet.
         """
 
 
 def metadata_of(source: PollSource, names: Sequence[str] | None = None) -> dict[str, str]:
-    """Return the metadata of a file: the software, and the port and the channels that its rows are from.
+    """Return the metadata of a file: the software, and the port and channels that its rows come from.
 
     Args:
         source: What is recorded.
@@ -40,7 +40,7 @@ def metadata_of(source: PollSource, names: Sequence[str] | None = None) -> dict[
     }
     if is_manager(source) and isinstance(source, Named):
         for name in source.names if names is None else names:
-            with contextlib.suppress(ServomexError):  # nothing is known yet of one that was not reached
+            with contextlib.suppress(ServomexError):  # nothing is known of one that has not been reached
                 found |= {f"{name}.{key}": text for key, text in _origin(source.get(name)).items()}
         return found
     return found | _origin(source)

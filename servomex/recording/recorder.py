@@ -20,10 +20,10 @@ from servomex.sinks.opening import SinkOptions
 
 
 class Recorder(ProcessBound):
-    """Records a source to sinks in the background: one thread reads, another one writes. A context manager.
+    """Records a source to sinks in the background: one thread reads, another writes. A context manager.
 
     A slow disk therefore delays no reading; ``overflow`` sets what happens when it stays slow. A sink that cannot
-    be written is tried again for 30 s; then it is dropped, and the others continue. When none is left the
+    be written is retried for 30 s; then it is dropped, and the others continue. When none is left, the
     recording ends. :meth:`close` raises what failed.
 
     Args:
@@ -34,11 +34,11 @@ class Recorder(ProcessBound):
         sink_options: Options of :func:`open_sink` for those that are named, such as ``{"append": True}``.
 
     Attributes:
-        recording: What is taken, as a :class:`Recording`.
+        recording: The :class:`Recording` that is written.
 
     Raises:
         ServomexConfigurationError: See :class:`Recording`.
-        ServomexSinkError: A sink cannot be opened; none that is named is left open then.
+        ServomexSinkError: A sink cannot be opened; those given by name are closed again.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class Recorder(ProcessBound):
 
     @property
     def summary(self) -> AcquisitionSummary:
-        """What became of the recording so far; live."""
+        """The outcome of the recording so far; live."""
         return self.recording.summary
 
     @property
     def running(self) -> bool:
-        """Whether it reads or still writes."""
+        """Whether it is still reading or writing."""
         return self._writer.alive
 
     def start(self) -> Self:
@@ -125,8 +125,8 @@ class Recorder(ProcessBound):
 
         Raises:
             ServomexSinkError: A sink failed.
-            ServomexError: What ended the source, or writing did not end within 60 s.
-            BaseException: What the source raised that is no ``ServomexError``.
+            ServomexError: The error that ended the source, or writing did not end within 60 s.
+            BaseException: Any other exception that the source raised.
         """
         if not self.made_here:
             return

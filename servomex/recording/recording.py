@@ -29,7 +29,7 @@ from servomex.runtime.clock import time
 from servomex.runtime.queues import LARGEST, Closed
 
 BUFFER = 1000
-"""Readings that wait to be taken at most, when no other size is given."""
+"""The most readings that may wait to be taken, by default."""
 
 
 @attrs.frozen(kw_only=True)
@@ -52,10 +52,10 @@ class ReadOptions:
 class Recording(Acquisition[list[Sample]]):
     """An acquisition of samples that is under way. A context manager, and an iterator of batches.
 
-    A batch is the list of samples of one reading. Samples with an ``error`` and no reading stand for a reading
-    that failed, so that the gap shows. Where a channel gets another name or unit, a sample before its first
+    A batch is the list of samples of one reading. Samples with an ``error`` and no reading stand for a failed
+    reading, so that the gap shows. Where a channel gets another name or unit, a sample before its first
     reading says so in its ``error``, and the log warns of it: it may not measure the same any more. The iterator
-    ends with the acquisition; it raises what ended it.
+    ends with the acquisition, and raises the error that ended it.
 
     Args:
         source: What is read.
@@ -64,13 +64,13 @@ class Recording(Acquisition[list[Sample]]):
         count: Readings until it ends, failed ones included; never, when ``None``.
         names: The analysers of a manager that are read; all when ``None``. An :class:`Analyzer` has only its own
             :attr:`~Analyzer.name`, and a source of your own gets what is passed here.
-        timeout: Seconds that each reading may take, passed to the source; what is usual there when ``None``.
+        timeout: Seconds that each reading may take, passed to the source; its default when ``None``.
         overflow: What happens when ``buffer_size`` readings wait: ``block`` waits with the next reading, so that
-            moments pass and are counted as late; ``drop_newest`` and ``drop_oldest`` give readings up.
-        buffer_size: Readings that wait to be taken at most, 1 to 1,000,000.
+            moments pass and are counted as late; ``drop_newest`` and ``drop_oldest`` discard readings.
+        buffer_size: How many readings may wait to be taken, 1 to 1,000,000.
         auto_reconnect: Continue when the port was lost: until it is back, each reading is an error. Otherwise the
             loss ends the recording.
-        reconnect_factory: Opens a source of your own again, and returns the one that is read from then on. It is
+        reconnect_factory: Reopens a source of your own, and returns the one to read from then on. It is
             called after a :class:`ServomexConnectionError` of the source, in the thread that reads, at the first
             moment after 0.5 s, and after 1, 2, 5, 10 and every further 30 s as long as it raises a
             :class:`ServomexError` or an ``OSError``, or its source is lost without a reading. Until then each
@@ -81,12 +81,12 @@ class Recording(Acquisition[list[Sample]]):
             precedence over the tags of its analyser.
 
     Attributes:
-        source: What is read, or was at first.
+        source: The source that is read, or was at first.
         names: The analysers that are read; ``None`` for all.
         rate_hz: Readings per second; ``None`` for each broadcast.
-        expected: How many readings are taken at most; ``None`` when that is not known.
-        summary: What became of it so far, an :class:`AcquisitionSummary`; live.
-        error: What ended it, if that was an error.
+        expected: The most readings that will be taken; ``None`` when that is not known.
+        summary: The outcome so far, an :class:`AcquisitionSummary`; live.
+        error: The error that ended it, if any.
 
     Raises:
         ServomexConfigurationError: It is not a source, it needs a rate, or an argument does not apply to it: a
@@ -137,12 +137,12 @@ class Recording(Acquisition[list[Sample]]):
 
     @property
     def stream(self) -> Self:
-        """The batches as they come: the recording itself, to be iterated over or handed to :func:`pipe`."""
+        """The batches as they arrive: the recording itself, to be iterated over or passed to :func:`pipe`."""
         return self
 
     @property
     def progress(self) -> float | None:
-        """How much of it is done, 0 to 1; ``None`` when it is not known when it ends."""
+        """How much of it is done, 0 to 1; ``None`` when its end is not known."""
         passed_s = 0.0 if self._begun is None else time.monotonic() - self._begun
         limits = ((self.summary.attempts, self._pace.count), (passed_s, self._pace.duration_s))
         parts = [done / limit for done, limit in limits if limit is not None]
@@ -170,10 +170,10 @@ record = Recording
 def _factory_for(
     source: PollSource, factory: ReconnectFactory | None, *, auto_reconnect: bool
 ) -> ReconnectFactory | None:
-    """Check whether a source may be reconnected as it is asked for.
+    """Check whether a source can be reconnected as requested.
 
     Raises:
-        ServomexConfigurationError: It reconnects by itself, or is not to reconnect.
+        ServomexConfigurationError: It reconnects by itself, or must not reconnect.
         ServomexValidationError: The factory is not callable.
     """
     if is_manager(source) and not auto_reconnect:
@@ -206,8 +206,8 @@ class SampleFeed(Feed[list[Sample]]):
         options: How it is read.
 
     Raises:
-        ServomexConfigurationError: The source and the pace do not fit together.
-        ServomexValidationError: Source and recording have too many tags together.
+        ServomexConfigurationError: The pace does not suit the source.
+        ServomexValidationError: Source and recording together have too many tags.
     """
 
     def __init__(self, source: PollSource, pace: Pace, options: ReadOptions) -> None:
@@ -239,7 +239,7 @@ class SampleFeed(Feed[list[Sample]]):
 
     @property
     def closed(self) -> bool:
-        """Whether the source is closed, and is not to be opened again."""
+        """Whether the source is closed and will not be reopened."""
         return self._renewal is None and bool(getattr(self._source, "closed", False))
 
     def poll(self) -> list[Sample] | None:

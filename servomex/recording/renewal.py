@@ -1,4 +1,4 @@
-"""Renewal: a source of the user's own whose connection was lost, and the one that takes its place."""
+"""Renewal: replaces a source of the user's own when its connection was lost."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,21 +11,21 @@ from servomex.runtime.logs import package_log
 _log = package_log("servomex")
 
 ReconnectFactory = Callable[[], PollSource]
-"""Opens a source again, and returns it."""
+"""Reopens a source, and returns it."""
 
 PAUSES_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-"""Seconds from a loss to the first try to open the source again, and from each try that failed to the next."""
+"""Seconds from a loss to the first attempt to reopen the source, and from each failed attempt to the next."""
 
 
 class Renewal:
-    """A source that is replaced by a new one once its connection was lost. One thread may use it.
+    """A source that is replaced by a new one when its connection is lost. One thread may use it.
 
-    It waits for nothing: between two tries each reading fails at once, with the error of the last one.
+    It never waits: between two attempts each reading fails at once, with the error of the last attempt.
 
     Args:
-        source: What is read first. It stays its user's, who closes it.
-        factory: Makes the source that is read from then on. One that has a ``close`` is closed here, when it is
-            lost itself and at the end.
+        source: What is read first. Its user closes it.
+        factory: Makes the source that is read from then on. If it has a ``close``, it is closed here when it is
+            lost and at the end.
     """
 
     def __init__(self, source: PollSource, factory: ReconnectFactory) -> None:
@@ -38,11 +38,11 @@ class Renewal:
     def poll_samples(
         self, *, names: Sequence[str] | None = None, timeout: float | None = None
     ) -> Sequence[Sample]:
-        """Return the samples of the source; when it is lost and a try is due, of the one that replaces it.
+        """Return the samples of the source, or of its replacement when it is lost and an attempt is due.
 
         Raises:
-            ServomexError: The reading failed, or the source is lost and was not opened again.
-            ServomexConfigurationError: What the factory returned is not a source.
+            ServomexError: The reading failed, or the source is lost and could not be reopened.
+            ServomexConfigurationError: The factory did not return a source.
         """
         if self._error is not None:
             self._renew(self._error)
@@ -66,10 +66,10 @@ class Renewal:
                 _log.warning("a source could not be closed: %s: %s", type(error).__name__, error)
 
     def _renew(self, error: ServomexError) -> None:
-        """Open the source again.
+        """Reopen the source.
 
         Raises:
-            ServomexError: It is not the time for that, or it failed.
+            ServomexError: It is too early for that, or it failed.
         """
         if time.monotonic() < self._retry_at:
             raise error.with_traceback(None)  # or it would grow with each reading

@@ -1,4 +1,4 @@
-"""A sink that cannot be written, as on a full disk, gets a second try, and its samples wait meanwhile."""
+"""A sink that cannot be written, as on a full disk, is retried, and its samples wait meanwhile."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -19,28 +19,28 @@ from servomex.sinks.base import Sink
 _log = package_log("servomex")
 
 PATIENCE_S = 30.0
-"""How long a sink that cannot be written is tried again before it is dropped."""
+"""How long a sink that cannot be written is retried before it is dropped."""
 RETRY_S = 1.0
 LAST_S = 5.0
-"""How long it is tried again at the end."""
+"""How long it is retried at the end."""
 AGAIN_S = 0.25
 LONG_S = 2.0
 """A write that takes longer than this without progress is reported when it returns."""
 MOST_WAITING = 100_000
-"""Samples that wait for a sink that cannot be written, at most."""
+"""The most samples that wait for a sink that cannot be written."""
 
 
 class RetryingSink:
-    """One sink of a recording, and what waits for it: a write that fails is retried until patience ends.
+    """One sink of a recording, and the samples waiting for it: a failed write is retried for a limited time.
 
     Args:
         sink: The sink.
-        stays_open: Whether it is closed by its user, and not here.
+        stays_open: Whether its user closes it.
 
     Attributes:
         failure: Why samples are lost, the first reason of several; ``None`` as long as none are.
         lost: Samples that are not in the sink and never will be.
-        dropped: Whether nothing is written to it any more.
+        dropped: Whether it was given up.
     """
 
     def __init__(self, sink: Sink, *, stays_open: bool = False) -> None:
@@ -62,7 +62,7 @@ class RetryingSink:
 
     @property
     def standing_since(self) -> float | None:
-        """Since when a call of the sink has made no progress; ``None`` when there is none."""
+        """Since when a call of the sink has made no progress; ``None`` when no call is under way."""
         called_at = self._called_at
         return None if called_at is None else max(called_at, self._sink.moved_at)
 
@@ -72,12 +72,12 @@ class RetryingSink:
         return len(self._waiting) + self._sink.unstored
 
     def keep(self) -> None:
-        """Keep the sink from being closed by the end of the program, which would hang as well."""
+        """Keep the sink from being closed at the end of the program, which would hang too."""
         self._sink.leave()
 
     @property
     def removed(self) -> int:
-        """Samples that the sink accepted, and that another program removed since or its database did not take."""
+        """Samples that the sink accepted, but another program removed since or its database did not take."""
         return self._sink.removed + self._sink.refused - self._removed_before
 
     def add(self, samples: Sequence[Sample]) -> None:
@@ -88,17 +88,17 @@ class RetryingSink:
             self._waiting += samples
 
     def write(self) -> None:
-        """Write what waits, now or when the sink can be written again."""
+        """Write what is waiting, now or when the sink can be written again."""
         if not self.dropped:
             self._try(self._write_waiting)
 
     def flush_if_due(self) -> None:
-        """Flush when that is due, and write what waits."""
+        """Flush if that is due, and write what is waiting."""
         if not self.dropped:
             self._try(self._write_waiting if self._waiting else self._sink.flush_if_due)
 
     def close(self) -> None:
-        """Write what waits, for the last time, and close the sink unless it stays open."""
+        """Write what is waiting, for the last time, and close the sink unless it stays open."""
         deadline = time.monotonic() + LAST_S
         while not self.dropped:
             self._retry_at = 0.0
@@ -126,7 +126,7 @@ class RetryingSink:
 
     @contextlib.contextmanager
     def _called(self) -> Iterator[None]:
-        """Note since when the sink is busy, and log a warning after a very long call."""
+        """Note when a call of the sink began, and log a warning after a very long one."""
         self._called_at = begun = time.monotonic()
         try:
             yield
@@ -145,7 +145,7 @@ class RetryingSink:
                 self._write_or_refuse()
 
     def _write_and_flush(self) -> None:
-        """Write what waits here and in the sink; at the end of the sink, one more attempt is made."""
+        """Write what is waiting here and in the sink; at the end, try once more."""
         self._write_waiting()
         if self._stays_open:
             self._sink.sync()
@@ -161,7 +161,7 @@ class RetryingSink:
             del self._waiting[0]
 
     def _write_first(self, number: int) -> None:
-        """Write some of what waits; after an error it still waits."""
+        """Write some of what is waiting; after an error it stays waiting."""
         try:
             self._sink.write(self._waiting[:number])
         except ServomexSinkSyncError:
@@ -170,7 +170,7 @@ class RetryingSink:
         del self._waiting[:number]
 
     def _wait(self, error: ServomexSinkError, now: float) -> None:
-        """Try again in a moment, unless that has gone on for too long."""
+        """Retry in a moment, unless that has gone on for too long."""
         self._retry_at = now + RETRY_S
         if self._failing is None:
             self._failing_since = now
@@ -195,9 +195,9 @@ class RetryingSink:
             self._lose(len(self._waiting), error)
         self._waiting = []
         if self._stays_open:
-            if error is not None:  # what waits in it may still be written by its user
+            if error is not None:  # its user may still write what is waiting in it
                 self._lose(min(self._sink.unstored, self._sink.rows - self._rows_before), error)
-            elif self.removed:  # which its own end will say as well
+            elif self.removed:  # its own end will report that too
                 were = f"{counted(self.removed, 'row')} of this recording {'was' if self.removed == 1 else 'were'}"
                 self._lose(0, ServomexSinkWriteError(f"{self._sink.name}: {were} refused or removed"))
             return

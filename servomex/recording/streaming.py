@@ -1,4 +1,4 @@
-"""StreamingSession: the samples of one analyser, one by one, as they come."""
+"""StreamingSession: the samples of one analyser, one by one, as they arrive."""
 
 from collections import deque
 from typing import Self
@@ -14,17 +14,17 @@ _USAGE = "Write 'with analyzer.stream() as session: for sample in session: ...'"
 
 
 class StreamingSession(ProcessBound):
-    """Samples of an analyser as they come. A context manager and an iterator; :meth:`Analyzer.stream` makes one.
+    """Samples of an analyser as they arrive. A context manager and an iterator; :meth:`Analyzer.stream` makes one.
 
-    A sample with an ``error`` and no reading stands for a reading that failed. What is dropped when samples
-    are not taken for long is counted.
+    A sample with an ``error`` and no reading stands for a failed reading. Samples that are dropped because they
+    were not taken for long are counted.
 
     Args:
         recording: Where the samples come from.
         mode: How it gets them.
 
     Attributes:
-        mode: How it gets its readings: ``autoprint``, each broadcast, or ``poll``, at a rate.
+        mode: How it gets its readings: ``autoprint`` for each broadcast, ``poll`` at a rate.
     """
 
     def __init__(self, recording: Recording, mode: StreamMode) -> None:
@@ -43,7 +43,7 @@ class StreamingSession(ProcessBound):
 
         Raises:
             ServomexConfigurationError: It is not used with ``with``.
-            ServomexTimeoutError: None came in time.
+            ServomexTimeoutError: None arrived in time.
             ServomexConnectionError: The session was closed, or the analyser was.
         """
         self._check_started()

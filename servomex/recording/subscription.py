@@ -23,19 +23,19 @@ TICK_S = 0.1
 
 
 class FrameSource(Protocol):
-    """What is asked of an :class:`Analyzer` whose frames are taken."""
+    """What a subscription needs of an :class:`Analyzer`."""
 
     @property
     def name(self) -> str:
-        """Names it in rows."""
+        """The name in rows."""
 
     @property
     def reader(self) -> ContinuousReader | None:
-        """What receives its broadcasts; ``None`` over Modbus."""
+        """The receiver of its broadcasts; ``None`` over Modbus."""
 
     @property
     def closed(self) -> bool:
-        """Whether nothing will be read any more."""
+        """Whether it is closed: nothing more will be read."""
 
     def poll(self) -> Frame:
         """Return all channels with their states.
@@ -48,10 +48,10 @@ class FrameSource(Protocol):
 class Subscription(ProcessBound):
     """Delivers what an acquisition takes to a callback. :meth:`Analyzer.subscribe` makes one.
 
-    The callback runs in one thread that belongs to this subscription, so that a slow one delays no other; when
-    it stays slow, the oldest readings are dropped and counted. An exception that it raises is logged, counted, and
-    does not end the subscription. What is not an ``Exception``, such as the ``SystemExit`` of ``sys.exit``,
-    ends it, and is logged and kept in :attr:`error`.
+    The callback runs in one thread that belongs to this subscription, so that a slow one delays no other; if
+    it stays slow, the oldest readings are dropped and counted. An exception that it raises is logged and counted,
+    and does not end the subscription. Anything that is not an ``Exception``, such as the ``SystemExit`` of
+    ``sys.exit``, ends it, and is logged and kept in :attr:`error`.
 
     Args:
         acquisition: Where readings come from.
@@ -61,7 +61,7 @@ class Subscription(ProcessBound):
     Attributes:
         delivered: How often the callback was called.
         failures: How often it raised.
-        last_failure: What it raised last.
+        last_failure: The last exception that it raised.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Subscription(ProcessBound):
 
     @property
     def error(self) -> BaseException | None:
-        """What ended it, such as that the analyser was closed; ``None`` while it runs, or was closed itself."""
+        """The error that ended it, such as a closed analyser; ``None`` while it runs, and after :meth:`close`."""
         return self._acquisition.error or self._worker.error
 
     @property
@@ -92,7 +92,7 @@ class Subscription(ProcessBound):
 
         Raises:
             ServomexConfigurationError: It was started before.
-            ServomexError: The system has no thread left.
+            ServomexError: The system cannot start another thread.
         """
         self._acquisition.start()
         try:
@@ -105,7 +105,7 @@ class Subscription(ProcessBound):
     def close(self) -> None:
         """End the subscription. The callback is not called after this returns, unless it called this itself.
 
-        May be called twice, and by any thread. A reading and a callback under way are waited for.
+        May be called twice, and by any thread. Waits for a reading and a callback under way.
 
         Raises:
             ServomexError: The callback did not return within 5 s, or the reading within 30 s.
@@ -134,7 +134,7 @@ class Subscription(ProcessBound):
                 continue
             except Closed:
                 return
-            except ServomexError as error:  # what ended it
+            except ServomexError as error:  # the error that ended it
                 self._call(error)
                 return
             self._call(item)
@@ -186,8 +186,8 @@ def frames_of(
     Args:
         analyzer: The analyser.
         pace_hz: Readings per second over Modbus; ``None`` for each broadcast.
-        buffer_size: Frames that wait at most; then the oldest are dropped and counted.
-        duration_s: After how many seconds it ends; ``None`` for never.
+        buffer_size: How many frames may wait; then the oldest are dropped and counted.
+        duration_s: It ends after this many seconds; ``None`` for never.
 
     Raises:
         ServomexValidationError: The buffer is too small or too large.

@@ -1,4 +1,4 @@
-"""AcquisitionSummary: what became of an acquisition, in numbers that add up."""
+"""AcquisitionSummary: the outcome of an acquisition, in numbers that add up."""
 
 from collections import deque
 from datetime import UTC, datetime
@@ -12,9 +12,9 @@ from servomex.models.plain import json_fields
 from servomex.models.texts import clock_text
 
 TICKS_KEPT = 4096
-"""From how many of the latest moments the quantiles of lateness and of durations are taken."""
+"""Number of recent moments from which the quantiles of lateness and duration are taken."""
 POLLS_KEPT = 32
-"""From how many of the latest readings it is taken how many a second are possible."""
+"""Number of recent readings from which the possible rate is taken."""
 FEWEST_POLLS = 3
 """Fewer readings do not show how long one takes."""
 
@@ -25,33 +25,33 @@ def _latest() -> deque[float]:
 
 @attrs.define
 class AcquisitionSummary:
-    """What became of an acquisition so far. It is live: the numbers grow while it runs.
+    """The outcome of an acquisition so far. It is live: the numbers grow while it runs.
 
     Each moment at which a reading was due, and each broadcast, is counted once: as ``samples_emitted``,
     ``samples_late``, ``repeated`` or ``dropped``. Where each broadcast is taken as it arrives, an error that
     reports a lost port or silence is a batch of its own among the ``samples_emitted``.
 
     Attributes:
-        samples_emitted: Batches that were handed on, each the samples of one reading; those of a failed reading,
-            which hold its error, included.
+        samples_emitted: Batches that were passed on, each the samples of one reading, including those of failed
+            readings, which hold the error.
         samples_late: Moments that passed while the reading before them was still under way; they have no reading.
-        max_drift_ms: The longest that a reading began after its moment, in milliseconds.
-        disconnects: How often the port of an analyser was lost; those of a manager's show as errors only.
+        max_drift_ms: The longest delay of a reading's start after its moment, in milliseconds.
+        disconnects: How often the port of an analyser was lost; losses of a manager's ports show as errors only.
         started_at: When it began, UTC.
         finished_at: When it ended, UTC; ``None`` while it runs.
-        errors: How many of ``samples_emitted`` report a failure, of several analysers that of at least one.
-        damaged: Broadcasts that came damaged, or were refused as not to be believed, those whose error was not
-            taken in time included. Where each broadcast is taken as it arrives, one of the ``errors`` stands for
+        errors: How many of ``samples_emitted`` report a failure, of at least one analyser if there are several.
+        damaged: Broadcasts that arrived damaged, or were refused as not credible, including those whose error was
+            not taken in time. Where each broadcast is taken as it arrives, one of the ``errors`` stands for
             one of them, or for several and says how many; in a recording at a rate they are only counted here.
-        delayed: Broadcasts among the readings that came late: their times are moved back by the delay.
+        delayed: Broadcasts among the readings that arrived late: their times are moved back by the delay.
         repeated: Moments at which there was nothing newer than at the one before.
         dropped: Readings and broadcasts that were discarded: they were not taken in time, or had waited for an
             unknown time while the program stood still.
         missed: How many of these were broadcasts that had not been taken by the acquisition.
-        unwritten: Samples that were handed on and are not in a sink, counted for each sink: it could not write
+        unwritten: Samples that were passed on but are not in a sink, counted for each sink: it could not write
             them, or another program removed them.
         outages: How often an analyser gave no readings for a time, for whatever reason; damage is not one.
-        outage_s: Seconds that these took together, each from its first failed reading to the next good one. Those
+        outage_s: Seconds that these took in total, each from its first failed reading to the next good one. Those
             of several analysers are added up.
         changes: How often a channel got another name or unit; each is a row of its own, see :class:`Recording`.
     """
@@ -108,7 +108,7 @@ class AcquisitionSummary:
 
     @property
     def counts(self) -> str:
-        """The counts in words, good readings apart from those that failed: the beginning of the text form."""
+        """The counts in words, good and failed readings apart: the beginning of the text form."""
         damaged = f" ({counted(self.damaged, 'damaged broadcast')})" if self.damaged else ""
         further = [
             f", {text}"
@@ -138,7 +138,7 @@ class AcquisitionSummary:
 
     @property
     def possible_hz(self) -> float | None:
-        """How many readings a second the source allows, by how long they take; ``None`` before the third."""
+        """How many readings per second the source allows, by how long they take; ``None`` before the third."""
         polls = sorted(self._polls_s)
         median_s = polls[len(polls) // 2] if len(polls) >= FEWEST_POLLS else 0.0
         return 1 / median_s if median_s else None
@@ -147,7 +147,7 @@ class AcquisitionSummary:
     def tick_duration_ms_p50(self) -> float:
         """Milliseconds within which half of the latest polls ended, failed ones included; 0.0 before the first.
 
-        A broadcast that is taken as it comes is not polled for, and does not count here.
+        A broadcast that is taken as it arrives is not polled for, and does not count here.
         """
         return _quantile(self._durations_ms, 50)
 
@@ -172,7 +172,7 @@ class AcquisitionSummary:
         self._lateness_ms.append(MS * lateness_s)
 
     def note_poll(self, took_s: float, *, good: bool) -> None:
-        """Count how long a poll took; only one that gave a reading shows how many a second are possible."""
+        """Count how long a poll took; only one that gave a reading shows which rate is possible."""
         self._durations_ms.append(MS * took_s)
         if good:
             self._polls_s.append(took_s)

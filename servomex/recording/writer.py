@@ -17,11 +17,11 @@ from servomex.runtime.worker import Worker
 _log = package_log("servomex")
 
 TICK_S = 0.25
-"""How often sinks may flush while nothing comes, and how often writing is checked for progress."""
+"""How often sinks may flush while nothing arrives, and how often writing is checked for progress."""
 MOST_AT_ONCE = 100
-"""Readings that are written in one go, when they have piled up."""
+"""The most readings that are written at once when they have piled up."""
 DRAIN_S = 60.0
-"""How long stopping waits for what is still to be written."""
+"""How long stopping waits for the rest to be written."""
 CLOSE_S = 3600.0
 """How long it waits for the sinks to be closed after that: merging the parts of weeks takes minutes."""
 HUNG_S = 10.0
@@ -29,7 +29,7 @@ HUNG_S = 10.0
 IMPATIENT_S = 1.0
 """The same after a second Ctrl-C."""
 WARN_S = 2.0
-"""After how long a warning says that one does not answer."""
+"""When a warning says that one does not answer."""
 
 
 class Writable(Protocol):
@@ -39,25 +39,25 @@ class Writable(Protocol):
     summary: AcquisitionSummary
 
     def take(self, most: int, timeout: float | None = None) -> list[list[Sample]]:
-        """Return the oldest batch, and those that wait after it, up to ``most``.
+        """Return the oldest batch and those waiting after it, up to ``most``.
 
         Raises:
-            ServomexTimeoutError: None came in time.
-            Closed: Nothing will come any more.
+            ServomexTimeoutError: None arrived in time.
+            Closed: Nothing more will arrive.
         """
 
     def close(self) -> None:
         """End it."""
 
     def drop_waiting(self) -> None:
-        """Drop what still waits when it has ended, and count it."""
+        """Drop what is still waiting after the end, and count it."""
 
 
 class SinkWriter:
-    """Writes what comes of a recording to sinks, in a thread of its own, until it ends.
+    """Writes a recording to sinks, in a thread of its own, until it ends.
 
     Args:
-        recording: What comes.
+        recording: The source of the batches.
         sinks: Where to write; they are closed at the end.
     """
 
@@ -91,14 +91,13 @@ class SinkWriter:
     def finish(self) -> None:
         """Wait until the rest of a recording that has ended is written, and the sinks are closed.
 
-        When the caller does not wait, by a second Ctrl-C, the rest is abandoned and only the sinks are closed. A
-        disk, network folder or server that does not answer is not waited for longer than 10 s, and after that
-        Ctrl-C 1 s.
+        After a second Ctrl-C the rest is abandoned and only the sinks are closed. A disk, network folder or server
+        that does not answer is waited for at most 10 s, or 1 s after that Ctrl-C.
 
         Raises:
             ServomexSinkError: A sink failed, or does not answer.
-            ServomexError: What ended the source, or writing did not end within 60 s.
-            BaseException: What the source raised that is no ``ServomexError``.
+            ServomexError: The error that ended the source, or writing did not end within 60 s.
+            BaseException: Any other exception that the source raised.
         """
         if self._worker.is_current or self._is_given_up:
             return
@@ -164,7 +163,7 @@ class SinkWriter:
         self._worker.stop()
 
     def _is_hung(self, begun: float, patience_s: float) -> bool:
-        """Whether no sink has moved for so long since a moment."""
+        """Return whether no sink has made progress for this long."""
         standing = self._sinks.standing
         return standing is not None and time.monotonic() - max(begun, standing.since) >= patience_s
 
@@ -183,13 +182,13 @@ class SinkWriter:
             )
 
     def _give_up(self) -> None:
-        """Leave the thread in a call of the system that nothing can end, and count what may be lost."""
+        """Leave the thread in a system call that nothing can end, and count what may be lost."""
         self._is_given_up = True
         self._recording.drop_waiting()
         self._recording.summary.unwritten = self._sinks.give_up()
 
     def _run(self, stopping: threading.Event) -> None:
-        """Write until nothing comes any more: the end of the recording, or a failure."""
+        """Write until the end of the recording, or a failure."""
         if not self._closes("thread"):
             return
         try:
@@ -199,8 +198,8 @@ class SinkWriter:
             self._end()
 
     def _closes(self, who: str) -> bool:
-        """Whether the sinks are closed by who asks: the first that does, also when it asks again."""
-        return self._closer.setdefault("is", who) == who  # an interrupt comes before or after it
+        """Return whether the caller closes the sinks: the first to ask does, also when it asks again."""
+        return self._closer.setdefault("is", who) == who  # an interrupt arrives before or after it
 
     def _end(self) -> None:
         """Close the sinks and the recording, and count what was not taken."""
@@ -212,7 +211,7 @@ class SinkWriter:
             ends.callback(self._drained.set)
 
     def _write_next(self) -> bool:
-        """Write what waits; ``False`` when nothing will come any more."""
+        """Write what is waiting; return ``False`` at the end."""
         try:
             batches = self._recording.take(MOST_AT_ONCE, TICK_S)
         except ServomexTimeoutError:

@@ -79,7 +79,7 @@ class BoundedQueue(ProcessBound, Generic[T]):
 
         Raises:
             ServomexTimeoutError: Nothing came in time.
-            Closed: Nothing will come any more.
+            Closed: Nothing more will arrive.
         """
         return self.take(1, timeout)[0]
 
