@@ -1,11 +1,8 @@
 """``servomex diag``: what is measured and heard, what it says and advises, and how it ends."""
 
-import collections
-import itertools
 import json
 import re
 import signal
-import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,11 +17,9 @@ from servomex.cli.diag.figures import Cadence
 from servomex.cli.output import STDERR
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConnectionError, ServomexFrameError, ServomexTimeoutError
-from servomex.modbus.client import ModbusClient
 from servomex.modbus.line import ModbusLine
 from servomex.modbus.timing import Timing
 from servomex.port import connect as ports
-from servomex.port.link import SerialLink
 from servomex.simulator import Faults, VirtualAnalyzer, VirtualLine, slave
 from tests.helpers.commands import finish, invoke, start
 from tests.helpers.diagnosing import CONTINUOUS, RTU, found, run
@@ -43,10 +38,6 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(losses, "STEADY_GAP_S", 0.04)
     monkeypatch.setattr(ModbusLine, "timing", Timing(quiet_s=0.05, silence_s=0.02))
     monkeypatch.setattr(ports, "READ_TICK_S", 0.01)
-
-
-def client_on(link: SerialLink) -> ModbusClient:
-    return losses.single_attempts(link, 1, ProtocolKind.MODBUS_RTU)
 
 
 class TestLoopback:
@@ -75,51 +66,10 @@ class TestLoopback:
         record = found("loopback", port, "--protocol", mode, "--gap", "0.002", "--count", "3")
         assert (record["sent"], record["answered"]) == (3, 3)
 
-    def test_lost_and_damaged_ones_are_counted_and_not_repeated(self, line: VirtualLine) -> None:
-        tally, faults = Tally(), line.analysers[0].faults
-        with SerialLink(line.url, gap=0.002) as link:
-            steps = losses.loopbacks(client_on(link), 5, tally, timeout=0.1)
-            next(steps)
-            for faults.silent, faults.corrupt in ((True, 0.0), (False, 0.0), (False, 1.0), (False, 0.0)):
-                next(steps)
-            assert [*steps] == []
-        assert (tally.sent, tally.answered, tally.lost, tally.damaged) == (5, 3, 1, 1)
-        assert (len(tally.round_trips_s), tally.late) == (3, 0)
-
-    def test_late_ones_are_lost_and_noticed_afterwards(
-        self, line: VirtualLine, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(ModbusLine, "timing", Timing(quiet_s=0.2, silence_s=0.02))
-        tally, faults = Tally(), line.analysers[0].faults
-        with SerialLink(line.url, gap=0.002) as link:
-            steps = losses.loopbacks(client_on(link), 2, tally, timeout=0.08)
-            next(steps)
-            faults.late = 0.11
-            next(steps)
-            faults.late = 0.0
-            assert [*steps] == []
-        assert (tally.sent, tally.answered, tally.lost, tally.late) == (2, 1, 1, 1)
-
     def test_refused_ones_are_counted(self, monkeypatch: pytest.MonkeyPatch, line: VirtualLine) -> None:
         monkeypatch.setattr(slave, "SUPPORTED", (1, 2, 4, 5, 15))
         record = found("loopback", line.url, *RTU, "--count", "3")
         assert (record["sent"], record["refused"], record["round_trip_s"]) == (3, 3, None)
-
-    def test_an_analyser_that_falls_silent_ends_it(
-        self, line: VirtualLine, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(losses, "RECOVERY_S", 0.15)
-        tally = Tally()
-        with SerialLink(line.url, gap=0.002) as link:
-            steps = losses.loopbacks(client_on(link), 9, tally, timeout=0.3)
-            next(steps)
-            line.analysers[0].faults.silent = True
-            heard = len(line.heard)
-            next(steps)
-            assert len(line.heard) == heard + 1, "it was repeated"
-            with pytest.raises(ServomexTimeoutError):
-                next(steps)
-        assert (tally.sent, tally.answered, tally.lost) == (2, 1, 1)
 
     def test_what_was_measured_before_the_port_was_lost_is_shown(self) -> None:
         stdout, stderr = run("loopback", "sim://4100?fault=unplug:0.3", *RTU, "--count", "10000", code=3)
@@ -269,28 +219,6 @@ class TestGap:
     def test_each_analyser_of_a_line_has_its_own(self) -> None:
         line = VirtualLine(VirtualAnalyzer(address=1), VirtualAnalyzer(address=2, faults=Faults(gap=0.03)))
         assert found(*GAPS, "0", line.url, "--address", "2")["gaps"][0]["lost"] == 2
-
-    def test_each_counted_request_follows_an_exchange_by_the_gap(self, line: VirtualLine) -> None:
-        tallies = {0.03: Tally(), 0.06: Tally()}
-        with SerialLink(line.url, gap=0.002) as link:
-            collections.deque(losses.gaps(client_on(link), 3, tallies), maxlen=0)
-            assert link.gap_s == 0.002
-        assert [tally.answered for tally in tallies.values()] == [3, 3]
-        moments = [moment for moment, _ in line.heard]  # nothing takes any time on this line
-        silences = [after - before for before, after in itertools.pairwise(moments)]
-        assert min(silences) >= 0.03
-        assert sum(0.03 <= silence < 0.055 for silence in silences) >= 2
-        assert sum(0.06 <= silence < 0.085 for silence in silences) >= 2
-
-    def test_the_first_request_follows_as_closely_as_the_others(self, line: VirtualLine) -> None:
-        tallies = {0.0: Tally()}
-        with SerialLink(line.url, gap=0.04) as link:
-            client = client_on(link)
-            client.read_analyser(time.monotonic() + 5.0)
-            line.analysers[0].faults.gap = 0.03
-            time.sleep(0.04)
-            collections.deque(losses.gaps(client, 1, tallies, timeout=0.1), maxlen=0)
-        assert (tallies[0.0].sent, tallies[0.0].lost) == (1, 1)
 
 
 class TestJitter:

@@ -27,11 +27,6 @@ def test_few_durations_are_summed_up_as_well() -> None:
     assert summary([]) is None
 
 
-def test_what_is_lost_or_damaged_makes_the_rate_and_a_refusal_does_not() -> None:
-    assert Tally(sent=10, answered=5, lost=2, damaged=1, refused=2).failure_rate == pytest.approx(0.3)
-    assert Tally().failure_rate == 0.0
-
-
 def test_the_safe_gap_is_the_smallest_from_which_on_nothing_is_lost() -> None:
     for lost, safe in (
         ({0.0: 3, 0.01: 1, 0.05: 0, 0.1: 0}, 0.05),
