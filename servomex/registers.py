@@ -126,7 +126,12 @@ def float_value(words: Sequence[int]) -> float | None:
     The result is the shortest decimal number that rounds to the same float32: 20.376, as the display shows it,
     and not 20.375999450683594.
     """
-    raw = struct.pack(">2H", *words)
+    return _shortest(*words)
+
+
+@lru_cache(maxsize=4096)
+def _shortest(high: int, low: int) -> float | None:
+    raw = struct.pack(">2H", high, low)
     value: float = struct.unpack(">f", raw)[0]
     if not math.isfinite(value):
         return None
@@ -151,8 +156,18 @@ def decode_channel(
     monotonic_ns: int,
 ) -> Reading:
     """Decode one channel from its seven registers and its eight state bits."""
-    name, value, unit, status, raw = _fields(channel, block, bits)
-    return make_reading(channel, name, value, unit, status, protocol, received_at, monotonic_ns, raw)
+    raw = _BLOCK.pack(*block)
+    return make_reading(
+        channel,
+        raw[4:10],
+        float_value(block[:2]),
+        raw[10:],
+        decode_state(channel, bits),
+        protocol,
+        received_at,
+        monotonic_ns,
+        raw + _packed(tuple(bits)),
+    )
 
 
 def decode_channels(
@@ -164,22 +179,17 @@ def decode_channels(
     monotonic_ns: int,
 ) -> list[Reading]:
     """Decode channels from the input registers and the discrete inputs, each from address 0 on."""
-    decoded = [
-        (channel, *_fields(channel, words[REGISTERS[channel].place], bits[STATES[channel].place]))
+    return [
+        decode_channel(
+            channel,
+            words[REGISTERS[channel].place],
+            bits[STATES[channel].place],
+            protocol,
+            received_at,
+            monotonic_ns,
+        )
         for channel in channels
     ]
-    return [
-        make_reading(channel, name, value, unit, status, protocol, received_at, monotonic_ns, raw)
-        for channel, name, value, unit, status, raw in decoded
-    ]
-
-
-def _fields(
-    channel: ChannelId, block: Sequence[int], bits: Sequence[bool]
-) -> tuple[bytes, float | None, bytes, ChannelStatus, bytes]:
-    """Return name, value, unit and state of a channel, and the bytes that hold them."""
-    raw = _BLOCK.pack(*block)
-    return raw[4:10], float_value(block[:2]), raw[10:], decode_state(channel, bits), raw + _packed(tuple(bits))
 
 
 _BLOCK = struct.Struct(f">{BLOCK_REGISTERS}H")
@@ -193,7 +203,11 @@ def _packed(bits: tuple[bool, ...]) -> bytes:
 
 def decode_state(channel: ChannelId, bits: Sequence[bool]) -> ChannelStatus:
     """Decode a channel's eight state bits. Of E1 and E2, bits 1 to 3 are reserved and ignored."""
-    reserved = channel in EXTERNAL_CHANNELS
+    return _status(tuple(bits), channel in EXTERNAL_CHANNELS)
+
+
+@lru_cache(maxsize=512)
+def _status(bits: tuple[bool, ...], reserved: bool) -> ChannelStatus:
     return ChannelStatus(
         fault=bits[0],
         maintenance=bits[1] and not reserved,
@@ -205,13 +219,14 @@ def decode_state(channel: ChannelId, bits: Sequence[bool]) -> ChannelStatus:
 
 def decode_analyser(flags: Sequence[bool], groups: Sequence[bool]) -> AnalyserStatus:
     """Decode the analyser's two flags and its eight calibration group bits."""
-    return AnalyserStatus(
-        flags[0],
-        flags[1],
-        tuple(
-            CalGroupState(number + 1, groups[2 * number], 2 if groups[2 * number + 1] else 1)
-            for number in range(CAL_GROUPS)
-        ),
+    return AnalyserStatus(flags[0], flags[1], _cal_groups(tuple(groups)))
+
+
+@lru_cache(maxsize=256)
+def _cal_groups(bits: tuple[bool, ...]) -> tuple[CalGroupState, ...]:
+    return tuple(
+        CalGroupState(number + 1, bits[2 * number], 2 if bits[2 * number + 1] else 1)
+        for number in range(CAL_GROUPS)
     )
 
 

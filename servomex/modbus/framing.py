@@ -31,10 +31,12 @@ from servomex.modbus.query import (
 from servomex.port.link import SerialLink
 from servomex.registers import message_size
 from servomex.runtime.clock import time
-from servomex.traffic.messages import WAIT, Message, body_of, message_at
+from servomex.traffic.messages import SHORTEST_MESSAGE, WAIT, Message, body_of, message_at
 
 MAX_RECEIVED = 1200
 """More bytes than this are neither a reply nor a reply after a few others; the longest, in ASCII, has 291."""
+SHARE_OF_REST = 0.9
+"""How much of the time that the rest of a reply needs on the line passes before it is looked for."""
 
 _READS: dict[int, type[ModbusPDU]] = {
     READ_COILS: ReadCoilsRequest,
@@ -113,6 +115,7 @@ class LinkClient:
         self._char_time_s = link.settings.char_time_s
         self.address: int = address
         self._framer: FramerBase = framer_of(framing)
+        self._reads: dict[Query, bytes] = {}
         self._body = self._head = self._refusal = self._sign = b""
         self.query: Query = Query(READ_INPUTS)
         self._wait_s = self._pause_s = 0.0
@@ -145,11 +148,20 @@ class LinkClient:
         Raises:
             ServomexConnectionError: The port is closed, lost, or takes no bytes.
         """
-        self.sent = self._framer.buildFrame(request_of(self.query, self.address))
+        self.sent = self._bytes_of(self.query)
         self.sent_ns = time.monotonic_ns()  # before: a pause after it would make the reply look younger
         self._link.write(self.sent, self._deadline)
         wait_s = len(self.sent) * self._char_time_s + self._wait_s
         self._limit = min(self._deadline, time.monotonic() + wait_s)
+
+    def _bytes_of(self, query: Query) -> bytes:
+        """Build a request. A read is built once: there are few, and each sweep repeats them."""
+        sent = self._reads.get(query)
+        if sent is None:
+            sent = self._framer.buildFrame(request_of(query, self.address))
+            if not query.mirrored:
+                self._reads[query] = sent
+        return sent
 
     def receive(self) -> ModbusPDU:
         """Wait for the reply, and return it once it is whole and its checksum is right.
@@ -169,16 +181,28 @@ class LinkClient:
             now = time.monotonic()
             if data:
                 self._extend(now)
+                self._leave_alone(now)
             if now >= self._limit:
                 if self._look(at_end=True):
                     break
                 self._give_up()
         return decode(self._body)
 
+    def _leave_alone(self, now: float) -> None:
+        """Wait while the line cannot have brought the rest: to look costs more than a character's time is worth.
+
+        Not for all of that time, so that a clock which runs ahead of its baud rate is not waited for.
+        """
+        missing = (self.size or SHORTEST_MESSAGE) - (len(self.received) - self._looked)
+        wait_s = SHARE_OF_REST * missing * self._char_time_s
+        if wait_s > self._char_time_s:
+            self._link.pause(min(wait_s, self._limit - now))
+
     def _take_in(self, data: bytes) -> None:
         now = time.monotonic()
         if self._begun[0]:
-            self.paused_s = max(self.paused_s, now - self._came_at)
+            brought_s = (len(data) - 1) * self._char_time_s
+            self.paused_s = max(self.paused_s, now - self._came_at - brought_s)
         self.received += data
         self._came_at = now
 

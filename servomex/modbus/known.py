@@ -6,9 +6,12 @@ news or the reply to another master's request: asking again shows which.
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import compress
 
 import attrs
 
+from servomex.modbus.query import READ_REGISTERS
 from servomex.registers import BLOCK_REGISTERS, REGISTERS, Span
 
 _LABEL = 2
@@ -17,27 +20,39 @@ _LABEL = 2
 
 @attrs.define
 class Known:
-    """Names and units by register address, bits by function code and address."""
+    """Names, units and bits by function code and address."""
 
-    _labels: dict[int, int] = attrs.field(factory=dict)
-    _bits: defaultdict[int, dict[int, bool]] = attrs.field(factory=lambda: defaultdict(dict))
+    _values: defaultdict[int, dict[int, int]] = attrs.field(factory=lambda: defaultdict(dict))
+    _shown: dict[tuple[int, Sequence[int]], tuple[int, ...]] = attrs.field(factory=dict)
+    """What reads of these addresses showed, as long as it is what is known: most replies show the same again."""
 
     def fits_words(self, span: Span, words: tuple[int, ...]) -> bool | None:
         """Return whether registers carry the known names and units; ``None`` when one is not known yet."""
-        labels = _labels(span, words)
-        return _fits([self._labels.get(address) for address in labels], list(labels.values()))
+        return self._fits(READ_REGISTERS, _label_addresses(span), _labels(span, words))
 
     def fits_bits(self, function: int, span: Span, bits: tuple[bool, ...]) -> bool | None:
         """Return whether bits are as they were; ``None`` when one is not known yet."""
-        return _fits(list(map(self._bits[function].get, span.addresses)), list(bits))
+        return self._fits(function, span.addresses, bits)
 
     def note_words(self, span: Span, words: tuple[int, ...]) -> None:
         """Remember the names and units."""
-        self._labels.update(_labels(span, words))
+        self._note(READ_REGISTERS, _label_addresses(span), _labels(span, words))
 
     def note_bits(self, function: int, span: Span, bits: tuple[bool, ...]) -> None:
         """Remember the bits."""
-        self._bits[function].update(zip(span.addresses, bits, strict=True))
+        self._note(function, span.addresses, bits)
+
+    def _fits(self, function: int, addresses: Sequence[int], seen: tuple[int, ...]) -> bool | None:
+        if self._shown.get((function, addresses)) == seen:
+            return True
+        known = list(map(self._values[function].get, addresses))
+        return None if None in known else known == list(seen)
+
+    def _note(self, function: int, addresses: Sequence[int], seen: tuple[int, ...]) -> None:
+        if not self._fits(function, addresses, seen):
+            self._shown.clear()
+            self._values[function].update(zip(addresses, seen, strict=True))
+        self._shown[function, addresses] = seen
 
     def tells_apart(self, span: Span) -> bool:
         """Return whether names and units show that registers are those of this span and no other of its size.
@@ -51,15 +66,25 @@ class Known:
         )
 
     def _labels_of(self, span: Span) -> list[int | None]:
-        return [self._labels.get(address) for address in span.addresses if address % BLOCK_REGISTERS >= _LABEL]
+        return list(map(self._values[READ_REGISTERS].get, _label_addresses(span)))
 
 
 _END = max(span.end for span in REGISTERS.values())
 
 
-def _labels(span: Span, words: tuple[int, ...]) -> dict[int, int]:
-    numbered = zip(span.addresses, words, strict=False)
-    return {address: word for address, word in numbered if address % BLOCK_REGISTERS >= _LABEL}
+@lru_cache(maxsize=128)
+def _is_label(span: Span) -> tuple[bool, ...]:
+    return tuple(address % BLOCK_REGISTERS >= _LABEL for address in span.addresses)
+
+
+@lru_cache(maxsize=128)
+def _label_addresses(span: Span) -> tuple[int, ...]:
+    return tuple(compress(span.addresses, _is_label(span)))
+
+
+def _labels(span: Span, words: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the names and units among the registers of a span."""
+    return tuple(compress(words, _is_label(span)))
 
 
 def same_labels(span: Span, left: tuple[int, ...], right: tuple[int, ...]) -> bool:
@@ -69,7 +94,3 @@ def same_labels(span: Span, left: tuple[int, ...], right: tuple[int, ...]) -> bo
 
 def _differ(others: list[int | None], wanted: list[int | None]) -> bool:
     return any(other not in (None, label) for other, label in zip(others, wanted, strict=True))
-
-
-def _fits(known: Sequence[object], seen: Sequence[object]) -> bool | None:
-    return None if None in known else known == seen

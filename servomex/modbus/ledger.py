@@ -16,10 +16,8 @@ from servomex.modbus.replies import Answer, Pending, Reply, is_glitch
 from servomex.modbus.timing import Pace
 from servomex.port.link import SerialLink
 from servomex.runtime.clock import time
-from servomex.traffic.messages import Message, messages_in
+from servomex.traffic.messages import SHORTEST_MESSAGE, Message, messages_in
 
-SHORTEST_MESSAGE = 5
-"""Fewer bytes than this are a glitch, not a reply."""
 PROVING = (1, 2, 3)
 """The exceptions that the analyser itself sends (manual, Appendix B): each certainly answers a request."""
 MOST_PENDING = 10

@@ -329,9 +329,9 @@ def _waiting_in(port: Any) -> bytes:
     data = b""
     while len(data) < MAX_CHUNK and (waiting := port.in_waiting):
         piece = _taken_from(port, min(waiting, MAX_CHUNK))
-        if not piece:
-            break
         data += piece
+        if not piece or len(piece) == waiting > 1:  # a socket says 1, however much waits
+            break
     return data
 
 

@@ -15,6 +15,8 @@ _FIXED = (5, 6, 8)
 _WRITES = (15, 16)
 _MAX_ADDRESS = 247
 _MAX_DATA = 250
+SHORTEST_MESSAGE = 5
+"""A refusal in RTU has as many bytes. Fewer are no message, but a glitch."""
 ASCII_MESSAGE = re.compile(rb":((?:[0-9A-F]{2}){3,255})\r\n")
 WAIT = -1
 """The size of a message that cannot be known before more bytes come."""
@@ -56,7 +58,7 @@ def is_whole(raw: bytes, ascii_framing: bool) -> bool:
 def body_of(raw: bytes, ascii_framing: bool) -> bytes | None:
     """Return address, function code and data of a message; ``None`` when its checksum or framing does not fit."""
     if not ascii_framing:
-        return raw[:-2] if len(raw) >= 5 and crc16(raw) == 0 else None
+        return raw[:-2] if len(raw) >= SHORTEST_MESSAGE and crc16(raw) == 0 else None
     found = ASCII_MESSAGE.fullmatch(raw)
     data = bytes.fromhex(found[1].decode("ascii")) if found else b""
     return data[:-1] if data and sum(data) & 0xFF == 0 else None

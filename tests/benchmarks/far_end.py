@@ -98,22 +98,23 @@ def _say(what: object) -> None:
     sys.stdout.flush()
 
 
-def serve(ports: int = 1, late: float = 0.0, **line: Any) -> None:
+def serve(ports: int = 1, late: float = 0.0, mode: str = "modbus_rtu", **line: Any) -> None:
     """Answer Modbus on so many pseudo-terminals.
 
     Args:
         ports: How many.
         late: Seconds after which the replies come; all their bytes at once unless the line is paced.
+        mode: The mode of the analysers.
         line: Options of the line, such as ``pace`` and ``baudrate``.
     """
     with contextlib.ExitStack() as servers:
-        served = [servers.enter_context(PtyServer(_line(late, line))) for _ in range(ports)]
+        served = [servers.enter_context(PtyServer(_line(late, mode, line))) for _ in range(ports)]
         _say([item.port for item in served])
         sys.stdin.read()
 
 
-def _line(late: float, options: dict[str, Any]) -> VirtualLine:
-    analyser = VirtualAnalyzer()
+def _line(late: float, mode: str, options: dict[str, Any]) -> VirtualLine:
+    analyser = VirtualAnalyzer(mode=mode)
     analyser.faults.late = late
     return VirtualLine(analyser, **options)
 
