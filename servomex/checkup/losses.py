@@ -12,11 +12,13 @@ from servomex.checkup.tally import Tally
 from servomex.enums import ProtocolKind
 from servomex.errors import (
     ServomexFrameError,
+    ServomexGatewayError,
     ServomexModbusError,
     ServomexTimeoutError,
     ServomexTransportError,
 )
 from servomex.modbus.client import ModbusClient, state_s
+from servomex.modbus.presence import await_answer
 from servomex.modbus.query import LOOPBACK, PROBE, Query
 from servomex.modbus.timing import line_timing
 from servomex.port.link import SerialLink
@@ -103,9 +105,8 @@ def gaps(
     steady = single_attempts(link, client.address, client.protocol, max(STEADY_GAP_S, link.gap_s, *tallies))
     for gap_s, tally in tallies.items():
         tested = single_attempts(link, client.address, client.protocol, gap_s)
-        client.line.proven.discard(
-            client.address
-        )  # the first one must follow an exchange as closely as the others
+        # The first one must follow an exchange as closely as the others.
+        client.line.proven.discard(client.address)
         for _ in range(count):
             with link.conversation(time.monotonic() + RECOVERY_S):
                 _recover(steady)
@@ -126,8 +127,8 @@ def _recover(client: ModbusClient) -> None:
     deadline = time.monotonic() + RECOVERY_S
     while client.address not in client.line.proven:
         try:
-            client.exchange.probe(PROBE, min(deadline, time.monotonic() + TRY_PATIENCES * _patience_s(client)))
-        except ServomexModbusError:
+            await_answer(client.exchange, min(deadline, time.monotonic() + TRY_PATIENCES * _patience_s(client)))
+        except ServomexGatewayError:
             return
         except (ServomexTimeoutError, ServomexFrameError):
             if time.monotonic() >= deadline:

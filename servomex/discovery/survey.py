@@ -205,7 +205,8 @@ class Survey:
         await_answer(exchange, time.monotonic() + self._answer_s(place, wait_s), prove=False)
         self._silence(QUIET_S)
         if self._heard.count(place.signs[0]) > 1:
-            raise ServomexFrameError("two replies arrived for one request", self._context(place))
+            context = ErrorContext(self._link.port, place.framing, place.address)
+            raise ServomexFrameError("two replies arrived for one request", context)
 
     def _silence(self, silence_s: float) -> bool:
         """Wait until the line has been silent for this long; ``False`` when that takes too long."""
@@ -216,16 +217,14 @@ class Survey:
         return line_timing(self._link.settings, place.framing, 0.0, wait_s).exchange(PROBE.data_size)
 
     def _identified(self, place: Place) -> Found:
+        """Read the channels at a place; those of another instrument are refused."""
+        link = self._link
         try:
-            return Found(place.address, self._identity(place))
+            with open_device(link, protocol=place.framing, address=place.address, identify=False) as analyzer:
+                return Found(place.address, analyzer.identify(timeout=max(OPENING_S, analyzer.timeout_s)))
         except (ServomexProtocolError, ServomexTimeoutError) as error:
             self._silence(LATE_WAIT_S)  # what it still sends must not be taken for the answers of others
             return self._misfit(place, error)
-
-    def _identity(self, place: Place) -> DeviceInfo:
-        """Read the channels at a place; those of another instrument are refused."""
-        with open_device(self._link, protocol=place.framing, address=place.address, identify=False) as analyzer:
-            return analyzer.identify(timeout=max(OPENING_S, analyzer.timeout_s))
 
     def _misfit(self, place: Place, error: ServomexProtocolError | ServomexTimeoutError) -> Found:
         """Return the finding that what answers at a place is not an analyser, or not alone there."""
@@ -252,6 +251,3 @@ class Survey:
         else:
             text = f"{who}, but not like a SERVOPRO 4000: {error.message}"
         return Found(place.address, error=type(error)(text, error.context, cure=cure))
-
-    def _context(self, place: Place) -> ErrorContext:
-        return ErrorContext(self._link.port, place.framing, place.address)

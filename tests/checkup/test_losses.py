@@ -16,6 +16,8 @@ from servomex.modbus.timing import Timing
 from servomex.port import connect as ports
 from servomex.port.link import SerialLink
 from servomex.simulator import VirtualLine, slave
+from servomex.testing import FakeTransport
+from tests.helpers.modbus_bytes import rtu
 
 pytestmark = pytest.mark.virtual_time
 
@@ -119,6 +121,14 @@ def test_a_read_that_is_refused_is_counted_and_not_a_loss(
     with SerialLink(line.url, gap=0.002) as link:
         collections.deque(losses.reads(client_on(link), 3, tally), maxlen=0)
     assert (tally.sent, tally.refused, tally.failure_rate) == (3, 3, 0.0)
+
+
+@pytest.mark.parametrize("code", [0x0A, 0x0B])
+def test_what_a_gateway_answers_is_counted_as_a_refusal(code: int) -> None:
+    port, tally = FakeTransport(lambda request: rtu(f"01 {request[1] | 0x80:02X} {code:02X}")), Tally()
+    with SerialLink(port, gap=0.002) as link:
+        collections.deque(losses.gaps(client_on(link), 3, {0.01: tally}, timeout=0.3), maxlen=0)
+    assert (tally.sent, tally.refused) == (3, 3)
 
 
 def test_what_is_lost_or_damaged_makes_the_rate_and_a_refusal_does_not() -> None:
