@@ -365,7 +365,7 @@ class ServomexSinkReadError(ServomexSinkError, OSError):
 
 
 class ServomexSinkDependencyError(ServomexSinkError, ServomexConfigurationError, ImportError):
-    """A package that the format needs is not installed; the error names the extra that brings it."""
+    """A package that the format needs is not installed; the error names the extra to install."""
 
 
 for _name in __all__:

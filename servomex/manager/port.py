@@ -217,7 +217,7 @@ class SharedPort:
 
     @property
     def _patience_s(self) -> float:
-        """How long the reply of an analyser that was never heard may take to begin; longer where others are slow."""
+        """How long the reply of one that was never heard may take to begin; longer where others are slow."""
         modes = [member.analyzer.mode for member in self.members if member.analyzer and not member.awaited]
         return max((mode.reply_s(self._wait_s) for mode in modes), default=self._wait_s)
 

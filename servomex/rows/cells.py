@@ -1,4 +1,4 @@
-"""The values of rows as csv, JSON, databases and Parquet hold them, and back."""
+"""Converting the values of rows to the form of csv, JSON, databases and Parquet, and back."""
 
 import csv
 import io
@@ -39,7 +39,7 @@ _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
 
 
 def plain_row(sample: Sample) -> tuple[Any, ...]:
-    """Flatten a sample to the values of its columns, as every format can hold them, see :func:`make_plain`.
+    """Flatten a sample to values that every format can hold, one for each column; see :func:`make_plain`.
 
     Raises:
         ValueError: A time has no zone, a number is not finite or longer than 64 bits, or the tags are invalid.
@@ -50,19 +50,19 @@ def plain_row(sample: Sample) -> tuple[Any, ...]:
 
 
 SEPARATORS = {".": ",", ",": ";"}
-"""What is between the cells of csv, by the decimal sign."""
+"""The separator of csv cells, by the decimal sign."""
 
 
 def csv_text(rows: Iterable[Sequence[Any]], decimal: str = ".") -> str:
-    r"""Format rows, given as values in the order of :data:`ROW_COLUMNS`, as csv: one line each, whatever is in it.
+    r"""Format rows, given as values in the order of :data:`ROW_COLUMNS`, as csv: always one line each.
 
-    Times are ISO 8601, flags 1 and 0, nothing stands for what is unknown. A text that a spreadsheet would take
+    Times are ISO 8601, flags 1 and 0, and unknown values are empty. A text that a spreadsheet would take
     for a formula gets an apostrophe in front, and so does one that begins with an apostrophe. One with control
     characters, line ends among them, begins with ``'\`` and has these and backslashes as ``\x0a``.
 
     With a comma as the decimal sign the cells are separated by semicolons, as spreadsheets of many countries do.
 
-    The last cell, the tags, is always in quotation marks, also when it is empty: a line shows that it is whole.
+    The last cell, the tags, is always in quotation marks, even when it is empty: this shows that a line is whole.
     """
     text = io.StringIO()
     separator = SEPARATORS[decimal]
@@ -93,7 +93,7 @@ def _time_cell(value: datetime | None) -> str | None:
 
 
 def tags_cell(tags: FrozenMapping[str]) -> str | None:
-    """Format tags as a JSON object, as csv and databases hold them; nothing when there are none."""
+    """Format tags as a JSON object for csv and databases; return ``None`` when there are none."""
     return None if tags is NO_TAGS or not tags else tags_text(tags)
 
 
@@ -125,7 +125,7 @@ _CELLS = [_TEXT_WRITERS.get(column, _WRITERS.get(kind)) for column, kind in COLU
 
 
 def csv_row(line: str, decimal: str = ".") -> dict[str, Any]:
-    """Read a line of csv: what :func:`csv_text` made of a row, undone.
+    """Read a line of csv: the inverse of :func:`csv_text`.
 
     Raises:
         ValueError: It is not such a line.
@@ -244,10 +244,10 @@ def tags_in(text: str) -> FrozenMapping[str]:
 
 @lru_cache(maxsize=64)
 def _tags_from(pairs: tuple[tuple[str, str], ...]) -> FrozenMapping[str]:
-    """Return the tags that these pairs are.
+    """Return these pairs as tags.
 
     Raises:
-        ValueError: A key is there twice, or see :func:`tags_of`.
+        ValueError: A key occurs twice, or see :func:`tags_of`.
         TypeError: They are something else.
     """
     tags = dict(pairs)
@@ -279,7 +279,7 @@ def _flag_of(cell: str) -> bool:
 
 
 def _matching(pattern: re.Pattern[str], cell: str) -> str:
-    """Refuse what only Python takes for a number, such as ``1_000``."""
+    """Refuse text that only Python takes for a number, such as ``1_000``."""
     if not pattern.fullmatch(cell):
         raise ValueError
     return cell

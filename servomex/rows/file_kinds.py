@@ -1,4 +1,4 @@
-"""Which format a recording has by its first bytes, for files whose names do not say it."""
+"""The format of a recording by its first bytes, for files whose names do not say it."""
 
 import contextlib
 import gzip
@@ -20,7 +20,7 @@ BEGINNINGS = {
 }
 """How recordings begin."""
 LOOKED_AT = 64
-"""Bytes; more than the longest beginning, also as UTF-16."""
+"""Bytes: more than the longest beginning, even as UTF-16."""
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
 

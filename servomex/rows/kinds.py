@@ -1,4 +1,4 @@
-"""The columns of a row: what kind of value each holds, and whether a file has them."""
+"""The columns of a row: the kind of value that each holds, and the check that a file has them."""
 
 from collections.abc import Iterable
 from enum import Enum, auto

@@ -54,7 +54,7 @@ _ERRORS = {
 
 
 def _error(row: Mapping[str, Any]) -> ServomexError | None:
-    """Build an error with the text of that which was written, and its class if that is one of this package."""
+    """Build an error with the text of the original one, and its class if that is one of this package."""
     if row["error"] is None:
         _must_be_empty(row, ("error_type",), "error")
         return None
@@ -99,11 +99,11 @@ _CHANNELS = {channel.value: (channel, channel.kind.value) for channel in Channel
 
 
 def _channel(row: Mapping[str, Any]) -> ChannelId | str:
-    """Return the channel of a row: only one without a kind has an id from a user's own source."""
+    """Return the channel of a row: only a row without a kind has a channel id of a user's own source."""
     text: str = row["channel"]
     kind = row["kind"]
     if kind is None:
-        return text  # the reading looks whether it can be one
+        return text  # the reading checks whether it can be one
     if text not in _CHANNELS:
         raise ValueError(f"channel cannot be {shown(text)}")
     channel, own_kind = _CHANNELS[text]

@@ -1,4 +1,4 @@
-"""A wide table of samples: a row a time, and for each channel its values and their quality. No input or output."""
+"""A wide table of samples: a row per time, and for each channel its values and their quality. No I/O."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,12 +14,12 @@ from servomex.units import Unit, UnitKind
 UNCERTAIN = "uncertain"
 """The one value of ``keep``."""
 QUALITY = "{} quality"
-"""The label of the column beside that of the values."""
+"""The label of the column beside the values."""
 _ORDER = {channel.value: place for place, channel in enumerate(ChannelId)}
 
 
 class Column(NamedTuple):
-    """What the values of one column have in common: no two quantities are in one."""
+    """What the values of one column have in common: a column never holds two quantities."""
 
     device: str
     channel: str
@@ -29,14 +29,14 @@ class Column(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What came at one time, by the place of its column; empty where a reading failed."""
+    """The readings of one time, by the place of their column; empty where a reading failed."""
 
     received_at: datetime
     readings: dict[int, Reading]
 
 
 class Layout:
-    """The columns of a wide table, from a first look at all of its samples.
+    """The columns of a wide table, from a first pass over all of its samples.
 
     Values in %, vpm and ppm share a column, in the first of these units that the channel has; any other unit, and
     another name of the channel, has a column of its own, since it may be another quantity.
@@ -46,8 +46,8 @@ class Layout:
 
     Attributes:
         columns: The columns, in the order of the devices and of their channels.
-        labels: Their names, such as ``I1 [%]``; of several devices with the device in front, and with the name of
-            the channel where it has more than one.
+        labels: Their names, such as ``I1 [%]``; with the device in front when there are several, and with the name
+            of the channel where it has more than one.
         units: The units that their values are in.
     """
 
@@ -68,15 +68,15 @@ class Layout:
         self._places = {column: place for place, column in enumerate(self.columns)}
 
     def rows(self, samples: Iterable[Sample]) -> Iterator[Row]:
-        """Put the samples into rows, in the order in which they come.
+        """Put the samples into rows, in the order in which they arrive.
 
         Raises:
-            ServomexSinkSchemaError: There is a sample that was not among those of the first look.
+            ServomexSinkSchemaError: A sample was not among those of the first pass.
         """
         row: Row | None = None
         taken: set[tuple[str, str]] = set()
         for sample in samples:
-            # Broadcasts that waited in the port have one time of arrival: what is there begins another row.
+            # Broadcasts that waited in the port share a time of arrival: a repeated channel begins another row.
             source = (sample.device, sample.reading.channel) if sample.reading else None
             if row is None or sample.received_at != row.received_at or source in taken:
                 if row is not None:
@@ -123,7 +123,7 @@ def _column_of(device: str, reading: Reading) -> Column:
 
 
 def _labels(columns: Sequence[Column], units: Sequence[str], *, several: bool) -> list[str]:
-    """Name the columns by device, channel and unit, by their name as well where that is alike, or by a number."""
+    """Name the columns by device, channel and unit; add the channel's name or a number where these are alike."""
     short = [
         _label(column, unit, several=several, named=False) for column, unit in zip(columns, units, strict=True)
     ]

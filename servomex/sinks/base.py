@@ -24,7 +24,7 @@ from servomex.sinks.counting import check_samples, counting, once
 FLUSH_S = 1.0
 FSYNC_S = 60.0
 LOOK_S = 1.0
-"""How often a sink checks that its file is still there, besides each flush."""
+"""How often a sink checks that its file is still there, in addition to each flush."""
 MOST_PENDING = 10_000
 """The most rows that wait for a flush; more are flushed at once."""
 
@@ -46,8 +46,8 @@ class Sink(ProcessBound, abc.ABC):
     Attributes:
         name: What it writes to, for messages; the name of the class unless there is another.
         rows: Rows accepted so far.
-        closed: Whether it was closed, or never got open.
-        keeps_count: Whether the class counts its rows, and knows when it is closed, by itself.
+        closed: Whether it was closed, or could never be opened.
+        keeps_count: Whether the class itself counts its rows and knows when it is closed.
         is_left: Whether it was left open permanently, see :meth:`leave`.
         always_appends: Whether it always adds to existing rows, as a table of a database does.
     """
@@ -78,7 +78,7 @@ class Sink(ProcessBound, abc.ABC):
 
     @property
     def unstored(self) -> int:
-        """Accepted rows that are not yet where they survive the death of the process."""
+        """Accepted rows that would not yet survive the death of the process."""
         return 0
 
     @property
@@ -88,12 +88,12 @@ class Sink(ProcessBound, abc.ABC):
 
     @classmethod
     def place_of(cls, url: str) -> str:
-        """Return what a URL leads to: URLs to the same place give the same text, however they are written."""
+        """Return the place that a URL leads to: the same text for all URLs to one place."""
         return url
 
     @classmethod
     def check_url(cls, url: str, *, table: str | None = None) -> None:
-        """Check whether the place of a URL can be written, as far as can be seen without a change.
+        """Check whether the place of a URL can be written, as far as possible without changing anything.
 
         Raises:
             ServomexError: It cannot; the errors are those of the constructor.
@@ -176,8 +176,8 @@ class Sink(ProcessBound, abc.ABC):
 class BufferedSink(Sink):
     """A sink that collects rows and stores them at intervals.
 
-    A subclass opens what it needs in :meth:`_open`, hands it to :attr:`_held` to be closed, and stores rows in
-    :meth:`_store`: all of them, or none and an error. Before that, and when nothing comes, it checks in
+    A subclass opens what it needs in :meth:`_open`, enters it into :attr:`_held` to be closed, and stores rows in
+    :meth:`_store`: all of them, or none and an error. Before that, and when no rows arrive, it checks in
     :meth:`_check_place` that what it wrote is still there.
 
     Args:

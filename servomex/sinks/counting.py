@@ -14,7 +14,7 @@ Close = Callable[[Any], None]
 def counting(write: Write) -> Write:
     """Return a ``write`` that refuses calls without samples or after the end, and counts the rows it accepted.
 
-    One that counts by itself, or hands on to another that is wrapped like this, is not counted twice.
+    One that counts by itself, or calls another that is wrapped like this, is not counted twice.
     """
 
     @functools.wraps(write)

@@ -23,7 +23,7 @@ class CsvSink(TextSink):
     """Writes csv: a header, then one line a row, as :func:`servomex.rows.cells.csv_text` describes it.
 
     The columns are :data:`servomex.ROW_COLUMNS`. There is no place for metadata. With ``decimal=","`` the numbers
-    have a decimal comma and the cells are separated by semicolons; what reads a file sees that in its header.
+    have a decimal comma and the cells are separated by semicolons; a reader recognises that by the header.
 
     Args:
         path: The file.

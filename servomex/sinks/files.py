@@ -113,7 +113,7 @@ def _check_choice(path: str | os.PathLike[str], *, append: bool, overwrite: bool
 
 
 def plain_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
-    """Return metadata as every format can hold it: the name of a port may not be valid Unicode."""
+    """Return metadata that every format can hold: the name of a port may not be valid Unicode."""
     return {unicode_text(key): unicode_text(text) for key, text in (metadata or {}).items()}
 
 
@@ -144,14 +144,14 @@ class FileSink(BufferedSink):
         fsync_s: float | None = FSYNC_S,
     ) -> None:
         _check_choice(path, append=append, overwrite=overwrite)
-        self.path: Path = Path(path_text(path, "path")).absolute()  # a program may go to another folder meanwhile
+        self.path: Path = Path(path_text(path, "path")).absolute()  # the program may change directory
         self.append = append
         self.overwrite = overwrite
         self.check_installed()
         super().__init__(str(path), flush_s=flush_s, fsync_s=fsync_s)
 
     def _note_place(self, place: Place, rows: int) -> None:
-        """Count and report that this file, which holds ``rows`` rows of this run, is not where it was."""
+        """Count and report that this file, which holds ``rows`` rows of this run, was moved or changed."""
         if place in (Place.DELETED, Place.CUT):
             self._removed += rows
             done = "deleted" if place is Place.DELETED else "emptied by another program"
@@ -188,7 +188,7 @@ class FileSink(BufferedSink):
 
     @contextlib.contextmanager
     def _creating(self) -> Iterator[None]:
-        """Remove the new file if it cannot be prepared, so that another attempt finds its place free."""
+        """Remove the new file if it cannot be prepared, so that another attempt can create it."""
         try:
             yield
         except BaseException:
@@ -203,7 +203,7 @@ class FileSink(BufferedSink):
 
     @classmethod
     def check(cls, path: Path, *, append: bool = False, overwrite: bool = False, **_others: Any) -> None:
-        """Check whether a file can be written, as far as can be seen without a change.
+        """Check whether a file can be written, as far as possible without changing anything.
 
         Raises:
             ServomexSinkError: It cannot; the errors are those of the constructor.
@@ -256,7 +256,7 @@ class FileSink(BufferedSink):
         """Check that what the format needs is installed.
 
         Raises:
-            ServomexSinkDependencyError: It is not; the error names the extra that brings it.
+            ServomexSinkDependencyError: It is not; the error names the extra to install.
         """
 
     @classmethod
@@ -266,7 +266,7 @@ class FileSink(BufferedSink):
 
     @classmethod
     def is_blank(cls, path: Path) -> bool:  # noqa: ARG003 (for formats that can be)
-        """Return whether a file is blank, as a loss of power leaves a new one: that is not an error."""
+        """Return whether a file is blank, as a new one may be after a loss of power: that is not an error."""
         return False
 
     @classmethod

@@ -17,7 +17,7 @@ from servomex.sinks.text import TextSink
 
 
 class JsonlSink(TextSink):
-    """Writes one JSON object a line and row, with times in ISO 8601, flags as ``true`` and ``false``.
+    """Writes one JSON object per line for each row, with times in ISO 8601 and flags as ``true`` and ``false``.
 
     The keys are :data:`servomex.ROW_COLUMNS`. There is no place for metadata.
     """
@@ -48,7 +48,7 @@ class JsonlSink(TextSink):
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=json_value).encode
-"""That of ``json.dumps`` would be rebuilt for each row."""
+"""``json.dumps`` would rebuild its encoder for each row."""
 
 
 def _row(line: str) -> dict[str, Any]:

@@ -22,11 +22,11 @@ class Lines:
 
     Args:
         path: The file.
-        is_whole: Whether what follows the last line end is a whole line all the same; ``None`` when it never is.
+        is_whole: Whether text after the last line end is a whole line nevertheless; ``None`` when it never is.
 
     Attributes:
         count: Lines yielded so far.
-        rest: At the end: what follows the last line end, the half line that a kill can leave.
+        rest: At the end: the text after the last line end, such as the half line that a kill can leave.
         completed: At the end: whether the last line was whole, but had no line end.
         ended: At the end: whether a gz file was ended properly.
     """

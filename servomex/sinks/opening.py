@@ -32,18 +32,18 @@ _SINKS = {
 }
 """Suffixes and schemes, and their classes."""
 SUFFIXES = ", ".join(key for key in _SINKS if key[0] == ".")
-"""Those of files, for a message."""
+"""The suffixes of files, for messages."""
 
 
 def _class(key: str) -> type[Any]:
-    """Import the class for a suffix or a scheme: only now, so that only what it needs is loaded."""
+    """Import the class for a suffix or a scheme; only now, so that only what is needed gets loaded."""
     module, _, name = _SINKS[key].partition(".")
     kind: type[Any] = getattr(importlib.import_module(f"servomex.sinks.{module}"), name)
     return kind
 
 
 _OF_OPENING = ("rotate", "file_format")
-"""The options that are not those of a class; files alone have them."""
+"""The options that do not belong to a class; only files have them."""
 
 
 class SinkOptions(TypedDict, total=False):
@@ -75,9 +75,9 @@ def open_sink(
     table: str | None = None,
     compression: str | None = None,
 ) -> Sink:
-    """Open what samples are written to.
+    """Open the sink for a file or a URL.
 
-    An option that is not for this format is an error, which names the formats that have it.
+    An option that does not apply to the format is an error, which names the formats that have it.
 
     Args:
         target: A file, or a URL.
@@ -95,7 +95,7 @@ def open_sink(
 
     Raises:
         ServomexValidationError: The suffix, the scheme or an option is unknown, an option is out of range, or the
-            suffix says another format.
+            suffix is that of another format.
         ServomexSinkWriteError: It exists already, or cannot be written.
         ServomexSinkSchemaError: The file to append to, or the table, has other columns.
         ServomexSinkDependencyError: A package that the format needs is not installed.
@@ -128,7 +128,7 @@ def open_sink(
 
 
 def options_of(target: str | os.PathLike[str], options: SinkOptions) -> SinkOptions:
-    """Return those of the given options that a target has.
+    """Return those of the given options that apply to a target.
 
     Raises:
         ServomexValidationError: The suffix or the scheme is unknown.
@@ -155,9 +155,9 @@ def _that_have(option: str) -> str:
 
 
 def check_targets(targets: Iterable[str | os.PathLike[str]], **options: Unpack[SinkOptions]) -> None:
-    """Check whether :func:`open_sink` would succeed for each target, as far as can be seen without a change.
+    """Check whether :func:`open_sink` would succeed for each target, as far as possible without changing anything.
 
-    Each target gets only the options that it has, see :func:`options_of`.
+    Each target gets only the options that apply to it, see :func:`options_of`.
 
     Raises:
         ServomexValidationError: One of them is named twice, no target has an option, or see :func:`open_sink`.
@@ -180,7 +180,7 @@ def check_targets(targets: Iterable[str | os.PathLike[str]], **options: Unpack[S
 
 
 def name_of(target: str | os.PathLike[str]) -> str:
-    """Return a target as a message may show it: without a password."""
+    """Return a target without its password, for messages."""
     return without_password(os.fspath(target))
 
 
@@ -224,7 +224,7 @@ def sink_class(target: str | os.PathLike[str], file_format: str | None = None) -
 
     Raises:
         ServomexValidationError: The suffix, the scheme or the format is unknown, and the error lists those
-            that are known; or the suffix says another format.
+            that are known; or the suffix is that of another format.
     """
     name = path_text(target, "target")
     key = _key_of(name)

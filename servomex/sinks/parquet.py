@@ -1,4 +1,4 @@
-"""Parquet files: ``.parquet``, by way of parts that are readable whatever happens."""
+"""Parquet files: ``.parquet``, written as parts that stay readable whatever happens."""
 
 import contextlib
 import errno
@@ -37,7 +37,7 @@ from servomex.sinks.places import LockFile, OpenFolder, Place, check_one_name, r
 _log = package_log("servomex")
 
 PART_ROWS = 5_000
-"""A flush writes the newest part again until it has this many rows, or was synced: few parts, little to write."""
+"""A flush rewrites the newest part until it has this many rows or was synced: few parts, small writes."""
 MOST_WATCHED = 2_000
 """When there are more parts, the older ones are checked only with each sync."""
 COMPRESSIONS = ("zstd", "snappy", "gzip", "brotli", "lz4", "none")
@@ -51,7 +51,7 @@ class ParquetSink(FileSink):
     ``analyser_clock``, which has no zone; flags are boolean, ``monotonic_ns`` is a 64-bit integer, ``value`` and
     ``latency_s`` are doubles, ``tags`` are a map of texts, all else is text with a dictionary.
 
-    A Parquet file can be read when it is complete, not before. So rows go to ``NAME.parquet.parts/000001.parquet``
+    A Parquet file cannot be read before it is complete. So rows go to ``NAME.parquet.parts/000001.parquet``
     and so on, each complete in itself; closing merges them into ``NAME.parquet`` and then removes them.
 
     Args:
@@ -118,7 +118,7 @@ class ParquetSink(FileSink):
         self._size = self._size_before_part = 0
 
     def _remove_empty_folder(self) -> None:
-        """Remove the folder of the parts, unless something was put aside in it."""
+        """Remove the folder of the parts, unless something was set aside in it."""
         with contextlib.suppress(OSError):
             self._parts.rmdir()
 
@@ -140,7 +140,7 @@ class ParquetSink(FileSink):
         self._link.callback(self._lock.close)
 
     def _take_up_parts(self, merged: dict[str, int]) -> None:
-        """Continue after the parts of a run that was killed; put aside parts that a loss of power spoilt."""
+        """Continue after the parts of a killed run; set aside parts that a loss of power damaged."""
         _remove(part for part in numbered(self._parts) if is_merged(part, merged))
         for part in numbered(self._parts):
             try:
@@ -153,7 +153,7 @@ class ParquetSink(FileSink):
         self._merged = merged
 
     def _all_notes(self) -> dict[bytes, bytes]:
-        """Return the metadata: that of earlier runs, updated with that of this one."""
+        """Return the metadata of earlier runs, updated with that of this one."""
         before = metadata_of(sources_of(self.path))
         now = {key.encode(): text.encode() for key, text in self.metadata.items()}
         return {RECORDING: uuid.uuid4().hex.encode()} | before | now
@@ -173,12 +173,12 @@ class ParquetSink(FileSink):
     @classmethod
     def exists(cls, path: Path) -> bool:
         """Return whether there is the file, or parts of it."""
-        # The second look finds the file that another program has made of the parts after the first one.
+        # The second check finds the file if another program merged the parts after the first one.
         return path.exists() or any(parts_of(path).glob("*.parquet")) or path.exists()
 
     @property
     def size(self) -> int:
-        """Bytes that the parts of this run have so far; merged they are fewer."""
+        """Bytes that the parts of this run have so far; merging makes them fewer."""
         return self._size
 
     def _store(self, rows: list[Any]) -> None:
@@ -202,7 +202,7 @@ class ParquetSink(FileSink):
         return f"{self._number:06d}.parquet"
 
     def _write_part(self, table: Any) -> None:
-        """Write the newest part, with all that is to be in it.
+        """Write the newest part, with all its rows.
 
         Raises:
             _IsHeldError: Another program reads it, see :meth:`_replace`.
@@ -278,7 +278,7 @@ class ParquetSink(FileSink):
     def _replace(
         self, target: str | Path, metadata: dict[bytes, bytes], tables: Iterable[Any], *, sync: bool = False
     ) -> None:
-        """Write a part, or by its path another file, and give it its name when it is complete.
+        """Write a part, or another file by its path, and rename it into place when it is complete.
 
         Raises:
             _IsHeldError: It exists already, and cannot be replaced: on Windows, while another program reads it.
@@ -317,7 +317,7 @@ class ParquetSink(FileSink):
             sync_folder(self._parts)
         self._unsynced.clear()
         if self._part.num_rows:
-            self._begin_part()  # a loss of power may spoil a part that is written again, so this one no longer is
+            self._begin_part()  # a loss of power may damage a part that is rewritten, so this one no longer is
 
     def _finish(self) -> None:
         """Merge the parts, and what the file held before, into the file."""

@@ -1,4 +1,4 @@
-"""One Parquet file as it is read: its columns, types and sizes are checked, whatever program wrote it."""
+"""Reading one Parquet file: its columns, types and sizes are checked, whatever program wrote it."""
 
 import contextlib
 import functools
@@ -19,11 +19,11 @@ from servomex.sinks.parquet_tags import cast_tags, holds_tags
 FLAT = len(COLUMN_KINDS) - 1
 """Columns with one value a row: all but the last one, the tags."""
 LARGEST_FOOTER = 16_000_000
-"""Bytes of a footer; that of a recording of 300 million rows."""
+"""Bytes of a footer: that of a recording of 300 million rows."""
 MOST_OF_A_KIND = 100_000
 """Columns, or row groups, of a file."""
 STREAM_BYTES = 65_536
-"""Bytes of a column that are read from the file in one go."""
+"""Bytes of a column that are read from the file at once."""
 _LIMITS = {"thrift_string_size_limit": LARGEST_FOOTER, "thrift_container_size_limit": MOST_OF_A_KIND}
 
 
@@ -77,8 +77,8 @@ class Part:
 
     Attributes:
         path: Its name.
-        file: The file as pyarrow has it.
-        source: The same as bytes.
+        file: The file as opened by pyarrow.
+        source: The file as bytes.
     """
 
     path: Path
@@ -98,7 +98,7 @@ class Part:
             return False
 
     def batches(self) -> Iterator[Any]:
-        """Yield what it holds, checked, with the columns and types of :func:`schema_of_rows`.
+        """Yield its rows, checked, with the columns and types of :func:`schema_of_rows`.
 
         Raises:
             ServomexSinkSchemaError: It is damaged, or needs more memory than a recording does.
@@ -133,7 +133,7 @@ def opened(path: Path) -> Iterator[Part]:
 
     Raises:
         OSError: It cannot be read.
-        ServomexSinkSchemaError: It is damaged, or its columns are others.
+        ServomexSinkSchemaError: It is damaged, or has other columns.
     """
     arrow = imported_pyarrow()
     texts = {column for column, kind in COLUMN_KINDS.items() if kind in (ColumnKind.TEXT, ColumnKind.TAGS)}
@@ -178,7 +178,7 @@ def _check_footer(path: Path, source: BinaryIO) -> None:
 
 
 def _check_schema(path: Path, schema: Any) -> None:
-    """Check the columns of a file that another program may have written: other types may hold the same values."""
+    """Check the columns of a file, which another program may have written with other types for the same values."""
     for wanted in schema_of_rows():
         found = schema.field(wanted.name).type
         if not _can_hold(found, COLUMN_KINDS[wanted.name]):
@@ -228,7 +228,7 @@ def _cast_column(column: Any, wanted: Any) -> Any:
 
 
 def _cast_text(column: Any, wanted: Any) -> Any:
-    """Cast a dictionary without unpacking it: a long text in it may stand in every row."""
+    """Cast a dictionary without unpacking it: a long text in it may occur in every row."""
     arrow = imported_pyarrow()
     if not arrow.types.is_dictionary(column.type):
         return column.cast(wanted.value_type).dictionary_encode()
@@ -238,7 +238,7 @@ def _cast_text(column: Any, wanted: Any) -> Any:
 
 @contextlib.contextmanager
 def understood(path: Path) -> Iterator[None]:
-    """Turn the several errors of pyarrow for damage into one, but not those of a file that cannot be read."""
+    """Turn pyarrow's various errors for damage into one, but not those of a file that cannot be read."""
     arrow = imported_pyarrow()
     try:
         yield
@@ -249,7 +249,7 @@ def understood(path: Path) -> Iterator[None]:
 
 
 def values_of(column: Any) -> list[Any]:
-    """Return the values of a column; a text that stands in many rows is one object."""
+    """Return the values of a column; a text that occurs in many rows is one object."""
     if not imported_pyarrow().types.is_dictionary(column.type):
         return column.to_pylist()  # type: ignore[no-any-return]
     used = column.indices.drop_null().unique()

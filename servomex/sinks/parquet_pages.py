@@ -1,7 +1,7 @@
 """The pages of a Parquet file as their headers describe them, checked before pyarrow unpacks them.
 
-pyarrow makes room for what a page header claims, and packed text can grow a thousandfold, so that a small file
-could take all memory. Its sizes in the footer may be wrong; those of the headers are what unpacking is held to.
+pyarrow allocates what a page header claims, and packed text can grow a thousandfold, so that a small file could
+take all memory. The sizes in the footer may be wrong; unpacking is limited by those in the headers.
 
 Source: parquet.thrift of Apache Parquet (FileMetaData, PageHeader), and the compact protocol of Apache Thrift.
 """
@@ -13,32 +13,32 @@ from typing import Any, BinaryIO
 import attrs
 
 LARGEST_PAGE = 10_000_000
-"""Bytes of a page when it is unpacked; writers usually end a page at 1 MB."""
+"""Bytes of an unpacked page; writers usually end a page at 1 MB."""
 LARGEST_ROW_OF_PAGES = 48_000_000
-"""Bytes of the largest page of each column together: so much is in memory at the same time."""
+"""Bytes of the largest pages of all columns together, which are in memory at the same time."""
 MOST_PAIRS = 6_000_000
-"""Keys of the maps of a row group: of a million rows with a few each. All of them may be those of one row."""
+"""Keys in the maps of a row group: a million rows with a few each. All of them may belong to one row."""
 LARGEST_MAP = 100_000_000
-"""Bytes of the pages with these keys, and with their values, when they are unpacked."""
+"""Bytes of the unpacked pages with these keys and their values."""
 MOST_PAGES = 5_000
 """Pages of a column in one row group."""
 BATCH_ROWS = 5_000
-"""Rows that are read in one go."""
+"""Rows that are read at once."""
 BATCH_BYTES = 16_000_000
-"""Bytes that they may take; of longer rows fewer are read."""
+"""Bytes that they may take; fewer rows are read if they are longer."""
 _HEADER_SIZES = (512, 1_000_000)
-"""Bytes that are read to find a page header; the larger one when the smaller one does not hold all of it."""
+"""Bytes that are read to find a page header; the larger number if the smaller one does not cover it."""
 MOST_VALUES = 100_000
 """Values of a list in a footer, such as row groups."""
 _DEEPEST = 8
 _LIST = 9
 _ROW_GROUPS = 4
-"""The field of a footer with a list of these."""
+"""The field of a footer that lists the row groups."""
 _DICTIONARY_PAGE = 2
 _TYPE, _UNPACKED, _PACKED = 1, 2, 3
 """Fields of a page header: its type, and its sizes."""
 _PAGE_HEADERS = {0: 5, _DICTIONARY_PAGE: 7, 3: 8}
-"""By the type of a page, data of version 1, dictionary, data of version 2, the field that says more of it."""
+"""The field with the details of a page, by its type: data of version 1, dictionary, data of version 2."""
 
 _Fields = dict[int, Any]
 
@@ -48,7 +48,7 @@ class _Page:
     """The facts about a page.
 
     Attributes:
-        size: Bytes when it is unpacked.
+        size: Bytes when unpacked.
         values: How many values it holds; 0 for a dictionary.
     """
 
@@ -58,7 +58,7 @@ class _Page:
 
 @attrs.frozen
 class Group:
-    """What the footer says of a row group.
+    """The facts about a row group in the footer.
 
     Attributes:
         rows: How many it has.
@@ -121,7 +121,7 @@ def rows_at_once(source: BinaryIO, group: Group, flat: int) -> int:
     Args:
         source: The file.
         group: The row group.
-        flat: How many columns have one value a row. What follows them is the keys and values of a map.
+        flat: How many columns have one value a row. The others are the keys and values of a map.
 
     Raises:
         ValueError: Its pages do not fit, or their headers make no sense.

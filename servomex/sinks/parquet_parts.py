@@ -1,4 +1,4 @@
-"""A recording in Parquet as it is read: the merged file, and the parts that are not in it yet."""
+"""Reading a recording in Parquet: the merged file, and the parts that are not in it yet."""
 
 import contextlib
 import errno
@@ -25,7 +25,7 @@ RECORDING = b"servomex.recording.recording"
 MERGED = b"servomex.merged_parts"
 """Metadata of a merged file: as JSON, for each recording in it the number of its last part."""
 TRIES = 20
-"""How often a recording is tried again that another program is just ending."""
+"""How often reading is retried while another program finishes the recording."""
 PAUSE_S = 0.05
 
 
@@ -51,7 +51,7 @@ def _notes_in(path: Path) -> dict[bytes, bytes]:
 
 
 def metadata_of(sources: list[Path]) -> dict[bytes, bytes]:
-    """Return the metadata of a recording; the newest of its files that is not damaged has all of it."""
+    """Return the metadata of a recording, from its newest undamaged file, which has all of it."""
     for source in reversed(sources):
         with contextlib.suppress(ServomexSinkSchemaError):
             return {key: text for key, text in _notes_in(source).items() if key != MERGED}
@@ -59,7 +59,7 @@ def metadata_of(sources: list[Path]) -> dict[bytes, bytes]:
 
 
 def merged_in(path: Path) -> dict[str, int]:
-    """Return, by recording, the number of its last part in a merged file; empty when there is no such file."""
+    """Return the number of the last part of each recording in a merged file; empty when there is no such file."""
     return _merged(_notes_in(path)) if path.exists() else {}
 
 
@@ -80,7 +80,7 @@ def recording_of(part: Path) -> str:
 
 
 def is_merged(part: Path, merged: dict[str, int]) -> bool:
-    """Return whether the rows of a part are in the merged file already, as after a kill during the merge."""
+    """Return whether the rows of a part are already in the merged file, as after a kill during the merge."""
     return bool(merged) and number_of(part) <= merged.get(recording_of(part), 0)
 
 
@@ -94,7 +94,7 @@ def _sources(path: Path, held: contextlib.ExitStack) -> list[tuple[Path, Part | 
     """Return the files that hold a recording, the merged one opened: another program may replace it.
 
     Raises:
-        FileNotFoundError: Another program has just put the parts into the file.
+        FileNotFoundError: Another program has just merged the parts into the file.
     """
     if path.is_dir():
         found = sorted(path.glob("*.parquet"))
@@ -134,7 +134,7 @@ def _check_numbers(path: Path, parts: list[Path], before: int) -> None:
 
 
 def groups_of(sources: Iterable[Path]) -> Iterator[Any]:
-    """Yield what files hold, small pieces put together."""
+    """Yield the contents of files, with small pieces combined."""
     arrow = imported_pyarrow()
     held: list[Any] = []
     for source in sources:
@@ -149,7 +149,7 @@ def groups_of(sources: Iterable[Path]) -> Iterator[Any]:
 
 
 def samples_in(path: Path) -> Iterator[Sample]:
-    """Yield the samples of a recording, also while another program puts its parts together.
+    """Yield the samples of a recording, even while another program merges its parts.
 
     Raises:
         OSError: It cannot be read.
@@ -167,7 +167,7 @@ def samples_in(path: Path) -> Iterator[Sample]:
         except FileNotFoundError:
             if not left or not (path.exists() or parts_of(path).exists()):
                 raise
-            time.sleep(PAUSE_S)  # what was given is in the file that is made of the parts, in the same order
+            time.sleep(PAUSE_S)  # what was yielded is in the merged file too, in the same order
         else:
             return
 
@@ -188,7 +188,7 @@ def _samples_once(path: Path) -> Iterator[Sample]:
 
 
 def metadata_in(path: Path) -> dict[bytes, bytes]:
-    """Return the metadata of a recording, also while another program puts its parts together.
+    """Return the metadata of a recording, even while another program merges its parts.
 
     Raises:
         OSError: It cannot be read.

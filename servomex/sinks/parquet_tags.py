@@ -1,4 +1,4 @@
-"""Tags in Parquet files: a map of texts, or what pandas makes of it, checked before it takes memory."""
+"""Tags in Parquet files: a map of texts, or pandas's form of it, checked before it takes memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from servomex.models.tags import LONGEST_VALUE, MOST_TAGS
 from servomex.rows.cells import tags_in
 
 _BYTES = 4
-"""That a character may take."""
+"""Bytes that a character may take."""
 
 
 def pairs_of(tags: FrozenMapping[str]) -> list[tuple[str, str]] | None:

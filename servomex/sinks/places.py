@@ -1,4 +1,4 @@
-"""Files under their names: kept from a second writer, watched for what other programs do to them, and synced."""
+"""Files by name: protected from a second writer, watched for changes by other programs, and synced."""
 
 import contextlib
 import errno
@@ -20,18 +20,18 @@ def busy(path: Path) -> ServomexSinkWriteError:
 
 
 class Place(Enum):
-    """What has become of a file or folder that was opened under a name."""
+    """The state of a file or folder that was opened under a name."""
 
     HERE = auto()
     MOVED = auto()
-    """It has another name, or another one was put in its place."""
+    """It was renamed, or replaced by another one."""
     DELETED = auto()
     CUT = auto()
-    """It is here, but what was in it is not."""
+    """It is here, but its contents are gone."""
 
 
 def place_of(descriptor: int, path: Path) -> Place:
-    """Find out whether a name still leads to what was opened under it. Windows keeps what is open where it is.
+    """Find out whether a name still leads to the file opened under it. Windows does not let an open file move.
 
     Raises:
         OSError: The open file cannot be examined.
@@ -55,7 +55,7 @@ def place_of(descriptor: int, path: Path) -> Place:
 
 
 def same_place(one: Path, other: Path) -> bool:
-    """Return whether two names are of one file, also by links, or will be when it is made."""
+    """Return whether two names are those of one file, links included, or will be once it is made."""
     with contextlib.suppress(OSError):
         if one.samefile(other):
             return True
@@ -89,7 +89,7 @@ def real(path: Path) -> Path:
 def lock(descriptor: int, path: Path) -> bool:
     """Lock a file against other sinks; return whether the system has such locks.
 
-    Windows has them only for files that no program reads, see :class:`LockFile`.
+    On Windows only files that no program reads can be locked, see :class:`LockFile`.
 
     Raises:
         ServomexSinkWriteError: Another sink has it open.
@@ -123,10 +123,10 @@ def _opened_at_end(path: str, flags: int) -> int:
 
 
 class LockFile:
-    """Keeps a second writer away from a recording that is more than one file: a file of its own, locked meanwhile.
+    """Keeps a second writer away from a recording of several files, by a locked file of its own.
 
     Args:
-        path: The file, which is made and removed again. One that a killed program has left is taken over.
+        path: The file, which is created and finally removed. One left by a killed program is taken over.
         recording: What it is for, for messages.
 
     Raises:
@@ -153,14 +153,14 @@ class LockFile:
 
     @property
     def is_kept(self) -> bool:
-        """Whether it is still where others look for it, which they do before they write."""
+        """Whether it is still in the place where others look for it before they write."""
         return place_of(self._file.fileno(), self._path) is Place.HERE
 
     def close(self) -> None:
         """Remove it, and let others in."""
         if self._file.closed:
             return
-        with contextlib.suppress(OSError):  # Windows, as long as it is open
+        with contextlib.suppress(OSError):  # Windows, while it is open
             if self.is_kept:
                 self._path.unlink()
         self._file.close()
@@ -186,7 +186,7 @@ def _lock_first_byte(descriptor: int, path: Path) -> None:
 
 
 class OpenFolder:
-    """A folder that is held open: what is made in it stays in it when it is moved, which Windows prevents.
+    """A folder that is held open: files are made in it even after it was moved, which Windows prevents.
 
     Args:
         path: The folder.
@@ -251,7 +251,7 @@ class OpenFolder:
             return {item.name: item.stat().st_size for item in items}
 
     def rename(self, name: str, target: str | Path) -> None:
-        """Rename a file, in this folder or, as a path, in another one; what had that name is replaced.
+        """Rename a file within this folder or, given a path, into another one; replace any file of that name.
 
         Raises:
             OSError: That failed.
@@ -272,7 +272,7 @@ class OpenFolder:
 
     @property
     def place(self) -> Place:
-        """What has become of it.
+        """The state of the folder.
 
         Raises:
             OSError: It cannot be examined.
@@ -289,7 +289,7 @@ class OpenFolder:
 
 
 def check_folder(path: Path) -> None:
-    """Check that a file can be made where it is to be.
+    """Check that a file can be made in its place.
 
     Raises:
         OSError: Its folder is missing or may not be written.

@@ -22,11 +22,11 @@ from servomex.sinks.postgres_rows import text_without_nul
 _log = package_log("servomex")
 
 MOST_PENDING = 1_000
-"""Rows that wait for the flush at most."""
+"""The most rows that wait for a flush."""
 
 
 class PostgresSink(BufferedSink):
-    """Writes a table of a PostgreSQL server. Several may write to it at the same time, from any computer.
+    """Writes a table of a PostgreSQL server. Several programs may write to it at the same time, from any computer.
 
     The columns are :data:`servomex.ROW_COLUMNS`: times are ``timestamptz``, ``analyser_clock`` is a ``timestamp``,
     ``monotonic_ns`` a ``bigint``, numbers are ``double precision``, flags ``boolean``, ``tags`` is ``jsonb``, all
@@ -39,14 +39,14 @@ class PostgresSink(BufferedSink):
     Args:
         config: Which table it is, as a :class:`PostgresConfig` or a URL, see :meth:`PostgresConfig.from_url`.
         flush_s: Seconds until a row is in the table, 0 for at once.
-        fsync_s: Seconds until a row survives a loss of power, if that is to be sooner; ``None`` for ``flush_s``.
+        fsync_s: Seconds until a row survives a loss of power, if sooner than ``flush_s``; ``None`` for that.
         metadata: Facts about the whole recording.
         table: The table, in place of the one that ``config`` names.
         append: Whether rows are added to a table that exists, as they always are.
 
     Attributes:
         config: Which table it is.
-        repeated: Rows that were in the table already when they came.
+        repeated: Rows that were already in the table when they arrived.
 
     Raises:
         ServomexValidationError: The URL or an argument is not valid.
@@ -87,7 +87,7 @@ class PostgresSink(BufferedSink):
         self._writer.connect()
 
     def _let_go(self) -> None:
-        """Leave the connection to the parent in a forked child, and what waits for the next flush."""
+        """Leave the connection, and the rows waiting for the next flush, to the parent of a forked child."""
         self._writer.let_go()
         self._held = contextlib.ExitStack()
         self._pending = []
@@ -123,7 +123,7 @@ class PostgresSink(BufferedSink):
 
     @classmethod
     def check_url(cls, url: str, *, table: str | None = None) -> None:
-        """Check whether a table can be written, as far as that shows without a change.
+        """Check whether a table can be written, as far as possible without changing anything.
 
         Raises:
             ServomexError: It cannot; the errors are those of the constructor.
@@ -149,7 +149,7 @@ class PostgresSink(BufferedSink):
 
     @classmethod
     def read_metadata(cls, source: PostgresConfig | str) -> dict[str, str]:
-        """Return the metadata of the recordings in a table; of equal keys the newest.
+        """Return the metadata of the recordings in a table; for equal keys the newest.
 
         Raises:
             ServomexSinkReadError: It cannot be read.

@@ -48,8 +48,8 @@ PORT = 5432
 class PostgresConfig:
     """A table of a PostgreSQL server, and how to connect to it.
 
-    What is not given is what libpq takes: ``PGHOST``, ``PGUSER``, ``PGPASSWORD``, ``PGPASSFILE``, ``~/.pgpass``,
-    ``PGSERVICE`` and so on. The password and the ``dsn`` are in no ``repr``.
+    Anything not given comes from libpq: ``PGHOST``, ``PGUSER``, ``PGPASSWORD``, ``PGPASSFILE``, ``~/.pgpass``,
+    ``PGSERVICE`` and so on. The ``repr`` shows neither the password nor the ``dsn``.
 
     Attributes:
         dsn: A connection string or URL of libpq, in place of ``host``, ``port``, ``user`` and ``database``.
@@ -62,15 +62,15 @@ class PostgresConfig:
         schema: Schema of the table.
         table: Name of the table, up to 54 characters.
         statement_timeout_ms: The server ends a statement that takes longer; 0 for no limit.
-        command_timeout_s: A server that sends nothing for so long is given up, and so is a connection that is not
-            made by then, or a lock that is waited for half as long.
+        command_timeout_s: A server that sends nothing for this long is given up, as is a connection that takes
+            this long, or a lock after half of it.
         create_table: Create the table, with what belongs to it, when it does not exist.
         use_copy: Send rows by ``COPY`` into a temporary table. Without it they are sent as arrays, which is slower
             and works for a role that may not create temporary tables.
 
     Raises:
-        ServomexValidationError: A value is out of range, no such name can be used, or ``dsn`` is not valid or is
-            given beside what it replaces.
+        ServomexValidationError: A value is out of range, a name cannot be used, or ``dsn`` is not valid or is
+            given together with what it replaces.
         ServomexSinkDependencyError: There is a ``dsn``, and psycopg is not installed.
     """
 
@@ -91,7 +91,7 @@ class PostgresConfig:
     def __attrs_post_init__(self) -> None:
         for name in ("dsn", "host", "user", "password", "database"):
             given = getattr(self, name)
-            if given is not None and not isinstance(given, str):  # and what it is may be a password
+            if given is not None and not isinstance(given, str):  # and it may be a password
                 raise ServomexValidationError(f"{name} must be a text, not of type {type(given).__name__}")
         if self.password_file is not None:
             path_text(self.password_file, "password_file")
@@ -121,7 +121,7 @@ class PostgresConfig:
 
     @classmethod
     def from_url(cls, url: str) -> Self:
-        """Return what a URL says: ``postgresql://user@host:5432/database?schema=public&table=samples``.
+        """Return the configuration that a URL gives: ``postgresql://user@host:5432/database?schema=public&table=samples``.
 
         Beside the parameters of libpq, such as ``sslmode``, the query may have those attributes of this class that
         are not parts of the ``dsn``: ``schema``, ``table``, ``password_file``, ``statement_timeout_ms``,
@@ -139,7 +139,7 @@ class PostgresConfig:
             )
         rest = url[scheme.end() :]
         if "@" in re.sub(r"^[^/?@]*@", "", rest):
-            # The rest of a password would be taken for a host, a port or a database, and shown as such.
+            # Part of a password would be taken for a host, a port or a database, and shown as such.
             raise ServomexValidationError(
                 f"{without_password(url)!r} has an @ in the wrong place",
                 cure="Percent-encode user and password: / as %2F, ? as %3F, @ as %40",
@@ -195,7 +195,7 @@ def check_psycopg() -> None:
     """Check that psycopg is installed.
 
     Raises:
-        ServomexSinkDependencyError: It is not; the error names the extra that brings it.
+        ServomexSinkDependencyError: It is not; the error names the extra to install.
     """
     try:
         import psycopg  # noqa: F401
@@ -206,7 +206,7 @@ def check_psycopg() -> None:
 
 
 def _parsed(dsn: str) -> dict[str, str]:
-    """Return the parts of a connection string; an error never shows it as it is.
+    """Return the parts of a connection string; an error never quotes it.
 
     Raises:
         ServomexValidationError: It is not valid.
@@ -219,7 +219,7 @@ def _parsed(dsn: str) -> dict[str, str]:
         )
     if isinstance(found, str):
         shown = without_password(dsn)
-        reason = _parts_of(shown)  # what libpq says of the whole may quote the password
+        reason = _parts_of(shown)  # libpq's message may quote the password
         if not isinstance(reason, str):
             reason = "its password has characters that must be percent-encoded"
         raise ServomexValidationError(f"{shown!r} is not a connection string of PostgreSQL: {plain(reason)}")

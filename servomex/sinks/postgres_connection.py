@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 RV = TypeVar("RV")
 
 _SHORTEST_CONNECT_S = 2
-"""What libpq makes of a shorter ``connect_timeout``."""
+"""The value that libpq uses for a shorter ``connect_timeout``."""
 _KEEPALIVE = {"keepalives": "1", "keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
 
 
 class Connection(psycopg.Connection[TupleRow]):
-    """A connection that is closed when nothing comes or goes for a while during a command.
+    """A connection that is closed when no data moves for a while during a command.
 
-    Neither a limit of the server nor one of TCP ends the wait for a computer whose kernel answers and whose server
-    does not, as one that is stopped or swaps.
+    Neither a limit of the server nor one of TCP ends the wait for a computer whose kernel answers but whose server
+    does not, such as one that is stopped or swapping.
 
     Attributes:
-        patience_s: For how long; ``None`` for ever.
+        patience_s: For how long; ``None`` for no limit.
     """
 
     patience_s: float | None = None
@@ -58,7 +58,7 @@ def connected(config: PostgresConfig, *, reading: bool = False) -> Connection:
 
     Args:
         config: Where to.
-        reading: Whether it is for reading, where a statement may take any time.
+        reading: Whether it is for reading, when a statement may take any time.
 
     Raises:
         ServomexSinkWriteError: The file of the password cannot be read.

@@ -40,7 +40,7 @@ _WORDS = (
     (r"too many clients|remaining connection slots|too many connections", "53300"),
     (r"the database system is (starting up|shutting down|in recovery)|not yet accepting", "57"),
 )
-"""What libpq says of a connection that was not made, since such errors have no code."""
+"""Messages of libpq for a connection that failed, since such errors have no code."""
 _UNREACHED = ("the server cannot be reached", "Check host and port, and whether the server runs")
 
 
@@ -49,9 +49,9 @@ class SilentServerError(psycopg.OperationalError):
 
 
 TAKES_TOO_LONG = (SilentServerError, psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)
-"""Errors that another attempt at once would only repeat, as slowly."""
+"""Errors that an immediate second attempt would only repeat, just as slowly."""
 OF_A_ROW = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.RaiseException)
-"""Errors that a row can be at fault for: a constraint, a trigger."""
+"""Errors that a row can cause: a constraint, a trigger."""
 
 
 @contextlib.contextmanager
@@ -71,7 +71,7 @@ def explained(name: str, *, reading: bool = False) -> Iterator[None]:
     except psycopg.Error as error:
         kind = ServomexSinkReadError if reading else ServomexSinkWriteError
         what, cure = _meaning(error)
-        error._pgconn = None  # it has the password in it, and tools that report errors show attributes
+        error._pgconn = None  # it contains the password, and tools that report errors show attributes
         raise kind(f"{name}: {what} ({said(error)})", cure=cure) from error
 
 
@@ -93,5 +93,5 @@ def _meaning(error: psycopg.Error) -> tuple[str, str]:
 
 
 def is_lasting(error: ServomexSinkError) -> bool:
-    """Return whether another attempt at once would only repeat the error as slowly."""
+    """Return whether an immediate second attempt would only repeat the error, just as slowly."""
     return isinstance(error.__cause__, TAKES_TOO_LONG)

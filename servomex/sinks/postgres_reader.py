@@ -1,4 +1,4 @@
-"""Tables of PostgreSQL as they are read, row by row, with bounded memory."""
+"""Reading tables of PostgreSQL, row by row, with bounded memory."""
 
 import contextlib
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from servomex.sinks.postgres_rows import LONGEST_STORED, sample_from, text_with_
 from servomex.sinks.postgres_table import check, reading_order, stored_metadata, table
 
 AT_ONCE = 1_000
-"""Rows that are brought into memory at a time."""
+"""Rows that are loaded at a time."""
 _SELECT = sql.SQL("SELECT {} FROM {} ORDER BY {}")
 _READ = {ColumnKind.TEXT: f"left({{}}, {LONGEST_STORED})", ColumnKind.TAGS: f"left({{}}::text, {LONGEST_STORED})"}
 _COLUMNS = sql.SQL(", ").join(
@@ -24,7 +24,7 @@ _COLUMNS = sql.SQL(", ").join(
 
 
 def check_writable(config: PostgresConfig) -> None:
-    """Check whether a table can be written, as far as that shows without a change.
+    """Check whether a table can be written, as far as possible without changing anything.
 
     Raises:
         ServomexSinkWriteError: The server cannot be reached, or the table cannot be written.
@@ -35,7 +35,7 @@ def check_writable(config: PostgresConfig) -> None:
 
 
 def metadata_of(config: PostgresConfig) -> dict[str, str]:
-    """Return the metadata of the recordings in a table; of equal keys the newest.
+    """Return the metadata of the recordings in a table; for equal keys the newest.
 
     Raises:
         ServomexSinkReadError: It cannot be read.

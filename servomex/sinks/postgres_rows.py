@@ -14,14 +14,14 @@ from servomex.rows.kinds import COLUMN_KINDS, ColumnKind
 from servomex.rows.samples import sample_of
 
 LONGEST_STORED = 100_000
-"""Characters of a text that are read: more than any that was written has, with all that may stand for its NULs."""
+"""Characters of a text that are read: more than any text that was written has, escapes for NULs included."""
 _MARK = "'\\"
 _TEXTS = [place for place, kind in enumerate(COLUMN_KINDS.values()) if kind is ColumnKind.TEXT]
 _TAGS = ROW_COLUMNS.index("tags")
 
 
 def stored(row: Sequence[Any]) -> list[Any]:
-    """Return the values of a row as the columns of the table take them."""
+    """Return the values of a row in the form that the columns of the table take."""
     values = list(row)
     for place in _TEXTS:
         if values[place] is not None:
@@ -34,7 +34,7 @@ def sample_from(values: Sequence[Any]) -> Sample:
     """Build a sample from the values of a row of the table, whose tags are JSON.
 
     Raises:
-        ValueError: A value is not what a row of this package has.
+        ValueError: A value does not occur in a row of this package.
     """
     row = list(values)
     for place in _TEXTS:

@@ -35,7 +35,7 @@ KEY = (
     "hashtextextended(device, (0)::bigint)",
     "hashtextextended(COALESCE(error, ''::text), (0)::bigint)",
 )
-"""What no two rows share, as PostgreSQL shows it: an index takes no NULL and no long text for a key."""
+"""The key that no two rows share, as PostgreSQL shows it: an index takes no NULL and no long text."""
 METADATA_TYPES = {
     "begun_at": "timestamp with time zone",
     "recording": "uuid",
@@ -61,7 +61,7 @@ FROM pg_catalog.pg_index WHERE indrelid = %s AND indisunique AND indisvalid AND 
 
 
 def table(config: PostgresConfig, suffix: str = "") -> sql.Identifier:
-    """Return the name of the table, or of one beside it."""
+    """Return the name of the table, or of one that belongs to it."""
     return sql.Identifier(config.schema, config.table + suffix)
 
 
@@ -76,7 +76,7 @@ def oid_of(connection: Connection, config: PostgresConfig, suffix: str = "") -> 
 
 
 def prepare(connection: Connection, config: PostgresConfig) -> int:
-    """Create what does not exist, check what does, and return the number of the table.
+    """Create missing tables, check existing ones, and return the number of the table.
 
     Raises:
         ServomexSinkWriteError: There is no table, and ``create_table`` is off; or a right is missing.
@@ -162,7 +162,7 @@ def note_metadata(
 
 
 def stored_metadata(connection: Connection, config: PostgresConfig) -> dict[str, str]:
-    """Return the metadata of the recordings in a table; of equal keys the newest.
+    """Return the metadata of the recordings in a table; for equal keys the newest.
 
     Raises:
         ServomexSinkSchemaError: The table is not one of this package, or too large.
@@ -199,7 +199,7 @@ def _check_encoding(connection: Connection, config: PostgresConfig) -> None:
 
 
 def _create(connection: Connection, config: PostgresConfig) -> None:
-    """Create the tables; of several writers that begin at the same time one does."""
+    """Create the tables; if several writers start at the same time, one of them does."""
     connection.execute(_LOCK, (f"{config.schema}.{config.table}",))
     if oid_of(connection, config) is None:
         columns = [
@@ -244,7 +244,7 @@ def _unique_index(config: PostgresConfig) -> sql.Composed:
 
 def _create_incoming() -> sql.Composed:
     columns = [
-        sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind))  # not what is never empty: it must arrive
+        sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind))  # no NOT NULL: every row must arrive
         for name, kind in TYPES.items()
     ]
     return sql.SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} ({}) ON COMMIT DELETE ROWS").format(

@@ -1,4 +1,4 @@
-"""Rows on their way into a table of PostgreSQL: each once, all of a batch or none."""
+"""Writing rows to a table of PostgreSQL: each once, all of a batch or none."""
 
 import contextlib
 import os
@@ -21,11 +21,11 @@ from servomex.sinks.postgres_table import COLUMNS, INCOMING, TYPES, note_metadat
 
 @attrs.define
 class Outcome:
-    """What became of rows that were sent.
+    """The outcome for rows that were sent.
 
     Attributes:
         repeated: Rows that were in the table already, as after a second attempt.
-        refused: Rows that the table does not take, each with the reason.
+        refused: Rows that the table did not accept, each with the reason.
     """
 
     repeated: int = 0
@@ -33,14 +33,14 @@ class Outcome:
 
 
 class TableWriter:
-    """Writes rows to a table. It connects again when the connection was lost, and creates the table again.
+    """Writes rows to a table. It reconnects when the connection was lost, and recreates a dropped table.
 
     Args:
         config: Which table it is.
         metadata: Facts about the whole recording.
 
     Attributes:
-        tables: How many tables it has written to: one, and another one for each that was dropped.
+        tables: How many tables it has written to: one, plus one for each that was dropped.
     """
 
     def __init__(self, config: PostgresConfig, metadata: Mapping[str, str]) -> None:
@@ -52,7 +52,7 @@ class TableWriter:
         self._oid: int | None = None
 
     def connect(self) -> None:
-        """Connect, and see that there is a table that fits.
+        """Connect, and make sure that there is a suitable table.
 
         Raises:
             ServomexSinkWriteError: The server cannot be reached, or the table cannot be written.
@@ -79,7 +79,7 @@ class TableWriter:
                 os.close(self._connection.fileno())
 
     def send(self, rows: list[Any]) -> Outcome:
-        """Store rows: all but those that the table does not take, or none and an error.
+        """Store rows: all except those that the table does not accept, or none and an error.
 
         Raises:
             ServomexSinkWriteError: They are not stored, or that is not known; they may be sent again.
@@ -99,7 +99,7 @@ class TableWriter:
                 connection = self._ready()
                 with connection.transaction():
                     self._insert_or_part(connection, rows, outcome)
-        except ServomexSinkSchemaError as error:  # of the table: it may be put right
+        except ServomexSinkSchemaError as error:  # of the table: it may be repaired
             self.disconnect()
             raise ServomexSinkWriteError(error.message, cure=error.cure) from error
         except BaseException:
@@ -108,7 +108,7 @@ class TableWriter:
         return outcome
 
     def _ready(self) -> Connection:
-        """Return a connection to a table that is there and fits."""
+        """Return a connection with a suitable table."""
         if self._connection is None:
             self._connection = connected(self._config)
         elif oid_of(self._connection, self._config) == self._oid:
@@ -171,6 +171,6 @@ _THERE, _HERE = (
 
 
 def _described(row: Sequence[Any]) -> str:
-    """Return what a row is of, for a message."""
+    """Describe a row for a message."""
     known = dict(zip(ROW_COLUMNS, row, strict=True))
     return f"{known['device']} {known['channel'] or ''} of {known['received_at']}"

@@ -29,8 +29,9 @@ class Rotation:
     """When a recording continues in a new file.
 
     Attributes:
-        size: At this number of bytes; ``None`` for no limit.
-        period_s: At each multiple of this number of seconds, counted in UTC from 1970; ``None`` for never.
+        size: Continue at this number of bytes; ``None`` for no limit.
+        period_s: Continue at each multiple of this number of seconds, counted in UTC from 1970; ``None`` for
+            never.
     """
 
     size: int | None = None
@@ -60,8 +61,8 @@ class RotatingSink(Sink):
     """Writes to files of one kind in turn: ``NAME-20261122T103000Z.csv`` and so on.
 
     The time in a name is the arrival of the first sample in the file, UTC; a second file of the same second gets
-    ``_02`` appended. A file that exists already is never touched. A batch is never divided. What decides is the
-    time of the samples, not that of the computer, so that converting a recording later divides it the same way.
+    ``_02`` appended. A file that exists already is never touched. A batch is never divided. The time of the
+    samples counts, not that of the computer, so that converting a recording later divides it the same way.
 
     Args:
         kind: The sink of one file.
@@ -172,7 +173,7 @@ class RotatingSink(Sink):
     def _current_for(self, moment: datetime) -> FileSink:
         period = int(moment.timestamp() // self._limit.period_s) if self._limit.period_s else 0
         current = self._current
-        # One period back is a sample that is a little older than the one before; more is a clock that was set.
+        # One period back is a sample slightly older than the one before; more means that the clock was set.
         if current and period in (self._period - 1, self._period) and not self._is_full(current):
             return current
         if current:

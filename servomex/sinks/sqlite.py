@@ -57,8 +57,8 @@ class SqliteSink(FileSink):
 
     The columns are :data:`servomex.ROW_COLUMNS`: times are TEXT in ISO 8601, flags and ``monotonic_ns`` INTEGER,
     ``value`` and ``latency_s`` REAL, all else TEXT; there is an index on ``received_at``. The metadata is in the
-    table ``metadata(key, value)``, one for all tables; its ``synced_at`` is the time up to which a loss of power
-    can take nothing away.
+    table ``metadata(key, value)``, one for all tables; its ``synced_at`` is the time up to which nothing can be
+    lost in a loss of power.
 
     The database is in WAL mode: a commit survives the death of the process, and a sync a loss of power.
 
@@ -109,7 +109,7 @@ class SqliteSink(FileSink):
             try:
                 self._connect()
             except BaseException:
-                self._link.close()  # Windows removes nothing that is open
+                self._link.close()  # Windows does not remove an open file
                 raise
 
     def _lock_recording(self) -> None:
@@ -204,13 +204,13 @@ class SqliteSink(FileSink):
         self._link.close()
         if place is Place.CUT:
             with explained(self.name):
-                os.truncate(self.path, 0)  # what the end of the connection has put into it is a part only
+                os.truncate(self.path, 0)  # closing the connection has written only a part into it
         if place is Place.CUT or not self.path.exists():
             unlink_log(self.path)
         self._note_place(place, self._rows)
 
     def _misses_rows(self) -> bool:
-        """Return whether another connection misses the newest row; a program may shorten the log lawfully."""
+        """Return whether another connection misses the newest row; shortening the log may be legitimate."""
         newest = f'SELECT max(rowid) FROM "{self.table}"'  # noqa: S608 (a checked name)
         with self._blaming_database(), self._explained():
             (wanted,) = self._connection.execute(newest).fetchone()
@@ -228,11 +228,11 @@ class SqliteSink(FileSink):
             return True
 
     def _leave_cut_log(self) -> None:
-        """Rename a database that is as it was at the last sync: later rows were in the log."""
+        """Rename a database that has the state of the last sync: later rows were in the log."""
         path, rows = real(self.path), self._rows - self._rows_in_file
         kept = unused(path.with_name(f"{path.stem}-cut{path.suffix}"))
         with explained(self.name):
-            # Else the end of the connection would put the rest of the log into it, and ruin it.
+            # Otherwise closing the connection would write the rest of the log into it, and ruin it.
             path.rename(kept)
         self._link.close()
         unlink_log(self.path)
@@ -247,9 +247,9 @@ class SqliteSink(FileSink):
         )
 
     def _renew_log(self) -> None:
-        """Put the rows of a deleted log, which is still open, into the database; continue with a new log."""
+        """Write the rows of a deleted log, which is still open, into the database; continue with a new log."""
         if self._checkpoint("PASSIVE"):
-            return  # another program reads the database: try at the next check
+            return  # another program reads the database: retry at the next check
         rows, self._connected = self._rows, False
         self._link.close()
         _log.warning("%s was deleted by another program: its rows are in the database", log_of(self.path))
@@ -269,14 +269,14 @@ class SqliteSink(FileSink):
                 raise
 
     def _write_log_back(self) -> None:
-        """Put the log into the database: a copy of the database file alone then has all rows so far."""
+        """Write the log into the database, so that a copy of the database file alone has all rows so far."""
         self._checkpoint("PASSIVE")
         self._version_before = self._version()
         with explained(self.name):
             self._longest = self.path.stat().st_size
 
     def _checkpoint(self, how: str) -> bool:
-        """Put the log into the database, as far as its readers allow; return whether some of it is left."""
+        """Write the log into the database, as far as its readers allow; return whether some of it is left."""
         with self._explained():
             busy, logged, written = self._connection.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
         if busy or logged > written:
@@ -300,7 +300,7 @@ class SqliteSink(FileSink):
 
     @property
     def size(self) -> int:
-        """Bytes that its file has so far, and what waits in the log beside it."""
+        """Bytes that its file and the log beside it have so far."""
         return sum(path.stat().st_size for path in (self.path, log_of(self.path)) if path.exists())
 
     def _store(self, rows: list[Any]) -> None:
@@ -361,7 +361,7 @@ class SqliteSink(FileSink):
     def _check_unused(cls, path: Path) -> None:
         try:
             with contextlib.closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
-                connection.execute("PRAGMA journal_mode = DELETE")  # is refused while another one has it open
+                connection.execute("PRAGMA journal_mode = DELETE")  # is refused while another program has it open
         except sqlite3.Error as error:
             if error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
                 raise busy(path) from error
@@ -388,7 +388,7 @@ class SqliteSink(FileSink):
     def read(cls, path: Path, table: str | None = None) -> Iterator[Sample]:
         """Return the samples of a database in the order in which they were written.
 
-        Without a table, it is the only one that is a recording.
+        Without ``table``, those of the only table that is a recording.
         """
         return samples_in(path, table)
 
@@ -399,9 +399,9 @@ class SqliteSink(FileSink):
 
 
 def _placeholder(path: Path) -> int | None:
-    """Return a descriptor that shows what becomes of a file; ``None`` where the system has no harmless one.
+    """Return a descriptor for watching a file; ``None`` where the system has no harmless one.
 
-    The end of any other would end the locks of SQLite on the same file.
+    Closing any other would release the locks of SQLite on the same file.
     """
     flags = getattr(os, "O_PATH", None)
     return None if flags is None else os.open(path, flags)

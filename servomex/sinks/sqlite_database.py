@@ -1,4 +1,4 @@
-"""SQLite databases as they are opened to be read, their tables, and what their errors mean."""
+"""Opening SQLite databases for reading, their tables, and what their errors mean."""
 
 import contextlib
 import errno
@@ -35,7 +35,7 @@ TABLE = "samples"
 """The usual table of the rows."""
 METADATA = "metadata"
 SYNCED = "synced_at"
-"""The key of the time up to which a loss of power can take nothing away."""
+"""The key of the time up to which nothing can be lost in a loss of power."""
 MOST_NOTES = 10_000
 """Rows of the table of metadata; a manager of a hundred analysers has some hundreds."""
 MOST_TABLES = 1_000
@@ -45,9 +45,9 @@ _TABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}", re.ASCII)
 BUSY_S = 5.0
 """How long opening and reading wait for another program that is writing to the same database."""
 LONGEST_VALUE = 1_000_000
-"""Bytes of a value or a row; a longer one is damage, and is not brought into memory."""
+"""Bytes of a value or a row; a longer one is damage, and is not loaded."""
 STEPS = 1_000_000
-"""Instructions of SQLite between two rows at most; a row of this package takes a few dozen."""
+"""The most instructions of SQLite between two rows; a row of this package takes a few dozen."""
 _TYPES = {ColumnKind.INTEGER: "INTEGER", ColumnKind.FLAG: "INTEGER", ColumnKind.NUMBER: "REAL"}
 COLUMNS = {column: _TYPES.get(kind, "TEXT") for column, kind in COLUMN_KINDS.items()}
 _NEVER_EMPTY = ("received_at", "monotonic_ns", "device", "protocol")
@@ -93,9 +93,9 @@ def checked_table(name: str) -> str:
 
 @contextlib.contextmanager
 def reading(path: Path, table: str | None = None) -> Iterator[tuple[sqlite3.Connection, str]]:
-    """Open a database that holds a recording, to be read as one moment shows it; see :func:`connected`.
+    """Open a database that holds a recording, and read it as of one moment; see :func:`connected`.
 
-    Its own code, such as a trigger or a view in place of a table, is not run.
+    Code in it, such as a trigger or a view in place of a table, is not run.
 
     Yields:
         The database and the table of the recording: the only one when ``table`` is ``None``.
@@ -115,7 +115,7 @@ def reading(path: Path, table: str | None = None) -> Iterator[tuple[sqlite3.Conn
 
 
 def _only_table(connection: sqlite3.Connection, path: Path) -> str:
-    """Find the table of the recording: the only one with the columns of rows, or the usual one, of any shape."""
+    """Find the table of the recording: the only one with the right columns, or the usual one, whatever it is."""
     query = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0 LIMIT ?"
     names = [name for (name,) in connection.execute(query, (MOST_TABLES,)).fetchall()]
     found = [
@@ -134,7 +134,7 @@ def _only_table(connection: sqlite3.Connection, path: Path) -> str:
 
 
 def is_blank(path: Path) -> bool:
-    """Return whether a database has no tables at all, as a loss of power leaves one that was just begun."""
+    """Return whether a database has no tables at all, as a new one may be after a loss of power."""
     try:
         with connected(path) as connection:
             return _is_empty(connection)
@@ -150,11 +150,11 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
 def connected(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a database that may be written at the same time.
 
-    It is not opened in any other way: on POSIX, closing that would end the locks of SQLite as well.
+    It is not opened in any other way: on POSIX, closing that would also release the locks of SQLite.
 
     Raises:
         ServomexSinkReadError: It cannot be opened.
-        ServomexSinkSchemaError: It is damaged, or its columns are others.
+        ServomexSinkSchemaError: It is damaged, or has other columns.
     """
     with explained_reading(path):
         path.stat()
@@ -173,12 +173,12 @@ def connected(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _mode(path: Path) -> str:
-    """Return how to open a database for reading: a writable one leaves no log after it."""
+    """Return the mode for reading a database: opened writable, it leaves no log afterwards."""
     log = log_of(path)
     # Twice: another program may be writing to it at the moment.
     if log.exists() and unseen_transactions(log) and (unseen := unseen_transactions(log)):
         _log.warning("%s is damaged or was not ended properly: %d transactions in it are omitted", log, unseen)
-        return "mode=ro"  # its end would be removed otherwise
+        return "mode=ro"  # closing would remove it otherwise
     if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
         return "mode=rw"
     return "mode=ro" if log.exists() else "immutable=1"
@@ -191,17 +191,17 @@ def _opened(path: Path, mode: str) -> sqlite3.Connection:
         log = log_of(path)
         if not _name_of(error).startswith(_NO_ROOM) or (log.exists() and log.stat().st_size):
             raise
-    return _guarded(path, "immutable=1")  # there is no room for the files beside it, and nothing is in them
+    return _guarded(path, "immutable=1")  # there is no room for the files beside it, and they are empty
 
 
 def uri_of(path: PurePath, options: str) -> str:
-    r"""Return a path as SQLite wants it: that of ``\\nas\lab`` begins with four slashes, other than in Python."""
+    r"""Return a path as SQLite wants it: unlike in Python, that of ``\\nas\lab`` begins with four slashes."""
     text = quote_from_bytes(os.fsencode(path.as_posix()), safe="/:")
     return f"file://{'' if text.startswith('/') else '/'}{text}?{options}"
 
 
 def _guarded(path: Path, mode: str) -> sqlite3.Connection:
-    """Open a database of unknown origin with bounds, and run none of the code in it."""
+    """Open a database of unknown origin with limits, and run none of the code in it."""
     connection = sqlite3.connect(uri_of(path.absolute(), mode), uri=True, timeout=BUSY_S, check_same_thread=False)
     try:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
@@ -248,12 +248,12 @@ def has_metadata(connection: sqlite3.Connection, path: Path) -> bool:
 
 
 def check_tables(connection: sqlite3.Connection, path: Path, table: str, *, triggers: bool = False) -> bool:
-    """Check our tables, as far as they exist; return whether that of the samples does.
+    """Check our tables, as far as they exist; return whether the table of the samples does.
 
     Args:
         connection: The database.
         path: Its file, for messages.
-        table: That of the samples.
+        table: The table of the samples.
         triggers: Whether they may have triggers, which writing would run.
 
     Raises:
@@ -272,7 +272,7 @@ def check_tables(connection: sqlite3.Connection, path: Path, table: str, *, trig
 
 
 def _check_kinds(connection: sqlite3.Connection, path: Path, tables: tuple[str, ...], *, triggers: bool) -> None:
-    """Check that what has the name of one of our tables is a table, and does not compute its rows."""
+    """Check that whatever has the name of one of our tables is a table, and does not compute its rows."""
     found = connection.execute(
         "SELECT type, lower(tbl_name), rootpage, sql FROM sqlite_master "
         "WHERE type IN ('table', 'view', 'trigger') AND lower(tbl_name) IN (?, ?)",
@@ -289,13 +289,13 @@ def _check_kinds(connection: sqlite3.Connection, path: Path, tables: tuple[str, 
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> dict[str, str]:
-    """Return the columns of a table, each with its type. A column that is computed has an empty one."""
+    """Return the columns of a table, each with its type; a computed column has an empty one."""
     rows = connection.execute(f'PRAGMA table_xinfo("{table}")')
     return {name: "" if hidden else kind for _, name, kind, _, _, _, hidden in rows}
 
 
 def explanation(path: str, error: sqlite3.Error, *, reading: bool = False) -> ServomexSinkError:
-    """Return the error that says what to do about an error of SQLite."""
+    """Return an error that says what to do about an error of SQLite."""
     name = _name_of(error)
     if name.startswith("SQLITE_NOTADB"):
         return ServomexSinkSchemaError(f"{path} is not an SQLite database", cure="Choose another file")

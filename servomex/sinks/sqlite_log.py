@@ -1,7 +1,7 @@
 """The log beside an SQLite database: where it is, and whether it holds transactions that SQLite does not see.
 
-SQLite reads a log up to the first frame whose checksum does not fit, since a loss of power can leave such an end.
-It drops what follows without a word. A damaged byte in the middle looks the same to it.
+SQLite reads a log up to the first frame whose checksum is wrong, since a loss of power can leave such an end.
+It silently drops what follows. A damaged byte in the middle looks the same to it.
 
 Source: the file format of SQLite, section 4 (https://www.sqlite.org/fileformat2.html#the_write_ahead_log).
 """
@@ -72,7 +72,7 @@ def _begun(header: bytes) -> _Log | None:
 
 
 def _frames(file: BinaryIO, begun: _Log) -> Iterator[tuple[tuple[int, ...], bytes, bytes]]:
-    """Yield the whole frames of this log; both words of the salt are others in those left from the log before."""
+    """Yield the whole frames of this log; those left from the log before have another salt."""
     while len(frame := file.read(_FRAME.size + begun.page_size)) == _FRAME.size + begun.page_size:
         fields = _FRAME.unpack_from(frame)
         if fields[2] == begun.salt[0] or fields[3] == begun.salt[1]:

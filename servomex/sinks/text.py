@@ -1,4 +1,4 @@
-"""Sinks that write lines of text, plain or as gz: how files are appended to after a kill, and read."""
+"""Sinks that write lines of text, plain or as gz: appending to files after a kill, and reading them."""
 
 import contextlib
 import io
@@ -36,7 +36,7 @@ TAIL = 64
 
 
 class _CutError(ServomexSinkWriteError):
-    """Another program has cut the file since it was checked; what was written since then is taken back."""
+    """Another program has cut the file since it was checked; what was written since is undone."""
 
 
 class TextSink(FileSink):
@@ -61,7 +61,7 @@ class TextSink(FileSink):
             try:
                 self._begin()
             except BaseException:
-                self._file.close()  # Windows removes nothing that is open
+                self._file.close()  # Windows does not remove an open file
                 raise
 
     def _take(self, *, create: bool) -> None:
@@ -75,7 +75,7 @@ class TextSink(FileSink):
             except BaseException:
                 self._file.close()
                 raise
-            self._file.close()  # replaced just now by who had it locked
+            self._file.close()  # just replaced by the sink that had it locked
 
     def _begin(self) -> None:
         """Prepare to write after the end of the file."""
@@ -96,7 +96,7 @@ class TextSink(FileSink):
 
     def _check_place(self) -> None:
         """Continue in a new file when this one was deleted or moved, and at its end when it was cut."""
-        if self._file.closed:  # no new one could be made so far
+        if self._file.closed:  # no new one could be made yet
             self._start_over()
             return
         with explained(self.name):
@@ -126,7 +126,7 @@ class TextSink(FileSink):
                 raise
 
     def _resume_changed(self, size: int) -> None:
-        """Continue in a file that another program has made longer or shorter, as far as it is still ours."""
+        """Continue in a file that another program has made longer or shorter, if it is still ours."""
         if size < self._size:
             self._resume_cut()
             return
@@ -139,7 +139,7 @@ class TextSink(FileSink):
             self._resume_cut(nothing_is_left=True)
 
     def _resume_cut(self, *, nothing_is_left: bool = False) -> None:
-        """Continue after what another program has left of the file, and count the rows that it removed."""
+        """Continue after the part of the file that another program left, and count the rows that it removed."""
         begun_at, lines_before, rows = self._begun_at, self._lines_before, self._rows
         with self._starting_over():
             try:
@@ -163,7 +163,7 @@ class TextSink(FileSink):
         )
 
     def _resume_longer(self, size: int) -> None:
-        """Continue after what another program has added, such as a note, unless that may be another recorder.
+        """Continue after text that another program has added, such as a note, unless that may be another recorder.
 
         Raises:
             ServomexSinkError: It may be one, or the file is gz, to which no other program can append meanwhile.
@@ -237,7 +237,7 @@ class TextSink(FileSink):
     @classmethod
     @abstractmethod
     def _reader_for(cls, path: Path, line: bytes) -> Callable[[str], dict[str, Any]]:
-        """Check the first line of a file; return what reads its rows and raises ``ValueError`` for damage.
+        """Check the first line of a file; return the reader of its rows, which raises ``ValueError`` for damage.
 
         Raises:
             ServomexSinkSchemaError: It is not as this sink writes it.
@@ -245,7 +245,7 @@ class TextSink(FileSink):
 
     @classmethod
     def _check_half(cls, path: Path, line: bytes) -> None:
-        """Check the first line of a file that has only a part of it."""
+        """Check the first line of a file that ends within it."""
         check_encoding(path, line)
         begun = line.removeprefix(BOM_UTF8)
         if not any(beginning.startswith(begun[: len(beginning)]) for beginning in cls._beginnings):
@@ -295,7 +295,7 @@ class TextSink(FileSink):
         """Write a gz file again with only its whole lines, ended properly, locked throughout."""
         path = real(self.path)
         temporary = path.with_name(f"{path.name}.tmp")
-        temporary.unlink(missing_ok=True)  # of one that was killed here
+        temporary.unlink(missing_ok=True)  # left by a sink that was killed here
         file = open_at_end(temporary, create=True)
         try:
             lock(file.fileno(), self.path)
@@ -305,7 +305,7 @@ class TextSink(FileSink):
             _write_all(file, packer.flush())
             sync_file(file.fileno())
             shutil.copymode(path, temporary)
-            if os.name == "nt":  # where nothing that is open can be replaced
+            if os.name == "nt":  # where no open file can be replaced
                 file.close()
                 self._file.close()
             temporary.replace(path)
@@ -355,7 +355,7 @@ def _sample(path: Path, number: int, line: bytes, read_row: Callable[[str], dict
 
 
 def _write_all(file: io.FileIO, data: bytes) -> None:
-    """Write everything; the system may take it in pieces."""
+    """Write everything, even if the system takes it in pieces."""
     left = memoryview(data)
     while left:
         left = left[file.write(left) :]
