@@ -185,7 +185,9 @@ class Exchange:
             sent, call.last_try = False, not left
             try:
                 if not self._ready_for(query, call):
-                    self._prove(call)
+                    seen = self._prove(call)
+                    if seen is not None and query is PROBE:
+                        return seen
                 self._settle(self._silence_s, deadline)
                 if not self._ready_for(query, call):
                     raise DamagedFault("the adapter turned out to echo, or may do so")
@@ -231,19 +233,23 @@ class Exchange:
         if isinstance(fault, GatewayFault):  # it is busy
             self._link.pause(self._timing.busy_s)
 
-    def _prove(self, call: Call) -> None:
+    def _prove(self, call: Call) -> Reply | None:
         """Make sure that no reply to an earlier request can still come: silence, then the fence.
 
         The fence is repeated while late replies show that there is an analyser; one that nothing answers is
         repeated as often as any request.
+
+        Returns:
+            The reply to :data:`PROBE` just before the fence, where it was needed to find out about an echo.
         """
         while True:
+            seen = None
             if self._ledger.pending and not self._others.heard:
                 self._drop(self._timing.quiet_s, min(call.deadline, time.monotonic() + self._timing.restless_s))
             self._settle(self._silence_s, call.deadline)
             outstanding = self._ledger.pending
             if self._line.echo is None:
-                self._once(PROBE, call)
+                seen = self._once(PROBE, call)
                 self._settle(self._gap_s, call.deadline)
             try:
                 if self._address not in self._line.proven:
@@ -255,7 +261,7 @@ class Exchange:
                 if call.is_over:
                     raise
             if self._address in self._line.proven:
-                return
+                return seen
 
     def _pass_fence(self, outstanding: list[Pending], call: Call) -> None:
         """Pass a fence: a loopback that is answered. A gateway may answer it by itself: registers are read too."""
@@ -294,11 +300,11 @@ class Exchange:
         self._others.note_unseen()
         return False
 
-    def _once(self, query: Query, call: Call) -> None:
+    def _once(self, query: Query, call: Call) -> Reply | None:
         """Get one answer without repeating the request; a refusal is an answer too."""
         self._begin(query, call.fence_wait(), call)
         self._client.send()
-        self._ledger.accept(query, self._client.receive())
+        return self._ledger.accept(query, self._client.receive())
 
     def _begin(self, query: Query, wait_s: float, call: Call) -> None:
         """Prepare for a request. Until it is answered, whatever ends the attempt, nothing is proven."""
