@@ -17,8 +17,9 @@ from servomex.models.frame import Frame, frame_text
 from servomex.models.plain import json_text
 from servomex.models.tags import NO_TAGS
 from servomex.models.texts import unpainted
-from servomex.rows.cells import csv_text, plain_row
+from servomex.rows.formats import csv_text
 from servomex.rows.kinds import FLAGS
+from servomex.rows.pieces import plain_row
 
 if TYPE_CHECKING:
     import servomex

@@ -13,7 +13,7 @@ from servomex.errors.excerpts import without_password
 from servomex.errors.missing import how_to_get
 from servomex.models.plain import time_text
 from servomex.models.sample import Sample
-from servomex.rows.cells import SEPARATORS, guarded
+from servomex.rows.formats import SEPARATORS, guarded
 from servomex.rows.wide import QUALITY, Layout, qualities_kept, value_in
 
 Cell = float | str | None

@@ -25,14 +25,23 @@ NUMBERS = ("value", "latency_s")
 _TEXTS = ("device", "name", "unit_text")
 """Those of them that are not known to be short and Unicode."""
 _TEXTS_OF_ERRORS = (*_TEXTS, "error", "error_type")
-_LARGEST = 2**63
+LARGEST = 2**63
+"""No 64-bit integer is as large."""
 
 
 def time_text(moment: datetime) -> str:
     """Format a time in ISO 8601: UTC with all six digits, so that texts sort as times; a clock as it is."""
     if moment.tzinfo is None:
         return moment.isoformat()
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+    found = moment.astimezone(UTC)
+    minute = _minute_text(found.year, found.month, found.day, found.hour, found.minute)
+    return f"{minute}:{found.second:02d}.{found.microsecond:06d}+00:00"
+
+
+@lru_cache(maxsize=64)
+def _minute_text(year: int, month: int, day: int, hour: int, minute: int) -> str:
+    """Return all that many times have in common: ``isoformat`` takes twice as long as the rest."""
+    return f"{year:04d}-{month:02d}-{day:02d}T{hour:02d}:{minute:02d}"
 
 
 def utc(moment: datetime) -> datetime:
@@ -56,7 +65,7 @@ def make_plain(row: dict[str, Any]) -> dict[str, Any]:
         ServomexValidationError: A time has no zone, or a number is not finite or longer than 64 bits.
     """
     ticks = row["monotonic_ns"]
-    if not -_LARGEST <= ticks < _LARGEST:
+    if not -LARGEST <= ticks < LARGEST:
         raise ServomexValidationError(f"monotonic_ns is {ticks}, which is more than 64 bits")
     for column in TIMES:
         if row[column] is not None:

@@ -12,7 +12,7 @@ from servomex.errors.validation import flag
 from servomex.models.columns import ROW_COLUMNS
 from servomex.models.sample import Sample
 from servomex.recording.load import Source, load
-from servomex.rows.cells import tags_cell
+from servomex.rows.formats import tags_cell
 from servomex.rows.kinds import COLUMN_KINDS, ColumnKind
 from servomex.rows.wide import QUALITY, Layout, qualities_kept, value_in
 

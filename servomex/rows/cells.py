@@ -1,11 +1,10 @@
-"""Converting the values of rows to the form of csv, JSON, databases and Parquet, and back."""
+"""Reading the values of rows back from csv, JSON, databases and Parquet."""
 
 import csv
-import io
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -15,113 +14,20 @@ from servomex.errors.mappings import FrozenMapping
 from servomex.models.columns import ROW_COLUMNS
 from servomex.models.plain import (
     FREE_TEXT,
+    LARGEST,
     LONGEST_TEXT,
     NUMBERS,
-    make_plain,
-    plain_tags,
-    tags_text,
-    time_text,
     utc,
 )
-from servomex.models.sample import Sample
-from servomex.models.tags import NO_TAGS, tags_of
+from servomex.models.tags import tags_of
+from servomex.rows.formats import SEPARATORS
 from servomex.rows.kinds import COLUMN_KINDS, ColumnKind
 
-_LARGEST = 2**63
 _NUMBER_PLACES = tuple(ROW_COLUMNS.index(column) for column in NUMBERS)
 
-_FORMULA = re.compile(r"\s*[=+\-@＝＋－＠']")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_ESCAPED = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 _INTEGER = re.compile(r"-?[0-9]+")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
-
-
-def plain_row(sample: Sample) -> tuple[Any, ...]:
-    """Flatten a sample to values that every format can hold, one for each column; see :func:`make_plain`.
-
-    Raises:
-        ValueError: A time has no zone, a number is not finite or longer than 64 bits, or the tags are invalid.
-    """
-    row = make_plain(sample.as_dict())
-    row["tags"] = plain_tags(sample.metadata)
-    return tuple(row.values())
-
-
-SEPARATORS = {".": ",", ",": ";"}
-"""The separator of csv cells, by the decimal sign."""
-
-
-def csv_text(rows: Iterable[Sequence[Any]], decimal: str = ".") -> str:
-    r"""Format rows, given as values in the order of :data:`ROW_COLUMNS`, as csv: always one line each.
-
-    Times are ISO 8601, flags 1 and 0, and unknown values are empty. A text that a spreadsheet would take
-    for a formula gets an apostrophe in front, and so does one that begins with an apostrophe. One with control
-    characters, line ends among them, begins with ``'\`` and has these and backslashes as ``\x0a``.
-
-    With a comma as the decimal sign the cells are separated by semicolons, as spreadsheets of many countries do.
-
-    The last cell, the tags, is always in quotation marks, even when it is empty: this shows that a line is whole.
-    """
-    text = io.StringIO()
-    separator = SEPARATORS[decimal]
-    cells = map(_cells, rows)
-    csv.writer(text, delimiter=separator, lineterminator="\n").writerows(
-        cells if decimal == "." else map(_with_commas, cells)
-    )
-    return text.getvalue().replace(f"{separator}\n", f'{separator}""\n')
-
-
-def _cells(row: Sequence[Any]) -> list[Any]:
-    return [write(value) if write else value for write, value in zip(_CELLS, row, strict=True)]
-
-
-def _with_commas(cells: list[Any]) -> list[Any]:
-    for place in _NUMBER_PLACES:
-        if cells[place] is not None:
-            cells[place] = repr(cells[place]).replace(".", ",")
-    return cells
-
-
-def _flag_cell(value: bool | None) -> int | None:
-    return None if value is None else int(value)
-
-
-def _time_cell(value: datetime | None) -> str | None:
-    return None if value is None else time_text(value)
-
-
-def tags_cell(tags: FrozenMapping[str]) -> str | None:
-    """Format tags as a JSON object for csv and databases; return ``None`` when there are none."""
-    return None if tags is NO_TAGS or not tags else tags_text(tags)
-
-
-def guarded(text: str | None) -> str | None:
-    """Format a text so that no spreadsheet takes it for a formula, and on one line, see :func:`csv_text`."""
-    if text is None:
-        return None
-    if _CONTROL.search(text):
-        return "'\\" + _ESCAPED.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-    return f"'{text}" if _FORMULA.match(text) else text
-
-
-def _guarded_or_empty(text: str | None) -> str | None:
-    """Return an apostrophe for an empty text, to distinguish it from a missing one."""
-    return "'" if text == "" else guarded(text)
-
-
-_WRITERS: dict[ColumnKind, Callable[[Any], Any]] = {
-    ColumnKind.TIME: _time_cell,
-    ColumnKind.CLOCK: _time_cell,
-    ColumnKind.FLAG: _flag_cell,
-    ColumnKind.TAGS: tags_cell,
-}
-_TEXT_WRITERS: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(FREE_TEXT, guarded),
-    **dict.fromkeys(("name", "error"), _guarded_or_empty),
-}
-_CELLS = [_TEXT_WRITERS.get(column, _WRITERS.get(kind)) for column, kind in COLUMN_KINDS.items()]
 
 
 def csv_row(line: str, decimal: str = ".") -> dict[str, Any]:
@@ -202,7 +108,7 @@ def _number(value: float) -> float:
 def _integer(value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError
-    if not -_LARGEST <= value < _LARGEST:
+    if not -LARGEST <= value < LARGEST:
         raise ValueError
     return value
 

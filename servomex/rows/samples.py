@@ -119,13 +119,18 @@ def _analyser(row: Mapping[str, Any]) -> AnalyserStatus | None:
     return AnalyserStatus(
         row["analyser_fault"],
         _needed(row, "analyser_maintenance"),
-        _cal_groups(row["cal_groups"] or ""),
+        cal_groups_of(row["cal_groups"] or ""),
         row["analyser_clock"],
     )
 
 
 @lru_cache(maxsize=256)
-def _cal_groups(text: str) -> tuple[CalGroupState, ...]:
+def cal_groups_of(text: str) -> tuple[CalGroupState, ...]:
+    """Return the calibration groups of a text such as ``S1S1C2S1``.
+
+    Raises:
+        ValueError: It is something else.
+    """
     found = list(_CAL_GROUP.finditer(text[: _LONGEST_GROUPS + 1]))
     if len(text) > _LONGEST_GROUPS or "".join(item[0] for item in found) != text:
         raise ValueError(f"cal_groups cannot be {shown(text)}")

@@ -15,7 +15,8 @@ from servomex.errors import (
 )
 from servomex.errors.validation import seconds
 from servomex.models.sample import Sample
-from servomex.rows.cells import plain_row
+from servomex.rows.formats import PLAIN
+from servomex.rows.pieces import RowFormat
 from servomex.runtime.at_exit import at_exit
 from servomex.runtime.clock import time
 from servomex.runtime.forks import ProcessBound, keep_forever, let_go_after_fork
@@ -191,6 +192,8 @@ class BufferedSink(Sink):
     """
 
     most_pending = MOST_PENDING
+    _format: RowFormat[Any] = PLAIN
+    """What :meth:`_store` takes of each sample."""
 
     closed: bool = True
     keeps_count = True
@@ -381,7 +384,7 @@ class BufferedSink(Sink):
         """
         check_samples(samples)
         try:
-            return [plain_row(sample) for sample in samples]
+            return self._format.rows(samples)
         except ValueError as error:
             raise ServomexSinkSchemaError(f"{self.name} cannot hold a sample: {error}") from error
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from servomex.errors import Argument, ServomexSinkSchemaError, ServomexValidationError
 from servomex.models.columns import ROW_COLUMNS
-from servomex.rows.cells import SEPARATORS, csv_row, csv_text
+from servomex.rows.cells import csv_row
+from servomex.rows.formats import CSV, SEPARATORS
 from servomex.rows.kinds import check_columns
 from servomex.rows.samples import sample_of
 from servomex.sinks.base import FLUSH_S, FSYNC_S
@@ -20,7 +21,7 @@ _HEADERS = {decimal: separator.join(ROW_COLUMNS).encode() for decimal, separator
 
 
 class CsvSink(TextSink):
-    """Writes csv: a header, then one line a row, as :func:`servomex.rows.cells.csv_text` describes it.
+    """Writes csv: a header, then one line a row, as :func:`servomex.rows.formats.csv_text` describes it.
 
     The columns are :data:`servomex.ROW_COLUMNS`. There is no place for metadata. With ``decimal=","`` the numbers
     have a decimal comma and the cells are separated by semicolons; a reader recognises that by the header.
@@ -54,14 +55,12 @@ class CsvSink(TextSink):
         if decimal not in SEPARATORS:
             raise ServomexValidationError(f"the decimal sign must be '.' or ',', not {decimal!r}")
         self.decimal = decimal
+        self._format = CSV[decimal]
         super().__init__(path, append=append, overwrite=overwrite, flush_s=flush_s, fsync_s=fsync_s)
 
     def _open(self) -> None:
         self._header = _HEADERS[self.decimal] + b"\n"
         super()._open()
-
-    def _encoded(self, rows: list[Any]) -> bytes:
-        return csv_text(rows, self.decimal).encode("utf-8")
 
     def _check_beginning(self, line: bytes, *, whole: bool) -> None:
         super()._check_beginning(line, whole=whole)

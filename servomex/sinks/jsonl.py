@@ -8,8 +8,8 @@ from typing import Any
 from servomex.errors import ServomexSinkSchemaError
 from servomex.errors.excerpts import shown
 from servomex.models.columns import ROW_COLUMNS
-from servomex.models.plain import json_value
 from servomex.rows.cells import json_row
+from servomex.rows.formats import JSON_LINES
 from servomex.rows.kinds import check_columns
 from servomex.rows.samples import sample_of
 from servomex.sinks.lines import check_encoding
@@ -23,9 +23,7 @@ class JsonlSink(TextSink):
     """
 
     _beginnings = (f'{{"{ROW_COLUMNS[0]}": "'.encode(),)
-
-    def _encoded(self, rows: list[Any]) -> bytes:
-        return "".join(map(_line, rows)).encode("utf-8")
+    _format = JSON_LINES
 
     @classmethod
     def _reader_for(cls, path: Path, line: bytes) -> Callable[[str], dict[str, Any]]:
@@ -47,22 +45,12 @@ class JsonlSink(TextSink):
         return True
 
 
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=json_value).encode
-"""``json.dumps`` would rebuild its encoder for each row."""
-
-
 def _row(line: str) -> dict[str, Any]:
     found = _object(line.removeprefix("\ufeff"))
     missing = [column for column in ROW_COLUMNS if column not in found]
     if missing:
         raise ValueError(f"it lacks {missing[0]!r}")
     return json_row(found[column] for column in ROW_COLUMNS)
-
-
-def _line(row: tuple[Any, ...]) -> str:
-    record = dict(zip(ROW_COLUMNS, row, strict=True))
-    record["tags"] = row[-1].plain()
-    return _encode(record) + "\n"
 
 
 def _object(line: str) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from servomex.models.columns import ROW_COLUMNS
 from servomex.models.sample import Sample
-from servomex.rows.cells import tags_cell, typed_row
+from servomex.rows.cells import typed_row
+from servomex.rows.formats import tags_cell
 from servomex.rows.kinds import COLUMN_KINDS, ColumnKind
 from servomex.rows.samples import sample_of
 

@@ -12,7 +12,7 @@ from typing import Any
 from servomex.errors import ServomexSinkError, ServomexSinkSchemaError, ServomexSinkWriteError
 from servomex.models.plain import time_text
 from servomex.models.sample import Sample
-from servomex.rows.cells import tags_cell
+from servomex.rows.formats import SQL
 from servomex.runtime.forks import keep_forever
 from servomex.runtime.logs import package_log
 from servomex.sinks.base import FLUSH_S, FSYNC_S
@@ -75,6 +75,8 @@ class SqliteSink(FileSink):
         ServomexSinkError: See :class:`FileSink`.
         ServomexValidationError: The table cannot have this name, or see :class:`FileSink`.
     """
+
+    _format = SQL
 
     def __init__(
         self,
@@ -305,7 +307,7 @@ class SqliteSink(FileSink):
 
     def _store(self, rows: list[Any]) -> None:
         with self._blaming_database(), self._transaction():
-            self._connection.executemany(INSERT.format(table=self.table), map(_values, rows))
+            self._connection.executemany(INSERT.format(table=self.table), rows)
         self._rows += len(rows)
         if self._has_log:
             with explained(self.name), contextlib.suppress(FileNotFoundError):
@@ -405,9 +407,3 @@ def _placeholder(path: Path) -> int | None:
     """
     flags = getattr(os, "O_PATH", None)
     return None if flags is None else os.open(path, flags)
-
-
-def _values(row: tuple[Any, ...]) -> list[Any]:
-    values = [time_text(value) if isinstance(value, datetime) else value for value in row]
-    values[-1] = tags_cell(row[-1])
-    return values

@@ -230,9 +230,8 @@ class TextSink(FileSink):
         with open_at_end(path, create=False) as file:
             lock(file.fileno(), path)
 
-    @abstractmethod
-    def _encoded(self, rows: list[Any]) -> bytes:
-        """Write rows as lines."""
+    def _encoded(self, lines: list[str]) -> bytes:
+        return "".join(lines).encode("utf-8")
 
     @classmethod
     @abstractmethod

@@ -21,7 +21,7 @@ from servomex.models.reading import ChannelStatus
 from servomex.models.sample import Sample
 from servomex.recording.dataframes import to_pandas
 from servomex.recording.load import load
-from servomex.rows.cells import tags_cell
+from servomex.rows.formats import tags_cell
 from servomex.units import Unit
 from tests.helpers.frames import RECEIVED_AT
 from tests.helpers.recordings import ONE_EACH, batch, batches, joined, write

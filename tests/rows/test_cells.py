@@ -17,8 +17,10 @@ from servomex.errors import ServomexError, ServomexSinkSchemaError, ServomexTime
 from servomex.models.columns import ROW_COLUMNS
 from servomex.models.plain import LONGEST_TEXT, json_value, time_text
 from servomex.models.sample import Sample
-from servomex.rows.cells import csv_row, csv_text, json_row, plain_row, stored_row
+from servomex.rows.cells import csv_row, json_row, stored_row
+from servomex.rows.formats import csv_text
 from servomex.rows.kinds import check_columns
+from servomex.rows.pieces import plain_row
 from servomex.rows.samples import sample_of
 from tests.helpers.any_samples import samples, texts
 from tests.helpers.frames import RECEIVED_AT
