@@ -13,7 +13,7 @@ _NEEDED_FOR = {
     5: Capability.AUTOCAL,
     8: Capability.LOOPBACK,
 }
-"""By Modbus function: what is not available on a device that does not know it."""
+"""By Modbus function: the capabilities that a device without it lacks."""
 
 
 class Abilities:
@@ -27,7 +27,7 @@ class Abilities:
 
     @contextlib.contextmanager
     def shown_by(self, capability: Capability) -> Iterator[None]:
-        """Learn from what is done in the block: that it works, or that the device does not know the function."""
+        """Learn from the block whether the capability works, or the device does not know the function."""
         try:
             yield
         except Exception as error:
@@ -37,7 +37,7 @@ class Abilities:
         self.note(capability)
 
     def note(self, capability: Capability) -> None:
-        """Note what works."""
+        """Note capabilities that work."""
         for worked in capability:
             self._seen[worked] = True
 
@@ -46,7 +46,7 @@ class Abilities:
 
         Args:
             capability: One, or several that are needed together.
-            possible: Those of the communication mode.
+            possible: The capabilities of the communication mode.
 
         Raises:
             ServomexValidationError: It is not a :class:`Capability`, or none.
@@ -63,7 +63,7 @@ class Abilities:
 
 
 def _refused(error: BaseException | None) -> Capability:
-    """Return what is not available when a device does not know a function, by its error or what caused that."""
+    """Return the capabilities that an error, or its cause, shows to be missing from a device."""
     while error is not None:
         if isinstance(error, ServomexIllegalFunctionError):
             return _NEEDED_FOR.get(error.context.function_code or 0, Capability(0))

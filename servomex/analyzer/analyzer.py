@@ -42,23 +42,23 @@ class Analyzer(Opened):
     is a deadline for the whole call, repeated requests and waiting for other callers included; when omitted, it is
     the one given to :func:`open_device`.
 
-    All reading methods raise :class:`ServomexTimeoutError` when nothing usable came in time,
+    All reading methods raise :class:`ServomexTimeoutError` when nothing usable arrived in time,
     :class:`ServomexConnectionError` when the port is closed or lost, and in the Modbus modes
     :class:`ServomexFrameError` when only damaged replies arrived and :class:`ServomexModbusError` when the
     analyser refused.
 
     Args:
         link: The port.
-        source: What receives from it: a ``ContinuousReader`` that was started, or a ``ModbusClient``.
+        source: What reads from it: a ``ContinuousReader`` that was started, or a ``ModbusClient``.
         timeout: Default for every ``timeout``; ``None`` for one that suits the line, see :attr:`timeout_s`.
         owns_link: Whether :meth:`close` closes the port.
         name: Names the analyser in rows; the port when ``None``, over Modbus with ``:`` and the address.
-        tags: What every row says of the analyser beside its name, such as ``{"site": "mill-3"}``.
+        tags: Added to every row of the analyser, such as ``{"site": "mill-3"}``.
 
     Attributes:
         link: The port.
-        reader: What receives the broadcasts; ``None`` over Modbus.
-        client: What asks; ``None`` in continuous mode.
+        reader: The receiver of the broadcasts; ``None`` over Modbus.
+        client: The Modbus client; ``None`` in continuous mode.
         closed: Whether :meth:`close` was called.
     """
 
@@ -81,16 +81,16 @@ class Analyzer(Opened):
         """Return all channels with their states.
 
         Over Modbus they are read now. In continuous mode the last broadcast is returned while it is younger than
-        ``max_age``; otherwise the next one is waited for.
+        ``max_age``; otherwise the call waits for the next one.
 
         Args:
             wait_fresh: In continuous mode, return only a broadcast that arrives after the call.
             timeout: Seconds.
-            max_age: Seconds a broadcast may be old; 2.5 periods as observed, or 10 s before one is known. What
-                Modbus reads is never older than the call.
+            max_age: The age in seconds that a broadcast may have; 2.5 observed periods, or 10 s before one is
+                known. A frame read over Modbus is never older than the call.
 
         Raises:
-            ServomexStaleError: No new broadcast came; the error carries the last frame and its age.
+            ServomexStaleError: No new broadcast arrived; the error carries the last frame and its age.
         """
         flag(wait_fresh, "wait_fresh")
         deadline = self._deadline(timeout)
@@ -105,10 +105,10 @@ class Analyzer(Opened):
 
         Args:
             channel: Its id, such as ``I1``, or its name on the display, such as ``Oxygen``, see :meth:`Frame.get`.
-                By a name all channels are read over Modbus, as by :meth:`identify`: only they show whether another
+                By name, all channels are read over Modbus, as by :meth:`identify`: only they show whether another
                 has been given the same name. That takes as long as a sweep of every channel; an id is cheaper.
-                With ``channels=`` given to :func:`open_device` a name is looked for among those selected only,
-                whatever the others are named.
+                With ``channels=`` given to :func:`open_device`, only the selected channels are searched for a
+                name, whatever the others are called.
             timeout: Seconds.
 
         Raises:
@@ -130,7 +130,7 @@ class Analyzer(Opened):
         return {ChannelId(reading.channel): reading for reading in self.poll(timeout=timeout)}
 
     def status(self, channel: ChannelId | str, *, timeout: float | None = None) -> ChannelStatus:
-        """Return one channel's state; over Modbus only that is read, and every 10 s whether the channel is there.
+        """Return one channel's state; over Modbus only that is read, and every 10 s whether the channel exists.
 
         By its name a channel is read as :meth:`read_channel` does: the state alone would not show whose it is.
 
@@ -185,10 +185,10 @@ class Analyzer(Opened):
         """Return one :class:`Sample` a channel, as rows for a recording.
 
         Args:
-            names: The analysers that are wanted, as of every :class:`PollSource`: only its own :attr:`name` is
-                known here.
+            names: The analysers to read, as for every :class:`PollSource`; here only its own :attr:`name` is
+                known.
             timeout: Seconds.
-            channels: The channels that are wanted, by id or name; all when ``None``.
+            channels: The channels to return, by id or name; all when ``None``.
 
         Raises:
             ServomexValidationError: An analyser is unknown, or the series does not have such a channel.
@@ -210,16 +210,16 @@ class Analyzer(Opened):
         buffer_size: int = BUFFER,
         overflow: OverflowPolicy | str = OverflowPolicy.DROP_OLDEST,
     ) -> StreamingSession:
-        """Return samples as they come: ``with analyzer.stream(rate_hz=2) as session: for sample in session: ...``.
+        """Stream samples: ``with analyzer.stream(rate_hz=2) as session: for sample in session: ...``.
 
-        ``next(session)`` returns one; :attr:`StreamingSession.mode` is how they are taken.
+        ``next(session)`` returns one; :attr:`StreamingSession.mode` shows how they are taken.
 
         Args:
             mode: ``autoprint``, each broadcast, in continuous mode; ``poll`` over Modbus.
             rate_hz: Readings per second over Modbus, up to 1000; 1 when omitted. In continuous mode the analyser
                 sets it.
-            buffer_size: Readings that wait at most, 1 to 1,000,000.
-            overflow: What happens then, see :class:`Recording`; what is dropped is counted.
+            buffer_size: How many readings may wait, 1 to 1,000,000.
+            overflow: What happens when more are waiting, see :class:`Recording`; dropped readings are counted.
 
         Raises:
             ServomexConfigurationError: There is a rate, and an analyser in continuous mode.
@@ -247,10 +247,10 @@ class Analyzer(Opened):
         """Call ``callback`` with each frame, and each error in place of one, in a thread of its own.
 
         Args:
-            callback: Takes a :class:`Frame` or a :class:`ServomexError`. What it raises is logged and counted.
+            callback: Takes a :class:`Frame` or a :class:`ServomexError`. Its exceptions are logged and counted.
             rate_hz: Readings per second over Modbus, up to 1000; 1 when omitted. In continuous mode the analyser
                 sets it.
-            buffer_size: Frames that wait at most, 1 to 1,000,000; then the oldest are dropped and counted.
+            buffer_size: How many frames may wait, 1 to 1,000,000; then the oldest are dropped and counted.
 
         Raises:
             ServomexConfigurationError: There is a rate, and an analyser in continuous mode.
@@ -267,7 +267,7 @@ class Analyzer(Opened):
     def loopback(self, payload: bytes, *, timeout: float | None = None) -> bytes:
         """Send two bytes to the analyser and return what it sends back (FC08, sub-function 00).
 
-        On a line that echoes, an analyser is asked first, so that the echo is not taken for its reply.
+        On a line that echoes, a read is sent first, so that the echo is not taken for the reply.
 
         Raises:
             ServomexValidationError: ``payload`` is not two bytes.
@@ -292,14 +292,14 @@ class Analyzer(Opened):
         Args:
             group: 1 to 4.
             confirm: Must be ``True``.
-            verify: Watch until the calibration runs. Without, the result shows what the group is on just after.
+            verify: Watch until the calibration runs. Otherwise the result shows the group's state just afterwards.
             timeout: Seconds; 10 s longer than that of a reading when ``None``.
 
         Raises:
             ServomexConfirmationRequiredError: ``confirm`` is not ``True``.
             ServomexProtocolUnsupportedError: The analyser is in continuous mode.
-            ServomexCalibrationError: It did not start, one runs already or is being started, or that is unknown;
-                see its ``running``.
+            ServomexCalibrationError: It did not start, another one is running or starting, or the outcome is
+                unknown; see its ``running``.
         """
         client = self._confirmed("start_calibration", confirm, _STARTING)
         group = whole(group, "group", 1, CAL_GROUPS)
@@ -321,22 +321,22 @@ class Analyzer(Opened):
         Raises:
             ServomexConfirmationRequiredError: ``confirm`` is not ``True``.
             ServomexProtocolUnsupportedError: The analyser is in continuous mode.
-            ServomexCalibrationError: A group is still on calibration gas, that is unknown, or a coil stays at 1;
-                see its ``running``.
+            ServomexCalibrationError: A group is still on calibration gas, its state is unknown, or a coil stays at
+                1; see its ``running``.
         """
         client = self._confirmed("stop_calibration", confirm, _STOPPING)
         deadline = self._slow_deadline(timeout)
         client.recognise(deadline)
-        with self._abilities.shown_by(_NOTHING):  # it ends well also where nothing runs
+        with self._abilities.shown_by(_NOTHING):  # stopping succeeds even if nothing runs
             return calibration_stop.stop(client, deadline)
 
     def calibration_status(self, group: int = 1, *, timeout: float | None = None) -> CalibrationProgress:
-        """Read what a group is on: sample, or calibration gas 1 or 2; in continuous mode from the broadcast.
+        """Read a group's state: on sample, or on calibration gas 1 or 2; in continuous mode from the broadcast.
 
         In the Modbus modes the group's start coil is read as well. A group that is on sample is ``SAMPLING`` while
-        a calibration runs that was started through this port: until it was on sample at two looks, 10 s or
-        ``settle`` apart, with no calibration gas in between. Of a calibration that was started otherwise, as at
-        the panel or by another program, sample between its gases looks like its end: it is ``IDLE``.
+        a calibration started through this port is running: until it was seen on sample twice, 10 s or
+        ``settle`` apart, with no calibration gas in between. If a calibration was started otherwise, at the panel
+        or by another program, sample between its gases looks like its end: ``IDLE``.
 
         Args:
             group: 1 to 4.
@@ -361,14 +361,14 @@ class Analyzer(Opened):
     ) -> CalibrationReport:
         """Start the autocalibration of a group, watch it to its end, and report.
 
-        Whatever ends it before, an interrupt, the time, an exception in ``on_progress``, it is stopped first; the
-        error, or a note on it, says whether that succeeded. Readings that fail meanwhile do not end it.
+        If an interrupt, the timeout or an exception in ``on_progress`` ends it early, it is stopped first; the
+        error, or a note on it, says whether that succeeded. Failed readings do not end it.
 
         Args:
             group: 1 to 4.
             confirm: Must be ``True``.
-            timeout: Seconds that the whole may take. Stopping then takes up to 10 s and one reading more, and
-                as long again when the calibration begins only then.
+            timeout: Seconds that the whole may take. Stopping then takes up to 10 s plus one reading, and
+                as long again if the calibration begins only then.
             settle: Seconds for which the group must be on sample before the calibration counts as ended, less than
                 ``timeout``; 10 when ``None``. A group may show sample for a while between its gases.
             on_progress: Called in this thread about once a second with a :class:`CalibrationProgress`.
@@ -376,7 +376,7 @@ class Analyzer(Opened):
         Raises:
             ServomexConfirmationRequiredError: ``confirm`` is not ``True``.
             ServomexProtocolUnsupportedError: The analyser is in continuous mode.
-            ServomexCalibrationError: It did not start, did not end in time, or that is unknown; see its
+            ServomexCalibrationError: It did not start, did not end in time, or its outcome is unknown; see its
                 ``running``.
         """
         client = self._confirmed("calibrate", confirm, _STARTING)
@@ -403,7 +403,7 @@ class Analyzer(Opened):
         return self.mode.sender()
 
     def _slow_deadline(self, timeout: float | None) -> float:
-        """The deadline of what the analyser may be slow to show."""
+        """Return the deadline for a state that the analyser may be slow to show."""
         self.check_process()
         return self._deadline(self.timeout_s + calibration_stop.WATCH_S if timeout is None else timeout)
 

@@ -28,10 +28,10 @@ from servomex.runtime.clock import time
 
 
 class ContinuousMode:
-    """An analyser that broadcasts: everything is taken from its newest frame, and nothing can be sent.
+    """An analyser that broadcasts: all values are taken from its newest frame, and nothing can be sent.
 
     Args:
-        reader: What receives the broadcasts.
+        reader: The receiver of the broadcasts.
     """
 
     protocol = ProtocolKind.CONTINUOUS_ASCII
@@ -50,7 +50,7 @@ class ContinuousMode:
 
     @property
     def patience_s(self) -> float:
-        """0.5 s and one and a half periods, but at least 1 s; 10 s before a period is known."""
+        """0.5 s plus one and a half periods, but at least 1 s; 10 s before a period is known."""
         return FRESH_S if self.period_s is None else max(1.0, 0.5 + 1.5 * self.period_s)
 
     @property
@@ -69,7 +69,7 @@ class ContinuousMode:
         return self._reader.dropped_frames
 
     def fresh_for_s(self, rate_hz: float | None, timeout_s: float) -> float:  # noqa: ARG002 (the analyser sets the pace)
-        """Return the age in seconds from which a frame is not current: the analyser sets the pace."""
+        """Return the age in seconds at which a frame is no longer current: the analyser sets the pace."""
         return self._reader.fresh_s
 
     def pace_hz(self, rate_hz: float | None) -> None:
@@ -98,7 +98,7 @@ class ContinuousMode:
         return error
 
     def reading(self, *, max_age: float | None, wait_fresh: bool) -> Callable[[float], Frame]:
-        """Return what waits for a frame that is young enough."""
+        """Return the function that waits for a recent enough frame."""
         return functools.partial(self._reader.read_frame, max_age=max_age, wait_fresh=wait_fresh)
 
     def turn(self, deadline: float) -> AbstractContextManager[None]:  # noqa: ARG002 (nothing is sent)
@@ -134,7 +134,7 @@ class ContinuousMode:
         return self._reader.read_frame(deadline).analyser
 
     def read_calibration(self, group: int, deadline: float) -> CalibrationProgress:
-        """Return what a group is on by the newest frame."""
+        """Return the state of a group in the newest frame."""
         frame = self._reader.read_frame(deadline)
         return progress_of(frame.analyser, group, frame.received_at, frame=frame)
 

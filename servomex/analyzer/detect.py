@@ -1,4 +1,4 @@
-"""AUTO: find out in which communication mode an analyser is, by reads only."""
+"""AUTO: finding the communication mode of an analyser, by reads only."""
 
 import contextlib
 from datetime import UTC, datetime
@@ -36,14 +36,14 @@ from servomex.traffic.symptoms import (
 )
 
 WAITS_S = (0.3, 2.4)
-"""How long a probe's reply may take to begin, in the first round and at most; it doubles from round to round."""
+"""How long a probe's reply may take to begin: in the first round, and the limit; it doubles each round."""
 PROBE_WAITS = 5
 """A probe may take this many waits: three replies, and the silence between."""
 PAUSES_S = (0.2, 2.0)
 """Shortest and longest pause between rounds of probes: on RS485 a probe could hit a broadcast."""
 
 MODBUS_TCP_S = 0.5
-"""How long the answer of a server may take that is asked whether it speaks Modbus TCP."""
+"""How long a server may take to answer the question whether it speaks Modbus TCP."""
 
 FRAMINGS = (ProtocolKind.MODBUS_RTU, ProtocolKind.MODBUS_ASCII)
 
@@ -57,13 +57,13 @@ class Detection:
 
 
 class BroadcastListener:
-    """Listens for a broadcast in everything that comes, also while Modbus is probed.
+    """Listens for a broadcast in everything that arrives, also while Modbus is probed.
 
     Attributes:
-        frame: The last broadcast that came undamaged.
-        broadcast: Whether anything came that looks like one.
-        bytes_heard: How many bytes came.
-        gateway: What a gateway answered in place of an analyser; ``None`` when none did.
+        frame: The last undamaged broadcast.
+        broadcast: Whether anything arrived that looks like one.
+        bytes_heard: How many bytes arrived.
+        gateway: The answer of a gateway in place of an analyser; ``None`` when there was none.
     """
 
     def __init__(self) -> None:
@@ -77,27 +77,27 @@ class BroadcastListener:
         self._recent = b""
 
     def feed(self, data: bytes, monotonic_ns: int) -> None:
-        """Accept bytes that came; the listener of :meth:`SerialLink.tap`."""
+        """Accept received bytes; the listener of :meth:`SerialLink.tap`."""
         self.bytes_heard += len(data)
         self._recent = (self._recent + data)[-256:]
         self.broadcast = self.broadcast or HEADER.search(self._recent) is not None
         for piece in self._splitter.feed(data):
             try:
                 self.frame = parse_frame(piece, received_at=datetime.now(UTC), monotonic_ns=monotonic_ns)
-            except ServomexParseError:  # damage, another protocol's bytes, or the end of what was joined late
+            except ServomexParseError:  # damage, another protocol's bytes, or the end of a broadcast joined late
                 within = not self._pieces and is_part_of_broadcast(piece)
                 self._joined_within = self._joined_within or within
                 self._damaged += not within
             self._pieces += 1
 
     def listen(self, link: SerialLink, until: float) -> None:
-        """Read until a broadcast has come undamaged, or until this time on ``time.monotonic()``."""
+        """Read until an undamaged broadcast arrives, or until this time on ``time.monotonic()``."""
         while self.frame is None and time.monotonic() < until:
             link.read(until)
 
     @property
     def symptom(self) -> Symptom | None:
-        """What the last bytes show of settings or a server that do not fit; ``None`` when nothing."""
+        """Wrong settings or a wrong server that the last bytes show; ``None`` when they show none."""
         return symptom_of(self._recent)
 
     def verdict(self, echo: bool | None) -> Symptom:
@@ -129,21 +129,21 @@ class BroadcastListener:
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether a broadcast was heard in part, and nothing that was damaged."""
+        """Whether part of a broadcast was heard, and nothing damaged."""
         return not self._damaged and (self._joined_within or is_part_of_broadcast(self._splitter.held))
 
 
 def detect(link: SerialLink, address: int, *, listen: float) -> Detection:
     """Find the communication mode of the analyser on a line.
 
-    Modbus RTU and ASCII are probed in turn with a read of two discrete inputs, while every byte that comes is
+    Modbus RTU and ASCII are probed in turn with a read of two discrete inputs, while all incoming bytes are
     searched for a broadcast. Nothing is ever written to the analyser, and no loopback counts as presence, since
     an echoing adapter answers one as well.
 
     Args:
         link: An open port.
         address: The Modbus slave address to ask.
-        listen: Seconds until giving up; a broadcast may come as rarely as every 9999 s.
+        listen: Seconds until giving up; the interval of broadcasts may be as long as 9999 s.
 
     Raises:
         ServomexNotFoundError: Nothing was found.
@@ -169,7 +169,7 @@ class Search:
     Attributes:
         link: The port.
         address: The address.
-        listener: What was heard so far. It may be replaced between two rounds, to forget that.
+        listener: What was heard so far. It may be replaced between two rounds, to start over.
     """
 
     def __init__(self, link: SerialLink, address: int) -> None:
@@ -182,7 +182,7 @@ class Search:
         self._speaks_tcp: bool | None = None
 
     def look(self, wait_s: float, pause_s: float, deadline: float) -> Detection | None:
-        """Probe each framing once, and listen. Once part of a broadcast was heard, only listen.
+        """Probe each framing once, and listen; once part of a broadcast was heard, only listen.
 
         Args:
             wait_s: How long a reply may take to begin, unless late ones have shown that it takes longer.
@@ -195,9 +195,7 @@ class Search:
         link, listener = self.link, self.listener
         with link.tap(listener.feed):
             for framing, exchange in self._probes:
-                link.settle(
-                    link.gap_s, deadline
-                )  # what is under way may be a broadcast: it is not to be disturbed
+                link.settle(link.gap_s, deadline)  # it may be a broadcast under way, which must not be disturbed
                 if not listener.broadcast and _answers(
                     exchange, listener, exchange.pace.patient_s(wait_s), deadline
                 ):
@@ -206,7 +204,7 @@ class Search:
         return None if listener.frame is None else Detection(ProtocolKind.CONTINUOUS_ASCII, listener.frame)
 
     def nothing_found(self, elapsed_s: float) -> ServomexNotFoundError:
-        """Return the error with what was heard. A network server is asked once whether it speaks Modbus TCP."""
+        """Return the error with what was heard. Ask a network server once whether it speaks Modbus TCP."""
         listener, verdict = self.listener, self.listener.verdict(self.link.state(ModbusLine).echo)
         if not listener.broadcast and not listener.gateway:
             if self._speaks_tcp is None:
@@ -248,9 +246,9 @@ def _answers(exchange: Exchange, listener: BroadcastListener, wait_s: float, dea
 
 
 def answers_modbus_tcp(link: SerialLink, address: int) -> bool:
-    """Return whether the far end of a socket answers a Modbus TCP read, asked on a connection of its own.
+    """Return whether the far end of a socket answers a Modbus TCP read, sent on a separate connection.
 
-    What was sent on the link before may have left such a server in the middle of a message.
+    What was sent on the link before may have left a server in the middle of a message.
     """
     if not link.port.lower().startswith("socket://"):
         return False

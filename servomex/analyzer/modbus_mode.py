@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 USUAL_HZ = 1.0
 """How often an analyser is read where no rate is given."""
 OPENING_S = 5.0
-"""The first sweep may take this long, whatever the timeout: it also proves the line and learns how fast it is."""
+"""The first sweep may take this long, whatever the timeout: it also proves the line and measures its speed."""
 ANSWER_S = 2.0
 """How long a first answer may take: the silence before it, a fence, and replies on a slow line."""
 SIGN_REQUESTS = 3
@@ -40,10 +40,10 @@ SIGN_REQUESTS = 3
 
 
 class ModbusMode:
-    """An analyser that answers: everything is read when it is asked for.
+    """An analyser that answers: every value is read on request.
 
     Args:
-        client: What asks.
+        client: The Modbus client.
     """
 
     broadcasts = False
@@ -65,7 +65,7 @@ class ModbusMode:
 
     @property
     def patience_s(self) -> float:
-        """1 s and twice the time that a sweep takes."""
+        """1 s plus twice the time that a sweep takes."""
         return self._client.patience_s
 
     @property
@@ -74,7 +74,7 @@ class ModbusMode:
         return self._client.exchange.damaged_replies + self._client.exchange.late_replies
 
     def fresh_for_s(self, rate_hz: float | None, timeout_s: float) -> float:
-        """Return the age in seconds from which a frame is not current: 2.5 times the pace, and one reading."""
+        """Return the age in seconds at which a frame is no longer current: 2.5 intervals plus one reading."""
         return PERIODS_FRESH / (USUAL_HZ if rate_hz is None else rate_hz) + timeout_s
 
     def pace_hz(self, rate_hz: float | None) -> float:
@@ -104,7 +104,7 @@ class ModbusMode:
         return ""
 
     def reading(self, *, max_age: float | None, wait_fresh: bool) -> Callable[[float], Frame]:  # noqa: ARG002 (it is always younger)
-        """Return what reads all channels: a frame that is read is never older than the call."""
+        """Return the function that reads all channels: such a frame is never older than the call."""
         return self._client.read_frame
 
     def turn(self, deadline: float) -> AbstractContextManager[object]:
@@ -150,12 +150,12 @@ class ModbusMode:
         return self._client.read_status(channel, deadline)
 
     def read_analyser(self, deadline: float) -> AnalyserStatus:
-        """Read the analyser's state, once it is known to be of the series."""
+        """Read the analyser's state, once it is known to belong to the series."""
         self._client.recognise(deadline)
         return self._client.read_analyser(deadline)
 
     def read_calibration(self, group: int, deadline: float) -> CalibrationProgress:
-        """Read what a group is on, and its start coil."""
+        """Read the state of a group, and its start coil."""
         self._client.recognise(deadline)
         return procedure.look(self._client, group, deadline)
 

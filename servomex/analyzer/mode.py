@@ -1,4 +1,4 @@
-"""Mode: how an analyser is read in its communication mode, and what it can be asked there."""
+"""Mode: how an analyser is read in its communication mode, and what can be asked of it."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -21,7 +21,7 @@ READING = VALUES | Capability.IDENTIFY
 class Mode(Protocol):
     """What an :class:`Analyzer` needs of a communication mode.
 
-    Every ``deadline`` is on ``time.monotonic()`` and is one for the whole call. The reading methods raise what
+    Every ``deadline`` is on ``time.monotonic()`` and covers the whole call. The reading methods raise what
     :class:`ContinuousReader` and :class:`ModbusClient` raise.
     """
 
@@ -47,11 +47,11 @@ class Mode(Protocol):
 
     @property
     def capabilities(self) -> Capability:
-        """What can be done."""
+        """The capabilities of the mode."""
 
     @property
     def patience_s(self) -> float:
-        """Seconds that one call takes at most unless it is given another deadline."""
+        """Seconds that one call may take unless it is given another deadline."""
 
     @property
     def period_s(self) -> float | None:
@@ -66,7 +66,7 @@ class Mode(Protocol):
         """How many broadcasts or replies were refused."""
 
     def fresh_for_s(self, rate_hz: float | None, timeout_s: float) -> float:
-        """Return the age in seconds from which a frame is not current any more.
+        """Return the age in seconds at which a frame is no longer current.
 
         Args:
             rate_hz: How often a program reads per second; once when ``None``.
@@ -99,10 +99,10 @@ class Mode(Protocol):
         """Return the error of a first reading, with what the analyser or its line now shows of the cause."""
 
     def reading(self, *, max_age: float | None, wait_fresh: bool) -> Callable[[float], Frame]:
-        """Return what reads all channels until a deadline. It is not called here: one frame less on its way.
+        """Return the function that reads all channels until a deadline. The caller calls it: one stack frame less.
 
         Args:
-            max_age: Seconds that the frame may be old; what is usual when ``None``.
+            max_age: The age in seconds that the frame may have; the default when ``None``.
             wait_fresh: Whether the frame must have been sent after the call.
         """
 
@@ -158,17 +158,17 @@ class Mode(Protocol):
         """Read the analyser's state."""
 
     def read_calibration(self, group: int, deadline: float) -> CalibrationProgress:
-        """Read what a calibration group is on."""
+        """Read the state of a calibration group."""
 
     def sender(self) -> "ModbusClient":
-        """Return what sends to the analyser.
+        """Return the client that sends to the analyser.
 
         Raises:
             ServomexProtocolUnsupportedError: Nothing can be sent in this mode.
         """
 
     def stop(self) -> None:
-        """End what runs in the background.
+        """End the background thread, if there is one.
 
         Raises:
             ServomexError: It did not end.

@@ -1,4 +1,4 @@
-"""Opened: what every open analyser has: its port and mode, its name and tags, its deadlines and its end."""
+"""Opened: the common part of every open analyser: port and mode, name and tags, deadlines and closing."""
 
 import sys
 import warnings
@@ -64,7 +64,7 @@ class Opened(ProcessBound):
 
     @property
     def tags(self) -> FrozenMapping[str]:
-        """What every row says about the analyser besides its name; empty unless given when it was opened."""
+        """The tags in every row of the analyser; empty unless given when it was opened."""
         return self._tags
 
     @property
@@ -78,10 +78,10 @@ class Opened(ProcessBound):
         return self.mode.capabilities
 
     def availability(self, capability: Capability) -> Availability:
-        """Return whether a capability can be used, as far as that is known. Nothing is sent for it.
+        """Return whether a capability can be used, as far as that is known. Nothing is sent.
 
-        ``unavailable`` is what the communication mode lacks, and what the device refused as a function that it
-        does not know; ``available`` what was seen to work since it was opened; everything else is ``unknown``.
+        ``unavailable``: the communication mode lacks it, or the device refused it as a function that it does not
+        know; ``available``: it was seen to work since the analyser was opened; otherwise ``unknown``.
         A calibration counts once it was seen to run.
 
         Args:
@@ -97,10 +97,10 @@ class Opened(ProcessBound):
 
     @property
     def timeout_s(self) -> float:
-        """Seconds that a call takes at most when it is given no ``timeout``.
+        """Seconds that a call may take when no ``timeout`` is given.
 
-        Unless it was set: over Modbus 1 s and twice the time a sweep takes here; in continuous mode 0.5 s
-        and one and a half broadcast periods, but at least 1 s, and 10 s before a period is known.
+        Unless it was set: over Modbus 1 s plus twice the time of a sweep on this line; in continuous mode 0.5 s
+        plus one and a half broadcast periods, but at least 1 s, and 10 s before a period is known.
         """
         return self.mode.patience_s if self._timeout_s is None else self._timeout_s
 
@@ -115,10 +115,10 @@ class Opened(ProcessBound):
         return self.mode.period_s
 
     def fresh_for_s(self, rate_hz: float | None = None) -> float:
-        """Return the age in seconds from which a frame is not current any more.
+        """Return the age in seconds at which a frame is no longer current.
 
         In continuous mode 2.5 broadcast periods as observed, and 10 s before a period is known. Over Modbus, where
-        the program sets the pace, 2.5 times that and one :attr:`timeout_s`, which a reading on its way may take.
+        the program sets the pace, 2.5 times that plus one :attr:`timeout_s`, which a reading under way may take.
 
         Args:
             rate_hz: How often a program reads over Modbus, per second; once when omitted, as :meth:`subscribe`
@@ -129,7 +129,7 @@ class Opened(ProcessBound):
     def close(self) -> None:
         """End the thread, if there is one, and close the port, if it was opened for this analyser.
 
-        May be called twice, and by any thread: calls that wait end with a :class:`ServomexConnectionError`.
+        May be called twice, and by any thread: waiting calls end with a :class:`ServomexConnectionError`.
 
         Raises:
             ServomexError: The thread did not end within 5 s.
@@ -161,7 +161,7 @@ class Opened(ProcessBound):
             ResourceWarning,
             stacklevel=1,
         )
-        if not sys.is_finalizing():  # then its thread stands still: waiting for it would never end
+        if not sys.is_finalizing():  # its thread is stopped by then: waiting for it would never end
             self.close()
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""open_device and open_continuous: open a port, find the mode, and make sure that an analyser is there."""
+"""open_device and open_continuous: opening a port, finding the mode, and checking that an analyser is there."""
 
 import contextlib
 import os
@@ -63,18 +63,18 @@ def open_device(
         address: Modbus slave address, 1 to 247.
         serial_settings: Must equal those on the panel; 19200 8N1 when omitted. Not together with a link.
         baudrate: This and the next six are the fields of :class:`SerialSettings`, for one or a few of them; the
-            others have their defaults. Not together with ``serial_settings`` or with what has settings of its own.
+            others have their defaults. Not together with ``serial_settings``, a link or an open port.
         bytesize: Data bits, 7 or 8.
         parity: ``N``, ``E`` or ``O``.
         stopbits: 1 or 2.
         rtscts: Hardware flow control.
         xonxoff: Software flow control.
         exclusive: Take the port for this program alone; :class:`SerialSettings` lists the risks of ``False``.
-        timeout: Seconds that each call takes at most; when omitted, one that suits mode and line, see
+        timeout: Seconds that each call may take; when omitted, one that suits mode and line, see
             :attr:`Analyzer.timeout_s`. Opening itself may take 5 s over Modbus, whatever this is, and ``listen``
             in continuous mode.
-        identify: Read the channels, which shows that the analyser is there. Without, nothing is sent and nothing
-            is waited for, except that ``auto`` must find the mode.
+        identify: Read the channels, which proves that the analyser is there. Otherwise nothing is sent or waited
+            for, except that ``auto`` must find the mode.
         channels: Read only these, by their ids or names, such as ``["I1", "CO2"]``; all that are populated when
             omitted. Which channel has a name is read when the analyser is opened, also without ``identify``; the
             channel is read from then on. A change of its name is reported like that of any other, as a row of its
@@ -85,11 +85,11 @@ def open_device(
         auto_reconnect: Reopen a port that was unplugged; ``True`` when omitted. Not together with a link.
         trace: A file to which every byte of both directions is appended, see :mod:`servomex.trace`. Not together
             with a link.
-        shared_line: Whether another master, or another program on the same serial server, asks on this line; see
-            :class:`SerialLink`. Each Modbus call then takes one exchange more. Not together with a link.
+        shared_line: Whether another master, or another program on the same serial server, uses this line; see
+            :class:`SerialLink`. Each Modbus call then takes an extra exchange. Not together with a link.
         name: Names the analyser in rows and recordings, 1 to 128 characters on one line; when omitted the port,
             over Modbus with ``:`` and the address. Two computers with a ``/dev/ttyUSB0`` each need one.
-        tags: What every row says of the analyser beside its name, such as ``{"site": "mill-3"}``: up to 32 texts
+        tags: Added to every row of the analyser, such as ``{"site": "mill-3"}``: up to 32 texts
             of 256 characters, under keys of letters, digits, ``_``, ``.`` and ``-``.
 
     Raises:
@@ -99,9 +99,9 @@ def open_device(
         ServomexConfigurationError: Arguments contradict each other, or the settings can never work on this port.
         ServomexConnectionError: The port is missing, busy or forbidden.
         ServomexNotFoundError: No analyser was found, with ``auto``.
-        ServomexTimeoutError: The analyser did not answer, in the mode that was given.
-        ServomexFrameError: What came is damaged.
-        ServomexForeignDeviceError: What answers is not an analyser of the 4000 series.
+        ServomexTimeoutError: The analyser did not answer in the given mode.
+        ServomexFrameError: The bytes received are damaged.
+        ServomexForeignDeviceError: The device that answers is not an analyser of the 4000 series.
     """
     kind = choice(ProtocolKind, protocol, "protocol")
     address = whole(address, "address", 1, 247)
@@ -185,7 +185,7 @@ def open_continuous(
 ) -> Analyzer:
     """Open an analyser in continuous mode: :func:`open_device` without the arguments that only Modbus has.
 
-    ``listen`` is how many seconds the first broadcast is waited for. Arguments and errors are those of
+    ``listen`` is how many seconds to wait for the first broadcast. Arguments and errors are those of
     :func:`open_device`.
     """
     return open_device(
@@ -211,7 +211,7 @@ def open_continuous(
 
 
 def _check_belongings(**given: object) -> None:
-    """Refuse settings that a link has itself, when they are passed beside it.
+    """Refuse settings that are passed together with a link, which has its own.
 
     Raises:
         ServomexConfigurationError: Something was given.
@@ -229,7 +229,7 @@ def source_of(
     channels: frozenset[ChannelId] | None,
     first: Frame | None = None,
 ) -> "ContinuousReader | ModbusClient":
-    """Return what an analyser in a known mode is read by. Nothing is sent, and nothing is waited for.
+    """Return the reader or client of an analyser in a known mode, without sending or waiting.
 
     Args:
         link: The port.
@@ -240,7 +240,7 @@ def source_of(
         first: The broadcast by which the mode was found.
 
     Raises:
-        ServomexConfigurationError: The settings of the line do not carry the mode.
+        ServomexConfigurationError: The settings of the line do not suit the mode.
     """
     check_carries(link.settings, protocol, link.port)
     if protocol is ProtocolKind.CONTINUOUS_ASCII:
@@ -254,7 +254,7 @@ def source_of(
 
 @contextlib.contextmanager
 def pointing_to_help() -> Iterator[None]:
-    """Add to the error of a silent line which command finds the cause."""
+    """Add the command that finds the cause to the error of a silent line."""
     try:
         yield
     except ServomexTimeoutError as error:
@@ -263,7 +263,7 @@ def pointing_to_help() -> Iterator[None]:
 
 
 def ids_of(asked: tuple[ChannelId | str, ...] | None) -> frozenset[ChannelId] | None:
-    """Return the channels that were asked for; ``None`` for all, and when some are named by their gas."""
+    """Return the requested channels; ``None`` for all, and when some are given by name."""
     ids = frozenset(item for item in asked or () if isinstance(item, ChannelId))
     return ids if asked is not None and all(isinstance(item, ChannelId) for item in asked) else None
 
@@ -274,10 +274,10 @@ def meet(analyzer: Analyzer, listen_s: float, asked: tuple[ChannelId | str, ...]
     Args:
         analyzer: The analyser.
         listen_s: Seconds to wait for the first broadcast.
-        asked: The channels that were asked for. A name that moved meanwhile would be that of another gas.
+        asked: The requested channels. A name that moved meanwhile would belong to another gas.
 
     Raises:
-        ServomexChannelNotFoundError: One of those selected is not populated.
+        ServomexChannelNotFoundError: A selected channel is not populated.
         ServomexError: As :meth:`Analyzer.poll` does.
     """
     with pointing_to_help():

@@ -1,4 +1,4 @@
-"""The autocalibrations that were started here: whether one still runs while its group is on sample. No I/O."""
+"""The autocalibrations started here: whether one is still running while its group is on sample. No I/O."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from servomex.modbus.client import ModbusClient
 
 SAMPLE_LOOKS = 2
-"""One look may be wrong: a group counts as on sample after as many in a row."""
+"""One reading may be wrong: a group counts as on sample after this many in a row."""
 
 
 class Cycle:
@@ -21,13 +21,13 @@ class Cycle:
 
     Args:
         settle_s: Seconds on sample after which it counts as ended.
-        longest_gap_s: For one that is watched: after a longer time without a look it is not known that there was
-            no gas in between, and these seconds start again.
+        longest_gap_s: For a watched one: after a longer time without a reading there may have been gas in between,
+            and the seconds on sample start again.
 
     Attributes:
         looks: How many times in a row the group was seen on sample.
-        seconds: From the first to the last of them.
-        watched: Whether :meth:`Analyzer.calibrate` follows it, so that no other look is to be noted.
+        seconds: The time from the first to the last of them.
+        watched: Whether :meth:`Analyzer.calibrate` follows it, so that other readings are not noted.
     """
 
     def __init__(self, settle_s: float, longest_gap_s: float | None = None) -> None:
@@ -45,7 +45,7 @@ class Cycle:
         return self.looks >= SAMPLE_LOOKS and self.seconds >= self._settle_s
 
     def phase(self, shown: CalPhase) -> CalPhase:
-        """Return what the group is on, from its state: sample is ``SAMPLING`` until it has settled."""
+        """Return the phase of the group from its state: sample is ``SAMPLING`` until it has settled."""
         goes_on = self._begun and not self.over
         return CalPhase.SAMPLING if shown is CalPhase.IDLE and goes_on else shown
 
@@ -62,13 +62,13 @@ class Cycle:
 
 
 class Underway:
-    """The autocalibrations at one Modbus address of a port, for all who start, watch or stop them.
+    """The autocalibrations at one Modbus address of a port, shared by all callers that start, watch or stop them.
 
     Attributes:
         stops: How often they were stopped.
-        cycles: Those that were started here and have not settled, by group.
-        pulse_lock: Held by who pulses a coil; the port is not theirs meanwhile.
-        start_lock: Held by who starts or watches an autocalibration.
+        cycles: Those started here that have not settled, by group.
+        pulse_lock: Held while a coil is pulsed; others may use the port meanwhile.
+        start_lock: Held while an autocalibration is started or watched.
     """
 
     def __init__(self) -> None:
@@ -79,14 +79,14 @@ class Underway:
 
 
 class _Addresses(PortState):
-    """What is under way on a port, by Modbus address."""
+    """The autocalibrations under way on a port, by Modbus address."""
 
     def __init__(self, link: StateOwner) -> None:
         super().__init__(link)
         self._found: dict[int, Underway] = {}
 
     def at(self, address: int) -> Underway:
-        """Return the same object to all who ask for an address."""
+        """Return the one object for an address."""
         return self._found.setdefault(address, Underway())
 
     def note_forked(self) -> None:
@@ -95,5 +95,5 @@ class _Addresses(PortState):
 
 
 def underway(client: "ModbusClient") -> Underway:
-    """Return what is under way at the address of an analyser."""
+    """Return the autocalibrations under way at the address of an analyser."""
     return client.link.state(_Addresses).at(client.address)

@@ -2,7 +2,7 @@
 
 Source: installation manual, Appendix B. The analyser treats a start like a request from its keypad and may refuse
 it by the same rules, without an error in the reply: only the state of the group shows it. How soon it follows the
-coil, and what a group shows between its gases, is not documented.
+coil, and what a group shows between its gases, is undocumented.
 """
 
 from datetime import UTC, datetime
@@ -57,7 +57,7 @@ _REASONS = (
 
 
 def look(client: "ModbusClient", group: int, deadline: float) -> CalibrationProgress:
-    """Read what a group is on, and its start coil."""
+    """Read the state of a group, and its start coil."""
     cycles = underway(client).cycles
     cycle = cycles.get(group)
     status, received_at = client.read_analyser(deadline), datetime.now(UTC)
@@ -72,10 +72,10 @@ def look(client: "ModbusClient", group: int, deadline: float) -> CalibrationProg
 def start(client: "ModbusClient", group: int, deadline: float, *, verify: bool = True) -> CalibrationProgress:
     """Start the autocalibration of a group, and with ``verify`` watch until its state shows that it runs.
 
-    An interrupt once the start may have been sent stops it.
+    An interrupt after the start may have been sent stops it.
 
     Raises:
-        ServomexCalibrationError: One runs already or is being started, it did not start, or that is unknown.
+        ServomexCalibrationError: Another one is running or starting, it did not start, or the outcome is unknown.
     """
     pulse = _start_pulse(client, group)
     try:
@@ -124,7 +124,7 @@ class Calibration:
         self._over = Signal()
 
     def run(self) -> CalibrationReport:
-        """Start, watch to the end, and report. Whatever ends it before, the calibration is stopped.
+        """Start, watch to the end, and report. If anything ends this early, stop the calibration.
 
         Raises:
             ServomexCalibrationError: It did not start, or did not end in time; the error says what state it
@@ -182,7 +182,7 @@ class Calibration:
         )
 
     def _follow(self, deadline: float) -> Frame:
-        """Read repeatedly until the group has settled on sample; a reading that fails is not the end."""
+        """Read repeatedly until the group has settled on sample; a failed reading does not end this."""
         while True:
             turn = time.monotonic()
             frame = self._read(min(deadline, turn + self._client.patience_s))
@@ -229,12 +229,12 @@ class Calibration:
             self._on_progress(progress)
 
     def _note_phase(self, progress: CalibrationProgress) -> None:
-        settled = progress.phase is CalPhase.IDLE  # its time on sample began when that was first seen
+        settled = progress.phase is CalPhase.IDLE  # its time on sample began when it was first seen there
         if not self._seen or (self._seen[-1][0] is not progress.phase and not settled):
             self._seen.append((progress.phase, progress.received_at, time.monotonic()))
 
     def _abandon(self, error: BaseException, pulse: Pulse) -> None:
-        """Stop what may be running, also what may still begin, and add the outcome to ``error``."""
+        """Stop a calibration that may be running or may still begin, and add the outcome to ``error``."""
         if not pulse.may_act:
             return
         self._outcome, running = stop_surely(self._client, pulse, shown=bool(self._seen))
@@ -262,7 +262,7 @@ def _admission(client: "ModbusClient", deadline: float) -> Turn:
             )
 
     lock = underway(client).start_lock
-    if lock.is_mine:  # as from a callback of the one who watches
+    if lock.is_mine:  # as from a callback of the watching call
         raise busy()
     return lock.turn(0, busy, check)
 

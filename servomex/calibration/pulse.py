@@ -1,9 +1,10 @@
 """The pulse of a coil, with which an autocalibration is started or stopped, and coils that were left at 1.
 
 Source: installation manual, Appendix B. Coils 00001 to 00004 start the autocalibration of group 1 to 4, coil 00009
-stops all of them. The change from 0 to 1 acts; the 1 stays until the master writes the 0. A 1 is never repeated by
-itself. A coil that reads back 1 shows that it was heard. One that reads back 0 shows nothing: another master that
-writes its own image of the coils may have cleared it, or the analyser itself. The state of the groups decides.
+stops all of them. The change from 0 to 1 acts; the 1 stays until the master writes the 0. A 1 is never repeated
+automatically. A coil that reads back 1 shows that it was heard. One that reads back 0 shows nothing: another
+master that writes its own image of the coils may have cleared it, or the analyser itself. The state of the groups
+decides.
 """
 
 import contextlib
@@ -27,28 +28,28 @@ if TYPE_CHECKING:
     from servomex.modbus.client import ModbusClient
 
 RETRY_S = 0.1
-"""Pause before a coil is asked or written again after the line failed."""
+"""Pause before a coil is read or written again after the line failed."""
 
 _REFUSALS = (ServomexIllegalFunctionError, ServomexIllegalDataAddressError, ServomexIllegalDataValueError)
 """Exceptions 01 to 03 are the analyser's own; the other codes may come from a gateway, and prove nothing."""
 
 
 class Pulse:
-    """One pulse of a coil: to 0 if it was left at 1, to 1 once, read back, and to 0 whatever happens.
+    """One pulse of a coil: to 0 if it was left at 1, to 1 once, read back, and to 0 in any case.
 
     Other callers may read between the requests; another pulse at this address waits for the end of this one.
 
     Args:
         client: The analyser.
         coil: The coil.
-        what: What it means, for messages.
+        what: The meaning of the coil, for messages.
 
     Attributes:
         sent: Whether the 1 may have been sent.
         acknowledged: Whether the analyser answered the 1.
         taken: Whether the coil was seen at 1; ``None`` when it could not be read in time.
-        given_at: When the 1 was sent, and once the coil is back at 0, when that was; monotonic seconds. An
-            analyser that reads its coils only occasionally may have heard the 1 as late as that.
+        given_at: When the 1 was sent or, once the coil is back at 0, when that was; monotonic seconds. An
+            analyser that reads its coils only occasionally may notice the 1 that late.
     """
 
     def __init__(self, client: "ModbusClient", coil: registers.Span, what: str) -> None:
@@ -65,7 +66,7 @@ class Pulse:
         """Pulse the coil. Half of the time is reserved for setting it back.
 
         Raises:
-            ServomexTimeoutError: Before the 1 was sent: no answer came, or other callers kept the port busy.
+            ServomexTimeoutError: Before the 1 was sent: there was no answer, or other callers kept the port busy.
             ServomexError: Another error before the 1 was sent.
             ServomexCalibrationError: The coil could not be set back to 0.
         """
@@ -99,12 +100,12 @@ class Pulse:
 
     @property
     def may_act(self) -> bool:
-        """Whether the analyser may do what the pulse asks for."""
+        """Whether the analyser may act on the pulse."""
         return self.sent and not self.refused
 
     @property
     def reached(self) -> bool:
-        """Whether it is known that the analyser has heard the 1."""
+        """Whether the analyser is known to have heard the 1."""
         return self.acknowledged or self.taken is True
 
     @property
@@ -119,7 +120,7 @@ class Pulse:
 
         Raises:
             ServomexTimeoutError: Another pulse is under way.
-            ServomexError: It could not be read, or not be set back.
+            ServomexError: It could not be read, or could not be set back.
         """
         lock = underway(self._client).pulse_lock
         with lock.turn(max(0.0, deadline - time.monotonic()), self._under_way):
@@ -135,10 +136,10 @@ class Pulse:
         try:
             self._client.write_coil(self._coil, True, self._soon(deadline), confirm=True)
             self.acknowledged = True
-        except ServomexError as error:  # it may have been heard all the same
+        except ServomexError as error:  # it may have been heard nevertheless
             self._lost = error
         while True:
-            with contextlib.suppress(ServomexError):  # the next try may succeed; if none does, it stays unknown
+            with contextlib.suppress(ServomexError):  # the next may succeed; if none does, it stays unknown
                 self.taken = self._read(deadline)
                 return
             if time.monotonic() >= deadline or self._client.link.is_closed:
@@ -146,7 +147,7 @@ class Pulse:
             self._client.link.pause(RETRY_S)
 
     def _release(self, deadline: float) -> None:
-        """Set the coil to 0, as often as it takes. An interrupt waits for that, at most until the deadline."""
+        """Set the coil to 0, as often as it takes. An interrupt waits for that, until the deadline at most."""
         interrupt: BaseException | None = None
         failure: ServomexError | None = None
         while True:
@@ -177,11 +178,11 @@ class Pulse:
                 self._client.link.pause(RETRY_S)
         value = self._read(deadline)
         if value and self.sent:
-            self.taken = True  # the 1 has come through, whatever became of its reply
+            self.taken = True  # the 1 has arrived, even if its reply was lost
         return not value
 
     def _soon(self, deadline: float) -> float:
-        """Return the deadline of one request: a dead line must leave time for another, and for other callers."""
+        """Return the deadline of one request: a dead line must leave time for a retry, and for other callers."""
         return min(deadline, time.monotonic() + self._client.patience_s)
 
     def _stuck(self, failure: ServomexError | None) -> ServomexCalibrationError:
@@ -204,7 +205,7 @@ def start_coils(client: "ModbusClient", deadline: float) -> Mapping[int, bool]:
     """Read the start coil of each group; empty while a pulse is under way here, and where it is refused.
 
     Raises:
-        ServomexError: No answer came, a gateway answered in its place, or the port is lost.
+        ServomexError: There was no answer, a gateway answered instead, or the port is lost.
     """
     busy = _BusyError()
     try:
@@ -222,7 +223,7 @@ def clear_start_coils(client: "ModbusClient", deadline: float) -> tuple[int, ...
     """Set the start coils that were left at 1 back to 0, and return their groups.
 
     Raises:
-        ServomexError: They could not be read, or not be set back.
+        ServomexError: They could not be read, or could not be set back.
     """
     left = [group for group, value in start_coils(client, deadline).items() if value]
     for group in left:
@@ -238,6 +239,6 @@ def start_coils_of(groups: Sequence[int]) -> str:
 
 
 def left_at_one(groups: Sequence[int]) -> str:
-    """Return what it means that the start coils of these groups are at 1."""
+    """Describe what it means that the start coils of these groups are at 1."""
     verb, coil = ("is", "it is") if len(groups) == 1 else ("are", "they are")
     return f"{start_coils_of(groups)} {verb} at 1: the analyser ignores the next start until {coil} 0"

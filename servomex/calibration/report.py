@@ -1,4 +1,4 @@
-"""The report of an autocalibration: how far it is, and in the end what happened."""
+"""The report of an autocalibration: its progress, and finally what happened."""
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
@@ -26,7 +26,7 @@ PHASE_WORDS = {
 
 @attrs.frozen
 class CalibrationProgress:
-    """What a calibration group is on.
+    """The state of a calibration group.
 
     Attributes:
         group: 1 to 4.
@@ -37,7 +37,7 @@ class CalibrationProgress:
         start_coil: Whether the coil that starts this group is at 1. While it is, the analyser ignores the next
             start; :meth:`Analyzer.start_calibration` and :meth:`Analyzer.stop_calibration` set it back. ``None``
             where :meth:`Analyzer.calibration_status` did not or could not read it, as in continuous mode.
-        notes: What was odd about the start, in words.
+        notes: Anything odd about the start, in words.
     """
 
     group: int
@@ -68,12 +68,12 @@ class CalibrationProgress:
 
 @attrs.frozen
 class CalibrationPhase:
-    """A part of a calibration, to the precision of its readings: about one a second.
+    """A part of a calibration, to the precision of its readings: about one per second.
 
     Attributes:
         phase: What the group was on.
         started_at: When that was first seen, UTC.
-        duration_s: Seconds until something else was seen.
+        duration_s: Seconds until another phase was seen.
     """
 
     phase: CalPhase
@@ -85,21 +85,21 @@ class CalibrationPhase:
 class CalibrationReport:
     """What happened in an autocalibration, from its start until its group was on sample again.
 
-    It may have been ended early at the panel: look at the phases, and at how long they took.
+    It may have been ended early at the panel: check the phases and their durations.
 
     Attributes:
         group: 1 to 4.
-        started_at: When the start was asked for, UTC.
-        ended_at: When the group was first seen on sample to stay, UTC.
+        started_at: When the start was requested, UTC.
+        ended_at: When the group was first seen permanently on sample, UTC.
         phases: What the group was on in between, in order.
         before: All channels before the start.
         after: All channels once the group was back on sample. Its gas may not have filled the cell again.
         channels: The channels that were seen calibrating.
         states: Every state that each channel was seen in, in order.
-        failed_looks: How often the analyser could not be read meanwhile.
+        failed_looks: How many readings of the analyser failed meanwhile.
         settled_s: Seconds for which the group was seen on sample before it counted as ended: from ``ended_at``, or
-            from the first reading after the last long time in which none succeeded.
-        notes: What was odd about the start, in words.
+            from the first reading after the last long gap in them.
+        notes: Anything odd about the start, in words.
     """
 
     group: int
@@ -128,12 +128,12 @@ class CalibrationReport:
 
     @property
     def readings_before(self) -> tuple[Reading, ...]:
-        """What the calibrated channels read before."""
+        """The readings of the calibrated channels before."""
         return tuple(item for item in self.before if item.channel in self.channels)
 
     @property
     def readings_after(self) -> tuple[Reading, ...]:
-        """What the calibrated channels read after."""
+        """The readings of the calibrated channels after."""
         return tuple(item for item in self.after if item.channel in self.channels)
 
     def __str__(self) -> str:

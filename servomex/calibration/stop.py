@@ -1,4 +1,4 @@
-"""The end of autocalibrations: a pulse of one coil stops all, and the state of the groups shows that it did."""
+"""Stopping autocalibrations: a pulse of one coil stops all, and the state of the groups confirms it."""
 
 import contextlib
 from collections.abc import Callable
@@ -24,28 +24,28 @@ WATCH_S = 10.0
 LOOK_S = 0.2
 """Pause between two reads of the groups during a stop."""
 STATUS_S = 2.0
-"""A state that was read longer ago than this proves nothing."""
+"""A state that was read longer ago than this is no proof."""
 STOP_TRIES = 3
-"""A stop that the analyser may not have heard is repeated as often, also when every group is on sample."""
+"""A stop that the analyser may not have heard is repeated this often, even when every group is on sample."""
 STOP_AGAIN_S = 1.0
 """A stop that was acknowledged is repeated when a group is still on calibration gas this long after it."""
 LATE_START_S = 3.0
-"""How long after a stop the groups are watched at least when the start before it has not shown yet, and how long
-beyond ``WATCH_S`` after that start: a stop does not take back a start that is still to be carried out."""
+"""How long the groups are watched, at least, after a stop whose start has not shown yet, and how long beyond
+``WATCH_S`` after that start: a stop does not cancel a start that is yet to be carried out."""
 
 
 def stop(client: "ModbusClient", deadline: float) -> tuple[int, ...]:
     """Stop all autocalibrations, watch until every group is on sample, and set start coils that are at 1 to 0.
 
-    The state of the groups decides, whatever the stop coil reads back. The pulse is given again if it did not
-    reach the analyser, and as long as a group stays on calibration gas: an analyser that looks at its coils now
-    and then misses a 1 that it has acknowledged when another master clears it. To stop twice does no harm.
+    The state of the groups decides, whatever the stop coil reads back. The pulse is repeated if it did not
+    reach the analyser, and while a group stays on calibration gas: an analyser that reads its coils only
+    occasionally misses a 1 that it has acknowledged if another master clears it. Stopping twice does no harm.
 
     Returns:
         The groups whose start coil had been left at 1.
 
     Raises:
-        ServomexCalibrationError: A group is still on calibration gas, that is unknown, or a coil stays at 1.
+        ServomexCalibrationError: A group is still on calibration gas, its state is unknown, or a coil stays at 1.
     """
     _reach_sample(client, deadline)
     try:
@@ -88,7 +88,7 @@ class _Attempt:
 
     @property
     def is_final(self) -> bool:
-        """Whether another one would be useless."""
+        """Whether another attempt would be useless."""
         return self.pulse.refused or isinstance(self.failure, ServomexCalibrationError)
 
     @property
@@ -97,7 +97,7 @@ class _Attempt:
         return self.pulse.sent and self.status is not None and not running_groups(self.status)
 
     def followed_by(self, later: "_Attempt") -> "_Attempt":
-        """Return what is known after another attempt: one that sent nothing shows the state only."""
+        """Return what is known after another attempt: one that sent nothing only shows the state."""
         if later.pulse.sent or not self.pulse.sent:
             return later
         if later.status is None and later.ended_at - self.ended_at <= STATUS_S:
@@ -106,7 +106,7 @@ class _Attempt:
 
 
 def _attempt(client: "ModbusClient", deadline: float) -> _Attempt:
-    """Pulse the stop coil and look at the groups; a quarter of the time is kept for that."""
+    """Pulse the stop coil and read the groups; a quarter of the time is reserved for that."""
     pulse, now = Pulse(client, registers.STOP_COIL, "the stop"), time.monotonic()
     failure: ServomexError | None = None
     try:
@@ -118,7 +118,7 @@ def _attempt(client: "ModbusClient", deadline: float) -> _Attempt:
         until = deadline
     elif pulse.reached:
         again = time.monotonic() + STOP_AGAIN_S
-        until = again if again + STOP_AGAIN_S < deadline else deadline  # another one needs its time, too
+        until = again if again + STOP_AGAIN_S < deadline else deadline  # another attempt needs its time too
     status = watch(client, lambda state: not running_groups(state), until, looks=SAMPLE_LOOKS)
     return _Attempt(pulse, failure, status)
 
@@ -149,11 +149,11 @@ def _not_stopped(client: "ModbusClient", attempt: _Attempt) -> ServomexError:
 
 
 def stop_surely(client: "ModbusClient", start_pulse: Pulse, *, shown: bool = False) -> tuple[str, bool | None]:
-    """Stop what was started, whatever interrupts that; return the outcome, and whether a calibration runs.
+    """Stop what was started, despite interrupts; return the outcome, and whether a calibration is running.
 
     Args:
         client: The analyser.
-        start_pulse: What started it.
+        start_pulse: The pulse that started it.
         shown: Whether the group was seen on calibration gas. If not, it may still begin after the stop.
     """
     deadline, interrupted = _stop_by(client), False
@@ -165,7 +165,7 @@ def stop_surely(client: "ModbusClient", start_pulse: Pulse, *, shown: bool = Fal
             if not shown and _begins_late(client, start_pulse, deadline):
                 shown, deadline = True, _stop_by(client)
                 continue
-            with contextlib.suppress(ServomexError):  # the next start clears it, and says so if it cannot
+            with contextlib.suppress(ServomexError):  # the next start clears it, and reports if it cannot
                 start_pulse.clear(deadline)
         except ServomexError as failure:
             running = failure.running if isinstance(failure, ServomexCalibrationError) else None
@@ -188,12 +188,12 @@ def _stop_by(client: "ModbusClient") -> float:
 
 
 def _acts_until(start_pulse: Pulse) -> float:
-    """Return until when the start may be carried out that has not shown yet."""
+    """Return until when a start that has not shown yet may still be carried out."""
     return max(time.monotonic(), start_pulse.given_at + WATCH_S) + LATE_START_S
 
 
 def _begins_late(client: "ModbusClient", start_pulse: Pulse, deadline: float) -> bool:
-    """Watch whether a group goes on calibration gas after a stop, until the start before it cannot act any more.
+    """Watch whether a group goes on calibration gas after a stop, until the earlier start can no longer act.
 
     Raises:
         ServomexCalibrationError: The state could not be read.
@@ -218,15 +218,15 @@ def running_groups(status: AnalyserStatus) -> str:
 def watch(
     client: "ModbusClient", wanted: Callable[[AnalyserStatus], object], deadline: float, *, looks: int = 1
 ) -> AnalyserStatus | None:
-    """Read the groups until they are as wanted for ``looks`` reads in a row, or the time has run out.
+    """Read the groups until they are as wanted for ``looks`` reads in a row, or the time is up.
 
     Returns:
-        What was seen last; ``None`` when the groups could not be read.
+        The last state; ``None`` when the groups could not be read.
     """
     status, seen_at, fitting = None, 0.0, 0
     while True:
         begun = time.monotonic()
-        with contextlib.suppress(ServomexError):  # another look may succeed; if none does, that is the answer
+        with contextlib.suppress(ServomexError):  # another read may succeed; if none does, that is the answer
             status, seen_at = client.read_analyser(soon(client, deadline)), time.monotonic()
             fitting = fitting + 1 if wanted(status) else 0
             if fitting >= looks:
@@ -238,7 +238,7 @@ def watch(
 
 
 def soon(client: "ModbusClient", deadline: float) -> float:
-    """Return the deadline of one look: a dead line must leave time for another, and for other callers."""
+    """Return the deadline of one reading: a dead line must leave time for a retry, and for other callers."""
     return min(deadline, time.monotonic() + client.patience_s)
 
 

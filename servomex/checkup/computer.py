@@ -41,7 +41,7 @@ def _listed(info: PortInfo) -> Finding:
 
 
 def versions() -> Finding:
-    """Return the versions of what runs here."""
+    """Return the versions of the software in use."""
     programs = [f"{name} {_version(name)}" for name in _PROGRAMS]
     seen = [f"servomex {__version__}", f"Python {platform.python_version()}", *programs, platform.platform()]
     return Finding("versions", Verdict.OK, ", ".join(seen))
@@ -50,7 +50,7 @@ def versions() -> Finding:
 def _version(program: str) -> str:
     try:
         return importlib.metadata.version(program)
-    except importlib.metadata.PackageNotFoundError:  # as in a program that was packed into one file
+    except importlib.metadata.PackageNotFoundError:  # as in a program packed into one file
         return "of unknown version"
 
 

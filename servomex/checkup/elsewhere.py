@@ -1,4 +1,4 @@
-"""Where the analyser of a line is: its mode, and when nothing answers where it should, what answers elsewhere."""
+"""Finding the analyser of a line: its mode or, when it does not answer where it should, what answers elsewhere."""
 
 import contextlib
 from collections.abc import Callable, Iterable
@@ -21,11 +21,11 @@ from servomex.modbus.line import ModbusLine
 from servomex.port.link import SerialLink
 
 ADDRESSES = range(1, 11)
-"""Where an analyser is looked for that does not answer at its address."""
+"""The addresses that are searched when an analyser does not answer at its own."""
 BAUDRATES = (2400, 4800, 9600, 19200)
 """What the analyser offers (installation manual, section 3.4)."""
 BROADCAST_S = 2.5
-"""How long to listen for a broadcast at another baud rate, on a line from which unrequested bytes came."""
+"""How long to listen for a broadcast at another baud rate, on a line with unrequested bytes."""
 
 Report = Callable[[str], None]
 
@@ -33,9 +33,9 @@ Report = Callable[[str], None]
 def find(
     link: SerialLink, address: int, listener: BroadcastListener, listen_s: float, report: Report
 ) -> Detection:
-    """Find the mode of the analyser at an address, by reads only; otherwise raise what was found in its place.
+    """Find the mode of the analyser at an address, by reads only; otherwise raise an error with what was found.
 
-    Where nothing answers, other addresses and other baud rates are asked. The port is closed after that.
+    If nothing answers, try other addresses and other baud rates; the port is closed after that.
 
     Args:
         link: An open port.
@@ -46,7 +46,7 @@ def find(
 
     Raises:
         ServomexNotFoundError: Nothing was found, or an analyser elsewhere.
-        ServomexProtocolError: What answers is not an analyser, or not alone at its address.
+        ServomexProtocolError: The device that answers is not an analyser, or not alone at its address.
         ServomexConnectionError: The port was lost.
     """
     if listener.frame is not None:
@@ -70,7 +70,7 @@ def find(
 def _elsewhere(
     link: SerialLink, address: int, listener: BroadcastListener, report: Report
 ) -> ServomexError | None:
-    """Look at other addresses and baud rates, first where the bytes that came suggest it."""
+    """Try other addresses and baud rates, first where the bytes received suggest it."""
     unrequested = listener.bytes_heard > 0 and not link.state(ModbusLine).echo
     if unrequested:
         return _at_other_rates(link, address, BROADCAST_S, report) or _at_other_addresses(
@@ -122,7 +122,7 @@ def _at_other_rates(
 
 
 def _survey_at(link: SerialLink, rate: int, address: int, listen_s: float | None, report: Report) -> list[Found]:
-    """Ask an address at another baud rate; an adapter may not have it."""
+    """Ask an address at another baud rate, which an adapter may not support."""
     report(f"trying {rate} baud")
     settings = attrs.evolve(link.settings, baudrate=rate)
     places = [Place(address, framing) for framing in FRAMINGS]

@@ -1,4 +1,4 @@
-"""The check-up of a computer, a port, its line and its analyser: what was seen, and the cure of each problem.
+"""The check-up of a computer, a port, its line and its analyser: what was seen, and what to do about each problem.
 
 Each check returns findings. It raises a :class:`ServomexError` after which nothing further can be checked.
 """
@@ -49,10 +49,10 @@ CHECKS = (
     "versions port access opening line mode settings gap echo broadcast clock "
     "analyser coils abilities"  # and a line for each channel
 ).split()
-"""What is checked, in this request."""
+"""The checks, in this order."""
 
 SNIFF_S = 1.0
-"""How long a line is listened to before anything is sent; a quarter of the time to listen, if that is less."""
+"""How long to listen before anything is sent; a quarter of the time to listen, if that is less."""
 GAP_REQUESTS = 20
 GAP_CHECK_S = 5.0
 """No more requests are sent after this long."""
@@ -144,7 +144,7 @@ def line_checks(request: CheckRequest, link: SerialLink) -> Iterator[Finding]:
 
 
 def line(link: SerialLink, listener: BroadcastListener, listen_s: float) -> Finding:
-    """Listen before anything is sent: what comes then was not requested here."""
+    """Listen before anything is sent: bytes that arrive then were not requested here."""
     heard = bytearray()
     begun = time.monotonic()
     with (
@@ -183,7 +183,7 @@ def line(link: SerialLink, listener: BroadcastListener, listen_s: float) -> Find
 def mode(
     request: CheckRequest, link: SerialLink, listener: BroadcastListener, listen_s: float
 ) -> tuple[Detection | None, Finding]:
-    """Find the mode, and compare it with the one that was named."""
+    """Find the mode, and compare it with the requested one."""
     try:
         found = find(link, request.address, listener, listen_s, request.report)
     except (ServomexTimeoutError, ServomexProtocolError) as error:
@@ -218,10 +218,10 @@ def settings(request: CheckRequest, found: Detection | None) -> Finding:
 
 
 def gap(request: CheckRequest, link: SerialLink, found: Detection | None) -> Finding:
-    """Send some small reads with the gap in use, none of them twice, and count what is lost.
+    """Send some small reads with the gap in use, without retries, and count the losses.
 
     Raises:
-        ServomexTimeoutError: Not one was answered.
+        ServomexTimeoutError: None was answered.
     """
     if found is None or found.frame:
         return Finding(
@@ -293,7 +293,7 @@ def modbus_checks(request: CheckRequest, link: SerialLink, protocol: ProtocolKin
 
 
 def coils(client: ModbusClient) -> Finding:
-    """Look for coils that were left at 1, as by a program that was killed in the middle of a start."""
+    """Look for coils that were left at 1, as by a program that was killed during a start."""
     try:
         values = client.read_coils(registers.ALL_START_COILS, time.monotonic() + client.patience_s)
         stop = client.read_coil(registers.STOP_COIL, time.monotonic() + client.patience_s)
@@ -324,7 +324,7 @@ def abilities(analyzer: Analyzer) -> Finding:
 
 
 def continuous_checks(request: CheckRequest, link: SerialLink, first: Frame) -> Iterator[Finding]:
-    """Check an analyser in continuous mode, from which one broadcast came."""
+    """Check an analyser in continuous mode that has sent one broadcast."""
     request.report(f"waiting for another broadcast, for {request.listen:g} s at most")
     reader = ContinuousReader(link, first=first)
     reader.start()
@@ -337,7 +337,7 @@ def continuous_checks(request: CheckRequest, link: SerialLink, first: Frame) -> 
 
 
 def broadcast(analyzer: Analyzer, listen_s: float) -> Finding:
-    """Wait for a broadcast, and report how often they come."""
+    """Wait for a broadcast, and report how often they are sent."""
     try:
         frame = analyzer.poll(wait_fresh=True, timeout=listen_s)
     except ServomexTimeoutError:

@@ -1,4 +1,4 @@
-"""The finding of a check: what was seen, what it means, and the cure."""
+"""The finding of a check: what was seen, what it means, and what to do."""
 
 from enum import StrEnum
 from typing import Any
@@ -20,7 +20,7 @@ class Verdict(StrEnum):
 
 @attrs.frozen
 class Finding:
-    """What a check has found.
+    """What a check found.
 
     Attributes:
         check: Which check: one of :data:`CHECKS`, or ``channel``.

@@ -36,7 +36,7 @@ _log = package_log("servomex")
 AT_ONCE = 16
 """How many ports are searched at the same time."""
 TICK_S = 0.1
-"""How often the progress of the threads is looked at."""
+"""How often the progress of the threads is checked."""
 STOP_S = 15.0
 """How long a thread may take to end: opening a network address cannot be interrupted."""
 _MODES = (ProtocolKind.CONTINUOUS_ASCII, *FRAMINGS)
@@ -49,14 +49,14 @@ OnProgress = Callable[[int, int], None]
 
 @attrs.frozen
 class DiscoveryResult:
-    """An analyser that was found, or what was found in place of one.
+    """An analyser that was found, or what was found in its place.
 
     Attributes:
-        port: The port, by the name it was searched under.
-        usb: The USB adapter of the port; ``None`` when there is none, or none is known.
+        port: The port, by the name used for the search.
+        usb: The USB adapter of the port; ``None`` when there is none or it is unknown.
         info: The analyser with its channels; ``None`` when there is none.
-        address: Modbus slave address that answers, an analyser or not; ``None`` for a broadcast, and when the
-            result is about the whole port.
+        address: Modbus slave address that answers, whether an analyser or not; ``None`` for a broadcast, and when
+            the result is about the whole port.
         error: Why there is no analyser; ``None`` when there is one.
     """
 
@@ -106,7 +106,7 @@ class DiscoveryResult:
 
 @attrs.frozen
 class _Request:
-    """What every port is searched for."""
+    """What to search every port for."""
 
     addresses: tuple[int, ...]
     baudrates: tuple[int, ...]
@@ -120,12 +120,12 @@ class _Request:
 
     @property
     def steps_per_line(self) -> int:
-        """How much progress a port makes at one baud rate."""
+        """The progress steps of a port at one baud rate."""
         return max(1, len(self.places))
 
     @property
     def steps(self) -> int:
-        """How much progress a port makes."""
+        """The progress steps of a port."""
         return self.steps_per_line * len(self.baudrates)
 
 
@@ -140,22 +140,22 @@ def find_devices(
 ) -> list[DiscoveryResult]:
     """Search ports for analysers, all at the same time.
 
-    Each port is opened at one baud rate after the other, up to the first at which there is an analyser. There
-    every address is asked for two bits in Modbus RTU and in Modbus ASCII, while every byte that comes is searched
-    for a broadcast. Nothing that changes an analyser is sent, and nothing at all once a broadcast shows itself. A
-    silent address takes some 0.3 s in each framing.
+    Each port is opened at one baud rate after the other, until an analyser is found. At each rate every address is
+    asked for two bits in Modbus RTU and in Modbus ASCII, while all incoming bytes are searched for a broadcast.
+    Nothing that changes an analyser is sent, and nothing at all once a broadcast is heard. A silent address takes
+    some 0.3 s in each framing.
 
     Args:
-        ports: What to open, by any name that :func:`open_device` takes; all that are present when ``None``.
+        ports: The ports, by any name that :func:`open_device` takes; all that are present when ``None``.
         addresses: Modbus slave addresses, 1 to 247.
         baudrates: 300 to 115200, each with 8 data bits, no parity and 1 stop bit.
         protocols: Which of ``continuous``, ``modbus_rtu`` and ``modbus_ascii`` to look for; all when ``None``.
-        listen: Seconds to listen for a broadcast, from the opening and again from when one shows itself.
-        on_progress: Called in this thread with the number of questions that are settled, and of all questions.
+        listen: Seconds to listen for a broadcast, from the opening and again once one is heard.
+        on_progress: Called in this thread with the number of questions done, and the total.
 
     Returns:
         One result for each analyser, for each address at which something else answers, and for each port on
-        which nothing was found, or that could not be opened; in the order of the ports.
+        which nothing was found or which could not be opened; in the order of the ports.
 
     Raises:
         ServomexValidationError: An argument is out of range. No port was opened.
@@ -194,7 +194,7 @@ def _request(
     protocols: Iterable[ProtocolKind | str] | None,
     listen: float,
 ) -> _Request:
-    """Return what is to be searched for, checked."""
+    """Return the checked request of a search."""
     modes = _MODES if protocols is None else _listed(protocols, "protocols", _mode)
     listen_s = seconds(listen, "listen")
     return _Request(
@@ -219,7 +219,7 @@ def _port_name(port: str | os.PathLike[str]) -> str:
 
 
 def _listed(values: Iterable[V], what: str, check: Callable[[V], C], *, empty: bool = False) -> tuple[C, ...]:
-    """Check each of several values, and drop those that come again.
+    """Check each of several values, and drop duplicates.
 
     Raises:
         ServomexValidationError: It is not a list, or an empty one, or a value is invalid.
@@ -257,7 +257,7 @@ class _Search:
 
     @property
     def steps(self) -> int:
-        """How much progress there is to make."""
+        """The progress steps in all."""
         return self._request.steps
 
     def cancel(self) -> None:
@@ -267,7 +267,7 @@ class _Search:
             self._link.close()
 
     def run(self) -> None:
-        """Search the port; what goes wrong is a result as well."""
+        """Search the port; an error is a result as well."""
         started = time.monotonic()
         usb: PortInfo | None = None
         failure: ServomexError | None = None
@@ -294,7 +294,7 @@ class _Search:
             self.ended.set()
 
     def _search(self) -> None:
-        """Search at one baud rate after the other, up to the first that shows an analyser."""
+        """Search at one baud rate after the other, until an analyser is found."""
         for number, baudrate in enumerate(self._request.baudrates, 1):
             survey = self._survey(baudrate)
             if survey.successful:
@@ -324,7 +324,7 @@ class _Search:
 
 
 def _run_all(searches: Sequence[_Search], on_progress: OnProgress | None) -> None:
-    """Run all searches, some at a time; whatever interrupts that ends them and closes their ports."""
+    """Run all searches, some at a time; an interruption ends them and closes their ports."""
     waiting = deque(searches)
     running: list[_Search] = []
     reported = 0
@@ -359,7 +359,7 @@ def _report(searches: Sequence[_Search], reported: int, on_progress: OnProgress 
 def _nothing_found(
     port: str, request: _Request, surveys: Sequence[Survey], elapsed_s: float
 ) -> ServomexTimeoutError:
-    """Return the error with what was tried and what was seen, at the baud rate at which most was seen."""
+    """Return the error with what was tried, and what was seen at the baud rate where most was seen."""
     best = max(surveys, key=lambda item: (item.listener.broadcast, bool(item.echo), item.listener.bytes_heard))
     rates = ", ".join(map(str, request.baudrates))
     tried = "" if best.listener.broadcast else f": {_unanswered(request)}"

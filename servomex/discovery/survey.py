@@ -1,4 +1,4 @@
-"""Survey: who is on a line at one baud rate, found by listening and by reads only."""
+"""Survey: which devices are on a line at one baud rate, found by listening and by reads only."""
 
 from collections.abc import Callable, Sequence
 
@@ -32,15 +32,15 @@ from servomex.traffic.symptoms import Symptom, symptom_of
 WAIT_S = 0.25
 """How long the answer of an address may take to begin."""
 LATE_WAIT_S = 2.0
-"""The same where what looks like its answer came too late."""
+"""The same if an apparent answer of it arrived too late."""
 QUIET_S = 0.25
-"""Silence before a question is repeated, and after an answer: that of a second device would come in it."""
+"""Silence before a question is repeated, and after an answer: a second device would answer in it."""
 RESTLESS_S = 0.5
 """A line that takes this much longer to fall silent is not asked."""
 LONGEST_ANSWERS = 64
 """More bytes than this are not the answers of two devices and the echo of the question."""
 RESTLESS_PLACES = 5
-"""After this many places in a row at which only unrequested bytes came, no more are asked."""
+"""After this many places in a row at which only unrequested bytes arrived, no more are asked."""
 _KEPT = 4096
 _RECENT = 64
 
@@ -54,7 +54,7 @@ class Place:
 
     @property
     def signs(self) -> tuple[bytes, bytes]:
-        """How its answer begins, and how its refusal does."""
+        """The first bytes of its answer, and those of its refusal."""
         answer = bytes((self.address, PROBE.function, PROBE.data_size))
         refusal = bytes((self.address, PROBE.function | 0x80))
         if self.framing is ProtocolKind.MODBUS_RTU:
@@ -72,20 +72,20 @@ class Found:
 
 
 class _RestlessError(ServomexTimeoutError):
-    """Unrequested bytes come, from which an answer could not be distinguished."""
+    """Unrequested bytes arrive, from which an answer cannot be distinguished."""
 
 
 class Survey:
     """Asks every place on a line, and listens to every byte meanwhile.
 
-    A place is asked with the read of two discrete inputs, which changes nothing, and never with a loopback, which
-    an echoing adapter would answer as well. Once a broadcast shows itself nothing is sent any more.
+    A place is asked by a read of two discrete inputs, which changes nothing, and never by a loopback, which an
+    echoing adapter would answer as well. Once a broadcast is heard, nothing more is sent.
 
     Args:
         link: The port; it must be open.
-        places: What to ask.
-        listen: Seconds to listen for a broadcast, from the start and again from when one shows itself; ``None``
-            for no longer than the questions take.
+        places: The places to ask.
+        listen: Seconds to listen for a broadcast, from the start and again once one is heard; ``None`` for no
+            longer than the questions take.
         step: Called after each place.
 
     Attributes:
@@ -132,7 +132,7 @@ class Survey:
             self.echo = self._link.state(ModbusLine).echo
 
     def _hear(self, data: bytes, monotonic_ns: int) -> None:
-        """Note every byte that comes, and the places whose answer came too late."""
+        """Note every byte that arrives, and the places whose answer was too late."""
         self.listener.feed(data, monotonic_ns)
         self._heard = (self._heard + data)[-_KEPT:]
         recent, self._recent = self._recent + data, (self._recent + data)[-_RECENT:]
@@ -141,7 +141,7 @@ class Survey:
         self._were_late.update(late)
 
     def _await_broadcast(self, until: float, listen_s: float) -> None:
-        """Listen until a time; if that leaves enough of it, ask again, since a first request may get lost."""
+        """Listen until a time; if that leaves enough time, ask again, since a first request may get lost."""
         round_s = sum(self._answer_s(place, WAIT_S) for place in self._silent)
         if time.monotonic() + round_s < until:
             self.listener.listen(self._link, until - round_s)
@@ -155,7 +155,7 @@ class Survey:
                 self.findings = [Found(None, info=analyzer.identify())]
 
     def _look_at(self, place: Place) -> None:
-        """Find out who is at a place, then those that have meanwhile answered late."""
+        """Find out what is at a place, then at those that have meanwhile answered late."""
         self._meet(place, WAIT_S)
         while self._late:
             self._meet(self._late.pop(), LATE_WAIT_S)
@@ -178,11 +178,11 @@ class Survey:
             self.findings.append(self._identified(place))
 
     def _ask_until_clear(self, place: Place, wait_s: float) -> None:
-        """Ask until an answer is undamaged and comes once, each time with more patience.
+        """Ask until an answer is undamaged and arrives only once, waiting longer each time.
 
         Raises:
-            ServomexTimeoutError: No device answers; what comes, if anything, was not requested.
-            ServomexFrameError: All answers were damaged or came twice.
+            ServomexTimeoutError: No device answers; any bytes that arrive were not requested.
+            ServomexFrameError: All answers were damaged or arrived twice.
             ServomexGatewayError: A gateway reports that no device answers.
         """
         for patience_s in (wait_s, 2 * wait_s, 4 * wait_s):
@@ -213,7 +213,7 @@ class Survey:
         return self._link.settle(silence_s, time.monotonic() + silence_s + RESTLESS_S)[1]
 
     def _answer_s(self, place: Place, wait_s: float) -> float:
-        """Seconds from a question to the end of its answer, at most."""
+        """Return the longest time from a question to the end of its answer, in seconds."""
         return line_timing(self._link.settings, place.framing, 0.0, wait_s).exchange(PROBE.data_size)
 
     def _identified(self, place: Place) -> Found:
@@ -227,7 +227,7 @@ class Survey:
             return self._misfit(place, error)
 
     def _misfit(self, place: Place, error: ServomexProtocolError | ServomexTimeoutError) -> Found:
-        """Return the finding that what answers at a place is not an analyser, or not alone there."""
+        """Return the finding that the device at a place is not an analyser, or not alone there."""
         who = f"a Modbus device answers at address {place.address}"
         symptom = symptom_of(bytes(self._heard))
         cure = error.cure or "Check which instrument this cable leads to"

@@ -137,7 +137,7 @@ class ServomexManager(ProcessBound):
             rtscts: Hardware flow control.
             xonxoff: Software flow control.
             exclusive: Take the port for this program alone.
-            timeout: Seconds that each call takes at most; see :attr:`Analyzer.timeout_s` for the default.
+            timeout: Seconds that each call may take; see :attr:`Analyzer.timeout_s` for the default.
             identify: Read the channels, which proves that the analyser is there.
             channels: Read only these; all that are populated when omitted.
             retries: How often a Modbus read is repeated within its deadline, 0 to 10.
@@ -160,7 +160,7 @@ class ServomexManager(ProcessBound):
             ServomexConfigurationError: The port is used in another mode or with other settings.
             ServomexConnectionError: The port is missing, busy or forbidden, or the manager is closed.
             ServomexNotFoundError: No analyser was found, with ``auto``.
-            ServomexTimeoutError: The analyser did not answer, in the mode that was given.
+            ServomexTimeoutError: The analyser did not answer in the given mode.
             ServomexFrameError: The replies are damaged.
         """
         serial = settings_given(serial_settings, baudrate, bytesize, parity, stopbits, rtscts, xonxoff, exclusive)

@@ -1,4 +1,4 @@
-"""Opening a serial port, and the reason in plain words when one does not open."""
+"""Opening a serial port, with a plain reason when one does not open."""
 
 import contextlib
 import errno
@@ -35,35 +35,35 @@ else:
 
 _OPEN_ERRORS: tuple[type[Exception], ...] = (OSError, *_TERMINAL_ERRORS)
 IO_ERRORS: tuple[type[Exception], ...] = (OSError, TypeError, AttributeError, *_TERMINAL_ERRORS)
-"""What pyserial lets out when a port is unplugged, or closed under a running call."""
+"""What pyserial may raise when a port is unplugged, or closed during a call."""
 
 READ_TICK_S = 0.05
 """A blocking read returns after this long, so that deadlines and stop requests are seen."""
 WRITE_TIMEOUT_S = 2.0
 """How long a port may take no bytes before that is an error, unless the call ends sooner."""
 PROMPT_WRITE_S = 1.0
-"""How long writing may take once a port takes bytes, beside the time on the line. pyserial also counts the time in
-which a busy computer does not run the program."""
+"""How long writing may take once a port takes bytes, in addition to the time on the line. pyserial also counts the
+time in which a busy computer does not run the program."""
 LONGEST_WRITE = 32
 """More bytes than any request has."""
 MOST_FILES = 1024
-"""pyserial waits with ``select``, which on POSIX cannot look at a descriptor with this number or a higher one."""
+"""pyserial waits with ``select``, which on POSIX cannot handle a descriptor with this number or higher."""
 FILES_OF_A_PORT = 6
-"""How many files a port needs at most: pyserial has two pipes beside it."""
+"""The most files that a port needs: pyserial adds two pipes."""
 KEEP_ALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPALIVE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
-"""After this many seconds of silence a network server is asked if it is there, and how often: 30 s in all."""
+"""When and how often a silent network server is asked whether it is still there: 30 s in all."""
 
 _HANDLERS = "servomex.simulator"
 if _HANDLERS not in serial.protocol_handler_packages:
     serial.protocol_handler_packages.append(_HANDLERS)
 
 _SCHEMES = ("socket://", "rfc2217://", "usb:", "hwgrep://", "sim://", "loop://", "spy://", "alt://")
-"""Of pyserial and our own, as far as they make sense; ``usb:`` is looked up before."""
+"""URL schemes of pyserial and our own that make sense here; ``usb:`` is looked up before."""
 _WINDOWS_NUMBER = re.compile(r"Error\(.*, (\d+)\)")
-"""The last of what Python shows of an error of Windows is its own number."""
+"""The last number that Python shows in a Windows error is the one of Windows."""
 _DENIED_ON_WINDOWS = 5
 _HUNG_ON_WINDOWS = (21, 22, 31)
-"""Not ready, a command that the device does not know, a device that does not work."""
+"""Not ready, bad command, device not functioning."""
 _GROUP_MAY = stat.S_IRGRP | stat.S_IWGRP
 _BUSY = {errno.EBUSY, errno.EAGAIN, errno.EWOULDBLOCK}
 _FORBIDDEN = {errno.EACCES, errno.EPERM}
@@ -73,7 +73,7 @@ _MISSING = {errno.ENOENT, errno.ENODEV, errno.ENXIO}
 def open_port(port: str, settings: SerialSettings) -> Any:
     """Open a device path, ``COM11``, ``usb:SERIAL`` or a URL (``socket://``, ``rfc2217://``, ``sim://`` ...).
 
-    ``usb:SERIAL`` and ``hwgrep://`` are looked up each time, since an adapter may come back under another name.
+    ``usb:SERIAL`` and ``hwgrep://`` are looked up each time, since an adapter may return under another name.
     Device files are opened for exclusive use, unless the settings say otherwise, so that a second program cannot
     take part of the bytes.
 
@@ -116,7 +116,7 @@ def _check_exclusive(port: str, settings: SerialSettings) -> None:
     """Refuse to share a port where the system cannot.
 
     Raises:
-        ServomexConfigurationError: It is to be shared, and this is Windows.
+        ServomexConfigurationError: Sharing was requested on Windows.
     """
     if os.name == "nt" and not settings.exclusive:
         raise ServomexConfigurationError(
@@ -150,7 +150,7 @@ def write_timeout_s(settings: SerialSettings) -> float:
 
 
 def close_port(port: Any) -> None:
-    """Close a port, and its connection for certain: pyserial leaves one open that the other side has reset."""
+    """Close a port, and always its connection: pyserial leaves one open that the other side has reset."""
     if has_hung_up(port):  # pyserial would wait 0.3 s for a connection that has ended
         abandon_port(port)
         return
@@ -163,7 +163,7 @@ def close_port(port: Any) -> None:
 
 
 def abandon_port(port: Any) -> None:
-    """Close the descriptors of a port, and do nothing else: it is a parent's in a forked child, or has hung up.
+    """Close only the descriptors of a port, which belongs to the parent of a forked child, or has hung up.
 
     pyserial's own ``close`` would end the network connection of a parent, and wait for its thread.
     """
@@ -177,7 +177,7 @@ def abandon_port(port: Any) -> None:
 
 
 def has_hung_up(port: Any) -> bool:
-    """Return whether the server of a network connection has closed it; nothing is waited for or taken."""
+    """Return whether the server of a network connection has closed it, without waiting or reading."""
     connection = getattr(port, "_socket", None)
     if not isinstance(connection, socket.socket):
         return False
@@ -189,7 +189,7 @@ def has_hung_up(port: Any) -> bool:
 
 
 def takes_bytes(port: Any, timeout: float) -> bool:
-    """Wait ``timeout`` seconds at most until a port can take bytes; ``True`` where that cannot be seen."""
+    """Wait up to ``timeout`` seconds until a port can take bytes; return ``True`` where that cannot be seen."""
     found = getattr(port, "_socket", None)
     if found is None and os.name == "posix":
         found = getattr(port, "fd", None)
@@ -217,10 +217,10 @@ def _is_selected(file: "socket.socket | int", *, to_write: bool, deadline: float
 
 
 def _check_open_files(port: str) -> None:
-    """Refuse to open a port where so many files are open that pyserial could wait for nothing on it.
+    """Refuse to open a port when too many files are open for pyserial to wait on it.
 
     Raises:
-        ServomexConnectionError: They are.
+        ServomexConnectionError: Too many files are open.
     """
     if os.name == "nt" or port.lower().startswith("sim://"):
         return
@@ -248,13 +248,13 @@ def _check_open_files(port: str) -> None:
 
 
 def _kept_alive(port: Any) -> Any:
-    """Let the system notice that a network server has gone without a word, as when it is switched off.
+    """Make the system detect a network server that is gone without notice, as when it is switched off.
 
-    Where nothing is sent, as to an analyser that broadcasts, nothing else would ever tell.
+    Where nothing is sent, as to an analyser that broadcasts, nothing else would ever show it.
     """
     connection = getattr(port, "_socket", None)
     if isinstance(connection, socket.socket):
-        with contextlib.suppress(OSError):  # it is gone already: the first use will say so
+        with contextlib.suppress(OSError):  # it is gone already: the first use will report that
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for name in KEEP_ALIVE.keys() & vars(socket).keys():
@@ -307,9 +307,10 @@ def explain(port: str, error: Exception) -> tuple[str, str]:
 
 
 def _explain_windows(port: str, text: str) -> tuple[str, str]:
-    """Windows errors carry their cause only as text, and several are a ``PermissionError`` in Python.
+    """Return why a port could not be opened on Windows, where errors carry their cause only as text.
 
-    Access is denied to a port that is in use. An adapter that hangs, or was just pulled out, gives others.
+    Several are a ``PermissionError`` in Python: access is denied to a port in use; an adapter that hangs, or was
+    just pulled out, has other numbers.
     """
     if "FileNotFoundError" in text:
         return f"there is no port {port}", present_text()
@@ -326,7 +327,7 @@ def _explain_windows(port: str, text: str) -> tuple[str, str]:
 
 
 def _in_use(port: str) -> tuple[str, str]:
-    """Return that another program has a port, and which, if that can be seen."""
+    """Return the explanation for a port that another program has open, named if possible."""
     others = " and ".join(map(str, users_of(port)))
     if others:
         return f"{port} is in use by another program", f"Close {others} first"
@@ -334,12 +335,12 @@ def _in_use(port: str) -> tuple[str, str]:
 
 
 def forbidden(port: str) -> tuple[str, str]:
-    """Return that this user may not open a port, and what to do about it."""
+    """Return the explanation for a port that this user must not open, and what to do about it."""
     return f"no permission to open {port}", _way_in(port, owning_group(port))
 
 
 def _way_in(port: str, group: str | None) -> str:
-    """Return how a user gets the right to open a port."""
+    """Return how a user can get permission to open a port."""
     mode = _mode(port)
     if group is None or mode is None:
         return "Ask the administrator for access to it"
@@ -359,7 +360,7 @@ def _mode(port: str) -> int | None:
 
 
 def owning_group(port: str) -> str | None:
-    """Name the group that a port belongs to; ``None`` where it has none, or none is known."""
+    """Return the name of the group that a port belongs to; ``None`` where it has none or it is unknown."""
     try:
         return Path(port).group()
     except (OSError, KeyError, NotImplementedError):

@@ -1,4 +1,4 @@
-"""Connection: a port that is opened, lost and opened again. Its owner holds a lock around every call."""
+"""Connection: a port that is opened, lost and reopened. Its owner holds a lock around every call."""
 
 from typing import Any
 
@@ -18,25 +18,25 @@ from servomex.settings import SerialSettings
 
 
 class Connection(ProcessBound):
-    """The connection to one port, which is closed when it fails and opened again with growing pauses.
+    """The connection to one port, which is closed when it fails and reopened with growing pauses.
 
     Args:
         port: Name of the port.
         transport: An open port, which is never closed or reopened here; ``None`` for none.
         settings: The serial settings.
         auto_reconnect: Reopen the port after it was lost.
-        wiretap: Where it shows that the port was opened or lost.
+        wiretap: Shows that the port was opened or lost.
 
     Attributes:
-        pauses: The pauses between two tries to open a port that is lost or missing.
+        pauses: The pauses between two attempts to open a port that is lost or missing.
         port: The name it was opened by.
         transport: The open port that was passed in; ``None`` when the port is opened and closed here.
-        usb_serial: The serial number of its USB adapter, which a port that is reopened must have again; ``None``
-            when it has none, or none is known.
+        usb_serial: The serial number of its USB adapter, which a reopened port must have too; ``None`` when it has
+            none or it is unknown.
         settings: The serial settings in use, with the name of the port unless an open port was passed in.
         auto_reconnect: Whether the port is reopened after it was lost.
         generation: Counts how often the port was opened.
-        eager: Whether a port that is lost or missing is tried three times a second, without growing pauses:
+        eager: Whether a lost or missing port is tried three times a second, without growing pauses, because
             something on it was never reached.
     """
 
@@ -82,12 +82,12 @@ class Connection(ProcessBound):
         return self._reopening.retry_in_s
 
     def resume(self, deadline: float) -> bool:
-        """Reopen a network connection that its server has closed, without a pause, once in a conversation.
+        """Reopen a network connection that its server has closed, without a pause, once per conversation.
 
         The caller holds the lock. What was sent before may still be answered: nothing is proven afterwards.
 
         Returns:
-            Whether it is open again; ``False`` as well for a port that is not a network connection.
+            Whether it is open again; also ``False`` for a port that is not a network connection.
 
         Raises:
             ServomexConnectionError: It cannot be reopened.
@@ -106,7 +106,7 @@ class Connection(ProcessBound):
         """Reopen a lost port if its pause is over, by ``deadline`` or later. The caller holds the lock.
 
         Raises:
-            ServomexConnectionError: The port is closed, still lost, or lost and not to be reopened.
+            ServomexConnectionError: The port is closed, still lost, or lost and must not be reopened.
         """
         self.check_process()
         if self._closed.is_set():
@@ -128,14 +128,14 @@ class Connection(ProcessBound):
 
     @property
     def _may_try(self) -> bool:
-        """Whether a port that is not open may be opened: one that never was is not reopened."""
+        """Whether a port that is not open may be opened: one that never was open is not."""
         return self._may_reopen or not self.generation
 
     def _not_open(self) -> ServomexConnectionError:
         """Return the error of a call that finds no port.
 
         Raises:
-            ServomexConfigurationError: This is a forked child, which has let the port go.
+            ServomexConfigurationError: This is a forked child, which has released the port.
         """
         if self._closed.is_set():
             self.check_process()
@@ -170,7 +170,7 @@ class Connection(ProcessBound):
         self.generation += 1
 
     def _lose(self, error: Exception, what: str = "", check: str = "") -> ServomexConnectionError:
-        """Close a port that failed; the error to raise. It is also raised until the port is back."""
+        """Close a port that failed; return the error to raise, now and until the port is back."""
         if self._closed.is_set() and self._serial is None:
             return ServomexConnectionError("the port was closed", self._context())
         self._drop_port()
@@ -183,7 +183,7 @@ class Connection(ProcessBound):
         return lost
 
     def _blocked(self, port: Any, waited_s: float) -> ServomexConnectionError:
-        """Close a port that takes no bytes; the error to raise. What it holds must not be sent much later."""
+        """Close a port that takes no bytes, which must not be sent much later; return the error to raise."""
         self._resumed = True  # a new connection to a server that hangs would hang as well
         if self.transport is None:
             try:

@@ -33,7 +33,7 @@ from servomex.settings import SerialSettings
 S = TypeVar("S", bound=PortState)
 
 GAP_S = 0.05
-"""The silence before each request, unless something else was asked for."""
+"""The silence before each request, by default."""
 MAX_CHUNK = 4096
 """At most this many bytes are read at once."""
 
@@ -41,22 +41,22 @@ MAX_CHUNK = 4096
 class SerialLink(Connection):
     """A serial port that several analysers, and any thread, may share, but no other process.
 
-    Whoever talks on the port holds :attr:`lock` for the whole conversation, see :meth:`conversation`. A port
+    A thread that uses the port holds :attr:`lock` for the whole conversation, see :meth:`conversation`. A port
     that fails while in use is closed and reopened by the next conversation, with a growing pause between
-    tries; a network connection that its server closed between two conversations is reopened at once. All waits
+    attempts; a network connection that its server closed between two conversations is reopened at once. All waits
     are bounded by deadlines on ``time.monotonic()``.
 
     Args:
         port: Device path, ``COM11``, ``usb:SERIAL``, a pyserial URL, ``sim://``, :class:`SerialSettings` that name
             one of these, or an open port, see :class:`Transport`. An open port is never closed or reopened here,
             and gets a read timeout of 50 ms.
-        settings: Serial settings; those of the bench unit when omitted. A ``serial.Serial`` that is passed in is
-            set already, and they may not differ from its own.
+        settings: Serial settings; those of the bench unit when omitted. A ``serial.Serial`` that is passed in has
+            its own, from which they may not differ.
         gap: Seconds of silence kept before each request, 0 to 10. The bench unit on a USB adapter lost 26 % of
             requests without any, 8 % with 10 to 20 ms and none with 50 ms.
         auto_reconnect: Reopen the port after it was lost.
         trace: A file to which every byte of both directions is appended, see :mod:`servomex.trace`.
-        shared_line: Whether another master, or another program on the same serial server, asks on this line, so
+        shared_line: Whether another master, or another program on the same serial server, uses this line, so
             that replies must be proven to be one's own. When ``None``, that is assumed of ports on a network, of
             ports that were not opened exclusively, and of a line on which others were noticed.
 
@@ -64,7 +64,8 @@ class SerialLink(Connection):
         gap_s: Seconds of silence kept before each request.
         trace: The file of the wire trace; ``None`` for none.
         lock: The lock of the port.
-        shared_line: Whether other programs or masters were declared to ask on this line; ``None`` for nothing.
+        shared_line: Whether the line was declared to be shared with other programs or masters; ``None`` for
+            neither.
         has_reader: Whether the thread of a ContinuousReader reads from it.
         talking_since: When the last conversation began, on ``time.monotonic()``.
     """
@@ -97,10 +98,10 @@ class SerialLink(Connection):
         let_go_after_fork(self)
 
     def open(self) -> Self:
-        """Open the port and drop what waits in its input, which is of unknown age.
+        """Open the port and drop the bytes waiting in its input, whose age is unknown.
 
         Raises:
-            ServomexConnectionError: It is missing, busy or forbidden; the error says which, and the cure.
+            ServomexConnectionError: It is missing, busy or forbidden; the error says which, and what to do.
             ServomexConfigurationError: Its name or the settings can never work.
             ServomexError: The trace cannot be written.
         """
@@ -115,7 +116,7 @@ class SerialLink(Connection):
         return self
 
     def open_later(self) -> Self:
-        """Take the port into use without opening it: the next conversation opens it, as it does one that was lost.
+        """Use the port without opening it yet: the next conversation opens it, as it reopens a lost one.
 
         An open port that was passed in is used at once, as by :meth:`open`.
 
@@ -174,7 +175,7 @@ class SerialLink(Connection):
         return f"<SerialLink {self.port} {self.settings} {'open' if self.is_open else 'closed'}>"
 
     def lock_held(self, deadline: float | None = None) -> Turn:
-        """Hold the port's lock in a ``with`` statement, waiting for it until ``deadline`` at most.
+        """Hold the port's lock in a ``with`` statement, waiting for it no longer than until ``deadline``.
 
         Raises:
             ServomexTimeoutError: Other callers kept the port busy until the deadline.
@@ -215,7 +216,7 @@ class SerialLink(Connection):
 
         Args:
             data: The bytes.
-            deadline: Until when the port may take to accept them, on ``time.monotonic()``; 2 s when omitted.
+            deadline: When the port must have accepted them, on ``time.monotonic()``; in 2 s when omitted.
 
         Raises:
             ServomexConnectionError: The port is closed, lost, or takes no bytes.
@@ -236,7 +237,7 @@ class SerialLink(Connection):
         self._last_traffic = time.monotonic()
 
     def read(self, deadline: float) -> bytes:
-        """Return the bytes that are there, waiting for the first one until ``deadline``; empty when none came.
+        """Return the bytes that are there, waiting for the first one until ``deadline``; empty if none arrived.
 
         Raises:
             ServomexConnectionError: The port is closed or was unplugged.
@@ -279,10 +280,10 @@ class SerialLink(Connection):
         return data
 
     def settle(self, silence_s: float, deadline: float) -> tuple[bytes, bool]:
-        """Read and drop until the line has been silent for a while, counted from the last byte either way.
+        """Read and drop bytes until the line has been silent for a while, counted from the last byte either way.
 
         Args:
-            silence_s: For how many seconds.
+            silence_s: The silence, in seconds.
             deadline: When to give up, on ``time.monotonic()``.
 
         Returns:
@@ -306,7 +307,7 @@ class SerialLink(Connection):
                 raise ServomexConnectionError("the port was closed", self._context())
 
     def state(self, kind: type[S]) -> S:
-        """Return what a protocol keeps for this port: one object of each kind, made when it is first asked for."""
+        """Return the state that a protocol keeps for this port: one object of each kind, made on first use."""
         found: S | None = self._states.get(kind)
         return self._states.setdefault(kind, kind(self)) if found is None else found
 
@@ -315,7 +316,7 @@ class SerialLink(Connection):
         self._closed.wait(seconds_s)
 
     def tap(self, listener: Tap) -> contextlib.AbstractContextManager[None]:
-        """Pass every byte that comes to ``listener(data, monotonic_ns)`` as well, in the reading thread."""
+        """Pass every received byte to ``listener(data, monotonic_ns)`` as well, in the reading thread."""
         return self._wiretap.listening(listener)
 
     def _note_arrival(self, data: bytes) -> None:
@@ -325,7 +326,7 @@ class SerialLink(Connection):
 
 
 def _waiting_in(port: Any) -> bytes:
-    """Read what waits in a port, without waiting for more, also when it returns fewer bytes than it reports."""
+    """Read the bytes waiting in a port without waiting for more, even if it returns fewer than it reports."""
     data = b""
     while len(data) < MAX_CHUNK and (waiting := port.in_waiting):
         piece = _taken_from(port, min(waiting, MAX_CHUNK))
@@ -339,7 +340,7 @@ def _taken_from(port: Any, size: int) -> bytes:
     """Read up to ``size`` bytes.
 
     Raises:
-        ServomexValidationError: The port is an object of the user's own, and returns something else.
+        ServomexValidationError: The port is a user's own object, and did not return bytes.
     """
     data: bytes = port.read(size)
     if not isinstance(data, bytes | bytearray):

@@ -15,13 +15,13 @@ from servomex.runtime.logs import package_log
 _log = package_log("servomex")
 
 BY_ID = Path("/dev/serial/by-id")
-"""Where Linux keeps a link for each USB port, named after its adapter; other systems have nothing like it."""
+"""Where Linux keeps a link for each USB port, named after its adapter; other systems have no equivalent."""
 
 _USB = "usb:"
 _HWGREP = "hwgrep://"
 _UNKNOWN = "n/a"
 _LOOKS = 3
-"""How often the list is asked for: pyserial fails when an adapter is pulled while it is being looked at."""
+"""How often listing is tried: pyserial fails when an adapter is pulled while it is being examined."""
 _SHOWN = 8
 
 
@@ -31,13 +31,13 @@ class PortInfo:
 
     Attributes:
         device: What to open: ``/dev/ttyUSB0``, ``COM11``.
-        description: What the system calls it; empty when it calls it nothing.
+        description: The system's description of it; may be empty.
         vendor_id: USB vendor, 0 to 65535. It is ``None`` for a port that is not on USB.
         product_id: USB product, 0 to 65535.
-        serial_number: The adapter's own, as ``usb:SERIAL`` takes it. Each port of an adapter with several of
-            them has the same one, and many cheap adapters share one or have none.
-        manufacturer: Who made the adapter, as it says itself.
-        product: What it is, as it says itself.
+        serial_number: That of the adapter, as in ``usb:SERIAL``. All ports of a multi-port adapter have the same
+            one, and many cheap adapters share one or have none.
+        manufacturer: The adapter's manufacturer, as reported by it.
+        product: The adapter's product name, as reported by it.
         by_id: Linux: the name below ``/dev/serial/by-id`` that leads to it, which differs between
             the ports of one adapter.
     """
@@ -65,7 +65,7 @@ def present_ports() -> list[PortInfo]:
 
 
 def resolve(port: str) -> str:
-    """Return the device that ``usb:SERIAL`` means at this moment; any other name is returned unchanged.
+    """Return the device that ``usb:SERIAL`` currently means; any other name is returned unchanged.
 
     Raises:
         ServomexConnectionError: No adapter with this serial number is present; the error lists those that are.
@@ -97,11 +97,11 @@ def resolve(port: str) -> str:
 
 
 def device_of(port: str) -> str:
-    """Return the device that ``usb:SERIAL`` or pyserial's ``hwgrep://`` means at this moment; others as they are.
+    """Return the device that ``usb:SERIAL`` or pyserial's ``hwgrep://`` currently means; others unchanged.
 
     Raises:
-        ServomexConnectionError: No port that is present fits; the error lists those that are.
-        ServomexConfigurationError: The name can never work, or several ports fit ``usb:SERIAL``.
+        ServomexConnectionError: No port matches; the error lists those that are present.
+        ServomexConfigurationError: The name can never work, or several ports match ``usb:SERIAL``.
     """
     if not port.lower().startswith(_HWGREP):
         return resolve(port)
@@ -118,11 +118,11 @@ def device_of(port: str) -> str:
 
 
 def usb_identity(port: str) -> PortInfo | None:
-    """Find the USB adapter of a port by any name of it; ``None`` when there is none, or it is not known.
+    """Find the USB adapter of a port by any of its names; ``None`` when there is none or it is unknown.
 
     Raises:
-        ServomexConnectionError: ``usb:SERIAL`` or ``hwgrep://`` fits no port that is present.
-        ServomexConfigurationError: Such a name can never work, or several ports fit it.
+        ServomexConnectionError: ``usb:SERIAL`` or ``hwgrep://`` matches no port that is present.
+        ServomexConfigurationError: Such a name can never work, or several ports match it.
     """
     device = device_of(port)
     if "://" in device:
@@ -133,7 +133,7 @@ def usb_identity(port: str) -> PortInfo | None:
 
 
 def serial_number_of(port: str) -> str | None:
-    """Find the serial number of a port's USB adapter; ``None`` when it has none, or is not known."""
+    """Find the serial number of a port's USB adapter; ``None`` when it has none or it is unknown."""
     with contextlib.suppress(ServomexError):
         info = usb_identity(port)
         return info.serial_number if info else None
@@ -141,10 +141,10 @@ def serial_number_of(port: str) -> str | None:
 
 
 def same_adapter(port: str, serial_number: str | None) -> str:
-    """Return the name under which the adapter is to be found now that a port was opened with.
+    """Return the current name of the adapter that a port was opened with.
 
     A plain name such as ``/dev/ttyUSB0`` may belong to another adapter after replugging. A name by path and a
-    URL mean whatever fits them, and are given back as they are.
+    URL mean whatever matches them, and are returned unchanged.
 
     Args:
         port: The name by which it was opened.
@@ -163,7 +163,7 @@ def same_adapter(port: str, serial_number: str | None) -> str:
         _log.warning("%s: its adapter %s%s is %s now", port, _USB, serial_number, found[0])
         return found[0]
     if now is None:
-        return port  # it is away, or cannot be looked at
+        return port  # it is missing, or cannot be examined
     raise ServomexConnectionError(
         f"{port} is another adapter now: {_USB}{now} in place of {_USB}{serial_number}",
         ErrorContext(port=port),
@@ -172,7 +172,7 @@ def same_adapter(port: str, serial_number: str | None) -> str:
 
 
 def present_text() -> str:
-    """Return which ports are present, USB adapters first, each with its serial number if it has one."""
+    """List the ports that are present, USB adapters first, each with its serial number if it has one."""
     ports = sorted(present_ports(), key=lambda info: not info.serial_number)
     if not ports:
         return "This computer has no serial port at the moment: check that the adapter is plugged in"
@@ -190,7 +190,7 @@ def _comports() -> list[Any]:
 
 
 def _port_info(item: Any, links: dict[str, str]) -> PortInfo:
-    """Return what pyserial found; systems differ in which of these it fills in."""
+    """Return the facts that pyserial found; systems differ in which of them are known."""
     description = getattr(item, "description", None) or ""
     return PortInfo(
         device=item.device,
@@ -213,10 +213,10 @@ def _links() -> dict[str, str]:
 
 
 def _place(device: str) -> str:
-    """Return what all names of one device have in common."""
+    """Return the same text for all names of one device."""
     return device.upper() if os.name == "nt" else os.path.realpath(device)
 
 
 def _natural(name: str) -> list[str | int]:
-    """Order numbers within names as numbers; every second part is one, so that like meets like."""
+    """Return a sort key that orders numbers within names as numbers; every second part is one."""
     return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"(\d+)", name))]

@@ -45,7 +45,7 @@ class Opening(ProcessBound):
         return self._port
 
     def abandon(self) -> None:
-        """Close the port as soon as it is open: no caller waits for it any more."""
+        """Close the port as soon as it is open: no caller is waiting for it any more."""
         with self._mutex:
             self._abandoned = True
             if self._port is not None:

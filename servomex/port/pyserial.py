@@ -1,4 +1,4 @@
-"""pyserial, for certain: other packages, and files of programs, are called ``serial`` as well."""
+"""pyserial, reliably: other packages, and files of programs, are called ``serial`` too."""
 
 import importlib.util
 

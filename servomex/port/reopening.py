@@ -1,4 +1,4 @@
-"""Reopening: when a port that was lost or is missing is tried again, and what is raised until it is back."""
+"""Reopening: when a lost or missing port is tried again, and which error is raised until it is back."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,14 +13,14 @@ from servomex.runtime.clock import time
 
 @attrs.frozen
 class Pauses:
-    """How long it takes from one try to the next to open a port, in seconds.
+    """The pauses between attempts to open a port, in seconds.
 
     Attributes:
         first_s: The first pause; it doubles from one to the next.
         longest_s: The longest.
-        eager_s: From one try to the next of a port on which something was never reached.
-        explained_s: How long the reason of a device that is not there is kept: until then only whether it is there
-            is looked at.
+        eager_s: The pause for a port on which something was never reached.
+        explained_s: How long the reason for a missing device is kept: until then only its presence is
+            checked.
     """
 
     first_s: float = 0.5
@@ -36,8 +36,9 @@ class Reopening:
         name: Name of the port.
 
     Attributes:
-        loss: Why the port is not open; ``None`` while it is, and before the first try.
-        failures: How many tries in a row failed; 0 again when bytes come, so that the next pause is the shortest.
+        loss: Why the port is not open; ``None`` while it is, and before the first attempt.
+        failures: How many attempts in a row failed; reset when bytes arrive, so that the next pause is the
+            shortest.
     """
 
     def __init__(self, name: str) -> None:
@@ -55,7 +56,7 @@ class Reopening:
         return max(0.0, self._retry_at - time.monotonic())
 
     def without_pause(self) -> None:
-        """Allow the next try at once."""
+        """Allow the next attempt at once."""
         self._retry_at = 0.0
 
     def port(
@@ -66,12 +67,12 @@ class Reopening:
         Args:
             open_it: Opens it.
             deadline: How long to wait for that, on ``time.monotonic()``.
-            pauses: The pauses between tries.
+            pauses: The pauses between attempts.
             may_try: Whether it may be opened at all.
             eager: Whether its pauses do not grow.
 
         Raises:
-            ServomexConnectionError: It is still lost, or lost and not to be reopened.
+            ServomexConnectionError: It is still lost, or lost and must not be reopened.
         """
         if self.loss is not None and (self.retry_in_s > 0 or not may_try):
             raise self.still_lost(may_try)
@@ -97,7 +98,7 @@ class Reopening:
         """Keep why the port is not open, and set when it is tried again."""
         self.loss = error
         now = time.monotonic()
-        if eager:  # what a try has taken, as on a network, counts as a part of its pause
+        if eager:  # the time of an attempt, as on a network, counts as part of its pause
             self._retry_at = max(now, self._tried_at + pauses.eager_s)
         else:
             self._retry_at = now + min(pauses.longest_s, pauses.first_s * 2 ** min(self.failures, 16))
@@ -112,11 +113,11 @@ class Reopening:
         return ServomexConnectionError(message, ErrorContext(port=self._name), cure=cure)
 
     def abandon(self) -> None:
-        """Give up a try that is under way."""
+        """Give up an attempt that is under way."""
         if self._opening is not None:
             self._opening.abandon()
             self._opening = None
 
     def forget(self) -> None:
-        """Forget a try that is under way: it is that of a parent, and this is a forked child."""
+        """Forget an attempt under way in a forked child: it belongs to the parent."""
         self._opening = None

@@ -1,10 +1,10 @@
-"""PortState: what a protocol keeps for a port, beside the port itself."""
+"""PortState: the state that a protocol keeps for a port."""
 
 from typing import Protocol
 
 
 class StateOwner(Protocol):
-    """What a protocol's state may read of the port that keeps it; a :class:`SerialLink` has it."""
+    """What a protocol's state may read of the port that keeps it; implemented by :class:`SerialLink`."""
 
     @property
     def port(self) -> str:
@@ -12,11 +12,11 @@ class StateOwner(Protocol):
 
     @property
     def shared_line(self) -> bool | None:
-        """Whether others ask on the line; ``None`` when that is not known."""
+        """Whether others use the line; ``None`` when that is not known."""
 
 
 class PortState:
-    """Base of what all who speak one protocol on a port share, see :meth:`SerialLink.state`.
+    """Base class of the state shared by all users of one protocol on a port, see :meth:`SerialLink.state`.
 
     Args:
         link: The port; it keeps this object, and not the other way round.
@@ -26,7 +26,7 @@ class PortState:
         pass
 
     def note_opened(self) -> None:
-        """Forget what held for the connection before: the port was opened. The caller holds its lock."""
+        """Forget what applied to the previous connection: the port was opened. The caller holds its lock."""
 
     def note_forked(self) -> None:
         """Replace locks in a forked child: threads that do not exist there may hold them."""

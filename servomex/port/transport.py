@@ -1,4 +1,4 @@
-"""``Transport``: what the driver needs of an open port that is passed in; and which port a call means."""
+"""``Transport``: what the driver needs of an open port that is passed in, and how a port argument is read."""
 
 import os
 from typing import Protocol, TypeGuard, runtime_checkable
@@ -17,15 +17,15 @@ class Transport(Protocol):
     """An open port that reads and writes bytes as pyserial does: all that the driver uses of one.
 
     A ``serial.Serial``, what ``serial.serial_for_url`` returns, :class:`FakeTransport` and
-    :class:`servomex.testing.ScriptedPort` are transports; a class of one's own is, with these members. An
+    :class:`servomex.testing.ScriptedPort` are transports; so is a class of your own with these members. An
     attribute ``port`` names it in errors, if it has one. An ``OSError`` that it raises counts as the loss of the
-    port, as do ``TypeError`` and ``AttributeError``, which pyserial raises when an adapter is pulled; what else it
-    raises is a mistake of the class, and is not caught.
+    port, as do ``TypeError`` and ``AttributeError``, which pyserial raises when an adapter is pulled; anything
+    else it raises is a bug of the class, and is not caught.
     """
 
     @property
     def timeout(self) -> float | None:
-        """Seconds that :meth:`read` waits at most. An attribute will do; it is set to 0.05."""
+        """The longest time in seconds that :meth:`read` waits. A plain attribute will do; it is set to 0.05."""
 
     @timeout.setter
     def timeout(self, seconds: float | None, /) -> None: ...
@@ -35,7 +35,7 @@ class Transport(Protocol):
         """The number of bytes that have arrived and can be read without waiting."""
 
     def read(self, size: int = 1, /) -> bytes:
-        """Return up to ``size`` bytes, waiting for them for :attr:`timeout` seconds at most."""
+        """Return up to ``size`` bytes, waiting for them up to :attr:`timeout` seconds."""
 
     def write(self, data: bytes, /) -> int | None:
         """Send bytes, all of them: one call is one request."""
@@ -45,7 +45,7 @@ class Transport(Protocol):
 
 
 def is_transport(port: object) -> TypeGuard[Transport]:
-    """Return whether an object is an open port; nothing of it is called.
+    """Return whether an object is an open port, without calling it.
 
     Raises:
         ServomexValidationError: It can read or write, but lacks something that is needed.
@@ -65,7 +65,7 @@ def is_transport(port: object) -> TypeGuard[Transport]:
 def port_and_settings(
     port: str | os.PathLike[str] | SerialSettings | Transport, given: SerialSettings | None
 ) -> tuple[str, Transport | None, SerialSettings]:
-    """Return the name of the port that a call means, the port itself if it is open already, and its settings.
+    """Return the name of the port that an argument means, the port itself if it is open, and its settings.
 
     Raises:
         ServomexValidationError: It is not a port, or the settings are something else.
@@ -105,8 +105,8 @@ def _opened_or_named(port: object) -> tuple[str, Transport | None]:
 
 
 def _settings_of_open(port: Transport, name: str, given: SerialSettings | None) -> SerialSettings:
-    """Return how an open port is set: as it says itself where it is a device of this computer."""
-    if not isinstance(port, serial.Serial):  # what is behind a socket, or in memory, does not say
+    """Return the settings of an open port: its own if it is a device of this computer."""
+    if not isinstance(port, serial.Serial):  # a socket, or a port in memory, does not report them
         return attrs.evolve(settings_of(given), port=None)
     own = SerialSettings(
         baudrate=port.baudrate,
@@ -130,7 +130,7 @@ _NAME_IT = "Name it as in '/dev/ttyUSB0', 'COM3' or 'socket://192.168.0.7:4001'"
 
 
 def _cure(port: object) -> str:
-    """Return how to name what was probably meant by something that cannot be a port."""
+    """Return how to write what was probably meant by something that cannot be a port."""
     if isinstance(port, bytes):
         return f"Write {port.decode('utf-8', 'replace')!r}, as text"
     if isinstance(port, int) and not isinstance(port, bool):

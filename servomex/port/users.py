@@ -1,4 +1,4 @@
-"""Which other programs have a port open, as far as the system shows it: on Linux; elsewhere none is known."""
+"""The other programs that have a port open, as far as the system shows them: only on Linux."""
 
 import os
 import stat
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 PROC = Path("/proc")
-"""Where Linux shows what is open in each process."""
+"""Where Linux shows the open files of each process."""
 
 _PTY_MASTER = (5, 2)
 _PTY_MAJORS = range(136, 144)
@@ -24,7 +24,7 @@ class PortUser(NamedTuple):
 
 
 def users_of(device: str) -> list[PortUser]:
-    """Return the other programs that have a device open; those of other users only with the right to look.
+    """Return the other programs that have a device open; those of other users only with sufficient permission.
 
     A program that serves a pseudo-terminal keeps both of its ends open, and is not a rival for either.
     """
@@ -41,7 +41,7 @@ def users_of(device: str) -> list[PortUser]:
 
 
 def _number(path: Path) -> tuple[int, int] | None:
-    """Return the number of a character device, which all its names share; ``None`` where there is none."""
+    """Return the number of a character device, shared by all its names; ``None`` where there is none."""
     try:
         state = path.stat()
         return (os.major(state.st_rdev), os.minor(state.st_rdev)) if stat.S_ISCHR(state.st_mode) else None

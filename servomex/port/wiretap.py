@@ -1,4 +1,4 @@
-"""WireTap: shows every byte of a port once, to the log, to a trace file and to those who listen."""
+"""WireTap: shows every byte of a port once, to the log, to a trace file and to listeners."""
 
 import contextlib
 import logging
@@ -10,13 +10,13 @@ from servomex.settings import SerialSettings
 from servomex.trace import TraceWriter
 
 wire: PackageLog = package_log("servomex.wire")
-"""Every byte, once, in both directions: ``PORT > hex`` was sent, ``PORT < hex`` came."""
+"""Every byte, once, in both directions: ``PORT > hex`` was sent, ``PORT < hex`` was received."""
 
 Tap = Callable[[bytes, int], None]
 
 
 class WireTap:
-    """Shows what is sent and what comes on one port.
+    """Shows the bytes sent and received on one port.
 
     Args:
         port: Name of the port.
@@ -35,7 +35,7 @@ class WireTap:
         return self._trace is not None
 
     def begin(self, settings: SerialSettings, gap_s: float) -> None:
-        """Begin the trace, if there is to be one.
+        """Begin the trace, if one was requested.
 
         Raises:
             ServomexError: It cannot be written.
@@ -55,7 +55,7 @@ class WireTap:
 
     @contextlib.contextmanager
     def listening(self, listener: Tap) -> Iterator[None]:
-        """Pass every byte that comes to ``listener(data, monotonic_ns)`` as well, in the reading thread."""
+        """Pass every received byte to ``listener(data, monotonic_ns)`` as well, in the reading thread."""
         self._listeners.append(listener)
         try:
             yield
@@ -80,7 +80,7 @@ class WireTap:
             self._trace.sent(data)
 
     def came(self, data: bytes) -> None:
-        """Show bytes that came."""
+        """Show received bytes."""
         if wire.isEnabledFor(logging.DEBUG):
             wire.debug("%s < %s", self._port, data.hex(" "))
         if self._trace:

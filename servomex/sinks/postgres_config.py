@@ -121,7 +121,7 @@ class PostgresConfig:
 
     @classmethod
     def from_url(cls, url: str) -> Self:
-        """Return the configuration that a URL gives: ``postgresql://user@host:5432/database?schema=public&table=samples``.
+        """Return the configuration of a URL: ``postgresql://user@host:5432/database?schema=public&table=samples``.
 
         Beside the parameters of libpq, such as ``sslmode``, the query may have those attributes of this class that
         are not parts of the ``dsn``: ``schema``, ``table``, ``password_file``, ``statement_timeout_ms``,
