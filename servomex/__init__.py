@@ -1,6 +1,6 @@
 """Synchronous driver for Servomex SERVOPRO 4000-series gas analysers.
 
-An analyser broadcasts ASCII frames by itself, or answers Modbus RTU or Modbus ASCII. All three are decoded into
+An analyser broadcasts ASCII frames on its own, or answers Modbus RTU or Modbus ASCII. All three are decoded into
 one set of frozen models behind one :class:`Analyzer`::
 
     import servomex
@@ -10,17 +10,17 @@ one set of frozen models behind one :class:`Analyzer`::
         for reading in frame:
             print(reading.name, reading.value, reading.unit_text, reading.quality)
 
-A value that is not valid is ``None``; a frame that is too old, or a reply that cannot be proven to be the answer,
+An invalid value is ``None``; a frame that is too old, or a reply that cannot be proven to be the answer,
 is an error. No hardware at hand? ``open_device("sim://4100")`` opens a virtual analyser.
 
 The public names, each with a page of its own, such as ``help(servomex.open_device)``:
 
 * Opening: ``open_device`` ``open_continuous`` ``Analyzer`` ``SerialSettings`` ``ProtocolKind`` ``Capability``
   ``Availability`` ``SafetyTier``
-* What is read: ``Frame`` ``Reading`` ``ChannelStatus`` ``AnalyserStatus`` ``CalGroupState`` ``Quality`` ``Unit``
+* Data: ``Frame`` ``Reading`` ``ChannelStatus`` ``AnalyserStatus`` ``CalGroupState`` ``Quality`` ``Unit``
   ``UnitKind`` ``ChannelId`` ``ChannelKind`` ``ChannelInfo`` ``DeviceInfo`` ``Sample`` ``ROW_COLUMNS``
 * Several analysers: ``ServomexManager`` ``DeviceResult`` ``ErrorPolicy``
-* As it comes: ``Subscription`` ``StreamingSession`` ``StreamMode`` ``OverflowPolicy``
+* Live data: ``Subscription`` ``StreamingSession`` ``StreamMode`` ``OverflowPolicy``
 * To files and back: ``Recorder`` ``record`` ``Recording`` ``PollSource`` ``Closed`` ``pipe``
   ``AcquisitionSummary`` ``open_sink`` ``load`` ``load_metadata`` ``to_pandas``
 * Autocalibration: ``CalibrationReport`` ``CalibrationPhase`` ``CalibrationProgress`` ``CalPhase``
@@ -32,7 +32,7 @@ The public names, each with a page of its own, such as ``help(servomex.open_devi
   the parser of broadcasts
 
 ``servomex.registers``, ``servomex.simulator``, ``servomex.sinks``, ``servomex.testing`` and ``servomex.units`` are
-public as well. The other modules are not, but for what the reference of the manual lists, and may change with any
+public as well. The other modules are not, except for what the reference in the manual lists, and may change in any
 version. Durations are in seconds, and times of day in UTC.
 """
 

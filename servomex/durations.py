@@ -1,4 +1,4 @@
-"""Durations, sizes and counts as people write them: ``500ms 90s 15m 8h 2d``, ``100MB 1GB``, ``1 reading``."""
+"""Durations, sizes and counts in human-readable form: ``500ms 90s 15m 8h 2d``, ``100MB 1GB``, ``1 reading``."""
 
 import re
 
@@ -16,7 +16,7 @@ _WRITTEN = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([a-zA-Z]+)")
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds that a text such as ``500ms``, ``90s``, ``15m``, ``8h``, ``2d`` or ``1.5h`` means.
+    """Return a duration such as ``500ms``, ``90s``, ``15m``, ``8h``, ``2d`` or ``1.5h`` in seconds.
 
     Raises:
         ServomexValidationError: It is not such a text, 0, or longer than ``3650d``.
@@ -28,7 +28,7 @@ def parse_duration(text: str) -> float:
 
 
 def parse_time(text: str) -> float:
-    """Return the seconds of such a text, 0 and more.
+    """Return such a duration in seconds; it may be 0.
 
     Raises:
         ServomexValidationError: It is not such a text.
@@ -42,7 +42,7 @@ def parse_time(text: str) -> float:
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes that a text such as ``500kB``, ``100MB`` or ``1GB`` means; a kB is 1000 bytes.
+    """Return a size such as ``500kB``, ``100MB`` or ``1GB`` in bytes; a kB is 1000 bytes.
 
     Raises:
         ServomexValidationError: It is not such a text, less than a byte, or more than ``1000000TB``.

@@ -28,18 +28,18 @@ class Availability(StrEnum):
     AVAILABLE = "available"
     """It was seen to work."""
     UNAVAILABLE = "unavailable"
-    """The communication mode has not got it, or the device refused it as a function that it does not know."""
+    """The communication mode lacks it, or the device refused it as a function that it does not know."""
     UNKNOWN = "unknown"
-    """The mode has it, and it was not used so far."""
+    """The mode has it, but it has not been used so far."""
 
 
 class SafetyTier(StrEnum):
     """What an operation does to an analyser."""
 
     READONLY = "readonly"
-    """It changes nothing there: no request that writes is ever sent."""
+    """It changes nothing: it never sends a request that writes."""
     STATEFUL = "stateful"
-    """It writes, such as to start a calibration, and is refused without ``confirm=True``."""
+    """It writes, for example to start a calibration, and is refused without ``confirm=True``."""
 
 
 class ChannelKind(StrEnum):
@@ -53,7 +53,7 @@ class ChannelKind(StrEnum):
 class ChannelId(StrEnum):
     """A channel, in the order in which the analyser lists them.
 
-    I1 to I4 are of the transducers, D1 to D4 are derived from them, E1 and E2 are external milliampere inputs
+    I1 to I4 are from the transducers, D1 to D4 are derived from them, E1 and E2 are external milliampere inputs
     (installation manual, table 3.7).
     """
 
@@ -84,9 +84,9 @@ EXTERNAL_CHANNELS = frozenset({ChannelId.E1, ChannelId.E2})
 
 
 class Quality(StrEnum):
-    """How far a value may be trusted, from the state that came with it.
+    """How far a value may be trusted, from the state that accompanies it.
 
-    ``BAD``: it is missing, or comes with a fault. ``UNCERTAIN``: maintenance, calibration or warm-up.
+    ``BAD``: it is missing, or its channel has a fault. ``UNCERTAIN``: maintenance, calibration or warm-up.
     """
 
     GOOD = "good"
@@ -95,10 +95,10 @@ class Quality(StrEnum):
 
 
 class CalPhase(StrEnum):
-    """What an autocalibration group is on: sample, or one of its two calibration gases.
+    """The phase of an autocalibration group: sample, or one of its two calibration gases.
 
     ``SAMPLING`` is sample while the group's calibration continues, as between its gases. The instrument does not
-    show that: only the program that has started a calibration knows it, see :meth:`Analyzer.calibration_status`. A
+    show that: only the program that started the calibration knows it, see :meth:`Analyzer.calibration_status`. A
     group on sample is ``IDLE`` otherwise, also during a calibration that was started at the panel.
     """
 
@@ -116,10 +116,10 @@ class ErrorPolicy(StrEnum):
 
 
 class OverflowPolicy(StrEnum):
-    """What happens to readings that come faster than they are taken, once there is no more room for them.
+    """What happens to readings that arrive faster than they are taken, once there is no more room for them.
 
-    ``BLOCK`` waits with the next reading, ``DROP_NEWEST`` gives up the one that has just come, ``DROP_OLDEST`` the
-    one that has waited longest.
+    ``BLOCK`` delays the next reading, ``DROP_NEWEST`` drops the one that has just arrived, ``DROP_OLDEST`` the one
+    that has waited longest.
     """
 
     BLOCK = "block"

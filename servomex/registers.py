@@ -1,8 +1,8 @@
 """The Modbus map of the SERVOPRO 4000 series as data; decoding, encoding and the read plan. No I/O.
 
 Source: installation manual, Appendix B. Input registers (FC04, number = address + 30001) hold ten blocks of
-seven registers, one a channel: value (float32, high word first), name (6 characters), unit (3 characters and
-NUL). Discrete inputs (FC02, number = address + 10001) hold eight state bits a channel, and the state of the
+seven registers, one per channel: value (float32, high word first), name (6 characters), unit (3 characters and
+NUL). Discrete inputs (FC02, number = address + 10001) hold eight state bits per channel, and the state of the
 analyser from 11001 on. Coils (FC01, FC05, number = address + 1) start and stop autocalibrations.
 """
 
@@ -41,11 +41,11 @@ class Span:
     """Neighbouring addresses that one request reads.
 
     Attributes:
-        address: The first.
-        count: How many.
+        address: The first address.
+        count: The number of addresses.
         end: The first address after the span.
         addresses: The addresses of the span.
-        place: Where they are in a list that begins with address 0.
+        place: Their slice of a list that begins with address 0.
     """
 
     address: int
@@ -67,7 +67,7 @@ class Span:
         return slice(self.address, self.end)
 
     def cut(self, read: tuple[_T, ...], part: "Span") -> tuple[_T, ...]:
-        """Return the values of a part out of those that were read of the span."""
+        """Return the values of a part of the span from those of the whole."""
         first = part.address - self.address
         return read[first : first + part.count]
 
@@ -94,7 +94,7 @@ STATES = {channel: Span(STATE_BITS * place, STATE_BITS) for place, channel in en
 ANALYSER_FLAGS = Span(1000, 2)
 """Discrete inputs 11001 fault and 11002 maintenance required."""
 ANALYSER_GROUPS = Span(1008, 2 * CAL_GROUPS)
-"""Discrete inputs 11009 to 11016: two bits a calibration group, [0 sample, 1 calibration], [0 gas 1, 1 gas 2]."""
+"""Discrete inputs 11009 to 11016: two bits per group, [0 sample, 1 calibration], [0 gas 1, 1 gas 2]."""
 
 START_COILS = {group: Span(group - 1, 1) for group in range(1, CAL_GROUPS + 1)}
 """Coils 00001 to 00004: a change from 0 to 1 starts an autocalibration of the group."""
@@ -108,7 +108,7 @@ ALL_ANALYSER = Span(ANALYSER_FLAGS.address, ANALYSER_GROUPS.end - ANALYSER_FLAGS
 
 
 def _check_map() -> None:
-    """Refuse to be imported with a map that contradicts the manual's table of first registers."""
+    """Refuse the import if the map contradicts the manual's table of first registers."""
     spans = list(REGISTERS.values())
     first_numbers = [span.address + REGISTER_NUMBER for span in spans]
     if list(REGISTERS) != list(ChannelId) or first_numbers != list(range(30001, 30065, BLOCK_REGISTERS)):
@@ -123,8 +123,8 @@ _check_map()
 def float_value(words: Sequence[int]) -> float | None:
     """Decode a float32 from two registers, high word first; not-a-number and infinities give ``None``.
 
-    The result is the shortest decimal number that rounds to the same float32: 20.376, as the display shows it,
-    and not 20.375999450683594.
+    The result is the shortest decimal number that rounds to the same float32: 20.376, as on the display, not
+    20.375999450683594.
     """
     return _shortest(*words)
 
@@ -202,7 +202,7 @@ def _packed(bits: tuple[bool, ...]) -> bytes:
 
 
 def decode_state(channel: ChannelId, bits: Sequence[bool]) -> ChannelStatus:
-    """Decode a channel's eight state bits. Of E1 and E2, bits 1 to 3 are reserved and ignored."""
+    """Decode a channel's eight state bits. For E1 and E2, bits 1 to 3 are reserved and ignored."""
     return _status(tuple(bits), channel in EXTERNAL_CHANNELS)
 
 
@@ -231,7 +231,7 @@ def _cal_groups(bits: tuple[bool, ...]) -> tuple[CalGroupState, ...]:
 
 
 def encode_channel(value: float | None, name: bytes, unit: bytes) -> list[int]:
-    """Encode a channel's seven registers; no value is not-a-number.
+    """Encode a channel's seven registers; no value becomes not-a-number.
 
     Raises:
         ValueError: The name or the unit is too long, or the value does not fit a float32.
@@ -256,7 +256,7 @@ def encode_groups(groups: Iterable[CalGroupState]) -> list[bool]:
 
 
 class Merging(IntEnum):
-    """How freely neighbouring spans may be read with one request, from the device's answers so far."""
+    """How freely neighbouring spans may be read with one request, judging from the device's answers so far."""
 
     ACROSS_GAPS = 0
     ADJACENT = 1
@@ -268,8 +268,8 @@ def plan_reads(
 ) -> list[Span]:
     """Choose the requests that read all wanted spans in the least time.
 
-    Every grouping of neighbours is weighed: reading over a gap costs the characters of the gap, another
-    request costs its frame, the silence before it and the analyser's turn-around.
+    Every grouping of neighbours is considered: reading over a gap costs the characters of the gap; another
+    request costs its frame, the silence before it and the analyser's turnaround.
 
     Args:
         wanted: Spans that do not overlap.
@@ -304,8 +304,8 @@ class LineTiming:
         char_time_s: Seconds a character takes.
         gap_s: Silence kept before a request.
         ascii_framing: Modbus ASCII, which sends every byte as two characters, rather than RTU.
-        turnaround_s: From the last byte of a request to the first of the reply; 20 to 40 ms were seen on a
-            bench 4100D.
+        turnaround_s: Seconds from the last byte of a request to the first of the reply; 20 to 40 ms were measured
+            on a bench 4100D.
     """
 
     char_time_s: float

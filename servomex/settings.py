@@ -45,13 +45,13 @@ def _check_flag(_settings: object, field: "attrs.Attribute[bool]", value: bool) 
 
 @attrs.frozen
 class SerialSettings:
-    """How the serial line is set. They must equal those on the analyser's front panel.
+    """The settings of the serial line. They must equal those on the analyser's front panel.
 
     The defaults are those of the bench unit: 19200 baud, 8 data bits, no parity, 1 stop bit and no flow
     control. The analyser offers 2400 to 19200 baud (installation manual, section 3.4).
 
     Attributes:
-        port: The port that is set so, by any name that :func:`open_device` takes; ``None`` where it is named
+        port: The port with these settings, by any name that :func:`open_device` takes; ``None`` where it is named
             elsewhere, and for a port object that was passed in.
         baudrate: Bits per second, 300 to 115200.
         bytesize: Data bits, 7 or 8. Modbus RTU needs 8: it is refused with 7, and ``auto`` does not try it.
@@ -62,7 +62,7 @@ class SerialSettings:
             then, and ``auto`` does not try it.
         exclusive: Take the port for this program alone, so that a second program, or a second analyser object,
             that wants it for itself is refused. ``False`` lets others open it too and ignores their claims: each
-            byte that comes is then read by only one of the programs, so that readings fail and broadcasts get
+            incoming byte is then read by only one of the programs, so that readings fail and broadcasts get
             lost. Modbus replies are proven to be one's own, as on a line that is shared, but two programs cannot
             know when the other is asking. Windows opens every port for one program, and refuses ``False``. It is
             about devices of this computer: who may connect to a port on a network is decided by its server.
@@ -90,14 +90,14 @@ class SerialSettings:
 
 
 def rtu_hindrance(settings: SerialSettings) -> Argument | None:
-    """Return the setting that Modbus RTU needs in place of one that damages its bytes; ``None`` when all fit."""
+    """Return the setting that Modbus RTU needs in place of one that damages its bytes; ``None`` if none does."""
     if settings.bytesize != 8:
         return Argument("bytesize", 8)
     return Argument("xonxoff", False) if settings.xonxoff else None
 
 
 def check_carries(settings: SerialSettings, protocol: ProtocolKind, port: str) -> None:
-    """Refuse settings with which the bytes of a mode cannot be carried.
+    """Refuse settings that cannot carry the bytes of a mode.
 
     Raises:
         ServomexConfigurationError: It is Modbus RTU with 7 data bits, or with software flow control.
@@ -117,7 +117,7 @@ def settings_of(given: SerialSettings | None) -> SerialSettings:
     """Return the settings that a caller gave, or the defaults for ``None``.
 
     Raises:
-        ServomexValidationError: They are something else; the error shows how to write what was meant.
+        ServomexValidationError: They are something else; the error shows the right form.
     """
     if given is None or isinstance(given, SerialSettings):
         return given or SerialSettings()
@@ -140,7 +140,7 @@ def settings_given(
     xonxoff: bool | None,
     exclusive: bool | None,
 ) -> SerialSettings | None:
-    """Return the settings that a call got, as a whole or one by one; ``None`` when it got none.
+    """Return the settings passed to a call, as a whole or one by one; ``None`` when there are none.
 
     Args:
         whole: Its ``serial_settings``.
@@ -153,7 +153,7 @@ def settings_given(
         exclusive: Take the port for this program alone.
 
     Raises:
-        ServomexConfigurationError: It got both.
+        ServomexConfigurationError: Both were passed.
         ServomexValidationError: A setting is out of range.
     """
     names = list(attrs.fields_dict(SerialSettings))[1:]

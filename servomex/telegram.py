@@ -1,12 +1,12 @@
-r"""The continuous frame: find it in a stream, check it, parse it, format it. No I/O.
+r"""The continuous frame: finding it in a stream, checking, parsing and formatting it. No I/O.
 
 Source: SERVOPRO 4000 series installation manual, section 3.4 with tables 3.6 and 3.7, and a capture of a
 bench 4100D. One frame is a header, 1 to 10 channel blocks of 33 bytes, and a checksum::
 
      06-10-20;02:54:12;  ;S1S1S1S1;05;I1;Oxygen;20.376; % ;    ;  ; ; ; ... 2A1D;\r\n
 
-The checksum is only a sum, so damage that leaves the sum as it was passes it. The fields have fixed widths and
-small alphabets; whatever is outside them is refused as well.
+The checksum is only a sum, so damage that does not change the sum passes it. The fields have fixed widths and
+small alphabets; anything else is refused too.
 """
 
 import math
@@ -48,7 +48,7 @@ _LABEL = re.compile(rb"([ID][1-4]|E[12]);(" + _TEXT + rb"{6});")
 _STATE = re.compile(rb";(" + _TEXT + rb"{3});([1 ][2 ][3 ][4 ];[F ][M ];[C ];[W ]);")
 _TAIL = re.compile(rb"([0-9A-F]{4});")
 _BLOCKS = {b"%02d" % count: struct.Struct("10s6s17s" * count) for count in range(1, MAX_CHANNELS + 1)}
-"""By the count in the header: of each block the label (id and name), the value, and the state with the unit."""
+"""By the count in the header: the label (id and name), the value, and the state with the unit of each block."""
 _MINUTE = re.compile(rb"(\d\d)-(\d\d)-(\d\d);(\d\d):(\d\d):")
 _SECONDS = {b"%02d" % second: timedelta(seconds=second) for second in range(60)}
 _LINE_ENDS = re.compile(rb"(?:(?:\r\0?)*\n)+")
@@ -64,7 +64,7 @@ _FEWEST_DOCUMENTED = 3
 
 _MODE = ProtocolKind.CONTINUOUS_ASCII
 _SUMMED_AT_ONCE = 256
-"""Bytes that cannot sum up to 65521, where Adler-32 wraps around."""
+"""This many bytes cannot sum up to 65521, where Adler-32 wraps around."""
 
 
 class _Damage(Exception):  # noqa: N818 (it becomes a ServomexParseError, which names the frame)
@@ -82,7 +82,7 @@ class _WrongChecksum(_Damage):
 
 
 class _Block(NamedTuple):
-    """What a channel block says besides its value."""
+    """The fields of a channel block besides its value."""
 
     channel: ChannelId
     name: str | None
@@ -94,7 +94,7 @@ class _Block(NamedTuple):
 
 def checksum(body: bytes | bytearray) -> int:
     """Sum the bytes between the start space and the checksum, modulo 65536 (manual, table 3.6)."""
-    if len(body) <= _SUMMED_AT_ONCE:  # the lower half of an Adler-32 that begins with 0 is the sum
+    if len(body) <= _SUMMED_AT_ONCE:  # the lower half of an Adler-32 that starts at 0 is the sum
         return zlib.adler32(body, 0) & 0xFFFF
     total = 0
     for start in range(0, len(body), _SUMMED_AT_ONCE):
@@ -110,9 +110,9 @@ def frame_size(channels: int) -> int:
 def parse_frame(raw: bytes, *, received_at: datetime | None = None, monotonic_ns: int | None = None) -> Frame:
     """Parse one continuous frame.
 
-    Strict about structure, lenient about the clock, the names and the units. A value field that holds no
-    number reads as no value (the text for over-range is not documented); one that holds a malformed number,
-    such as ``2..376`` or ``02.376``, is damage.
+    Strict about structure, lenient about the clock, the names and the units. A value field without a
+    number means no value (the text for over-range is undocumented); a malformed number, such as ``2..376`` or
+    ``02.376``, is damage.
 
     Args:
         raw: The frame from its start space to its last ``;``; a line end after it is ignored.
@@ -120,9 +120,9 @@ def parse_frame(raw: bytes, *, received_at: datetime | None = None, monotonic_ns
         monotonic_ns: The same on the monotonic clock; now, when omitted.
 
     Raises:
-        ServomexChecksumError: The frame is complete and its checksum does not fit.
+        ServomexChecksumError: The frame is complete, but its checksum is wrong.
         ServomexFrameError: Its structure is broken: the header, the length, a channel block, their order.
-        ServomexParseError: Its structure is sound, and a value in it is malformed.
+        ServomexParseError: Its structure is sound, but a value in it is malformed.
     """
     received_at = received_at or datetime.now(UTC)
     monotonic_ns = time.monotonic_ns() if monotonic_ns is None else monotonic_ns
@@ -157,10 +157,10 @@ def _check_sum(frame: bytes) -> None:
 
 
 def checksums(frame: bytes) -> tuple[str, str] | None:
-    """Return the checksum that a frame states at its end and the one that its bytes sum to; ``None`` without one.
+    """Return the checksum at the end of a frame and the one of its bytes; ``None`` if it has none.
 
     Args:
-        frame: The frame, or what is left of it, from its start space to its last ``;``.
+        frame: The frame, or the rest of it, from its start space to its last ``;``.
     """
     tail = frame[-TAIL_SIZE:]
     if _TAIL.fullmatch(tail) is None:
@@ -189,7 +189,7 @@ def _readings(
 
 @lru_cache(maxsize=128)
 def _blocks(labels: tuple[bytes, ...], states: tuple[bytes, ...]) -> tuple[_Block, ...]:
-    """Check all of the blocks but their values, which alone differ from most frames to the next."""
+    """Check all of the blocks except their values, usually the only part that differs between frames."""
     blocks = tuple(_block(number, *parts) for number, parts in enumerate(zip(labels, states, strict=True), 1))
     channels = [block.channel for block in blocks]
     if any(_ORDER[channel] >= _ORDER[following] for channel, following in pairwise(channels)):
@@ -306,7 +306,7 @@ def format_value(value: float | None, *, at_least: int = 3) -> str:
 
     Args:
         value: The value.
-        at_least: Decimals that are written even when they are 0, as far as they fit. The capture shows three
+        at_least: Decimals that are written even if they are 0, as far as they fit. The capture shows three
             for concentrations and one for currents.
 
     Raises:
@@ -326,7 +326,7 @@ class FrameSplitter:
     """Cuts a byte stream into frames and into the damage between them.
 
     A frame is recognised by its header, its length and its checksum, not by its line end, so that neither a
-    damaged CR LF nor noise next to a frame costs a good frame. Whatever lies between is returned as well,
+    damaged CR LF nor noise next to a frame costs a good frame. The bytes in between are returned too,
     in pieces that end at a line end, so that :func:`parse_frame` can report what is wrong with it. At most
     :data:`MAX_JUNK` bytes are held back.
     """
@@ -358,7 +358,7 @@ class FrameSplitter:
         return pieces
 
     def flush(self) -> list[bytes]:
-        """Return the bytes held back, at the end of a stream or when the rest of it will not come."""
+        """Return the bytes held back, at the end of a stream or when the rest of it will not arrive."""
         pieces: list[bytes] = []
         while self._buffer:
             size = self._next_piece() or self._next_end() or len(self._buffer)
@@ -372,12 +372,12 @@ class FrameSplitter:
         return [piece] if piece.replace(b"\r\0", b"").strip(b"\r\n") else []  # telnet sends CR NUL for CR
 
     def _line_ends(self) -> int:
-        """Measure the line ends at the start of the buffer, which are dropped at once."""
+        """Count the bytes of line ends at the start of the buffer, which are dropped at once."""
         found = _LINE_ENDS.match(self._buffer)
         return found.end() if found else 0
 
     def _next_piece(self) -> int:
-        """Measure the piece at the start of the buffer; 0 when it is not complete yet."""
+        """Return the size of the piece at the start of the buffer; 0 when it is not complete yet."""
         buffer = self._buffer
         header = HEADER.match(buffer)
         if header is None:
@@ -391,7 +391,7 @@ class FrameSplitter:
         return self._complete_frame_inside()
 
     def _next_end(self) -> int:
-        """Find where damage at the start ends: at a line end or before the next header; 0 if nowhere."""
+        """Find the end of damage at the start: at a line end or before the next header; 0 if there is none."""
         line_end = self._buffer.find(b"\n", self._searched) + 1
         header = HEADER.search(self._buffer, self._searched or 1)
         ends = [end for end in (line_end, header.start() if header else 0) if end]
@@ -400,7 +400,7 @@ class FrameSplitter:
         return min(ends, default=0)
 
     def _complete_frame_inside(self) -> int:
-        """Find a good frame in what a damaged count makes seem the middle of one; 0 when there is none."""
+        """Find a good frame within the extent that a damaged count claims; 0 when there is none."""
         first = 0
         for header in HEADER.finditer(self._buffer, self._searched or 1):
             first = first or header.start()
@@ -411,7 +411,7 @@ class FrameSplitter:
         return 0
 
     def _overflow(self) -> int:
-        """Return how much of a full buffer cannot become a frame: all but a header that may be arriving."""
+        """Return how much of a full buffer cannot become a frame: all but a header that may be incomplete."""
         return len(self._buffer) - HEADER_SIZE if len(self._buffer) > MAX_JUNK else 0
 
 

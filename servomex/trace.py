@@ -12,11 +12,11 @@
 
 A header begins a session, which lasts from the opening of a port to its closing. Sessions may follow each other in
 one file. The name of the port is the rest of the header. Each line after it has the seconds of the monotonic
-clock with nine digits, the time in UTC, and ``>`` with bytes that were sent, ``<`` with bytes that came, or ``!``
-with what happened to the port. Empty lines and other lines that begin with ``#`` are comments. The last line of a
-session may be cut short: the program was killed.
+clock with nine digits, the time in UTC, and ``>`` with bytes that were sent, ``<`` with bytes that were received,
+or ``!`` with an event of the port. Empty lines and other lines that begin with ``#`` are comments. The last line
+of a session may be cut short: the program was killed.
 
-A file that has become :data:`LARGEST` is renamed to ``NAME.1``, the one before to ``NAME.2`` and so on, and the
+A file that has reached :data:`LARGEST` is renamed to ``NAME.1``, the one before to ``NAME.2`` and so on, and the
 session continues in a new file with a header of its own. Only :data:`KEPT` old files are kept.
 """
 
@@ -44,10 +44,10 @@ from servomex.version import __version__
 _log = package_log("servomex.trace")
 
 MAGIC = "# servomex trace "
-"""What every trace begins with."""
+"""The beginning of every trace."""
 VERSION = 1
 LARGEST = 20_000_000
-"""Bytes of a file; a day of readings each second makes four of them."""
+"""Bytes of a file; a day of readings every second makes four files."""
 KEPT = 9
 LONGEST_LINE = 4_000_000
 """Bytes."""
@@ -65,15 +65,15 @@ _LINE = re.compile(
     r"(\d+)\.(\d{9}) (\S+) (?:([<>]) ([0-9A-Fa-f]{2}(?: [0-9A-Fa-f]{2})*)|! ([a-z]+)(?: (.*))?)", re.ASCII
 )
 _CUT = "..."
-"""Ends a line that was cut short, so that its rest is not taken for the whole."""
+"""Ends a line that was cut short, so that the rest is not taken for a whole line."""
 _LATEST_NS = 2**63 - 1
 _LONGEST_GAP_S = 10.0
-"""That of a :class:`SerialLink`."""
+"""The gap of a :class:`SerialLink`."""
 
 
 @attrs.frozen
 class Session:
-    """How a port was set while it was traced.
+    """The settings of a port while it was traced.
 
     Attributes:
         port: Its name.
@@ -105,12 +105,12 @@ class TraceLine:
     """One line of a trace.
 
     Attributes:
-        session: What it belongs to.
+        session: The session that it belongs to.
         number: Its number in the file, from 1.
         monotonic_ns: When it happened, on the monotonic clock of the computer that wrote it.
         at: The same in UTC.
         kind: ``sent``, ``came``, ``opened``, ``lost``, ``reopened`` or ``closed``.
-        data: The bytes that were sent or came.
+        data: The bytes that were sent or received.
         text: Why the port was lost.
     """
 
@@ -129,7 +129,7 @@ class TraceWriter(ProcessBound):
     Every line is in the file when the call returns. A file that cannot be written any more, as on a full disk, is
     reported once by the logger ``servomex.trace``, and the trace ends there.
 
-    One program at a time writes to a file, if the system can lock files. A file that has become :data:`LARGEST`
+    One program at a time writes to a file, if the system can lock files. A file that has reached :data:`LARGEST`
     is renamed, and a new one is begun.
 
     Args:
@@ -220,12 +220,12 @@ class TraceWriter(ProcessBound):
     def _end(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            with contextlib.suppress(OSError):  # a failed write was reported
+            with contextlib.suppress(OSError):  # a failed write was reported already
                 file.close()
 
 
 def _opened_alone(path: str) -> io.BufferedWriter:
-    """Open a file to append to it, and lock it where the system has locks that end with the program.
+    """Open a file for appending, and lock it where the system has locks that end with the program.
 
     Raises:
         OSError: It cannot be opened, or another program or port has it open.
@@ -251,7 +251,7 @@ def _check_own(path: str) -> None:
     """Refuse to append a trace to a file that holds something else.
 
     Raises:
-        ServomexConfigurationError: It does.
+        ServomexConfigurationError: It holds something else.
     """
     if Path(path).is_file() and Path(path).stat().st_size and not is_trace(path):
         raise ServomexConfigurationError(
@@ -288,7 +288,7 @@ def read_trace(path: str | os.PathLike[str]) -> Iterator[TraceLine]:
                 if len(raw) == LONGEST_LINE:
                     raise _no_trace(path, number, f"longer than {LONGEST_LINE} bytes")
                 if not raw.endswith(b"\n"):
-                    break  # it is cut short, even if what is left of it makes sense
+                    break  # it is cut short, even if the rest makes sense
                 line = raw.decode("utf-8", "replace").rstrip("\r\n")
                 if broken is not None and not line.startswith(MAGIC):
                     raise broken
@@ -364,7 +364,7 @@ def _plain(text: str) -> str:
 
 
 def _is_cut(path: str) -> bool:
-    """Return whether a file ends in the middle of a line: who wrote it was killed, or the disk was full."""
+    """Return whether a file ends in the middle of a line: its writer was killed, or the disk was full."""
     place = Path(path)
     if not place.is_file() or not place.stat().st_size:
         return False

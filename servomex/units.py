@@ -23,7 +23,7 @@ class Unit(StrEnum):
 
     @classmethod
     def coerce(cls, text: str) -> "Unit":
-        """Return the unit that a text means, padded and in any case; ``UNKNOWN`` when it means none.
+        """Return the unit that a text means, ignoring padding and case; ``UNKNOWN`` when it means none.
 
         ``Unit(text)`` takes the exact text only, and raises.
 
@@ -36,12 +36,12 @@ class Unit(StrEnum):
 
     @property
     def kind(self) -> "UnitKind":
-        """What the unit measures."""
+        """The quantity that the unit measures."""
         return _KINDS[self]
 
 
 class UnitKind(StrEnum):
-    """What a unit measures. Values convert only within one kind."""
+    """The quantity that a unit measures. Values convert only within one kind."""
 
     CONCENTRATION = "concentration"
     CURRENT = "current"
@@ -61,9 +61,9 @@ _PINT = {Unit.PERCENT: "percent", Unit.VPM: "ppm", Unit.PPM: "ppm", Unit.MILLIAM
 _PER_PERCENT = {Unit.PERCENT: 1, Unit.VPM: VPM_PER_PERCENT, Unit.PPM: VPM_PER_PERCENT}
 
 SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉"
-"""Of the digits, at 0x80 to 0x89. Only one was seen: CO2's name came over Modbus as 43 4F 82 (bench 4100D).
+"""Subscript digits, at 0x80 to 0x89. Only one was seen: CO2's name over Modbus is 43 4F 82 (bench 4100D).
 
-That its neighbours are the others is a conjecture. Without it SO2 and CH4 would not be treated alike.
+That its neighbours are the others is a conjecture; without it SO2 and CH4 would not be treated alike.
 """
 _GLYPHS = dict(enumerate(SUBSCRIPTS, 0x80))
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -84,7 +84,7 @@ def display_text(raw: bytes) -> str:
 
 @lru_cache(maxsize=256)
 def unit_and_text(raw: bytes) -> tuple[Unit, str]:
-    """Decode a unit field: the unit, :attr:`Unit.UNKNOWN` when none is meant, and its text."""
+    """Decode a unit field: the unit, :attr:`Unit.UNKNOWN` if unrecognised, and its text."""
     text = display_text(raw)
     return Unit.coerce(text), text
 
@@ -101,11 +101,11 @@ def convert(value: float, source: Unit | str, target: Unit | str) -> float:
     Args:
         value: The value in ``source``.
         source: The unit it is in.
-        target: The unit that is wanted.
+        target: The unit to convert to.
 
     Raises:
-        ServomexValidationError: The units do not measure the same, one of them is unknown, or the value is no
-            number or too large.
+        ServomexValidationError: The units measure different quantities, one of them is unknown, or the value is
+            not a number or too large.
     """
     value = number(value, "the value")
     source, target = choice(Unit, source, "unit"), choice(Unit, target, "unit")
@@ -140,7 +140,7 @@ def vpm_to_percent(vpm: float) -> float:
 def to_pint(unit: Unit | str) -> str | None:
     """Return the name of a unit for pint, such as ``percent``: ``pint.Unit(to_pint(reading.unit))``.
 
-    This package does without pint, which has no vpm: it is the same as ppm for gases. ``None`` when the unit is
+    This package does not use pint, which has no vpm: it is the same as ppm for gases. ``None`` when the unit is
     unknown.
 
     Raises:

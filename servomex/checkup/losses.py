@@ -43,7 +43,7 @@ def loopbacks(client: ModbusClient, count: int, tally: Tally, timeout: float | N
 
     Args:
         client: The analyser; without retries.
-        count: How many.
+        count: The number of loopbacks.
         tally: Where they are counted.
         timeout: Seconds for each, the gap included; what suits the line when ``None``.
 

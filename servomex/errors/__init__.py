@@ -9,24 +9,24 @@
     │   │   └── ServomexNoFrameError              (also a TimeoutError) a snapshot before the first frame
     │   └── ServomexConfirmationRequiredError     confirm=True is missing
     ├── ServomexTransportError                    the line
-    │   ├── ServomexTimeoutError (TimeoutError)   nothing usable came in time
+    │   ├── ServomexTimeoutError (TimeoutError)   nothing usable arrived in time
     │   │   └── ServomexStaleError                only an old broadcast is at hand
     │   └── ServomexConnectionError (ConnectionError)   the port is missing, busy, forbidden or lost
     │       └── ServomexNotFoundError             (also a TimeoutError) protocol='auto' finds no analyser
-    ├── ServomexProtocolError                     what came is not what it should be
-    │   ├── ServomexParseError (ValueError)       what came cannot be read or believed
-    │   │   ├── ServomexChecksumError             a broadcast is complete, and its checksum does not fit
+    ├── ServomexProtocolError                     the bytes received are not as they should be
+    │   ├── ServomexParseError (ValueError)       the bytes received cannot be read or believed
+    │   │   ├── ServomexChecksumError             a broadcast is complete, but its checksum is wrong
     │   │   └── ServomexFrameError                broken structure: of a broadcast, or of a Modbus reply
     │   ├── ServomexModbusError                   the analyser refused: an exception reply
     │   │   ├── ServomexIllegalFunctionError      exception 01 (also a ServomexCapabilityError)
     │   │   ├── ServomexIllegalDataAddressError   exception 02
     │   │   ├── ServomexIllegalDataValueError     exception 03
-    │   │   └── ServomexGatewayError              exceptions 0A and 0B: a gateway has no answer of the analyser
-    │   ├── ServomexForeignDeviceError            what answers is not an analyser of the 4000 series
+    │   │   └── ServomexGatewayError              exceptions 0A and 0B: a gateway has no answer from the analyser
+    │   ├── ServomexForeignDeviceError            the device is not an analyser of the 4000 series
     │   ├── ServomexChannelError                  a channel is gone, or has another name or unit
     │   └── ServomexProtocolUnsupportedError      the mode cannot do this (also a ServomexCapabilityError)
     ├── ServomexCapabilityError                   not available on this device or in this mode
-    ├── ServomexCalibrationError                  an autocalibration did not start, or did not end, as asked
+    ├── ServomexCalibrationError                  an autocalibration did not start or end as requested
     └── ServomexSinkError                         the files of a recording
         ├── ServomexSinkSchemaError (ValueError)  a file, or a sample, does not hold what it should
         ├── ServomexSinkWriteError (OSError)      a file cannot be written
@@ -34,8 +34,8 @@
         ├── ServomexSinkReadError (OSError)       a file is missing or cannot be read
         └── ServomexSinkDependencyError (ImportError)   a package is not installed (also a configuration error)
 
-Every error carries its cure as data: ``cure`` is what to do, and ``argument`` the :class:`Argument` to change
-where that is the cure. ``str()`` shows the message, the cure and the :class:`ErrorContext`.
+Every error says what to do as data: ``cure`` is the advice, and ``argument`` the :class:`Argument` to change, if
+that is the advice. ``str()`` shows the message, the advice and the :class:`ErrorContext`.
 """
 
 import importlib

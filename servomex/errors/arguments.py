@@ -1,4 +1,4 @@
-"""Arguments as errors name them: spelled as keywords in a program, and as options on the command line."""
+"""Arguments in the text of errors: spelled as keywords in a program, and as options on the command line."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -8,9 +8,9 @@ import attrs
 
 @attrs.frozen
 class Argument:
-    """An argument of a call that is to be changed or checked.
+    """An argument of a call that should be changed or checked.
 
-    In a text it is spelled for its reader: ``str()`` shows ``protocol='continuous'`` in a program and
+    Its text depends on the reader: ``str()`` shows ``protocol='continuous'`` in a program and
     ``--protocol continuous`` on the command line, see :func:`spelling`.
 
     Attributes:
@@ -37,7 +37,7 @@ _spell: list[Callable[[Argument], str]] = [_as_keyword]
 
 @contextlib.contextmanager
 def spelling(spell: Callable[[Argument], str]) -> Iterator[None]:
-    """Spell arguments in another way, in all threads of this process: its users type options, for example."""
+    """Spell arguments in another way, in all threads of this process, for example as options."""
     _spell.append(spell)
     try:
         yield

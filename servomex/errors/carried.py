@@ -1,4 +1,4 @@
-"""What an error carries of a frame: the errors stand below the models, and describe only what users read of it."""
+"""The frame in an error: errors are below the models, and describe only what users read of it."""
 
 from collections.abc import Iterator
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What a message shows of what came from elsewhere: a short piece, no control characters, no password."""
+"""How messages show text from elsewhere: a short piece, no control characters, no password."""
 
 import math
 import re
@@ -22,15 +22,15 @@ def shown(value: object) -> str:
 
 
 def unicode_text(text: str) -> str:
-    """Return a text that can be written as UTF-8: what is not Unicode in it becomes a ``?``.
+    """Return a text that can be written as UTF-8: anything not Unicode in it becomes a ``?``.
 
-    The name of a file or a port in another encoding has such parts.
+    The name of a file or a port in another encoding may have such parts.
     """
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def plain(text: str) -> str:
-    """Return a text of another program, such as the message of a library, cut to twice as many characters."""
+    """Return a text of another program, such as a library's message, cut to twice as many characters."""
     line = " ".join(text[: 2 * LONGEST + 1].split())
     escaped = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
     return escaped if len(escaped) <= 2 * LONGEST else f"{escaped[: 2 * LONGEST]}..."
@@ -49,14 +49,14 @@ def without_password(text: str) -> str:
 
 
 def hex_text(data: bytes) -> str:
-    """Return bytes as the text of an error shows them, long ones shortened in the middle."""
+    """Return bytes as text for an error, long ones shortened in the middle."""
     if len(data) <= 24:
         return data.hex(" ")
     return f"{data[:16].hex(' ')} ... {data[-4:].hex(' ')} ({len(data)} bytes)"
 
 
 def json_value(value: Any) -> Any:
-    """Return a fact as JSON holds it; anything that JSON cannot hold becomes text."""
+    """Return a fact as a JSON value; anything that JSON cannot hold becomes text."""
     if isinstance(value, bytes):
         return value.hex()
     is_plain = (

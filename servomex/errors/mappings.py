@@ -10,7 +10,7 @@ class FrozenMapping(Mapping[str, V]):
     """A copy of a mapping that cannot be changed. It can be compared with any mapping, hashed, copied and pickled.
 
     Args:
-        items: What it holds.
+        items: Its contents.
     """
 
     __slots__ = ("_hash", "_items")
@@ -45,5 +45,5 @@ class FrozenMapping(Mapping[str, V]):
 
 
 def frozen(items: Mapping[str, V]) -> FrozenMapping[V]:
-    """Return a mapping as one that cannot be changed."""
+    """Return an unchangeable copy of a mapping."""
     return items if isinstance(items, FrozenMapping) else FrozenMapping(items)

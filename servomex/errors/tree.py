@@ -50,7 +50,7 @@ __all__ = [
 
 
 def _number_of(register: int) -> str:
-    """Return what has this number, as the first digit of the maker's numbers shows."""
+    """Return the kind of register with this number, by the first digit of the maker's numbers."""
     return {0: "coil", 1: "input"}.get(register // 10_000, "register")
 
 
@@ -72,9 +72,9 @@ class ErrorContext:
         register: First register, discrete input or coil of the request, by the maker's number (30001 ...).
         function_code: Modbus function code of the request.
         request: Bytes that were sent.
-        response: Bytes that came, as far as they came.
+        response: Bytes received, possibly incomplete.
         elapsed_s: Seconds from the start of the call to the error.
-        extra: What else is known, by name, such as the ``device`` of a manager; it cannot be changed.
+        extra: Further facts by name, such as the ``device`` of a manager; it cannot be changed.
     """
 
     port: str | None = None
@@ -92,8 +92,8 @@ class ErrorContext:
         """Return a copy of the context with some fields changed.
 
         Args:
-            updates: Fields with their new values. What is not a field is added to ``extra``, as are the items of
-                an ``extra`` that is given.
+            updates: Fields with their new values. Other names are added to ``extra``, as are the items of a given
+                ``extra``.
 
         Raises:
             ServomexValidationError: An ``extra`` is given, and is not a mapping.
@@ -127,7 +127,7 @@ class ServomexError(Exception):
         message: What happened.
         context: Where it happened.
         cure: What to do, as one or more sentences without the last full stop; empty when the message says all.
-        argument: The argument that ``cure`` changes; ``None`` when it is something else, or more than one.
+        argument: The argument that ``cure`` says to change; ``None`` if it names none, or several.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class ServomexError(Exception):
 
     @property
     def text(self) -> str:
-        """The message and the cure, without the context."""
+        """The message and what to do, without the context."""
         return ". ".join(part for part in (self.message, self.cure) if part)
 
     def __str__(self) -> str:
@@ -172,14 +172,14 @@ class ServomexError(Exception):
         }
 
     def with_context(self, **updates: Any) -> Self:
-        """Return a copy with more detail of where it happened; each thread that raises an error needs its own.
+        """Return a copy with more detail about where it happened; each thread that raises an error needs its own.
 
-        The copy keeps everything else, notes, cause and traceback included; what is noted on one of them later is
-        not on the other.
+        The copy keeps everything else, including notes, cause and traceback; a note added later to one of them is
+        not added to the other.
 
         Args:
-            updates: Fields of :class:`ErrorContext` with their new values; what is not a field is added to its
-                ``extra``. None are needed for a mere copy.
+            updates: Fields of :class:`ErrorContext` with their new values; other names are added to its
+                ``extra``. None are needed for a plain copy.
         """
         other = copy.copy(self)
         other.context = self.context.merged(**updates)
@@ -199,11 +199,11 @@ class ServomexValidationError(ServomexConfigurationError):
 
 
 class ServomexChannelNotFoundError(ServomexValidationError, LookupError):
-    """The channel that was asked for is not populated, no channel has this name, or several have it."""
+    """The requested channel is not populated, no channel has this name, or several have it."""
 
 
 class ServomexConfirmationRequiredError(ServomexConfigurationError):
-    """What was asked for moves gas, and was not confirmed with ``confirm=True``."""
+    """The operation moves gas, and was not confirmed with ``confirm=True``."""
 
 
 class ServomexTransportError(ServomexError):
@@ -211,11 +211,11 @@ class ServomexTransportError(ServomexError):
 
 
 class ServomexTimeoutError(ServomexTransportError, TimeoutError):
-    """Nothing usable came before the deadline of the call."""
+    """Nothing usable arrived before the deadline of the call."""
 
 
 class ServomexStaleError(ServomexTimeoutError):
-    """No new broadcast came in time, and the last one is too old to pass as current.
+    """No new broadcast arrived in time, and the last one is too old to count as current.
 
     Attributes:
         frame: The last frame that was received; ``None`` where an error is read back from a recording.
@@ -242,26 +242,26 @@ class ServomexConnectionError(ServomexTransportError, ConnectionError):
 
 
 class ServomexNotFoundError(ServomexConnectionError, ServomexTimeoutError):
-    """The mode was to be detected (``protocol="auto"``), but no analyser was found in any mode."""
+    """No analyser was found in any mode (``protocol="auto"``)."""
 
 
 class ServomexNoFrameError(ServomexValidationError, ServomexTimeoutError):
-    """A snapshot was asked for before the first frame was received."""
+    """A snapshot was requested before the first frame was received."""
 
 
 class ServomexProtocolError(ServomexError):
-    """What came over the line is not what the protocol allows."""
+    """The bytes on the line are not what the protocol allows."""
 
 
 class ServomexCapabilityError(ServomexError):
-    """What was asked for is not available on this device, or in this mode."""
+    """The requested operation is not available on this device, or in this mode."""
 
 
 class ServomexParseError(ServomexProtocolError, ValueError):
-    """What came cannot be read as a message, or is a broadcast that is not to be believed.
+    """The bytes received are not a message, or are a broadcast that must not be believed.
 
     Attributes:
-        reason: How, without the words that it is damaged.
+        reason: What is wrong, without the words "damaged frame".
         received_at: When the last byte of a broadcast arrived, UTC; ``None`` when that is not known.
         monotonic_ns: The same on the monotonic clock.
     """
@@ -312,23 +312,23 @@ class ServomexGatewayError(ServomexModbusError):
 
 
 class ServomexForeignDeviceError(ServomexProtocolError):
-    """What answers at the address is not an analyser of the 4000 series (4100, 4200, 4900)."""
+    """The device at the address is not an analyser of the 4000 series (4100, 4200, 4900)."""
 
 
 class ServomexChannelError(ServomexProtocolError):
-    """A channel that was there, or that was asked for, is not populated any more, or has another name or unit."""
+    """A channel that was there or was requested is no longer populated, or has another name or unit."""
 
 
 class ServomexProtocolUnsupportedError(ServomexProtocolError, ServomexCapabilityError):
-    """The analyser's communication mode cannot do what was asked."""
+    """The analyser's communication mode does not support the operation."""
 
 
 class ServomexCalibrationError(ServomexError):
-    """An autocalibration did not start, or did not end, as it was asked to.
+    """An autocalibration did not start or end as requested.
 
     Attributes:
-        running: Whether what was to be started, or to be stopped, runs: ``True`` or ``False`` as the analyser
-            says, ``None`` when that is not known.
+        running: Whether the calibration is running: ``True`` or ``False`` as reported by the analyser, ``None``
+            when that is not known.
     """
 
     def __init__(
@@ -349,15 +349,15 @@ class ServomexSinkError(ServomexError):
 
 
 class ServomexSinkSchemaError(ServomexSinkError, ValueError):
-    """A file or a sample does not hold what it should: other columns, a damaged line, a text for a number."""
+    """A file or a sample has the wrong contents: other columns, a damaged line, a text for a number."""
 
 
 class ServomexSinkWriteError(ServomexSinkError, OSError):
-    """A file cannot be written: no such folder, no permission, a full disk, another program that uses it."""
+    """A file cannot be written: no such folder, no permission, a full disk, or another program uses it."""
 
 
 class ServomexSinkSyncError(ServomexSinkWriteError):
-    """What was given is written, and must not be written again, but it may not survive a loss of power."""
+    """The rows are written, and must not be written again, but they may not survive a loss of power."""
 
 
 class ServomexSinkReadError(ServomexSinkError, OSError):
@@ -369,4 +369,4 @@ class ServomexSinkDependencyError(ServomexSinkError, ServomexConfigurationError,
 
 
 for _name in __all__:
-    globals()[_name].__module__ = "servomex.errors"  # where users import it from: tracebacks and pickles say so
+    globals()[_name].__module__ = "servomex.errors"  # where users import it from: for tracebacks and pickles

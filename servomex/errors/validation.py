@@ -1,4 +1,4 @@
-"""Checks of what callers pass in, with one wording for all of them."""
+"""Checks of arguments, with the same wording everywhere."""
 
 import math
 import operator
@@ -23,7 +23,7 @@ def choice(kind: type[E], value: E | str, what: str) -> E:
     Raises:
         ServomexValidationError: No member has this value; the error lists those that exist.
     """
-    # Without a try: what a signal handler raises in between is not the failure of the search.
+    # Without a try: an exception of a signal handler in between is not a failure of the search.
     found = next((member for member in kind if member == value), None) or kind._missing_(value)
     if not isinstance(found, kind):
         raise ServomexValidationError(f"unknown {what} {value!r}; known are {', '.join(kind)}")
@@ -31,7 +31,7 @@ def choice(kind: type[E], value: E | str, what: str) -> E:
 
 
 def flag(value: bool, what: str) -> bool:
-    """Check a ``bool``: any text, also ``"no"``, would otherwise count as true.
+    """Check a ``bool``: any text, even ``"no"``, would otherwise count as true.
 
     Raises:
         ServomexValidationError: It is something else.
@@ -45,7 +45,7 @@ def path_text(value: str | os.PathLike[str], what: str) -> str:
     """Check the name of a file, and return it as text.
 
     Raises:
-        ServomexValidationError: It is neither a text nor a path, or has a NUL, which no name of a file has.
+        ServomexValidationError: It is neither a text nor a path, or contains a NUL.
     """
     name = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     if not isinstance(name, str) or "\0" in name:
@@ -85,14 +85,14 @@ def number(value: float, what: str) -> float:
 
 
 def _is_number(value: object) -> bool:
-    """Return whether it is a number, of whatever library; ``True`` and ``False`` are not meant as such."""
+    """Return whether it is a number, of whatever library; ``True`` and ``False`` do not count."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _is_finite(value: float) -> bool:
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number beyond all that a float holds
+    except OverflowError:  # a whole number beyond the range of a float
         return False
 
 

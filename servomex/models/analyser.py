@@ -29,7 +29,7 @@ class CalGroupState:
 
     @property
     def phase(self) -> CalPhase:
-        """What the group is on: never ``SAMPLING``, which the state alone does not show."""
+        """The phase of the group: never ``SAMPLING``, which the state alone does not show."""
         if not self.calibrating:
             return CalPhase.IDLE
         return CalPhase.CAL_GAS_2 if self.cal_gas == 2 else CalPhase.CAL_GAS_1
@@ -46,7 +46,7 @@ class AnalyserStatus:
         fault: The analyser reports a fault.
         maintenance: Maintenance is required.
         cal_groups: The four calibration groups.
-        clock: The analyser's own clock, local to it and without a zone; it may be wrong. ``None`` over Modbus,
+        clock: The analyser's own clock, in its local time without a zone; it may be wrong. ``None`` over Modbus,
             which does not carry it, and when it is not set.
     """
 
@@ -72,7 +72,7 @@ class AnalyserStatus:
 
     @property
     def cal_words(self) -> tuple[str, ...]:
-        """The groups that are on calibration gas, in words, such as ``("group 3 on calibration gas 2",)``."""
+        """The groups on calibration gas, in words, such as ``("group 3 on calibration gas 2",)``."""
         return tuple(
             f"group {item.group} on calibration gas {item.cal_gas}" for item in self.cal_groups if item.calibrating
         )

@@ -1,4 +1,4 @@
-"""Which channels an analyser has, and what is made of one that vanishes. No I/O."""
+"""The channels that an analyser has, and how one that vanishes is treated. No I/O."""
 
 from collections.abc import Iterable
 
@@ -14,15 +14,14 @@ ALL_CHANNELS = frozenset(ChannelId)
 
 
 class ChannelSet:
-    """The channels that an analyser is known to have, as its readings show them one after the other.
+    """The channels that an analyser is known to have, from its successive readings.
 
-    A channel that was there and is missing is an error, until the reading after it lacks the same channels: then
-    the analyser was set up differently, which is logged as a warning, and readings continue without them. A
-    channel that was asked for stays an error for as long as it is missing. A channel that appears is accepted at
-    once.
+    A channel that goes missing is an error, until the next reading lacks the same channels: then the analyser was
+    set up differently, which is logged as a warning, and readings continue without them. A requested channel stays
+    an error for as long as it is missing. A channel that appears is accepted at once.
 
     Args:
-        selected: The channels that were asked for; ``None`` for all that are populated.
+        selected: The requested channels; ``None`` for all that are populated.
     """
 
     def __init__(self, selected: frozenset[ChannelId] | None = None) -> None:
@@ -43,8 +42,8 @@ class ChannelSet:
         Args:
             readings: What was read.
             context: Where.
-            looked_at: The channels that would have shown themselves.
-            confirmed: The caller has seen already that two readings in a row agree.
+            looked_at: The channels that this reading would have shown.
+            confirmed: The caller has already seen two readings in a row that agree.
 
         Raises:
             ServomexChannelError: A channel is missing.
@@ -77,7 +76,7 @@ class ChannelSet:
 
     @property
     def there(self) -> str:
-        """What is known to be there, as the end of a sentence; empty when nothing is known."""
+        """The channels known to be there, as the end of a sentence; empty when none are known."""
         known = ", ".join(f"{channel} ({name or 'no name'})" for channel, name in self._known.items())
         return f"; this analyser has {known}" if known else ""
 

@@ -35,10 +35,10 @@ class Frame:
     """All channels at one moment: one broadcast, or one Modbus sweep.
 
     Indexable by channel (``frame["I1"]``, ``frame["Oxygen"]``) and iterable over its readings, which are in the
-    analyser's order. ``in`` asks for a channel, by its id or name, or for a reading.
+    analyser's order. ``in`` tests for a channel, by its id or name, or for a reading.
 
     Attributes:
-        protocol: The communication mode it came by.
+        protocol: The communication mode in which it was received.
         readings: The populated I and D channels, and E1 and E2. A channel is populated when it has a name, a
             raised state, or a value other than 0.
         analyser: The state of the analyser.
@@ -47,8 +47,9 @@ class Frame:
         requested_at: When the first byte of the first request was sent, UTC; ``None`` for a broadcast.
         latency_s: Seconds from that request to the last byte; ``None`` for a broadcast.
         raw: The bytes it was decoded from: the broadcast, or the Modbus replies one after the other.
-        delayed_s: How many seconds late a broadcast may have come, held up by a network or a serial server; 0.0
-            for one in time and over Modbus. The times of arrival, here and in the readings, are moved back by it.
+        delayed_s: How many seconds late a broadcast may have arrived, held up by a network or a serial server; 0.0
+            for a punctual one and over Modbus. The times of arrival, here and in the readings, are moved back by
+            it.
     """
 
     protocol: ProtocolKind = attrs.field(repr=member_repr)
@@ -97,7 +98,7 @@ class Frame:
 
         Raises:
             ServomexChannelNotFoundError: The frame does not hold this channel, or several have this name; the
-                error lists those there are. It is a ``LookupError`` as well.
+                error lists those that exist. It is also a ``LookupError``.
             ServomexValidationError: It looks like an id, but the series has no such id.
         """
         return self._needed(asked_channel(cid))
@@ -109,7 +110,7 @@ class Frame:
         return needed(self.readings, asked, holder="this frame")
 
     def __str__(self) -> str:
-        """Return the table that ``servomex-read`` prints, with the age that the frame has now."""
+        """Return the table that ``servomex read`` prints, with the current age of the frame."""
         return frame_text(self, self.protocol)
 
     def _repr_html_(self) -> str:
@@ -145,14 +146,14 @@ class Frame:
         return attrs.evolve(self, readings=tuple(item for item in self.readings if item.channel in wanted))
 
     def populated(self) -> "Frame":
-        """Return the same frame without the blocks of channels that are not there, see :func:`is_populated`."""
+        """Return the same frame without the blocks of missing channels, see :func:`is_populated`."""
         readings = tuple(item for item in self.readings if is_populated(item))
         return self if len(readings) == len(self.readings) else attrs.evolve(self, readings=readings)
 
     def as_json(self, *, device: str = "", metadata: Mapping[str, str] = NO_TAGS) -> dict[str, Any]:
         """Return it as a JSON object, as ``servomex read --format json`` prints it.
 
-        Its keys are ``device`` and ``tags``, the fields of the frame but for its bytes, ``analyser`` with
+        Its keys are ``device`` and ``tags``, the fields of the frame except its bytes, ``analyser`` with
         ``fault``, ``maintenance``, ``cal_groups`` and ``clock``, and ``readings``: a list with the
         :meth:`Reading.as_json` of each.
 
@@ -201,13 +202,13 @@ class Frame:
 
 
 def frame_text(frame: Frame, title: str, *, arrived: bool = True, paint: Paint = unpainted) -> str:
-    """Format a table, with one line for the analyser above it and one for the time of the data.
+    """Format a table, with a line above it for the analyser and one for the time of the data.
 
     Args:
-        frame: What to write.
+        frame: The frame to format.
         title: Names the analyser: its port, and how it is reached.
-        arrived: Whether to write when the data came and how old it is; it is unknown of a capture.
-        paint: Marks what is bad or uncertain.
+        arrived: Whether to write when the data arrived and how old it is; this is unknown for a capture.
+        paint: Marks bad and uncertain values.
     """
     lines = [f"{title}: {analyser_text(frame.analyser, paint)}"]
     if arrived:
@@ -225,6 +226,6 @@ def _time_line(frame: Frame) -> str:
 
 
 def frame_table(frame: Frame) -> str:
-    """Format a frame, with its time of arrival, and its age at a stated time, since the text does not change."""
+    """Format a frame, with its time of arrival, and its age at a stated time, since the text stays the same."""
     state = f"{frame.protocol}: {analyser_text(frame.analyser)}"
     return readings_table(frame, caption=[state, arrival_text(frame.received_at, frame.age_s)])

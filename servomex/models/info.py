@@ -1,4 +1,4 @@
-"""What is known of an open analyser besides its readings: its port, mode, address and channels."""
+"""The facts about an open analyser besides its readings: its port, mode, address and channels."""
 
 from typing import Any
 
@@ -16,12 +16,12 @@ from servomex.settings import SerialSettings
 from servomex.units import Unit
 
 MODEL = "SERVOPRO 4000 series"
-"""The instrument shows no more of itself: whether it is a 4100, a 4200 or a 4900 is not in its registers."""
+"""The instrument reveals no more: its registers do not show whether it is a 4100, a 4200 or a 4900."""
 
 
 @attrs.frozen
 class ChannelInfo:
-    """What is known of a populated channel besides its value.
+    """The facts about a populated channel besides its value.
 
     Attributes:
         channel: The channel.
@@ -57,7 +57,7 @@ def channel_text(info: ChannelInfo) -> str:
 
 @attrs.frozen
 class DeviceInfo:
-    """What is known of an open analyser, which shows neither a serial number nor which of the series it is.
+    """The facts about an open analyser, which reveals neither a serial number nor which of the series it is.
 
     Attributes:
         port: Device path or URL of the port.

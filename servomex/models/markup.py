@@ -8,7 +8,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, caption:
     """Return an HTML table.
 
     Args:
-        headings: Of the columns; empty for a table whose first column names each row.
+        headings: The headings of the columns; empty for a table whose first column names each row.
         rows: The cells; ``None`` is empty.
         caption: Lines above the table.
     """

@@ -1,4 +1,4 @@
-"""Naming a channel: by its id, or by the gas that it is named after. No input or output."""
+"""Naming a channel: by its id, or by the gas that it is named after. No I/O."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -10,17 +10,17 @@ from servomex.errors.excerpts import shown
 from servomex.units import SUBSCRIPTS
 
 _ID_SHAPED = re.compile(r"[IDE][0-9]+", re.ASCII | re.IGNORECASE)
-"""A text that looks like an id but is not one is a slip, and not the name of a gas."""
+"""A text that looks like an id but is not one is a typing error, not the name of a gas."""
 LONGEST_OWN = 32
 """Characters of a user's own channel id."""
 _SIMILAR = re.compile(r"[IDE]\s*\d+", re.IGNORECASE)
-"""What could be an id of the analyser that was damaged, or mistyped."""
+"""A text that could be a damaged or mistyped id of the analyser."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _DIGITS = str.maketrans(SUBSCRIPTS, "0123456789")
 
 
 class Named(Protocol):
-    """What belongs to one channel."""
+    """Something that belongs to one channel."""
 
     @property
     def channel(self) -> str:
@@ -35,7 +35,7 @@ N = TypeVar("N", bound=Named)
 
 
 def asked_channel(channel: ChannelId | str) -> ChannelId | str:
-    """Check what names a channel: return its id, or a name that only a reading can turn into one.
+    """Check the text that names a channel: return its id, or a name that only a reading can turn into one.
 
     Raises:
         ServomexValidationError: It is not a text, is empty, or looks like an id but is not one.
@@ -50,10 +50,10 @@ def asked_channel(channel: ChannelId | str) -> ChannelId | str:
 
 
 def asked_channels(channels: Iterable[ChannelId | str]) -> tuple[ChannelId | str, ...]:
-    """Check a list of what names channels, as :func:`asked_channel` does.
+    """Check a list of texts that name channels, as :func:`asked_channel` does.
 
     Raises:
-        ServomexValidationError: It is a text or empty, or one of it names no channel.
+        ServomexValidationError: It is a text or empty, or an item names no channel.
     """
     if isinstance(channels, str):
         raise ServomexValidationError(
@@ -74,12 +74,12 @@ def same_name(name: str | None, asked: str) -> bool:
 
 
 def find(there: Iterable[N], asked: ChannelId | str, context: ErrorContext | None = None) -> N | None:
-    """Return what belongs to the requested channel; ``None`` when it is not there.
+    """Return the item of the requested channel; ``None`` when there is none.
 
     An id is never taken for a name.
 
     Args:
-        there: What there is, one item a channel.
+        there: The items, one per channel.
         asked: An id or a name, from :func:`asked_channel`.
         context: Where, for the error.
 
@@ -108,14 +108,14 @@ def needed(
     *,
     holder: str = "this analyser",
 ) -> N:
-    """Return what belongs to the requested channel, as :func:`find` does.
+    """Return the item of the requested channel, as :func:`find` does.
 
     Args:
-        there: What its channels gave, one item a channel.
+        there: The items, one per channel.
         asked: An id or a name, from :func:`asked_channel`.
         context: Where, for the error.
-        selected: The channels to which ``there`` is limited; ``None`` for all of the analyser.
-        holder: What has these channels, for the error.
+        selected: The channels to which the items are limited; ``None`` for all of the analyser.
+        holder: The owner of the channels, for the error.
 
     Raises:
         ServomexChannelNotFoundError: It is not there or was not selected, or several channels have the name.

@@ -1,4 +1,4 @@
-"""Values as files, JSON and other programs hold them: times in UTC, finite numbers, texts that are Unicode."""
+"""Values for files, JSON and other programs: times in UTC, finite numbers, texts that are Unicode."""
 
 import json
 import math
@@ -17,20 +17,20 @@ from servomex.models.columns import ROW_COLUMNS
 from servomex.models.tags import NO_TAGS, tags_of
 
 LONGEST_TEXT = 20_000
-"""Characters of a text that are kept: readers of csv take no longer cells."""
+"""Characters of a text that are kept: csv readers do not accept longer cells."""
 FREE_TEXT = ("device", "channel", "name", "unit_text", "error", "error_type")
-"""The columns whose text the instrument or the user chose."""
+"""The columns whose text is chosen by the instrument or the user."""
 TIMES = ("received_at", "requested_at")
 NUMBERS = ("value", "latency_s")
 _TEXTS = ("device", "name", "unit_text")
-"""Those of them that are not known to be short and Unicode."""
+"""Those of them that may be long or not Unicode."""
 _TEXTS_OF_ERRORS = (*_TEXTS, "error", "error_type")
 LARGEST = 2**63
 """No 64-bit integer is as large."""
 
 
 def time_text(moment: datetime) -> str:
-    """Format a time in ISO 8601: UTC with all six digits, so that texts sort as times; a clock as it is."""
+    """Format a time in ISO 8601: UTC with all six digits, so that texts sort as times; a clock unchanged."""
     if moment.tzinfo is None:
         return moment.isoformat()
     found = moment.astimezone(UTC)
@@ -56,10 +56,10 @@ def utc(moment: datetime) -> datetime:
 
 
 def make_plain(row: dict[str, Any]) -> dict[str, Any]:
-    """Change the values of a row to what every format can hold, and return it.
+    """Convert the values of a row to a form that every format can hold, and return it.
 
-    Times are brought to UTC. What is not Unicode in a text, as in the name of a port in another encoding, becomes
-    a ``?``; a text of more than :data:`LONGEST_TEXT` characters is cut off there.
+    Times are converted to UTC. Anything not Unicode in a text, as in the name of a port in another encoding,
+    becomes a ``?``; a text of more than :data:`LONGEST_TEXT` characters is cut off there.
 
     Raises:
         ServomexValidationError: A time has no zone, or a number is not finite or longer than 64 bits.
@@ -84,16 +84,16 @@ _checked_tags = lru_cache(maxsize=64)(tags_of)
 
 
 def plain_tags(tags: FrozenMapping[str]) -> FrozenMapping[str]:
-    """Check the tags of a sample, see ``tags_of``; those that were just checked cost little.
+    """Check the tags of a sample, see ``tags_of``; repeated ones cost little.
 
     Raises:
-        ServomexValidationError: They cannot be written, since they could not be read again.
+        ServomexValidationError: They are invalid: once written, they could not be read again.
     """
     if tags is NO_TAGS:
         return tags
     try:
         return _checked_tags(tags)
-    except TypeError:  # a value in it cannot be hashed, so it is not a text
+    except TypeError:  # a value cannot be hashed, so it is not a text
         return tags_of(tags)
 
 
@@ -126,13 +126,13 @@ def json_fields(model: Any) -> dict[str, Any]:
 
 
 def json_value(value: Any) -> Any:
-    """Return a value as JSON has it: the one encoder of this package.
+    """Return the JSON form of a value: the one encoder of this package.
 
     Times are texts of ISO 8601, see :func:`time_text`, members of an enum their values, bytes hexadecimal, models
-    what their ``as_json`` returns, or their fields. What is not Unicode in a text becomes a ``?``.
+    the result of their ``as_json``, or their fields. Anything not Unicode in a text becomes a ``?``.
 
     Raises:
-        ServomexValidationError: A number is not finite, or JSON has nothing for such a value.
+        ServomexValidationError: A number is not finite, or the value has no JSON form.
     """
     if value is None or isinstance(value, bool | int):
         return value

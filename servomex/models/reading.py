@@ -1,8 +1,8 @@
-"""A reading: one channel at one moment, with its state. And which values and names do not count, in all modes.
+"""A reading: one channel at one moment, with its state; and which values and names do not count, in any mode.
 
 Times: ``received_at`` (UTC) and ``monotonic_ns`` (``time.monotonic_ns``) are the arrival of the last byte of
-the data, moved back by what is known of its delay, see :attr:`servomex.Frame.delayed_s`. ``requested_at`` and
-``latency_s`` belong to Modbus, where the data was asked for; a broadcast has none. The analyser's own clock is
+the data, moved back by its known delay, see :attr:`servomex.Frame.delayed_s`. ``requested_at`` and
+``latency_s`` belong to Modbus, where the data was requested; a broadcast has none. The analyser's own clock is
 kept apart, in :attr:`servomex.AnalyserStatus.clock`.
 """
 
@@ -30,7 +30,7 @@ from servomex.units import Unit, channel_name, convert, unit_and_text
 
 
 def member_repr(item: str) -> str:
-    """Show a member of an enum as a program writes it."""
+    """Format a member of an enum as in a program."""
     return f"{type(item).__name__}.{item.name}" if isinstance(item, Enum) else repr(item)
 
 
@@ -59,7 +59,7 @@ class ChannelStatus:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What is raised, in words, such as ``("warming up", "alarm 2")``."""
+        """The raised states in words, such as ``("warming up", "alarm 2")``."""
         flags = [
             (self.fault, "fault"),
             (self.maintenance, "maintenance"),
@@ -95,15 +95,15 @@ class Reading:
     Attributes:
         channel: The channel, a :class:`ChannelId`; a plain text for an id from a user's own source.
         name: Its name on the display, such as ``Oxygen``; ``None`` when it has none.
-        value: The value in :attr:`unit`; ``None`` when the analyser gave no valid one, never 0 in its stead.
+        value: The value in :attr:`unit`; ``None``, never 0, when the analyser gave no valid one.
         unit: The unit; :attr:`Unit.UNKNOWN` when :attr:`unit_text` is not a known one.
         unit_text: The unit as the analyser shows it, without padding.
         status: The channel's state.
-        protocol: The communication mode it came by.
+        protocol: The communication mode in which it was received.
         received_at: Arrival, UTC.
         monotonic_ns: Arrival on the monotonic clock, in nanoseconds.
-        raw: The channel's bytes as they came, where an unknown glyph or a text in place of the value can be
-            seen. Of a broadcast the 33 bytes of its block, separators included. Over Modbus the 14 bytes of its
+        raw: The channel's bytes as received, which show an unknown glyph or a text in place of the value. In
+            continuous mode the 33 bytes of its block, separators included. Over Modbus the 14 bytes of its
             registers (value, name, unit), and one more with its discrete inputs as Modbus packs them: bit 0 fault
             (of E1 and E2: invalid), 1 maintenance, 2 calibrating, 3 warming up, 4 to 7 alarm 1 to 4. Empty when it
             was read from a file. Not part of rows or of comparisons.
@@ -149,7 +149,7 @@ class Reading:
         """Return the value in another unit of concentration; ``None`` when there is no value.
 
         Raises:
-            ServomexValidationError: The units do not measure the same.
+            ServomexValidationError: The units measure different quantities.
         """
         converted = convert(0.0 if self.value is None else self.value, self.unit, unit)
         return None if self.value is None else converted
@@ -187,7 +187,7 @@ class Reading:
         return readings_table([self], caption=[arrival_text(self.received_at, self.age_s)])
 
     def as_json(self) -> dict[str, Any]:
-        """Return :meth:`as_dict` as ``json.dumps`` takes it: times are texts of ISO 8601, in UTC.
+        """Return :meth:`as_dict` in a form for ``json.dumps``: times are texts of ISO 8601, in UTC.
 
         Raises:
             ServomexValidationError: The value is not a finite number.
@@ -230,7 +230,7 @@ def make_reading(
     monotonic_ns: int,
     raw: bytes = b"",
 ) -> Reading:
-    """Build a reading from what came over the wire, by the same rules in every mode.
+    """Build a reading from the decoded fields, by the same rules in every mode.
 
     A value that is not finite, or that of an external input reported as invalid, does not count as a value.
     """
@@ -248,7 +248,7 @@ def value_text(reading: Reading) -> str:
 
 
 def state_text(reading: Reading) -> str:
-    """Return in words what is raised; ``ok`` when nothing is."""
+    """Return the raised states in words; ``ok`` when none is."""
     missing = ("no value",) if reading.value is None else ()
     return ", ".join((*missing, *reading.status.words)) or "ok"
 

@@ -1,4 +1,4 @@
-"""A sample: one row of a recording, and the one flattening of a reading to a row."""
+"""A sample: one row of a recording, and the only flattening of a reading to a row."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -25,7 +25,7 @@ def frozen_tags(tags: Mapping[str, str]) -> FrozenMapping[str]:
 
 
 def _own(error: Exception | None) -> ServomexError | None:
-    """Return the error of a sample; one that is not of this package is wrapped in one that names its type.
+    """Return the error of a sample; an exception from elsewhere is wrapped in one that names its type.
 
     Raises:
         ServomexValidationError: It is not an exception.
@@ -52,11 +52,11 @@ class Sample:
     Attributes:
         device: The caller's name for the analyser.
         protocol: The communication mode.
-        received_at: Arrival, UTC; of an error, when it happened.
+        received_at: Arrival, UTC; for an error, when it happened.
         monotonic_ns: The same on the monotonic clock, in nanoseconds.
         reading: The reading; ``None`` for an error.
-        analyser: The analyser's state that came with it; ``None`` for an error.
-        requested_at: When it was asked for, UTC; ``None`` for a broadcast.
+        analyser: The analyser's state at that moment; ``None`` for an error.
+        requested_at: When it was requested, UTC; ``None`` for a broadcast.
         latency_s: Seconds from the request to the arrival; ``None`` for a broadcast.
         error: Why there is no reading, a :class:`ServomexError`; ``None`` when there is one. Another exception is
             wrapped in one that names its type. Samples are equal when the class and the text of their errors are;
@@ -81,7 +81,7 @@ class Sample:
         return self.reading.channel if self.reading else None
 
     def as_json(self) -> dict[str, Any]:
-        """Return :meth:`as_dict` as ``json.dumps`` takes it, and as JSON lines hold it: times are texts in UTC.
+        """Return :meth:`as_dict` in the form for ``json.dumps`` and JSON lines: times are texts in UTC.
 
         Raises:
             ServomexValidationError: A number is not finite, a time has no zone, or a tag is not valid.
@@ -91,8 +91,8 @@ class Sample:
     def as_dict(self) -> dict[str, Any]:
         """Flatten to a row: the keys are :data:`ROW_COLUMNS`, in that order.
 
-        Times are ``datetime``, flags are ``bool``, what is unknown is ``None``; ``tags`` is a ``dict``, ``error``
-        the text of the error and ``error_type`` the name of its class. Of an error, only the columns that say
+        Times are ``datetime``, flags are ``bool``, unknown values are ``None``; ``tags`` is a ``dict``, ``error``
+        the text of the error and ``error_type`` the name of its class. For an error, only the columns that say
         when, where and why are filled.
         """
         row: dict[str, Any] = dict.fromkeys(ROW_COLUMNS)

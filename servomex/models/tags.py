@@ -14,14 +14,14 @@ LONGEST_VALUE = 256
 """Characters."""
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 _TAKEN = frozenset({*ROW_COLUMNS, "time"})
-"""Those of rows, and that of a line of InfluxDB."""
+"""The columns of rows, and the time of a line of InfluxDB."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 NO_TAGS: FrozenMapping[str] = FrozenMapping()
 
 
 def name_of(given: str) -> str:
-    """Check the name of an analyser: a text of 1 to 128 characters on one line, and not only of spaces.
+    """Check the name of an analyser: a text of 1 to 128 characters on one line, not only spaces.
 
     Raises:
         ServomexValidationError: It is something else.
@@ -41,7 +41,7 @@ def tags_of(given: Mapping[str, str] | None) -> FrozenMapping[str]:
     """Check tags, such as ``{"site": "mill-3", "line": "A"}``.
 
     A key is a word of up to 64 letters, digits, ``_``, ``.`` and ``-`` that begins with a letter, and not the name
-    of a column; a value is a text of 1 to 256 characters without control characters. There are 32 tags at most.
+    of a column; a value is a text of 1 to 256 characters without control characters. There are at most 32 tags.
 
     Raises:
         ServomexValidationError: They are something else.

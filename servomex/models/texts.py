@@ -1,4 +1,4 @@
-"""Readings as people read them: lines and tables of plain text, the same wherever they are shown."""
+"""Readings for people: lines and tables of plain text, the same wherever they are shown."""
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ HEADINGS = ("channel", "name", "value", "unit", "state", "quality")
 _LARGEST_PLAIN = 1e16
 
 Paint = Callable[[str, Quality], str]
-"""Marks a text by a quality, as with a colour."""
+"""Marks a text according to a quality, for example with a colour."""
 
 
 def unpainted(text: str, _quality: Quality) -> str:
@@ -19,7 +19,7 @@ def unpainted(text: str, _quality: Quality) -> str:
 
 
 def number_text(value: float | None) -> str:
-    """Format a value as the analyser gives it, without an exponent where that is readable; ``-`` for none."""
+    """Format a value as given by the analyser, without an exponent where that is readable; ``-`` for none."""
     if value is None:
         return "-"
     text = repr(value)
@@ -30,7 +30,7 @@ def aligned(rows: Iterable[tuple[str, ...]], *, numbers: int | None = None) -> l
     """Format rows with aligned columns; the first row has the headings.
 
     Args:
-        rows: Rows of as many cells each.
+        rows: Rows with the same number of cells.
         numbers: A column that is aligned at the decimal point.
     """
     heading, *others = rows

@@ -1,1 +1,1 @@
-"""What threads rely on: clocks, locks, queues, signals, forks, the end of the process."""
+"""The basis of all threads: clocks, locks, queues, signals, forks, the end of the process."""

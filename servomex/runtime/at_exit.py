@@ -1,7 +1,7 @@
-"""What a program leaves open is closed when it ends, while its threads still run.
+"""Objects that a program leaves open are closed when it ends, while its threads still run.
 
-Later, in ``__del__``, the interpreter has stopped the threads already: one that receives would never give its port
-back, and the program would not end.
+Later, in ``__del__``, the interpreter has stopped the threads already: one that receives would never release its
+port, and the program would not end.
 """
 
 import os
@@ -15,7 +15,7 @@ _log = package_log("servomex")
 
 
 def at_exit(method: Callable[[], Any]) -> None:
-    """Call a method when the program ends, unless its object is gone by then; that of the newest object first.
+    """Call a method when the program ends, unless its object is gone by then; newest object first.
 
     A child that was forked does not call it: it has none of the threads of its parent.
     """

@@ -1,14 +1,14 @@
 """The clocks of the system as they were when the package was imported, under the names of the module ``time``.
 
-Deadlines, ages and the virtual analyser follow one clock. It continues when a test library makes time stand still
-for the program that is tested: with a clock that stands, no deadline would ever come.
+Deadlines, ages and the virtual analyser follow one clock. It continues when a test library freezes time
+for the program under test: with a frozen clock, no deadline would ever pass.
 """
 
 import time as _time
 
 
 class _Clocks:
-    """What the package uses of the module ``time``."""
+    """The functions of the module ``time`` that the package uses."""
 
     monotonic: "staticmethod[[], float]" = staticmethod(_time.monotonic)
     monotonic_ns: "staticmethod[[], int]" = staticmethod(_time.monotonic_ns)

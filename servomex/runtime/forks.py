@@ -1,7 +1,7 @@
-"""Ports, files and threads belong to the process that opened them; what becomes of them in a forked child.
+"""Ports, files and threads belong to the process that opened them; how a forked child treats them.
 
-A fork copies an object without its threads, and with the same open port or file under it. Two processes that talk
-on one port take each other's replies, and two that write one file damage it. So in a child every call is refused,
+A fork copies an object without its threads, and with the same open port or file under it. Two processes that use
+one port take each other's replies, and two that write one file damage it. So in a child every call is refused,
 and the descriptors are closed as soon as the child begins: nothing is flushed, no lock is waited for, and the lock
 of a file ends with the parent.
 """
@@ -30,19 +30,19 @@ def let_go_after_fork(item: Inherited) -> None:
 
 
 class ProcessBound:
-    """Base of what may be used only in the process that made it."""
+    """Base class of objects that may be used only in the process that made them."""
 
     _process: int
 
     def __new__(cls, *_args: Any, **_options: Any) -> Self:
-        """Remember the process; here, since a sink of a user's own need not call an ``__init__``."""
+        """Remember the process; here, since a user's own sink need not call ``__init__``."""
         made = super().__new__(cls)
         made._process = os.getpid()
         return made
 
     @property
     def made_here(self) -> bool:
-        """Whether it was made in this process, and not in the one that this was forked from."""
+        """Whether it was made in this process, not in the one that this was forked from."""
         return self._process == os.getpid()
 
     def check_process(self) -> None:
@@ -59,12 +59,12 @@ class ProcessBound:
 
     @property
     def _described(self) -> str:
-        """Its class and name, without a look at anything that another thread may have been changing."""
+        """Its class and name, without reading anything that another thread may be changing."""
         name = getattr(self, "name", None) or getattr(self, "port", None)
         return f"the {type(self).__name__}{f' {name}' * isinstance(name, str)}"
 
     def __reduce__(self) -> NoReturn:
-        """Refuse to be copied or pickled, as for a process that is spawned.
+        """Refuse to be copied or pickled, as happens when a process is spawned.
 
         Raises:
             ServomexConfigurationError: Always.
@@ -76,7 +76,7 @@ class ProcessBound:
 
 
 def keep_forever(thing: object) -> None:
-    """Keep a thing from being finalised, also at the end of the process."""
+    """Keep an object from being finalised, even at the end of the process."""
     with contextlib.suppress(ImportError):
         import ctypes
 

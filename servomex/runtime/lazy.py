@@ -1,4 +1,4 @@
-"""Folders that pass on names of their modules, and import a module when the first of its names is asked for."""
+"""Folders that pass on names of their modules, and import a module when one of its names is first used."""
 
 import importlib
 import sys
@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 def hand_on(folder: str, modules: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """Return the ``__getattr__`` and the ``__dir__`` of a folder.
 
-    So a program starts fast, and loads only what it uses. Of threads that ask at once, one imports and the others
-    wait. A folder that imported its modules itself could lock up two threads, one importing the folder and the
-    other a module in it.
+    So a program starts fast, and loads only what it uses. If several threads ask at once, one imports and the
+    others wait. A folder that imported its modules itself could deadlock two threads, one importing the folder and
+    the other a module in it.
 
     Args:
         folder: Its ``__name__``.
-        modules: Its modules, each with the names that it gives, divided by spaces. One without names is public
-            itself.
+        modules: Its modules, each with the names that it provides, separated by spaces. One without names is
+            itself public.
     """
     module_of = {name: f"{folder}.{module}" for module, names in modules.items() for name in names.split()}
     public = sorted({*module_of, *(module for module, names in modules.items() if not names)})

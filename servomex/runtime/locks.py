@@ -1,12 +1,12 @@
-"""The lock of a port, and what ends waits. A Ctrl-C at any moment leaves each of them usable.
+"""The lock of a port, and signals that end waits. A Ctrl-C at any moment leaves each of them usable.
 
 ``threading.Event`` and ``threading.Condition`` are not: a KeyboardInterrupt at the wrong moment leaves their inner
-lock taken, and the next wait never ends. Nor is a lock that is given back by a method written in Python: an
+lock taken, and the next wait never ends. Nor is a lock that is released by a method written in Python: an
 interrupt at the entry of that method leaves it taken. So here
 
-* a lock is taken and given back by a ``with`` statement on the interpreter's own locks, which no interrupt parts,
+* a lock is taken and released by a ``with`` statement on the interpreter's own locks, which no interrupt splits,
 * a state is changed by one assignment, and
-* who waits looks again every :data:`WAKE_S`, so that an interrupted thread that woke none of them costs that much.
+* a waiting thread checks every :data:`WAKE_S`, so that a wake-up lost to an interrupt costs no more than that.
 """
 
 import contextlib
@@ -18,11 +18,11 @@ from typing import Self
 from servomex.runtime.clock import time
 
 WAKE_S = 0.2
-"""Longest wait in one piece. On Windows a Ctrl-C is seen only between two pieces."""
+"""The longest wait in one piece. On Windows a Ctrl-C is seen only between two pieces."""
 
 
 def _piece(deadline: float | None) -> float:
-    """Return how long to wait before the next look."""
+    """Return how long to wait before the next check."""
     return WAKE_S if deadline is None else max(0.0, min(WAKE_S, deadline - time.monotonic()))
 
 
@@ -35,7 +35,7 @@ def _deadline(timeout: float | None) -> float | None:
 
 
 class Signal:
-    """Something that is set once or cleared again, and that can be waited for."""
+    """A flag that can be set, cleared and waited for."""
 
     def __init__(self) -> None:
         self._gate = threading.Lock()
@@ -60,9 +60,9 @@ class Signal:
         """Wait until it is set, for at most ``timeout`` seconds; return whether it is."""
         deadline = _deadline(timeout)
         while not self._is_set and not _passed(deadline):
-            # Where a clear() was interrupted the gate is open: whoever comes through then has closed it.
+            # After an interrupted clear() the gate is open: a thread that passes it has closed it.
             if self._gate.acquire(timeout=_piece(deadline)) and self._is_set:
-                self._open()  # for the others that wait
+                self._open()  # for the other waiting threads
         return self._is_set
 
     def _open(self) -> None:
@@ -78,11 +78,11 @@ def pause(seconds: float) -> None:
 class Changes:
     """Guards a state with :attr:`mutex`, and lets threads wait for its next change.
 
-    Who waits takes a ticket while it holds the mutex and has seen that what it waits for is not there, gives the
-    mutex back, waits with the ticket, and looks again.
+    A waiting thread takes a ticket while it holds the mutex and what it waits for is not there, releases the
+    mutex, waits with the ticket, and checks again.
 
     Attributes:
-        mutex: To be held, by a ``with`` statement, while the state is read or changed.
+        mutex: Held, by a ``with`` statement, while the state is read or changed.
     """
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class Changes:
         self._tickets: list[threading.Lock] = []
 
     def ticket(self) -> threading.Lock:
-        """Return what :meth:`wait` takes. The mutex must be held."""
+        """Return the ticket for :meth:`wait`. The mutex must be held."""
         ticket = threading.Lock()
         ticket.acquire()
         self._tickets.append(ticket)
@@ -103,9 +103,9 @@ class Changes:
             ticket.release()
 
     def wait(self, ticket: threading.Lock, timeout: float | None = None) -> None:
-        """Wait for the next change, for ``timeout`` seconds or :data:`WAKE_S` at most. The mutex must not be held.
+        """Wait for the next change, at most ``timeout`` seconds or :data:`WAKE_S`. The mutex must not be held.
 
-        It may end without a change: the caller looks, and waits again.
+        It may end without a change: the caller checks, and waits again.
         """
         if not ticket.acquire(timeout=_piece(_deadline(timeout))):
             with self.mutex:
@@ -114,16 +114,16 @@ class Changes:
 
 
 class Turn(type(threading.RLock())):  # type: ignore[misc]
-    """One turn with a :class:`PortLock`, from asking for it until it is given back, for a ``with`` statement.
+    """One turn with a :class:`PortLock`, from the request to the release, for a ``with`` statement.
 
-    It is a lock itself, held by its thread for as long as the turn is wanted. The ``with`` statement ends by the
+    It is itself a lock, held by its thread as long as the turn is wanted. The ``with`` statement ends by the
     interpreter's own ``__exit__`` of that lock: no interrupt comes between the end of the block and the end of the
     turn, as it could with a method written in Python.
 
     Attributes:
-        thread: Who asked.
+        thread: The thread that asked.
         more: How many times the holder has taken the port's lock again by :meth:`PortLock.acquire`.
-        in_line: Held while the turn is waited for.
+        in_line: Held while waiting for the turn.
         called: Set when those before it in the line are gone.
     """
 
@@ -158,7 +158,7 @@ class Turn(type(threading.RLock())):  # type: ignore[misc]
 
     @property
     def is_mine(self) -> bool:
-        """Whether the calling thread asked for it, and has not given it back."""
+        """Whether the calling thread asked for it, and has not released it."""
         return self.thread is threading.current_thread() and bool(self._is_owned())
 
     def give_up(self) -> None:
@@ -168,14 +168,14 @@ class Turn(type(threading.RLock())):  # type: ignore[misc]
 
 
 class PortLock:
-    """A re-entrant lock that is handed to waiting threads in the order in which they came.
+    """A re-entrant lock that is passed to waiting threads in the order of their arrival.
 
     ``threading.RLock`` may be taken again by the thread that just released it, so that a thread which polls
     without a pause starves all others; here no thread waits longer than the turns of those before it.
 
     ``with lock.turn():`` is safe from interrupts at every moment. :meth:`acquire` and :meth:`release` leave the
     lock either taken or not, but an interrupt just before ``release()`` leaves it taken. A lock whose thread ended
-    without giving it back goes to the next that waits.
+    without releasing it goes to the next in line.
     """
 
     def __init__(self) -> None:
@@ -195,12 +195,12 @@ class PortLock:
         busy: Callable[[], Exception] = TimeoutError,
         then: Callable[[], object] | None = None,
     ) -> Turn:
-        """Return what holds the lock in a ``with`` statement.
+        """Return a turn, to hold the lock in a ``with`` statement.
 
         Args:
-            timeout: Seconds to wait for it at most.
-            busy: Makes the exception that is raised when it was not free in time.
-            then: Called once it is held, before the block; when that fails, the lock is given back.
+            timeout: The longest wait in seconds.
+            busy: Makes the exception to raise when it was not free in time.
+            then: Called once it is held, before the block; if that fails, the lock is released.
         """
         return Turn(self, timeout, busy, then)
 
@@ -260,7 +260,7 @@ class PortLock:
         while True:
             with self._mutex:
                 is_first = self._first() is turn
-            if is_first:  # only the first looks at the holder, and takes its place
+            if is_first:  # only the first checks the holder, and takes its place
                 holder = self._holder
                 if holder is None or holder.acquire(timeout=_piece(deadline)) or not holder.thread.is_alive():
                     self._holder = turn
@@ -271,7 +271,7 @@ class PortLock:
                 return False
 
     def _first(self) -> Turn:
-        """Return the first that still waits; one that an interrupt ended may be before it. The mutex is held."""
+        """Return the first that is still waiting; an interrupted one may precede it. The mutex is held."""
         while not self._waiting[0].in_line.locked():
             self._waiting.popleft()
         return self._waiting[0]

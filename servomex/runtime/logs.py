@@ -1,4 +1,4 @@
-"""Log messages whose handlers cannot disturb the package: a thread that reports a loss must not die of it."""
+"""Log messages whose handlers cannot disturb the package: a thread that reports a loss must not die from it."""
 
 import contextlib
 import logging
@@ -15,9 +15,9 @@ else:
 
 
 class PackageLog(_Adapter):
-    """A logger of this package. What a handler or a filter of the program raises is not raised here.
+    """A logger of this package. Exceptions of the program's handlers and filters are not raised here.
 
-    It is written to stderr, as :mod:`logging` does it, and omitted when ``logging.raiseExceptions`` is false.
+    They are written to stderr, as :mod:`logging` does, or dropped when ``logging.raiseExceptions`` is false.
     """
 
     def log(self, level: int, msg: object, *args: object, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""Bounded queues between a thread that produces and those who take what it has made."""
+"""Bounded queues between a producing thread and its consumers."""
 
 from collections import deque
 from collections.abc import Callable
@@ -15,18 +15,18 @@ T = TypeVar("T")
 
 LARGEST = 1_000_000
 LOOK_S = 0.1
-"""How often a waiting producer looks whether it is to give up."""
+"""How often a waiting producer checks whether to give up."""
 
 
 class Closed(Exception):  # noqa: N818 (it is the end, and no error)
-    """The end: nothing is left in the queue, and nothing more will come. That is not a :class:`ServomexError`.
+    """The end: the queue is empty, and nothing more will arrive. This is not a :class:`ServomexError`.
 
     :meth:`Recording.get` raises it; a loop over a recording simply ends.
     """
 
 
 def no_frame(timeout: float | None) -> ServomexTimeoutError:
-    """Return the error that nothing came in time."""
+    """Return the error that nothing arrived in time."""
     return ServomexTimeoutError("no frame arrived in time", ErrorContext(elapsed_s=timeout))
 
 
@@ -34,7 +34,7 @@ class BoundedQueue(ProcessBound, Generic[T]):
     """A bounded first-in, first-out queue; what does not fit is dropped.
 
     Args:
-        size: How much it holds at most, 1 to 1,000,000.
+        size: The most items that it holds, 1 to 1,000,000.
         policy: What happens when it is full.
     """
 
@@ -51,7 +51,7 @@ class BoundedQueue(ProcessBound, Generic[T]):
         self._items.clear()
 
     def put(self, item: T, give_up: Callable[[], bool] = lambda: False) -> list[T]:
-        """Add something, and give what was dropped for it: nothing, the oldest, or the item itself.
+        """Add an item, and return what was dropped for it: nothing, the oldest item, or the item itself.
 
         Waits for room when the policy is ``BLOCK``, until ``give_up`` says otherwise: then it is added beyond the
         size, so that it is not lost. In a closed queue the item is dropped.
@@ -75,16 +75,16 @@ class BoundedQueue(ProcessBound, Generic[T]):
         return len(self._items) >= self._size
 
     def get(self, timeout: float | None = None) -> T:
-        """Return the oldest, waiting at most ``timeout`` seconds; indefinitely when ``None``.
+        """Return the oldest item, waiting at most ``timeout`` seconds; indefinitely when ``None``.
 
         Raises:
-            ServomexTimeoutError: Nothing came in time.
+            ServomexTimeoutError: Nothing arrived in time.
             Closed: Nothing more will arrive.
         """
         return self.take(1, timeout)[0]
 
     def take(self, most: int, timeout: float | None = None) -> list[T]:
-        """Return up to ``most`` of the oldest; see :meth:`get`."""
+        """Return up to ``most`` of the oldest items; see :meth:`get`."""
         self.check_process()
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -102,7 +102,7 @@ class BoundedQueue(ProcessBound, Generic[T]):
             self._changes.wait(ticket, remaining)
 
     def close(self) -> None:
-        """Accept nothing more. What is in it can still be taken out."""
+        """Accept nothing more. The items in it can still be taken."""
         with self._changes.mutex:
             self._closed = True
             self._changes.announce()

@@ -1,6 +1,6 @@
-"""What a signal handler raises in the middle of a call is the program's own, and not a failure of the port.
+"""An exception that a signal handler raises during a call is the program's own, not a failure of the port.
 
-A handler may raise whatever it likes, such as the ``TimeoutError`` of an alarm, between any two steps of a call.
+A handler may raise anything, such as the ``TimeoutError`` of an alarm, between any two steps of a call.
 pyserial takes an ``OSError`` for its own and raises another one in its place. Only a ``BlockingIOError`` or an
 ``InterruptedError`` is lost where a port or a socket is being read: pyserial continues after them.
 """
@@ -12,10 +12,10 @@ from types import FrameType
 
 
 def pass_on_interruption(error: BaseException) -> None:
-    """Raise what a signal handler has raised, as it was; return when none had a part in this error.
+    """Raise the original exception of a signal handler; return if no handler had a part in this error.
 
     Args:
-        error: What was caught.
+        error: The exception that was caught.
     """
     if threading.current_thread() is not threading.main_thread():  # the only one that runs signal handlers
         return
@@ -27,7 +27,7 @@ def pass_on_interruption(error: BaseException) -> None:
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and those that it replaced.
 
-    What the caller was handling already when it made the call was caught in another frame than those of the error.
+    An exception that the caller was already handling was caught in a frame that is not one of the error's.
     """
     frames = _frames(error)
     yield error
@@ -39,7 +39,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _frames(error: BaseException) -> list[FrameType]:
-    """Return the frames of an error's traceback, the one that caught it first."""
+    """Return the frames of an error's traceback, beginning with the one that caught it."""
     found = []
     trace = error.__traceback__
     while trace is not None:
@@ -49,7 +49,7 @@ def _frames(error: BaseException) -> list[FrameType]:
 
 
 def _leads_through_a_handler(frames: list[FrameType]) -> bool:
-    """Return whether a signal handler is among them: a function that is given the frame which it interrupts."""
+    """Return whether a signal handler is among them: a function that gets the frame that it interrupts."""
     return any(_is_given(inner, outer) for outer, inner in itertools.pairwise(frames))
 
 

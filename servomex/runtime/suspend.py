@@ -1,8 +1,8 @@
-"""How long this computer slept. Its monotonic clock may stand still meanwhile, so that old data would look young.
+"""How long this computer slept. Its monotonic clock may stand still meanwhile, so that old data would look new.
 
 Linux has a second clock that counts sleep (``CLOCK_BOOTTIME``), macOS another (``CLOCK_MONOTONIC_RAW``, while
 ``time.monotonic`` is ``mach_absolute_time`` there). On Windows ``time.monotonic`` counts sleep itself. Elsewhere
-the wall clock is compared: when it gets ahead of the monotonic clock by more than a second at once, that counts as
+the wall clock is compared: when it jumps ahead of the monotonic clock by more than a second, that counts as
 sleep.
 """
 
@@ -19,10 +19,10 @@ NOTICED_NS = 20_000_000
 WALL_JUMP_NS = 1_000_000_000
 """The wall clock is slewed and set by small steps; only a jump ahead of more than this counts as sleep."""
 KEPT = 32
-"""Sleeps that are remembered. What is older than the oldest of them counts all sleep as if it came after it."""
+"""Number of sleeps that are remembered. Before the oldest, all sleep counts as later."""
 
 Source = Callable[[], tuple[int, int]]
-"""Reads the monotonic clock, and the nanoseconds of sleep up to then from any origin, never too many of them."""
+"""Reads the monotonic clock, and the nanoseconds of sleep so far, from any origin and never too many."""
 
 
 class Moment(NamedTuple):
@@ -30,7 +30,7 @@ class Moment(NamedTuple):
 
     Attributes:
         monotonic_ns: ``time.monotonic_ns()``.
-        lasting_s: Seconds from any origin on a clock that sleep does not stop.
+        lasting_s: Seconds from an arbitrary origin on a clock that sleep does not stop.
     """
 
     monotonic_ns: int
@@ -38,7 +38,7 @@ class Moment(NamedTuple):
 
 
 class _Sleep(NamedTuple):
-    """A sleep that was noticed: when, and how much sleep there had been before it."""
+    """A sleep that was noticed: when, and the total sleep before it."""
 
     noticed_ns: int
     before_ns: int
@@ -62,11 +62,11 @@ class SleepLog:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._lock = threading.Lock()
-        self._first_ns = max(source()[1] for _ in range(5))  # a pause between reading two clocks makes it less
+        self._first_ns = max(source()[1] for _ in range(5))  # a pause between the two reads makes it less
         self._sleeps = _Sleeps(self._first_ns)
 
     def now(self) -> Moment:
-        """Return the present moment, and note the sleep since the last look, if there was one."""
+        """Return the present moment, and note the sleep since the last call, if any."""
         monotonic_ns, slept_ns = self._source()
         if slept_ns - self._sleeps.slept_ns > NOTICED_NS:
             self._note(monotonic_ns, slept_ns)
@@ -80,7 +80,7 @@ class SleepLog:
     def age_s(self, monotonic_ns: int) -> float:
         """Return the seconds since a moment of ``time.monotonic_ns()``, sleep included.
 
-        When it is not certain that a sleep came before that moment, it counts.
+        A sleep counts unless it certainly ended before that moment.
         """
         now_ns = self.now().monotonic_ns
         slept_ns, latest, forgotten = self._sleeps
@@ -104,7 +104,7 @@ class SleepLog:
 class Awake:
     """Shows whether the computer slept since this object was made.
 
-    A reading that takes several requests is of one moment only if there was no sleep in it.
+    A reading of several requests is of one moment only if there was no sleep during it.
     """
 
     def __init__(self) -> None:
@@ -143,10 +143,10 @@ def lasting_clock(clock: int) -> Source:
 
 
 def wall_clock(wall_ns: Callable[[], int] = system_time.time_ns) -> Source:
-    """Return a source of the wall clock: that it runs ahead of the monotonic clock at once counts as sleep.
+    """Return a source of the wall clock: a jump ahead of the monotonic clock counts as sleep.
 
     Args:
-        wall_ns: Reads it.
+        wall_ns: Reads the wall clock.
     """
     lock = threading.Lock()
     ahead_ns, slept_ns = wall_ns() - time.monotonic_ns(), 0
@@ -164,7 +164,7 @@ def wall_clock(wall_ns: Callable[[], int] = system_time.time_ns) -> Source:
 
 
 def system_source() -> Source:
-    """Choose the source that fits this computer."""
+    """Choose the source that suits this computer."""
     if sys.platform == "win32":
         return lambda: (time.monotonic_ns(), 0)
     name = "CLOCK_MONOTONIC_RAW" if sys.platform == "darwin" else "CLOCK_BOOTTIME"

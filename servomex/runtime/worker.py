@@ -11,23 +11,23 @@ from servomex.runtime.logs import package_log
 _log = package_log("servomex")
 
 JOIN_S = 5.0
-"""How long :meth:`Worker.stop` waits for the thread; every loop looks at its stop event far more often."""
+"""How long :meth:`Worker.stop` waits for the thread; every loop checks its stop event far more often."""
 
 
 class Worker(ProcessBound):
     """A thread that runs one function until it is asked to stop.
 
-    The function takes an event, looks at it often and returns soon after it is set. An exception that leaves
-    it ends the thread, is kept in :attr:`error`, reported to ``on_death``, and logged. In a forked child, which
+    The function takes an event, checks it often and returns soon after it is set. An uncaught exception
+    ends the thread, is kept in :attr:`error`, reported to ``on_death``, and logged. In a forked child, which
     has no copy of the thread, it counts as ended.
 
     Args:
-        name: Name of the thread: what it does, and the port it does it on.
+        name: Name of the thread: its task and its port.
         run: The function.
         on_death: Called in the thread with the exception that ended it.
 
     Raises:
-        ServomexConfigurationError: This interpreter has no such threads.
+        ServomexConfigurationError: This interpreter does not support such threads.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Worker(ProcessBound):
         """Start the thread.
 
         Raises:
-            ServomexError: The system has no thread left, or this interpreter may not have any.
+            ServomexError: The system or this interpreter cannot start another thread.
         """
         try:
             self._thread.start()
@@ -70,7 +70,7 @@ class Worker(ProcessBound):
 
     @property
     def is_current(self) -> bool:
-        """Whether it is this thread that asks."""
+        """Whether the caller is this thread."""
         return self._thread is threading.current_thread()
 
     def join(self, timeout: float | None = None) -> bool:
@@ -83,7 +83,7 @@ class Worker(ProcessBound):
         return True
 
     def ask_to_stop(self) -> None:
-        """Ask the thread to stop, and do not wait for it."""
+        """Ask the thread to stop, without waiting for it."""
         self._stopping.set()
 
     def stop(self, timeout: float = JOIN_S) -> None:
@@ -109,7 +109,7 @@ class Worker(ProcessBound):
                 if self._on_death is not None:
                     self._on_death(error)  # before the log, whose handlers are the program's
             finally:
-                known = isinstance(error, ServomexError)  # its words say enough
+                known = isinstance(error, ServomexError)  # its message is enough
                 _log.error(
                     "the thread %r died%s", self.name, f": {error}" * known, exc_info=error if not known else None
                 )

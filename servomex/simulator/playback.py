@@ -150,7 +150,7 @@ def _check_clock(path: str | Path, lines: list[TraceLine]) -> None:
     """Refuse a clock that jumps: the playing would wait for years.
 
     Raises:
-        ServomexConfigurationError: It does.
+        ServomexConfigurationError: The clock jumps.
     """
     for before, line in itertools.pairwise(lines):
         jump_s = abs(line.monotonic_ns - before.monotonic_ns) / 1e9

@@ -1,4 +1,4 @@
-"""What passes on a line: continuous frames, Modbus RTU and ASCII messages, and noise, each in words. No I/O."""
+"""The traffic on a line: continuous frames, Modbus RTU and ASCII messages, and noise, each in words. No I/O."""
 
 import re
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ from servomex.traffic.words import FUNCTIONS, NO_TIME, Dialogue, body_sizes, rea
 Kind = Literal["broadcast", "rtu", "ascii", "noise"]
 
 MAX_NOISE = 512
-"""Noise is handed out in pieces of this many bytes at most."""
+"""Noise is returned in pieces of at most this many bytes."""
 _STEP = 4096
 _WAIT = -1
-"""The size of what is not complete yet."""
+"""The size of an incomplete message."""
 
 # A message begins with a space, a colon, or an address and a function code, which may not be there yet.
 _START = re.compile(
@@ -36,10 +36,10 @@ class Message:
 
     Attributes:
         kind: ``broadcast``, ``rtu``, ``ascii`` or ``noise``.
-        raw: Its bytes; the line end of a broadcast among them, if it has one.
+        raw: Its bytes, including the line end of a broadcast, if it has one.
         address: Modbus slave address.
-        function: Modbus function code; of an exception that of its request.
-        text: What it says, on one line.
+        function: Modbus function code; for an exception, that of its request.
+        text: Its meaning, on one line.
     """
 
     kind: Kind
@@ -50,7 +50,7 @@ class Message:
 
 
 class TrafficDecoder:
-    """Cuts what is heard on a line into messages and noise. Every byte is in exactly one of them.
+    """Divides the bytes on a line into messages and noise. Every byte is in exactly one of them.
 
     How the bytes are chunked makes no difference. Up to about a thousand bytes are held back, for a message that
     may still become complete: call :meth:`flush` when the line falls silent.
@@ -75,7 +75,7 @@ class TrafficDecoder:
         return messages
 
     def flush(self) -> list[Message]:
-        """Return the bytes held back: the line is silent, and the rest will not come."""
+        """Return the bytes held back: the line is silent, and the rest will not arrive."""
         return [*self._cut(at_end=True), *self._end_noise()]
 
     def _cut(self, *, at_end: bool) -> Iterator[Message]:
@@ -99,7 +99,7 @@ class TrafficDecoder:
         del buffer[:place]
 
     def _measure(self, start: int, at_end: bool) -> tuple[Kind, int]:
-        """Measure the message that begins at ``start``: 0 for none, -1 when that takes more bytes."""
+        """Return the size of the message that begins at ``start``: 0 for none, -1 if more bytes are needed."""
         kind: Kind = "rtu"
         if self._buffer[start] == ord(":"):
             kind, size = "ascii", _ascii_size(self._buffer, start)
@@ -112,7 +112,7 @@ class TrafficDecoder:
         return kind, size
 
     def _rtu_size(self, start: int, at_end: bool) -> int:
-        """Measure an RTU message by the first of its possible lengths for which the CRC fits."""
+        """Return the size of an RTU message: the first of its possible lengths with a matching CRC."""
         head = bytes(self._buffer[start : start + 7])
         if len(head) < 2:
             return 0 if at_end else _WAIT
@@ -150,7 +150,7 @@ class TrafficDecoder:
 
 
 def _broadcast_size(buffer: bytearray, start: int, at_end: bool) -> int:
-    """Measure a continuous frame with its line end."""
+    """Return the size of a continuous frame with its line end."""
     header = HEADER.match(buffer, start)
     if header is None:
         begun = bytes(buffer[start : start + HEADER_SIZE])
@@ -168,7 +168,7 @@ def _broadcast_size(buffer: bytearray, start: int, at_end: bool) -> int:
 
 
 def _ascii_size(buffer: bytearray, start: int) -> int:
-    """Measure a Modbus ASCII message whose LRC fits."""
+    """Return the size of a Modbus ASCII message with a matching LRC."""
     found = ASCII_MESSAGE.match(buffer, start)
     if found is None:
         return _WAIT if _ASCII_BEGUN.match(buffer, start) else 0

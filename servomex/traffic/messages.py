@@ -1,4 +1,4 @@
-"""Whole Modbus messages in a stream of bytes: where one ends, whether its checksum fits, what it holds. No I/O.
+"""Whole Modbus messages in a stream of bytes: where one ends, whether its checksum matches, its contents. No I/O.
 
 Source: Modbus over Serial Line specification 1.02. RTU has no mark for the end of a message: its size follows from
 its function code and byte count, and the CRC shows whether that was right. The read of a master has 8 bytes, as a
@@ -19,7 +19,7 @@ SHORTEST_MESSAGE = 5
 """A refusal in RTU has as many bytes. Fewer are no message, but a glitch."""
 ASCII_MESSAGE = re.compile(rb":((?:[0-9A-F]{2}){3,255})\r\n")
 WAIT = -1
-"""The size of a message that cannot be known before more bytes come."""
+"""The size of a message that is unknown until more bytes arrive."""
 
 
 @attrs.frozen
@@ -46,17 +46,17 @@ class Message:
 
     @property
     def is_request(self) -> bool:
-        """Whether only a master can have sent it: the read of registers, coils or inputs."""
+        """Whether only a master can have sent it: a read of registers, coils or inputs."""
         return self.body[1] in _READS and len(self.body) == 6 and self.body[2] != 3
 
 
 def is_whole(raw: bytes, ascii_framing: bool) -> bool:
-    """Return whether these bytes are one message with a fitting checksum."""
+    """Return whether these bytes are one message with a matching checksum."""
     return body_of(raw, ascii_framing) is not None
 
 
 def body_of(raw: bytes, ascii_framing: bool) -> bytes | None:
-    """Return address, function code and data of a message; ``None`` when its checksum or framing does not fit."""
+    """Return address, function code and data of a message; ``None`` when its checksum or framing is wrong."""
     if not ascii_framing:
         return raw[:-2] if len(raw) >= SHORTEST_MESSAGE and crc16(raw) == 0 else None
     found = ASCII_MESSAGE.fullmatch(raw)
@@ -70,7 +70,7 @@ def message_at(data: bytes, place: int, ascii_framing: bool) -> "Message | int":
 
 
 def messages_in(data: bytes, ascii_framing: bool) -> Iterator[Message]:
-    """Yield the whole messages in bytes that are complete; bytes between them are skipped."""
+    """Yield the whole messages in these bytes; bytes between them are skipped."""
     place = 0
     while place < len(data):
         found = message_at(data, place, ascii_framing)

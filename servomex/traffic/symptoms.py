@@ -9,19 +9,19 @@ from servomex import registers
 from servomex.traffic.messages import crc16
 
 PART_ONLY = "part of a broadcast arrived, but no whole one before the timeout"
-"""What was seen when nothing but the time was too short."""
+"""The symptom when only the time was too short."""
 _PART = re.compile(rb"[ -:<-~\x80-\x89]{0,9}(?:;[ -:<-~\x80-\x89]{0,9}){2,}(?:\r\n)?")
-"""What lies between two places of a broadcast: short fields, at least two semicolons."""
+"""Bytes from within a broadcast: short fields, at least two semicolons."""
 _SHORTEST_PART = 16
 _SHORTEST_TEXT = 8
-"""So few characters could have one parity by chance."""
+"""Fewer characters could have one parity by chance."""
 _TEXT = re.compile(rb"[\x20-\x7e\r\n]+")
 _MBAP_HEADER = 6
 _MBAP_LENGTHS = range(3, 255)
 _ADDRESSES = range(1, 248)
 _FEWEST_MARKED = 3
 _FLAGS = range(4)
-"""The two bits that the probe of an address asks for."""
+"""The two bits that a probe of an address reads."""
 
 
 @attrs.frozen
@@ -60,7 +60,7 @@ def symptom_of(data: bytes) -> Symptom | None:
 
 
 def is_part_of_broadcast(data: bytes) -> bool:
-    """Return whether bytes read like a part of a broadcast, as of one that was joined in its middle."""
+    """Return whether bytes look like part of a broadcast, as when it was joined in the middle."""
     return len(data) >= _SHORTEST_PART and _PART.fullmatch(data) is not None
 
 
@@ -84,7 +84,7 @@ def modbus_tcp_probe(address: int) -> bytes:
 
 
 def _parity_of_text(data: bytes) -> str:
-    """Return the parity that text with 7 data bits shows when it is received with 8; empty when it shows none."""
+    """Return the parity of text with 7 data bits that was received with 8; empty when it has none."""
     text = data.strip(b"\0")
     stripped = bytes(byte & 0x7F for byte in text)
     if len(text) < _SHORTEST_TEXT or not _TEXT.fullmatch(stripped):
@@ -98,15 +98,15 @@ def _common_parity(data: bytes) -> str:
 
 
 def _parity_of_probe(data: bytes) -> str:
-    """Return the parity that replies to the probe show when it is taken for the stop bit; empty for none."""
+    """Return the parity of replies to the probe whose parity bit was taken for the stop bit; empty for none."""
     return next((parity for seen, parity in _probe_replies() if seen in data), "")
 
 
 @lru_cache(maxsize=1)
 def _probe_replies() -> tuple[tuple[bytes, str], ...]:
-    """Return the replies to the probe of any address as they look when they have a parity bit too many.
+    """Return the replies to the probe of any address as they look with an extra parity bit.
 
-    A byte whose parity bit is 0 has a stop bit of 0 then, and the system hands it out as a NUL.
+    A byte whose parity bit is 0 then has a stop bit of 0, and the system delivers it as a NUL.
     """
     replies = []
     for address in _ADDRESSES:

@@ -1,6 +1,6 @@
-"""Modbus messages without their framing: how long they may be, who speaks, and what they say in words. No I/O.
+"""Modbus messages without their framing: possible lengths, senders, and meaning in words. No I/O.
 
-Neither framing says who speaks. Whether a message is a request or a reply shows in its length, and in whether its
+Neither framing names the sender. Whether a message is a request or a reply shows in its length, and in whether its
 request was heard before. ``body`` is a message from its address on, without its checksum.
 """
 
@@ -28,7 +28,7 @@ _READS = {
     _READ_REGISTERS: ("input register", registers.REGISTER_NUMBER),
 }
 FUNCTIONS = (*_READS, _WRITE_COIL, _LOOPBACK, _WRITE_COILS)
-"""What the instrument knows (manual, Appendix B). An exception has the highest bit set."""
+"""The functions that the instrument supports (manual, Appendix B). An exception has the highest bit set."""
 _MAX_READ = 250
 _MAX_WRITE = 246
 _ANALYSER, _GATEWAY = "the analyser refused the request", "a gateway answered in place of the analyser"
@@ -74,7 +74,7 @@ _EXCEPTIONS: dict[int, tuple[type[ServomexModbusError], str, str, str, str]] = {
     ),
 }
 """Exception codes: 01 to 03 from the manual, Appendix B; the others, which gateways send, from the Modbus
-specification, section 7. Each with its error, what it means, who sends it, that as a sentence, and the cure."""
+specification, section 7. Each with its error, its meaning, its sender, that as a sentence, and what to do."""
 _UNKNOWN_EXCEPTION = (
     ServomexModbusError,
     "a code that neither the manual nor the Modbus specification lists",
@@ -84,7 +84,7 @@ _UNKNOWN_EXCEPTION = (
 )
 _COIL_VALUES = {b"\xff\x00": 1, b"\x00\x00": 0}
 NO_TIME = datetime.fromtimestamp(0, UTC)
-"""Nothing here knows when something came."""
+"""The time of arrival is unknown here."""
 
 
 def refusal(code: int, context: ErrorContext) -> ServomexModbusError:
@@ -94,21 +94,21 @@ def refusal(code: int, context: ErrorContext) -> ServomexModbusError:
 
 
 class Dialogue:
-    """Says what the messages of a line mean, each in the light of those before it.
+    """Describes the messages of a line, each in the light of those before it.
 
     A reply is read with the last request to the same address and function in mind, as far as their sizes agree.
-    The driver wants more proof than that, see :mod:`servomex.modbus.exchange`: this is for looking at a line.
+    The driver needs more proof than that, see :mod:`servomex.modbus.exchange`: this is for observing a line.
     """
 
     def __init__(self) -> None:
         self._asked: dict[tuple[int, int], bytes] = {}
 
     def expected_size(self, address: int, function: int) -> int:
-        """Return the size of the body that answers the last read; 0 when none is awaited."""
+        """Return the size of the body that answers the last read; 0 when none is expected."""
         return _reply_size(self._asked.get((address, function), b""))
 
     def say(self, body: bytes) -> str:
-        """Return what a message means, and remember it if it is a request."""
+        """Return the meaning of a message, and remember it if it is a request."""
         address, function = body[0], body[1]
         who = f"address {address}, FC{function & 0x7F:02d}"
         if function & 0x7F not in FUNCTIONS or len(body) not in body_sizes(body):
@@ -137,7 +137,7 @@ def body_sizes(body: bytes) -> set[int]:
 
 
 def _reply_size(asked: bytes) -> int:
-    """Return the size of the reply to a read; 0 when nothing, or something else, was asked."""
+    """Return the size of the reply to a read; 0 after any other request, or none."""
     if len(asked) != 6 or asked[1] not in _READS:
         return 0
     count = int.from_bytes(asked[4:6], "big")
@@ -195,7 +195,7 @@ def _meaning(function: int, data: bytes, span: Span) -> str:
 
 
 def _readings(words: dict[int, int]) -> Iterator[Reading]:
-    """Decode the channels whose value is among these registers; without its name, if that was not read."""
+    """Decode the channels whose value is among these registers, without the name if that was not read."""
     spaces = 0x2020
     for channel, span in registers.REGISTERS.items():
         block = [words.get(address, spaces) for address in span.addresses]
@@ -205,7 +205,7 @@ def _readings(words: dict[int, int]) -> Iterator[Reading]:
 
 
 def _state_texts(bits: dict[int, bool]) -> Iterator[str]:
-    """Return the raised states of each channel and of the analyser; empty where nothing is raised."""
+    """Yield the raised states of each channel and of the analyser; empty where none is."""
     for channel, span in registers.STATES.items():
         if all(address in bits for address in span.addresses):
             state = registers.decode_state(channel, [bits[address] for address in span.addresses])
@@ -240,7 +240,7 @@ def _writes_text(address: int, value: bytes) -> str:
 def _coil_text(address: int, value: bool) -> str:
     """Return what writing a coil does; empty for a coil that the manual does not list.
 
-    The change to 1 acts, the 0 makes the next change possible.
+    The change to 1 acts; the 0 makes the next change possible.
     """
     for group, span in registers.START_COILS.items():
         if address == span.address:
