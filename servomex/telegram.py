@@ -28,7 +28,7 @@ from servomex.errors import (
 )
 from servomex.models.analyser import AnalyserStatus, CalGroupState
 from servomex.models.frame import Frame
-from servomex.models.reading import ChannelStatus, Reading, has_value
+from servomex.models.reading import ChannelStatus, Reading, has_value, reading_of
 from servomex.runtime.clock import time
 from servomex.units import SUBSCRIPTS, Unit, channel_name, display_text, unit_and_text
 
@@ -47,8 +47,7 @@ _TEXT = rb"[ -:<-~\x80-\xff]"
 _LABEL = re.compile(rb"([ID][1-4]|E[12]);(" + _TEXT + rb"{6});")
 _STATE = re.compile(rb";(" + _TEXT + rb"{3});([1 ][2 ][3 ][4 ];[F ][M ];[C ];[W ]);")
 _TAIL = re.compile(rb"([0-9A-F]{4});")
-_BLOCKS = {b"%02d" % count: struct.Struct("10s6s17s" * count) for count in range(1, MAX_CHANNELS + 1)}
-"""By the count in the header: the label (id and name), the value, and the state with the unit of each block."""
+_PARTS = struct.Struct("10s6s17s")  # of a block: the label (id and name), the value, the state with the unit
 _MINUTE = re.compile(rb"(\d\d)-(\d\d)-(\d\d);(\d\d):(\d\d):")
 _SECONDS = {b"%02d" % second: timedelta(seconds=second) for second in range(60)}
 _LINE_ENDS = re.compile(rb"(?:(?:\r\0?)*\n)+")
@@ -137,12 +136,10 @@ def _parsed(frame: bytes, received_at: datetime, monotonic_ns: int) -> Frame:
     if (header := HEADER.match(frame)) is None:
         raise _BrokenStructure("no frame header")
     clock, flags, cal, count = header.groups()
-    layout = _BLOCKS[count]
-    size = HEADER_SIZE + layout.size + TAIL_SIZE
-    if len(frame) != size:
+    if len(frame) != (size := frame_size(int(count))):
         raise _BrokenStructure(f"{len(frame)} bytes instead of {size} for {int(count)} channels")
     _check_sum(frame)
-    readings = _readings(frame, layout, received_at, monotonic_ns)
+    readings = _readings(frame, received_at, monotonic_ns)
     minute, second = _minute(clock[:15]), _SECONDS.get(clock[15:])
     moment = None if minute is None or second is None else minute + second  # None: the clock is not set
     analyser = AnalyserStatus(b"F" in flags, b"M" in flags, _cal_groups(cal), moment)
@@ -168,45 +165,48 @@ def checksums(frame: bytes) -> tuple[str, str] | None:
     return tail[:4].decode("ascii"), f"{checksum(frame[1:-TAIL_SIZE]):04X}"
 
 
-def _readings(
-    frame: bytes, layout: struct.Struct, received_at: datetime, monotonic_ns: int
-) -> tuple[Reading, ...]:
-    fields = layout.unpack_from(frame, HEADER_SIZE)
-    blocks = _blocks(fields[::3], fields[2::3])
+def _readings(frame: bytes, received_at: datetime, monotonic_ns: int) -> tuple[Reading, ...]:
+    parts = [*_PARTS.iter_unpack(frame[HEADER_SIZE:-TAIL_SIZE])]
+    blocks: list[_Block] = []
+    for label, _, state in parts:
+        if (block := _block(label, state)) is None:
+            raise _BrokenStructure(f"channel block {len(blocks) + 1} breaks the format")
+        blocks.append(block)
+    _check_order(tuple([label for label, _, _ in parts]))
     readings: list[Reading] = []
-    start = HEADER_SIZE
-    for (channel, name, unit, text, status, valid), field in zip(blocks, fields[1::3], strict=True):
+    starts = range(HEADER_SIZE, len(frame) - TAIL_SIZE, BLOCK_SIZE)
+    for at, (channel, name, unit, text, status, valid), (_, field, _) in zip(starts, blocks, parts, strict=True):
         try:
             value = _value(field)
         except _Damage as damage:
             place = {"value": repr(field)[1:], "channel": channel, "number": len(readings) + 1}
             raise type(damage)(str(damage).format_map(place)) from None
-        raw, start = frame[start : start + BLOCK_SIZE], start + BLOCK_SIZE
-        value = value if valid else None
-        readings.append(Reading(channel, name, value, unit, text, status, _MODE, received_at, monotonic_ns, raw))
+        value, raw = value if valid else None, frame[at : at + BLOCK_SIZE]
+        readings.append(
+            reading_of(channel, name, value, unit, text, status, _MODE, received_at, monotonic_ns, raw)
+        )
     return tuple(readings)
 
 
-@lru_cache(maxsize=128)
-def _blocks(labels: tuple[bytes, ...], states: tuple[bytes, ...]) -> tuple[_Block, ...]:
-    """Check all of the blocks except their values, usually the only part that differs between frames."""
-    blocks = tuple(_block(number, *parts) for number, parts in enumerate(zip(labels, states, strict=True), 1))
-    channels = [block.channel for block in blocks]
-    if any(_ORDER[channel] >= _ORDER[following] for channel, following in pairwise(channels)):
-        raise _BrokenStructure("channels twice or out of order")
-    if len(channels) >= _FEWEST_DOCUMENTED and channels[-2:] != _EXTERNALS:
-        raise _BrokenStructure("the last two channels are not E1 and E2")
-    return blocks
-
-
-def _block(number: int, label: bytes, state: bytes) -> _Block:
+@lru_cache(maxsize=2048)
+def _block(label: bytes, state: bytes) -> _Block | None:
+    """Decode a block except its value; ``None`` when it breaks the format."""
     labelled, stated = _LABEL.fullmatch(label), _STATE.fullmatch(state)
     if labelled is None or stated is None:
-        raise _BrokenStructure(f"channel block {number} breaks the format")
+        return None
     channel, status = _IDS[labelled[1]], _channel_status(stated[2])
     return _Block(
         channel, channel_name(labelled[2]), *unit_and_text(stated[1]), status, has_value(channel, status)
     )
+
+
+@lru_cache(maxsize=128)
+def _check_order(labels: tuple[bytes, ...]) -> None:
+    channels = [_IDS[label[:2]] for label in labels]
+    if any(_ORDER[channel] >= _ORDER[following] for channel, following in pairwise(channels)):
+        raise _BrokenStructure("channels twice or out of order")
+    if len(channels) >= _FEWEST_DOCUMENTED and channels[-2:] != _EXTERNALS:
+        raise _BrokenStructure("the last two channels are not E1 and E2")
 
 
 @lru_cache(maxsize=1024)

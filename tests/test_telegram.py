@@ -222,6 +222,18 @@ def test_impossible_channel_lists_are_refused(raw: bytes, match: str) -> None:
     refuse(raw, match)
 
 
+@pytest.mark.parametrize(("raw", "match"), [
+    (make(block(channel=b"I2", flags=b"f "), block(), *EXTERNALS), "block 1"),
+    (make(block(channel=b"I2"), block(name=b"CO2;  "), *EXTERNALS), "block 2"),
+    (make(block(value=b"2..376"), block(channel=b"I2", warm=b"V"), *EXTERNALS), "block 2"),
+    (make(block(value=b"20.37\xb6"), block(), *EXTERNALS), "twice or out of order"),
+    (make(block(), block(channel=b"I2", value=b"20.37\xb6"), *EXTERNALS), "block 2"),
+])  # fmt: skip
+def test_of_several_damages_the_blocks_come_first_then_their_order_then_the_values(raw: bytes, match: str) -> None:
+    for _ in range(2):  # what was refused once is refused again
+        refuse(raw, match)
+
+
 @pytest.mark.parametrize("fields", [
     {"name": b"CO2  "}, {"name": b"Oxygen "}, {"value": b"20.37"}, {"value": b" 20.376"}, {"unit": b"%"},
     {"alarms": b"   "}, {"flags": b" "}, {"cal": b""}, {"warm": b"  "}, {"channel": b"I"},

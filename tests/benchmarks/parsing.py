@@ -1,5 +1,6 @@
 """The continuous frame: how long one takes to parse, and how fast a stream is cut into frames."""
 
+import itertools
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,38 +12,47 @@ from servomex.telegram import FrameSplitter, parse_frame
 from tests.benchmarks.figures import Goal, Result, figure
 from tests.benchmarks.machine import Settings
 from tests.benchmarks.peers import split_and_build
-from tests.benchmarks.samples import CHANNELS, START, broadcasts, damaged
+from tests.benchmarks.samples import CHANNELS, START, broadcasts, damaged, varied
 
 FRAMES = 200
-RATIO = Goal(0.35)
+VARIED_FRAMES = 2000
+STEADY = Goal(0.35)
+VARIED = Goal(0.45)
 STREAM_FRAMES = 1000
 CHUNKS = (16, 4096)
 """Bytes at once: what a serial port hands out, and what a file or a full buffer does."""
 
 
 def parse(settings: Settings) -> Iterator[Result]:
-    """Parse frames, beside a parser that splits and builds, and refuse damaged ones."""
+    """Parse frames, beside a parser that splits and builds, and refuse damaged ones.
+
+    In the steady ones little changes from each to the next, as on a quiet line. In the varied ones every value and
+    state does, and there are more of both than are remembered.
+    """
     rounds = settings.choose(60, 3)
-    for count, channels in CHANNELS.items():
-        frames = [message.rstrip(b"\r\n") for message in broadcasts(FRAMES, channels)]
+    for name, messages, goal in _kinds():
+        frames = [message.rstrip(b"\r\n") for message in messages]
         _check_same(frames)
-        settings.say(f"{count} channels")
+        settings.say(name)
+        pieces = [frames[start : start + FRAMES] for start in range(0, len(frames), FRAMES)]
         pairs = [
-            (_microseconds(parse_frame, frames), _microseconds(split_and_build, frames)) for _ in range(rounds)
+            (_microseconds(parse_frame, piece), _microseconds(split_and_build, piece))
+            for piece in itertools.islice(itertools.cycle(pieces), rounds)
         ]
         ours, others = zip(*pairs, strict=True)
-        name = f"{count} channels"
         yield figure(f"{name}, servomex", "µs", ours)
         yield figure(f"{name}, split and build", "µs", others)
-        yield figure(
-            f"{name}, ratio of the two",
-            "",
-            [mine / other for mine, other in pairs],
-            goal=RATIO if count == 5 else None,
-        )
+        yield figure(f"{name}, ratio of the two", "", [mine / other for mine, other in pairs], goal=goal)
         yield figure(f"{name}, servomex, a second", "frames", [1e6 / item for item in ours])
+    frames = [message.rstrip(b"\r\n") for message in broadcasts(FRAMES, CHANNELS[10])]
     broken = [frame[:100] + bytes([frame[100] ^ 1]) + frame[101:] for frame in frames]
     yield figure("10 channels, damaged and refused", "µs", [_microseconds(_refuse, broken) for _ in range(rounds)])
+
+
+def _kinds() -> Iterator[tuple[str, list[bytes], Goal | None]]:
+    for count, channels in CHANNELS.items():
+        yield f"{count} channels", broadcasts(FRAMES, channels), STEADY if count == 5 else None
+    yield "5 channels, all varied", varied(VARIED_FRAMES, CHANNELS[5]), VARIED
 
 
 def _check_same(frames: Sequence[bytes]) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
-from servomex import ChannelId, ChannelStatus, Frame
+from servomex import ChannelId, ChannelKind, ChannelStatus, Frame, Reading
 from servomex.models.sample import Sample
 from servomex.simulator import VirtualAnalyzer, VirtualChannel, constant
 from servomex.telegram import format_frame
@@ -57,6 +57,27 @@ def _numbered(pattern: Frame, number: int, after_s: float) -> Frame:
 def broadcasts(count: int, channels: str = BENCH) -> list[bytes]:
     """Give such frames as they are broadcast, CR LF included."""
     return [format_frame(frame) for frame in numbered_frames(count, channels)]
+
+
+def varied(count: int, channels: str = BENCH, seed: int = 0) -> list[bytes]:
+    """Return broadcasts in which every value and every state changes at random from each to the next."""
+    chance = random.Random(seed)
+
+    def raised() -> bool:
+        return chance.random() < 0.5
+
+    def changed(reading: Reading) -> Reading:
+        status = ChannelStatus(
+            fault=reading.kind is not ChannelKind.EXTERNAL_INPUT and raised(),
+            maintenance=raised(),
+            calibrating=raised(),
+            warming_up=raised(),
+            alarms=(raised(), raised(), raised(), raised()),
+        )
+        return attrs.evolve(reading, value=round(chance.uniform(0, 99), 3), status=status)
+
+    frames = numbered_frames(count, channels)
+    return [format_frame(attrs.evolve(item, readings=tuple(map(changed, item)))) for item in frames]
 
 
 def damaged(messages: Sequence[bytes], share: float, seed: int = 0) -> list[bytes]:

@@ -20,7 +20,11 @@ from tests.helpers.paths import ROOT
 from tests.helpers.platforms import needs_pty
 
 FAST = {
-    "parse": [f"{count} channels, {who}" for count in (5, 7, 10) for who in ("servomex", "split and build")],
+    "parse": [
+        f"{kind}, {who}"
+        for kind in ("5 channels", "7 channels", "10 channels", "5 channels, all varied")
+        for who in ("servomex", "split and build")
+    ],
     "split": [
         f"{name}, {size} at once" for name in ("good frames", "noise without line ends") for size in (16, 4096)
     ],

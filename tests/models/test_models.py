@@ -342,6 +342,7 @@ MODELS: list[Callable[[], Any]] = [
     lambda: CalGroupState(1, True, 2),
     lambda: AnalyserStatus(False, True, GROUPS, datetime.fromisoformat("2020-10-06T02:54:12")),
     lambda: parse_frame(REAL, received_at=RECEIVED_AT, monotonic_ns=7),
+    lambda: parse_frame(REAL, received_at=RECEIVED_AT, monotonic_ns=7).readings[0],
     lambda: Sample("rig", ProtocolKind.MODBUS_RTU, RECEIVED_AT, 7, attrs.evolve(READING), None, None, 0.25),
     lambda: ChannelInfo(ChannelId.I1, "CO₂", Unit.VPM, "vpm"),
     lambda: DeviceInfo(
@@ -349,7 +350,9 @@ MODELS: list[Callable[[], Any]] = [
         (ChannelInfo(ChannelId.E1, None, Unit.MILLIAMP, "mA"),),
     ),
 ]  # fmt: skip
-NAMES = "ChannelStatus Reading CalGroupState AnalyserStatus Frame Sample ChannelInfo DeviceInfo".split()
+NAMES = (
+    "ChannelStatus Reading CalGroupState AnalyserStatus Frame Reading-parsed Sample ChannelInfo DeviceInfo".split()
+)
 every_model = pytest.mark.parametrize("build", MODELS, ids=NAMES)
 
 
