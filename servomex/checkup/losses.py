@@ -25,13 +25,13 @@ from servomex.port.link import SerialLink
 from servomex.runtime.clock import time
 
 STEADY_GAP_S = 0.1
-"""Silence before the requests that are not counted: twice what the bench unit needed."""
+"""Silence before the requests that are not counted: twice that needed by the bench unit."""
 ANSWER_S = 0.5
 """How long the answer to a read of the state may take to begin."""
 RECOVERY_S = 10.0
-"""How long the line may take to answer again after a request that failed."""
+"""How long the line may take to answer again after a failed request."""
 TRY_PATIENCES = 3
-"""One try at that takes as long as this many requests: silence, the loopback that proves the line, and a read."""
+"""One attempt takes as long as this many requests: silence, the loopback that proves the line, and a read."""
 
 FAILURES = (ServomexTransportError, ServomexFrameError, ServomexModbusError)
 """What a request may end with in place of an answer."""
@@ -45,11 +45,11 @@ def loopbacks(client: ModbusClient, count: int, tally: Tally, timeout: float | N
         client: The analyser; without retries.
         count: The number of loopbacks.
         tally: Where they are counted.
-        timeout: Seconds for each, the gap included; what suits the line when ``None``.
+        timeout: Seconds for each, the gap included; a value that suits the line when ``None``.
 
     Raises:
-        ServomexTimeoutError: The analyser does not answer any more.
-        ServomexFrameError: Only damaged replies come any more.
+        ServomexTimeoutError: The analyser no longer answers.
+        ServomexFrameError: Only damaged replies arrive.
         ServomexConnectionError: The port was lost.
     """
     for _ in range(count):
@@ -86,19 +86,19 @@ def reads(client: ModbusClient, count: int, tally: Tally) -> Iterator[None]:
 def gaps(
     client: ModbusClient, count: int, tallies: Mapping[float, Tally], timeout: float | None = None
 ) -> Iterator[None]:
-    """Send reads without repetition, each right after the exchange before it with a certain gap.
+    """Send reads without retries, each a given gap after the previous exchange.
 
-    After a failure the line is made to answer again with a long gap first, and what that takes is not counted.
+    After a failure the line is first made to answer again with a long gap, which is not counted.
 
     Args:
         client: The analyser.
-        count: How many for each gap.
-        tallies: Where they are counted: one for each gap in seconds.
-        timeout: Seconds for each, the gap included; what suits the line when ``None``.
+        count: The number of reads for each gap.
+        tallies: The counts, one for each gap in seconds.
+        timeout: Seconds for each, the gap included; a value that suits the line when ``None``.
 
     Raises:
-        ServomexTimeoutError: The analyser does not answer any more.
-        ServomexFrameError: Only damaged replies come any more.
+        ServomexTimeoutError: The analyser no longer answers.
+        ServomexFrameError: Only damaged replies arrive.
         ServomexConnectionError: The port was lost.
     """
     link = client.link
@@ -110,7 +110,7 @@ def gaps(
         for _ in range(count):
             with link.conversation(time.monotonic() + RECOVERY_S):
                 _recover(steady)
-                # Only the steady client learns how fast the analyser is where all counted requests are lost.
+                # If all counted requests are lost, only the steady client learns how fast the analyser is.
                 _ask_once(tested, PROBE, tally, _patience_s(steady) if timeout is None else timeout)
             yield
 
@@ -118,12 +118,12 @@ def gaps(
 def single_attempts(
     link: SerialLink, address: int, protocol: ProtocolKind, gap_s: float | None = None
 ) -> ModbusClient:
-    """Return a client of an analyser that repeats nothing; with a gap of its own unless it is ``None``."""
+    """Return a client of an analyser that does not retry, with its own gap unless that is ``None``."""
     return ModbusClient(link, address, protocol, retries=0, gap_s=gap_s)
 
 
 def _recover(client: ModbusClient) -> None:
-    """Get an answer from the analyser after a failure, so that nothing older can disturb what is measured next."""
+    """Get an answer from the analyser after a failure, so that nothing older can disturb the next measurement."""
     deadline = time.monotonic() + RECOVERY_S
     while client.address not in client.line.proven:
         try:
@@ -160,7 +160,7 @@ def _counted(tally: Tally) -> Iterator[None]:
 
 
 def _patience_s(client: ModbusClient) -> float:
-    """Seconds in which a request is answered, unless it is lost: as the driver waits before it repeats one."""
+    """Return the seconds in which a request is answered unless lost: as long as the driver waits for it."""
     wait_s = client.exchange.pace.wait_s()
     timing = line_timing(client.link.settings, ProtocolKind.MODBUS_ASCII, client.gap_s, wait_s)  # the longer one
     return timing.exchange(_LONGEST.data_size)

@@ -9,12 +9,12 @@ class Tally:
 
     Attributes:
         sent: How many were sent.
-        answered: The right reply came in time.
-        refused: An exception reply came.
-        lost: Nothing came in time.
-        damaged: Something else came.
-        late: Replies that came too late, as far as they were noticed.
-        round_trips_s: From sending each to the last byte of its reply.
+        answered: How many got the right reply in time.
+        refused: How many got an exception reply.
+        lost: How many got nothing in time.
+        damaged: How many got something else.
+        late: Replies that arrived too late, as far as they were noticed.
+        round_trips_s: Seconds from sending each to the last byte of its reply.
     """
 
     sent: int = 0

@@ -52,7 +52,7 @@ def _command(*, writes: bool) -> Callable[[F], F]:
 
     def decorate(command: F) -> F:
         if writes:
-            # Not from the environment: a confirmation is given for one command.
+            # Not from the environment: a confirmation applies to one command.
             command = click.option("--yes", is_flag=True, help="Confirm; nothing is sent without it.")(command)
         return connection_options(version_option(command))
 

@@ -35,7 +35,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _LINE = SerialSettings()
 NOTICE_AFTER_S = 1.0
-"""After this time a line says what is being tried. Opening usually takes less."""
+"""When a line shows what is being tried. Opening usually takes less."""
 
 PORT = click.Path(readable=False)
 """The name of a port on the command line."""
@@ -99,7 +99,7 @@ channels_option: Callable[[F], F] = option(
 
 @attrs.frozen(kw_only=True)
 class Connection:
-    """How an analyser is to be opened; the fields are the options of the command line."""
+    """How to open an analyser; the fields are the options of the command line."""
 
     port: str
     protocol: ProtocolKind
@@ -127,7 +127,7 @@ class Connection:
 
     @contextlib.contextmanager
     def logs(self, omitted: str = "") -> Iterator[None]:
-        """Show the log on stderr, at the level that was asked for, without the logger ``omitted``."""
+        """Show the log on stderr, at the requested level, without the logger ``omitted``."""
         with log_on_stderr(None if self.quiet else self.verbose, omitted):
             yield
 
@@ -154,7 +154,7 @@ class Connection:
 
     @contextlib.contextmanager
     def _patience(self) -> Iterator[None]:
-        """On a terminal, show what is being tried when that takes long."""
+        """On a terminal, show what is being tried if it takes long."""
         if self.quiet or self.verbose or not STDERR.isatty():
             yield
             return

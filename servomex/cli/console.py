@@ -1,4 +1,4 @@
-"""The end of a console on Windows: what runs in it has a few seconds to end by itself."""
+"""The end of a console on Windows: programs in it have a few seconds to end by themselves."""
 
 import _thread
 import signal
@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 
 GRACE_S = 30.0
-"""How long Windows is kept from ending the process; it does not wait for more than about 5 s."""
+"""How long Windows is kept from ending the process; it waits no longer than about 5 s."""
 ENDS = (2, 5, 6)
-"""The events that end a process whatever it answers: closing the console, logging off, shutting down."""
+"""The events that end a process in any case: closing the console, logging off, shutting down."""
 
 _registered: list[Callable[[int], int]] = []
 

@@ -100,7 +100,7 @@ def _run(sources: tuple[str, ...], target: str, options: dict[str, Any]) -> None
     try:
         with sink:
             for frame in _shown(_frames(samples)):
-                with interrupts_wait():  # or rows could be in the file that were not counted
+                with interrupts_wait():  # or the file could have rows that were not counted
                     sink.write(frame)
     finally:
         note(f"{counted(sink.rows, 'row')} written to {without_password(target)}")

@@ -28,7 +28,7 @@ from servomex.trace import MAGIC
 NO_FRAME = 4
 CHUNK = 16384
 SHOWN = 24
-"""Bytes of a damaged piece that are shown to people."""
+"""Bytes of a damaged piece that are shown in a table."""
 
 _LINE_ENDS = re.compile(rb"[\r\n]+")
 _MORE = """\b
@@ -132,14 +132,14 @@ def _bytes_in(inputs: tuple[str, ...], *, is_hex: bool) -> Iterator[Iterator[byt
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield what is available, without waiting for more: the input may be a pipe that is still being written."""
+    """Yield the available bytes without waiting for more: the input may be a pipe that is still being written."""
     read: Callable[[int], bytes] = getattr(file, "read1", file.read)
     while data := read(CHUNK):
         yield data
 
 
 def _checked(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Return the chunks; refuse a file that another command reads.
+    """Return the chunks; refuse a file that belongs to another command.
 
     Raises:
         RequestError: It is such a file.

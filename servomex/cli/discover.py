@@ -166,7 +166,7 @@ def _cells(result: "DiscoveryResult") -> tuple[str, ...]:
 
 
 def _adapter(usb: PortInfo) -> str:
-    """Return how an adapter names itself, and the names by which it is found again."""
+    """Return an adapter's own name, and the names by which it can be found again."""
     names = (usb.product or usb.description, f"usb:{usb.serial_number}" if usb.serial_number else None, usb.by_id)
     return ", ".join(name for name in names if name)
 
@@ -175,7 +175,7 @@ def _report_failures(results: "Sequence[DiscoveryResult]", quiet: bool) -> None:
     """Report the ports without an analyser and why; end the command if there is no analyser at all.
 
     Raises:
-        ServomexError: There was one port, and this is why there is no analyser on it.
+        ServomexError: There was one port; the error says why there is no analyser on it.
         CommandError: There were several.
     """
     errors = [result.error for result in results if result.error]
@@ -191,7 +191,7 @@ def _report_failures(results: "Sequence[DiscoveryResult]", quiet: bool) -> None:
 
 
 def _count(results: "Sequence[DiscoveryResult]") -> str:
-    """Return on how many of the ports there is an analyser."""
+    """Return the number of ports with an analyser, in words."""
     ports, with_one = {item.port for item in results}, {item.port for item in results if item.info}
     return f"found an analyser on {len(with_one)} of {counted(len(ports), 'port')}"
 

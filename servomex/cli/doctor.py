@@ -1,4 +1,4 @@
-"""``servomex doctor``: a page about a port, its line and its analyser: what is right, what is wrong, and why."""
+"""``servomex doctor``: a page about a port, its line and its analyser: what works, what does not, and why."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -90,7 +90,7 @@ def _order(request: Connection) -> "CheckRequest":
 
 
 def _discard(_text: str) -> None:
-    """Ignore a text that is not to be shown."""
+    """Ignore a text that should not be shown."""
 
 
 def _shown(findings: "Iterable[Finding]", write: Callable[[str], None]) -> "Iterator[Finding]":
@@ -102,7 +102,7 @@ def _shown(findings: "Iterable[Finding]", write: Callable[[str], None]) -> "Iter
 
 
 def _text(finding: "Finding", *, colour: bool) -> str:
-    """Return what was seen on one line, and the cure on another."""
+    """Return what was seen on one line, and what to do on another."""
     verdict = f"{finding.verdict:<{_VERDICT_WIDTH}}"
     if colour and finding.verdict in _COLOURS:
         verdict = click.style(verdict, fg=_COLOURS[finding.verdict])
@@ -119,7 +119,7 @@ def _gravest(findings: "Sequence[Finding]") -> "Finding | None":
 
 
 def _verdict(findings: "Sequence[Finding]") -> str:
-    """Return the summary of a page, with the cure to start with."""
+    """Return the summary of a page, with what to do first."""
     gravest = _gravest(findings)
     if gravest is None:
         return "ok"

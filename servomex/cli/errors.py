@@ -40,7 +40,7 @@ class CommandError(click.ClickException):
 
 
 class RequestError(CommandError):
-    """The command cannot do what was asked."""
+    """The command cannot do what was requested."""
 
     exit_code = 2
 
@@ -52,16 +52,16 @@ class PortError(CommandError):
 
 
 class NoAnswerError(CommandError):
-    """No answer came, or no valid answer."""
+    """There was no answer, or no valid one."""
 
     exit_code = 4
 
 
 class Terminated(KeyboardInterrupt):
-    """What ends a command as Ctrl-C does: SIGTERM, SIGHUP of a terminal that is gone, or Ctrl-Break on Windows.
+    """Ends a command like Ctrl-C: SIGTERM, SIGHUP when the terminal is gone, or Ctrl-Break on Windows.
 
     Args:
-        exit_code: The exit code that belongs to it.
+        exit_code: The exit code of the command.
     """
 
     def __init__(self, exit_code: int) -> None:

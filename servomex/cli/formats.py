@@ -1,4 +1,4 @@
-"""The formats in which frames are written: functions from a frame to text, line ends included.
+"""The output formats of frames: functions from a frame to text, line ends included.
 
 ``device`` names the analyser in the data. ``None`` means a capture: it has neither a device nor an arrival time,
 and the columns for these stay empty.
@@ -106,8 +106,8 @@ def writer_for(
     """Return a function that writes a frame to stdout in a format.
 
     Args:
-        output_format: One of those of :data:`FRAME_FORMAT`.
-        analyzer: Where the frames are from.
+        output_format: One of those in :data:`FRAME_FORMAT`.
+        analyzer: The source of the frames.
         name: Its name, if the user gave it one: a table then begins with it.
     """
     if output_format == "table":

@@ -1,4 +1,4 @@
-"""Bytes as people type them in hexadecimal digits: ``20 30 0d``, ``20:30:0D``, ``0x20, 0x30``, ``2030``."""
+"""Bytes typed in hexadecimal digits: ``20 30 0d``, ``20:30:0D``, ``0x20, 0x30``, ``2030``."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ import click
 from servomex.errors.excerpts import shown
 
 _BESIDE = re.compile(rb"[\s:,]+|0[xX]")
-"""What may stand between and before the digits. No digit is lost with ``0x``: an ``x`` is not a digit."""
+"""Characters allowed between and before the digits. Dropping ``0x`` loses no digit: it would be a leading 0."""
 _NO_DIGIT = re.compile(rb"[^0-9a-fA-F]")
 _EXCERPT = 10
 

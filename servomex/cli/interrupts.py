@@ -1,4 +1,4 @@
-"""What interrupts a command: Ctrl-C, and the signals that end it as Ctrl-C does."""
+"""Interrupting a command: Ctrl-C, and the signals that end it like Ctrl-C."""
 
 import contextlib
 import signal
@@ -68,7 +68,7 @@ def without_late_interrupts() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Delay what ends a command to the end of a block that must not be torn, such as an import or a write."""
+    """Delay interrupts to the end of a block that must not be split, such as an import or a write."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

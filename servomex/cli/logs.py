@@ -35,9 +35,9 @@ def log_on_stderr(verbosity: int | None, omitted: str = "") -> Iterator[None]:
     """Show the package's log on stderr.
 
     Args:
-        verbosity: 1 for what is being done, 2 for every byte as well, 0 for nothing but that a trace can no longer
-            be written. ``None`` for nothing at all.
-        omitted: The logger whose records are not shown, since the command reports the same itself.
+        verbosity: 1 for what is being done, 2 for every byte as well, 0 only for a trace that can no longer be
+            written, ``None`` for nothing.
+        omitted: The logger whose records are not shown, since the command itself reports the same.
     """
     if verbosity is None:
         yield

@@ -1,4 +1,4 @@
-"""The kinds of options: numbers, seconds, what may also come from the environment."""
+"""The kinds of options: numbers, seconds, and values that may also come from the environment."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -59,7 +59,7 @@ MODES = {
 }
 """The communication modes as they are typed."""
 FIXED_MODES = [name for name in MODES if name != "auto"]
-"""Those that can be set on a panel."""
+"""The modes that can be set on a panel."""
 
 
 def mode_settings(names: Iterable[str], what: str, default: str) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def mode_settings(names: Iterable[str], what: str, default: str) -> dict[str, An
     Args:
         names: Those of :data:`MODES` that may be typed, in any case.
         what: What the mode is for; the help adds the names.
-        default: What is used when it is omitted.
+        default: The value when it is omitted.
     """
     names = list(names)
     return {
@@ -89,9 +89,9 @@ def whole_settings(
     Args:
         lowest: The smallest number that may be typed.
         highest: The largest.
-        default: What is used when it is omitted.
+        default: The value when it is omitted.
         what: The help.
-        metavar: What stands for the number in the help.
+        metavar: The placeholder for the number in the help.
     """
     return {
         "type": click.IntRange(lowest, highest),
@@ -116,7 +116,7 @@ FRAME_FORMAT = format_settings(["table", "csv", "json", "influx"], "How readings
 
 
 def check_seconds(*, zero: bool = False, longest: float = LONGEST_S) -> Callable[..., float | None]:
-    """Return the callback of an option in seconds, which refuses what is out of range, NaN included."""
+    """Return the callback of an option in seconds, which refuses values out of range, NaN included."""
 
     def check(_ctx: click.Context, _option: click.Parameter, value: float | None) -> float | None:
         if value is None or (0 <= value <= longest and (value or zero)):
@@ -128,7 +128,7 @@ def check_seconds(*, zero: bool = False, longest: float = LONGEST_S) -> Callable
 
 
 def checked(convert: Callable[[Any], Any]) -> Callable[..., Any]:
-    """Return the callback of an option that converts its value; what ``convert`` refuses is a usage error."""
+    """Return the callback of an option that converts its value; one that ``convert`` refuses is a usage error."""
 
     def check(_ctx: click.Context, _option: click.Parameter, value: Any) -> Any:
         try:
@@ -180,7 +180,7 @@ def _tags(texts: Iterable[str]) -> Mapping[str, str]:
 
 
 class PortArgument(click.Argument):
-    """A port that may also come from the environment, as the error says when it is missing."""
+    """A port that may also come from the environment; the error for a missing one says so."""
 
     def get_error_hint(self, ctx: click.Context | None) -> str:  # noqa: ARG002 (click passes it)
         """Return its name, and where else it may come from."""
@@ -238,7 +238,7 @@ def rate_options(usual: str) -> Callable[[F], F]:
     """Return a decorator that adds ``--rate`` and ``--every``; the command passes them to :func:`rate_of`.
 
     Args:
-        usual: What happens without them, for the help.
+        usual: The default behaviour, for the help.
     """
 
     def decorate(command: F) -> F:

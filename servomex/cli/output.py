@@ -1,4 +1,4 @@
-"""What the commands write: lines on stderr, which may be gone, and data or text on stdout."""
+"""The output of commands: lines on stderr, which may be gone, and data or text on stdout."""
 
 import contextlib
 import errno
@@ -17,7 +17,7 @@ _PASSING = {errno.EAGAIN, errno.EINTR, errno.ENOSPC, errno.EDQUOT}
 
 
 class Stderr:
-    """Stderr as it is at the moment. What cannot be written is dropped: a command does not end because of it."""
+    """The current stderr. Text that cannot be written is dropped: a command does not end because of it."""
 
     def __init__(self) -> None:
         self._within_line = False
@@ -31,13 +31,13 @@ class Stderr:
         return len(text)
 
     def flush(self) -> None:
-        """Write what is in the buffer, or drop it."""
+        """Write the contents of the buffer, or drop them."""
         with _surviving():
             if sys.stderr is not None:
                 sys.stderr.flush()
 
     def isatty(self) -> bool:
-        """Return whether it is a terminal that is still there."""
+        """Return whether it is a terminal that still exists."""
         try:
             return sys.stderr is not None and sys.stderr.isatty()
         except (OSError, ValueError):
@@ -66,13 +66,13 @@ def _surviving() -> Iterator[None]:
 
 
 def forget(stream: Any) -> None:
-    """Send what is in a stream's buffer nowhere: Python would try to write it again when it ends, and fail."""
+    """Discard a stream's buffer: Python would try to write it again at exit, and fail."""
     with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def end_stderr() -> None:
-    """Drop what could not be written, or Python would end with an exit code other than the command's."""
+    """Drop text that could not be written, or Python would end with another exit code than the command's."""
     try:
         if sys.stderr is not None:
             sys.stderr.flush()

@@ -26,14 +26,14 @@ class Program(click.Command):
 
     Args:
         epilog: The end of its help; the exit codes are added.
-        settings: What :class:`click.Command` takes.
+        settings: The arguments of :class:`click.Command`.
     """
 
     def __init__(self, *, epilog: str = "", **settings: Any) -> None:
         super().__init__(epilog=f"{epilog}\n{EXIT_CODES}".lstrip("\n"), **settings)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Return the arguments and options; those that all commands have come last."""
+        """Return the arguments and options, those common to all commands last."""
         return sorted(
             super().get_params(ctx), key=lambda item: ("--version" in item.opts) + 2 * ("--help" in item.opts)
         )
@@ -108,14 +108,14 @@ def _exit_code(run: Callable[[], Any]) -> int:
     except SystemExit:
         if sys.stdout is stdout:
             raise
-        return PIPE_CLOSED  # click has replaced it, since the reader of a help text has gone
+        return PIPE_CLOSED  # click has replaced it, since the reader of a help text is gone
     except (click.Abort, KeyboardInterrupt) as stop:
-        for text in getattr(stop, "__notes__", ()):  # what failed while it ended
+        for text in getattr(stop, "__notes__", ()):  # a failure while it ended
             note(f"Error: {text}")
         return stop_code(stop.__cause__ if isinstance(stop, click.Abort) else stop)
     except Exception as error:  # noqa: BLE001 (any error is shown to the user in one line)
         if isinstance(error, RuntimeError) and isinstance(error.__context__, KeyboardInterrupt):
-            return stop_code(error.__context__)  # in the wait of a lock that Python then fails to give back
+            return stop_code(error.__context__)  # while waiting for a lock that Python then fails to release
         failure = command_error(error)
         note(f"Error: {failure.message}")
         return failure.exit_code

@@ -54,7 +54,7 @@ Shell completion (bash; zsh and fish likewise), in ~/.bashrc:
 
 @attrs.frozen(kw_only=True)
 class _Request(Connection):
-    """What the command line asks for; the fields are its options."""
+    """The request on the command line; the fields are its options."""
 
     channels: list[str] | None
     output_format: str
@@ -111,7 +111,7 @@ def read(**given: Any) -> None:
 
 
 def _run(request: _Request, tally: Tally) -> int:
-    """Read as often as was asked, and return the exit code."""
+    """Read as often as requested, and return the exit code."""
     with request.open(request.channels) as analyzer:
         _log.info("found %s in mode %s; timeout %.1f s", analyzer.name, analyzer.protocol, analyzer.timeout_s)
         show = writer_for(request.output_format, analyzer, request.name)
@@ -163,7 +163,7 @@ def _readings(request: _Request, analyzer: "servomex.Analyzer", tally: Tally) ->
 
 
 def _patience(request: _Request, analyzer: "servomex.Analyzer") -> float | None:
-    """Return the timeout of a reading: until the broadcasts' period is known, that of the first broadcast."""
+    """Return the timeout of a reading: until the period of broadcasts is known, that of the first one."""
     unknown = analyzer.mode.broadcasts and analyzer.period_s is None
     return request.listen if unknown and request.timeout is None else None
 

@@ -54,7 +54,7 @@ Ctrl-C and SIGTERM end a recording after everything has been written.
 
 @attrs.frozen(kw_only=True)
 class _Request(Connection):
-    """What the command line asks for; the fields are its options."""
+    """The request on the command line; the fields are its options."""
 
     channels: list[str] | None
     duration: float | None
@@ -218,7 +218,7 @@ def _ticks(recorder: "Recorder") -> Iterator[None]:
 
 
 def _values(analyzer: "servomex.Analyzer", recorder: "Recorder") -> str:
-    """Return the newest values, or for how long there were none."""
+    """Return the newest values, or for how long there have been none."""
     try:
         frame = analyzer.snapshot()
     except ServomexError:

@@ -123,7 +123,7 @@ def _broadcasts(
             yield queue.get(TICK_S)
         except ServomexTimeoutError:
             if line.ended:
-                reader.stop()  # what it has read is in the queue then
+                reader.stop()  # by then the queue has everything it has read
                 ended = True
         except ServomexProtocolError as error:  # counted as a dropped frame
             note(f"Dropped: {error}")
@@ -179,7 +179,7 @@ def _polls(line: "ReplayLine", reads: _Reads, analyzer: "servomex.Analyzer", tal
 
 
 def _reads(recording: "Playback", file: str, protocol: str) -> _Reads:
-    """Return whose values were read most often, and which.
+    """Return the analyser whose values were read most often, and its channels.
 
     Raises:
         NoAnswerError: There are no readings.

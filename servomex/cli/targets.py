@@ -1,4 +1,4 @@
-"""The options of the commands that write recordings, and checks of what they are written to."""
+"""The options of the commands that write recordings, and checks of their targets."""
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def check_files(targets: Iterable[str], options: "SinkOptions") -> None:
-    """Check what a recording is to be written to, before anything is opened.
+    """Check the targets of a recording before anything is opened.
 
     Raises:
         RequestError: It is not a file, or cannot be written.
@@ -35,7 +35,7 @@ def check_files(targets: Iterable[str], options: "SinkOptions") -> None:
 
 
 def warn_of_passwords(names: Iterable[str]) -> None:
-    """Warn of a password in a URL that was typed: a list of processes shows it to every user of this computer."""
+    """Warn about a password in a typed URL: the process list shows it to every user of this computer."""
     for name in names:
         if (shown := without_password(name)) != name:
             note(

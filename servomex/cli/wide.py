@@ -1,4 +1,4 @@
-"""What ``servomex convert --wide`` writes: a wide table as csv, or as a workbook of a spreadsheet."""
+"""The output of ``servomex convert --wide``: a wide table as csv, or as a spreadsheet workbook."""
 
 import csv
 import os
@@ -25,7 +25,7 @@ _UNPRINTABLE = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), *range(0xD800, 0
 
 
 class _Table(Protocol):
-    """A table that is written row by row, and is whole at the end of its ``with`` block."""
+    """A table that is written row by row, and is complete at the end of its ``with`` block."""
 
     def write(self, received_at: datetime, cells: list[Cell]) -> None:
         """Write a row."""
@@ -36,17 +36,17 @@ class _Table(Protocol):
 
 
 def write_wide(load: Callable[[], Iterator[Sample]], target: str, options: dict[str, Any]) -> int:
-    """Write a wide table, and return how many rows it has. The file appears when all of it is written.
+    """Write a wide table, and return how many rows it has. The file appears once it is complete.
 
     The samples are read twice, first for the columns. Those before any damage are written before it is raised.
 
     Args:
-        load: Starts to read the samples.
+        load: Starts reading the samples.
         target: The file; its suffix decides its format.
-        options: Those of the command that are given.
+        options: The given options of the command.
 
     Raises:
-        RequestError: The options do not go together, or the file exists.
+        RequestError: The options contradict each other, or the file exists.
         ServomexSinkError: The samples cannot be read, or the file cannot be written.
     """
     if "://" in target:
@@ -54,7 +54,7 @@ def write_wide(load: Callable[[], Iterator[Sample]], target: str, options: dict[
     path = Path(target)
     kind = path.suffix.lower()
     _check(path, kind, options)
-    damage: list[ServomexSinkError] = []  # of the second look: it is raised when the rest is written
+    damage: list[ServomexSinkError] = []  # in the second pass: it is raised once the rest is written
     layout = Layout(_until_damage(load(), []))
     kept = qualities_kept(options.get("keep"))
     part = path.with_name(f"{path.name}.part")
@@ -105,7 +105,7 @@ def _until_damage(samples: Iterator[Sample], damage: list[ServomexSinkError]) ->
 
 
 def _sync(path: Path) -> None:
-    """Flush a file to the disk, before it takes its name."""
+    """Flush a file to the disk before it is renamed."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
@@ -152,7 +152,7 @@ def _open_workbook(path: Path, layout: Layout) -> "_Table":
 
 
 class _Workbook:
-    """A wide table as a workbook; one sheet after the other where a sheet is full.
+    """A wide table as a workbook; a full sheet is followed by another.
 
     A spreadsheet has no time zones: times are written without one, and the heading says that they are UTC.
     """

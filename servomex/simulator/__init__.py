@@ -1,6 +1,6 @@
 """A virtual analyser, for trying the driver and testing programs without hardware.
 
-``sim://4100`` opens one wherever a port is asked for, see :mod:`servomex.simulator.urls`; ``servomex simulate``
+``sim://4100`` opens one wherever a port is expected, see :mod:`servomex.simulator.urls`; ``servomex simulate``
 serves one on a pseudo-terminal or a TCP port; in a program, build a :class:`VirtualAnalyzer`, put it on a
 :class:`VirtualLine` and open the line's ``url``.
 """

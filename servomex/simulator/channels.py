@@ -16,7 +16,7 @@ _GLYPHS = str.maketrans(SUBSCRIPTS, "".join(map(chr, range(0x80, 0x8A))))
 
 
 def constant(value: float | None) -> Signal:
-    """Return a value that stays; ``None`` for none at all."""
+    """Return a constant value; ``None`` for no value."""
     return lambda _seconds: value
 
 
@@ -26,18 +26,18 @@ def sine(mean: float, amplitude: float, period_s: float) -> Signal:
 
 
 def ramp(low: float, high: float, period_s: float) -> Signal:
-    """Return a value that rises from ``low`` to ``high`` in ``period_s`` seconds, again and again."""
+    """Return a value that rises from ``low`` to ``high`` in ``period_s`` seconds, repeatedly."""
     return lambda seconds: low + (high - low) * (seconds % period_s) / period_s
 
 
 def noise(mean: float, deviation: float, seed: int = 0) -> Signal:
-    """Return a value with normal noise around ``mean``, new ten times a second; a seed repeats its course."""
+    """Return a value with normal noise around ``mean``, new ten times a second; a seed makes it repeatable."""
     return lambda seconds: random.Random(f"{seed}:{int(seconds * 10)}").gauss(mean, deviation)  # noqa: S311
 
 
 @attrs.define
 class VirtualChannel:
-    """One channel of a :class:`VirtualAnalyzer`. All but the id may be changed at any time.
+    """One channel of a :class:`VirtualAnalyzer`. Everything except the id may be changed at any time.
 
     Attributes:
         channel: The channel.

@@ -1,4 +1,4 @@
-"""The virtual analyser: what it measures, what state it is in, and what its coils start. No I/O, no threads."""
+"""The virtual analyser: its values, its state, and what its coils start. No I/O, no threads."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -23,7 +23,7 @@ GROUPS = range(1, registers.CAL_GROUPS + 1)
 
 
 class IllegalAddressError(Exception):
-    """A request reaches beyond what the analyser has: Modbus exception 02."""
+    """A request reads beyond what the analyser has: Modbus exception 02."""
 
 
 @attrs.define
@@ -46,24 +46,24 @@ class VirtualAnalyzer:
 
     Args:
         channels: Its channels; those of the bench 4100D when omitted. E1 and E2 are added when missing.
-        mode: Communication mode; ``auto`` is not one.
+        mode: Communication mode; not ``auto``.
         address: Slave address, 1 to 247.
         period: Seconds between broadcasts; 0 for none.
-        clock: Gives monotonic seconds.
-        faults: What goes wrong.
+        clock: Returns monotonic seconds.
+        faults: The faults to simulate.
 
     Attributes:
         channels: Its channels by id.
         mode: Communication mode.
         address: Slave address.
         period: Seconds between broadcasts.
-        faults: What goes wrong.
+        faults: The faults to simulate.
         fault: Analyser fault.
         maintenance: Analyser maintenance required.
         cal_phase_s: Seconds on each calibration gas.
-        refuses_calibration: Ignores a start, as the instrument does when its panel would.
-        largest_read: Blocks that one request may cover at most; more is refused.
-        refuses_gaps: Refuses to read blocks of channels that it does not have.
+        refuses_calibration: Whether a start is ignored, as by an instrument whose panel would refuse it.
+        largest_read: The most blocks that one request may cover; more are refused.
+        refuses_gaps: Whether reads of blocks of missing channels are refused.
         coil_log: Every write to a coil: clock, coil number, value.
     """
 
@@ -108,11 +108,11 @@ class VirtualAnalyzer:
         return self.channels[ChannelId(channel)]
 
     def value(self, channel: ChannelId | str) -> float | None:
-        """Return the value that a channel has now."""
+        """Return the current value of a channel."""
         return self[channel].signal(self.clock() - self._on_at)
 
     def status(self, channel: ChannelId | str) -> ChannelStatus:
-        """Return the state that a channel has now, calibration cycles included."""
+        """Return the current state of a channel, calibration cycles included."""
         item = self[channel]
         gas = self.cal_gas(int(item.channel.value[1])) if item.channel.value[0] == "I" else 0
         return attrs.evolve(item.status, calibrating=True) if gas else item.status
@@ -127,14 +127,14 @@ class VirtualAnalyzer:
             return gas
 
     def analyser_status(self) -> AnalyserStatus:
-        """Return the state of the whole, with the clock of this computer."""
+        """Return the state of the analyser, with the clock of this computer."""
         gases = [(group, self.cal_gas(group)) for group in GROUPS]
         groups = tuple(CalGroupState(group, gas > 0, gas or 1) for group, gas in gases)
         clock = datetime.now().replace(microsecond=0)  # noqa: DTZ005 (the instrument's clock has no zone)
         return AnalyserStatus(self.fault, self.maintenance, groups, clock)
 
     def frame(self) -> Frame:
-        """Return what a reader should see now, in continuous mode."""
+        """Return the frame that a reader should see now in continuous mode."""
         received_at, received_ns = datetime.now(UTC), time.monotonic_ns()
         readings = tuple(
             make_reading(

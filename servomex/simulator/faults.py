@@ -1,4 +1,4 @@
-"""What can go wrong on the way from a virtual analyser to its reader."""
+"""Faults on the way from a virtual analyser to its reader."""
 
 import random
 
@@ -9,18 +9,18 @@ from servomex.errors import ServomexValidationError
 
 @attrs.define
 class Faults:
-    """Faults of one virtual analyser. All may be changed while it runs. Chances are 0 to 1, for each message.
+    """Faults of one virtual analyser. All may be changed while it runs. Chances are from 0 to 1, per message.
 
     Attributes:
-        silent: Nothing is sent.
-        late: Seconds that every message is late. Messages stay in order.
+        silent: Whether nothing is sent.
+        late: Delay of every message in seconds. Messages stay in order.
         drop: Chance that a message is lost.
         corrupt: Chance that one byte of a message is changed.
         garbage: Chance of up to eight random bytes before a message.
-        chunked: Messages come in pieces of up to seven bytes, 10 ms apart.
-        foreign: Chance that the reply to the same request from another address comes first.
-        duplicate: Chance that a message comes twice.
-        gap: Requests that follow less than this many seconds after the last byte on the line are not heard.
+        chunked: Whether messages arrive in pieces of up to seven bytes, 10 ms apart.
+        foreign: Chance that a reply to the same request from another address arrives first.
+        duplicate: Chance that a message arrives twice.
+        gap: Requests less than this many seconds after the last byte on the line are not heard.
         seed: Makes the chances repeatable.
     """
 
@@ -40,7 +40,7 @@ class Faults:
         self._random = random.Random(self.seed)  # noqa: S311 (repeatable on purpose)
 
     def happens(self, chance: float) -> bool:
-        """Draw: whether something of this chance happens now."""
+        """Return at random whether an event of this probability happens now."""
         return chance > 0 and self._random.random() < chance
 
     def damage(self, message: bytes) -> bytes:
@@ -84,7 +84,7 @@ LINE_FAULTS = ("echo", "unplug")
 
 
 def parse_faults(specs: "list[str]") -> dict[str, float | bool]:
-    """Read faults written as ``late``, ``late:0.3`` or ``late=0.3``; without a number a typical one is taken.
+    """Read faults written as ``late``, ``late:0.3`` or ``late=0.3``; without a number a typical one is used.
 
     Raises:
         ServomexValidationError: A name is unknown or a number is not one; the error lists the names.

@@ -1,4 +1,4 @@
-"""Another instrument of the maker, with another Modbus map: what a driver for the 4000 series must refuse."""
+"""Another instrument of the maker, with another Modbus map: a driver for the 4000 series must refuse it."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from servomex.simulator.device import IllegalAddressError, VirtualAnalyzer
 
 
 class ForeignInstrument(VirtualAnalyzer):
-    """An instrument with the newer map: input registers 1 to 7 and 8 to 15 hold text, and nothing else is there.
+    """An instrument with the newer map: input registers 1 to 7 and 8 to 15 hold text, and there is nothing else.
 
     Args:
         refuses_unassigned: Refuse other registers and inputs with exception 02; otherwise they are 0.
         serial_number: Up to 14 characters.
         software_version: Up to 16 characters.
-        options: Those of :class:`VirtualAnalyzer`; only the Modbus modes.
+        options: The options of :class:`VirtualAnalyzer`; only the Modbus modes.
     """
 
     def __init__(

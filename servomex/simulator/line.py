@@ -1,4 +1,4 @@
-"""The line between virtual analysers and their reader: who hears what, and when each byte arrives. No threads."""
+"""The line between virtual analysers and their reader: what each hears, and when each byte arrives. No threads."""
 
 import errno
 import itertools
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from servomex.simulator.slave import ModbusSlave
 
 RX_BUFFER = 4096
-"""Bytes that wait for a reader at most, as in an operating system's port; what comes later is lost."""
+"""The most bytes that wait for a reader, as in an operating system's port; later ones are lost."""
 MESSAGE_SILENCE_S = 0.05
 """Silence after which an incomplete request is forgotten."""
 FOREIGN_ADDRESS = 199
@@ -31,7 +31,7 @@ _numbers = itertools.count(1)
 
 
 def named_line(name: str) -> "VirtualLine | None":
-    """Find a line that lives in this process by its name."""
+    """Find a line of this process by its name."""
     return _named.get(name)
 
 
@@ -59,17 +59,17 @@ class VirtualLine:
 
     Args:
         analysers: The analysers on the line.
-        name: Names it in its URL; numbered when omitted.
+        name: The name in its URL; a number when omitted.
         baudrate: The analysers' baud rate. A reader with another one gets garbage and is not heard.
-        pace: Let every byte take its time, and the analysers theirs.
+        pace: Whether bytes and analysers take as long as real ones.
         turnaround: Seconds from a request to its reply, when paced.
-        echo: The adapter sends back what is written.
-        unplug_after: Seconds after which a port that was opened on it is lost.
-        clock: Gives monotonic seconds.
+        echo: Whether the adapter sends back what is written.
+        unplug_after: Seconds after which an opened port is lost.
+        clock: Returns monotonic seconds.
 
     Attributes:
         analysers: The analysers on the line.
-        echo: The adapter sends back what is written.
+        echo: Whether the adapter sends back what is written.
         changed: Notified when something new may be read.
         heard: Every request that an analyser heard: clock and bytes.
     """
@@ -110,13 +110,13 @@ class VirtualLine:
         let_go_after_fork(self)
 
     def _let_go(self) -> None:
-        """Release the line in a forked child, which has a copy of this line: its reader is in the parent."""
+        """Release this copy of the line in a forked child: its reader is in the parent."""
         self.changed = threading.Condition()
         self._opened_at = None
 
     @property
     def url(self) -> str:
-        """What to open, as long as this object lives."""
+        """The URL to open, as long as this object exists."""
         return f"sim://{self._name}"
 
     @property
@@ -130,7 +130,7 @@ class VirtualLine:
         return self._plugged and not expired
 
     def unplug(self) -> None:
-        """Pull the cable: an open port fails, and it cannot be opened."""
+        """Pull the cable: an open port fails, and cannot be reopened."""
         with self.changed:
             self._plugged = False
             self._opened_at = None
@@ -300,6 +300,6 @@ class VirtualLine:
             return
         start = max(start, self._busy_until.get(source, start))
         self._bursts.append(_Burst(start, data, self._char_s))
-        self._bursts.sort(key=lambda burst: burst.start)  # a stable sort: what came first stays first
+        self._bursts.sort(key=lambda burst: burst.start)  # a stable sort: what arrived first stays first
         self._busy_until[source] = start + len(data) * self._char_s
         self._last_byte_at = max(self._last_byte_at, self._busy_until[source])

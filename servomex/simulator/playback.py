@@ -1,4 +1,4 @@
-"""What is to be played again: a wire trace, or a capture of broadcasts, as what came after what."""
+"""Recordings to replay: a wire trace, or a capture of broadcasts, as a sequence of events."""
 
 import itertools
 import re
@@ -22,7 +22,7 @@ LONGEST_PERIOD_S = 9999.0
 """The longest frame frequency of the instrument (installation manual, section 3.4)."""
 
 LARGEST = 25_000_000
-"""Bytes of what can be played: all of it is in memory."""
+"""Bytes of a recording: all of it is in memory."""
 
 _ASCII = re.compile(rb":(?:[0-9A-F]{2}){3,}\r\n")
 _LOOPBACK = 8
@@ -30,7 +30,7 @@ _LOOPBACK = 8
 
 @attrs.frozen
 class Piece:
-    """Bytes that came, or the loss of the port.
+    """Bytes that were received, or the loss of the port.
 
     Attributes:
         delay_s: Seconds since the request, or since the port was opened.
@@ -43,12 +43,12 @@ class Piece:
 
 @attrs.frozen
 class Section:
-    """A request and what came until the next one.
+    """A request and the bytes received until the next one.
 
     Attributes:
-        request: Its bytes; empty for what came before the first, and for all bytes of a line without requests.
+        request: Its bytes; empty for bytes before the first request, and for all bytes of a line without requests.
         at_s: Seconds from the beginning of the recording.
-        pieces: What came.
+        pieces: The bytes received.
     """
 
     request: bytes
@@ -58,12 +58,12 @@ class Section:
 
 @attrs.frozen
 class Playback:
-    """Something to be played again.
+    """A recording to replay.
 
     Attributes:
         parts: What happened from each opening of the port to its loss. The first section of each has no request.
-        timed: Whether what came is played at its own times, and requests are not heard: broadcasts.
-        settings: How the port was set.
+        timed: Whether bytes are replayed at their own times, and requests are ignored: broadcasts.
+        settings: The settings of the port.
         gap_s: Seconds of silence before each request.
     """
 
@@ -91,7 +91,7 @@ def framing_of(message: bytes) -> ProtocolKind:
 
 
 def same_request(one: bytes, other: bytes) -> bool:
-    """Return whether two requests ask the same. All loopbacks do: the numbers that the driver sends are random."""
+    """Return whether two requests are equivalent. All loopbacks are: the driver sends random numbers."""
     if one == other:
         return True
     if len(one) != len(other) or one[:4] != other[:4]:
@@ -124,7 +124,7 @@ def load_recording(path: str | Path, period: float | None = None) -> Playback:
 
 
 def _check_size(path: str | Path) -> None:
-    """Refuse what does not fit in memory, and what has no size, such as a device that never ends.
+    """Refuse a file that does not fit in memory or has no size, such as an endless device.
 
     Raises:
         ServomexConfigurationError: It does not fit, or is not a file.
@@ -147,7 +147,7 @@ def _of_trace(path: str | Path, lines: list[TraceLine]) -> Playback:
 
 
 def _check_clock(path: str | Path, lines: list[TraceLine]) -> None:
-    """Refuse a clock that jumps: the playing would wait for years.
+    """Refuse a clock that jumps: the replay would wait for years.
 
     Raises:
         ServomexConfigurationError: The clock jumps.
@@ -183,7 +183,7 @@ def _frozen(part: list[tuple[bytes, float, list[Piece]]]) -> tuple[Section, ...]
 
 
 def _on_one_clock(lines: Iterable[TraceLine]) -> Iterator[tuple[float, TraceLine]]:
-    """Return each line with its seconds from the beginning. A session continues where the one before ended."""
+    """Yield each line with its seconds from the beginning. A session continues where the one before ended."""
     at_s = 0.0
     for _, session in itertools.groupby(lines, lambda line: id(line.session)):
         begun_s, first_ns = at_s, None
@@ -218,7 +218,7 @@ def _frames(data: bytes) -> Iterator[tuple[int, datetime | None]]:
         try:
             clock = parse_frame(piece).analyser.clock
         except ServomexParseError:
-            pass  # it is played with the frame before it
+            pass  # it is replayed with the frame before it
         else:
             yield place, clock
         place += len(piece)

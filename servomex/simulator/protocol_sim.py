@@ -17,7 +17,7 @@ class Serial(SerialBase):
     _reader = 0
 
     def open(self) -> None:
-        """Open the line that the URL means."""
+        """Open the line of the URL."""
         url = str(self.port)
         line = replay_from_url(url) or line_from_url(url, int(self.baudrate))
         self._reader = line.open(int(self.baudrate))
@@ -25,7 +25,7 @@ class Serial(SerialBase):
         self.is_open: bool = True
 
     def close(self) -> None:
-        """Release the line; a thread that waits for bytes returns."""
+        """Release the line; a thread waiting for bytes returns."""
         line, self._line = self._line, None
         self.is_open = False
         if line is not None:
@@ -46,7 +46,7 @@ class Serial(SerialBase):
         return self._open_line().waiting()
 
     def read(self, size: int = 1) -> bytes:
-        """Read ``size`` bytes, fewer when the timeout ends first."""
+        """Read ``size`` bytes, or fewer if the timeout ends first."""
         deadline = None if self.timeout is None else time.monotonic() + float(self.timeout)
         data = b""
         line = self._open_line()

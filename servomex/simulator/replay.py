@@ -1,8 +1,8 @@
-"""A line that plays a recording again: what came comes again, at its time or after its request. No threads.
+"""A line that replays a recording: its bytes arrive again, at their times or after their requests. No threads.
 
-A reader gets the pieces of a recording one by one, as they came: after each it finds nothing to read once,
-however fast it is played. The port is lost where it was lost, once the reader has had all that came before; the
-next opening continues after that.
+A reader gets the pieces of a recording one by one, as they were received: after each it once finds nothing to
+read, however fast the replay is. The port is lost where it was lost in the recording, once the reader has taken
+everything before that; the next opening continues after that.
 """
 
 import bisect
@@ -26,7 +26,7 @@ from servomex.simulator.playback import Piece, Playback, Section, same_request
 FASTEST = 1e6
 SLOWEST = 1e-3
 REOPENED_S = 60.0
-"""How long a recording whose port was lost waits to be opened again; the driver tries every 30 s at least."""
+"""How long a recording whose port was lost waits to be opened again; the driver tries at least every 30 s."""
 FENCES = 20
 """How many of the last loopbacks a reply may belong to."""
 
@@ -37,37 +37,37 @@ _count = itertools.count(1)
 
 
 def replay_line(url: str) -> "ReplayLine | None":
-    """Find the last line that was made for a URL, as long as it lives."""
+    """Find the last line that was made for a URL, as long as it exists."""
     return _by_url.get(url)
 
 
 @attrs.frozen
 class _Due:
-    """A piece on its way to the reader, and when it is there."""
+    """A piece on its way to the reader, and when it arrives."""
 
     at: float
     piece: Piece
 
 
 class ReplayLine:
-    """A serial line on which a recording is played. Its ``url`` opens it like a port, in this process.
+    """A serial line on which a recording is replayed. Its ``url`` opens it like a port, in this process.
 
-    What was broadcast comes at its own times. Where requests were sent, a request that is written is looked for
-    among those that were not yet asked for, in their order, and what came after it comes again; one that is not
-    there is met with silence. The number of a loopback is random: any other is taken for it, and comes back.
-    Sessions that follow each other in a trace are played as one.
+    Broadcasts arrive at their own times. Where requests were sent, a written request is looked up among those not
+    used yet, in their order, and the bytes that followed it arrive again; an unknown one gets no answer. The
+    number of a loopback is random: any other matches it, and is returned. Consecutive sessions of a trace are
+    replayed as one.
 
     Args:
-        recording: What to play.
-        speed: How many times as fast; 0 for as fast as it is read. What follows a request is never slowed down,
-            since whoever sent it does not wait longer.
+        recording: The recording to replay.
+        speed: How many times as fast; 0 for as fast as it is read. Replies are never slowed down, since their
+            readers do not wait longer.
         loop: Begin again at the end.
-        url: What to open; numbered when omitted.
-        clock: Gives monotonic seconds.
+        url: The URL to open; numbered when omitted.
+        clock: Returns monotonic seconds.
 
     Attributes:
-        recording: What is played.
-        url: What to open, as long as this object lives.
+        recording: The recording.
+        url: The URL to open, as long as this object exists.
         changed: Notified when something new may be read.
 
     Raises:
@@ -99,7 +99,7 @@ class ReplayLine:
         let_go_after_fork(self)
 
     def _let_go(self) -> None:
-        """Release the line in a forked child, which has a copy of this line: its reader is in the parent."""
+        """Release this copy of the line in a forked child: its reader is in the parent."""
         self.changed = threading.Condition()
         self._is_open = False
 
@@ -118,7 +118,7 @@ class ReplayLine:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more can come."""
+        """Whether nothing more can arrive."""
         with self.changed:
             last = self._part >= len(self.recording.parts) - 1
             waiting = self._rest or self._queue or (self._part_now and self._began_at is None)
@@ -126,20 +126,20 @@ class ReplayLine:
 
     @property
     def waits(self) -> bool:
-        """Whether it is to be opened for the first time, or again after its port was lost."""
+        """Whether it waits to be opened for the first time, or again after its port was lost."""
         if self._lost_at is not None:
             return self.clock() < self._lost_at + REOPENED_S
         return self._reader == 0
 
     def seconds_until(self, section: Section) -> float:
-        """Return seconds until a request is due that was not yet sent, so that it is sent as it was."""
+        """Return the seconds until a request is due that was not sent yet, to send it at its recorded time."""
         part = self._part_now
         if self._began_at is None or not part or not self._speed:
             return 0.0
         return max(0.0, self._began_at + (section.at_s - part[0].at_s) / self._speed - self.clock())
 
     def open(self, _baudrate: int) -> int:
-        """Take the line for one reader: from the beginning, or from the loss on.
+        """Take the line for one reader: from the beginning, or from the loss onwards.
 
         Returns:
             The reader's number, for :meth:`close` and :meth:`check`.
@@ -188,7 +188,7 @@ class ReplayLine:
             if not self._answer(data):
                 parts = self.recording.parts[self._part + 1 :]
                 if any(same_request(section.request, data) for part in parts for section in part):
-                    self._queue = [_Due(self.clock(), Piece(0.0, b""))]  # it was asked only after a loss
+                    self._queue = [_Due(self.clock(), Piece(0.0, b""))]  # it was requested only after a loss
                 elif self._loop and self.recording.asked:
                     self._part = self._section = 0
                     self._answer(data)
@@ -210,7 +210,7 @@ class ReplayLine:
             return len(self._arrived())
 
     def discard(self) -> None:
-        """Drop nothing: what a reader dropped when it opened the port is not in the recording."""
+        """Drop nothing: bytes that a reader dropped when it opened the port are not in the recording."""
 
     def next_due(self) -> float | None:
         """Return seconds until something more arrives; ``None`` when nothing is on its way."""
@@ -224,7 +224,7 @@ class ReplayLine:
         return self.recording.parts[self._part] if self._part < len(self.recording.parts) else ()
 
     def _begin(self) -> None:
-        """Begin a part. Broadcasts wait for the first who reads, since they would be dropped before that."""
+        """Begin a part. Broadcasts wait for the first read, since they would be dropped before that."""
         self._began_at = self.clock()
         self._schedule(self._began_at)
 

@@ -17,7 +17,7 @@ from servomex.simulator.line import RX_BUFFER, VirtualLine
 
 READY_S = 2.0
 TICK_S = 0.05
-"""The longest a server sleeps before it looks at its stop request."""
+"""The longest that a server sleeps before it checks its stop request."""
 
 
 def pump(
@@ -27,12 +27,12 @@ def pump(
     send: Callable[[bytes], object],
     stopping: threading.Event,
 ) -> None:
-    """Carry bytes between a line and a file descriptor until either end is gone or a stop is asked for.
+    """Carry bytes between a line and a file descriptor until either end is gone or a stop is requested.
 
     Args:
         line: The line; it must be open.
-        fileno: What to wait on for bytes from the client.
-        receive: Gives the client's bytes that are there; empty when it has gone.
+        fileno: The descriptor on which to wait for bytes from the client.
+        receive: Returns the available bytes of the client; empty when it is gone.
         send: Takes bytes for the client without blocking.
         stopping: Ends the pump.
     """
@@ -50,7 +50,7 @@ def pump(
         except serial.SerialException:
             return
         if data:
-            with contextlib.suppress(BlockingIOError):  # no program reads: a serial port loses these bytes as well
+            with contextlib.suppress(BlockingIOError):  # no program is reading: a serial port would lose them too
                 send(data)
 
 

@@ -36,7 +36,7 @@ class ModbusSlave:
     def answer(self, received: bytes) -> tuple[bool, bytes]:
         """Answer received bytes: return whether a message was complete, and the framed reply, if there is one.
 
-        A message that is damaged, or for another address, is ignored, as the instrument does.
+        A message that is damaged, or for another address, is ignored, as by the instrument.
         """
         framer = self._framers[self._analyser.mode]
         used, address, body = self._unframe(framer, received)
@@ -53,14 +53,14 @@ class ModbusSlave:
         return framer.encode(body[1:], address, 0)
 
     def _unframe(self, framer: FramerBase, received: bytes) -> tuple[int, int, bytes]:
-        """Split off a message: bytes used up, address, and function with data, empty if it is damaged."""
+        """Split off a message: bytes consumed, address, and function with data, empty if it is damaged."""
         try:
             used, address, _, body = framer.decode(received)
         except ValueError:  # not even the address is hexadecimal
             return len(received), 0, b""
         if body or not isinstance(framer, FramerRTU) or len(received) < 4:
             return used, address, body
-        # pymodbus has no size for a function that it does not know: such a message ends where its CRC fits
+        # pymodbus has no size for a function that it does not know: such a message ends where its CRC matches
         if FramerRTU.check_CRC(received[:-2], int.from_bytes(received[-2:], "big")):
             return len(received), received[0], received[1:-2]
         return used, address, b""

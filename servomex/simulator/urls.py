@@ -1,4 +1,4 @@
-"""``sim://NAME?...``: virtual analysers, and recordings that are played again, by URL.
+"""``sim://NAME?...``: virtual analysers, and recordings to replay, by URL.
 
 NAME is ``4100`` (the bench 4100D, with the constant values of its capture), ``moving`` (the same with values that
 move and an alarm), ``foreign`` (another instrument, which the driver must refuse; its unassigned registers are 0)
@@ -9,12 +9,12 @@ all but the last:
 * ``address``: slave address, 1 to 247; default 1
 * ``period``: seconds between broadcasts; default 2
 * ``baudrate``: the analyser's; a port that is opened at another one gets garbage. Default: whatever the port has
-* ``pace``: ``1`` lets every byte take its time
+* ``pace``: ``1`` makes every byte take its real time
 * ``cal``: seconds that an autocalibration spends on each gas; default 5
 * ``fault``: faults with their numbers, such as ``late:0.3,drop:0.1``, see :class:`Faults`
 * ``seed``: makes the faults repeatable
 
-``sim://replay`` plays a wire trace or a capture, see :class:`ReplayLine`. Its options:
+``sim://replay`` replays a wire trace or a capture, see :class:`ReplayLine`. Its options:
 
 * ``file``: the file; percent-encode what has a meaning in a URL (``%``, ``&``, ``#``), see :func:`replay_url`
 * ``speed``: how many times as fast; 0 for as fast as it is read; default 1
@@ -98,7 +98,7 @@ def build_line(
 
 
 def line_from_url(url: str, host_baudrate: int) -> VirtualLine:
-    """Find or build the line that a URL means.
+    """Find or build the line of a URL.
 
     Args:
         url: ``sim://NAME?...``
@@ -128,12 +128,12 @@ def line_from_url(url: str, host_baudrate: int) -> VirtualLine:
 
 
 def replay_url(path: str, speed: float = 1.0) -> str:
-    """Return the URL that plays a file, whatever characters its name has."""
+    """Return the URL that replays a file, whatever characters its name has."""
     return f"sim://{REPLAY}?file={quote(path)}" + (f"&speed={speed:g}" if speed != 1 else "")
 
 
 def replay_from_url(url: str) -> ReplayLine | None:
-    """Find or build the line that plays what a URL means; ``None`` when that is not a recording.
+    """Find or build the line that replays the recording of a URL; ``None`` when it is not one.
 
     A line whose port was lost is found again, so that it continues after the loss.
 
@@ -176,7 +176,7 @@ def _known(url: str, options: dict[str, str], known: tuple[str, ...]) -> dict[st
 
 
 def _check_period(period: float) -> None:
-    """Refuse broadcasts that would come without end, or never; 0 is for none.
+    """Refuse broadcasts without a pause, or so rare that none would ever arrive; 0 is for none.
 
     Raises:
         ServomexValidationError: The period is out of range.

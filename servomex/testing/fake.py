@@ -1,4 +1,4 @@
-"""``FakeTransport``: a port in memory that answers each request as a script says, in any order."""
+"""``FakeTransport``: a port in memory that answers requests by a script, in any order."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
@@ -12,13 +12,13 @@ Answer: TypeAlias = Callable[[bytes], Reply]
 """Returns the reply to a request; empty for none."""
 
 PIECE_S = 0.005
-"""Seconds between the pieces of a reply: as a USB adapter hands them on, and far less than what ends a reply."""
+"""Seconds between the pieces of a reply: typical of a USB adapter, and far too short to end the reply."""
 
 
 class FakeTransport(MemoryPort):
-    """A port in memory with the answers of an analyser. Pass it wherever a port is asked for.
+    """A port in memory with the answers of an analyser. Pass it wherever a port is expected.
 
-    Each request is answered as often as it comes, and in any order. One that is unknown gets no reply, as on a
+    Each request is answered every time it arrives, in any order. An unknown one gets no reply, as on a
     silent line; :attr:`writes` shows what was asked. Modbus loopbacks (function 08) are answered, as an analyser
     does, at each address and in the framing in which the script has another request: the driver sends them with a
     fresh number, so that no script can have their bytes::
@@ -31,8 +31,8 @@ class FakeTransport(MemoryPort):
     Args:
         script: The reply to each request, as bytes, as a sequence of pieces that arrive one after the other, or as
             a function that is called with the request and returns either. A function in place of the mapping
-            is called with every request. An ``OSError`` that a function raises is a port that gets lost.
-        label: The name it shows in errors and rows.
+            is called with every request. An ``OSError`` that a function raises simulates the loss of the port.
+        label: Its name in errors and rows.
 
     Raises:
         ServomexValidationError: A request or reply is something else, or the script or the label is.
@@ -56,11 +56,11 @@ class FakeTransport(MemoryPort):
 
     @property
     def label(self) -> str:
-        """The name it shows in errors and rows."""
+        """Its name in errors and rows."""
         return self.port
 
     def add_script(self, request: bytes, reply: Reply | Answer) -> None:
-        """Answer a request from now on, in place of the answer that it had.
+        """Answer a request from now on, replacing its previous answer.
 
         Args:
             request: Its bytes, all of them.

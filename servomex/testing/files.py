@@ -20,10 +20,10 @@ _SEPARATORS = re.compile(r"[\s:,]+")
 def load_capture(path: str | os.PathLike[str]) -> list[bytes]:
     """Cut a file of captured broadcasts into frames and the damage between them.
 
-    Traces and other captures become a port by ``sim://replay?file=FILE``.
+    Use ``sim://replay?file=FILE`` to turn a trace or another capture into a port.
 
     Args:
-        path: A file with the bytes as they came, and nothing else.
+        path: A file with the bytes as received, and nothing else.
 
     Returns:
         Every byte of the file, in order: whole frames with their line ends, and pieces that are not frames.
@@ -40,7 +40,7 @@ def load_capture(path: str | os.PathLike[str]) -> list[bytes]:
 
 
 def load_script(path: str | os.PathLike[str]) -> dict[bytes, bytes]:
-    """Read requests and their replies from a file, as :class:`FakeTransport` takes them.
+    """Read requests and their replies from a file, for :class:`FakeTransport`.
 
     It is a text such as this one, or a wire trace, see :mod:`servomex.trace`::
 
@@ -52,9 +52,9 @@ def load_script(path: str | os.PathLike[str]) -> dict[bytes, bytes]:
     with ``<`` are its reply, joined where there are several; a request without any is not answered. Lines that
     begin with ``#`` and empty lines are comments. Each request may occur once.
 
-    In a trace a request may occur often. Its last reply counts, and what came before the first request is omitted.
-    A reply is what came until the next request: where replies were late, damaged or from other devices, the script
-    has them so. ``sim://replay?file=FILE`` plays a trace in its order and with its times.
+    In a trace a request may occur often. Its last reply counts, and bytes before the first request are omitted.
+    A reply is everything received until the next request: late, damaged and foreign replies are in the script
+    as they are. ``sim://replay?file=FILE`` plays a trace in its order and with its times.
 
     Args:
         path: The file.
@@ -74,7 +74,7 @@ def load_script(path: str | os.PathLike[str]) -> dict[bytes, bytes]:
 
 
 def _check_size(path: str | os.PathLike[str]) -> None:
-    """Refuse what does not fit in memory, and what has no size, such as a device that never ends.
+    """Refuse a file that does not fit in memory or has no size, such as an endless device.
 
     Raises:
         ServomexConfigurationError: It does not fit, is missing, or is not a file.
@@ -102,7 +102,7 @@ def _of_trace(path: str | os.PathLike[str]) -> dict[bytes, bytes]:
 
 
 def _exchanges(path: str | os.PathLike[str]) -> Iterator[tuple[bytes, bytes]]:
-    """Yield each request of a trace with what came until the next one, or until the port was lost or closed."""
+    """Yield each request of a trace with the bytes until the next one, or until the port was lost or closed."""
     request, reply = b"", bytearray()
     for line in read_trace(path):
         if line.kind == "came":

@@ -14,15 +14,15 @@ from servomex.runtime.clock import time
 class MemoryPort:
     """A port without a device: the base of ``FakeTransport`` and ``ScriptedPort``.
 
-    Opening an analyser drops what has arrived, as with a real port: feed it afterwards, or schedule what is to
-    come. Any thread may call any method.
+    Opening an analyser drops bytes that have arrived, as with a real port: feed it afterwards, or schedule what
+    should arrive. Any thread may call any method.
 
     Args:
-        port: The name it shows in errors.
+        port: Its name in errors.
 
     Attributes:
-        port: The name it shows in errors.
-        timeout: Seconds that a read waits, as in pyserial: ``None`` for ever, 0 not at all.
+        port: Its name in errors.
+        timeout: Seconds that a read waits, as in pyserial: ``None`` for ever, 0 for not at all.
         is_open: Whether it has not been closed.
     """
 
@@ -43,10 +43,10 @@ class MemoryPort:
             return tuple(self._writes)
 
     def feed(self, data: bytes) -> None:
-        """Deliver bytes that the program did not ask for, all at once.
+        """Deliver unrequested bytes, all at once.
 
-        What is fed before the port is given to :func:`open_device` or :func:`open_continuous` is lost: a port is
-        emptied when it is opened, as a real one is. Feed it afterwards (:func:`open_continuous` with
+        Bytes fed before the port is passed to :func:`open_device` or :func:`open_continuous` are lost: a port is
+        emptied when it is opened, like a real one. Feed it afterwards (:func:`open_continuous` with
         ``identify=False``, which does not wait for a broadcast), or use :meth:`schedule`.
 
         Raises:
@@ -59,9 +59,9 @@ class MemoryPort:
             self._changed.notify_all()
 
     def schedule(self, pieces: Iterable[bytes], *, interval: float) -> None:
-        """Deliver pieces by themselves, one after the other, while the program continues. Returns at once.
+        """Deliver pieces in the background, one after the other. Returns at once.
 
-        One piece is a late message, single bytes are a slow line, the frames of a capture are broadcasts.
+        One piece simulates a late message, single bytes a slow line, the frames of a capture broadcasts.
 
         Args:
             pieces: What arrives, each piece at once.
@@ -84,7 +84,7 @@ class MemoryPort:
         with ``itertools.cycle(frames)`` until the port is closed, or use :meth:`schedule`.
 
         Args:
-            frames: What to feed, the first at once.
+            frames: The frames, the first to be fed at once.
             interval: Seconds from each frame to the next.
 
         Raises:
@@ -111,7 +111,7 @@ class MemoryPort:
         """Accept a request, and deliver the reply to it.
 
         Returns:
-            How many bytes were written: all.
+            The number of bytes written: all of them.
 
         Raises:
             serial.PortNotOpenError: The port was closed.
@@ -139,7 +139,7 @@ class MemoryPort:
             return len(self._input)
 
     def read(self, size: int = 1, /) -> bytes:
-        """Read up to ``size`` bytes, waiting for them for ``timeout`` seconds at most.
+        """Read up to ``size`` bytes, waiting for them up to ``timeout`` seconds.
 
         Raises:
             serial.PortNotOpenError: The port was closed, before or meanwhile.
@@ -155,13 +155,13 @@ class MemoryPort:
         return data
 
     def cancel_read(self) -> None:
-        """End the read that waits in another thread, or else the next one: it returns what is there."""
+        """End the read that waits in another thread, or else the next one: it returns the bytes that are there."""
         with self._changed:
             self._cancelled = True
             self._changed.notify_all()
 
     def reset_input_buffer(self) -> None:
-        """Drop what has arrived. What is still on its way will come.
+        """Drop what has arrived. Bytes on their way will still arrive.
 
         Raises:
             serial.PortNotOpenError: The port was closed.
@@ -209,7 +209,7 @@ class MemoryPort:
 
 
 def _several(pieces: Iterable[bytes]) -> Iterable[bytes]:
-    """Refuse a single piece where several are asked for: its bytes would be taken one by one, as numbers."""
+    """Refuse a single piece where several are expected: its bytes would be taken one by one, as numbers."""
     if isinstance(pieces, bytes | bytearray | memoryview):
         raise ServomexValidationError(
             "pieces must be a list, even for a single one, not bytes", cure="Write [data]"

@@ -1,7 +1,7 @@
 """Fixtures of pytest for programs that use this package: virtual analysers, their lines, and scripted ports.
 
 Load it by name, with ``pytest_plugins = ["servomex.testing.plugin"]`` in the outermost ``conftest.py`` or with
-``-p servomex.testing.plugin``. What a test has left open when it ends is an error of that test.
+``-p servomex.testing.plugin``. Anything that a test leaves open is an error of that test.
 """
 
 import copy
@@ -31,7 +31,7 @@ PERIOD_S = 0.1
 """Seconds between broadcasts, unless the marker says otherwise: tests should not wait for a real panel's 2 s."""
 QUICK_PAUSES = Pauses(0.02, 0.1)
 ENDING_S = 2.0
-"""What is being closed when a test ends gets this long."""
+"""How long threads and ports may take to close at the end of a test."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -52,7 +52,7 @@ def each_mode(request: pytest.FixtureRequest) -> ProtocolKind:
 
 @pytest.fixture
 def virtual_analyser(request: pytest.FixtureRequest) -> VirtualAnalyzer:
-    """A virtual analyser: the bench 4100D in Modbus RTU mode, or what the marker of the same name says."""
+    """A virtual analyser: the bench 4100D in Modbus RTU mode, or as set by the marker of the same name."""
     marker = request.node.get_closest_marker("virtual_analyser")
     wanted = dict(marker.kwargs) if marker else {}
     if marker and marker.args:
@@ -80,7 +80,7 @@ def _made(
 def virtual_line_factory() -> Iterator[Callable[..., VirtualLine]]:
     """Build lines; takes analysers and options as ``VirtualLine`` does.
 
-    When the test ends, a line that is still open and a thread of the driver that still runs are errors.
+    When the test ends, a line that is still open or a thread of the driver that is still running is an error.
     """
     lines: list[VirtualLine] = []
     before = set(threading.enumerate())
@@ -111,7 +111,7 @@ def opened_analyzer(virtual_analyser: VirtualAnalyzer, virtual_line: VirtualLine
 
 @pytest.fixture
 def scripted_port_factory() -> Iterator[Callable[..., ScriptedPort]]:
-    """Make scripted ports, as ``ScriptedPort`` is called; when the test ends, each is closed and checked."""
+    """Make scripted ports, with the arguments of ``ScriptedPort``; each is closed and checked after the test."""
     ports: list[ScriptedPort] = []
     yield _kept(ScriptedPort, ports)
     for port in ports:
@@ -127,7 +127,7 @@ def quick_reconnect(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _kept(make: Callable[P, T], kept: list[T]) -> Callable[P, T]:
-    """Make things as ``make`` does, and note them."""
+    """Wrap ``make`` so that every object it makes is kept."""
 
     def keeping(*args: P.args, **kwargs: P.kwargs) -> T:
         kept.append(make(*args, **kwargs))
@@ -137,7 +137,7 @@ def _kept(make: Callable[P, T], kept: list[T]) -> Callable[P, T]:
 
 
 def _open_lines(lines: list[VirtualLine]) -> Iterator[str]:
-    """Name the lines that a reader has: they cannot be opened again."""
+    """Name the lines that are open: they cannot be opened again."""
     for line in lines:
         line.plug()
         try:
@@ -147,7 +147,7 @@ def _open_lines(lines: list[VirtualLine]) -> Iterator[str]:
 
 
 def _running_threads(before: set[threading.Thread]) -> Iterator[str]:
-    """Name the threads of the driver that run and did not before."""
+    """Name the threads of the driver that are running and were not before."""
     for thread in threading.enumerate():
         if thread not in before and thread.name.startswith("servomex-"):
             yield f"the thread {thread.name!r} runs"

@@ -10,16 +10,16 @@ from servomex.testing.memory import MemoryPort, is_loopback
 
 
 class ScriptedPort(MemoryPort):
-    """A port of pyserial that follows a script: it expects requests and gives the replies.
+    """A port of pyserial that follows a script: it expects requests and sends the replies.
 
-    Pass it wherever a port is asked for. One call of :meth:`write` is one request. One that the script does not
-    expect next fails at once, and :meth:`check` fails when anything of the script is left over. As a context
+    Pass it wherever a port is expected. One call of :meth:`write` is one request. An unexpected one
+    fails at once, and :meth:`check` fails when part of the script is left over. As a context
     manager it is closed and checked at the end of the block::
 
         with ScriptedPort([(request, reply)]) as port:
             ...
 
-    Where the order of requests does not matter, or not every one is known, use :class:`FakeTransport`.
+    If the order of requests does not matter, or some are unknown, use :class:`FakeTransport`.
 
     Args:
         dialogue: Pairs of the request that is expected and the reply that follows; an empty reply is silence.
@@ -37,13 +37,13 @@ class ScriptedPort(MemoryPort):
         self._failure: str | None = None
 
     def check(self) -> None:
-        """Fail when the script was broken, when part of it did not happen, or when bytes were not read.
+        """Fail if the script was broken, part of it did not happen, or bytes were not read.
 
         A request that the script did not expect fails here again: it may have been written in a thread, or by a
         program that hides errors.
 
         Raises:
-            AssertionError: It says what is left over.
+            AssertionError: The message says what is left over.
         """
         with self._changed:
             self._take_arrived()
@@ -60,7 +60,7 @@ class ScriptedPort(MemoryPort):
         """Accept a request and deliver its reply.
 
         Returns:
-            How many bytes were written: all.
+            The number of bytes written: all of them.
 
         Raises:
             AssertionError: It is not the request that the script expects next.

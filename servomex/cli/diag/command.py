@@ -29,7 +29,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 LONGEST_GAP_S = 10.0
 LOOPBACKS = 20
-"""How many are sent without ``--count``."""
+"""How many requests are sent without ``--count``."""
 PAYLOAD_BYTES = 2
 _FRAMINGS = (ProtocolKind.MODBUS_RTU, ProtocolKind.MODBUS_ASCII)
 
@@ -58,7 +58,7 @@ def diag(ctx: click.Context) -> None:
 
 
 def _diagnosis(command: F) -> F:
-    """Add what all of these commands have: the port, the options of a connection, the format."""
+    """Add the common parts of these commands: the port, the options of a connection, the format."""
     decorations: Sequence[Callable[[F], F]] = (
         connection_options,
         click.option(

@@ -38,7 +38,7 @@ def summary(seconds: Sequence[float]) -> Summary | None:
 
 
 def smallest_safe_gap(tallies: Mapping[float, Tally]) -> float | None:
-    """Return the smallest gap such that nothing was lost or damaged with it or a longer one; ``None`` if none."""
+    """Return the smallest gap that lost or damaged nothing, nor did any longer one; ``None`` if there is none."""
     safe = None
     for gap_s in sorted(tallies, reverse=True):
         if tallies[gap_s].failure_rate or not tallies[gap_s].sent:
@@ -48,19 +48,19 @@ def smallest_safe_gap(tallies: Mapping[float, Tally]) -> float | None:
 
 
 def excluded_rate(tally: Tally) -> float:
-    """Return the share of failures, 0 to 1, at which that many requests would all succeed in 5 % of all trials."""
+    """Return the share of failures, 0 to 1, at which all these requests would succeed in 5 % of trials."""
     return 1.0 - math.exp(math.log(CHANCE) / tally.sent)
 
 
 @attrs.define
 class Cadence:
-    """How regularly readings come.
+    """How regularly readings arrive.
 
     Attributes:
         seconds: The durations: of sweeps, between broadcasts, or between readings at a rate.
         failures: Readings that failed.
         dropped: Broadcasts, or replies, that were refused as damaged or late.
-        late: Moments of a rate that had passed before the previous reading ended.
+        late: Moments that had passed before the previous reading ended.
     """
 
     seconds: list[float] = attrs.field(factory=list)

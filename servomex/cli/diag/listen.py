@@ -1,4 +1,4 @@
-"""What is heard on a line without an analyser being opened: the messages that pass, and an adapter's echo."""
+"""Listening on a line without opening an analyser: its messages, and an adapter's echo."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -19,10 +19,10 @@ MESSAGE_SILENCE_S = 0.05
 ECHO_WAIT_S = 1.0
 """How long an echo or a reply may take to begin."""
 ECHO_SILENCE_S = 0.3
-"""Silence after which neither an echo nor a reply follows any more."""
+"""Silence after which neither an echo nor a reply will follow."""
 ECHO_GAP_S = 0.1
 LONGEST_ECHO_S = 1.0
-"""How long an echo and a reply may last, on a line that never falls silent."""
+"""How long an echo and a reply may last on a line that never falls silent."""
 
 Verdict = Literal["echoes", "does not echo", "cannot tell"]
 
@@ -53,14 +53,14 @@ def messages(link: "SerialLink", until: float | None = None) -> Iterator[tuple[d
 
 @attrs.frozen
 class Echo:
-    """What came back for a request.
+    """The bytes returned for a request.
 
     Attributes:
         verdict: ``echoes``, ``does not echo`` or ``cannot tell``.
         answered: Whether an analyser was heard.
         sent: The request.
-        received: What came.
-        advice: What that means, and what to do.
+        received: The bytes received.
+        advice: What this means, and what to do.
     """
 
     verdict: Verdict
@@ -71,7 +71,7 @@ class Echo:
 
 
 def echo(link: "SerialLink", address: int, framings: Iterable[ProtocolKind], wait_s: float = ECHO_WAIT_S) -> Echo:
-    """Send a read and look whether it comes back; in each framing until an analyser answers.
+    """Send a read and check whether it comes back, in each framing until an analyser answers.
 
     Args:
         link: An open port; the caller holds its lock.
@@ -94,7 +94,7 @@ def echo(link: "SerialLink", address: int, framings: Iterable[ProtocolKind], wai
 
 
 def read_request(address: int, framing: ProtocolKind) -> bytes:
-    """Frame a read of the analyser's two flags: its reply never equals it, and nothing is changed by it."""
+    """Frame a read of the analyser's two flags: its reply never equals it, and it changes nothing."""
     from servomex.modbus.framing import framer_of, request_of
 
     return framer_of(framing).buildFrame(request_of(PROBE, address))

@@ -1,4 +1,4 @@
-"""How regularly readings come. The functions are iterators: each step is one reading."""
+"""How regularly readings arrive. The functions are iterators: each step is one reading."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ def intervals(analyzer: Analyzer, count: int, cadence: Cadence, timeout: float |
     """Measure the time between the arrivals of broadcasts.
 
     Raises:
-        ServomexTimeoutError: Not one came.
+        ServomexTimeoutError: None arrived.
         ServomexConnectionError: The port was lost.
     """
     before = analyzer.snapshot().monotonic_ns
@@ -37,7 +37,7 @@ def sweeps(analyzer: Analyzer, count: int, cadence: Cadence, timeout: float | No
     """Time readings that follow each other without a pause.
 
     Raises:
-        ServomexError: Not one succeeded; the error of the last.
+        ServomexError: None succeeded; the error of the last.
         ServomexConnectionError: The port was lost.
     """
     failure: ServomexError | None = None
@@ -65,7 +65,7 @@ def paced(
     A moment that has passed when its turn comes is counted as late, as in a recording.
 
     Raises:
-        ServomexError: Not one succeeded; the error of the last.
+        ServomexError: None succeeded; the error of the last.
         ServomexConnectionError: The port was lost.
     """
     begun, slot, succeeded = time.monotonic(), 0, False

@@ -14,9 +14,9 @@ from servomex.models.plain import json_text, time_text
 from servomex.traffic import Message
 
 DOUBT = 0.05
-"""A recommendation that does not exclude this share of failures says that it is not certain."""
+"""A recommendation that does not exclude this share of failures is marked as uncertain."""
 FEW_DOUBTS = 60
-"""This many requests without a failure exclude it."""
+"""This many requests without a failure exclude that share."""
 
 
 @attrs.frozen
@@ -48,7 +48,7 @@ def loopbacks(source: Source, tally: Tally, *, as_json: bool) -> str:
 
 
 def payload(source: Source, sent: bytes, received: bytes, *, as_json: bool) -> str:
-    """Return what a loopback carried, and what came back."""
+    """Return the bytes that a loopback carried, and those returned."""
     if as_json:
         return json_text({**attrs.asdict(source), "payload": sent.hex(), "received": received.hex()})
     return f"{source}, loopback: sent {sent.hex(' ')}, received {received.hex(' ')}\n"
@@ -69,7 +69,7 @@ def cadence(source: Source, what: str, found: Cadence, *, as_json: bool) -> str:
 
 
 def gaps(source: Source, tallies: Mapping[float, Tally], complete: bool, *, as_json: bool) -> str:
-    """Return what was lost with each gap and, when all of them were measured, which gap to choose."""
+    """Return the losses for each gap and, if all of them were measured, the gap to choose."""
     safe = smallest_safe_gap(tallies) if complete else None
     if as_json:
         rows = [{"gap": gap_s, **_losses(tally)} for gap_s, tally in tallies.items()]
@@ -114,7 +114,7 @@ def echo(port: str, found: Echo, *, as_json: bool) -> str:
 
 
 def message_line(arrived_at: datetime, message: Message, *, with_bytes: bool) -> str:
-    """Return a message in words, followed by its bytes if they are wanted."""
+    """Return a message in words, followed by its bytes if requested."""
     clock = arrived_at.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "milliseconds")
     bytes_ = f"  [{message.raw.hex(' ')}]" if with_bytes else ""
     return f"{clock} {one_line(message.text)}{bytes_}\n"
@@ -144,7 +144,7 @@ def _durations(found: Summary | None, what: str, *, deviation: bool = False) -> 
 
 
 def _aligned(rows: Iterable[Iterable[object]]) -> str:
-    """Return cells in columns, aligned to the right."""
+    """Return cells in right-aligned columns."""
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "".join("  ".join(map(str.rjust, row, widths)) + "\n" for row in cells)
