@@ -129,5 +129,10 @@ JSON_LINES = _json_format()
 """JSON objects, one on each line."""
 PLAIN = _tuples({})
 """The values as they are."""
-SQL = _tuples({ColumnKind.TIME: time_text, ColumnKind.CLOCK: time_text, ColumnKind.TAGS: tags_cell})
-"""The values as databases without types for times and tags take them."""
+SQL = _tuples({
+    ColumnKind.TIME: time_text,
+    ColumnKind.CLOCK: time_text,
+    ColumnKind.FLAG: int,  # sqlite3 looks for an adapter of each bool
+    ColumnKind.TAGS: tags_cell,
+})  # fmt: skip
+"""The values as SQLite takes them: texts for times and tags, and 1 or 0 for flags."""

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors.mappings import FrozenMapping
-from servomex.models.analyser import AnalyserStatus
+from servomex.models.analyser import AnalyserStatus, CalGroupState
 from servomex.models.columns import ROW_COLUMNS
 from servomex.models.plain import LARGEST, make_plain, plain_tags, utc
 from servomex.models.reading import ChannelStatus, Reading
@@ -63,6 +63,7 @@ class RowFormat(Generic[P]):
         self._clock: Callable[[Any], P] = write[_CLOCK]
         self._requested_at: Callable[[Any], P] = write[_CLOCK + 1]
         self._latency: Callable[[Any], P] = write[_CLOCK + 2]
+        self._last_groups: tuple[tuple[CalGroupState, ...], str] = ((), "")
         # Typed: 1 is equal to True, but not written like it.
         self._channel: Callable[..., tuple[P, P]] = functools.lru_cache(MOST_CHANNELS, typed=True)(
             self._channel_pieces
@@ -82,6 +83,7 @@ class RowFormat(Generic[P]):
             ValueError: A sample has none, see :func:`plain_row`.
         """
         found: list[P] = []
+        write_value = self._value
         frame: Sample | None = None
         received_at = monotonic_ns = None
         for sample in samples:
@@ -105,7 +107,7 @@ class RowFormat(Generic[P]):
             except Exception:  # noqa: BLE001 (the whole row shows whether it can be written)
                 found.append(self.row(plain_row(sample)))
             else:
-                found.append(first + before + self._value(reading.value) + after + last)
+                found.append(first + before + write_value(reading.value) + after + last)
         return found
 
     def _around_value(self, device: str, reading: Reading, status: ChannelStatus) -> tuple[P, P]:
@@ -140,9 +142,11 @@ class RowFormat(Generic[P]):
             state, end = self._analyser(False, False, False, "", sample.metadata)
         else:
             clock = analyser.clock
-            state, end = self._analyser(
-                True, analyser.fault, analyser.maintenance, analyser.cal_text, sample.metadata
-            )
+            groups, cal_text = self._last_groups
+            if analyser.cal_groups is not groups:  # in most frames they are the same object as in the last one
+                cal_text = analyser.cal_text
+                self._last_groups = (analyser.cal_groups, cal_text)
+            state, end = self._analyser(True, analyser.fault, analyser.maintenance, cal_text, sample.metadata)
         arrival = self._received_at(utc(reading.received_at)) + self._monotonic_ns(ns)
         request = self._requested_at(requested_at and utc(requested_at)) + self._latency(latency_s)
         return arrival, state + self._clock(clock) + request + end
