@@ -32,6 +32,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "virtual_time: its time stands still while any thread works")
     config.addinivalue_line("markers", "real_time: waits for the system, whatever the module says of virtual time")
     config.addinivalue_line("markers", "alone: asks how quick it is, and runs after all others, one at a time")
+    if sys.dont_write_bytecode and hasattr(config, "cache"):
+        _keep_bytecode(config.cache.mkdir("bytecode"))
+
+
+def _keep_bytecode(folder: Path) -> None:
+    """Write bytecode to a folder of pytest where it may not be beside the sources.
+
+    Otherwise each worker, and each program that a test starts, would compile everything anew.
+    """
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(folder)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(folder)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -1,13 +1,17 @@
 """What the monitors among the examples are tested with."""
 
+import re
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import servomex
-from servomex.simulator import VirtualAnalyzer, VirtualLine
+from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
+from tests.helpers.paths import EXAMPLES
 from tests.helpers.waiting import wait_until
 
 Breathe = Callable[[float], None]
@@ -25,25 +29,64 @@ def raise_alarm(analyser: VirtualAnalyzer, number: int) -> None:
     analyser["I2"].status = servomex.ChannelStatus(alarms=alarms)
 
 
-def is_free(line: VirtualLine) -> bool:
-    """Whether somebody else can open the port."""
+def is_stale(text: str) -> bool:
+    """Whether a text says that a reading is stale, and how old it is."""
+    return re.fullmatch(r"STALE, [1-9]\d* s old", text) is not None
+
+
+def opened_until(
+    state: str,
+    line: VirtualLine,
+    open_monitor: Callable[..., Any],
+    shows: Callable[[Any], object],
+    breathing: Callable[[Any], Breathe],
+) -> Any:
+    """Open a monitor and wait until it is in a state: opening, reading, dead or unplugged.
+
+    Args:
+        state: The state.
+        line: The line of its analyser.
+        open_monitor: Makes the monitor.
+        shows: Whether the monitor shows readings.
+        breathing: Gives what lets its window work.
+    """
+    (analyser,) = line.analysers
+    analyser.faults.silent = state == "opening"
+    monitor = open_monitor(line, protocol="auto")
+    breathe = breathing(monitor)
+    if state == "opening":
+        breathe(0.3)
+    else:
+        wait_until(lambda: shows(monitor), pause=breathe)
+    if state == "dead":
+        analyser.faults.silent = True
+        breathe(0.5)
+    elif state == "unplugged":
+        line.unplug()
+        wait_until(lambda: monitor.trouble, pause=breathe)
+    return monitor
+
+
+def assert_nothing_left(threads: set[threading.Thread], line: VirtualLine) -> None:
+    """Check that only these threads run, and that the port is free once it is plugged in."""
+    assert set(threading.enumerate()) <= threads
+    line.plug()
     with servomex.SerialLink(line.url):
-        return True
+        pass
 
 
-def only_these(threads: set[threading.Thread]) -> bool:
-    return set(threading.enumerate()) <= threads
-
-
-def assert_ends_on_ctrl_c(command: list[str], line: VirtualLine) -> None:
-    """Start a program, wait until it reads, and interrupt it."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as process:
-        try:
-            wait_until(lambda: len(line.heard) > 6)
-            process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=WAIT_S)
-        finally:
-            process.kill()
+def assert_ends_on_ctrl_c(example: str, line: VirtualLine) -> None:
+    """Start an example, wait until it reads, and interrupt it."""
+    pipe = subprocess.PIPE
+    with TcpServer(line) as server:
+        command = [sys.executable, str(EXAMPLES / example), server.port, "--protocol", RTU]
+        with subprocess.Popen(command, stdout=pipe, stderr=pipe, encoding="utf-8") as process:
+            try:
+                wait_until(lambda: len(line.heard) > 6)
+                process.send_signal(signal.SIGINT)
+                _, err = process.communicate(timeout=WAIT_S)
+            finally:
+                process.kill()
     assert process.returncode == 0, err
     assert "Traceback" not in err
 

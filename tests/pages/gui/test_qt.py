@@ -1,6 +1,5 @@
 """The monitor of Qt against virtual analysers, off screen."""
 
-import re
 import sys
 import threading
 import time
@@ -10,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import servomex
-from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine, constant
+from servomex.simulator import VirtualAnalyzer, VirtualLine, constant
 from tests.helpers.monitors import (
     BLOCKED_S,
     DEAD_S,
     RTU,
     Breathe,
     assert_ends_on_ctrl_c,
-    is_free,
+    assert_nothing_left,
+    is_stale,
     longest,
-    only_these,
+    opened_until,
     raise_alarm,
 )
-from tests.helpers.paths import EXAMPLES
 from tests.helpers.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -190,7 +189,7 @@ class TestQt:
         line.unplug()
         wait_until(lambda: monitor.state.text() == "NO READINGS", pause=breathe)
         assert "unplugged" in monitor.message.text()
-        wait_until(lambda: re.fullmatch(r"STALE, [1-9]\d* s old", card.quality.text()), pause=breathe)
+        wait_until(lambda: is_stale(card.quality.text()), pause=breathe)
         assert card.value.text() == "20.376 %"
         assert "italic" in card.value.look
         lamp = self.card(monitor, "I2").lamps["alarm 1"]
@@ -202,9 +201,7 @@ class TestQt:
 
     def test_silence_alone_makes_it_stale(self, monitor: "qt_monitor.Monitor", breathe: Breathe) -> None:
         monitor._bridge.came.disconnect()  # as if the threads had died without a word
-        wait_until(
-            lambda: re.fullmatch(r"STALE, [1-9]\d* s old", self.card(monitor, "I1").quality.text()), pause=breathe
-        )
+        wait_until(lambda: is_stale(self.card(monitor, "I1").quality.text()), pause=breathe)
         assert monitor.state.text() == "NO READINGS"
         assert "nothing has arrived since" in monitor.message.text()
 
@@ -246,38 +243,22 @@ class TestQt:
     @pytest.mark.alone
     def test_it_closes_at_any_time_and_leaves_nothing(
         self,
-        analyser: VirtualAnalyzer,
         line: VirtualLine,
         open_monitor: "Callable[..., qt_monitor.Monitor]",
         breathe: Breathe,
         state: str,
     ) -> None:
         before = set(threading.enumerate())
-        analyser.faults.silent = state == "opening"
-        monitor = open_monitor(line, protocol="auto")
-        if state == "opening":
-            breathe(0.3)
-        else:
-            wait_until(lambda: monitor.cards, pause=breathe)
-        if state == "dead":
-            analyser.faults.silent = True
-            breathe(0.5)
-        elif state == "unplugged":
-            line.unplug()
-            wait_until(lambda: monitor.trouble, pause=breathe)
+        monitor = opened_until(state, line, open_monitor, lambda monitor: monitor.cards, lambda _: breathe)
         with heartbeat() as beats:
             monitor.close()
             wait_until(lambda: not monitor.isVisible(), 5.0, pause=breathe)
         assert longest(beats) < BLOCKED_S
-        assert only_these(before)
-        line.plug()
-        assert is_free(line)
+        assert_nothing_left(before, line)
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for other programs")
     def test_ctrl_c_closes_the_program(self, line: VirtualLine) -> None:
-        with TcpServer(line) as server:
-            command = [sys.executable, str(EXAMPLES / "qt_monitor.py"), server.port, "--protocol", RTU]
-            assert_ends_on_ctrl_c(command, line)
+        assert_ends_on_ctrl_c("qt_monitor.py", line)
 
 
 class heartbeat:  # noqa: N801 (it is used like a function)

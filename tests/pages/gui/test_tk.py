@@ -4,7 +4,6 @@ import contextlib
 import gc
 import os
 import queue
-import re
 import shutil
 import subprocess
 import sys
@@ -17,16 +16,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import servomex
-from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine, constant
+from servomex.simulator import VirtualAnalyzer, VirtualLine, constant
 from tests.helpers.monitors import (
     BLOCKED_S,
     DEAD_S,
     RTU,
     Breathe,
     assert_ends_on_ctrl_c,
-    is_free,
+    assert_nothing_left,
+    is_stale,
     longest,
-    only_these,
+    opened_until,
     raise_alarm,
 )
 from tests.helpers.paths import EXAMPLES
@@ -177,7 +177,7 @@ class TestTk:
         row, breathe = monitor.rows[servomex.ChannelId.I1], breathing(monitor)
         wait_until(lambda: len(row.chart.points) > 3, pause=breathe)
         line.unplug()
-        wait_until(lambda: re.fullmatch(r"STALE, [1-9]\d* s old", self.shown(monitor, "I1")[1]), pause=breathe)
+        wait_until(lambda: is_stale(self.shown(monitor, "I1")[1]), pause=breathe)
         assert "unplugged" in monitor.state["text"]
         assert self.shown(monitor, "I1")[2] == "no fault, no alarm ?"
         line.plug()
@@ -188,9 +188,7 @@ class TestTk:
 
     def test_silence_alone_makes_it_stale(self, monitor: "tk_monitor.Monitor") -> None:
         monitor._items = queue.SimpleQueue()  # as if the threads had died without a word
-        wait_until(
-            lambda: re.fullmatch(r"STALE, [1-9]\d* s old", self.shown(monitor, "I1")[1]), pause=breathing(monitor)
-        )
+        wait_until(lambda: is_stale(self.shown(monitor, "I1")[1]), pause=breathing(monitor))
         assert "nothing has arrived since" in monitor.state["text"]
 
     @pytest.mark.alone
@@ -215,32 +213,19 @@ class TestTk:
     @pytest.mark.parametrize("state", ["reading", "opening", "unplugged"])
     def test_it_closes_at_any_time_and_leaves_nothing(
         self,
-        analyser: VirtualAnalyzer,
         line: VirtualLine,
         open_monitor: "Callable[..., tk_monitor.Monitor]",
         state: str,
     ) -> None:
         before = set(threading.enumerate())
-        analyser.faults.silent = state == "opening"
-        monitor = open_monitor(line, protocol="auto")
-        if state == "opening":
-            breathing(monitor)(0.3)
-        else:
-            wait_until(lambda: monitor.rows, pause=breathing(monitor))
-        if state == "unplugged":
-            line.unplug()
-            wait_until(lambda: monitor.trouble, pause=breathing(monitor))
+        monitor = opened_until(state, line, open_monitor, lambda monitor: monitor.rows, breathing)
         monitor.close()
         wait_until(lambda: gone(monitor), 5.0, pause=breathing(monitor))
-        assert only_these(before)
-        line.plug()
-        assert is_free(line)
+        assert_nothing_left(before, line)
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for other programs")
     def test_ctrl_c_closes_the_program(self, line: VirtualLine) -> None:
-        with TcpServer(line) as server:
-            command = [sys.executable, str(EXAMPLES / "tk_monitor.py"), server.port, "--protocol", RTU]
-            assert_ends_on_ctrl_c(command, line)
+        assert_ends_on_ctrl_c("tk_monitor.py", line)
 
 
 def gone(monitor: "tk_monitor.Monitor") -> bool:
