@@ -1,6 +1,7 @@
 """The error tree: who inherits from whom, what an error shows, and that it survives pickling and copying."""
 
 import copy
+import functools
 import inspect
 import pickle
 import pydoc
@@ -287,8 +288,13 @@ def test_every_error_takes_the_same_arguments_and_needs_none(kind: type[Servomex
 def test_every_error_is_at_the_top_and_in_its_help(kind: type[ServomexError]) -> None:
     assert getattr(servomex, kind.__name__) is kind
     assert kind.__name__ in dir(servomex)
-    assert kind.__name__ in pydoc.plain(pydoc.render_doc("servomex"))
-    assert kind.__name__ in pydoc.plain(pydoc.render_doc("servomex.errors")).split("CLASSES")[0]
+    assert kind.__name__ in help_of("servomex")
+    assert kind.__name__ in help_of("servomex.errors").split("CLASSES")[0]
+
+
+@functools.cache
+def help_of(module: str) -> str:
+    return pydoc.plain(pydoc.render_doc(module))
 
 
 class TestContext:
