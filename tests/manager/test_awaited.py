@@ -43,7 +43,7 @@ pytestmark = pytest.mark.virtual_time
 def test_a_manager_of_four_starts_without_two_reads_the_others_at_once_and_those_soon_after_they_appear(
     missing: str, dead: str, manager: ServomexManager
 ) -> None:
-    first, fourth = line_in("modbus_rtu", 1), line_in("continuous", 4)
+    first, fourth = line_in("modbus_rtu", 1), VirtualLine(unit(4, "continuous", period=0.25))
     second, third = unplugged(line_in(missing, 2)), silenced(line_in(dead, 3))
     started = time.monotonic()
     added(manager, "first", first, "modbus_rtu")
