@@ -204,7 +204,7 @@ def _block(label: bytes, state: bytes) -> _Block | None:
 def _check_order(labels: tuple[bytes, ...]) -> None:
     channels = [_IDS[label[:2]] for label in labels]
     if any(_ORDER[channel] >= _ORDER[following] for channel, following in pairwise(channels)):
-        raise _BrokenStructure("channels twice or out of order")
+        raise _BrokenStructure("channels repeated or out of order")
     if len(channels) >= _FEWEST_DOCUMENTED and channels[-2:] != _EXTERNALS:
         raise _BrokenStructure("the last two channels are not E1 and E2")
 

@@ -332,7 +332,7 @@ def _parsed_line(session: Session, number: int, line: str) -> TraceLine:
     whole, fraction, at, way, data, event, text = found.groups()
     monotonic_ns = int(whole) * 10**9 + int(fraction)
     if monotonic_ns > _LATEST_NS:
-        raise ValueError(f"no clock shows that many seconds: {shown(whole)}")
+        raise ValueError(f"impossible number of seconds: {shown(whole)}")
     return TraceLine(
         session,
         number,

@@ -18,7 +18,7 @@ def test_a_duration_is_a_number_and_a_unit(text: str, seconds: float) -> None:
     "", "90", "s", "-1s", "1w", "1M", "1 h 30 m", "1h30m", "1_0s", "１s", "nan s", "inf s", "1e3s", ".5s", "1.s",
     "1us", "1MS",
 ])  # fmt: skip
-def test_what_is_no_duration_is_told_with_examples(text: str) -> None:
+def test_what_is_no_duration_is_reported_with_examples(text: str) -> None:
     with pytest.raises(ServomexValidationError, match=r"is not a duration\. Write it as 500ms, 90s, 15m,"):
         parse_duration(text)
 
@@ -38,7 +38,7 @@ def test_a_size_is_a_number_and_a_unit(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "100", "MB", "1MiB", "-1MB", "1d", "1 000 kB"])
-def test_what_is_no_size_is_told_with_examples(text: str) -> None:
+def test_what_is_no_size_is_reported_with_examples(text: str) -> None:
     with pytest.raises(ServomexValidationError, match=r"is not a size\. Write it as 500kB, 100MB or 1GB"):
         parse_size(text)
 

@@ -232,7 +232,7 @@ class Analyzer(Opened):
         if wanted is not usual:
             raise ServomexValidationError(
                 f"an analyser in mode {self.protocol} is streamed with {usual}, not {wanted}: "
-                + ("it sends by itself" if self.mode.broadcasts else "it sends only what it is asked for"),
+                + ("it sends on its own" if self.mode.broadcasts else "it sends only what it is asked for"),
                 self._context(),
                 cure="Omit mode",
             )

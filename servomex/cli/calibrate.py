@@ -168,7 +168,7 @@ def _start(analyzer: "servomex.Analyzer", group: int, output_format: str, *, qui
     for text in progress.notes:
         note(text)
     if not quiet:
-        note("it continues by itself; 'servomex calibrate status' shows its progress")
+        note("it continues on its own; 'servomex calibrate status' shows its progress")
 
 
 def _watch(

@@ -26,7 +26,7 @@ STANDING_S = 3.0
 REPEATED = (
     "the same broadcast is repeated byte for byte, including the analyser's clock: these are not new measurements"
 )
-REPEATED_CURE = "Check the analyser, and the serial server or whatever else is between"
+REPEATED_CURE = "Check the analyser, and the serial server or anything else in between"
 
 
 class Intake:

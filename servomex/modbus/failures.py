@@ -141,7 +141,7 @@ def _damage(fault: ReplyFault, about: Circumstances) -> tuple[str, str]:
     """Return what was seen of replies that cannot be believed, and what to do."""
     if isinstance(fault, DoubleFault):
         seen = f"one request got two different replies: another device has the address {about.address} too"
-        return seen, "Give each its own"
+        return seen, "Give each device its own"
     if isinstance(fault, DisputeFault):
         return "the replies to one request differ each time it is repeated, so that none can be believed", ""
     if isinstance(fault, UnquietFault):

@@ -280,7 +280,7 @@ class LinkClient:
             return False
         body = body_of(raw, self.ascii)
         if body is None:
-            raise DamagedFault("its checksum does not fit")
+            raise DamagedFault("its checksum is wrong")
         self._body = body
         self.start = self._looked
         return True

@@ -67,7 +67,7 @@ def foreign_device(words: Mapping[int, int], context: ErrorContext) -> ServomexF
         why = "none of the channels in its registers has a known unit"
     else:
         why = (
-            "it refuses to have its channels read with exception 02; the maker's newer instruments (MultiExact, "
+            "it refuses to read its channels with exception 02; the maker's newer instruments (MultiExact, "
             "OxyDetect, Laser 3 Plus) do that"
         )
     return ServomexForeignDeviceError(

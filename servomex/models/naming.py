@@ -176,7 +176,7 @@ def own_channel(value: str) -> str:
         )
     if _SIMILAR.fullmatch(value) or value.strip() != value:
         raise ServomexValidationError(
-            f"a channel of your own cannot be {value!r}, which could be taken for one of the analyser's",
+            f"{value!r} is not allowed as a channel of your own: it could be taken for one of the analyser's",
             cure="Choose another text, such as 'furnace', or write ChannelId.I1 for a channel of an analyser",
         )
     return str(value)

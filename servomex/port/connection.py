@@ -177,7 +177,7 @@ class Connection(ProcessBound):
         self._wiretap.lost(str(error) or type(error).__name__)
         what = what or f"the port was lost ({error or type(error).__name__})"
         check = check or "Check the cable and the adapter"
-        then = "it is reopened by itself" if self._may_reopen else "open it again"
+        then = "it is reopened automatically" if self._may_reopen else "open it again"
         lost = ServomexConnectionError(what, self._context(), cure=f"{check}; {then}")
         self._reopening.note_failure(lost, self.pauses, eager=self.eager)
         return lost

@@ -346,6 +346,6 @@ def _taken_from(port: Any, size: int) -> bytes:
     if not isinstance(data, bytes | bytearray):
         raise ServomexValidationError(
             f"read() of the port object {port!r} returned {data!r}, which is not bytes",
-            cure="Let it do as servomex.Transport says",
+            cure="Make it follow servomex.Transport",
         )
     return data

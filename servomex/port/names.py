@@ -113,7 +113,7 @@ def device_of(port: str) -> str:
         ) from error
     except (OSError, TypeError) as error:
         raise ServomexConnectionError(
-            f"no port fits {port}", ErrorContext(port=port), cure=present_text()
+            f"no port matches {port}", ErrorContext(port=port), cure=present_text()
         ) from error
 
 
@@ -167,7 +167,7 @@ def same_adapter(port: str, serial_number: str | None) -> str:
     raise ServomexConnectionError(
         f"{port} is another adapter now: {_USB}{now} in place of {_USB}{serial_number}",
         ErrorContext(port=port),
-        cure=f"Plug that one in again, or open {_USB}{now} if the change is meant",
+        cure=f"Plug that one in again, or open {_USB}{now} if the change is intended",
     )
 
 
@@ -179,7 +179,7 @@ def present_text() -> str:
     names = [
         f"{info.device} ({_USB}{info.serial_number})" if info.serial_number else info.device for info in ports
     ]
-    return f"Present are {', '.join(names[:_SHOWN])}{' ...' if len(names) > _SHOWN else ''}"
+    return f"Ports present: {', '.join(names[:_SHOWN])}{' ...' if len(names) > _SHOWN else ''}"
 
 
 def _comports() -> list[Any]:

@@ -81,7 +81,7 @@ def _read(values: Iterable[Any], readers: Iterable[Callable[[Any], Any]]) -> dic
         try:
             row[column] = None if value is None else read(value)
         except (ValueError, TypeError, OverflowError):
-            raise ValueError(f"{column} cannot be {shown(value)}") from None
+            raise ValueError(f"invalid {column}: {shown(value)}") from None
     return row
 
 

@@ -72,7 +72,7 @@ def _member(kind: type[_E], row: Mapping[str, Any], column: str) -> _E:
     try:
         return kind(text)
     except ValueError:
-        raise ValueError(f"{column} cannot be {shown(text)}") from None
+        raise ValueError(f"invalid {column}: {shown(text)}") from None
 
 
 def _reading(
@@ -105,10 +105,10 @@ def _channel(row: Mapping[str, Any]) -> ChannelId | str:
     if kind is None:
         return text  # the reading checks whether it can be one
     if text not in _CHANNELS:
-        raise ValueError(f"channel cannot be {shown(text)}")
+        raise ValueError(f"invalid channel: {shown(text)}")
     channel, own_kind = _CHANNELS[text]
     if kind != own_kind:
-        raise ValueError(f"kind of {channel} cannot be {shown(kind)}")
+        raise ValueError(f"invalid kind of {channel}: {shown(kind)}")
     return channel
 
 
@@ -133,7 +133,7 @@ def cal_groups_of(text: str) -> tuple[CalGroupState, ...]:
     """
     found = list(_CAL_GROUP.finditer(text[: _LONGEST_GROUPS + 1]))
     if len(text) > _LONGEST_GROUPS or "".join(item[0] for item in found) != text:
-        raise ValueError(f"cal_groups cannot be {shown(text)}")
+        raise ValueError(f"invalid cal_groups: {shown(text)}")
     return tuple(CalGroupState(number, item[1] == "C", int(item[2])) for number, item in enumerate(found, 1))
 
 

@@ -31,4 +31,4 @@ def _end(reference: "weakref.ref[Any]", function: Callable[[Any], Any], process:
     try:
         function(owner)
     except Exception:  # noqa: BLE001 (the others are to be ended as well)
-        _log.exception("what was left open could not be closed")
+        _log.exception("an object that was left open could not be closed")

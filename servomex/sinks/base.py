@@ -354,7 +354,7 @@ class BufferedSink(Sink):
             )
         if self._refused:
             raise ServomexSinkSchemaError(
-                f"{self.name} did not take {counted(self._refused, 'row')}; the others are in it, and "
+                f"{self.name} did not accept {counted(self._refused, 'row')}; the others are in it, and "
                 "the log says why"
             )
 

@@ -64,5 +64,5 @@ def _object(line: str) -> dict[str, Any]:
     except RecursionError:
         raise ValueError("its brackets are nested too deeply") from None
     if not isinstance(found, dict):
-        raise ValueError(f"no object but {shown(line)}")  # noqa: TRY004 (it is the line that is wrong)
+        raise ValueError(f"not an object: {shown(line)}")  # noqa: TRY004 (it is the line that is wrong)
     return found

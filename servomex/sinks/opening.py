@@ -240,7 +240,7 @@ def sink_class(target: str | os.PathLike[str], file_format: str | None = None) -
         raise ServomexValidationError(f"unknown file format {file_format!r}; known are {', '.join(FORMATS)}")
     if key is not None and _SINKS[key] != _SINKS[FORMATS[file_format]]:
         raise ServomexValidationError(
-            f"{name_of(name)} says by {key} that it is not {file_format}",
+            f"{name_of(name)} is not {file_format}, as {key} shows",
             cure=f"Omit {Argument('file_format')}, or choose another name",
         )
     if key is None and "://" in name:

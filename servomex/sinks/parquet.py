@@ -148,7 +148,7 @@ class ParquetSink(FileSink):
             except ServomexSinkSchemaError as error:
                 if has_other_columns(part):
                     raise
-                _log.warning("%s; it is put aside", error.message)
+                _log.warning("%s; it is set aside", error.message)
                 part.replace(part.with_name(f"{part.name}.damaged"))
         self._merged = merged
 

@@ -105,7 +105,7 @@ class PostgresSink(BufferedSink):
         self._refused += len(outcome.refused)
         if outcome.refused:
             number, (row, reason) = len(outcome.refused), outcome.refused[0]
-            _log.warning("%s does not take %s: %s, %s", self.name, counted(number, "row"), row, reason)
+            _log.warning("%s did not accept %s: %s, %s", self.name, counted(number, "row"), row, reason)
 
     def _note_dropped_table(self) -> None:
         self._removed += self._in_table

@@ -215,7 +215,7 @@ def _parsed(dsn: str) -> dict[str, str]:
     if isinstance(found, str) and "://" not in dsn and "password" in dsn.lower():
         raise ServomexValidationError(
             "the dsn is not a connection string of PostgreSQL",
-            cure="Check its quotation marks, or name its parts apart, as host='db1', password='...'",
+            cure="Check its quotation marks, or give its parts separately, as host='db1', password='...'",
         )
     if isinstance(found, str):
         shown = without_password(dsn)

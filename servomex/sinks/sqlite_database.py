@@ -345,7 +345,7 @@ def _check_count(connection: sqlite3.Connection, path: Path, table: str, rows: i
         if indexed > rows:
             break
     if indexed != rows:
-        raise ServomexSinkSchemaError(f"{path} is damaged: it gives {rows} rows, its index {indexed} or more")
+        raise ServomexSinkSchemaError(f"{path} is damaged: it has {rows} rows, its index {indexed} or more")
 
 
 def notes_in(path: Path) -> dict[str, str]:

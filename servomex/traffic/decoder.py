@@ -183,8 +183,7 @@ def _frame_text(frame: Frame) -> str:
 
 
 def _noise_text(raw: bytes) -> str:
-    fit = "fits" if len(raw) == 1 else "fit"
-    text = f"{counted(len(raw), 'byte')} that {fit} nothing"
+    text = f"{counted(len(raw), 'byte')} in no known format"
     header = HEADER.search(raw)
     if header is not None:
         text += f"; in them {_damage(raw[header.start() : header.start() + frame_size(int(header['count']))])}"

@@ -244,9 +244,9 @@ def _coil_text(address: int, value: bool) -> str:
     """
     for group, span in registers.START_COILS.items():
         if address == span.address:
-            return f"start autocalibration of group {group}" if value else f"set the start of group {group} back"
+            return f"start autocalibration of group {group}" if value else f"reset the start of group {group}"
     if address == registers.STOP_COIL.address:
-        return "stop all autocalibrations" if value else "set the stop back"
+        return "stop all autocalibrations" if value else "reset the stop"
     return ""
 
 

@@ -311,7 +311,7 @@ def test_without_identification_nothing_is_sent() -> None:
             analyzer.snapshot()
 
 
-def test_the_identity_tells_what_is_in_use() -> None:
+def test_the_identity_reports_what_is_in_use() -> None:
     settings = SerialSettings(baudrate=9600, parity="E")
     line = VirtualLine(VirtualAnalyzer(address=30), baudrate=9600)
     with open_device(line.url, address=30, serial_settings=settings) as analyzer:

@@ -103,7 +103,7 @@ def test_a_damaged_repetition_is_no_sign_of_another_device(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_second_reply_that_only_another_program_can_have_asked_for_is_told_as_such(mode: str) -> None:
+def test_a_second_reply_that_only_another_program_can_have_asked_for_is_reported_as_such(mode: str) -> None:
     """One device answers the loopback once, so that no other device has its address."""
     mine, theirs = answering(VirtualAnalyzer(mode=mode)), answering(another(mode))
 

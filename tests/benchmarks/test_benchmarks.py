@@ -49,7 +49,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], st
     return json.loads(path.read_text(encoding="utf-8")), done.stdout
 
 
-def test_the_json_tells_the_machine(report: tuple[dict[str, Any], str]) -> None:
+def test_the_json_reports_the_machine(report: tuple[dict[str, Any], str]) -> None:
     machine = report[0]["machine"]
     assert machine["cpu_count"] >= 1
     assert machine["python"] == ".".join(map(str, sys.version_info[:3]))

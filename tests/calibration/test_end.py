@@ -127,7 +127,7 @@ def test_a_time_to_settle_that_cannot_be_is_refused_before_any_byte(settle: floa
     assert port.writes == ()
 
 
-def test_a_long_time_without_a_look_begins_the_wait_anew(
+def test_a_long_time_without_a_look_begins_the_wait_again(
     pausing: tuple[Pausing, Analyzer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A gas could have come and gone meanwhile."""

@@ -58,7 +58,7 @@ def never_ending(analyser: VirtualAnalyzer) -> None:
 
 
 class TestReport:
-    def test_it_tells_the_phases_the_readings_and_the_states(
+    def test_it_reports_the_phases_the_readings_and_the_states(
         self, analyser: VirtualAnalyzer, analyzer: Analyzer
     ) -> None:
         analyser["I1"].signal = lambda _seconds: 5.0 if analyser.cal_gas(1) else 20.9
@@ -255,7 +255,7 @@ class TestEarlyEnd:
         assert all("another caller" in text for text in refusals)
         assert analyzer.start_calibration(2, confirm=True).active
 
-    def test_a_start_of_which_nobody_knows_is_stopped(self) -> None:
+    def test_a_start_that_is_not_known_of_is_stopped(self) -> None:
         """All that comes back after the 1 is lost, then the line is well again: gas may be flowing."""
         analyser = VirtualAnalyzer()
         never_ending(analyser)
@@ -288,7 +288,7 @@ class TestEarlyEnd:
         assert "could not be stopped" in caught.value.message
         assert "stop it on the analyser's panel" in caught.value.message
 
-    def test_a_stop_whose_coil_is_stuck_is_told(self) -> None:
+    def test_a_stop_whose_coil_is_stuck_is_reported(self) -> None:
         analyser = VirtualAnalyzer()
         never_ending(analyser)
         stuck = losing("request lost", WRITE_0.replace(b"\x05\0\0", b"\x05\0\x08"), times=1000)

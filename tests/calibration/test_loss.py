@@ -114,7 +114,7 @@ class TestLoss:
             with pytest.raises(ServomexError):
                 client.write_coil(START_COILS[1], True, time.monotonic() + 2, confirm=True)
 
-    def test_a_coil_that_stays_at_one_is_told_plainly_and_in_time(self) -> None:
+    def test_a_coil_that_stays_at_one_is_reported_plainly_and_in_time(self) -> None:
         analyser = VirtualAnalyzer()
         port = far_end(analyser, losing("request lost", WRITE_0, times=1000))
         with open_device(port, protocol="modbus_rtu", gap=0.002) as analyzer:
@@ -127,7 +127,7 @@ class TestLoss:
         assert sum(data[1:6] == WRITE_0 for data in port.writes) > 2
         assert coils(analyser) == [(1, True)]
 
-    def test_an_analyser_that_dies_after_the_one_is_told_plainly(self) -> None:
+    def test_an_analyser_that_dies_after_the_one_is_reported_plainly(self) -> None:
         analyser = VirtualAnalyzer()
         dead = []
 
@@ -303,7 +303,7 @@ class TestUnplugged:
         assert left == [0]
         assert left_at_one(analyser) == []
 
-    def test_a_line_that_stays_away_is_told_plainly_within_the_deadline(
+    def test_a_line_that_stays_away_is_reported_plainly_within_the_deadline(
         self, analyser: VirtualAnalyzer, line: VirtualLine, analyzer: Analyzer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.unplugging(line, True, monkeypatch, back_after=None)

@@ -143,7 +143,7 @@ def test_stops_are_given_until_one_works(mode: str, use: Callable[[Analyzer], No
     assert stops(analyser) == times + 1, "and no more than it takes"
 
 
-def test_an_analyser_that_ignores_every_stop_is_told_within_the_deadline() -> None:
+def test_an_analyser_that_ignores_every_stop_is_reported_within_the_deadline() -> None:
     analyser = Missing()
     analyser.misses = 1000
     with opened(analyser) as analyzer:

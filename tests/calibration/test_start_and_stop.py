@@ -176,7 +176,7 @@ class TestStart:
         )
         assert analyzer.start_calibration(1, confirm=True, timeout=5).active
 
-    def test_unverified_it_tells_what_it_sees(self, analyser: VirtualAnalyzer, analyzer: Analyzer) -> None:
+    def test_unverified_it_reports_what_it_sees(self, analyser: VirtualAnalyzer, analyzer: Analyzer) -> None:
         analyser.refuses_calibration = True
         assert analyzer.start_calibration(1, confirm=True, verify=False).phase is CalPhase.IDLE
         assert coils(analyser) == [(1, True), (1, False)]
@@ -320,7 +320,7 @@ class TestStop:
 
 class TestStatus:
     @pytest.mark.parametrize("mode", [*MODES, "continuous"])
-    def test_every_mode_tells_what_a_group_is_on(self, mode: str) -> None:
+    def test_every_mode_reports_what_a_group_is_on(self, mode: str) -> None:
         now = [0.0]
         analyser = VirtualAnalyzer(mode=mode, period=0.05)
         analyser.clock = lambda: now[0]

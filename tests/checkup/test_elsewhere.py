@@ -90,7 +90,7 @@ class Foreign(VirtualAnalyzer):
 @pytest.mark.parametrize(
     ("device", "why"),
     [
-        (Refusing, "it refuses to have its channels read with exception 02; .*"),
+        (Refusing, "it refuses to read its channels with exception 02; .*"),
         (Foreign, "its first input registers hold text, .*MultiExact.*"),
     ],
 )

@@ -62,7 +62,7 @@ def test_analysers_are_a_table_on_stdout_and_other_ports_lines_on_stderr(
         [server.port, "19200", "modbus_rtu", "1", names, usb],
         [server.port, "19200", "modbus_rtu", "3", names, usb],
     ]
-    assert result.stderr.startswith("/dev/ttyNowhere: there is no port /dev/ttyNowhere. Present are ")
+    assert result.stderr.startswith("/dev/ttyNowhere: there is no port /dev/ttyNowhere. Ports present: ")
     assert result.stderr.splitlines()[1:] == ["found an analyser on 2 of 3 ports"]
     assert result.exit_code == 0
 

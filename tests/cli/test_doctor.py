@@ -118,7 +118,7 @@ def test_an_echo_with_an_analyser() -> None:
 def test_a_missing_port_is_named_with_those_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     plug(monkeypatch, built_in("/dev/ttyS0"), adapter("/dev/ttyUSB3", "A50285BI"))
     found = page_of("/dev/ttyNowhere")
-    cure = "Plug its adapter in, or name another port. Present are /dev/ttyUSB3 (usb:A50285BI), /dev/ttyS0"
+    cure = "Plug its adapter in, or name another port. Ports present: /dev/ttyUSB3 (usb:A50285BI), /dev/ttyS0"
     check_problem(found, "port", "there is no port /dev/ttyNowhere", cure, code=3)
     assert found.verdicts(*CHECKS[2:]) == {"skipped"}
 

@@ -34,7 +34,7 @@ from tests.helpers.platforms import needs_pty
 pytestmark = pytest.mark.virtual_time
 
 USAGE, PORT, NO_ANSWER = 2, 3, 4
-PORTS = "Present are|plugged in"
+PORTS = "Ports present|plugged in"
 SIM, RTU = "sim://4100", "--protocol modbus_rtu"
 BROADCASTS = "sim://4100?mode=continuous&period=0.2"
 SLOW = "sim://4100?mode=continuous&period=1&baudrate=2400&pace=1"

@@ -125,7 +125,7 @@ def test_the_first_request_may_get_lost() -> None:
 
 
 @pytest.mark.parametrize("late", [0.03, 0.08])
-def test_a_late_reply_is_taken_for_nobody_elses(late: float) -> None:
+def test_a_late_reply_is_not_taken_for_another_masters(late: float) -> None:
     line = VirtualLine(VirtualAnalyzer(faults=Faults(late=late)))
     results = search(line, addresses=range(1, 4))
     assert [(result.ok, result.address) for result in results] == [(True, 1)]
@@ -251,7 +251,7 @@ def test_one_bad_reply_does_not_hide_an_analyser(fault: str) -> None:
 
 
 @pytest.mark.parametrize("period", [0.03, 0.12])
-def test_bytes_that_come_by_themselves_are_nobodys_reply(period: float) -> None:
+def test_bytes_that_come_by_themselves_are_not_a_reply(period: float) -> None:
     line = Recorder(VirtualAnalyzer(mode="continuous", period=period), baudrate=9600)
     started = time.monotonic()
     error = failure(search(line, addresses=range(1, 4)))

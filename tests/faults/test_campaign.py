@@ -129,7 +129,7 @@ def test_a_broadcast_that_is_read_wrongly_is_found(monkeypatch: pytest.MonkeyPat
     assert "wrong" in kinds(of_mode("continuous"))
 
 
-def test_an_old_broadcast_that_is_stamped_anew_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_broadcast_that_is_stamped_again_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reader goes on giving the first frame that it had, as if it had just come."""
     parse, kept = telegram.parse_frame, list[Frame]()
     monkeypatch.setattr(checker, "HELD_S", 0.6)
@@ -164,7 +164,7 @@ def test_what_raises_something_that_is_no_error_of_the_driver_is_found(monkeypat
     assert "crash" in kinds(of_mode("modbus_rtu"))
 
 
-def test_the_truth_tells_analyser_channel_and_moment() -> None:
+def test_the_truth_reports_analyser_channel_and_moment() -> None:
     truths = [Truth(number, ["I1", "I2", "I3", "D4"], "modbus_rtu", number, 1.0) for number in (1, 2)]
     seen: set[float] = set()
     for truth in truths:

@@ -73,7 +73,7 @@ def test_a_dead_analyser_is_asked_for_little_until_it_answers(manager: ServomexM
     assert heard(line, 1)
 
 
-def test_an_analyser_is_back_with_its_first_answer_and_its_pauses_begin_anew(manager: ServomexManager) -> None:
+def test_an_analyser_is_back_with_its_first_answer_and_its_pauses_start_over(manager: ServomexManager) -> None:
     line = filled(manager, line_of(1, 2))
     silence(manager, line)
     line.analysers[0].faults.silent = False
@@ -152,7 +152,7 @@ def test_damage_counts_as_no_answer_and_stays_damage(manager: ServomexManager) -
     assert line.heard == []
 
 
-def test_an_answer_that_somebody_else_got_counts(manager: ServomexManager) -> None:
+def test_an_answer_that_another_caller_got_counts(manager: ServomexManager) -> None:
     line = filled(manager, line_of(1))
     silence(manager, line)
     line.analysers[0].faults.silent = False

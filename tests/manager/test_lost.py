@@ -74,7 +74,7 @@ def test_an_analyser_that_was_dead_before_its_port_was_lost_is_read_when_that_is
     assert values(manager) == {"a1": 1.0, "a2": 2.0}
 
 
-def test_the_pauses_begin_anew_on_a_port_that_is_back(
+def test_the_pauses_start_over_on_a_port_that_is_back(
     manager: ServomexManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(SerialLink, "pauses", Pauses(0.05, 0.1))

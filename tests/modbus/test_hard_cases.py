@@ -40,7 +40,7 @@ def test_a_glitch_before_the_echo_does_not_make_it_an_analyser(mode: str, glitch
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_an_echo_with_glitches_in_front_is_still_told_from_the_reply(mode: str) -> None:
+def test_an_echo_with_glitches_in_front_is_still_distinguished_from_the_reply(mode: str) -> None:
     analyser = VirtualAnalyzer(mode=mode)
     analyser.fault = True
     answer = answering(analyser)
@@ -164,7 +164,7 @@ def test_a_reply_that_takes_longer_than_the_call_may_is_not_awaited(mode: str) -
         assert analyzer.poll(timeout=20)["I1"].value == 20.376
 
 
-def test_a_port_that_only_says_that_bytes_wait_holds_nobody_up() -> None:
+def test_a_port_that_only_says_that_bytes_wait_delays_no_call() -> None:
     class Boastful(ScriptedPort):
         @property
         def in_waiting(self) -> int:

@@ -112,7 +112,7 @@ def test_a_part_is_enough_where_it_has_a_known_unit() -> None:
         (words(TEXT), "hold text, '05500A1701' and '08430_3.10', as the maker's newer instruments"),
         (words(TEXT[:14]), "hold text, '05500A1701', as the maker's newer instruments"),
         (words(bytes(140)), "none of the channels in its registers has a known unit"),
-        ({}, "refuses to have its channels read with exception 02; the maker's newer instruments"),
+        ({}, "refuses to read its channels with exception 02; the maker's newer instruments"),
     ],
 )
 def test_the_error_says_why_and_for_what_the_driver_is(registers: dict[int, int], why: str) -> None:

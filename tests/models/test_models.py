@@ -55,7 +55,7 @@ def test_a_channel_that_is_not_there_is_an_error_that_lists_those_that_are(frame
     assert all(present in str(caught.value) for present in ("I1", "I2", "I3", "E1", "E2"))
 
 
-def test_a_channel_that_is_not_populated_is_told_from_those_that_are(frame: Frame) -> None:
+def test_a_channel_that_is_not_populated_is_distinguished_from_those_that_are(frame: Frame) -> None:
     with pytest.raises(ServomexValidationError) as caught:
         frame["I4"]
     assert str(caught.value) == (
@@ -264,7 +264,7 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def test_a_row_tells_everything() -> None:
+def test_a_row_reports_everything() -> None:
     raw = make(
         block(alarms=b"1 3 ", warm=b"W"), block(b"D2", b"||||||", b"------", b"abc", b" 2 4", b" M", b"C"),
         external(b"E1", b"   4.0", b"F "), external(b"E2", b"  12.5"), flags=b" M", cal=b"S1C2S1S2",

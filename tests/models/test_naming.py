@@ -166,7 +166,7 @@ def test_a_name_that_moves_while_an_analyser_is_opened_is_refused(
 
 
 @every_mode
-def test_a_selected_name_that_changes_later_is_told_as_any_other(analyser: VirtualAnalyzer) -> None:
+def test_a_selected_name_that_changes_later_is_reported_as_any_other(analyser: VirtualAnalyzer) -> None:
     line = VirtualLine(analyser)
     with (
         open_device(line.url, protocol=analyser.mode, channels=["Oxygen"]) as analyzer,

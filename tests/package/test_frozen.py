@@ -81,7 +81,7 @@ def test_a_program_reads_ports_of_every_kind(tmp_path: Path) -> None:
     with Rfc2217Server(VirtualLine(VirtualAnalyzer())) as server:
         assert "Oxygen: 20.376 %" in read(server.port).stdout
     missing = read("hwgrep://no such adapter", code=1)
-    assert "no port fits hwgrep://no such adapter" in missing.stderr
+    assert "no port matches hwgrep://no such adapter" in missing.stderr
 
 
 def test_the_commands_read(run: Frozen) -> None:

@@ -184,7 +184,7 @@ def test_an_error_is_caught_by_the_same_classes(name: str) -> None:
 
 
 @pytest.mark.parametrize("key", [*DEFAULTS_HERE, *RENAMED_HERE, *sorted(GONE_HERE)])
-def test_a_difference_is_told_on_the_page(key: str) -> None:
+def test_a_difference_is_reported_on_the_page(key: str) -> None:
     path, _, argument = key.rstrip(")").partition("(")
     page = PAGE.read_text("utf-8")
     rows = [row for row in page.split("    * - ")[1:] if f"``{path.removeprefix('sinks.')}``" in row]
@@ -235,7 +235,7 @@ def test_what_changes_an_analyser_is_stateful() -> None:
     assert methods == set(STATEFUL.split())
 
 
-def test_a_frame_has_readings_and_tells_what_is_absent(instances: dict[str, Any]) -> None:
+def test_a_frame_has_readings_and_reports_what_is_absent(instances: dict[str, Any]) -> None:
     frame = instances["Frame"]
     assert all(reading in frame for reading in frame)
     assert frame.readings[0].channel in frame

@@ -173,7 +173,7 @@ def test_a_fake_transport_answers_from_a_script() -> None:
     assert {request[1] for request in requests} <= {2, 4, 8}
 
 
-def test_an_error_tells_where_it_happened_and_can_be_told_more() -> None:
+def test_an_error_reports_where_it_happened_and_can_be_reported_more() -> None:
     with pytest.raises(ServomexConnectionError) as caught:
         open_device("/dev/no-such-port")
     error = caught.value

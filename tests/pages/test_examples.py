@@ -62,7 +62,7 @@ class TestAllOfThem:
     @pytest.mark.parametrize(
         ("name", "more"), [("read_once", ()), ("log_to_sqlite", ("x.sqlite",)), ("several_on_a_line", ("1",))]
     )
-    def test_a_port_that_is_missing_is_told_in_words(
+    def test_a_port_that_is_missing_is_reported_in_words(
         self, name: str, more: tuple[str, ...], tmp_path: Path
     ) -> None:
         missing = "COM250" if sys.platform == "win32" else "/dev/ttyMISSING"
@@ -182,7 +182,7 @@ class TestWatchAlarms:
         channel = line.analysers[0]["I2"]
         channel.status = attrs.evolve(channel.status, alarms=(raised, False, False, False))
 
-    def test_a_mail_tells_of_an_alarm_and_of_its_end(self, line: VirtualLine, watching: MailServer) -> None:
+    def test_a_mail_reports_an_alarm_and_of_its_end(self, line: VirtualLine, watching: MailServer) -> None:
         self.alarm(line, raised=True)
         mail = watching.wait("I2 CO alarm 1: raised")
         assert "From: lab@example.org" in mail
@@ -192,7 +192,7 @@ class TestWatchAlarms:
         assert len(watching.mails) == 2
 
     @pytest.mark.parametrize("watching", ["0.3"], indirect=True)
-    def test_a_mail_tells_that_nothing_can_be_read(self, line: VirtualLine, watching: MailServer) -> None:
+    def test_a_mail_reports_that_nothing_can_be_read(self, line: VirtualLine, watching: MailServer) -> None:
         self.alarm(line, raised=True)
         watching.wait("alarm 1: raised")
         line.analysers[0].faults.silent = True

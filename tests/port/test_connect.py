@@ -114,7 +114,7 @@ def test_the_defaults_are_those_of_the_bench_unit(terminal: Terminal) -> None:
 @pytest.mark.parametrize(
     ("there", "words"),
     [
-        (["/dev/ttyUSB1", "/dev/ttyS0"], "Present are /dev/ttyS0, /dev/ttyUSB1 ["),
+        (["/dev/ttyUSB1", "/dev/ttyS0"], "Ports present: /dev/ttyS0, /dev/ttyUSB1 ["),
         ([f"/dev/ttyS{number}" for number in range(9)], "/dev/ttyS6, /dev/ttyS7 ... ["),
         ([], "no serial port at the moment: check that the adapter is plugged in"),
     ],
@@ -141,7 +141,9 @@ def test_a_device_that_is_no_terminal_keeps_the_words_of_the_system() -> None:
 
 @needs_pty
 @pytest.mark.real_time
-def test_a_busy_port_is_told_from_a_missing_one_and_is_free_again_once_it_is_closed(terminal: Terminal) -> None:
+def test_a_busy_port_is_distinguished_from_a_missing_one_and_is_free_again_once_it_is_closed(
+    terminal: Terminal,
+) -> None:
     with SerialLink(terminal.path):
         refused(
             str(terminal.path),
@@ -177,7 +179,7 @@ def test_a_forbidden_port_says_how_this_user_may_open_it(terminal: Terminal, mod
     assert child.stdout == f"no permission to open {device}. {cure}\n"
 
 
-def test_nobody_is_sent_into_the_group_of_root(tmp_path: Path, mocker: MockerFixture) -> None:
+def test_no_user_is_sent_into_the_group_of_root(tmp_path: Path, mocker: MockerFixture) -> None:
     place = tmp_path / "ttyUSB0"
     place.touch()
     place.chmod(0o660)
@@ -295,7 +297,7 @@ def test_a_port_that_is_pulled_while_it_is_opened_is_a_connection_error(
         (
             "COM9",
             "FileNotFoundError(2, 'The system cannot find the file specified.', None, 2)",
-            "there is no port COM9. Present are COM3, COM4",
+            "there is no port COM9. Ports present: COM3, COM4",
         ),
         (
             "COM3",
@@ -310,7 +312,7 @@ def test_a_port_that_is_pulled_while_it_is_opened_is_a_connection_error(
         ),
     ],
 )
-def test_windows_errors_are_told_apart_by_their_text(
+def test_windows_errors_are_distinguished_by_their_text(
     monkeypatch: pytest.MonkeyPatch, port: str, text: str, words: str
 ) -> None:
     present(monkeypatch, "COM4", "COM3")

@@ -34,7 +34,7 @@ def test_an_unplugged_port_ends_the_read_and_is_lost_until_its_next_try(
         assert time.monotonic() - start < 2.0
         assert type(error) is ServomexConnectionError
         assert "was lost" in error.message
-        assert "Check the cable and the adapter; it is reopened by itself" in error.text
+        assert "Check the cable and the adapter; it is reopened automatically" in error.text
         assert error.context.port == link.port
         assert not link.is_open
         start = time.monotonic()

@@ -98,16 +98,17 @@ def test_an_adapter_that_is_not_there_is_a_connection_error_that_lists_those_tha
     with pytest.raises(ServomexConnectionError) as caught:
         SerialLink("usb:A50285BI").open()
     assert caught.value.text == (
-        "there is no USB adapter with the serial number A50285BI. Present are /dev/ttyUSB2 (usb:B), /dev/ttyS0, "
+        "there is no USB adapter with the serial number A50285BI. "
+        "Ports present: /dev/ttyUSB2 (usb:B), /dev/ttyS0, "
         "/dev/ttyUSB1"
     )
     assert caught.value.context.port == "usb:A50285BI"
 
 
-def test_a_missing_port_is_told_with_the_serial_numbers_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_port_is_reported_with_the_serial_numbers_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     plug(monkeypatch, *(built_in(f"/dev/ttyS{number}") for number in range(9)), adapter("/dev/ttyUSB2", "B"))
     with pytest.raises(
-        ServomexConnectionError, match=r"Present are /dev/ttyUSB2 \(usb:B\), /dev/ttyS0, .* \.\.\. "
+        ServomexConnectionError, match=r"Ports present: /dev/ttyUSB2 \(usb:B\), /dev/ttyS0, .* \.\.\. "
     ):
         SerialLink("/dev/ttyNowhere").open()
 
@@ -218,7 +219,7 @@ def test_a_search_with_hwgrep_that_finds_nothing_lists_what_is_there(monkeypatch
     for name in ("hwgrep://FT4232", "hwgrep://FT232R&n=2"):
         with pytest.raises(ServomexConnectionError) as caught:
             SerialLink(name).open()
-        assert caught.value.text == f"no port fits {name}. Present are /dev/ttyUSB1 (usb:B)"
+        assert caught.value.text == f"no port matches {name}. Ports present: /dev/ttyUSB1 (usb:B)"
 
 
 def test_a_search_with_hwgrep_that_cannot_be_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:

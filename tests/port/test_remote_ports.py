@@ -243,7 +243,7 @@ def test_a_socket_that_accepts_and_says_nothing_is_no_answer(mode: str) -> None:
 
 
 @pytest.mark.alone
-def test_a_server_that_does_not_speak_rfc_2217_is_told_so_in_bounded_time() -> None:
+def test_a_server_that_does_not_speak_rfc_2217_is_reported_in_bounded_time() -> None:
     with far_end(lambda client: None) as number:
         port = f"rfc2217://127.0.0.1:{number}?timeout=0.15"
         seconds, error = took(lambda: opened(port), ServomexConnectionError)

@@ -62,12 +62,12 @@ def test_a_busy_port_says_who_has_it(port: str) -> None:
 
 
 @pytest.mark.parametrize("port", ["/dev/ttyNowhere", __file__, "sim://4100", "COM3", "a\0b"])
-def test_what_is_no_device_is_held_by_nobody(port: str) -> None:
+def test_what_is_no_device_has_no_users(port: str) -> None:
     assert users_of(port) == []
 
 
 @needs_proc
-def test_nobody_is_known_where_the_system_does_not_tell(
+def test_no_user_is_known_where_the_system_shows_none(
     port: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with program(OPEN, port):

@@ -71,7 +71,7 @@ class TestOneSource:
     @pytest.mark.parametrize("mode", ["modbus_rtu", "modbus_ascii", "continuous"])
     @pytest.mark.parametrize("how", ["unplugged", "mute"])
     @pytest.mark.virtual_time
-    def test_a_line_tells_of_the_loss_and_one_of_the_return(
+    def test_a_line_reports_the_loss_and_one_of_the_return(
         self, mode: str, how: str, log: Callable[[], list[str]]
     ) -> None:
         line = VirtualLine(VirtualAnalyzer(mode=mode, period=0.05))

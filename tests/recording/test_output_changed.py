@@ -58,7 +58,7 @@ class TestCut:
         assert list(load(path)) == whole[: -sink.removed] + batch(5)
 
     @pytest.mark.parametrize("left", [0, 8192])
-    def test_a_database_is_begun_anew(self, left: int, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_database_is_started_over(self, left: int, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
         path = folder / "run.sqlite"
         sink = open_sink(path, flush_s=0)
         write(sink, 0, 3)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps w
 
 class TestDeleted:
     @pytest.mark.parametrize("name", ONE_EACH)
-    def test_it_is_begun_anew_and_the_rows_that_are_gone_are_counted(
+    def test_it_is_started_over_and_the_rows_that_are_gone_are_counted(
         self, name: str, folder: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         path = folder / name

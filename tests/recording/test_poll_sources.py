@@ -263,7 +263,7 @@ class TestReconnectFactory:
         assert found.count("try 7") == pytest.approx(300, abs=2)
         assert rec.summary.disconnects == 1
 
-    def test_pauses_begin_anew_only_after_a_reading(self) -> None:
+    def test_pauses_start_over_only_after_a_reading(self) -> None:
         factory = Factory(Fragile(0, 2), Fragile(0, 3), Fragile(1, 4), Fragile(9999, 5))
         with record(Fragile(1, 1), rate_hz=100, duration=6, reconnect_factory=factory) as rec:
             list(rec)

@@ -359,7 +359,7 @@ class TestEnds:
         assert summary.slots == 12 + summary.missed
 
     @pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest"])
-    def test_a_count_is_also_of_readings_that_nobody_took(self, policy: str) -> None:
+    def test_a_count_is_also_of_readings_that_were_not_taken(self, policy: str) -> None:
         source = OwnSource()
         with record(source, rate_hz=20, count=12, buffer_size=3, overflow=policy) as rec:
             time.sleep(1.5)

@@ -85,7 +85,7 @@ class TestStream:
                 session.get(0.05)
         assert time.monotonic() - begun < 1
 
-    def test_what_nobody_takes_is_dropped_and_counted(self, analyzer: Analyzer) -> None:
+    def test_what_is_not_taken_is_dropped_and_counted(self, analyzer: Analyzer) -> None:
         with analyzer.stream(rate_hz=rate(analyzer), buffer_size=2) as session:
             time.sleep(0.6)
             assert session.dropped > 3
@@ -198,7 +198,7 @@ class TestSubscription:
         assert isinstance(subscription.last_failure, ZeroDivisionError)
         assert f"{analyzer.name}: a callback raised" in caplog.text
 
-    def test_a_slow_callback_delays_nobody_else(self, analyzer: Analyzer) -> None:
+    def test_a_slow_callback_delays_no_other(self, analyzer: Analyzer) -> None:
         slow: list[object] = []
         quick: list[object] = []
 

@@ -84,7 +84,7 @@ class TestCells:
         assert back(sample) == sample
 
     @pytest.mark.parametrize("column", ["name", "error"])
-    def test_an_empty_text_is_told_from_none(self, column: str) -> None:
+    def test_an_empty_text_is_distinguished_from_none(self, column: str) -> None:
         for text, cell in (("", "'"), ("'", "''")):
             sample = with_text(column, text)
             assert cells(line_of(sample))[column] == cell
@@ -162,11 +162,11 @@ class TestStoredRows:
         {"monotonic_ns": "1"}, {"value": "1"}, {"value": True}, {"value": math.nan}, {"value": math.inf},
         {"fault": 2}, {"fault": "1"}, {"fault": 1.0}, {"device": 7}, {"name": b"x"}, {"error": 0},
     ])  # fmt: skip
-    def test_a_value_of_another_kind_is_told_with_its_column(self, changes: dict[str, Any]) -> None:
+    def test_a_value_of_another_kind_is_reported_with_its_column(self, changes: dict[str, Any]) -> None:
         ((column, value),) = changes.items()
-        with pytest.raises(ValueError, match="cannot be") as caught:
+        with pytest.raises(ValueError, match="invalid") as caught:
             stored_row(stored(**changes))
-        assert str(caught.value) == f"{column} cannot be {value!r}"
+        assert str(caught.value) == f"invalid {column}: {value!r}"
 
 
 class TestDamagedLines:
@@ -175,12 +175,12 @@ class TestDamagedLines:
         ("monotonic_ns", " 1"), ("monotonic_ns", "1.0"), ("value", "1_0.5"), ("value", "nan"), ("value", "inf"),
         ("value", "1e999"), ("value", "20,4"), ("value", "１"), ("ok", "TRUE"), ("ok", "2"), ("fault", "-1"),
     ])  # fmt: skip
-    def test_a_cell_that_cannot_be_is_told_with_its_column(self, column: str, cell: str) -> None:
+    def test_a_cell_that_cannot_be_is_reported_with_its_column(self, column: str, cell: str) -> None:
         values = cells(line_of(SAMPLE)) | {column: cell}
         line = ",".join(f'"{value}"' for value in values.values())
-        with pytest.raises(ValueError, match="cannot be") as caught:
+        with pytest.raises(ValueError, match="invalid") as caught:
             csv_row(line)
-        assert str(caught.value) == f"{column} cannot be {cell!r}"
+        assert str(caught.value) == f"invalid {column}: {cell!r}"
 
     @pytest.mark.parametrize(("line", "words"), [
         ("a,b", "2 cells instead of 29"), (",".join("x" * 30), "30 cells"), ('"a', "unexpected end of data"),
@@ -192,19 +192,19 @@ class TestDamagedLines:
 
     @pytest.mark.parametrize(("changes", "words"), [
         ({"received_at": None}, "received_at is empty"), ({"monotonic_ns": None}, "monotonic_ns is empty"),
-        ({"protocol": None}, "protocol is empty"), ({"protocol": "profibus"}, "protocol cannot be 'profibus'"),
-        ({"channel": "I9"}, "channel cannot be 'I9'"), ({"unit": "bar"}, "unit cannot be 'bar'"),
-        ({"unit": None}, "unit is empty"), ({"kind": "measured"}, "kind of I1 cannot be 'measured'"),
-        ({"kind": "derived"}, "kind of I1 cannot be"), ({"kind": None}, "cannot be 'I1', which could be taken"),
-        ({"channel": "furnace"}, "channel cannot be 'furnace'"),
-        ({"channel": "I7", "kind": None}, "cannot be 'I7', which could be taken"),
+        ({"protocol": None}, "protocol is empty"), ({"protocol": "profibus"}, "invalid protocol: 'profibus'"),
+        ({"channel": "I9"}, "invalid channel: 'I9'"), ({"unit": "bar"}, "invalid unit: 'bar'"),
+        ({"unit": None}, "unit is empty"), ({"kind": "measured"}, "invalid kind of I1: 'measured'"),
+        ({"kind": "derived"}, "invalid kind of I1"), ({"kind": None}, "'I1' is not allowed as a channel"),
+        ({"channel": "furnace"}, "invalid channel: 'furnace'"),
+        ({"channel": "I7", "kind": None}, "'I7' is not allowed as a channel"),
         ({"channel": "", "kind": None}, "a channel must be a ChannelId or a text of 1 to 32 characters"),
         ({"channel": "x" * 33, "kind": None}, "a channel must be a ChannelId or a text of 1 to 32 characters"),
         ({"alarm4": None}, "alarm4 is empty"),
         ({"channel": None}, "channel is empty, but kind is 'transducer'"),
         ({"analyser_fault": None}, "analyser_fault is empty, but analyser_maintenance is False"),
         ({"analyser_maintenance": None}, "analyser_maintenance is empty"),
-        ({"cal_groups": "S1x"}, "cal_groups cannot be 'S1x'"), ({"cal_groups": "1S"}, "cal_groups cannot be"),
+        ({"cal_groups": "S1x"}, "invalid cal_groups: 'S1x'"), ({"cal_groups": "1S"}, "invalid cal_groups"),
     ])  # fmt: skip
     def test_a_row_that_no_sample_has(self, changes: dict[str, Any], words: str) -> None:
         row = SAMPLE.as_dict()
@@ -226,7 +226,7 @@ class TestColumns:
         (["a"], "it lacks 'received_at', 'monotonic_ns', 'device', 'protocol' and 25 more and it also has 'a'"),
         ([], "and 25 more"),
     ])  # fmt: skip
-    def test_the_difference_is_told(self, found: list[str], words: str) -> None:
+    def test_the_difference_is_reported(self, found: list[str], words: str) -> None:
         with pytest.raises(ServomexSinkSchemaError) as caught:
             check_columns("run.csv", found)
         assert str(caught.value).startswith("run.csv does not have the columns that this package writes: ")

@@ -79,7 +79,7 @@ def test_a_modbus_call_ends_as_it_would() -> None:
         assert analyzer.poll().ok
 
 
-def test_the_owner_of_a_thread_is_told_of_its_death(failing: Failing) -> None:
+def test_the_owner_of_a_thread_is_reported_of_its_death(failing: Failing) -> None:
     told = threading.Event()
 
     def die(_stopping: threading.Event) -> None:

@@ -54,7 +54,7 @@ def test_a_full_queue_drops_the_oldest_and_counts_them(size: int) -> None:
     assert numbers(queue) == list(range(20 - size, 20))
 
 
-def test_it_holds_a_hundred_frames_unless_told_otherwise() -> None:
+def test_it_holds_a_hundred_frames_by_default() -> None:
     queue = FrameQueue()
     for number in range(101):
         queue.put(frame(number))

@@ -75,7 +75,7 @@ def test_the_error_is_kept_before_it_is_reported() -> None:
     assert seen == [error]
 
 
-def test_nobody_has_to_listen_for_its_death() -> None:
+def test_no_listener_is_needed_for_its_death() -> None:
     error = ValueError("broken")
     worker = Worker("servomex-test", failing(error))
     worker.start()

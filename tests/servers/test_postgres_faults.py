@@ -147,7 +147,7 @@ def test_rows_whose_commit_was_not_confirmed_are_sent_again_and_stored_once(
     assert read(url) == joined(batches(2))
 
 
-def test_a_table_that_is_dropped_is_made_anew_and_its_rows_are_counted(
+def test_a_table_that_is_dropped_is_made_again_and_its_rows_are_counted(
     url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     sink = PostgresSink(url, flush_s=0, metadata={"port": "COM3"})
@@ -164,7 +164,7 @@ def test_a_table_that_is_dropped_is_made_anew_and_its_rows_are_counted(
     assert PostgresSink.read_metadata(url) == {"port": "COM3"}
 
 
-def test_a_table_that_another_writer_has_made_anew_is_noticed(url: str) -> None:
+def test_a_table_that_another_writer_has_made_again_is_noticed(url: str) -> None:
     sink = PostgresSink(url, flush_s=0)
     sink.write(batch(0))
     rows(url, "DROP TABLE samples")
@@ -369,6 +369,6 @@ def test_refused_rows_end_a_recording_with_an_error_and_are_counted(
     ):
         wait_until(lambda: sink.rows - sink.unstored > 20)
     assert recorder.summary.unwritten == 1
-    with pytest.raises(ServomexSinkSchemaError, match="did not take 1 row"):
+    with pytest.raises(ServomexSinkSchemaError, match="did not accept 1 row"):
         sink.close()
     assert numbers(read(url)) == [number for number in numbers(memory.samples) if number != 7]

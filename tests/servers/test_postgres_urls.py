@@ -61,7 +61,7 @@ class TestProgram:
                 open_sink(url, **option)
         with pytest.raises(ServomexValidationError, match="is not a file: it cannot be rotated"):
             open_sink(url, rotate="1d")
-        with pytest.raises(ServomexValidationError, match="says by postgresql:// that it is not csv"):
+        with pytest.raises(ServomexValidationError, match="is not csv, as postgresql:// shows"):
             open_sink(url, file_format="csv")
         with pytest.raises(ServomexValidationError, match="rotate"):
             check_targets([url], rotate="1d")

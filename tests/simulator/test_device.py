@@ -73,7 +73,7 @@ def test_what_the_instrument_does_not_have_is_refused(
         "modbus_ascii",
     ],
 )
-def test_a_function_that_nobody_knows_is_refused(mode: str) -> None:
+def test_a_function_that_is_unknown_is_refused(mode: str) -> None:
     framed = ascii_ if mode == "modbus_ascii" else rtu
     assert Bench(mode).ask(framed("01 41")) == framed("01 C1 01")
 
@@ -286,7 +286,7 @@ def test_nothing_that_is_written_in_continuous_mode_is_heard() -> None:
     assert (bench.line.heard, bench.analyser.coil_log) == ([], [])
 
 
-def test_what_nobody_reads_is_bounded() -> None:
+def test_what_is_never_read_is_bounded() -> None:
     bench = Bench("continuous")
     bench.pass_(100_000.0)
     assert RX_BUFFER - 206 < bench.line.waiting() <= RX_BUFFER

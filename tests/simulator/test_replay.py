@@ -62,7 +62,7 @@ class TestBroadcasts:
         assert reader.after(1.0) == WIRE[:50]
         assert reader.line.recording.asked == []
 
-    def test_bytes_that_nobody_asked_for_are_played_as_broadcasts_are(self, path: Path) -> None:
+    def test_bytes_that_were_not_requested_are_played_as_broadcasts_are(self, path: Path) -> None:
         reader = Reader(trace(path, (0.0, "!", "opened"), (2.0, "<", b"\xff\x00"), (3.0, "<", b"\xfe")))
         assert reader.line.recording.timed
         assert (reader.after(2.0), reader.after(1.0), reader.after(9.0)) == (b"\xff\x00", b"\xfe", b"")
@@ -230,7 +230,7 @@ class TestLoss:
         with pytest.raises(serial.SerialException, match="in use"):
             reader.line.open(19200)
 
-    def test_an_opening_after_a_closing_begins_anew(self, path: Path) -> None:
+    def test_an_opening_after_a_closing_starts_over(self, path: Path) -> None:
         reader = Reader(trace(path, *REQUESTS), speed=0)
         for _ in range(2):
             assert reader.ask(OTHER) == OTHER_STATE

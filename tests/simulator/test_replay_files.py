@@ -126,7 +126,7 @@ class TestUrls:
         ("?file={trace}&mode=continuous", "unknown option 'mode'"),
         ("/file", "more than a name and options"),
     ])  # fmt: skip
-    def test_what_cannot_be_played_is_told(self, tmp_path: Path, options: str, words: str) -> None:
+    def test_what_cannot_be_played_is_reported(self, tmp_path: Path, options: str, words: str) -> None:
         places = {name: tmp_path / name for name in ("trace", "text", "broken", "folder")}
         trace(places["trace"], *REQUESTS)
         places["text"].write_text("hello\n" * 1000)
@@ -136,7 +136,7 @@ class TestUrls:
             SerialLink("sim://replay" + options.format(**places)).open()
         assert words in str(caught.value)
 
-    def test_every_opening_begins_anew(self, path: Path) -> None:
+    def test_every_opening_starts_over(self, path: Path) -> None:
         url = f"{replay_url(str(trace(path, *REQUESTS)))}&speed=0"
         for _ in range(2):
             with SerialLink(url) as one, SerialLink(url) as other:
@@ -171,7 +171,7 @@ class TestUrls:
         reader.clock.now += REOPENED_S
         assert not reader.line.waits
 
-    def test_it_is_kept_for_the_next_opening_although_nobody_else_has_it(self, path: Path) -> None:
+    def test_it_is_kept_for_the_next_opening_although_it_is_not_referenced(self, path: Path) -> None:
         reader = Reader(trace(path, *LOSS), speed=0, url="sim://replay?file=y")
         with contextlib.suppress(serial.SerialException):
             while reader.ask(PROBE):

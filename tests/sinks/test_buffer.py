@@ -169,7 +169,9 @@ class TestFailures:
         store.flush()
         assert store.stored == batch(0)
 
-    def test_a_failed_sync_is_told_although_the_rows_are_in(self, store: Store, clock: SimpleNamespace) -> None:
+    def test_a_failed_sync_is_reported_although_the_rows_are_in(
+        self, store: Store, clock: SimpleNamespace
+    ) -> None:
         store.sync_broken = FULL
         clock.now += 60
         with pytest.raises(ServomexSinkWriteError):
@@ -210,7 +212,7 @@ class TestFailures:
         with pytest.raises(ServomexSinkWriteError, match="rows are lost"), sink:
             pass
 
-    def test_a_sink_that_is_forgotten_is_told_by_its_name(self) -> None:
+    def test_a_sink_that_is_forgotten_is_reported_by_its_name(self) -> None:
         stored: list[Any] = []
 
         def forget() -> None:

@@ -175,7 +175,7 @@ class TestExistingFiles:
         assert [item.name for item in tmp_path.iterdir()] == [name]
 
     @every_format
-    def test_overwrite_begins_anew(self, name: str, tmp_path: Path) -> None:
+    def test_overwrite_starts_over(self, name: str, tmp_path: Path) -> None:
         path = tmp_path / name
         path.write_bytes(b"anything\n")
         for first in (0, 20):
@@ -277,7 +277,7 @@ class TestWhereNothingCanBeWritten:
         monkeypatch.undo()
         assert list(tmp_path.iterdir()) == []
 
-    def test_missing_pyarrow_is_told_before_anything_is_touched(
+    def test_missing_pyarrow_is_reported_before_anything_is_touched(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(sys.modules, "pyarrow", None)
@@ -289,7 +289,7 @@ class TestWhereNothingCanBeWritten:
 
 class TestTable:
     @pytest.mark.parametrize("target", ["run.xls", "run", "csv", "run.csv.zip", "mongo://host/x", "x.parquet.gz"])
-    def test_an_unknown_suffix_is_told_with_the_known_ones(self, target: str) -> None:
+    def test_an_unknown_suffix_is_reported_with_the_known_ones(self, target: str) -> None:
         with pytest.raises(ServomexValidationError) as caught:
             open_sink(target)
         assert str(caught.value).endswith(
@@ -313,7 +313,7 @@ class TestTable:
         ("memory://", {"fsync_s": None}, ".csv, .csv.gz, .jsonl, "),
     ])  # fmt: skip
     @pytest.mark.parametrize("rotate", [None, "1d"])
-    def test_an_option_of_another_format_is_told_with_the_formats_that_have_it(
+    def test_an_option_of_another_format_is_reported_with_the_formats_that_have_it(
         self, name: str, option: Any, formats: str, rotate: str | None, tmp_path: Path
     ) -> None:
         target = name if "://" in name else tmp_path / name

@@ -162,7 +162,9 @@ def _fill(sink: Sink, accepted: list[list[Sample]]) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
 @pytest.mark.parametrize("name", ["run.csv", "run.csv.gz", "run.jsonl", "run.sqlite"])
-def test_a_file_that_may_not_grow_keeps_what_it_has_and_closing_tells_the_loss(name: str, tmp_path: Path) -> None:
+def test_a_file_that_may_not_grow_keeps_what_it_has_and_closing_reports_the_loss(
+    name: str, tmp_path: Path
+) -> None:
     path = tmp_path / name
     sink = open_sink(path, flush_s=0, fsync_s=None)
     accepted: list[list[Sample]] = []

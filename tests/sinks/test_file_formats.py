@@ -64,14 +64,14 @@ def test_what_cannot_be_packed_is_refused(file_format: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("name", "file_format"), CONTRADICTIONS)
 def test_a_suffix_that_says_another_format_is_refused(name: str, file_format: str, tmp_path: Path) -> None:
-    with pytest.raises(ServomexValidationError, match=f"that it is not {file_format}. Omit file_format, or"):
+    with pytest.raises(ServomexValidationError, match=f"is not {file_format}, as .* shows. Omit file_format, or"):
         open_sink(tmp_path / name, file_format=file_format)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("target", "file_format", "words"), [
     ("run", "xls", "unknown file format 'xls'; known are csv, jsonl, sqlite, parquet"),
-    ("memory://x", "csv", "says by memory:// that it is not csv"),
+    ("memory://x", "csv", "is not csv, as memory:// shows"),
     ("mongo://host/x", "csv", "is not a file: csv is a format of files"),
 ])  # fmt: skip
 def test_what_cannot_have_a_format_is_refused(target: str, file_format: str, words: str) -> None:
@@ -123,7 +123,8 @@ class TestCommands:
     def test_a_contradiction_is_refused_before_a_port_is_opened(self, name: str, file_format: str) -> None:
         result = invoke("/dev/nope", name, "--format", file_format, command=record)
         assert (result.exit_code, result.stdout) == (2, "")
-        assert f"that it is not {file_format}. Omit --format, or choose another name" in result.stderr
+        assert f"is not {file_format}, as " in result.stderr
+        assert "shows. Omit --format, or choose another name" in result.stderr
 
     def test_without_it_the_error_names_it(self) -> None:
         result = invoke("/dev/nope", "run", command=record)

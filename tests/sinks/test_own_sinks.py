@@ -134,7 +134,7 @@ class TestTheBase:
             _ = 1 / 0
         assert caught.value.__notes__ == ["on closing Failing: the last rows are lost"]
 
-    def test_one_that_was_written_and_not_closed_is_told(self) -> None:
+    def test_one_that_was_written_and_not_closed_is_reported(self) -> None:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             sink = Kept()
@@ -145,7 +145,7 @@ class TestTheBase:
             gc.collect()
         assert [str(item.message) for item in told] == ["Kept was never closed: use 'with', or call close()"]
 
-    def test_a_failing_init_leaves_nothing_to_be_told(self) -> None:
+    def test_a_failing_init_leaves_nothing_to_be_reported(self) -> None:
         class Failing(Kept):
             def __init__(self) -> None:
                 raise OSError("no server")

@@ -78,7 +78,7 @@ def test_a_flipped_byte_is_not_merged(path: Path, caplog: pytest.LogCaptureFixtu
     assert write(kept.parents[1] / path.name, batches(1, 1), append=True) == list(
         load(kept.parents[1] / path.name)
     )
-    assert "it is put aside" in caplog.text
+    assert "it is set aside" in caplog.text
     assert kept.with_name("000001.parquet.damaged").exists()
 
 

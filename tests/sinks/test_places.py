@@ -107,7 +107,7 @@ class TestSecondWriters:
         assert sorted(tmp_path.rglob("*")) == [path]
 
     @pytest.mark.parametrize("name", ["run.csv.gz", "run.jsonl.gz"])
-    def test_one_of_many_that_start_while_a_killed_file_is_packed_anew_gets_it(
+    def test_one_of_many_that_start_while_a_killed_file_is_packed_again_gets_it(
         self, name: str, tmp_path: Path
     ) -> None:
         path = tmp_path / name

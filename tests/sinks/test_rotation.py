@@ -186,7 +186,7 @@ class TestTheSink:
             sink.close()
         assert (sink.rows, sink.closed) == (5, True)
 
-    def test_a_file_that_cannot_be_finished_holds_up_none_and_is_told_at_the_end(
+    def test_a_file_that_cannot_be_finished_holds_up_none_and_is_reported_at_the_end(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail(_self: object) -> None:
@@ -209,7 +209,7 @@ class TestTheSink:
             open_sink(tmp_path / "run.csv", file_format=None, rotate="1d", **options)
         open_sink(tmp_path / "run.csv", rotate="1d", append=False, overwrite=False).close()
 
-    def test_a_folder_that_is_missing_is_told_on_opening(self, tmp_path: Path) -> None:
+    def test_a_folder_that_is_missing_is_reported_on_opening(self, tmp_path: Path) -> None:
         with pytest.raises(ServomexSinkWriteError, match="there is no folder"):
             open_sink(tmp_path / "nowhere" / "run.csv", rotate="1d")
 
@@ -248,6 +248,6 @@ class TestLimits:
         ("1MB,2MB", "more than one"), ("1d,", "more than one"), ("0.5s", "1 s or more"), ("0B", "from 1 byte to"),
         ("1.2.3MB", "not a size"),
     ])  # fmt: skip
-    def test_what_is_none_is_told(self, text: str, words: str, tmp_path: Path) -> None:
+    def test_what_is_none_is_reported(self, text: str, words: str, tmp_path: Path) -> None:
         with pytest.raises(ServomexValidationError, match=words):
             open_sink(tmp_path / "run.csv", rotate=text)

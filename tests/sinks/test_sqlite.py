@@ -139,7 +139,7 @@ class TestOthers:
                 reader.execute("COMMIT")
                 assert values(reader, "SELECT count(*) FROM samples") == [10]
 
-    def test_a_lock_is_told_and_nothing_is_lost_when_it_ends(self, path: Path, no_waiting: None) -> None:
+    def test_a_lock_is_reported_and_nothing_is_lost_when_it_ends(self, path: Path, no_waiting: None) -> None:
         with open_sink(path, flush_s=1000) as sink:
             sink.write(batch(0))
             with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -162,7 +162,7 @@ class TestOthers:
                 sink.close()
         assert list(load(path)) == []
 
-    def test_a_locked_database_is_told_on_opening(
+    def test_a_locked_database_is_reported_on_opening(
         self, path: Path, other: sqlite3.Connection, no_waiting: None
     ) -> None:
         other.execute("CREATE TABLE mine (x)")
@@ -224,7 +224,7 @@ class TestOthers:
         (f"samples ({' TEXT, '.join(ROW_COLUMNS)} TEXT)", "'monotonic_ns' is TEXT instead of INTEGER"),
         ("metadata (key, value, more)", "has a table 'metadata' that is not from this package"),
     ])  # fmt: skip
-    def test_tables_of_our_names_that_are_not_ours_are_told(
+    def test_tables_of_our_names_that_are_not_ours_are_reported(
         self, path: Path, other: sqlite3.Connection, table: str, words: str
     ) -> None:
         other.execute(f"CREATE TABLE {table}")
@@ -257,7 +257,7 @@ class TestReading:
         assert list(load(path)) == written
         assert [item.name for item in path.parent.iterdir()] == [path.name]
 
-    def test_a_file_that_may_not_be_used_is_told(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_file_that_may_not_be_used_is_reported(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write(path, batches(2))
         monkeypatch.setattr(os, "access", lambda *_: False)
         with pytest.raises(ServomexSinkReadError, match=r"run\.sqlite cannot be read: permission denied"):
@@ -269,18 +269,20 @@ class TestReading:
             open_sink(path, append=True)
 
     @pytest.mark.parametrize(("change", "words"), [
-        ("UPDATE samples SET channel = 'I7' WHERE rowid = 3", "row 3: channel cannot be 'I7'"),
-        ("UPDATE samples SET value = 'x' WHERE rowid = 4", "row 4: value cannot be 'x'"),
+        ("UPDATE samples SET channel = 'I7' WHERE rowid = 3", "row 3: invalid channel: 'I7'"),
+        ("UPDATE samples SET value = 'x' WHERE rowid = 4", "row 4: invalid value: 'x'"),
         ("UPDATE samples SET name = CAST(x'ff' AS TEXT) WHERE rowid = 2", "is damaged: Could not decode"),
         ("DROP TABLE samples", "holds no recording: it has no table 'samples'"),
     ])  # fmt: skip
-    def test_what_cannot_be_is_told(self, path: Path, other: sqlite3.Connection, change: str, words: str) -> None:
+    def test_what_cannot_be_is_reported(
+        self, path: Path, other: sqlite3.Connection, change: str, words: str
+    ) -> None:
         write(path, batches(2), append=True)
         other.execute(change)
         with pytest.raises(ServomexSinkSchemaError, match=words):
             list(load(path))
 
-    def test_a_damaged_database_is_told(self, path: Path) -> None:
+    def test_a_damaged_database_is_reported(self, path: Path) -> None:
         write(path, batches(200))
         content = bytearray(path.read_bytes())
         content[4096 * 5 : 4096 * 12] = b"\xff" * 4096 * 7
@@ -288,7 +290,7 @@ class TestReading:
         with pytest.raises(ServomexSinkSchemaError, match="is damaged: database disk image is malformed"):
             list(load(path))
 
-    def test_what_is_no_database_is_told(self, path: Path) -> None:
+    def test_what_is_no_database_is_reported(self, path: Path) -> None:
         path.write_bytes(b"nothing of the kind" * 100)
         for act in (lambda: list(load(path)), lambda: open_sink(path, append=True)):
             with pytest.raises(ServomexSinkSchemaError, match="is not an SQLite database"):

@@ -270,7 +270,7 @@ class TestPackedFiles:
 
     @packed
     @pytest.mark.parametrize("place", [40, 700, 3000])
-    def test_damage_in_the_middle_is_told_and_what_is_in_front_of_it_is_given(
+    def test_damage_in_the_middle_is_reported_and_what_is_in_front_of_it_is_given(
         self, name: str, place: int, tmp_path: Path
     ) -> None:
         path = tmp_path / name
@@ -305,7 +305,7 @@ class TestPackedFiles:
 
 class TestDamage:
     @every
-    def test_a_damaged_line_is_told_with_its_number(self, name: str, tmp_path: Path) -> None:
+    def test_a_damaged_line_is_reported_with_its_number(self, name: str, tmp_path: Path) -> None:
         path = tmp_path / name
         written = write(path, batches(4))
         lines = text_of(path).splitlines(keepends=True)
@@ -319,7 +319,7 @@ class TestDamage:
                 next(samples)
 
     @every
-    def test_other_columns_are_told(self, name: str, tmp_path: Path) -> None:
+    def test_other_columns_are_reported(self, name: str, tmp_path: Path) -> None:
         path = tmp_path / name
         write(path, batches(1))
         put(path, text_of(path).replace(b"alarm4", b"alarm5"))
@@ -333,7 +333,7 @@ class TestDamage:
             open_sink(path, append=True)
 
     @pytest.mark.parametrize("line", [b"[1, 2]", b"{", b"7", b"NaN", b'{"value": NaN}', b'{"value": 1}'])
-    def test_a_line_that_is_no_object_is_told(self, line: bytes, tmp_path: Path) -> None:
+    def test_a_line_that_is_no_object_is_reported(self, line: bytes, tmp_path: Path) -> None:
         path = tmp_path / "run.jsonl"
         write(path, batches(1))
         with path.open("ab") as file:

@@ -197,7 +197,7 @@ def test_a_scripted_port_is_checked_when_its_test_ends(suite: Suite) -> None:
         def test_a_script_that_does_not_happen(scripted_port_factory):
             scripted_port_factory([(b"one", b"1")], loopbacks=True)
 
-        def test_bytes_that_nobody_reads(scripted_port_factory):
+        def test_bytes_that_are_never_read(scripted_port_factory):
             scripted_port_factory().feed(b"noise")
     """)
     result.assert_outcomes(passed=3, errors=2)

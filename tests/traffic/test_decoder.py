@@ -50,9 +50,9 @@ REQUESTS = {
     "01 04 0007 0000": "FC04 read no input register from 30008 on",
     "01 05 0000 FF00": "FC05 start autocalibration of group 1: coil 00001 := 1",
     "01 05 0003 FF00": "FC05 start autocalibration of group 4: coil 00004 := 1",
-    "01 05 0003 0000": "FC05 set the start of group 4 back: coil 00004 := 0",
+    "01 05 0003 0000": "FC05 reset the start of group 4: coil 00004 := 0",
     "01 05 0008 FF00": "FC05 stop all autocalibrations: coil 00009 := 1",
-    "01 05 0008 0000": "FC05 set the stop back: coil 00009 := 0",
+    "01 05 0008 0000": "FC05 reset the stop: coil 00009 := 0",
     "01 05 0005 FF00": "FC05 write: coil 00006 := 1",
     "01 05 0000 1234": "FC05 write: coil 00001 := 1234, which is not a valid coil value",
     "01 08 0000 A537": "FC08 loopback of a5 37",
@@ -65,7 +65,7 @@ REQUESTS = {
 
 
 @FRAMINGS
-def test_a_request_is_told_by_the_numbers_of_the_maker(framed: Framing) -> None:
+def test_a_request_is_reported_by_the_numbers_of_the_maker(framed: Framing) -> None:
     for body, words in REQUESTS.items():
         [message] = heard(framed(body))
         assert message.text == f"request: address 1, {words}"
@@ -113,7 +113,7 @@ def test_a_reply_is_read_in_the_light_of_its_request(framed: Framing) -> None:
 
 
 @FRAMINGS
-def test_a_reply_without_its_request_is_told_by_its_size_alone(framed: Framing) -> None:
+def test_a_reply_without_its_request_is_reported_by_its_size_alone(framed: Framing) -> None:
     asked = framed("01 04 0000 0007")
     told = "reply: address 1, FC04, 14 bytes"
     assert texts(framed(OXYGEN)) == [told]
@@ -245,17 +245,17 @@ def test_a_damaged_rtu_message_is_noise_and_the_next_one_is_found() -> None:
         assert kinds(bytes(damaged) + good) == [("noise", damaged), ("rtu", good)]
 
 
-def test_damage_is_told_where_it_can_be() -> None:
+def test_damage_is_reported_where_it_can_be() -> None:
     assert texts(REAL.replace(b"20.376", b"21.376")) == [
-        f"{len(REAL)} bytes that fit nothing; in them a damaged broadcast: checksum 2A1D, its bytes sum to 2A1E"
+        f"{len(REAL)} bytes in no known format; in them a damaged broadcast: checksum 2A1D, its bytes sum to 2A1E"
     ]
     assert texts(REAL[:100]) == [
-        "100 bytes that fit nothing; in them a damaged broadcast: 100 bytes instead of 204 for 5 channels"
+        "100 bytes in no known format; in them a damaged broadcast: 100 bytes instead of 204 for 5 channels"
     ]
     assert texts(ascii_("01 02 03E8 0010").replace(b"E8", b"E9")) == [
-        "17 bytes that fit nothing; in them a damaged Modbus ASCII message"
+        "17 bytes in no known format; in them a damaged Modbus ASCII message"
     ]
-    assert texts(b"\xfe") == ["1 byte that fits nothing"]
+    assert texts(b"\xfe") == ["1 byte in no known format"]
 
 
 def test_a_broadcast_whose_sum_fits_and_whose_form_does_not_is_noise() -> None:
@@ -283,7 +283,7 @@ def test_names_from_the_line_can_break_out_of_no_text() -> None:
             assert text.isprintable()
 
 
-def test_traffic_of_all_kinds_is_told_in_its_order() -> None:
+def test_traffic_of_all_kinds_is_reported_in_its_order() -> None:
     line = [rtu("01 04 0000 0007"), rtu(OXYGEN), b"\x00", ascii_("02 08 0000 0102"), WIRE, rtu("01 84 02")]
     assert [message.raw for message in heard(b"".join(line))] == line
 

@@ -56,7 +56,7 @@ class TestTap:
             "request: address 1, FC04 read input registers 30001 to 30007",
             "reply: address 1, FC04, 14 bytes: I1 Oxygen 20.376 %",
             "request: address 2, FC08 loopback of 01 02",
-            "2 bytes that fit nothing",
+            "2 bytes in no known format",
             BROADCAST,
         ]
         for text in texts:

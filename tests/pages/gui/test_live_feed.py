@@ -65,7 +65,7 @@ class TestLiveFeed:
         wait_until(lambda: isinstance(items[-1], servomex.Frame))
         feed.close()
 
-    def test_a_name_that_can_never_work_is_told(self, items: "list[Item]") -> None:
+    def test_a_name_that_can_never_work_is_reported(self, items: "list[Item]") -> None:
         from live_feed import LiveFeed
 
         feed = LiveFeed("sim://nothing", items.append)

@@ -178,7 +178,7 @@ class TestQt:
         breathe(0.3)
         assert set(finite(card.chart)) == {840.0}
 
-    def test_a_pulled_cable_is_a_gap_and_told_until_it_is_back(
+    def test_a_pulled_cable_is_a_gap_and_reported_until_it_is_back(
         self, line: VirtualLine, monitor: "qt_monitor.Monitor", breathe: Breathe
     ) -> None:
         card = self.card(monitor, "I1")

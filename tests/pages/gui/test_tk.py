@@ -171,7 +171,7 @@ class TestTk:
         wait_until(lambda: self.shown(monitor, "I3")[:2] == ("no value", "quality bad"), pause=breathing(monitor))
         assert monitor.analyser["text"] == "analyser: FAULT"
 
-    def test_a_pulled_cable_is_a_gap_and_told_until_it_is_back(
+    def test_a_pulled_cable_is_a_gap_and_reported_until_it_is_back(
         self, line: VirtualLine, monitor: "tk_monitor.Monitor"
     ) -> None:
         row, breathe = monitor.rows[servomex.ChannelId.I1], breathing(monitor)
