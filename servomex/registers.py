@@ -9,7 +9,7 @@ analyser from 11001 on. Coils (FC01, FC05, number = address + 1) start and stop 
 import math
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import IntEnum
 from functools import lru_cache
 from itertools import pairwise
@@ -19,7 +19,7 @@ import attrs
 
 from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
 from servomex.models.analyser import AnalyserStatus, CalGroupState
-from servomex.models.reading import ChannelStatus, Reading, make_reading
+from servomex.models.reading import ChannelStatus, Reading, is_populated, make_reading
 from servomex.units import channel_name
 
 _T = TypeVar("_T")
@@ -31,6 +31,8 @@ INPUT_NUMBER = 10001
 COIL_NUMBER = 1
 """The maker's number of coil address 0."""
 
+NO_TIME = datetime.fromtimestamp(0, UTC)
+"""The time of a reading that did not arrive at a known one."""
 BLOCK_REGISTERS = 7
 STATE_BITS = 8
 CAL_GROUPS = 4
@@ -126,12 +128,7 @@ def float_value(words: Sequence[int]) -> float | None:
     The result is the shortest decimal number that rounds to the same float32: 20.376, as on the display, not
     20.375999450683594.
     """
-    return _shortest(*words)
-
-
-@lru_cache(maxsize=4096)
-def _shortest(high: int, low: int) -> float | None:
-    raw = struct.pack(">2H", high, low)
+    raw = struct.pack(">2H", *words)
     value: float = struct.unpack(">f", raw)[0]
     if not math.isfinite(value):
         return None
@@ -156,18 +153,7 @@ def decode_channel(
     monotonic_ns: int,
 ) -> Reading:
     """Decode one channel from its seven registers and its eight state bits."""
-    raw = _BLOCK.pack(*block)
-    return make_reading(
-        channel,
-        raw[4:10],
-        float_value(block[:2]),
-        raw[10:],
-        decode_state(channel, bits),
-        protocol,
-        received_at,
-        monotonic_ns,
-        raw + _packed(tuple(bits)),
-    )
+    return _dated(_undated(channel, tuple(block), tuple(bits), protocol), received_at, monotonic_ns)
 
 
 def decode_channels(
@@ -178,24 +164,51 @@ def decode_channels(
     received_at: datetime,
     monotonic_ns: int,
 ) -> list[Reading]:
-    """Decode channels from the input registers and the discrete inputs, each from address 0 on."""
-    return [
-        decode_channel(
-            channel,
-            words[REGISTERS[channel].place],
-            bits[STATES[channel].place],
-            protocol,
-            received_at,
-            monotonic_ns,
-        )
+    """Decode channels, as far as they are populated, from the registers and inputs, each from address 0 on."""
+    found = [
+        _undated(channel, tuple(words[REGISTERS[channel].place]), tuple(bits[STATES[channel].place]), protocol)
         for channel in channels
     ]
+    return [_dated(reading, received_at, monotonic_ns) for reading in found if is_populated(reading)]
+
+
+@lru_cache(maxsize=1024)
+def _undated(
+    channel: ChannelId, block: tuple[int, ...], bits: tuple[bool, ...], protocol: ProtocolKind
+) -> Reading:
+    """Decode a channel without its time: the registers of most channels hold the same from sweep to sweep."""
+    raw = _BLOCK.pack(*block)
+    return make_reading(
+        channel,
+        raw[4:10],
+        float_value(block[:2]),
+        raw[10:],
+        decode_state(channel, bits),
+        protocol,
+        NO_TIME,
+        0,
+        raw + _packed(bits),
+    )
+
+
+def _dated(reading: Reading, received_at: datetime, monotonic_ns: int) -> Reading:
+    return Reading(
+        reading.channel,
+        reading.name,
+        reading.value,
+        reading.unit,
+        reading.unit_text,
+        reading.status,
+        reading.protocol,
+        received_at,
+        monotonic_ns,
+        reading.raw,
+    )
 
 
 _BLOCK = struct.Struct(f">{BLOCK_REGISTERS}H")
 
 
-@lru_cache(maxsize=256)
 def _packed(bits: tuple[bool, ...]) -> bytes:
     """Pack state bits into a byte as Modbus does, the first of them lowest."""
     return bytes([sum(bit << place for place, bit in enumerate(bits))])
@@ -203,11 +216,7 @@ def _packed(bits: tuple[bool, ...]) -> bytes:
 
 def decode_state(channel: ChannelId, bits: Sequence[bool]) -> ChannelStatus:
     """Decode a channel's eight state bits. For E1 and E2, bits 1 to 3 are reserved and ignored."""
-    return _status(tuple(bits), channel in EXTERNAL_CHANNELS)
-
-
-@lru_cache(maxsize=512)
-def _status(bits: tuple[bool, ...], reserved: bool) -> ChannelStatus:
+    reserved = channel in EXTERNAL_CHANNELS
     return ChannelStatus(
         fault=bits[0],
         maintenance=bits[1] and not reserved,

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from functools import lru_cache
 
 from servomex.enums import Availability, Capability
 from servomex.errors import ServomexIllegalFunctionError, ServomexValidationError
@@ -38,8 +39,7 @@ class Abilities:
 
     def note(self, capability: Capability) -> None:
         """Note capabilities that work."""
-        for worked in capability:
-            self._seen[worked] = True
+        self._seen.update(_worked(capability))
 
     def availability(self, capability: Capability, possible: Capability) -> Availability:
         """Return what is known of a capability.
@@ -60,6 +60,11 @@ class Abilities:
         if False in seen:
             return Availability.UNAVAILABLE
         return Availability.UNKNOWN if None in seen else Availability.AVAILABLE
+
+
+@lru_cache(maxsize=64)
+def _worked(capability: Capability) -> dict[Capability, bool]:
+    return dict.fromkeys(capability, True)
 
 
 def _refused(error: BaseException | None) -> Capability:

@@ -10,7 +10,6 @@ from servomex.modbus.query import READ_INPUTS, Query
 from servomex.modbus.replies import Reply
 from servomex.models.analyser import AnalyserStatus
 from servomex.models.frame import Frame
-from servomex.models.reading import is_populated
 from servomex.registers import Span
 from servomex.runtime.suspend import Awake
 
@@ -95,6 +94,8 @@ class Sweep:
 
     def is_complete(self, wanted: Iterable[ChannelId]) -> bool:
         """Return whether each raised state has a value and each name a state."""
+        if None not in self._words and None not in self._bits[registers.ALL_STATES.place]:
+            return True
         for channel in wanted:
             block = self._words[registers.REGISTERS[channel].place]
             states = self._bits[registers.STATES[channel].place]
@@ -138,7 +139,7 @@ class Sweep:
         readings = registers.decode_channels(channels, words, bits, protocol, received_at, received_ns)
         return Frame(
             protocol,
-            tuple(filter(is_populated, readings)),
+            tuple(readings),
             self.analyser,
             received_at,
             received_ns,

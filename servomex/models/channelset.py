@@ -49,6 +49,9 @@ class ChannelSet:
             ServomexChannelError: A channel is missing.
         """
         present = {ChannelId(item.channel): item.name for item in readings}
+        if present == self._known and self._selected <= present.keys():
+            self._missed = frozenset()
+            return
         missing = (self._known.keys() | self._selected) & looked_at - present.keys()
         if asked := missing & self._selected:
             there = f"; this analyser has {listed(readings)}" if looked_at == ALL_CHANNELS else ""

@@ -5,7 +5,6 @@ request was heard before. ``body`` is a message from its address on, without its
 """
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 
 from servomex import registers
 from servomex.durations import counted
@@ -83,8 +82,6 @@ _UNKNOWN_EXCEPTION = (
     "",
 )
 _COIL_VALUES = {b"\xff\x00": 1, b"\x00\x00": 0}
-NO_TIME = datetime.fromtimestamp(0, UTC)
-"""The time of arrival is unknown here."""
 
 
 def refusal(code: int, context: ErrorContext) -> ServomexModbusError:
@@ -201,7 +198,9 @@ def _readings(words: dict[int, int]) -> Iterator[Reading]:
         block = [words.get(address, spaces) for address in span.addresses]
         named = channel in EXTERNAL_CHANNELS or span.address + 2 not in words or registers.is_named(block)
         if named and {span.address, span.address + 1} <= words.keys():
-            yield registers.decode_channel(channel, block, [False] * 8, ProtocolKind.MODBUS_RTU, NO_TIME, 0)
+            yield registers.decode_channel(
+                channel, block, [False] * 8, ProtocolKind.MODBUS_RTU, registers.NO_TIME, 0
+            )
 
 
 def _state_texts(bits: dict[int, bool]) -> Iterator[str]:

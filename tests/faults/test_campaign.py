@@ -25,6 +25,7 @@ from tests.faults.line import Mix, damage
 from tests.faults.plan import Event, make_plan
 from tests.faults.tally import Tally
 from tests.faults.truth import RATE_HZ, Truth
+from tests.helpers.decoding import change_readings, change_states
 
 pytestmark = pytest.mark.alone  # the faults, and the readings that must be many, are spread over real seconds
 
@@ -72,8 +73,7 @@ def _fits(number: int, mode: str, analysers: int = 1) -> bool:
 
 @pytest.mark.parametrize("mode", ["modbus_rtu", "modbus_ascii"])
 def test_a_value_that_is_decoded_wrongly_is_found(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    decode = registers.float_value
-    monkeypatch.setattr(registers, "float_value", lambda words: (decode(words) or 0.0) + 0.001)
+    change_readings(monkeypatch, lambda item: attrs.evolve(item, value=(item.value or 0.0) + 0.001))
     tally = of_mode(mode)
     assert "wrong" in kinds(tally)
     assert "--seed checker --episode" in tally.findings[0].text
@@ -82,12 +82,7 @@ def test_a_value_that_is_decoded_wrongly_is_found(mode: str, monkeypatch: pytest
 
 
 def test_a_state_that_is_decoded_wrongly_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    decode = registers.decode_state
-
-    def without_alarms(channel: ChannelId, bits: Any) -> Any:
-        return attrs.evolve(decode(channel, bits), warming_up=True)
-
-    monkeypatch.setattr(registers, "decode_state", without_alarms)
+    change_states(monkeypatch, warming_up=True)
     assert "wrong" in kinds(of_mode("modbus_rtu"))
 
 

@@ -17,7 +17,6 @@ from servomex import Analyzer, ServomexCalibrationError, open_device, registers
 from servomex.enums import CalPhase, ChannelId
 from servomex.modbus import client as modbus
 from servomex.models.frame import Frame
-from servomex.models.reading import ChannelStatus
 from servomex.port.link import SerialLink
 from tests.faults import strict
 from tests.faults.bench import broadcast, judged
@@ -31,6 +30,7 @@ from tests.faults.sleeping import compiler
 from tests.faults.stage import HAS_PTY
 from tests.faults.tally import Tally
 from tests.fuzz import oracle
+from tests.helpers.decoding import change_states
 from tests.helpers.waiting import GENEROUS_S
 
 
@@ -91,12 +91,7 @@ def play(kind: str, **options: Any) -> Tally:
 
 
 def test_an_alarm_that_is_not_shown_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    decode = registers.decode_state
-
-    def without_alarms(channel: ChannelId, bits: Any) -> ChannelStatus:
-        return attrs.evolve(decode(channel, bits), alarms=(False,) * 4)
-
-    monkeypatch.setattr(registers, "decode_state", without_alarms)
+    change_states(monkeypatch, alarms=(False,) * 4)
     tally = play("units", users=("mixed",))
     assert "lost alarm" in kinds(tally)
     text = tally.findings[0].text
