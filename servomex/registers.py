@@ -9,7 +9,7 @@ analyser from 11001 on. Coils (FC01, FC05, number = address + 1) start and stop 
 import math
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import IntEnum
 from functools import lru_cache
 from itertools import pairwise
@@ -19,7 +19,7 @@ import attrs
 
 from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
 from servomex.models.analyser import AnalyserStatus, CalGroupState
-from servomex.models.reading import ChannelStatus, Reading, is_populated, make_reading
+from servomex.models.reading import NO_TIME, ChannelStatus, Reading, is_populated, make_reading
 from servomex.units import channel_name
 
 _T = TypeVar("_T")
@@ -31,8 +31,6 @@ INPUT_NUMBER = 10001
 COIL_NUMBER = 1
 """The maker's number of coil address 0."""
 
-NO_TIME = datetime.fromtimestamp(0, UTC)
-"""The time of a reading that did not arrive at a known one."""
 BLOCK_REGISTERS = 7
 STATE_BITS = 8
 CAL_GROUPS = 4

@@ -184,10 +184,8 @@ class Exchange:
         for left in range(repeats, -1, -1):
             sent, call.last_try = False, not left
             try:
-                if not self._ready_for(query, call):
-                    seen = self._prove(call)
-                    if seen is not None and query is PROBE:
-                        return seen
+                if not self._ready_for(query, call) and (seen := self._prove(call)) and query is PROBE:
+                    return seen
                 self._settle(self._silence_s, deadline)
                 if not self._ready_for(query, call):
                     raise DamagedFault("the adapter turned out to echo, or may do so")

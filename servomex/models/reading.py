@@ -34,6 +34,10 @@ def member_repr(item: str) -> str:
     return f"{type(item).__name__}.{item.name}" if isinstance(item, Enum) else repr(item)
 
 
+NO_TIME = datetime.fromtimestamp(0, UTC)
+"""The arrival of what did not arrive at a known time."""
+
+
 @attrs.frozen
 class ChannelStatus:
     """The state of one channel.

@@ -9,7 +9,7 @@ import attrs
 from servomex.durations import counted
 from servomex.errors import ServomexParseError
 from servomex.models.frame import Frame
-from servomex.registers import NO_TIME
+from servomex.models.reading import NO_TIME
 from servomex.telegram import HEADER, HEADER_SIZE, frame_size, parse_frame
 from servomex.traffic.messages import ASCII_MESSAGE, body_of, crc16
 from servomex.traffic.words import FUNCTIONS, Dialogue, body_sizes, reading_text

@@ -17,7 +17,7 @@ from servomex.errors import (
     ServomexIllegalFunctionError,
     ServomexModbusError,
 )
-from servomex.models.reading import Reading, value_text
+from servomex.models.reading import NO_TIME, Reading, value_text
 from servomex.registers import Span
 
 _READ_COILS, _READ_INPUTS, _READ_REGISTERS, _WRITE_COIL, _LOOPBACK, _WRITE_COILS = 1, 2, 4, 5, 8, 15
@@ -198,9 +198,7 @@ def _readings(words: dict[int, int]) -> Iterator[Reading]:
         block = [words.get(address, spaces) for address in span.addresses]
         named = channel in EXTERNAL_CHANNELS or span.address + 2 not in words or registers.is_named(block)
         if named and {span.address, span.address + 1} <= words.keys():
-            yield registers.decode_channel(
-                channel, block, [False] * 8, ProtocolKind.MODBUS_RTU, registers.NO_TIME, 0
-            )
+            yield registers.decode_channel(channel, block, [False] * 8, ProtocolKind.MODBUS_RTU, NO_TIME, 0)
 
 
 def _state_texts(bits: dict[int, bool]) -> Iterator[str]:
