@@ -15,8 +15,9 @@ from servomex.modbus.line import ModbusLine
 from servomex.modbus.timing import Timing
 from servomex.port import connect as ports
 from servomex.port.link import SerialLink
-from servomex.simulator import VirtualLine, slave
+from servomex.simulator import VirtualAnalyzer, VirtualLine, slave
 from servomex.testing import FakeTransport
+from tests.helpers.hook_port import answering
 from tests.helpers.modbus_bytes import rtu
 
 pytestmark = pytest.mark.virtual_time
@@ -121,6 +122,15 @@ def test_a_read_that_is_refused_is_counted_and_not_a_loss(
     with SerialLink(line.url, gap=0.002) as link:
         collections.deque(losses.reads(client_on(link), 3, tally), maxlen=0)
     assert (tally.sent, tally.refused, tally.failure_rate) == (3, 3, 0.0)
+
+
+def test_what_it_takes_until_the_line_answers_is_not_counted() -> None:
+    answer, until, tally = answering(VirtualAnalyzer()), time.monotonic() + 2.0, Tally()
+    port = FakeTransport(lambda request: answer(request) if time.monotonic() > until else b"")
+    with SerialLink(port, gap=0.002) as link:
+        collections.deque(losses.loopbacks(client_on(link), 1, tally), maxlen=0)
+    assert time.monotonic() > until
+    assert (tally.sent, tally.answered) == (1, 1)
 
 
 @pytest.mark.parametrize("code", [0x0A, 0x0B])
