@@ -33,8 +33,6 @@ WAIT_S = 0.25
 """How long the answer of an address may take to begin."""
 LATE_WAIT_S = 2.0
 """The same if an apparent answer of it arrived too late."""
-QUIET_S = 0.25
-"""Silence before a question is repeated, and after an answer: a second device would answer in it."""
 RESTLESS_S = 0.5
 """A line that takes this much longer to fall silent is not asked."""
 LONGEST_ANSWERS = 64
@@ -104,6 +102,7 @@ class Survey:
         self._places = places
         self._listen_s = listen
         self._step = step
+        self._quiet_s = link.state(ModbusLine).timing.quiet_s  # a second device would answer in it
         self._heard = bytearray()
         self._recent = b""
         self._silent: dict[Place, None] = {}
@@ -189,7 +188,11 @@ class Survey:
             try:
                 return self._ask(place, patience_s)
             except ServomexFrameError as error:
-                if self.listener.broadcast or not self._silence(QUIET_S) or len(self._heard) > LONGEST_ANSWERS:
+                if (
+                    self.listener.broadcast
+                    or not self._silence(self._quiet_s)
+                    or len(self._heard) > LONGEST_ANSWERS
+                ):
                     raise _RestlessError("what arrived was not an answer") from error
                 damage = error
         if self._link.read(time.monotonic() + patience_s):
@@ -203,7 +206,7 @@ class Survey:
         self._heard.clear()
         exchange = Exchange(self._link, place.address, place.framing, retries=0)
         await_answer(exchange, time.monotonic() + self._answer_s(place, wait_s), prove=False)
-        self._silence(QUIET_S)
+        self._silence(self._quiet_s)
         if self._heard.count(place.signs[0]) > 1:
             context = ErrorContext(self._link.port, place.framing, place.address)
             raise ServomexFrameError("two replies arrived for one request", context)

@@ -19,7 +19,6 @@ def wait_less(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a search be quick: a virtual analyser that is not paced answers at once, and needs no gap."""
     monkeypatch.setattr(survey, "WAIT_S", 0.05)
     monkeypatch.setattr(survey, "LATE_WAIT_S", 0.2)
-    monkeypatch.setattr(survey, "QUIET_S", 0.02)
     monkeypatch.setattr(survey, "RESTLESS_S", 0.06)
     monkeypatch.setattr(ModbusLine, "timing", Timing(quiet_s=0.03, usual_wait_s=(0.05, 0.12), silence_s=0.02))
     monkeypatch.setattr(ports, "READ_TICK_S", 0.005)

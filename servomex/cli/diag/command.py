@@ -201,7 +201,7 @@ def jitter(count: int, rate: float | None, every: float | None, output_format: s
         if rate_hz is not None:
             what = f"time between readings at {rate_hz:g} a second"
             steps = measure.paced(analyzer, count, rate_hz, cadence, request.timeout)
-        elif analyzer.protocol is ProtocolKind.CONTINUOUS_ASCII:
+        elif analyzer.mode.broadcasts:
             what = "time between broadcasts"
             steps = measure.intervals(analyzer, count, cadence, request.timeout or request.listen)
         else:
@@ -300,7 +300,7 @@ def _modbus(request: Connection, what: str) -> "Iterator[servomex.Analyzer]":
     if request.protocol == ProtocolKind.CONTINUOUS_ASCII:
         raise _unsupported(request, what)
     with request.open() as analyzer:
-        if analyzer.protocol is ProtocolKind.CONTINUOUS_ASCII:
+        if analyzer.mode.broadcasts:
             raise _unsupported(request, what)
         yield analyzer
 
