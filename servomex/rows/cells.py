@@ -4,12 +4,11 @@ import csv
 import json
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from servomex.errors.excerpts import shown
 from servomex.errors.mappings import FrozenMapping
 from servomex.models.columns import ROW_COLUMNS
 from servomex.models.plain import (
@@ -22,67 +21,43 @@ from servomex.models.plain import (
 from servomex.models.tags import tags_of
 from servomex.rows.formats import SEPARATORS
 from servomex.rows.kinds import COLUMN_KINDS, ColumnKind
+from servomex.rows.readers import RowReader
 
 _NUMBER_PLACES = tuple(ROW_COLUMNS.index(column) for column in NUMBERS)
 
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
+_LONGEST_PLAIN = 100_000
+"""Characters of a line that are split without the csv module, which refuses longer cells."""
 _INTEGER = re.compile(r"-?[0-9]+")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
 
 
-def csv_row(line: str, decimal: str = ".") -> dict[str, Any]:
-    """Read a line of csv: the inverse of :func:`csv_text`.
+def csv_cells(line: str, decimal: str = ".") -> list[str]:
+    """Return the cells of a line that :func:`csv_text` made of a row.
 
     Raises:
         ValueError: It is not such a line.
     """
-    try:
-        cells = next(csv.reader([line], delimiter=SEPARATORS[decimal], strict=True))
-    except csv.Error as error:
-        raise ValueError(str(error)) from error
+    separator = SEPARATORS[decimal]
+    plain, quote, tags = line.partition('"')
+    cells = plain.split(separator)
+    if len(cells) != len(ROW_COLUMNS) or (quote and cells[-1]) or "\r" in plain or len(line) > _LONGEST_PLAIN:
+        cells = _parsed(line, separator)
+    elif quote and tags != '"':
+        cells[-1:] = _parsed(quote + tags, separator)
     if len(cells) != len(ROW_COLUMNS):
         raise ValueError(f"{len(cells)} cells instead of {len(ROW_COLUMNS)}")
     if decimal == ",":
         for place in _NUMBER_PLACES:
             cells[place] = cells[place].replace(",", ".")
-    return _read((cell or None for cell in cells), _FROM_CELLS)
+    return cells
 
 
-def stored_row(values: Iterable[Any]) -> dict[str, Any]:
-    """Read a row of a database, given as values in the order of :data:`ROW_COLUMNS`.
-
-    Raises:
-        ValueError: A value is of the wrong kind for its column.
-    """
-    return _read(values, _FROM_STORED)
-
-
-def json_row(values: Iterable[Any]) -> dict[str, Any]:
-    """Read a row of JSON, whose tags are an object, given as values in the order of :data:`ROW_COLUMNS`.
-
-    Raises:
-        ValueError: A value is of the wrong kind for its column.
-    """
-    return _read(values, _FROM_JSON)
-
-
-def typed_row(values: Iterable[Any]) -> dict[str, Any]:
-    """Read a row of Parquet, whose times are ``datetime``, given as values in the order of :data:`ROW_COLUMNS`.
-
-    Raises:
-        ValueError: A value is of the wrong kind for its column.
-    """
-    return _read(values, _FROM_TYPED)
-
-
-def _read(values: Iterable[Any], readers: Iterable[Callable[[Any], Any]]) -> dict[str, Any]:
-    row = {}
-    for column, read, value in zip(ROW_COLUMNS, readers, values, strict=True):
-        try:
-            row[column] = None if value is None else read(value)
-        except (ValueError, TypeError, OverflowError):
-            raise ValueError(f"invalid {column}: {shown(value)}") from None
-    return row
+def _parsed(line: str, separator: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=separator, strict=True))
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
 
 
 def _time(text: str) -> datetime:
@@ -162,10 +137,10 @@ def _tags_from(pairs: tuple[tuple[str, str], ...]) -> FrozenMapping[str]:
     return tags_of(tags)
 
 
-def _tags_of_object(value: dict[str, str]) -> FrozenMapping[str]:
-    if not isinstance(value, dict):
+def _tags_of_object(value: dict[str, str] | tuple[tuple[str, str], ...]) -> FrozenMapping[str]:
+    if not isinstance(value, dict | tuple):
         raise TypeError
-    return _tags_from(tuple(value.items()))
+    return _tags_from(tuple(value.items()) if isinstance(value, dict) else value)
 
 
 def _tags_of_pairs(value: list[tuple[str, str]] | str) -> FrozenMapping[str]:
@@ -173,7 +148,10 @@ def _tags_of_pairs(value: list[tuple[str, str]] | str) -> FrozenMapping[str]:
 
 
 def _number_of(cell: str) -> float:
-    return _number(float(_matching(_NUMBER, cell)))
+    number = float(_matching(_NUMBER, cell))
+    if math.isinf(number):
+        raise ValueError
+    return number
 
 
 def _integer_of(cell: str) -> int:
@@ -181,7 +159,7 @@ def _integer_of(cell: str) -> int:
 
 
 def _flag_of(cell: str) -> bool:
-    return _flag(_integer_of(cell))
+    return cell == "1" or (cell != "0" and _flag(_integer_of(cell)))
 
 
 def _matching(pattern: re.Pattern[str], cell: str) -> str:
@@ -218,7 +196,19 @@ _TYPED: dict[ColumnKind, Callable[[Any], Any]] = {
     ColumnKind.CLOCK: _without_zone,
     ColumnKind.TAGS: _tags_of_pairs,
 }
-_FROM_STORED = [_STORED[kind] for kind in COLUMN_KINDS.values()]
-_FROM_JSON = [_tags_of_object if kind is ColumnKind.TAGS else _STORED[kind] for kind in COLUMN_KINDS.values()]
-_FROM_TYPED = [_TYPED[kind] for kind in COLUMN_KINDS.values()]
-_FROM_CELLS = [_unguarded if column in FREE_TEXT else _WRITTEN[kind] for column, kind in COLUMN_KINDS.items()]
+STORED = RowReader([_STORED[kind] for kind in COLUMN_KINDS.values()])
+"""Rows of an SQLite database."""
+JSON = RowReader(
+    [_tags_of_object if kind is ColumnKind.TAGS else _STORED[kind] for kind in COLUMN_KINDS.values()],
+    tags_key=lambda tags: tuple(tags.items()) if type(tags) is dict else tags,
+)
+"""Rows of JSON, whose tags are an object."""
+TYPED = RowReader(
+    [_TYPED[kind] for kind in COLUMN_KINDS.values()],
+    tags_key=lambda tags: tuple(tags) if type(tags) is list else tags,
+)
+"""Rows of Parquet and PostgreSQL, whose times are ``datetime``."""
+CELLS = RowReader(
+    [_unguarded if column in FREE_TEXT else _WRITTEN[kind] for column, kind in COLUMN_KINDS.items()], nothing=""
+)
+"""Rows of csv, see :func:`csv_cells`."""

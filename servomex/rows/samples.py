@@ -40,7 +40,7 @@ def sample_of(row: Mapping[str, Any]) -> Sample:
         received_at,
         monotonic_ns,
         _reading(row, protocol, received_at, monotonic_ns),
-        _analyser(row),
+        analyser_of(row),
         row["requested_at"],
         row["latency_s"],
         _error(row),
@@ -112,7 +112,12 @@ def _channel(row: Mapping[str, Any]) -> ChannelId | str:
     return channel
 
 
-def _analyser(row: Mapping[str, Any]) -> AnalyserStatus | None:
+def analyser_of(row: Mapping[str, Any]) -> AnalyserStatus | None:
+    """Return the state of the analyser in a row; ``None`` when there is none.
+
+    Raises:
+        ValueError: A part of it is missing, or cannot be read.
+    """
     if row["analyser_fault"] is None:
         _must_be_empty(row, ("analyser_maintenance", "cal_groups", "analyser_clock"), "analyser_fault")
         return None

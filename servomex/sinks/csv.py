@@ -1,6 +1,5 @@
 """Comma-separated values: ``.csv`` and ``.csv.gz``."""
 
-import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +7,10 @@ from typing import Any
 
 from servomex.errors import Argument, ServomexSinkSchemaError, ServomexValidationError
 from servomex.models.columns import ROW_COLUMNS
-from servomex.rows.cells import csv_row
+from servomex.models.sample import Sample
+from servomex.rows.cells import CELLS, csv_cells
 from servomex.rows.formats import CSV, SEPARATORS
 from servomex.rows.kinds import check_columns
-from servomex.rows.samples import sample_of
 from servomex.sinks.base import FLUSH_S, FSYNC_S
 from servomex.sinks.files import explained_reading
 from servomex.sinks.lines import Lines, check_encoding
@@ -78,12 +77,12 @@ class CsvSink(TextSink):
                     break
 
     @classmethod
-    def _reader_for(cls, path: Path, line: bytes) -> Callable[[str], dict[str, Any]]:
+    def _reader_for(cls, path: Path, line: bytes) -> Callable[[str], Sample]:
         check_encoding(path, line)
         decimal = _decimal_of(line)
         names = line.decode("utf-8-sig", "replace").replace('"', "").rstrip("\r").split(SEPARATORS[decimal])
         check_columns(str(path), names)
-        return functools.partial(csv_row, decimal=decimal)
+        return lambda row: CELLS.sample(csv_cells(row, decimal))
 
     @classmethod
     def _is_whole(cls, line: bytes) -> bool:
@@ -92,7 +91,7 @@ class CsvSink(TextSink):
             return False
         decimal = "," if line.count(b";") >= len(ROW_COLUMNS) - 1 else "."
         try:
-            sample_of(csv_row(line.removesuffix(b"\r").decode("utf-8"), decimal))
+            CELLS.sample(csv_cells(line.removesuffix(b"\r").decode("utf-8"), decimal))
         except ValueError:
             return False
         return True

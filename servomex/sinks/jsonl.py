@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from servomex.errors import ServomexSinkSchemaError
 from servomex.errors.excerpts import shown
 from servomex.models.columns import ROW_COLUMNS
-from servomex.rows.cells import json_row
+from servomex.models.sample import Sample
+from servomex.rows.cells import JSON
 from servomex.rows.formats import JSON_LINES
 from servomex.rows.kinds import check_columns
-from servomex.rows.samples import sample_of
 from servomex.sinks.lines import check_encoding
 from servomex.sinks.text import TextSink
 
@@ -26,31 +27,35 @@ class JsonlSink(TextSink):
     _format = JSON_LINES
 
     @classmethod
-    def _reader_for(cls, path: Path, line: bytes) -> Callable[[str], dict[str, Any]]:
+    def _reader_for(cls, path: Path, line: bytes) -> Callable[[str], Sample]:
         check_encoding(path, line)
         try:
             found = _object(line.decode("utf-8-sig"))
         except ValueError as error:
             raise ServomexSinkSchemaError(f"{path}, line 1: {error}") from error
         check_columns(str(path), found)
-        return _row
+        return _sample
 
     @classmethod
     def _is_whole(cls, line: bytes) -> bool:
         """Return whether a line without a line end is whole: the brace that closes it shows that."""
         try:
-            sample_of(_row(line.decode("utf-8")))
+            _sample(line.decode("utf-8"))
         except ValueError:
             return False
         return True
 
 
-def _row(line: str) -> dict[str, Any]:
+_values = itemgetter(*ROW_COLUMNS)
+
+
+def _sample(line: str) -> Sample:
     found = _object(line.removeprefix("\ufeff"))
-    missing = [column for column in ROW_COLUMNS if column not in found]
-    if missing:
-        raise ValueError(f"it lacks {missing[0]!r}")
-    return json_row(found[column] for column in ROW_COLUMNS)
+    try:
+        values = _values(found)
+    except KeyError as missing:
+        raise ValueError(f"it lacks {missing}") from None
+    return JSON.sample(values)
 
 
 def _object(line: str) -> dict[str, Any]:

@@ -9,8 +9,7 @@ from typing import Any
 
 from servomex.errors import ServomexSinkReadError, ServomexSinkSchemaError
 from servomex.models.sample import Sample
-from servomex.rows.cells import typed_row
-from servomex.rows.samples import sample_of
+from servomex.rows.cells import TYPED
 from servomex.runtime.clock import time
 from servomex.runtime.logs import package_log
 from servomex.sinks.parquet_file import Part, has_other_columns, imported_pyarrow, opened, understood, values_of
@@ -209,7 +208,7 @@ def _samples_of(part: Part) -> Iterator[Sample]:
         for row in rows:
             number += 1
             try:
-                sample = sample_of(typed_row(row))
+                sample = TYPED.sample(row)
             except ValueError as error:
                 raise ServomexSinkSchemaError(f"{part.path}, row {number}: {error}") from error
             yield sample

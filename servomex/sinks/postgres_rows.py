@@ -9,10 +9,9 @@ from typing import Any
 
 from servomex.models.columns import ROW_COLUMNS
 from servomex.models.sample import Sample
-from servomex.rows.cells import typed_row
+from servomex.rows.cells import TYPED
 from servomex.rows.formats import tags_cell
 from servomex.rows.kinds import COLUMN_KINDS, ColumnKind
-from servomex.rows.samples import sample_of
 
 LONGEST_STORED = 100_000
 """Characters of a text that are read: more than any text that was written has, escapes for NULs included."""
@@ -41,7 +40,7 @@ def sample_from(values: Sequence[Any]) -> Sample:
     for place in _TEXTS:
         if row[place] is not None:
             row[place] = text_with_nul(row[place])
-    return sample_of(typed_row(row))
+    return TYPED.sample(row)
 
 
 def text_without_nul(text: str) -> str:

@@ -22,9 +22,8 @@ from servomex.errors import (
 from servomex.errors.excerpts import plain, shown
 from servomex.models.columns import ROW_COLUMNS
 from servomex.models.sample import Sample
-from servomex.rows.cells import stored_row
+from servomex.rows.cells import STORED
 from servomex.rows.kinds import COLUMN_KINDS, ColumnKind, check_columns
-from servomex.rows.samples import sample_of
 from servomex.runtime.logs import package_log
 from servomex.sinks.files import explained_reading
 from servomex.sinks.sqlite_log import log_of, unseen_transactions
@@ -325,7 +324,7 @@ def samples_in(path: Path, table: str | None) -> Iterator[Sample]:
                 raise ServomexSinkSchemaError(f"{path} is damaged: its row {rowid} comes after row {last}")
             number, last = number + 1, rowid
             try:
-                sample = sample_of(stored_row(row))
+                sample = STORED.sample(row)
             except ValueError as error:
                 raise ServomexSinkSchemaError(f"{path}, row {number}: {error}") from error
             yield sample

@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 from servomex.errors import ServomexSinkSchemaError, ServomexSinkWriteError
 from servomex.errors.excerpts import shown
 from servomex.models.sample import Sample
-from servomex.rows.samples import sample_of
 from servomex.runtime.logs import package_log
 from servomex.sinks.files import FileSink, explained, explained_reading, lost
 from servomex.sinks.lines import (
@@ -235,7 +234,7 @@ class TextSink(FileSink):
 
     @classmethod
     @abstractmethod
-    def _reader_for(cls, path: Path, line: bytes) -> Callable[[str], dict[str, Any]]:
+    def _reader_for(cls, path: Path, line: bytes) -> Callable[[str], Sample]:
         """Check the first line of a file; return the reader of its rows, which raises ``ValueError`` for damage.
 
         Raises:
@@ -330,11 +329,15 @@ class TextSink(FileSink):
         with explained_reading(path):
             for line in lines:
                 if lines.count == 1:
-                    read_row = cls._reader_for(path, line.removesuffix(b"\r"))
+                    read_sample = cls._reader_for(path, line.removesuffix(b"\r"))
                     if cls._header:
                         continue
                 if line.strip():
-                    yield _sample(path, lines.count, line, read_row)
+                    try:
+                        sample = read_sample(line.removesuffix(b"\r").decode("utf-8"))
+                    except ValueError as error:
+                        raise ServomexSinkSchemaError(f"{path}, line {lines.count}: {error}") from error
+                    yield sample
         if not lines.count:
             cls._check_half(path, lines.rest)
         if lines.rest or not lines.ended:
@@ -344,13 +347,6 @@ class TextSink(FileSink):
                 max(0, lines.count - bool(cls._header)),
                 len(lines.rest),
             )
-
-
-def _sample(path: Path, number: int, line: bytes, read_row: Callable[[str], dict[str, Any]]) -> Sample:
-    try:
-        return sample_of(read_row(line.removesuffix(b"\r").decode("utf-8")))
-    except ValueError as error:
-        raise ServomexSinkSchemaError(f"{path}, line {number}: {error}") from error
 
 
 def _write_all(file: io.FileIO, data: bytes) -> None:

@@ -17,7 +17,7 @@ from servomex.errors import ServomexError, ServomexSinkSchemaError, ServomexTime
 from servomex.models.columns import ROW_COLUMNS
 from servomex.models.plain import LONGEST_TEXT, json_value, time_text
 from servomex.models.sample import Sample
-from servomex.rows.cells import csv_row, json_row, stored_row
+from servomex.rows.cells import CELLS, JSON, STORED, csv_cells
 from servomex.rows.formats import csv_text
 from servomex.rows.kinds import check_columns
 from servomex.rows.pieces import plain_row
@@ -48,7 +48,7 @@ def line_of(sample: Sample) -> str:
 
 
 def back(sample: Sample) -> Sample:
-    return sample_of(csv_row(line_of(sample).removesuffix("\n")))
+    return CELLS.sample(csv_cells(line_of(sample).removesuffix("\n")))
 
 
 def cells(line: str) -> dict[str, str]:
@@ -151,10 +151,10 @@ class TestStoredRows:
     @given(samples())
     def test_every_sample_returns_from_json(self, sample: Sample) -> None:
         values = json.loads(json.dumps(plain_row(sample), default=json_value))
-        assert sample_of(json_row(values)) == sample
+        assert JSON.sample(values) == sample
 
     def test_flags_may_be_numbers(self) -> None:
-        assert sample_of(stored_row(int(item) if isinstance(item, bool) else item for item in stored())) == SAMPLE
+        assert STORED.sample([int(item) if isinstance(item, bool) else item for item in stored()]) == SAMPLE
 
     @pytest.mark.parametrize("changes", [
         {"received_at": "yesterday"}, {"received_at": 5}, {"received_at": "2026-03-01T12:30:45"},
@@ -165,7 +165,7 @@ class TestStoredRows:
     def test_a_value_of_another_kind_is_reported_with_its_column(self, changes: dict[str, Any]) -> None:
         ((column, value),) = changes.items()
         with pytest.raises(ValueError, match="invalid") as caught:
-            stored_row(stored(**changes))
+            STORED.sample(stored(**changes))
         assert str(caught.value) == f"invalid {column}: {value!r}"
 
 
@@ -179,7 +179,7 @@ class TestDamagedLines:
         values = cells(line_of(SAMPLE)) | {column: cell}
         line = ",".join(f'"{value}"' for value in values.values())
         with pytest.raises(ValueError, match="invalid") as caught:
-            csv_row(line)
+            CELLS.sample(csv_cells(line))
         assert str(caught.value) == f"invalid {column}: {cell!r}"
 
     @pytest.mark.parametrize(("line", "words"), [
@@ -188,7 +188,7 @@ class TestDamagedLines:
     ])  # fmt: skip
     def test_a_line_that_is_no_row(self, line: str, words: str) -> None:
         with pytest.raises(ValueError, match=words):
-            csv_row(line)
+            CELLS.sample(csv_cells(line))
 
     @pytest.mark.parametrize(("changes", "words"), [
         ({"received_at": None}, "received_at is empty"), ({"monotonic_ns": None}, "monotonic_ns is empty"),
