@@ -121,7 +121,7 @@ _check_map()
 
 
 def float_value(words: Sequence[int]) -> float | None:
-    """Decode a float32 from two registers, high word first; not-a-number and infinities give ``None``.
+    """Decode a float32 from two registers, high word first; not-a-number and infinities become ``None``.
 
     The result is the shortest decimal number that rounds to the same float32: 20.376, as on the display, not
     20.375999450683594.

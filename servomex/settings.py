@@ -65,7 +65,7 @@ class SerialSettings:
             incoming byte is then read by only one of the programs, so that readings fail and broadcasts get
             lost. Modbus replies are proven to be one's own, as on a line that is shared, but two programs cannot
             know when the other is asking. Windows opens every port for one program, and refuses ``False``. It is
-            about devices of this computer: who may connect to a port on a network is decided by its server.
+            about devices of this computer: the server of a network port decides who may connect to it.
 
     Raises:
         ServomexValidationError: A value is out of range.

@@ -132,7 +132,8 @@ class Analyzer(Opened):
     def status(self, channel: ChannelId | str, *, timeout: float | None = None) -> ChannelStatus:
         """Return one channel's state; over Modbus only that is read, and every 10 s whether the channel exists.
 
-        By its name a channel is read as :meth:`read_channel` does: the state alone would not show whose it is.
+        By its name a channel is read as :meth:`read_channel` does: the state alone would not show which channel it
+        belongs to.
 
         Raises:
             ServomexChannelNotFoundError: The channel is not populated or was not selected, none has this name, or
@@ -164,7 +165,7 @@ class Analyzer(Opened):
         return self._info
 
     def snapshot(self) -> Frame:
-        """Return the newest frame at hand without any I/O, however old it is: look at its ``age_s``.
+        """Return the newest frame at hand without any I/O, however old it is: check its ``age_s``.
 
         Raises:
             ServomexNoFrameError: There is none yet.

@@ -1,4 +1,4 @@
-"""ContinuousMode: an analyser that broadcasts by itself."""
+"""ContinuousMode: an analyser that broadcasts on its own."""
 
 import contextlib
 import functools

@@ -35,11 +35,11 @@ class Mode(Protocol):
 
     @property
     def broadcasts(self) -> bool:
-        """Whether the analyser sends by itself, so that looking for what it sends costs the line no time."""
+        """Whether the analyser sends on its own, so that listening costs the line no time."""
 
     @property
     def stream_mode(self) -> StreamMode:
-        """How its readings are taken as they come."""
+        """How its readings are taken as they arrive."""
 
     @property
     def selected(self) -> frozenset[ChannelId] | None:

@@ -188,7 +188,7 @@ def _stop_by(client: "ModbusClient") -> float:
 
 
 def _acts_until(start_pulse: Pulse) -> float:
-    """Return until when a start that has not shown yet may still be carried out."""
+    """Return the time until which a start that has not shown yet may still be carried out."""
     return max(time.monotonic(), start_pulse.given_at + WATCH_S) + LATE_START_S
 
 

@@ -69,7 +69,7 @@ def reads(client: ModbusClient, count: int, tally: Tally) -> Iterator[None]:
 
     Args:
         client: The analyser; without retries.
-        count: How often.
+        count: The number of reads.
         tally: Where the reads are counted.
 
     Raises:

@@ -74,7 +74,7 @@ class Intake:
 
     @property
     def is_repeated(self) -> bool:
-        """Whether the same bytes have been coming for longer than a frame is current."""
+        """Whether the same bytes have been arriving for longer than a frame is current."""
         return self._live and self._lateness.repeated_s > max(STANDING_S, self.fresh_s)
 
     def add(self, item: Frame | ServomexParseError, at_s: float) -> None:

@@ -196,7 +196,7 @@ class ContinuousReader(ProcessBound):
         """Return a queue that gets every frame from now on, and an error in place of each that is missing.
 
         That is one that was damaged or refused, or lacks a channel. Of refused ones there is at most one error a
-        broadcast period: when they come faster, it stands for several, and ``refused_broadcasts`` in its context
+        broadcast period: when they arrive faster, it stands for several, and ``refused_broadcasts`` in its context
         says for how many. The loss of the port, and a time in which the program stood still, are one error each.
 
         Args:
@@ -208,7 +208,7 @@ class ContinuousReader(ProcessBound):
         """
         self.check_process()
         queue = FrameQueue(size)
-        self._report(self._refusals.rest())  # to those who were there
+        self._report(self._refusals.rest())  # to those subscribed at the time
         with self._changes.mutex:
             if self._ended:
                 queue.close()
@@ -293,7 +293,7 @@ class ContinuousReader(ProcessBound):
         return data
 
     def _wait_to_retry(self, stopping: threading.Event) -> bool:
-        """Wait for the end of the pause between two tries; ``False`` when the port was closed meanwhile."""
+        """Wait out the pause between two attempts; return ``False`` if the port was closed meanwhile."""
         until = time.monotonic() + max(READ_TICK_S, self.link.retry_in_s)
         while time.monotonic() < until and not stopping.wait(READ_TICK_S):
             if self.link.is_closed:

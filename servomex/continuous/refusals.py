@@ -12,12 +12,12 @@ REPORT_S = 1.0
 class Refusals:
     """Thins out the errors of broadcasts that were refused, to one per broadcast period. Any thread may use it.
 
-    An error that stands for several says so, by ``refused_broadcasts`` in its context. What is not due yet waits,
+    An error that represents several says so, by ``refused_broadcasts`` in its context. What is not due yet waits,
     but each gap is reported in some way before the good broadcast that ends it.
     """
 
     def __init__(self) -> None:
-        self._mutex = threading.RLock()  # a signal's handler may come to it in the middle
+        self._mutex = threading.RLock()  # a signal handler may enter it in the middle
         self._due_at = 0.0
         self._number = 0
         self._last: ServomexError | None = None

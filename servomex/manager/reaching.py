@@ -142,7 +142,7 @@ class Awaited:
         options: How it is to be opened.
         analyzer: The analyser; ``None`` before its mode is known, and before it has shown which channels have the
             requested names.
-        reason: Why it was not reached; ``None`` before the first try.
+        reason: Why it was not reached; ``None`` before the first attempt.
         due: When to try again, on ``time.monotonic()``.
     """
 

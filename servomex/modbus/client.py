@@ -50,7 +50,7 @@ class ModbusClient:
     Every method takes a deadline on ``time.monotonic()`` for the whole call, waiting for other users of the
     port and repeated requests included. All of them raise
 
-    * :class:`ServomexTimeoutError` when no answer came in time,
+    * :class:`ServomexTimeoutError` when no answer arrived in time,
     * :class:`ServomexFrameError` when only damaged or foreign replies arrived,
     * :class:`ServomexModbusError` when the analyser refused, and
     * :class:`ServomexConnectionError` when the port is closed or lost.
@@ -64,7 +64,7 @@ class ModbusClient:
         gap_s: Seconds of silence kept before each request; those of the link when ``None``.
 
     Attributes:
-        line: What is known of the line by all who speak Modbus on it.
+        line: What all Modbus clients of the line know of it.
         selected: Channels that are read; ``None`` for all.
 
     Raises:
@@ -166,7 +166,7 @@ class ModbusClient:
         return reading
 
     def read_status(self, channel: ChannelId, deadline: float) -> ChannelStatus:
-        """Read one channel's state; its registers as well, unless they showed it to be there within 10 s.
+        """Read one channel's state, and its registers too unless it was seen there within the last 10 s.
 
         Raises:
             ServomexChannelNotFoundError: The channel is not populated.

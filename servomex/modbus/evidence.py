@@ -42,7 +42,7 @@ class Evidence:
         """Remember a reply that was taken for an answer, to notice when it is repeated.
 
         Returns:
-            Whether it shows by itself what it answers, see :meth:`tells_itself`.
+            Whether it alone shows what it answers, see :meth:`tells_itself`.
         """
         self._recent.append((raw, time.monotonic()))
         return self.tells_itself(query, words)

@@ -96,7 +96,7 @@ class Exchange:
 
     @property
     def late_replies(self) -> int:
-        """Replies that came too late and were refused."""
+        """Replies that arrived too late and were refused."""
         return self._ledger.late_replies
 
     def ask(self, query: Query, deadline: float) -> Reply:
@@ -106,7 +106,7 @@ class Exchange:
         sent once; if there is no reply, the caller must read back whether it took effect.
 
         Raises:
-            ServomexTimeoutError: No reply came.
+            ServomexTimeoutError: There was no reply.
             ServomexFrameError: Only damaged or foreign bytes arrived, or replies that differ each time.
             ServomexModbusError: The analyser refused the request.
             ServomexConnectionError: The port is closed or lost. A connection that its server closed is reopened
@@ -232,7 +232,7 @@ class Exchange:
             self._link.pause(self._timing.busy_s)
 
     def _prove(self, call: Call) -> Reply | None:
-        """Make sure that no reply to an earlier request can still come: silence, then the fence.
+        """Make sure that no reply to an earlier request can still arrive: silence, then the fence.
 
         The fence is repeated while late replies show that there is an analyser; one that nothing answers is
         repeated as often as any request.
@@ -270,7 +270,7 @@ class Exchange:
             self._odd_count = self._odd_count % ODD_COUNTS + 1
             self._once(Query(READ_REGISTERS, Span(0, self._odd_count)), call)
         self._ledger.note_fenced(outstanding)
-        self._ledger.surplus = False  # whatever came after it is dropped before the next request
+        self._ledger.surplus = False  # whatever arrived after it is dropped before the next request
         self._ledger.trust()
         self._fence = self._client.head(LOOPBACK) + self._on_wire(fence.mirror)
         self._settle(self._gap_s, call.deadline)
@@ -291,7 +291,7 @@ class Exchange:
             until = time.monotonic() + self._timing.linger_s
             came += self._link.settle(self._timing.linger_s, min(call.deadline, until + self._timing.linger_s))[0]
         except ReplyFault:
-            return True  # as long as nothing shows who it is
+            return True  # as long as nothing shows which
         sign = self._client.head(LOOPBACK) + self._on_wire(fence.mirror)
         if sign in came or time.monotonic() < until:
             return True

@@ -79,7 +79,7 @@ def decode(body: bytes) -> ModbusPDU:
 
 
 class LinkClient:
-    """Sends a request of one address, and waits for its reply.
+    """Sends requests to one address, and waits for their replies.
 
     Args:
         link: The port.

@@ -34,7 +34,7 @@ class Ledger:
         pace: How fast the analyser answers; late replies raise it.
 
     Attributes:
-        late_replies: Replies that came too late and were refused.
+        late_replies: Replies that arrived too late and were refused.
         surplus: Whether something arrived after the last answer, so that it proves nothing.
         gateway: Whether something between here and the analyser was seen to answer by itself.
         doubtful: Whether an answer arrived so early that it may be another master's.
@@ -209,7 +209,7 @@ class Ledger:
         else:
             self._others.note(message)
         tells_itself = self._answers.pop(self._shape_of(message.raw)).tells_itself
-        # Where replies come again later, the first of two may be an old one.
+        # Where replies are repeated later, the first of two may be an old one.
         self.contested = self.contested or not tells_itself or self._others.duplicates > 0
 
     def _note_late(self, message: Message, pending: list[Pending]) -> bool:

@@ -91,7 +91,7 @@ class ReadPlan:
         return registers.ALL_REGISTERS if together and not self._known.tells_apart(span) else span
 
     def states_of(self, channel: ChannelId) -> Span:
-        """Choose what is read for one channel's state: all of them, since no other read returns as much."""
+        """Choose what is read for one channel's state: all states, since no other read returns as much."""
         together = self._may_read_over_gaps(registers.ALL_STATES)
         return registers.ALL_STATES if together else registers.STATES[channel]
 
@@ -114,7 +114,7 @@ class ReadPlan:
         return True
 
     def note_present(self, channels: Sequence[ChannelId], present: frozenset[ChannelId]) -> None:
-        """Remember which channels are populated; look at all of them again soon when that has changed."""
+        """Remember which channels are populated; check all of them again soon when that has changed."""
         if len(channels) + len(self.absent) >= len(ChannelId):
             self._populated = present
             self._next_discovery = time.monotonic() + REDISCOVER_S

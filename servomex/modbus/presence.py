@@ -1,4 +1,4 @@
-"""Whether a device answers at an address: the one question of all who look for one, which changes nothing."""
+"""Whether a device answers at an address: the one question that every search asks, which changes nothing."""
 
 from servomex.errors import ServomexGatewayError, ServomexModbusError
 from servomex.modbus.exchange import Exchange
@@ -19,8 +19,8 @@ def await_answer(exchange: Exchange, deadline: float, wait_s: float | None = Non
 
     Raises:
         ServomexGatewayError: A gateway reports that it does not answer.
-        ServomexTimeoutError: No answer came.
-        ServomexFrameError: What came was damaged, or answers something else.
+        ServomexTimeoutError: There was no answer.
+        ServomexFrameError: The reply was damaged, or answers something else.
         ServomexConnectionError: The port is closed or lost.
     """
     try:

@@ -103,7 +103,7 @@ class Pace:
 def line_timing(
     settings: SerialSettings, framing: ProtocolKind, gap_s: float, wait_s: float | None = None
 ) -> LineTiming:
-    """Return how long requests and their replies take on a line: the one answer for all who ask on it.
+    """Return how long requests and their replies take on a line: the one answer for all clients on it.
 
     Args:
         settings: The settings of its port.

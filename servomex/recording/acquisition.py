@@ -37,7 +37,7 @@ STOP_S = 30.0
 A_RATE = Argument("rate_hz", 1)
 """The argument that is missing when nothing else determines when to read."""
 LOOK_S = 0.1
-"""How often the thread looks at its stop request while it waits for a broadcast."""
+"""How often the thread checks its stop request while it waits for a broadcast."""
 
 
 @attrs.frozen(kw_only=True)

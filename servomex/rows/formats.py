@@ -52,7 +52,7 @@ def _lines(write: Sequence[Callable[[Any], str]], before: Sequence[str], nothing
     Args:
         write: For each column, what formats its value.
         before: For each column, what is in front of that.
-        nothing: What stands for a value that is unknown.
+        nothing: The form of an unknown value.
         end: The end of a line.
     """
 
@@ -113,7 +113,7 @@ def _json_format() -> RowFormat[str]:
 
 
 def _tuples(kinds: Mapping[ColumnKind, Callable[[Any], Any]]) -> RowFormat[tuple[Any, ...]]:
-    """Return the format of tuples, with what stands for the values of some kinds in them."""
+    """Return the format of tuples, with other forms for the values of some kinds."""
 
     def item(write: Callable[[Any], Any] | None) -> Callable[[Any], tuple[Any, ...]]:
         if write is None:

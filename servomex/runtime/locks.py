@@ -86,7 +86,7 @@ class Changes:
     """
 
     def __init__(self) -> None:
-        self.mutex: threading.RLock = threading.RLock()  # a signal's handler may come to it in the middle
+        self.mutex: threading.RLock = threading.RLock()  # a signal handler may enter it in the middle
         self._tickets: list[threading.Lock] = []
 
     def ticket(self) -> threading.Lock:
@@ -117,8 +117,8 @@ class Turn(type(threading.RLock())):  # type: ignore[misc]
     """One turn with a :class:`PortLock`, from the request to the release, for a ``with`` statement.
 
     It is itself a lock, held by its thread as long as the turn is wanted. The ``with`` statement ends by the
-    interpreter's own ``__exit__`` of that lock: no interrupt comes between the end of the block and the end of the
-    turn, as it could with a method written in Python.
+    interpreter's own ``__exit__`` of that lock: no interrupt can fall between the end of the block and the end of
+    the turn, as it could with a method written in Python.
 
     Attributes:
         thread: The thread that asked.
@@ -179,7 +179,7 @@ class PortLock:
     """
 
     def __init__(self) -> None:
-        self._mutex = threading.RLock()  # a signal's handler may come to it in the middle
+        self._mutex = threading.RLock()  # a signal handler may enter it in the middle
         self._holder: Turn | None = None
         self._waiting: deque[Turn] = deque()
 

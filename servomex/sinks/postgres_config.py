@@ -57,7 +57,7 @@ class PostgresConfig:
         port: TCP port.
         user: The role that connects.
         password: Its password. One in ``~/.pgpass``, ``PGPASSFILE`` or ``password_file`` is not in your program.
-        password_file: A file whose first line is the password, as secrets of systemd or Docker are.
+        password_file: A file whose first line is the password, as with secrets of systemd or Docker.
         database: Name of the database.
         schema: Schema of the table.
         table: Name of the table, up to 54 characters.

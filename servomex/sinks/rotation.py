@@ -98,7 +98,7 @@ class RotatingSink(Sink):
         self._period = 0
         kind.check_installed()
         with explained(self.name):
-            check_folder(self._path)  # else the error would come with the first sample
+            check_folder(self._path)  # else the error would be raised by the first sample
         self.closed = False
         self.rows: int = 0
 

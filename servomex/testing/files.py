@@ -154,7 +154,7 @@ def _taken(text: str, request: bytes, script: dict[bytes, bytearray]) -> bytes:
     """Add a line to a script, and return the request to which the replies after it belong.
 
     Raises:
-        ValueError: It is neither a request nor a reply, or does not fit what came before it.
+        ValueError: It is neither a request nor a reply, or does not fit the line before it.
     """
     data = _bytes_of(text)
     if text.startswith("<"):

@@ -16,7 +16,7 @@ _WRITES = (15, 16)
 _MAX_ADDRESS = 247
 _MAX_DATA = 250
 SHORTEST_MESSAGE = 5
-"""A refusal in RTU has as many bytes. Fewer are no message, but a glitch."""
+"""A refusal in RTU has as many bytes. Fewer are a glitch, not a message."""
 ASCII_MESSAGE = re.compile(rb":((?:[0-9A-F]{2}){3,255})\r\n")
 WAIT = -1
 """The size of a message that is unknown until more bytes arrive."""
