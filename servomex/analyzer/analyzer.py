@@ -183,7 +183,7 @@ class Analyzer(Opened):
         timeout: float | None = None,
         channels: Iterable[ChannelId | str] | None = None,
     ) -> list[Sample]:
-        """Return one :class:`Sample` a channel, as rows for a recording.
+        """Return one :class:`Sample` per channel, as rows for a recording.
 
         Args:
             names: The analysers to read, as for every :class:`PollSource`; here only its own :attr:`name` is

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 TICK_S = 0.05
 QUEUE = 1_000_000
-"""The most broadcasts that may wait to be written: those of 23 days."""
+"""The most broadcasts that may wait to be written: 23 days' worth."""
 _READ_REGISTERS = 4
 
 _MORE = """\b

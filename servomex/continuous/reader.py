@@ -195,7 +195,7 @@ class ContinuousReader(ProcessBound):
     def subscribe(self, size: int = 100) -> FrameQueue:
         """Return a queue that gets every frame from now on, and an error in place of each that is missing.
 
-        That is one that was damaged or refused, or lacks a channel. Of refused ones there is at most one error a
+        That is one that was damaged or refused, or lacks a channel. Of refused ones there is at most one error per
         broadcast period: when they arrive faster, it stands for several, and ``refused_broadcasts`` in its context
         says for how many. The loss of the port, and a time in which the program stood still, are one error each.
 

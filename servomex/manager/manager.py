@@ -231,7 +231,7 @@ class ServomexManager(ProcessBound):
         timeout: float | None = None,
         error_policy: ErrorPolicy | str | None = None,
     ) -> list[Sample]:
-        """Read analysers and return one :class:`Sample` a channel, as rows for a recording.
+        """Read analysers and return one :class:`Sample` per channel, as rows for a recording.
 
         With the policy ``return``, an analyser that failed has one sample with its error instead.
 

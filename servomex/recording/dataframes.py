@@ -37,12 +37,12 @@ def to_pandas(
 
     Args:
         source: What :func:`servomex.load` takes, or samples.
-        wide: One row per time, with ``received_at`` (UTC) as the index, and two columns a channel: the values, as
-            in ``I1 [%]``, and beside them ``I1 [%] quality``. With several devices, the column names begin
+        wide: One row per time, with ``received_at`` (UTC) as the index, and two columns per channel: the values,
+            as in ``I1 [%]``, and beside them ``I1 [%] quality``. With several devices, the column names begin
             with the device. A value is NaN unless it is good, and where a reading failed all are. Values in %, vpm
             and ppm are converted to the first of these units that the channel has; any other unit, and another
-            name of the channel, begins columns of their own. Without ``wide`` there is one row a sample, with the
-            columns of :data:`servomex.ROW_COLUMNS`; ``tags`` are the text of a JSON object there.
+            name of the channel, begins columns of their own. Without ``wide`` there is one row per sample, with
+            the columns of :data:`servomex.ROW_COLUMNS`; ``tags`` are the text of a JSON object there.
         keep: ``uncertain`` also keeps the values of maintenance, calibration and warm-up in a wide table.
 
     Raises:

@@ -20,7 +20,7 @@ _HEADERS = {decimal: separator.join(ROW_COLUMNS).encode() for decimal, separator
 
 
 class CsvSink(TextSink):
-    """Writes csv: a header, then one line a row, as :func:`servomex.rows.formats.csv_text` describes it.
+    """Writes csv: a header, then one line per row, as :func:`servomex.rows.formats.csv_text` describes it.
 
     The columns are :data:`servomex.ROW_COLUMNS`. There is no place for metadata. With ``decimal=","`` the numbers
     have a decimal comma and the cells are separated by semicolons; a reader recognises that by the header.

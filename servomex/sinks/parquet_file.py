@@ -17,7 +17,7 @@ from servomex.sinks.parquet_pages import groups_in, rows_at_once
 from servomex.sinks.parquet_tags import cast_tags, holds_tags
 
 FLAT = len(COLUMN_KINDS) - 1
-"""Columns with one value a row: all but the last one, the tags."""
+"""Columns with one value per row: all but the last one, the tags."""
 LARGEST_FOOTER = 16_000_000
 """Bytes of a footer: that of a recording of 300 million rows."""
 MOST_OF_A_KIND = 100_000

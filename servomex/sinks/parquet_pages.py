@@ -121,7 +121,7 @@ def rows_at_once(source: BinaryIO, group: Group, flat: int) -> int:
     Args:
         source: The file.
         group: The row group.
-        flat: How many columns have one value a row. The others are the keys and values of a map.
+        flat: How many columns have one value per row. The others are the keys and values of a map.
 
     Raises:
         ValueError: Its pages do not fit, or their headers make no sense.

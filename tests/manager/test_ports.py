@@ -50,7 +50,7 @@ def test_a_new_port_has_the_usual_gap_and_comes_back_by_itself(manager: Servomex
     assert (link.gap_s, link.settings) == (0.05, SerialSettings(port=link.port))
     line.unplug()
     lost = manager.poll()["a1"].error
-    assert "reopened by itself" in str(lost)
+    assert "reopened automatically" in str(lost)
 
 
 def test_the_options_reach_the_analyser(manager: ServomexManager) -> None:

@@ -122,7 +122,7 @@ def judge(sent: bytes, received: bytes) -> Echo:
 
 def _advice(verdict: Verdict, answered: bool, received: bytes) -> str:
     if verdict == "echoes":
-        known = "the driver detects and strips the echo by itself: no action is needed"
+        known = "the driver detects and strips the echo automatically: no action is needed"
         silent = f"no analyser was heard after the echo: {_ON_AND_WIRED}"
         return known if answered else f"{known}. But {silent}"
     if verdict == "does not echo":

@@ -155,7 +155,7 @@ class TestEcho:
 
     def test_what_came_back_decides(self) -> None:
         for received, verdict, answered, words in (
-            (ASKED + ANSWER, "echoes", True, "strips the echo by itself: no action is needed"),
+            (ASKED + ANSWER, "echoes", True, "strips the echo automatically: no action is needed"),
             (ASKED, "echoes", False, "no analyser was heard after the echo: check that the analyser is on"),
             (b"\xff" + ASKED + ANSWER, "echoes", True, "no action is needed"),
             (ASKED + ANSWER[:4], "echoes", False, "no analyser"),
