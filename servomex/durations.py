@@ -28,7 +28,7 @@ def parse_duration(text: str) -> float:
 
 
 def parse_time(text: str) -> float:
-    """Return such a duration in seconds; it may be 0.
+    """Return a duration such as ``500ms`` or ``90s`` in seconds; it may be 0.
 
     Raises:
         ServomexValidationError: It is not such a text.

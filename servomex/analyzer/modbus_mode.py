@@ -82,7 +82,7 @@ class ModbusMode:
         return rate(USUAL_HZ if rate_hz is None else rate_hz)
 
     def opening_s(self, timeout_s: float, listen_s: float) -> float:  # noqa: ARG002 (it is asked)
-        """Return what the first sweep may take."""
+        """Return how long the first sweep may take."""
         return max(timeout_s, OPENING_S)
 
     def explained(self, error: ServomexError) -> ServomexError:

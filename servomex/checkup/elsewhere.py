@@ -60,7 +60,7 @@ def find(
             raise
         raise _elsewhere(link, address, listener, report) or _nowhere(link, error) from error
     if found.frame is None:
-        report(f"looking at what answers at address {address}")
+        report(f"identifying what answers at address {address}")
         for item in _survey(link, [Place(address, found.protocol)]):
             if isinstance(item.error, ServomexProtocolError):
                 raise item.error

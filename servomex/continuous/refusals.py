@@ -29,7 +29,7 @@ class Refusals:
             self._number, self._last = self._number + 1, error
 
     def due(self, period_s: float | None) -> ServomexError | None:
-        """Return what is to be reported now; ``None`` when there is nothing.
+        """Return the report that is due now; ``None`` when there is none.
 
         Args:
             period_s: Seconds between broadcasts; ``None`` when that is not known.
@@ -43,7 +43,7 @@ class Refusals:
             return self._report()
 
     def before_good(self) -> ServomexError | None:
-        """Return what is to be reported before a good broadcast: what was refused since the one before it.
+        """Return the report due before a good broadcast: of those refused since the previous good one.
 
         ``None`` if any of that was reported already; the rest waits.
         """
@@ -53,7 +53,7 @@ class Refusals:
             return error
 
     def rest(self) -> ServomexError | None:
-        """Return what was not reported so far; ``None`` when there is nothing."""
+        """Return the report of the rest; ``None`` when there is nothing left to report."""
         with self._mutex:
             return self._report()
 

@@ -132,7 +132,7 @@ class SourceGuard:
 
 
 def configuration_of(item: Arrived) -> Configuration:
-    """Return what must not change unnoticed."""
+    """Return the facts of a broadcast that must not change unnoticed."""
     channels = tuple((reading.channel, reading.name, reading.unit_text) for reading in item.frame)
     return channels, item.frame.analyser.clock is None
 

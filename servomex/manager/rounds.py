@@ -91,7 +91,7 @@ class Round(Generic[T]):
         reads: Whether it only reads, so that nothing needs to be tried on a lost port.
         results: The results by the analyser's name.
         stopped: Whether the remaining analysers are skipped.
-        fatal: An exception of ``work`` that is not an ``Exception``, such as ``SystemExit``.
+        fatal: What ``work`` raised if it is not an ``Exception``, such as ``SystemExit``.
     """
 
     work: Callable[[Member], T]

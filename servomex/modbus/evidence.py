@@ -42,10 +42,10 @@ class Evidence:
         """Remember a reply that was taken for an answer, to notice when it is repeated.
 
         Returns:
-            Whether it alone shows what it answers, see :meth:`tells_itself`.
+            Whether it alone shows what it answers, see :meth:`identifies_itself`.
         """
         self._recent.append((raw, time.monotonic()))
-        return self.tells_itself(query, words)
+        return self.identifies_itself(query, words)
 
     def pass_by(self, raw: bytes) -> None:
         """Remember the reply to a loopback or a write, or one that was not taken: it may be repeated as well."""
@@ -61,7 +61,7 @@ class Evidence:
             return 0
         if self.may_be_old(reply):
             return 1
-        if query.paired or self.tells_itself(query, reply.words):
+        if query.paired or self.identifies_itself(query, reply.words):
             return 0
         shared = self._others.shared
         if query.function == READ_REGISTERS:
@@ -71,13 +71,13 @@ class Evidence:
             return int(contested)
         return 3 if contested else int(shared or query.function == READ_INPUTS)
 
-    def tells_itself(self, query: Query, words: tuple[int, ...]) -> bool:
+    def identifies_itself(self, query: Query, words: tuple[int, ...]) -> bool:
         """Return whether a reply shows what it answers: by a size of its own, or by its names and units."""
         if (query.function, query.data_size) in _TELLING:
             return bool(words) or not self._others.ask_for((query.function, 3 + query.data_size))
         if query.function != READ_REGISTERS:
             return False
-        return bool(self.known.fits_words(query.span, words)) and self.known.tells_apart(query.span)
+        return bool(self.known.fits_words(query.span, words)) and self.known.distinguishes(query.span)
 
     def note(self, query: Query, reply: Reply) -> None:
         """Remember the contents of a reply that is believed."""

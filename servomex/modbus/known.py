@@ -54,7 +54,7 @@ class Known:
             self._values[function].update(zip(addresses, seen, strict=True))
         self._shown[function, addresses] = seen
 
-    def tells_apart(self, span: Span) -> bool:
+    def distinguishes(self, span: Span) -> bool:
         """Return whether names and units show that registers are those of this span and no other of its size.
 
         Registers that were not read yet may carry the same names and units.

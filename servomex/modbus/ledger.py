@@ -29,7 +29,7 @@ class Ledger:
 
     Args:
         link: The port.
-        client: What sends and receives.
+        client: Sends the requests and receives the replies.
         evidence: What the analyser's replies have shown.
         pace: How fast the analyser answers; late replies raise it.
 
@@ -103,8 +103,11 @@ class Ledger:
             if query.mirrored:
                 self._evidence.pass_by(raw)
             else:
-                shape, tells_itself = self._shape_of(raw), self._evidence.take(query, raw, tuple(pdu.registers))
-                self._answers[shape] = Answer(raw, tells_itself)
+                shape, identifies_itself = (
+                    self._shape_of(raw),
+                    self._evidence.take(query, raw, tuple(pdu.registers)),
+                )
+                self._answers[shape] = Answer(raw, identifies_itself)
         if surplus:
             self.weigh(messages_in(bytes(surplus), client.ascii), [])
         if refused and pdu.exception_code not in PROVING:
@@ -208,9 +211,9 @@ class Ledger:
             self._evidence.pass_by(message.raw)
         else:
             self._others.note(message)
-        tells_itself = self._answers.pop(self._shape_of(message.raw)).tells_itself
+        identifies_itself = self._answers.pop(self._shape_of(message.raw)).identifies_itself
         # Where replies are repeated later, the first of two may be an old one.
-        self.contested = self.contested or not tells_itself or self._others.duplicates > 0
+        self.contested = self.contested or not identifies_itself or self._others.duplicates > 0
 
     def _note_late(self, message: Message, pending: list[Pending]) -> bool:
         """Return whether a message is the late reply to a request; if so, count it and wait longer in future.

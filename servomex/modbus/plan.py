@@ -88,7 +88,7 @@ class ReadPlan:
         """Choose what is read for one channel's value: all, where others may have its name and unit."""
         span = registers.REGISTERS[channel]
         together = self._may_read_over_gaps(registers.ALL_REGISTERS)
-        return registers.ALL_REGISTERS if together and not self._known.tells_apart(span) else span
+        return registers.ALL_REGISTERS if together and not self._known.distinguishes(span) else span
 
     def states_of(self, channel: ChannelId) -> Span:
         """Choose what is read for one channel's state: all states, since no other read returns as much."""

@@ -49,7 +49,7 @@ class Answer:
     """The last reply of one size, and whether it shows by itself what it answers."""
 
     raw: bytes
-    tells_itself: bool
+    identifies_itself: bool
 
 
 def is_glitch(front: bytes, sent: bytes) -> bool:

@@ -163,7 +163,7 @@ def close_port(port: Any) -> None:
 
 
 def abandon_port(port: Any) -> None:
-    """Close only the descriptors of a port, which belongs to the parent of a forked child, or has hung up.
+    """Close only the descriptors of a port that belongs to the parent of a forked child, or has hung up.
 
     pyserial's own ``close`` would end the network connection of a parent, and wait for its thread.
     """

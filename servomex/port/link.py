@@ -64,8 +64,8 @@ class SerialLink(Connection):
         gap_s: Seconds of silence kept before each request.
         trace: The file of the wire trace; ``None`` for none.
         lock: The lock of the port.
-        shared_line: Whether the line was declared to be shared with other programs or masters; ``None`` for
-            neither.
+        shared_line: Whether the line was declared to be shared with other programs or masters; ``None`` if
+            nothing was declared.
         has_reader: Whether the thread of a ContinuousReader reads from it.
         talking_since: When the last conversation began, on ``time.monotonic()``.
     """

@@ -153,7 +153,7 @@ class AcquisitionSummary:
 
     @property
     def tick_duration_ms_p99(self) -> float:
-        """The same for 99 of 100 polls."""
+        """The same for 99 % of polls."""
         return _quantile(self._durations_ms, 99)
 
     @property
@@ -163,7 +163,7 @@ class AcquisitionSummary:
 
     @property
     def lateness_ms_p99(self) -> float:
-        """The same for 99 of 100 readings."""
+        """The same for 99 % of readings."""
         return _quantile(self._lateness_ms, 99)
 
     def note_start(self, lateness_s: float) -> None:

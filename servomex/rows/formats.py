@@ -50,8 +50,8 @@ def _lines(write: Sequence[Callable[[Any], str]], before: Sequence[str], nothing
     """Return a format of lines.
 
     Args:
-        write: For each column, what formats its value.
-        before: For each column, what is in front of that.
+        write: The function that formats the values of each column.
+        before: The text in front of the value of each column.
         nothing: The form of an unknown value.
         end: The end of a line.
     """

@@ -77,7 +77,9 @@ class PtyServer:
         self._worker.start()
         if not self._ready.wait(READY_S):
             self._worker.stop()
-            raise ServomexConnectionError("the pseudo-terminal did not come up: the line is in use or unplugged")
+            raise ServomexConnectionError(
+                "the pseudo-terminal could not be opened: the line is in use or unplugged"
+            )
         return self
 
     def __exit__(self, *_exc: object) -> None:

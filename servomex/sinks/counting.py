@@ -61,5 +61,5 @@ def check_samples(samples: Sequence[Sample]) -> None:
         if not isinstance(sample, Sample):
             raise ServomexValidationError(
                 f"a sink takes a list of samples, but this has a {type(sample).__name__}",
-                cure="Write the frame.as_samples() of a frame",
+                cure="Write frame.as_samples() instead of the frame",
             )

@@ -244,7 +244,7 @@ def sink_class(target: str | os.PathLike[str], file_format: str | None = None) -
             cure=f"Omit {Argument('file_format')}, or choose another name",
         )
     if key is None and "://" in name:
-        raise ServomexValidationError(f"{name_of(name)} is not a file: {file_format} is a format of files")
+        raise ServomexValidationError(f"{name_of(name)} is not a file, but {file_format} is a format of files")
     if key is None and name.lower().endswith(".gz") and f"{FORMATS[file_format]}.gz" not in _SINKS:
         raise ServomexValidationError(
             f"{name_of(name)} cannot be compressed as {file_format}", cure="Choose a name without .gz"

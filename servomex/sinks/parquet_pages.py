@@ -157,7 +157,7 @@ def _pages(source: BinaryIO, place: int, end: int) -> Iterator[_Page]:
             raise ValueError(f"a column has more than {MOST_PAGES} pages in one row group")
         kind = fields.get(_TYPE)
         if kind not in _PAGE_HEADERS or not isinstance(header := fields.get(_PAGE_HEADERS[kind]), dict):
-            raise ValueError(f"the page at byte {place} is of an unknown kind")
+            raise ValueError(f"the page at byte {place} is of an unknown type")
         yield _Page(unpacked, 0 if kind == _DICTIONARY_PAGE else int(header.get(1, 0)))
         place += size + packed
 

@@ -104,7 +104,7 @@ def _sources(path: Path, held: contextlib.ExitStack) -> list[tuple[Path, Part | 
     merged = held.enter_context(opened(path)) if path.exists() else None
     parts = _parts_beside(path, merged)
     if merged is None and path.exists():
-        raise FileNotFoundError(errno.ENOENT, "its parts are being put together")
+        raise FileNotFoundError(errno.ENOENT, "its parts are being merged")
     if merged is not None and not merged.is_at(path):
         raise FileNotFoundError(errno.ENOENT, "it is being replaced")
     first: list[tuple[Path, Part | None]] = [] if merged is None else [(path, merged)]

@@ -321,7 +321,7 @@ def test_closing_the_check_up_closes_the_port() -> None:
         (
             Faults(),
             [
-                "looking at what answers at address 1",
+                "identifying what answers at address 1",
                 "sending 3 requests with a gap of 0.005 s",
                 "reading the analyser",
             ],

@@ -72,7 +72,7 @@ def test_a_suffix_that_says_another_format_is_refused(name: str, file_format: st
 @pytest.mark.parametrize(("target", "file_format", "words"), [
     ("run", "xls", "unknown file format 'xls'; known are csv, jsonl, sqlite, parquet"),
     ("memory://x", "csv", "is not csv, as memory:// shows"),
-    ("mongo://host/x", "csv", "is not a file: csv is a format of files"),
+    ("mongo://host/x", "csv", "is not a file, but csv is a format of files"),
 ])  # fmt: skip
 def test_what_cannot_have_a_format_is_refused(target: str, file_format: str, words: str) -> None:
     with pytest.raises(ServomexValidationError, match=re.escape(words)):
