@@ -18,7 +18,7 @@ from typing import TypeVar
 import attrs
 
 from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
-from servomex.models.analyser import AnalyserStatus, CalGroupState
+from servomex.models.analyser import CAL_GROUPS, AnalyserStatus, CalGroupState
 from servomex.models.reading import NO_TIME, ChannelStatus, Reading, is_populated, make_reading
 from servomex.units import channel_name
 
@@ -33,7 +33,6 @@ COIL_NUMBER = 1
 
 BLOCK_REGISTERS = 7
 STATE_BITS = 8
-CAL_GROUPS = 4
 
 
 @attrs.frozen(order=True)

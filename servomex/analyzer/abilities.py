@@ -7,6 +7,9 @@ from functools import lru_cache
 from servomex.enums import Availability, Capability
 from servomex.errors import ServomexIllegalFunctionError, ServomexValidationError
 
+VALUES = Capability.READ_CHANNELS | Capability.READ_STATUS
+READING = VALUES | Capability.IDENTIFY
+
 _NEEDED_FOR = {
     1: Capability.AUTOCAL,
     2: Capability.READ_STATUS,

@@ -5,29 +5,26 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from servomex.analyzer.mode import VALUES
+from servomex.analyzer.abilities import VALUES
 from servomex.analyzer.opened import Opened
-from servomex.calibration import procedure as calibration
-from servomex.calibration import stop as calibration_stop
-from servomex.calibration.report import CalibrationProgress, CalibrationReport, OnProgress
 from servomex.enums import Capability, ChannelId, OverflowPolicy, StreamMode
 from servomex.errors import ServomexNoFrameError, ServomexValidationError
 from servomex.errors.validation import choice, flag, seconds, whole
 from servomex.modbus.safety import check_confirmed
-from servomex.models.analyser import AnalyserStatus
+from servomex.models.analyser import CAL_GROUPS, AnalyserStatus
 from servomex.models.frame import Frame
 from servomex.models.info import ChannelInfo, DeviceInfo
 from servomex.models.naming import asked_channel, asked_channels, check_selected, needed
 from servomex.models.reading import ChannelStatus, Reading
 from servomex.models.sample import Sample
 from servomex.recording.polling import checked_names
-from servomex.recording.recording import BUFFER, Recording
-from servomex.recording.streaming import StreamingSession
-from servomex.recording.subscription import Callback, Subscription, frames_of
-from servomex.registers import CAL_GROUPS
+from servomex.runtime.queues import BUFFER
 
 if TYPE_CHECKING:
+    from servomex.calibration.report import CalibrationProgress, CalibrationReport, OnProgress
     from servomex.modbus.client import ModbusClient
+    from servomex.recording.streaming import StreamingSession
+    from servomex.recording.subscription import Callback, Subscription
 
 _STARTING = "an autocalibration moves calibration gas and takes the group off sample"
 _STOPPING = "this stops every autocalibration, even one that was started at the panel"
@@ -210,7 +207,7 @@ class Analyzer(Opened):
         rate_hz: float | None = None,
         buffer_size: int = BUFFER,
         overflow: OverflowPolicy | str = OverflowPolicy.DROP_OLDEST,
-    ) -> StreamingSession:
+    ) -> "StreamingSession":
         """Stream samples: ``with analyzer.stream(rate_hz=2) as session: for sample in session: ...``.
 
         ``next(session)`` returns one; :attr:`StreamingSession.mode` shows how they are taken.
@@ -227,6 +224,9 @@ class Analyzer(Opened):
             ServomexValidationError: The mode is not that of the analyser, the mode or the policy is unknown, or a
                 number is out of range.
         """
+        from servomex.recording.recording import Recording
+        from servomex.recording.streaming import StreamingSession
+
         self.check_process()
         usual = self.mode.stream_mode
         wanted = usual if mode is None else choice(StreamMode, mode, "mode")
@@ -238,13 +238,12 @@ class Analyzer(Opened):
                 cure="Omit mode",
             )
         pace_hz = self.mode.pace_hz(rate_hz)
-        return StreamingSession(
-            Recording(self, rate_hz=pace_hz, buffer_size=buffer_size, overflow=overflow), usual
-        )
+        recording = Recording(self, rate_hz=pace_hz, buffer_size=buffer_size, overflow=overflow)
+        return StreamingSession(recording, usual)
 
     def subscribe(
-        self, callback: Callback, *, rate_hz: float | None = None, buffer_size: int = BUFFER
-    ) -> Subscription:
+        self, callback: "Callback", *, rate_hz: float | None = None, buffer_size: int = BUFFER
+    ) -> "Subscription":
         """Call ``callback`` with each frame, and each error in place of one, in a thread of its own.
 
         Args:
@@ -257,11 +256,12 @@ class Analyzer(Opened):
             ServomexConfigurationError: There is a rate, and an analyser in continuous mode.
             ServomexValidationError: A number is out of range, or the callback is not callable.
         """
+        from servomex.recording.subscription import Subscription, frames_of
+
         self.check_process()
         if not callable(callback):
             raise ServomexValidationError(
-                f"callback must be callable, not {callback!r}",
-                cure="Pass the function itself, uncalled",
+                f"callback must be callable, not {callback!r}", cure="Pass the function itself, uncalled"
             )
         return Subscription(frames_of(self, self.mode.pace_hz(rate_hz), buffer_size), callback, self.name).start()
 
@@ -283,7 +283,7 @@ class Analyzer(Opened):
 
     def start_calibration(
         self, group: int, *, confirm: bool = False, verify: bool = True, timeout: float | None = None
-    ) -> CalibrationProgress:
+    ) -> "CalibrationProgress":
         """Start the autocalibration of a group. It moves calibration gas and takes the group off sample.
 
         The start coil is brought to 0 if it was left at 1, set to 1, read back, and set back to 0 whatever
@@ -302,13 +302,15 @@ class Analyzer(Opened):
             ServomexCalibrationError: It did not start, another one is running or starting, or the outcome is
                 unknown; see its ``running``.
         """
+        from servomex.calibration.procedure import start
+
         client = self._confirmed("start_calibration", confirm, _STARTING)
         group = whole(group, "group", 1, CAL_GROUPS)
         flag(verify, "verify")
         deadline = self._slow_deadline(timeout)
         client.recognise(deadline)
         with self._abilities.shown_by(Capability.AUTOCAL if verify else _NOTHING):
-            return calibration.start(client, group, deadline, verify=verify)
+            return start(client, group, deadline, verify=verify)
 
     def stop_calibration(self, *, confirm: bool = False, timeout: float | None = None) -> tuple[int, ...]:
         """Stop all autocalibrations, however they were started, and watch until every group is on sample.
@@ -325,13 +327,15 @@ class Analyzer(Opened):
             ServomexCalibrationError: A group is still on calibration gas, its state is unknown, or a coil stays at
                 1; see its ``running``.
         """
+        from servomex.calibration.stop import stop
+
         client = self._confirmed("stop_calibration", confirm, _STOPPING)
         deadline = self._slow_deadline(timeout)
         client.recognise(deadline)
         with self._abilities.shown_by(_NOTHING):  # stopping succeeds even if nothing runs
-            return calibration_stop.stop(client, deadline)
+            return stop(client, deadline)
 
-    def calibration_status(self, group: int = 1, *, timeout: float | None = None) -> CalibrationProgress:
+    def calibration_status(self, group: int = 1, *, timeout: float | None = None) -> "CalibrationProgress":
         """Read a group's state: on sample, or on calibration gas 1 or 2; in continuous mode from the broadcast.
 
         In the Modbus modes the group's start coil is read as well. A group that is on sample is ``SAMPLING`` while
@@ -358,8 +362,8 @@ class Analyzer(Opened):
         confirm: bool = False,
         timeout: float,
         settle: float | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> CalibrationReport:
+        on_progress: "OnProgress | None" = None,
+    ) -> "CalibrationReport":
         """Start the autocalibration of a group, watch it to its end, and report.
 
         If an interrupt, the timeout or an exception in ``on_progress`` ends it early, it is stopped first; the
@@ -380,17 +384,19 @@ class Analyzer(Opened):
             ServomexCalibrationError: It did not start, did not end in time, or its outcome is unknown; see its
                 ``running``.
         """
+        from servomex.calibration.procedure import SETTLE_S, Calibration
+
         client = self._confirmed("calibrate", confirm, _STARTING)
         group = whole(group, "group", 1, CAL_GROUPS)
         limit_s = seconds(timeout, "timeout")
-        settle_s = calibration.SETTLE_S if settle is None else seconds(settle, "settle", zero=True)
+        settle_s = SETTLE_S if settle is None else seconds(settle, "settle", zero=True)
         if settle is not None and settle_s >= limit_s:
             raise ServomexValidationError(f"settle must be shorter than timeout, {limit_s:g} s, not {settle_s:g}")
         if on_progress is not None and not callable(on_progress):
             raise ServomexValidationError(f"on_progress must be callable, not {on_progress!r}")
         client.recognise(self._deadline(limit_s))
         with self._abilities.shown_by(Capability.AUTOCAL):
-            return calibration.Calibration(client, group, limit_s, settle_s, on_progress).run()
+            return Calibration(client, group, limit_s, settle_s, on_progress).run()
 
     @property
     def _newest(self) -> Frame | None:
@@ -405,8 +411,10 @@ class Analyzer(Opened):
 
     def _slow_deadline(self, timeout: float | None) -> float:
         """Return the deadline for a state that the analyser may be slow to show."""
+        from servomex.calibration.stop import WATCH_S
+
         self.check_process()
-        return self._deadline(self.timeout_s + calibration_stop.WATCH_S if timeout is None else timeout)
+        return self._deadline(self.timeout_s + WATCH_S if timeout is None else timeout)
 
 
 def _channels_of(frame: Frame) -> tuple[ChannelInfo, ...]:

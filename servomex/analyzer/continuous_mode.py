@@ -4,10 +4,9 @@ import contextlib
 import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from servomex.analyzer.mode import READING
-from servomex.calibration.report import CalibrationProgress, progress_of
+from servomex.analyzer.abilities import READING
 from servomex.continuous.intake import FRESH_S
 from servomex.continuous.reader import ContinuousReader
 from servomex.enums import ChannelId, ProtocolKind, StreamMode
@@ -25,6 +24,9 @@ from servomex.models.frame import Frame
 from servomex.models.naming import needed
 from servomex.models.reading import ChannelStatus, Reading
 from servomex.runtime.clock import time
+
+if TYPE_CHECKING:
+    from servomex.calibration.report import CalibrationProgress
 
 
 class ContinuousMode:
@@ -133,8 +135,10 @@ class ContinuousMode:
         """Return the analyser's state in the newest frame."""
         return self._reader.read_frame(deadline).analyser
 
-    def read_calibration(self, group: int, deadline: float) -> CalibrationProgress:
+    def read_calibration(self, group: int, deadline: float) -> "CalibrationProgress":
         """Return the state of a group in the newest frame."""
+        from servomex.calibration.report import progress_of
+
         frame = self._reader.read_frame(deadline)
         return progress_of(frame.analyser, group, frame.received_at, frame=frame)
 

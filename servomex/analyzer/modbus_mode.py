@@ -5,10 +5,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from servomex.analyzer.mode import READING
-from servomex.calibration import procedure
-from servomex.calibration.report import CalibrationProgress
-from servomex.continuous.intake import PERIODS_FRESH
+from servomex.analyzer.abilities import READING
+from servomex.continuous.cadence import PERIODS_FRESH
 from servomex.enums import Capability, ChannelId, ProtocolKind, StreamMode
 from servomex.errors import (
     ServomexChannelError,
@@ -23,9 +21,9 @@ from servomex.models.frame import Frame
 from servomex.models.naming import listed
 from servomex.models.reading import ChannelStatus, Reading
 from servomex.runtime.clock import time
-from servomex.traffic.symptoms import MODBUS_TCP
 
 if TYPE_CHECKING:
+    from servomex.calibration.report import CalibrationProgress
     from servomex.modbus.client import ModbusClient
     from servomex.modbus.exchange import Exchange
 
@@ -91,6 +89,7 @@ class ModbusMode:
             message = f"{error.message}{self._channels_there()}"
             return ServomexChannelNotFoundError(message, error.context, cure=error.cure)
         from servomex.analyzer.detect import answers_modbus_tcp
+        from servomex.traffic.symptoms import MODBUS_TCP
 
         if answers_modbus_tcp(self._client.link, self.address):
             return ServomexTimeoutError(MODBUS_TCP.seen, error.context, cure=MODBUS_TCP.cure)
@@ -154,10 +153,12 @@ class ModbusMode:
         self._client.recognise(deadline)
         return self._client.read_analyser(deadline)
 
-    def read_calibration(self, group: int, deadline: float) -> CalibrationProgress:
+    def read_calibration(self, group: int, deadline: float) -> "CalibrationProgress":
         """Read the state of a group, and its start coil."""
+        from servomex.calibration.procedure import look
+
         self._client.recognise(deadline)
-        return procedure.look(self._client, group, deadline)
+        return look(self._client, group, deadline)
 
     def sender(self) -> "ModbusClient":
         """Return the client."""

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
-from servomex.calibration.report import CalibrationProgress
 from servomex.enums import Capability, ChannelId, ProtocolKind, StreamMode
 from servomex.errors import ServomexError
 from servomex.models.analyser import AnalyserStatus
@@ -12,10 +11,8 @@ from servomex.models.frame import Frame
 from servomex.models.reading import ChannelStatus, Reading
 
 if TYPE_CHECKING:
+    from servomex.calibration.report import CalibrationProgress
     from servomex.modbus.client import ModbusClient
-
-VALUES = Capability.READ_CHANNELS | Capability.READ_STATUS
-READING = VALUES | Capability.IDENTIFY
 
 
 class Mode(Protocol):
@@ -157,7 +154,7 @@ class Mode(Protocol):
     def read_analyser(self, deadline: float) -> AnalyserStatus:
         """Read the analyser's state."""
 
-    def read_calibration(self, group: int, deadline: float) -> CalibrationProgress:
+    def read_calibration(self, group: int, deadline: float) -> "CalibrationProgress":
         """Read the state of a calibration group."""
 
     def sender(self) -> "ModbusClient":

@@ -5,11 +5,7 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
-from servomex.analyzer.abilities import Abilities
-from servomex.analyzer.continuous_mode import ContinuousMode
-from servomex.analyzer.modbus_mode import ModbusMode
-from servomex.analyzer.mode import READING, Mode
-from servomex.continuous.reader import ContinuousReader
+from servomex.analyzer.abilities import READING, Abilities
 from servomex.enums import Availability, Capability, ProtocolKind
 from servomex.errors import ErrorContext, ServomexConnectionError
 from servomex.errors.mappings import FrozenMapping
@@ -21,6 +17,8 @@ from servomex.runtime.clock import time
 from servomex.runtime.forks import ProcessBound
 
 if TYPE_CHECKING:
+    from servomex.analyzer.mode import Mode
+    from servomex.continuous.reader import ContinuousReader
     from servomex.modbus.client import ModbusClient
 
 REOPEN = "Open it again with open_device(), and use it before it is closed"
@@ -39,13 +37,19 @@ class Opened(ProcessBound):
         name: str | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
+        from servomex.continuous.reader import ContinuousReader
+
         self.link = link
         self.mode: Mode
         self.reader: ContinuousReader | None = None
         self.client: ModbusClient | None = None
         if isinstance(source, ContinuousReader):
+            from servomex.analyzer.continuous_mode import ContinuousMode
+
             self.mode, self.reader = ContinuousMode(source), source
         else:
+            from servomex.analyzer.modbus_mode import ModbusMode
+
             self.mode, self.client = ModbusMode(source), source
         self.closed: bool = False
         address = self.mode.address

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from servomex.analyzer.analyzer import Analyzer
-from servomex.continuous.reader import ContinuousReader
 from servomex.enums import ChannelId, ProtocolKind
 from servomex.errors import (
     ServomexChannelError,
@@ -22,6 +21,7 @@ from servomex.port.transport import Transport
 from servomex.settings import Parity, SerialSettings, check_carries, settings_given
 
 if TYPE_CHECKING:
+    from servomex.continuous.reader import ContinuousReader
     from servomex.modbus.client import ModbusClient
 
 HELP = "'servomex doctor PORT' looks for the cause, 'servomex discover PORT' for an analyser at another address"
@@ -244,6 +244,8 @@ def source_of(
     """
     check_carries(link.settings, protocol, link.port)
     if protocol is ProtocolKind.CONTINUOUS_ASCII:
+        from servomex.continuous.reader import ContinuousReader
+
         reader = ContinuousReader(link, channels=channels, first=first)
         reader.start()
         return reader

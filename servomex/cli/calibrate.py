@@ -14,10 +14,10 @@ from servomex.cli.errors import RequestError, stop_code
 from servomex.cli.options import SECONDS, check_seconds, format_settings
 from servomex.cli.output import STDERR, note, one_line, write_data, write_text
 from servomex.cli.program import ProgramGroup, version_option
+from servomex.models.analyser import CAL_GROUPS
 from servomex.models.plain import json_text
 from servomex.models.reading import value_text
 from servomex.models.texts import duration_text
-from servomex.registers import CAL_GROUPS
 
 F = TypeVar("F", bound=Callable[..., Any])
 

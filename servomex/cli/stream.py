@@ -59,8 +59,8 @@ def stream(
     code, taken, failed, gap = 0, 0, 0, Gap()
     with interrupts_wait():
         from servomex.recording.outages import OUTAGES
-        from servomex.recording.recording import BUFFER
         from servomex.recording.subscription import frames_of
+        from servomex.runtime.queues import BUFFER
     with request.logs(omitted=OUTAGES), request.open(channels) as analyzer:
         show = writer_for(output_format, analyzer, request.name)
         with frames_of(analyzer, analyzer.mode.pace_hz(rate_hz), BUFFER, duration_s=duration) as frames:

@@ -5,6 +5,8 @@ from collections import deque
 REGULAR = 3
 """Number of similar intervals in a row that show a period; one alone may be an outage."""
 KEPT = 5
+PERIODS_FRESH = 2.5
+"""A frame is current for this many broadcast periods."""
 ALIKE = 0.25
 """Intervals are alike when they differ by less than this part of the shorter one, or by less than ALIKE_S."""
 ALIKE_S = 0.05

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import attrs
 
+from servomex.continuous.cadence import PERIODS_FRESH
 from servomex.continuous.lateness import Arrived, Lateness, is_gap
 from servomex.continuous.sources import TWO_SOURCES_CURE, SourceGuard
 from servomex.errors import ServomexError, ServomexParseError, ServomexProtocolError
@@ -17,8 +18,6 @@ HOLD_S = 1.0
 HOLD_FRAMES = 4096
 """After a gap, broadcasts are held at most this long, until a burst ends: only its end shows that it was one."""
 HOLD_SILENCE_S = (0.01, 0.25)
-PERIODS_FRESH = 2.5
-"""A frame is current for this many broadcast periods."""
 FRESH_S = 10.0
 """How long a frame is current as long as the period is not known."""
 STANDING_S = 3.0

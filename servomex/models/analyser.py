@@ -12,6 +12,9 @@ from servomex.enums import (
 from servomex.models.plain import time_text
 from servomex.models.texts import Paint, unpainted
 
+CAL_GROUPS = 4
+"""How many calibration groups an analyser has."""
+
 
 @attrs.frozen
 class CalGroupState:

@@ -1,7 +1,6 @@
 """Models as HTML, for notebooks: tables without script or style, every text escaped."""
 
 from collections.abc import Iterable, Sequence
-from html import escape
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, caption: Sequence[str] = ()) -> str:
@@ -12,6 +11,8 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, caption:
         rows: The cells; ``None`` is empty.
         caption: Lines above the table.
     """
+    from html import escape
+
     above = "<br>".join(map(escape, caption))
     head = f"<thead>{_row('th', headings)}</thead>" if headings else ""
     body = "".join(_row("td", row) for row in rows)
@@ -23,4 +24,6 @@ def _row(tag: str, cells_: Iterable[object]) -> str:
 
 
 def _cell(cell: object) -> str:
+    from html import escape
+
     return "" if cell is None else escape(str(cell))

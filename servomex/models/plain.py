@@ -1,6 +1,5 @@
 """Values for files, JSON and other programs: times in UTC, finite numbers, texts that are Unicode."""
 
-import json
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -103,6 +102,8 @@ _NOTHING = dict.fromkeys(ROW_COLUMNS)
 @lru_cache(maxsize=64)
 def tags_text(tags: FrozenMapping[str]) -> str:
     """Format tags as a JSON object: without spaces, its keys sorted."""
+    import json
+
     return json.dumps(tags.plain(), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
@@ -165,4 +166,6 @@ def _json_of_others(value: Any) -> Any:
 
 def json_text(value: Any) -> str:
     """Format a value, or a model, as one line of JSON."""
+    import json
+
     return json.dumps(json_value(value), ensure_ascii=False, allow_nan=False) + "\n"

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from decimal import Decimal
 
 from servomex.enums import Quality
 
@@ -23,7 +22,11 @@ def number_text(value: float | None) -> str:
     if value is None:
         return "-"
     text = repr(value)
-    return format(Decimal(text), "f") if "e" in text and abs(value) < _LARGEST_PLAIN else text
+    if "e" not in text or abs(value) >= _LARGEST_PLAIN:
+        return text
+    from decimal import Decimal
+
+    return format(Decimal(text), "f")
 
 
 def aligned(rows: Iterable[tuple[str, ...]], *, numbers: int | None = None) -> list[str]:

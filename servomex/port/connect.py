@@ -5,11 +5,9 @@ import errno
 import os
 import re
 import select
-import socket
 import stat
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 from servomex.errors import (
     Argument,
@@ -25,6 +23,9 @@ from servomex.runtime.clock import time
 from servomex.runtime.locks import WAKE_S
 from servomex.runtime.signals import pass_on_interruption
 from servomex.settings import SerialSettings
+
+if TYPE_CHECKING:
+    import socket
 
 try:
     import termios
@@ -154,11 +155,11 @@ def close_port(port: Any) -> None:
     if has_hung_up(port):  # pyserial would wait 0.3 s for a connection that has ended
         abandon_port(port)
         return
-    connection = getattr(port, "_socket", None)
+    connection = _connection_of(port)
     try:
         port.close()
     finally:
-        if isinstance(connection, socket.socket):
+        if connection:
             connection.close()
 
 
@@ -167,8 +168,7 @@ def abandon_port(port: Any) -> None:
 
     pyserial's own ``close`` would end the network connection of a parent, and wait for its thread.
     """
-    connection = getattr(port, "_socket", None)
-    if isinstance(connection, socket.socket):
+    if connection := _connection_of(port):
         connection.close()
         port._thread = None  # rfc2217:// has one
     elif isinstance(port, serial.Serial):
@@ -178,9 +178,11 @@ def abandon_port(port: Any) -> None:
 
 def has_hung_up(port: Any) -> bool:
     """Return whether the server of a network connection has closed it, without waiting or reading."""
-    connection = getattr(port, "_socket", None)
-    if not isinstance(connection, socket.socket):
+    connection = _connection_of(port)
+    if connection is None:
         return False
+    import socket
+
     try:
         return _is_ready(connection, to_write=False, timeout=0.0) and not connection.recv(1, socket.MSG_PEEK)
     except IO_ERRORS as error:
@@ -190,12 +192,20 @@ def has_hung_up(port: Any) -> bool:
 
 def takes_bytes(port: Any, timeout: float) -> bool:
     """Wait up to ``timeout`` seconds until a port can take bytes; return ``True`` where that cannot be seen."""
+    found: socket.socket | int | None = _connection_of(port)
+    if found is None and os.name == "posix" and isinstance(descriptor := getattr(port, "fd", None), int):
+        found = descriptor
+    return found is None or _is_ready(found, to_write=True, timeout=timeout)
+
+
+def _connection_of(port: Any) -> "socket.socket | None":
+    """Return the network connection of a port; only such a port needs the module for it."""
     found = getattr(port, "_socket", None)
-    if found is None and os.name == "posix":
-        found = getattr(port, "fd", None)
-    if isinstance(found, socket.socket | int):
-        return _is_ready(found, to_write=True, timeout=timeout)
-    return True
+    if found is None:
+        return None
+    import socket
+
+    return found if isinstance(found, socket.socket) else None
 
 
 def _is_ready(file: "socket.socket | int", *, to_write: bool, timeout: float) -> bool:
@@ -252,8 +262,9 @@ def _kept_alive(port: Any) -> Any:
 
     Where nothing is sent, as to an analyser that broadcasts, nothing else would ever show it.
     """
-    connection = getattr(port, "_socket", None)
-    if isinstance(connection, socket.socket):
+    if connection := _connection_of(port):
+        import socket
+
         with contextlib.suppress(OSError):  # it is gone already: the first use will report that
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -271,6 +282,8 @@ def _check_network_address(port: str) -> None:
     """Refuse a URL without host and port, which pyserial reports as if the network had failed."""
     if not is_network(port):
         return
+    from urllib.parse import urlsplit
+
     try:
         parts = urlsplit(port)
         complete = bool(parts.hostname and parts.port)

@@ -1,13 +1,13 @@
 """pyserial, reliably: other packages, and files of programs, are called ``serial`` too."""
 
-import importlib.util
-
 try:
     import serial
     from serial.tools import list_ports
 
     serial.serial_for_url  # noqa: B018 (which no other module has)
 except (ImportError, AttributeError) as _error:
+    import importlib.util
+
     _found = importlib.util.find_spec("serial")
     if _found is None:
         raise

@@ -3,11 +3,14 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from servomex.runtime.clock import time
 from servomex.runtime.logs import PackageLog, package_log
 from servomex.settings import SerialSettings
-from servomex.trace import TraceWriter
+
+if TYPE_CHECKING:
+    from servomex.trace import TraceWriter
 
 wire: PackageLog = package_log("servomex.wire")
 """Every byte, once, in both directions: ``PORT > hex`` was sent, ``PORT < hex`` was received."""
@@ -41,6 +44,8 @@ class WireTap:
             ServomexError: It cannot be written.
         """
         if self._path is not None:
+            from servomex.trace import TraceWriter
+
             self._trace = TraceWriter(self._path, self._port, settings, gap_s)
 
     def end(self) -> None:

@@ -10,12 +10,13 @@ from servomex.errors.validation import seconds
 from servomex.recording.fan_out import Target, open_fan_out
 from servomex.recording.polling import PollSource
 from servomex.recording.provenance import metadata_of
-from servomex.recording.recording import BUFFER, Recording
+from servomex.recording.recording import Recording
 from servomex.recording.renewal import ReconnectFactory
 from servomex.recording.summary import AcquisitionSummary
 from servomex.recording.writer import SinkWriter
 from servomex.runtime.at_exit import at_exit
 from servomex.runtime.forks import ProcessBound
+from servomex.runtime.queues import BUFFER
 from servomex.sinks.opening import SinkOptions
 
 

@@ -26,10 +26,7 @@ from servomex.recording.identities import Identities
 from servomex.recording.polling import Poll, PollSource, check_source, checked_names, is_manager, names_here
 from servomex.recording.renewal import ReconnectFactory, Renewal
 from servomex.runtime.clock import time
-from servomex.runtime.queues import LARGEST, Closed
-
-BUFFER = 1000
-"""The most readings that may wait to be taken, by default."""
+from servomex.runtime.queues import BUFFER, LARGEST, Closed
 
 
 @attrs.frozen(kw_only=True)

@@ -14,6 +14,8 @@ from servomex.runtime.locks import Changes
 T = TypeVar("T")
 
 LARGEST = 1_000_000
+BUFFER = 1000
+"""The most readings that may wait to be taken, by default."""
 LOOK_S = 0.1
 """How often a waiting producer checks whether to give up."""
 

@@ -10,7 +10,7 @@ from servomex import registers, telegram
 from servomex.enums import EXTERNAL_CHANNELS, ChannelId, ProtocolKind
 from servomex.errors import ServomexValidationError
 from servomex.errors.validation import choice, seconds, whole
-from servomex.models.analyser import AnalyserStatus, CalGroupState
+from servomex.models.analyser import CAL_GROUPS, AnalyserStatus, CalGroupState
 from servomex.models.frame import Frame
 from servomex.models.reading import ChannelStatus, make_reading
 from servomex.runtime.clock import time
@@ -19,7 +19,7 @@ from servomex.simulator.faults import Faults
 
 START_COILS = [span.address for span in registers.START_COILS.values()]
 STOP_COIL = registers.STOP_COIL.address
-GROUPS = range(1, registers.CAL_GROUPS + 1)
+GROUPS = range(1, CAL_GROUPS + 1)
 
 
 class IllegalAddressError(Exception):

@@ -17,6 +17,7 @@ from servomex.errors import (
     ServomexIllegalFunctionError,
     ServomexModbusError,
 )
+from servomex.models.analyser import CAL_GROUPS
 from servomex.models.reading import NO_TIME, Reading, value_text
 from servomex.registers import Span
 
@@ -210,7 +211,7 @@ def _state_texts(bits: dict[int, bool]) -> Iterator[str]:
     for address, text in zip(registers.ANALYSER_FLAGS.addresses, ("fault", "maintenance required"), strict=True):
         if address in bits:
             yield f"analyser {text}" if bits[address] else ""
-    for group in range(registers.CAL_GROUPS):
+    for group in range(CAL_GROUPS):
         first = registers.ANALYSER_GROUPS.address + 2 * group
         if first in bits and first + 1 in bits:
             yield f"group {group + 1} on calibration gas {1 + bits[first + 1]}" if bits[first] else ""
