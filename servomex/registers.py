@@ -150,7 +150,7 @@ def decode_channel(
     monotonic_ns: int,
 ) -> Reading:
     """Decode one channel from its seven registers and its eight state bits."""
-    return _dated(_undated(channel, tuple(block), tuple(bits), protocol), received_at, monotonic_ns)
+    return _dated([_undated(channel, tuple(block), tuple(bits), protocol)], received_at, monotonic_ns)[0]
 
 
 def decode_channels(
@@ -166,7 +166,7 @@ def decode_channels(
         _undated(channel, tuple(words[REGISTERS[channel].place]), tuple(bits[STATES[channel].place]), protocol)
         for channel in channels
     ]
-    return [_dated(reading, received_at, monotonic_ns) for reading in found if is_populated(reading)]
+    return _dated(list(filter(is_populated, found)), received_at, monotonic_ns)
 
 
 @lru_cache(maxsize=1024)
@@ -188,19 +188,22 @@ def _undated(
     )
 
 
-def _dated(reading: Reading, received_at: datetime, monotonic_ns: int) -> Reading:
-    return Reading(
-        reading.channel,
-        reading.name,
-        reading.value,
-        reading.unit,
-        reading.unit_text,
-        reading.status,
-        reading.protocol,
-        received_at,
-        monotonic_ns,
-        reading.raw,
-    )
+def _dated(readings: Iterable[Reading], received_at: datetime, monotonic_ns: int) -> list[Reading]:
+    return [
+        Reading(
+            item.channel,
+            item.name,
+            item.value,
+            item.unit,
+            item.unit_text,
+            item.status,
+            item.protocol,
+            received_at,
+            monotonic_ns,
+            item.raw,
+        )
+        for item in readings
+    ]
 
 
 _BLOCK = struct.Struct(f">{BLOCK_REGISTERS}H")
