@@ -188,7 +188,7 @@ def _readings(frame: bytes, received_at: datetime, monotonic_ns: int) -> tuple[R
     return tuple(readings)
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=1024)
 def _block(label: bytes, state: bytes) -> _Block | None:
     """Decode a block except its value; ``None`` when it breaks the format."""
     labelled, stated = _LABEL.fullmatch(label), _STATE.fullmatch(state)

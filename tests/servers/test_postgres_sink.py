@@ -272,7 +272,7 @@ class TestReading:
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            ("value = 'NaN'", "value cannot be nan"),
+            ("value = 'NaN'", "invalid value: nan"),
             ("received_at = 'infinity'", "timestamp too large"),
             ("name = repeat('x', 50000000)", "invalid name: 'xxx"),
             ("channel = 'I9', kind = 'what'", "I9"),
