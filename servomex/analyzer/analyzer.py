@@ -237,9 +237,8 @@ class Analyzer(Opened):
                 self._context(),
                 cure="Omit mode",
             )
-        pace_hz = self.mode.pace_hz(rate_hz)
-        recording = Recording(self, rate_hz=pace_hz, buffer_size=buffer_size, overflow=overflow)
-        return StreamingSession(recording, usual)
+        pace = self.mode.pace_hz(rate_hz)
+        return StreamingSession(Recording(self, rate_hz=pace, buffer_size=buffer_size, overflow=overflow), usual)
 
     def subscribe(
         self, callback: "Callback", *, rate_hz: float | None = None, buffer_size: int = BUFFER
