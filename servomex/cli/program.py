@@ -1,6 +1,5 @@
 """How a command runs: its help, its errors as a line on stderr, its exit code."""
 
-import difflib
 import functools
 import sys
 from collections.abc import Callable, Sequence
@@ -82,6 +81,8 @@ class ProgramGroup(Program, click.Group):
         """Return the command that is named first."""
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
+            import difflib
+
             meant = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
             there = (
                 f"Did you mean {meant[0]!r}?"

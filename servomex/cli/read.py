@@ -10,14 +10,11 @@ import click
 import servomex
 from servomex.cli.connection import Connection, channels_option, connection_options
 from servomex.cli.errors import INTERRUPTED, stop_code
-from servomex.cli.formats import writer_for
 from servomex.cli.options import FRAME_FORMAT, naming_options, option, seconds_option
 from servomex.cli.output import note
 from servomex.cli.program import Program, version_option
 from servomex.cli.tally import Gap, Tally
 from servomex.errors import ServomexConfigurationError, ServomexError
-from servomex.models.frame import Frame
-from servomex.models.reading import state_text
 from servomex.runtime.clock import time
 from servomex.runtime.locks import pause
 
@@ -112,6 +109,8 @@ def read(**given: Any) -> None:
 
 def _run(request: _Request, tally: Tally) -> int:
     """Read as often as requested, and return the exit code."""
+    from servomex.cli.formats import writer_for
+
     with request.open(request.channels) as analyzer:
         _log.info("found %s in mode %s; timeout %.1f s", analyzer.name, analyzer.protocol, analyzer.timeout_s)
         show = writer_for(request.output_format, analyzer, request.name)
@@ -131,7 +130,7 @@ def _run(request: _Request, tally: Tally) -> int:
     return ALARM
 
 
-def _readings(request: _Request, analyzer: "servomex.Analyzer", tally: Tally) -> Iterator[Frame]:
+def _readings(request: _Request, analyzer: "servomex.Analyzer", tally: Tally) -> "Iterator[servomex.Frame]":
     """Yield the reading that was made on opening, then one at each deadline; report the failed ones."""
     started = time.monotonic()
     yield analyzer.snapshot()
@@ -168,7 +167,9 @@ def _patience(request: _Request, analyzer: "servomex.Analyzer") -> float | None:
     return request.listen if unknown and request.timeout is None else None
 
 
-def _complaints(frame: Frame) -> Iterator[str]:
+def _complaints(frame: "servomex.Frame") -> Iterator[str]:
+    from servomex.models.reading import state_text
+
     if frame.analyser.fault:
         yield "analyser fault"
     yield from (f"{item.channel} {state_text(item)}" for item in frame if not item.ok)
