@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from servomex.errors.mappings import FrozenMapping
@@ -112,27 +113,40 @@ def _json_format() -> RowFormat[str]:
     return _lines(write, [f'{{"{first}": ', *(f', "{column}": ' for column in others)], "null", "}\n")
 
 
-def _tuples(kinds: Mapping[ColumnKind, Callable[[Any], Any]]) -> RowFormat[tuple[Any, ...]]:
-    """Return the format of tuples, with other forms for the values of some kinds."""
+def _tuples(
+    kinds: Mapping[ColumnKind, Callable[[Any], Any]], join: Callable[[Iterable[tuple[Any, ...]]], tuple[Any, ...]]
+) -> RowFormat[tuple[Any, ...]]:
+    """Return a format of tuples.
+
+    Args:
+        kinds: By the kind of a column, what converts its values, if it is not to hold them as they are.
+        join: What puts the tuples of several values together.
+    """
 
     def item(write: Callable[[Any], Any] | None) -> Callable[[Any], tuple[Any, ...]]:
         if write is None:
             return lambda value: (value,)
         return lambda value: (None if value is None else write(value),)
 
-    return RowFormat([item(kinds.get(kind)) for kind in COLUMN_KINDS.values()], lambda pieces: sum(pieces, ()))
+    return RowFormat([item(kinds.get(kind)) for kind in COLUMN_KINDS.values()], join)
+
+
+def _flat(items: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:
+    return tuple(chain.from_iterable(items))
 
 
 CSV = {decimal: _csv_format(decimal) for decimal in SEPARATORS}
 """Lines of csv, by the decimal sign; see :func:`csv_text`."""
 JSON_LINES = _json_format()
 """JSON objects, one on each line."""
-PLAIN = _tuples({})
+PLAIN = _tuples({}, _flat)
 """The values as they are."""
+GROUPED = _tuples({}, lambda items: (_flat(items),))
+"""The same, but those of each slice of :data:`PLACES` are a tuple of their own, the same one in many rows."""
 SQL = _tuples({
     ColumnKind.TIME: time_text,
     ColumnKind.CLOCK: time_text,
     ColumnKind.FLAG: int,  # sqlite3 looks for an adapter of each bool
     ColumnKind.TAGS: tags_cell,
-})  # fmt: skip
+}, _flat)  # fmt: skip
 """The values as SQLite takes them: texts for times and tags, and 1 or 0 for flags."""

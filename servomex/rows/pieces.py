@@ -2,6 +2,7 @@
 
 import functools
 import math
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
@@ -30,6 +31,11 @@ _LABEL = slice(2, _VALUE)
 _STATE = slice(_VALUE + 1, _ANALYSER)
 _FLAGS = slice(_ANALYSER, _CLOCK)
 _END = slice(_ERROR, None)
+PLACES: tuple[int | slice, ...] = (
+    *(0, 1, _LABEL, _VALUE, _STATE),
+    *(_FLAGS, _CLOCK, _CLOCK + 1, _CLOCK + 2, _END),
+)
+"""The columns in their order; those in a slice have one piece, which many rows share."""
 
 
 def plain_row(sample: Sample) -> tuple[Any, ...]:
@@ -74,7 +80,11 @@ class RowFormat(Generic[P]):
 
     def row(self, values: Sequence[Any]) -> P:
         """Return the row of these values, one for each column."""
-        return self._joined(slice(None), values)
+        pieces = [
+            self._joined(place, values[place]) if isinstance(place, slice) else self._write[place](values[place])
+            for place in PLACES
+        ]
+        return functools.reduce(operator.add, pieces)
 
     def rows(self, samples: Iterable[Sample]) -> list[P]:
         """Return the row of each sample.

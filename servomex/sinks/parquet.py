@@ -11,6 +11,7 @@ from typing import Any
 
 from servomex.errors import ServomexSinkSchemaError, ServomexSinkWriteError, ServomexValidationError
 from servomex.models.sample import Sample
+from servomex.rows.formats import GROUPED
 from servomex.runtime.clock import time
 from servomex.runtime.logs import package_log
 from servomex.sinks.base import FLUSH_S, FSYNC_S
@@ -31,7 +32,7 @@ from servomex.sinks.parquet_parts import (
     samples_in,
     sources_of,
 )
-from servomex.sinks.parquet_tags import pairs_of
+from servomex.sinks.parquet_tables import table_of
 from servomex.sinks.places import LockFile, OpenFolder, Place, check_one_name, real, sync_file, sync_folder
 
 _log = package_log("servomex")
@@ -67,6 +68,8 @@ class ParquetSink(FileSink):
         ServomexSinkError: See :class:`FileSink`.
         ServomexValidationError: The compression is another one, or see :class:`FileSink`.
     """
+
+    _format = GROUPED
 
     def __init__(
         self,
@@ -183,12 +186,7 @@ class ParquetSink(FileSink):
 
     def _store(self, rows: list[Any]) -> None:
         arrow = imported_pyarrow()
-        is_map = arrow.types.is_map
-        columns = [
-            arrow.array([*map(pairs_of, values)] if is_map(field.type) else values, field.type)
-            for values, field in zip(zip(*rows, strict=True), self._schema, strict=True)
-        ]
-        new = arrow.Table.from_arrays(columns, schema=self._schema)
+        new = table_of(rows)
         try:
             self._write_part(arrow.concat_tables([self._part, new]).unify_dictionaries().combine_chunks())
         except _IsHeldError:
