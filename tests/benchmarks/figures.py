@@ -112,6 +112,11 @@ def figure(
     return Figure(name, unit, median, low, high, len(values), bound, goal)
 
 
+def ratio(name: str, ours: Sequence[float], others: Sequence[float], *, goal: Goal | None = None) -> Figure:
+    """Return the figure of ours divided by another's; each pair was measured in turn, under the same load."""
+    return figure(name, "x", [mine / other for mine, other in zip(ours, others, strict=True)], goal=goal)
+
+
 def quantile(values: Sequence[float], percent: int) -> float:
     """The value that so many percent of the values do not exceed."""
     if len(values) == 1:

@@ -1,9 +1,10 @@
 """What others would use in the place of the driver: two Modbus clients from PyPI, and a parser of a few lines."""
 
+import contextlib
 import importlib
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -71,18 +72,25 @@ def split_and_build(line: bytes) -> Frame:
     return Frame(ProtocolKind.CONTINUOUS_ASCII, tuple(readings), analyser, received_at, received_ns, raw=frame)
 
 
+PATIENT_S = 5.0
+"""A timeout that ends no wait on a line without faults."""
+
+
 class ServomexClient:
-    """The driver itself."""
+    """The driver itself. Its own timeout stays as it comes."""
 
     name = "servomex"
 
-    def __init__(self, port: str, line: Line) -> None:
+    def __init__(self, port: str, line: Line, timeout: float = PATIENT_S) -> None:
         settings = SerialSettings(baudrate=line.baudrate)
         self.analyzer: Analyzer = open_device(port, protocol=line.protocol, serial_settings=settings, gap=GAP_S)
+        self.seen: object = None
 
     def sweep(self) -> float | None:
-        """Read everything and give the value of the first channel."""
-        return self.analyzer.poll()["I1"].value
+        """Read everything and return the value of the first channel."""
+        frame = self.analyzer.poll()
+        self.seen = [(item.channel, item.value, item.unit, item.status) for item in frame]
+        return frame["I1"].value
 
     def close(self) -> None:
         """Give the port back."""
@@ -90,21 +98,28 @@ class ServomexClient:
 
 
 class _PlainClient:
-    """A client that reads all there is, each kind with one request, and keeps the gap by sleeping."""
+    """A client that reads all there is, each kind with one request, and keeps the gap by sleeping.
+
+    It decodes the first channel only: words and bits are what these packages return.
+    """
 
     def __init__(self, read: Callable[[int, int, int], Any]) -> None:
         self._read = read
         self._ended = time.monotonic()
+        self.seen: object = None
 
     def sweep(self) -> float | None:
-        """Read everything and give the value of the first channel."""
-        found: dict[int, Any] = {}
-        for function, address, count in ALL_AT_ONCE:
-            time.sleep(max(0.0, self._ended + GAP_S - time.monotonic()))
-            answer = self._read(function, address, count)
+        """Read everything and return the value of the first channel."""
+        found = [self._answer(*read) for read in ALL_AT_ONCE]
+        self.seen = found
+        return _float(found[0])
+
+    def _answer(self, function: int, address: int, count: int) -> Any:
+        time.sleep(max(0.0, self._ended + GAP_S - time.monotonic()))
+        try:
+            return self._read(function, address, count)
+        finally:
             self._ended = time.monotonic()
-            found.setdefault(function, answer)
-        return _float(found[READ_REGISTERS])
 
 
 class PymodbusClient(_PlainClient):
@@ -112,12 +127,12 @@ class PymodbusClient(_PlainClient):
 
     name = "pymodbus"
 
-    def __init__(self, port: str, line: Line) -> None:
+    def __init__(self, port: str, line: Line, timeout: float = PATIENT_S) -> None:
         from pymodbus.client import ModbusSerialClient
         from pymodbus.framer import FramerType
 
         framer = FramerType.ASCII if line.ascii else FramerType.RTU
-        self._client = ModbusSerialClient(port, framer=framer, baudrate=line.baudrate, timeout=5)
+        self._client = ModbusSerialClient(port, framer=framer, baudrate=line.baudrate, timeout=timeout)
         if not self._client.connect():
             raise RuntimeError(f"pymodbus cannot open {port}")
         super().__init__(self._ask)
@@ -137,9 +152,9 @@ class MinimalmodbusClient(_PlainClient):
 
     name = "minimalmodbus"
 
-    def __init__(self, port: str, line: Line) -> None:
+    def __init__(self, port: str, line: Line, timeout: float = PATIENT_S) -> None:
         package = importlib.import_module("minimalmodbus")
-        self._port = serial.serial_for_url(port, baudrate=line.baudrate, timeout=5, write_timeout=2)
+        self._port = serial.serial_for_url(port, baudrate=line.baudrate, timeout=timeout, write_timeout=2)
         mode = package.MODE_ASCII if line.ascii else package.MODE_RTU
         self._instrument = package.Instrument(self._port, 1, mode=mode)
         super().__init__(self._ask)
@@ -156,6 +171,36 @@ class MinimalmodbusClient(_PlainClient):
 
 Client = ServomexClient | PymodbusClient | MinimalmodbusClient
 CLIENTS: tuple[type[Client], ...] = (ServomexClient, PymodbusClient, MinimalmodbusClient)
+PACKAGES = {"pymodbus": "pymodbus.client", "minimalmodbus": "minimalmodbus"}
+
+
+def missing_clients() -> list[str]:
+    """Return the names of the clients whose packages are not installed."""
+    missing = []
+    for name, package in PACKAGES.items():
+        try:
+            importlib.import_module(package)
+        except ImportError:
+            missing.append(name)
+    return missing
+
+
+def available_clients() -> list[type[Client]]:
+    """Return the clients that can be measured here, ours first."""
+    missing = missing_clients()
+    return [kind for kind in CLIENTS if kind.name not in missing]
+
+
+@contextlib.contextmanager
+def opened(
+    kinds: Sequence[type[Client]], ports: Sequence[str], line: Line, timeout: float = PATIENT_S
+) -> Iterator[list[Client]]:
+    """Open a client of each kind on a port of its own, so that all can be measured in turn."""
+    with contextlib.ExitStack() as stack:
+        yield [
+            stack.enter_context(contextlib.closing(kind(port, line, timeout)))
+            for kind, port in zip(kinds, ports, strict=True)
+        ]
 
 
 def _float(words: Any) -> float:
