@@ -6,7 +6,7 @@ import os
 import re
 import select
 import stat
-from pathlib import Path
+import sys
 from typing import TYPE_CHECKING, Any
 
 from servomex.errors import (
@@ -26,6 +26,8 @@ from servomex.settings import SerialSettings
 
 if TYPE_CHECKING:
     import socket
+if sys.platform != "win32":
+    import grp
 
 try:
     import termios
@@ -142,7 +144,7 @@ def _unusable(port: str, settings: SerialSettings, error: Exception) -> Servomex
 
 def is_absent(port: str) -> bool:
     """Return whether a port is known to be missing without opening it: a device path that does not exist."""
-    return os.name == "posix" and os.sep in port and "://" not in port and not os.path.exists(port)  # noqa: PTH110
+    return os.name == "posix" and os.sep in port and "://" not in port and not os.path.exists(port)
 
 
 def write_timeout_s(settings: SerialSettings) -> float:
@@ -327,7 +329,7 @@ def _explain_windows(port: str, text: str) -> tuple[str, str]:
     """
     if "FileNotFoundError" in text:
         return f"there is no port {port}", present_text()
-    if Path(port).is_file():
+    if os.path.isfile(port):
         return f"{port} is not a serial port", present_text()
     found = _WINDOWS_NUMBER.search(text)
     number = int(found[1]) if found else None
@@ -367,21 +369,23 @@ def _way_in(port: str, group: str | None) -> str:
 
 def _mode(port: str) -> int | None:
     try:
-        return stat.S_IMODE(Path(port).stat().st_mode)
+        return stat.S_IMODE(os.stat(port).st_mode)
     except OSError:
         return None
 
 
 def owning_group(port: str) -> str | None:
     """Return the name of the group that a port belongs to; ``None`` where it has none or it is unknown."""
+    if sys.platform == "win32":
+        return None
     try:
-        return Path(port).group()
-    except (OSError, KeyError, NotImplementedError):
+        return grp.getgrgid(os.stat(port).st_gid).gr_name
+    except (OSError, KeyError):
         return None
 
 
 def _is_device(port: str) -> bool:
     try:
-        return stat.S_ISCHR(Path(port).stat().st_mode)
+        return stat.S_ISCHR(os.stat(port).st_mode)
     except OSError:
         return True

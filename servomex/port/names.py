@@ -3,7 +3,6 @@
 import contextlib
 import os
 import re
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -14,7 +13,7 @@ from servomex.runtime.logs import package_log
 
 _log = package_log("servomex")
 
-BY_ID = Path("/dev/serial/by-id")
+BY_ID = "/dev/serial/by-id"
 """Where Linux keeps a link for each USB port, named after its adapter; other systems have no equivalent."""
 
 _USB = "usb:"
@@ -207,9 +206,10 @@ def _port_info(item: Any, links: dict[str, str]) -> PortInfo:
 def _links() -> dict[str, str]:
     """Find the names below ``/dev/serial/by-id`` by the devices that they lead to."""
     try:
-        return {_place(str(path)): str(path) for path in sorted(BY_ID.iterdir(), reverse=True)}
+        paths = [os.path.join(BY_ID, name) for name in sorted(os.listdir(BY_ID), reverse=True)]
     except OSError:
         return {}
+    return {_place(path): path for path in paths}
 
 
 def _place(device: str) -> str:

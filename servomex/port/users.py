@@ -3,10 +3,9 @@
 import os
 import stat
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
-PROC = Path("/proc")
+PROC = "/proc"
 """Where Linux shows the open files of each process."""
 
 _PTY_MASTER = (5, 2)
@@ -28,7 +27,7 @@ def users_of(device: str) -> list[PortUser]:
 
     A program that serves a pseudo-terminal keeps both of its ends open, and is not a rival for either.
     """
-    wanted = _number(Path(device))
+    wanted = _number(device)
     if wanted is None:
         return []
     served = wanted[0] in _PTY_MAJORS
@@ -40,10 +39,10 @@ def users_of(device: str) -> list[PortUser]:
     return found
 
 
-def _number(path: Path) -> tuple[int, int] | None:
+def _number(path: str) -> tuple[int, int] | None:
     """Return the number of a character device, shared by all its names; ``None`` where there is none."""
     try:
-        state = path.stat()
+        state = os.stat(path)
         return (os.major(state.st_rdev), os.minor(state.st_rdev)) if stat.S_ISCHR(state.st_mode) else None
     except (OSError, ValueError, AttributeError):  # Windows has no such numbers
         return None
@@ -51,7 +50,7 @@ def _number(path: Path) -> tuple[int, int] | None:
 
 def _other_processes() -> list[int]:
     try:
-        names = [entry.name for entry in PROC.iterdir()]
+        names = os.listdir(PROC)
     except OSError:
         return []
     return sorted(int(name) for name in names if name.isdecimal() and int(name) != os.getpid())
@@ -60,21 +59,22 @@ def _other_processes() -> list[int]:
 def _open_devices(pid: int) -> Iterator[tuple[int, int]]:
     """Return the numbers of the devices that a process has open; none when it ended, or may not be read."""
     try:
-        opened = list((PROC / str(pid) / "fd").iterdir())
+        paths = [f"{PROC}/{pid}/fd/{name}" for name in os.listdir(f"{PROC}/{pid}/fd")]
     except OSError:
         return
-    for entry in opened:
+    for path in paths:
         try:
-            target = str(entry.readlink())
+            target = os.readlink(path)
         except OSError:
             continue  # closed since it was listed
-        number = _number(entry) if "/dev/" in target else None  # files on a dead network drive would block
+        number = _number(path) if "/dev/" in target else None  # files on a dead network drive would block
         if number:
             yield number
 
 
 def _program(pid: int) -> str:
     try:
-        return (PROC / str(pid) / "comm").read_text("utf-8", "replace").strip()
+        with open(f"{PROC}/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
     except OSError:
         return "a program"

@@ -20,7 +20,7 @@ from servomex.port.connect import explain, forbidden, open_port
 from servomex.port.link import SerialLink
 from servomex.settings import SerialSettings
 from servomex.simulator import VirtualLine
-from tests.helpers.platforms import needs_pty
+from tests.helpers.platforms import needs_groups, needs_pty
 from tests.helpers.terminals import Terminal
 
 pytestmark = pytest.mark.virtual_time
@@ -179,13 +179,14 @@ def test_a_forbidden_port_says_how_this_user_may_open_it(terminal: Terminal, mod
     assert child.stdout == f"no permission to open {device}. {cure}\n"
 
 
+@needs_groups
 def test_no_user_is_sent_into_the_group_of_root(tmp_path: Path, mocker: MockerFixture) -> None:
     place = tmp_path / "ttyUSB0"
     place.touch()
     place.chmod(0o660)
-    mocker.patch.object(Path, "group", return_value="root")
+    mocker.patch("grp.getgrgid", return_value=SimpleNamespace(gr_name="root"))
     assert "sudo chmod a+rw" in forbidden(str(place))[1]
-    mocker.patch.object(Path, "group", return_value="dialout")
+    mocker.patch("grp.getgrgid", return_value=SimpleNamespace(gr_name="dialout"))
     assert "sudo usermod -aG dialout $USER" in forbidden(str(place))[1]
 
 
@@ -316,7 +317,7 @@ def test_windows_errors_are_distinguished_by_their_text(
     monkeypatch: pytest.MonkeyPatch, port: str, text: str, words: str
 ) -> None:
     present(monkeypatch, "COM4", "COM3")
-    monkeypatch.setattr(ports, "os", SimpleNamespace(name="nt"))
+    monkeypatch.setattr(ports, "os", SimpleNamespace(name="nt", path=os.path))
     seen, cure = explain(port, serial.SerialException(f"could not open port {port!r}: {text}"))
     assert (f"{seen}. {cure}" if cure else seen) == words
 
@@ -329,7 +330,7 @@ def test_an_adapter_that_hangs_is_not_a_port_in_use_on_windows(
     monkeypatch: pytest.MonkeyPatch, number: int, text: str
 ) -> None:
     present(monkeypatch, "COM4")
-    monkeypatch.setattr(ports, "os", SimpleNamespace(name="nt"))
+    monkeypatch.setattr(ports, "os", SimpleNamespace(name="nt", path=os.path))
     raised = f"could not open port 'COM4': PermissionError(13, {text!r}, None, {number})"
     seen, cure = explain("COM4", serial.SerialException(raised))
     assert seen == f"the adapter of COM4 does not respond: {raised}"

@@ -99,12 +99,12 @@ def test_only_what_may_be_a_device_is_looked_at(
     (tmp_path / "9" / "fd" / "3").symlink_to("/mnt/far/away")
     monkeypatch.setattr(users_module, "PROC", tmp_path)
     looked_at: list[str] = []
-    stat = Path.stat
+    stat = os.stat
 
-    def note(path: Path) -> os.stat_result:
-        looked_at.append(str(path))
+    def note(path: str) -> os.stat_result:
+        looked_at.append(path)
         return stat(path)
 
-    monkeypatch.setattr(Path, "stat", note)
+    monkeypatch.setattr(os, "stat", note)
     assert users_of(port) == []
     assert looked_at == [port]
