@@ -26,7 +26,9 @@ def test_importing_the_package_loads_nothing_that_is_not_needed_yet() -> None:
 @pytest.mark.parametrize(("code", "heavy"), [
     ("from servomex import Frame, ServomexError, telegram", {"pymodbus", "serial", "sqlite3", "click"}),
     ("from servomex import open_device, Recorder, load", {"pymodbus", "pandas", "pyarrow", "sqlite3", "click"}),
-    ("from servomex import open_device", {"importlib.metadata", "asyncio"}),
+    ("from servomex import open_device",
+     {"importlib.metadata", "asyncio", "decimal", "html", "servomex.calibration.report",
+      "servomex.continuous.reader", "servomex.recording.recording", "servomex.registers", "servomex.trace"}),
     ("from servomex import *", {"pandas", "pyarrow", "sqlite3", "click"}),
     ("from servomex.cli import servomex_group as c; c(['--help'], standalone_mode=False)",
      {"pymodbus", "asyncio", "servomex.port.link", "servomex.analyzer.analyzer", "servomex.sinks",
