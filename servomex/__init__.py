@@ -37,10 +37,8 @@ version. Durations are in seconds, and times of day in UTC.
 """
 
 import logging
+import time as _time
 from typing import TYPE_CHECKING
-
-import servomex.runtime.clock  # noqa: F401 (with the package: a test may stop the clocks before the first use)
-from servomex.runtime.lazy import hand_on
 
 if TYPE_CHECKING:
     from servomex import telegram as telegram
@@ -101,59 +99,72 @@ if TYPE_CHECKING:
     from servomex.units import UnitKind as UnitKind
     from servomex.version import __version__ as __version__
 else:
-    __getattr__, __dir__ = hand_on(
-        __name__,
-        {
-            "analyzer.analyzer": "Analyzer",
-            "analyzer.opening": "open_continuous open_device",
-            "calibration.report": "CalibrationPhase CalibrationProgress CalibrationReport",
-            "continuous.reader": "ContinuousReader",
-            "discovery.search": "DiscoveryResult discover_port find_devices",
-            "enums": (
-                "Availability CalPhase Capability ChannelId ChannelKind ErrorPolicy OverflowPolicy "
-                "ProtocolKind Quality SafetyTier StreamMode"
-            ),
-            "errors": (
-                "Argument ErrorContext ServomexCalibrationError ServomexCapabilityError "
-                "ServomexChannelError ServomexChannelNotFoundError ServomexChecksumError "
-                "ServomexConfigurationError ServomexConfirmationRequiredError ServomexConnectionError "
-                "ServomexError ServomexForeignDeviceError ServomexFrameError ServomexGatewayError "
-                "ServomexIllegalDataAddressError ServomexIllegalDataValueError ServomexIllegalFunctionError "
-                "ServomexModbusError ServomexNoFrameError ServomexNotFoundError ServomexParseError "
-                "ServomexProtocolError ServomexProtocolUnsupportedError ServomexSinkDependencyError "
-                "ServomexSinkError ServomexSinkReadError ServomexSinkSchemaError ServomexSinkSyncError "
-                "ServomexSinkWriteError ServomexStaleError ServomexTimeoutError ServomexTransportError "
-                "ServomexValidationError"
-            ),
-            "manager.manager": "ServomexManager",
-            "manager.rounds": "DeviceResult",
-            "modbus.client": "ModbusClient",
-            "models.analyser": "AnalyserStatus CalGroupState",
-            "models.columns": "ROW_COLUMNS",
-            "models.frame": "Frame",
-            "models.info": "ChannelInfo DeviceInfo",
-            "models.reading": "ChannelStatus Reading",
-            "models.sample": "Sample",
-            "port.link": "SerialLink",
-            "port.names": "PortInfo present_ports",
-            "port.transport": "Transport",
-            "recording.dataframes": "to_pandas",
-            "recording.load": "load load_metadata",
-            "recording.pipe": "pipe",
-            "recording.polling": "PollSource",
-            "recording.recorder": "Recorder",
-            "recording.recording": "Recording record",
-            "recording.streaming": "StreamingSession",
-            "recording.subscription": "Subscription",
-            "recording.summary": "AcquisitionSummary",
-            "runtime.queues": "Closed",
-            "settings": "SerialSettings",
-            "sinks.opening": "open_sink",
-            "telegram": "",
-            "testing.fake": "FakeTransport",
-            "units": "Unit UnitKind",
-            "version": "__version__",
-        },
-    )
+    _MODULES = {
+        "analyzer.analyzer": "Analyzer",
+        "analyzer.opening": "open_continuous open_device",
+        "calibration.report": "CalibrationPhase CalibrationProgress CalibrationReport",
+        "continuous.reader": "ContinuousReader",
+        "discovery.search": "DiscoveryResult discover_port find_devices",
+        "enums": (
+            "Availability CalPhase Capability ChannelId ChannelKind ErrorPolicy OverflowPolicy "
+            "ProtocolKind Quality SafetyTier StreamMode"
+        ),
+        "errors": (
+            "Argument ErrorContext ServomexCalibrationError ServomexCapabilityError "
+            "ServomexChannelError ServomexChannelNotFoundError ServomexChecksumError "
+            "ServomexConfigurationError ServomexConfirmationRequiredError ServomexConnectionError "
+            "ServomexError ServomexForeignDeviceError ServomexFrameError ServomexGatewayError "
+            "ServomexIllegalDataAddressError ServomexIllegalDataValueError ServomexIllegalFunctionError "
+            "ServomexModbusError ServomexNoFrameError ServomexNotFoundError ServomexParseError "
+            "ServomexProtocolError ServomexProtocolUnsupportedError ServomexSinkDependencyError "
+            "ServomexSinkError ServomexSinkReadError ServomexSinkSchemaError ServomexSinkSyncError "
+            "ServomexSinkWriteError ServomexStaleError ServomexTimeoutError ServomexTransportError "
+            "ServomexValidationError"
+        ),
+        "manager.manager": "ServomexManager",
+        "manager.rounds": "DeviceResult",
+        "modbus.client": "ModbusClient",
+        "models.analyser": "AnalyserStatus CalGroupState",
+        "models.columns": "ROW_COLUMNS",
+        "models.frame": "Frame",
+        "models.info": "ChannelInfo DeviceInfo",
+        "models.reading": "ChannelStatus Reading",
+        "models.sample": "Sample",
+        "port.link": "SerialLink",
+        "port.names": "PortInfo present_ports",
+        "port.transport": "Transport",
+        "recording.dataframes": "to_pandas",
+        "recording.load": "load load_metadata",
+        "recording.pipe": "pipe",
+        "recording.polling": "PollSource",
+        "recording.recorder": "Recorder",
+        "recording.recording": "Recording record",
+        "recording.streaming": "StreamingSession",
+        "recording.subscription": "Subscription",
+        "recording.summary": "AcquisitionSummary",
+        "runtime.queues": "Closed",
+        "settings": "SerialSettings",
+        "sinks.opening": "open_sink",
+        "telegram": "",
+        "testing.fake": "FakeTransport",
+        "units": "Unit UnitKind",
+        "version": "__version__",
+    }
+
+    def __getattr__(name):
+        # Not sooner: a thread that imports a folder could wait here for one that waits for that folder.
+        from servomex.runtime.lazy import hand_on
+
+        find, globals()["__dir__"] = hand_on(__name__, _MODULES)
+        globals()["__getattr__"] = find
+        return find(name)
+
+    def __dir__():
+        __getattr__("__all__")
+        return globals()["__dir__"]()
+
 
 logging.getLogger("servomex").addHandler(logging.NullHandler())
+
+_clocks = (_time.monotonic, _time.monotonic_ns, _time.time, _time.sleep)
+"""Those of the system, for :mod:`servomex.runtime.clock`: a test may stop the clocks before the first use."""

@@ -1,6 +1,5 @@
 """One Modbus request on a link, and its reply: pymodbus does the coding; sending, receiving and time are ours."""
 
-from functools import lru_cache
 from typing import NoReturn
 
 from pymodbus.framer import FramerAscii, FramerRTU
@@ -68,7 +67,6 @@ def framer_of(framing: ProtocolKind) -> FramerBase:
     return (FramerAscii if framing is ProtocolKind.MODBUS_ASCII else FramerRTU)(DecodePDU(False))
 
 
-@lru_cache(maxsize=64)
 def decode(body: bytes) -> ModbusPDU:
     """Decode a reply of the right size, without its framing.
 

@@ -37,10 +37,32 @@ def imported(file: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (item.name for item in node.names)
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("import_module", "__import__"):
+            texts = [getattr(one, "value", None) for one in node.args]
+            yield from (text for text in texts if isinstance(text, str))
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
             yield from (f"{base}.{item.name}" for item in node.names)
+
+
+def code_of(file: Path) -> str:
+    """Return a file without its comments and texts."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
+            node.value = ""
+    return ast.unparse(tree)
+
+
+def passed_on(file: Path) -> Iterator[str]:
+    """Yield the modules in the table of a folder that passes their names on."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "hand_on" and len(node.args) > 1:
+            table = node.args[1]
+            assert isinstance(table, ast.Dict) or file.parent == PACKAGE, f"{file} has no table that can be read"
+            if isinstance(table, ast.Dict):
+                yield from (ast.literal_eval(key) for key in table.keys if key)
 
 
 def ours_of(file: Path) -> set[str]:
@@ -93,7 +115,8 @@ def test_no_folder_imports_its_own_modules_before_they_are_used() -> None:
         statements = ast.parse(file.read_text(encoding="utf-8")).body
         names = [node.module or "" for node in statements if isinstance(node, ast.ImportFrom)]
         folder = file.parent.relative_to(PACKAGE.parent).as_posix().replace("/", ".")
-        if folder != "servomex" and any(f"{name}.".startswith(f"{folder}.") for name in names):
+        names += [item.name for node in statements if isinstance(node, ast.Import) for item in node.names]
+        if any(f"{name}.".startswith(f"{folder}.") for name in names):
             eager.add(folder)
     assert eager == set(), "threads that import such a folder and its modules can wait for each other forever"
 
@@ -105,3 +128,19 @@ def test_each_file_uses_the_packages_that_its_row_names() -> None:
             "servomex",
         }
         assert {PACKAGE_OF.get(name, name) for name in names} == packages, file
+
+
+def test_a_folder_passes_on_names_of_its_own_modules_only() -> None:
+    for file in PACKAGE.rglob("__init__.py"):
+        for module in passed_on(file):
+            assert file_of([*file.parent.relative_to(PACKAGE).parts, *module.split(".")]), f"{file}: {module}"
+
+
+def test_no_file_below_the_package_uses_the_names_that_the_package_passes_on() -> None:
+    users = set()
+    for path in PACKAGE.rglob("*.py"):
+        file = path.relative_to(PACKAGE).as_posix()
+        if file != "__init__.py" and is_upwards(file, "__init__.py"):
+            used = re.findall(r"\bservomex\.([A-Za-z_]+)", code_of(path))
+            users |= {(file, name) for name in used if file_of([name]) is None}
+    assert users == set()

@@ -20,7 +20,7 @@ def test_importing_the_package_loads_nothing_that_is_not_needed_yet() -> None:
     loaded = loaded_by("import servomex")
     assert not loaded & heavy
     ours = {name for name in loaded if name.startswith("servomex")}
-    assert ours == {"servomex", "servomex.runtime", "servomex.runtime.clock", "servomex.runtime.lazy"}
+    assert ours == {"servomex"}
 
 
 @pytest.mark.parametrize(("code", "heavy"), [
@@ -126,3 +126,37 @@ print(len(found) == 16 * len(names))
 def test_threads_that_ask_at_the_same_time_all_get_the_same() -> None:
     for _ in range(2):
         assert run(THREADS) == "True"
+
+
+FIRST_IMPORTS = """
+import importlib, threading
+
+start, wrong = threading.Barrier(2), []
+
+def load(module, name):
+    start.wait()
+    try:
+        getattr(importlib.import_module(module), name)
+    except BaseException as error:
+        wrong.append(repr(error))
+
+wanted = (("servomex.FOLDER", "NAME"), ("servomex", "open_device"))
+threads = [threading.Thread(target=load, args=one, daemon=True) for one in wanted]
+[thread.start() for thread in threads]
+[thread.join(40) for thread in threads]
+assert not any(thread.is_alive() for thread in threads), "it hangs"
+print(wrong)
+"""
+
+
+@pytest.mark.parametrize(("folder", "name"), [
+    ("sinks", "CsvSink"),
+    ("simulator", "VirtualLine"),
+    ("testing", "ScriptedPort"),
+    ("checkup", "Finding"),
+    ("traffic", "TrafficDecoder"),
+    ("cli", "__doc__"),
+])  # fmt: skip
+def test_threads_whose_first_imports_are_different_do_not_wait_for_each_other(folder: str, name: str) -> None:
+    for _ in range(3):
+        assert run(FIRST_IMPORTS.replace("FOLDER", folder).replace("NAME", name)) == "[]"
