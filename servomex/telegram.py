@@ -27,7 +27,7 @@ from servomex.errors import (
     ServomexValidationError,
 )
 from servomex.models.analyser import AnalyserStatus, CalGroupState
-from servomex.models.frame import Frame
+from servomex.models.frame import Frame, broadcast_of
 from servomex.models.reading import ChannelStatus, Reading, has_value, reading_of
 from servomex.runtime.clock import time
 from servomex.units import SUBSCRIPTS, Unit, channel_name, display_text, unit_and_text
@@ -143,7 +143,7 @@ def _parsed(frame: bytes, received_at: datetime, monotonic_ns: int) -> Frame:
     minute, second = _minute(clock[:15]), _SECONDS.get(clock[15:])
     moment = None if minute is None or second is None else minute + second  # None: the clock is not set
     analyser = AnalyserStatus(b"F" in flags, b"M" in flags, _cal_groups(cal), moment)
-    return Frame(_MODE, readings, analyser, received_at, monotonic_ns, raw=frame)
+    return broadcast_of(_MODE, readings, analyser, received_at, monotonic_ns, frame)
 
 
 def _check_sum(frame: bytes) -> None:
