@@ -14,17 +14,21 @@ from tests.benchmarks import (
     broadcasting,
     detection,
     files,
+    growth,
     lossy,
     managing,
     memory,
     opening,
     parsing,
+    ready,
     recorders,
     startup,
     sweeps,
 )
-from tests.benchmarks.figures import Result, Skipped, Unavailable, table
+from tests.benchmarks.comparison import ROWS
+from tests.benchmarks.figures import Result, Skipped, Unavailable, aligned, table
 from tests.benchmarks.machine import Settings, described, facts
+from tests.benchmarks.standing import figures_of, standing
 
 Benchmark = Callable[[Settings], Iterator[Result]]
 BENCHMARKS: dict[str, Benchmark] = {
@@ -41,10 +45,12 @@ BENCHMARKS: dict[str, Benchmark] = {
     "auto": detection.auto,
     "recorder": recorders.recorder,
     "sinks": files.sinks,
+    "ready": ready.ready,
     "load": files.loading,
     "manager": managing.manager,
     "startup": startup.startup,
     "memory": memory.memory,
+    "growth": growth.growth,
 }
 
 
@@ -60,23 +66,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     report: dict[str, Any] = {"machine": facts(), "quick": wanted.quick, "benchmarks": {}}
     _write("\n".join(described(report["machine"])) + "\n")
-    settings = Settings(wanted.quick, wanted.seconds)
+    settings = Settings(wanted.quick, wanted.seconds, wanted.rows)
     for name in wanted.names or BENCHMARKS:
         report["benchmarks"][name] = _run(name, settings)
+        report["standing"] = standing(figures_of(report), ROWS)
         if wanted.json is not None:  # after each, since all of them take a while
             wanted.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if report["standing"]:
+        _write("\n" + "\n".join(aligned(report["standing"])) + "\n")
     return int(any("error" in found for found in report["benchmarks"].values()))
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="which; all of them when left out")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which; all of them when omitted")
     parser.add_argument(
         "-j", "--json", type=Path, metavar="FILE", help="write all figures, and the machine, there"
     )
     parser.add_argument("-l", "--list", action="store_true", help="list the benchmarks and end")
     parser.add_argument("-q", "--quick", action="store_true", help="see that they work, rather than measure")
-    parser.add_argument("-s", "--seconds", type=float, help="how long 'idle' looks at a reader; 60 when left out")
+    parser.add_argument("-s", "--seconds", type=float, help="how long 'idle' looks at a reader; 60 when omitted")
+    parser.add_argument(
+        "-r", "--rows", type=int, help="how many rows 'growth' writes at most; 1000000 when omitted"
+    )
     wanted = parser.parse_args(arguments)
     unknown = [name for name in wanted.names if name not in BENCHMARKS]
     if unknown:

@@ -1,7 +1,9 @@
 """What a benchmark measures: figures with their spread, bounds and goals, and the table of them."""
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import attrs
@@ -89,7 +91,38 @@ class Skipped:
         return attrs.asdict(self)
 
 
-Result = Figure | Skipped
+@attrs.frozen
+class Curve:
+    """One figure at growing sizes of the work.
+
+    Attributes:
+        name: What was measured, unique in its benchmark.
+        unit: Its unit.
+        sizes: How much work, growing.
+        values: What was measured at each size.
+        exponents: With which power of the size its cost grows from each size to the next: 1 when it is in
+            proportion, 0 when it does not grow.
+        goal: What the largest exponent is to stay below.
+    """
+
+    name: str
+    unit: str
+    sizes: list[int]
+    values: list[float]
+    exponents: list[float]
+    goal: Goal
+
+    @property
+    def met(self) -> bool:
+        """Whether it grows nowhere faster than it is to."""
+        return all(map(self.goal.is_met, self.exponents))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {**attrs.asdict(self), "met": self.met}
+
+
+Result = Figure | Skipped | Curve
 
 
 class Unavailable(Exception):  # noqa: N818 (it is no error of anybody)
@@ -101,7 +134,8 @@ def read_back(item: dict[str, Any]) -> Result:
     if "why" in item:
         return Skipped(**item)
     kept = {name: value for name, value in item.items() if name not in ("over_bound", "met")}
-    return Figure(**{**kept, "goal": None if kept["goal"] is None else Goal(**kept["goal"])})
+    kept["goal"] = None if kept["goal"] is None else Goal(**kept["goal"])
+    return Curve(**kept) if "sizes" in kept else Figure(**kept)
 
 
 def figure(
@@ -115,6 +149,17 @@ def figure(
 def ratio(name: str, ours: Sequence[float], others: Sequence[float], *, goal: Goal | None = None) -> Figure:
     """Return the figure of ours divided by another's; each pair was measured in turn, under the same load."""
     return figure(name, "x", [mine / other for mine, other in zip(ours, others, strict=True)], goal=goal)
+
+
+def curve(
+    name: str, unit: str, sizes: Sequence[int], values: Sequence[float], costs: Sequence[float], goal: Goal
+) -> Curve:
+    """Return the curve of values at growing sizes; its exponents are those of the costs."""
+    exponents = [
+        math.log(later / earlier) / math.log(larger / smaller)
+        for (smaller, larger), (earlier, later) in zip(pairwise(sizes), pairwise(costs), strict=True)
+    ]
+    return Curve(name, unit, list(sizes), list(values), exponents, goal)
 
 
 def quantile(values: Sequence[float], percent: int) -> float:
@@ -144,14 +189,29 @@ def _single(name: str, unit: str, value: float, count: int, goal: Goal | None = 
     return Figure(name, unit, value, value, value, count, None, goal)
 
 
-COLUMNS: tuple[tuple[str, Callable[[Figure], str]], ...] = (
+def _judged(item: Figure | Curve) -> str:
+    return "" if item.goal is None else f"{item.goal}: {'met' if item.met else 'MISSED'}"
+
+
+def _joined(values: Sequence[float]) -> str:
+    return ", ".join(map(number, values))
+
+
+FIGURE_COLUMNS: tuple[tuple[str, Callable[[Figure], str]], ...] = (
     ("median", lambda item: number(item.median)),
     ("quartiles", lambda item: "" if item.low == item.high else f"{number(item.low)}..{number(item.high)}"),
     ("n", lambda item: str(item.count)),
     ("unit", lambda item: item.unit),
     ("bound", lambda item: "" if item.bound is None else number(item.bound)),
     ("over", lambda item: "" if item.over_bound is None else f"{item.over_bound:+.1f} %"),
-    ("goal", lambda item: "" if item.goal is None else f"{item.goal}: {'met' if item.met else 'MISSED'}"),
+    ("goal", _judged),
+)
+CURVE_COLUMNS: tuple[tuple[str, Callable[[Curve], str]], ...] = (
+    ("sizes", lambda item: ", ".join(f"{size:,}".replace(",", " ") for size in item.sizes)),
+    ("at each", lambda item: _joined(item.values)),
+    ("unit", lambda item: item.unit),
+    ("exponents", lambda item: ", ".join(f"{value:.2f}" for value in item.exponents)),
+    ("goal", _judged),
 )
 
 
@@ -163,14 +223,29 @@ def number(value: float) -> str:
 
 
 def table(results: Sequence[Result]) -> list[str]:
-    """Write figures as the lines of a table; columns that nothing fills are left out."""
-    figures = [item for item in results if isinstance(item, Figure)]
-    used = [column for column in COLUMNS if any(column[1](item) for item in figures)]
-    rows = [["figure", *(title for title, _ in used)]]
+    """Write figures, or curves, as the lines of a table; columns that nothing fills are omitted."""
+    columns: Sequence[tuple[str, object]] = FIGURE_COLUMNS
+    if any(isinstance(item, Curve) for item in results):
+        columns = CURVE_COLUMNS
+    cells = {item.name: _cells(item) for item in results}
+    used = [title for title, _ in columns if any(row.get(title) for row in cells.values())]
+    rows = [["figure", *used]]
     for item in results:
-        cells = [text(item) for _, text in used] if isinstance(item, Figure) else [f"skipped: {item.why}"]
-        rows.append([item.name, *cells])
+        row = cells[item.name]
+        texts = [f"skipped: {item.why}"] if isinstance(item, Skipped) else [row[title] for title in used]
+        rows.append([item.name, *texts])
+    return aligned(rows)
+
+
+def _cells(item: Result) -> dict[str, str]:
+    if isinstance(item, Figure):
+        return {title: text(item) for title, text in FIGURE_COLUMNS}
+    return {title: text(item) for title, text in CURVE_COLUMNS} if isinstance(item, Curve) else {}
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Write rows of cells as lines, the titles first; a row with fewer cells than they ends with a free text."""
+    whole = [row for row in rows if len(row) == len(rows[0])]
     widths = [max(len(row[0]) for row in rows)]
-    widths += [max(len(text(item)) for item in figures) for _, text in used]
-    widths = [max(width, len(title)) for width, title in zip(widths, rows[0], strict=True)]
+    widths += [max(len(row[place]) for row in whole) for place in range(1, len(rows[0]))]
     return ["  ".join(map(str.ljust, row, [*widths, 0])).rstrip() for row in rows]

@@ -40,11 +40,13 @@ class Settings:
     Attributes:
         quick: To see that it works, rather than to measure.
         idle_s: How long to look at a reader that nobody asks; what suits, when ``None``.
-        say: Tells how far it is.
+        rows: The most rows that 'growth' writes into a file; what suits, when ``None``.
+        say: Reports how far it is.
     """
 
     quick: bool = False
     idle_s: float | None = None
+    rows: int | None = None
     say: Callable[[str], object] = lambda _text: None
 
     def choose(self, full: Any, quick: Any) -> Any:

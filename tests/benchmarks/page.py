@@ -1,7 +1,8 @@
 """Puts the figures of ``-j FILE`` into the page on performance: ``python -m tests.benchmarks.page FILE``.
 
 A block of text whose first line is the command of a benchmark gets its table, and the one that begins with
-``machine`` what it was measured on. What the file does not hold stays as it is.
+``machine`` what it was measured on, and the one that begins with ``work`` the comparison with other drivers. What
+the file does not hold stays as it is.
 """
 
 import json
@@ -10,8 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.figures import read_back, table
+from tests.benchmarks.figures import aligned, read_back, table
 from tests.benchmarks.machine import described
+from tests.benchmarks.standing import TITLES
 from tests.helpers.paths import ROOT
 
 PAGE = ROOT / "docs" / "explanation" / "performance.rst"
@@ -28,6 +30,8 @@ def refilled(text: str, report: dict[str, Any]) -> str:
         found = report["benchmarks"].get(first.removeprefix(COMMAND))
         if first.startswith("machine "):
             lines = described(report["machine"])
+        elif first.startswith(f"{TITLES[0]} ") and report.get("standing"):
+            lines = aligned(report["standing"])
         elif first.startswith(COMMAND) and found is not None:
             lines = [first, *table([read_back(item) for item in found["figures"]])]
         else:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from tests.benchmarks import growing
 from tests.benchmarks.machine import Usage, resident_mib
 
 FIRST_FRAMES = 5_000
@@ -129,7 +130,15 @@ def flood(case: str, frames: int) -> dict[str, Any]:
     }
 
 
-PROBES: dict[str, Callable[..., dict[str, Any]]] = {"modbus_open": modbus_open, "rounds": rounds, "flood": flood}
+PROBES: dict[str, Callable[..., dict[str, Any]]] = {
+    "modbus_open": modbus_open,
+    "rounds": rounds,
+    "flood": flood,
+    "analysers": growing.analysers,
+    "ports": growing.ports,
+    "rows": growing.rows,
+    "rotated": growing.rotated,
+}
 
 if __name__ == "__main__":
     sys.stdout.write(json.dumps(PROBES[sys.argv[1]](**json.loads(sys.argv[2]))))

@@ -142,7 +142,7 @@ def _saved(line: Line, count: int) -> Iterator[Result]:
 
 def cost(settings: Settings) -> Iterator[Result]:
     """CPU that a sweep takes, in RTU and in ASCII; the analysers are in another process."""
-    count = settings.choose(20, 2)
+    count = settings.choose(20, 1)
     kinds = available_clients()
     for line in (Line(19200, ascii=False), Line(19200, ascii=True)):
         ways: dict[str, dict[str, object]] = {

@@ -13,8 +13,11 @@ from servomex.enums import ChannelId
 from servomex.registers import REGISTERS, STATES, LineTiming, plan_reads
 from tests.benchmarks import page
 from tests.benchmarks.__main__ import BENCHMARKS, main
-from tests.benchmarks.figures import Figure, Goal, Result, Skipped, figure, number, read_back
+from tests.benchmarks.comparison import ROWS
+from tests.benchmarks.figures import Figure, Goal, Result, Skipped, curve, figure, number, ratio, read_back, table
 from tests.benchmarks.machine import Settings
+from tests.benchmarks.peers import missing_clients
+from tests.benchmarks.standing import TITLES, Row
 from tests.benchmarks.wire import GAP_S, READ_REGISTERS, Line
 from tests.helpers.paths import ROOT
 from tests.helpers.platforms import needs_pty
@@ -30,6 +33,7 @@ FAST = {
     ],
     "load": [".csv, load", ".sqlite, to_pandas", ".parquet, to_pandas, wide"],
     "sinks": [".csv, batches of 5", ".sqlite, batches of 500", "plain csv, batches of 5"],
+    "ready": [".csv, batches of 5, csv.writer", ".sqlite, batches of 500, servomex / executemany"],
     "memory": [],
 }
 """Benchmarks that are done in a moment, and some of the figures that each must have."""
@@ -73,6 +77,33 @@ def test_the_json_has_each_figure_of_the_table(report: tuple[dict[str, Any], str
         if isinstance(item, Figure):
             assert item.low <= item.median <= item.high
             assert item.count >= 1
+
+
+NOT_QUICK = ("RTU 2400", "100 Hz")
+"""What a quick run does not measure."""
+
+
+@needs_pty
+@pytest.mark.alone
+@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name not in FAST])
+def test_each_other_benchmark_runs_and_has_the_figures_that_are_compared(name: str) -> None:
+    results = list(BENCHMARKS[name](Settings(quick=True, idle_s=0.2)))
+    names = {item.name for item in results}
+    assert len(names) == len(results) > 0
+    compared = {text for row in ROWS if row.benchmark == name for text in _figures_of(row)}
+    missing = {text for text in compared - names if not text.startswith(NOT_QUICK)}
+    assert not [text for text in missing if not any(client in text for client in missing_clients())]
+
+
+def _figures_of(row: Row) -> Iterator[str]:
+    yield row.ours
+    yield from filter(None, [row.bound, *(text for peer in row.peers for text in (peer.figure, peer.ratio))])
+
+
+def test_the_fast_benchmarks_have_the_figures_that_are_compared(report: tuple[dict[str, Any], str]) -> None:
+    for name in FAST:
+        names = {item["name"] for item in report[0]["benchmarks"][name]["figures"]}
+        assert {text for row in ROWS if row.benchmark == name for text in _figures_of(row)} <= names
 
 
 @needs_pty
@@ -132,6 +163,24 @@ def test_a_figure_is_judged_by_its_goal() -> None:
     assert (spread.low, spread.median, spread.high, spread.count) == (2.0, 3.0, 4.0, 5)
 
 
+def test_a_ratio_is_formed_pair_by_pair() -> None:
+    shares = ratio("ours / theirs", [1.0, 10.0, 4.0], [2.0, 20.0, 4.0])
+    assert (shares.low, shares.median, shares.high, shares.count) == (0.5, 0.5, 0.75, 3)
+
+
+def test_a_curve_shows_with_which_power_the_cost_grows() -> None:
+    grown = curve("rows", "s", [10, 100, 1000], [1.0, 10.0, 1000.0], [1.0, 10.0, 1000.0], Goal(1.1))
+    assert grown.exponents == pytest.approx([1.0, 2.0])
+    assert not grown.met
+    assert curve("rows", "s", [10, 100], [2.0, 2.0], [2.0, 2.0], Goal(1.1)).met
+    assert read_back(grown.as_dict()) == grown
+    assert table([grown, Skipped("others", "none is installed")]) == [
+        "figure  sizes           at each      unit  exponents   goal",
+        "rows    10, 100, 1 000  1, 10, 1000  s     1.00, 2.00  < 1.1: MISSED",
+        "others  skipped: none is installed",
+    ]
+
+
 @pytest.mark.parametrize("ascii_framing", [False, True], ids=["RTU", "ASCII"])
 @pytest.mark.parametrize("baudrate", [2400, 9600, 19200])
 def test_the_bound_of_a_sweep_is_what_the_driver_plans_with(baudrate: int, ascii_framing: bool) -> None:
@@ -165,3 +214,14 @@ def test_the_page_has_a_table_for_each_benchmark_and_takes_new_figures(
     assert f"python   {report[0]['machine']['implementation']} {report[0]['machine']['python']}\n" in before
     assert len(before.splitlines()) == len(text.partition(command)[0].splitlines())
     assert text.endswith(rest)
+
+
+def test_the_page_takes_the_comparison(report: tuple[dict[str, Any], str]) -> None:
+    text = page.PAGE.read_text(encoding="utf-8")
+    cells = [[*TITLES], ["sweep", "1 ms", "2 (peer)", "", "<= 3: met", "ahead"]]
+    found = page.refilled(text, {"machine": report[0]["machine"], "benchmarks": {}, "standing": cells})
+    assert found.endswith(
+        "    work   servomex  best peer  bound  goal       verdict\n"
+        "    sweep  1 ms      2 (peer)          <= 3: met  ahead\n"
+    )
+    assert page.refilled(text, {**report[0], "benchmarks": {}, "standing": []}).endswith(text[-200:])
