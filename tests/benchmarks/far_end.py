@@ -98,25 +98,27 @@ def _say(what: object) -> None:
     sys.stdout.flush()
 
 
-def serve(ports: int = 1, late: float = 0.0, mode: str = "modbus_rtu", **line: Any) -> None:
+def serve(ports: int = 1, late: float = 0.0, mode: str = "modbus_rtu", analysers: int = 1, **line: Any) -> None:
     """Answer Modbus on so many pseudo-terminals.
 
     Args:
         ports: How many.
         late: Seconds after which the replies come; all their bytes at once unless the line is paced.
         mode: The mode of the analysers.
+        analysers: How many there are on each line, with addresses from 1 on.
         line: Options of the line, such as ``pace`` and ``baudrate``.
     """
     with contextlib.ExitStack() as servers:
-        served = [servers.enter_context(PtyServer(_line(late, mode, line))) for _ in range(ports)]
+        served = [servers.enter_context(PtyServer(_line(late, mode, analysers, line))) for _ in range(ports)]
         _say([item.port for item in served])
         sys.stdin.read()
 
 
-def _line(late: float, mode: str, options: dict[str, Any]) -> VirtualLine:
-    analyser = VirtualAnalyzer(mode=mode)
-    analyser.faults.late = late
-    return VirtualLine(analyser, **options)
+def _line(late: float, mode: str, analysers: int, options: dict[str, Any]) -> VirtualLine:
+    served = [VirtualAnalyzer(mode=mode, address=1 + number) for number in range(analysers)]
+    for analyser in served:
+        analyser.faults.late = late
+    return VirtualLine(*served, **options)
 
 
 def send(count: int | None = None, ports: int = 1, baudrate: int | None = None, period: float = 0.0) -> None:

@@ -22,27 +22,35 @@ PATTERN_ROWS = 20_000
 FRAME_PERIOD_S = 2.0
 
 
-def analysers(count: int, rounds: int) -> dict[str, Any]:
-    """Open analysers that share one line, which takes no time, and read them all."""
-    from servomex import ServomexManager
-    from servomex.simulator import VirtualAnalyzer, VirtualLine
+@attrs.define
+class Spent:
+    """Time that passes within it, and time that this process computes, each time that it is entered."""
 
-    wire = VirtualLine(*(VirtualAnalyzer(address=address) for address in range(1, count + 1)))
-    with ServomexManager() as manager:
-        begun = time.monotonic()
-        for analyser in wire.analysers:
-            manager.add(f"a{analyser.address}", wire.url, protocol="modbus_rtu", address=analyser.address)
-        return {"opening_s": time.monotonic() - begun, **_rounds(manager, rounds)}
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    _begun: Usage = attrs.field(factory=Usage)
+
+    def __enter__(self) -> None:
+        self._begun = Usage()
+
+    def __exit__(self, *_: object) -> None:
+        self.wall_s += self._begun.wall_s
+        self.cpu_s += self._begun.cpu_s
+
+    def as_dict(self, name: str) -> dict[str, float]:
+        """Return both, under names that begin with this one."""
+        return {f"{name}_s": self.wall_s, f"{name}_cpu_s": self.cpu_s}
 
 
-def ports(ports: list[str], rounds: int) -> dict[str, Any]:
-    """Open an analyser on each of these ports, and read them all."""
+def analysers(ports: list[str], each: int, rounds: int) -> dict[str, Any]:
+    """Open the analysers on each of these ports, one after the other, and read them all."""
     from servomex import ServomexManager
 
     with ServomexManager() as manager:
         begun = time.monotonic()
         for port in ports:
-            manager.add(port, port, protocol="modbus_rtu")
+            for address in range(1, each + 1):
+                manager.add(f"{port} {address}", port, protocol="modbus_rtu", address=address)
         return {"opening_s": time.monotonic() - begun, **_rounds(manager, rounds)}
 
 
@@ -65,25 +73,22 @@ def rows(suffix: str, rows: int) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"run{suffix}"
-        writing_s = 0.0
+        writing, closing, reading = Spent(), Spent(), Spent()
         sink = open_sink(path)
         for batch in _batches(rows):
-            begun = time.perf_counter()
-            sink.write(batch)
-            writing_s += time.perf_counter() - begun
+            with writing:
+                sink.write(batch)
         written_mib = resident_mib() or 0.0
-        begun = time.perf_counter()
-        sink.close()
-        closing_s = time.perf_counter() - begun
-        begun = time.perf_counter()
-        found = sum(1 for _ in load(path))
-        reading_s = time.perf_counter() - begun
+        with closing:
+            sink.close()
+        with reading:
+            found = sum(1 for _ in load(path))
     if found != rows:
         raise RuntimeError(f"{found} of {rows} rows came back from {path.name}")
     return {
-        "writing_s": writing_s,
-        "closing_s": closing_s,
-        "reading_s": reading_s,
+        **writing.as_dict("writing"),
+        **closing.as_dict("closing"),
+        **reading.as_dict("reading"),
         "written_mib": written_mib,
         "read_mib": resident_mib() or 0.0,
     }
@@ -114,12 +119,12 @@ def rotated(suffix: str, files: int) -> dict[str, Any]:
             for batch in sample_batches(files * each // 5, 5):
                 sink.write(batch)
         made = len([path for path in Path(folder).iterdir() if path.suffix == Path(f"x{suffix}").suffix])
-        begun = time.perf_counter()
-        samples = load(f"{folder}/run-*{suffix}")
-        next(samples)
-        first_s = time.perf_counter() - begun
-        found = 1 + sum(1 for _ in samples)
-        reading_s = time.perf_counter() - begun
+        first, reading = Spent(), Spent()
+        with reading:
+            with first:
+                samples = load(f"{folder}/run-*{suffix}")
+                next(samples)
+            found = 1 + sum(1 for _ in samples)
     if found != files * each or not files <= made <= files + 1:
         raise RuntimeError(f"{found} of {files * each} rows came back from {made} files")
-    return {"first_s": first_s, "reading_s": reading_s, "rows": found, "read_mib": resident_mib() or 0.0}
+    return {**first.as_dict("first"), **reading.as_dict("reading"), "rows": found}

@@ -135,7 +135,6 @@ PROBES: dict[str, Callable[..., dict[str, Any]]] = {
     "rounds": rounds,
     "flood": flood,
     "analysers": growing.analysers,
-    "ports": growing.ports,
     "rows": growing.rows,
     "rotated": growing.rotated,
 }
