@@ -17,7 +17,6 @@ import secrets
 
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexConnectionError, ServomexError
-from servomex.modbus.call import Call
 from servomex.modbus.evidence import Evidence
 from servomex.modbus.failures import Circumstances, failure_of
 from servomex.modbus.faults import (
@@ -37,7 +36,7 @@ from servomex.modbus.ledger import Ledger
 from servomex.modbus.line import ModbusLine
 from servomex.modbus.query import LOOPBACK, PROBE, READ_REGISTERS, Query
 from servomex.modbus.replies import Pending, Reply
-from servomex.modbus.timing import Pace
+from servomex.modbus.timing import Call, Pace
 from servomex.port.link import SerialLink
 from servomex.registers import Span
 from servomex.runtime.clock import time

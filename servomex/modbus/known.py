@@ -60,16 +60,20 @@ class Known:
         Registers that were not read yet may carry the same names and units.
         """
         wanted = self._labels_of(span)
-        starts = [block.address for block in REGISTERS.values() if block.address + span.count <= _END]
-        return None not in wanted and all(
-            start == span.address or _differ(self._labels_of(Span(start, span.count)), wanted) for start in starts
-        )
+        return None not in wanted and all(_differ(self._labels_of(other), wanted) for other in _rivals(span))
 
     def _labels_of(self, span: Span) -> list[int | None]:
         return list(map(self._values[READ_REGISTERS].get, _label_addresses(span)))
 
 
 _END = max(span.end for span in REGISTERS.values())
+
+
+@lru_cache(maxsize=128)
+def _rivals(span: Span) -> tuple[Span, ...]:
+    """Return the other spans of the same size that begin with a channel."""
+    starts = [block.address for block in REGISTERS.values() if block.address + span.count <= _END]
+    return tuple(Span(start, span.count) for start in starts if start != span.address)
 
 
 @lru_cache(maxsize=128)
