@@ -222,7 +222,7 @@ def _json(verbose: bool) -> _Shows:
 
 def _csv(verbose: bool) -> _Shows:
     if verbose:
-        raise click.UsageError("csv has no column for the bytes of a channel: use -v with table or json.")
+        raise click.UsageError("csv has no column for the bytes of a channel: use -v with table or json")
     write_data(formats.csv_header())
     return (
         lambda frame: write_data(formats.csv_rows(frame, None)),

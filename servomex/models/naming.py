@@ -126,7 +126,7 @@ def needed(
         return item
     if selected is not None and not isinstance(asked, ChannelId):
         raise ServomexChannelNotFoundError(
-            f"of the channels that were selected with channels=..., none is named {asked!r}; they are "
+            f"of the channels that were selected with channels=..., none is named {asked!r}; selected are "
             + listed(there),
             context,
             cure="Omit channels where the analyser is opened, or add it there",

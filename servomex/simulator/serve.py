@@ -78,7 +78,7 @@ class PtyServer:
         if not self._ready.wait(READY_S):
             self._worker.stop()
             raise ServomexConnectionError(
-                "the pseudo-terminal could not be opened: the line is in use or unplugged"
+                "the pseudo-terminal could not be opened: this virtual line is in use, or was unplugged"
             )
         return self
 

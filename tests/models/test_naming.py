@@ -216,7 +216,7 @@ def test_a_name_is_looked_for_among_the_selected_channels_only(analyser: Virtual
 @every_mode
 @pytest.mark.parametrize(("asked", "text"), [
     ("I2", "channel I2 was not selected: channels=... selected I1, I3"),
-    ("CO", r"selected with channels=..., none is named 'CO'; they are I1 \(Oxygen\), I3 \(CO"),
+    ("CO", r"selected with channels=..., none is named 'CO'; selected are I1 \(Oxygen\), I3 \(CO"),
 ])  # fmt: skip
 def test_a_channel_that_was_not_selected_is_an_error_that_says_so(
     analyser: VirtualAnalyzer, asked: str, text: str
