@@ -189,7 +189,8 @@ def _factory_for(
         )
     if not auto_reconnect:
         raise ServomexConfigurationError(
-            "a reconnect_factory is never called with auto_reconnect=False", cure="Omit reconnect_factory, or auto_reconnect=False"
+            "a reconnect_factory is never called with auto_reconnect=False",
+            cure="Omit reconnect_factory, or auto_reconnect=False",
         )
     return factory
 
