@@ -9,17 +9,25 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from servomex.errors import ServomexSinkSchemaError, ServomexSinkWriteError, ServomexValidationError
+from servomex.errors import (
+    ServomexSinkError,
+    ServomexSinkSchemaError,
+    ServomexSinkWriteError,
+    ServomexValidationError,
+)
 from servomex.models.sample import Sample
 from servomex.rows.formats import GROUPED
 from servomex.runtime.clock import time
 from servomex.runtime.logs import package_log
 from servomex.sinks.base import FLUSH_S, FSYNC_S
 from servomex.sinks.files import FileSink, explained, explained_reading, lost, plain_metadata
-from servomex.sinks.parquet_file import has_other_columns, imported_pyarrow, opened, schema_of_rows
+from servomex.sinks.parquet_draft import Draft, IsHeldError
+from servomex.sinks.parquet_file import has_other_columns, imported_pyarrow, schema_of_rows
 from servomex.sinks.parquet_parts import (
+    GROUP_ROWS,
     MERGED,
     RECORDING,
+    check_whole,
     groups_of,
     is_merged,
     merged_in,
@@ -29,11 +37,12 @@ from servomex.sinks.parquet_parts import (
     numbered,
     parts_of,
     recording_of,
+    remove_merged,
     samples_in,
     sources_of,
 )
 from servomex.sinks.parquet_tables import table_of
-from servomex.sinks.places import LockFile, OpenFolder, Place, check_one_name, real, sync_file, sync_folder
+from servomex.sinks.places import LockFile, OpenFolder, Place, check_one_name, real, sync_folder
 
 _log = package_log("servomex")
 
@@ -54,6 +63,7 @@ class ParquetSink(FileSink):
 
     A Parquet file cannot be read before it is complete. So rows go to ``NAME.parquet.parts/000001.parquet``
     and so on, each complete in itself; closing merges them into ``NAME.parquet`` and then removes them.
+    The merged file of a new recording is written ahead, every 100,000 rows, so that closing takes seconds.
 
     Args:
         path: The file.
@@ -96,6 +106,8 @@ class ParquetSink(FileSink):
         self._unsynced: set[str] = set()
         self._rows_of: dict[str, int] = {}
         self._size_of: dict[str, int] = {}
+        self._draft: Draft | None = None
+        self._drafted = self._undrafted_rows = 0
         self._link = contextlib.ExitStack()
         self._held.callback(self._link.close)
         with explained(self.name):
@@ -103,7 +115,7 @@ class ParquetSink(FileSink):
                 raise FileExistsError(errno.EEXIST, "exists")
             check_one_name(self.path)
             if self.append and self.path.exists():
-                _check_whole(self.path)  # or the merge would fail at the end
+                check_whole(self.path)  # or the merge would fail at the end
             merged = merged_in(self.path) if self.append else {}
             self._lock_parts()
             if self.overwrite:
@@ -111,6 +123,7 @@ class ParquetSink(FileSink):
                 _remove(self._parts.glob("*.parquet"))
             _remove(self._parts.glob("*.tmp"))
             self._take_up_parts(merged)
+            self._is_drafting = not numbered(self._parts) and not self.path.exists()
             self._notes = self._all_notes()
             own = self._notes[RECORDING].decode("utf-8", "replace")
             self._number = max([merged.get(own, 0), *map(number_of, numbered(self._parts))]) + 1
@@ -137,6 +150,7 @@ class ParquetSink(FileSink):
         self._lock_files()
         self._folder = OpenFolder(self._parts)
         self._link.callback(self._folder.close)
+        self._link.callback(self._drop_draft)
 
     def _lock_files(self) -> None:
         self._lock = LockFile(self._parts / ".lock", self.path)  # which readers of a folder omit
@@ -147,7 +161,7 @@ class ParquetSink(FileSink):
         _remove(part for part in numbered(self._parts) if is_merged(part, merged))
         for part in numbered(self._parts):
             try:
-                _check_whole(part)
+                check_whole(part)
             except ServomexSinkSchemaError as error:
                 if has_other_columns(part):
                     raise
@@ -164,6 +178,8 @@ class ParquetSink(FileSink):
     def _let_go(self) -> None:
         """Leave the folder and its lock to the parent in a forked child."""
         self._lock.let_go()
+        if self._draft is not None:
+            self._draft.let_go()
         self._folder.close()
         self._link.pop_all()
         super()._let_go()
@@ -189,11 +205,13 @@ class ParquetSink(FileSink):
         new = table_of(rows)
         try:
             self._write_part(arrow.concat_tables([self._part, new]).unify_dictionaries().combine_chunks())
-        except _IsHeldError:
+        except IsHeldError:
             self._begin_part()
             self._write_part(new)
         if self._part.num_rows >= PART_ROWS:
             self._begin_part()
+        if self._undrafted_rows >= GROUP_ROWS and self._is_drafting:
+            self._draft_parts()
 
     @property
     def _part_name(self) -> str:
@@ -203,13 +221,19 @@ class ParquetSink(FileSink):
         """Write the newest part, with all its rows.
 
         Raises:
-            _IsHeldError: Another program reads it, see :meth:`_replace`.
+            IsHeldError: Another program reads it, see :meth:`_write`.
         """
         name = self._part_name
         with explained(self.name):
             if not self._part.num_rows and self._folder.has(name):
                 self._leave_to_another()
-            self._replace(name, self._notes, [table])
+            try:
+                self._write(name, self._notes, [table])
+            except OSError as error:
+                if self._draft is None or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                self._drop_draft()  # which makes room
+                self._write(name, self._notes, [table])
             self._size = self._size_before_part + self._folder.size(name)
         self._unsynced.add(name)
         self._part = table
@@ -250,6 +274,7 @@ class ParquetSink(FileSink):
                 rows = self._rows_of.pop(name)
                 done = "changed" if name in sizes else "deleted"
                 _log.warning("%s was %s by another program: %s", self._parts / name, done, lost(rows))
+                self._drop_draft()
                 self._removed += rows
                 if name in sizes:
                     self._folder.rename(name, f"{name}.damaged")
@@ -269,42 +294,54 @@ class ParquetSink(FileSink):
     def _begin_part(self) -> None:
         self._rows_of[self._part_name] = self._part.num_rows
         self._size_of[self._part_name] = self._size - self._size_before_part
+        self._undrafted_rows += self._part.num_rows
         self._number += 1
         self._part = self._schema.empty_table()
         self._size_before_part = self._size
 
-    def _replace(
-        self, target: str | Path, metadata: dict[bytes, bytes], tables: Iterable[Any], *, sync: bool = False
+    def _draft_parts(self) -> None:
+        """Put the parts that are complete into a draft of the file, so that closing does not take minutes."""
+        try:
+            if self._draft is None:
+                self._draft = self._new_draft(real(self.path), self._notes)
+            self._add(self._draft, groups_of(self._undrafted()))
+        except (OSError, ServomexSinkError) as error:
+            _log.debug("%s: its parts are merged at the end (%s)", self.name, error)
+            self._drop_draft()
+        self._drafted, self._undrafted_rows = self._number - 1, 0
+
+    def _undrafted(self) -> list[Path]:
+        """Return the complete parts of this run that are not in the draft."""
+        return [self._parts / name for name in self._rows_of if int(name.partition(".")[0]) > self._drafted]
+
+    def _drop_draft(self) -> None:
+        """Remove the draft: the parts are merged at the end, as far as they are there."""
+        draft, self._draft, self._is_drafting = self._draft, None, False
+        if draft is not None:
+            draft.drop()
+
+    def _new_draft(self, target: str | Path, notes: dict[bytes, bytes]) -> Draft:
+        return Draft(self._folder, target, notes, self.compression)
+
+    def _add(self, draft: Draft, tables: Iterable[Any]) -> None:
+        for table in tables:
+            draft.add(table)
+            self._moved_at = time.monotonic()
+
+    def _write(
+        self, target: str | Path, notes: dict[bytes, bytes], tables: Iterable[Any], *, sync: bool = False
     ) -> None:
-        """Write a part, or another file by its path, and rename it into place when it is complete.
+        """Write a part, or another file by its path.
 
         Raises:
-            _IsHeldError: It exists already, and cannot be replaced: on Windows, while another program reads it.
+            IsHeldError: It exists already, and cannot be replaced, see :meth:`Draft.complete`.
         """
-        arrow = imported_pyarrow()
-        temporary = f"{Path(target).name}.tmp"
-        self._folder.remove(temporary)
+        draft = self._new_draft(target, notes)
         try:
-            with self._folder.create(temporary) as file:
-                schema = self._schema.with_metadata(metadata)
-                with arrow.parquet.ParquetWriter(
-                    file, schema, compression=self.compression, write_page_checksum=True
-                ) as writer:
-                    for table in tables:
-                        writer.write_table(table, row_group_size=max(1, table.num_rows))
-                        self._moved_at = time.monotonic()
-                if sync:
-                    file.flush()
-                    sync_file(file.fileno())
-            try:
-                self._folder.rename(temporary, target)
-            except PermissionError as error:
-                if not (self._folder.has(target) if isinstance(target, str) else target.exists()):
-                    raise
-                raise _IsHeldError from error
+            self._add(draft, tables)
+            draft.complete(sync=sync)
         except BaseException:
-            with contextlib.suppress(OSError):
-                self._folder.remove(temporary)
+            draft.drop()
             raise
 
     def _sync(self) -> None:
@@ -324,11 +361,9 @@ class ParquetSink(FileSink):
         before = [path] if path.exists() else []
         with explained(self.name):
             if parts or not before:
-                merged = self._merged | {recording_of(part): number_of(part) for part in parts}
-                notes = self._notes | {MERGED: json.dumps(merged).encode()}
                 try:
-                    self._replace(path, notes, groups_of([*before, *parts]), sync=True)
-                except _IsHeldError:
+                    self._merge(path, before, parts)
+                except IsHeldError:
                     _log.warning(
                         "%s cannot be replaced, as another program reads it or its folder is not writable: "
                         "its new rows stay in %s, where load() finds them",
@@ -337,10 +372,25 @@ class ParquetSink(FileSink):
                     )
                     return
                 sync_folder(path.parent)
-            _remove_merged(parts)
+            remove_merged(parts)
         self._unsynced.clear()
         self._rows_of.clear()
         self._part = self._schema.empty_table()
+
+    def _merge(self, path: Path, before: list[Path], parts: list[Path]) -> None:
+        if self._part.num_rows:
+            self._begin_part()
+        are_known = not before and [part.name for part in parts] == [*self._rows_of]
+        if self._draft is None or not are_known or not self._draft.is_whole:
+            self._drop_draft()
+            merged = self._merged | {recording_of(part): number_of(part) for part in parts}
+            notes = self._notes | {MERGED: json.dumps(merged).encode()}
+            self._write(path, notes, groups_of([*before, *parts]), sync=True)
+            return
+        self._add(self._draft, groups_of(self._undrafted()))
+        merged = {self._notes[RECORDING].decode("utf-8", "replace"): self._number - 1}
+        self._draft.complete({MERGED: json.dumps(merged).encode()}, sync=True)
+        self._draft = None
 
     @classmethod
     def read(cls, path: Path) -> Iterator[Sample]:
@@ -358,28 +408,6 @@ class ParquetSink(FileSink):
             for key, text in found.items()
             if key != RECORDING
         }
-
-
-class _IsHeldError(Exception):
-    """A file cannot be replaced."""
-
-
-def _remove_merged(parts: Iterable[Path]) -> None:
-    """Remove parts that are in the file; on Windows one that is being read stays, and is ignored."""
-    for part in parts:
-        with contextlib.suppress(PermissionError):
-            part.unlink()
-
-
-def _check_whole(path: Path) -> None:
-    """Check all rows of a file.
-
-    Raises:
-        ServomexSinkSchemaError: It is damaged.
-    """
-    with opened(path) as file:
-        for _ in file.batches():
-            pass
 
 
 def _remove(files: Iterable[Path]) -> None:

@@ -24,6 +24,8 @@ MOST_OF_A_KIND = 100_000
 """Columns, or row groups, of a file."""
 STREAM_BYTES = 65_536
 """Bytes of a column that are read from the file at once."""
+_SCHEMA = b"ARROW:schema"
+"""The key under which pyarrow keeps the types of the columns."""
 _LIMITS = {"thrift_string_size_limit": LARGEST_FOOTER, "thrift_container_size_limit": MOST_OF_A_KIND}
 
 
@@ -88,7 +90,8 @@ class Part:
     @property
     def notes(self) -> dict[bytes, bytes]:
         """Its key-value metadata."""
-        return self.file.schema_arrow.metadata or {}
+        found = self.file.metadata.metadata or {}
+        return {key: text for key, text in found.items() if key != _SCHEMA}
 
     def is_at(self, path: Path) -> bool:
         """Return whether it is still the file of that name."""

@@ -83,6 +83,24 @@ def is_merged(part: Path, merged: dict[str, int]) -> bool:
     return bool(merged) and number_of(part) <= merged.get(recording_of(part), 0)
 
 
+def remove_merged(parts: Iterable[Path]) -> None:
+    """Remove parts that are in the file; on Windows one that is being read stays, and is ignored."""
+    for part in parts:
+        with contextlib.suppress(PermissionError):
+            part.unlink()
+
+
+def check_whole(path: Path) -> None:
+    """Check all rows of a file.
+
+    Raises:
+        ServomexSinkSchemaError: It is damaged.
+    """
+    with opened(path) as file:
+        for _ in file.batches():
+            pass
+
+
 def sources_of(path: Path) -> list[Path]:
     """Return the files that hold a recording: those of a folder, or the merged file and the parts not in it."""
     with contextlib.ExitStack() as held:
