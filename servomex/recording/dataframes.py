@@ -1,7 +1,7 @@
 """Recordings as tables of pandas."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,9 @@ from servomex.errors.validation import flag
 from servomex.models.columns import ROW_COLUMNS
 from servomex.models.sample import Sample
 from servomex.recording.load import Source, load
-from servomex.rows.formats import tags_cell
+from servomex.rows.formats import GROUPED, tags_cell
 from servomex.rows.kinds import COLUMN_KINDS, ColumnKind
+from servomex.rows.pieces import PLACES, distinct
 from servomex.rows.wide import QUALITY, Layout, qualities_kept, value_in
 
 if TYPE_CHECKING:
@@ -60,29 +61,52 @@ def to_pandas(
         raise ServomexSinkDependencyError(
             f"tables need pandas: {how_to_get('pandas', 'pandas')} ({error})"
         ) from error
-    samples = _samples(source)
     if wide:
-        return _wide(pandas, samples, kept)
-    rows = [tuple((sample.as_dict() | {"tags": tags_cell(sample.metadata)}).values()) for sample in samples]
-    columns = zip(*rows, strict=True) if rows else [()] * len(ROW_COLUMNS)
-    return pandas.DataFrame(
-        {
-            column: pandas.Series(list(values), dtype=_TYPES[COLUMN_KINDS[column]])
-            for column, values in zip(ROW_COLUMNS, columns, strict=True)
-        }
-    )
+        return _wide(pandas, [*_samples(source)], kept)
+    return pandas.DataFrame(dict(zip(ROW_COLUMNS, _columns(pandas, _rows(source)), strict=True)))
 
 
-def _samples(source: Source | Iterable[Source | Sample]) -> list[Sample]:
-    if isinstance(source, str | bytes | os.PathLike) or not isinstance(source, Iterable):
-        return list(load(source))
-    samples: list[Sample] = []
-    for item in source:
+def _sources(source: Source | Iterable[Source | Sample]) -> Iterable[Source | Sample]:
+    is_one = isinstance(source, str | bytes | os.PathLike) or not isinstance(source, Iterable)
+    return [source] if is_one else source  # type: ignore[list-item, return-value]
+
+
+def _samples(source: Source | Iterable[Source | Sample]) -> Iterator[Sample]:
+    for item in _sources(source):
         if isinstance(item, Sample):
-            samples.append(item)
+            yield item
         else:
-            samples += load(item)
-    return samples
+            yield from load(item)
+
+
+def _rows(source: Source | Iterable[Source | Sample]) -> list[tuple[Any, ...]]:
+    """Return the rows of samples in the format :data:`GROUPED`; what the caller made may have any values."""
+    rows: list[tuple[Any, ...]] = []
+    for item in _sources(source):
+        if isinstance(item, Sample):
+            rows.append(GROUPED.row([*(item.as_dict() | {"tags": item.metadata}).values()]))
+        else:
+            rows += GROUPED.rows(load(item))
+    return rows
+
+
+def _columns(pandas: Any, rows: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
+    """Yield the columns of a table; values that many rows share are converted once."""
+    kinds = [*COLUMN_KINDS.values()]
+    for number, place in enumerate(PLACES):
+        values = [row[number] for row in rows]
+        if not isinstance(place, slice):
+            yield _column(pandas, kinds[place], values)
+            continue
+        different, places = distinct(values)
+        groups = zip(*different, strict=True) if different else [()] * len(kinds[place])
+        for kind, items in zip(kinds[place], groups, strict=True):
+            yield _column(pandas, kind, items).take(places)
+
+
+def _column(pandas: Any, kind: ColumnKind, values: Iterable[Any]) -> Any:
+    found = [*map(tags_cell, values)] if kind is ColumnKind.TAGS else [*values]
+    return pandas.Series(found, dtype=_TYPES[kind]).array
 
 
 def _wide(pandas: Any, samples: list[Sample], kept: frozenset[Quality]) -> "DataFrame":

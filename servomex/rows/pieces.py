@@ -1,6 +1,7 @@
 """Rows of samples in a format, put together from pieces: what many rows have in common is formatted once."""
 
 import functools
+import itertools
 import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
@@ -36,6 +37,14 @@ PLACES: tuple[int | slice, ...] = (
     *(_FLAGS, _CLOCK, _CLOCK + 1, _CLOCK + 2, _END),
 )
 """The columns in their order; those in a slice have one piece, which many rows share."""
+
+
+def distinct(pieces: Sequence[tuple[Any, ...]]) -> tuple[list[tuple[Any, ...]], list[int]]:
+    """Return the different objects among pieces that many rows share, and for each piece which of them it is."""
+    ids = [*map(id, pieces)]
+    different = dict(zip(ids, pieces, strict=True))
+    places = dict(zip(different, itertools.count()))
+    return [*different.values()], [*map(places.__getitem__, ids)]
 
 
 def plain_row(sample: Sample) -> tuple[Any, ...]:

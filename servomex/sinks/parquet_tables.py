@@ -1,10 +1,9 @@
 """Tables of pyarrow made of rows: values that many rows share are converted once."""
 
 from collections.abc import Sequence
-from itertools import count
 from typing import Any
 
-from servomex.rows.pieces import PLACES
+from servomex.rows.pieces import PLACES, distinct
 from servomex.sinks.parquet_file import imported_pyarrow, schema_of_rows
 from servomex.sinks.parquet_tags import pairs_of
 
@@ -24,11 +23,9 @@ def table_of(rows: Sequence[tuple[Any, ...]]) -> Any:
 
 def _shared(groups: Sequence[tuple[Any, ...]], fields: Sequence[Any]) -> list[Any]:
     """Return the columns of groups of values, many of which are the same object."""
-    ids = [*map(id, groups)]
-    different = dict(zip(ids, groups, strict=True))
-    places = dict(zip(different, count()))
-    indices = imported_pyarrow().array([*map(places.__getitem__, ids)])
-    columns = zip(*different.values(), strict=True)
+    different, places = distinct(groups)
+    indices = imported_pyarrow().array(places)
+    columns = zip(*different, strict=True)
     return [_array(values, field).take(indices) for values, field in zip(columns, fields, strict=True)]
 
 
