@@ -36,6 +36,8 @@ _SPECIAL = {
     "tags": ColumnKind.TAGS,
 }
 COLUMN_KINDS = {column: _SPECIAL.get(column, ColumnKind.TEXT) for column in ROW_COLUMNS}
+UNUSUAL = (ValueError, TypeError, AttributeError, LookupError, OverflowError)
+"""What comes of values that are not as usual; not all errors: a signal handler may raise one at any moment."""
 
 
 def check_columns(where: str, found: Iterable[str]) -> None:

@@ -15,6 +15,7 @@ from servomex.models.columns import ROW_COLUMNS
 from servomex.models.plain import LARGEST, make_plain, plain_tags, utc
 from servomex.models.reading import ChannelStatus, Reading
 from servomex.models.sample import Sample
+from servomex.rows.kinds import UNUSUAL
 from servomex.rows.samples import cal_groups_of
 from servomex.units import Unit
 
@@ -123,7 +124,7 @@ class RowFormat(Generic[P]):
                     first, last = self._frame_pieces(sample, reading)
                     frame, received_at, monotonic_ns = sample, reading.received_at, reading.monotonic_ns
                 before, after = self._around_value(sample.device, reading, reading.status)
-            except Exception:  # noqa: BLE001 (the whole row shows whether it can be written)
+            except UNUSUAL:  # the whole row shows whether it can be written
                 found.append(self.row(plain_row(sample)))
             else:
                 found.append(first + before + write_value(reading.value) + after + last)

@@ -11,6 +11,7 @@ from servomex.models.analyser import AnalyserStatus
 from servomex.models.columns import ROW_COLUMNS
 from servomex.models.reading import Reading
 from servomex.models.sample import Sample
+from servomex.rows.kinds import UNUSUAL
 from servomex.rows.samples import analyser_of, sample_of
 
 MOST_CHANNELS = 256
@@ -83,7 +84,7 @@ class RowReader:
                 *values[_LABEL], *values[_STATE], values[_ERROR + 1], self._tags_key(values[-1])
             )
             value = None if values[_VALUE] == self._nothing else self._read_value(values[_VALUE])
-        except Exception:  # noqa: BLE001 (the whole row shows what is wrong with it)
+        except UNUSUAL:  # the whole row shows what is wrong with it
             return sample_of(self.row(values))
         reading = Reading(
             channel.channel,

@@ -194,3 +194,14 @@ def test_an_analyser_without_groups_is_not_one_that_is_missing() -> None:
     bare = AnalyserStatus(False, False, ())
     rows = PLAIN.rows([attrs.evolve(SAMPLE, analyser=bare), attrs.evolve(SAMPLE, analyser=None)])
     assert [row[20:23] for row in rows] == [(False, False, ""), (None, None, None)]
+
+
+@pytest.mark.parametrize("raised", [OSError("from the handler"), RuntimeError("from the handler")])
+def test_what_a_signal_handler_raises_is_not_swallowed(raised: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_args: object) -> None:
+        raise raised
+
+    rows = RowFormat([lambda value: (value,)] * len(ROW_COLUMNS), lambda pieces: sum(pieces, ()))
+    monkeypatch.setattr(rows, "_channel", interrupted)
+    with pytest.raises(type(raised), match="from the handler"):
+        rows.rows([SAMPLE])
