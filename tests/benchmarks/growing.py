@@ -2,9 +2,8 @@
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,11 +100,23 @@ def _batches(rows: int) -> Iterator[list["Sample"]]:
     seconds = PATTERN_ROWS / 5 * FRAME_PERIOD_S
     for number in range(-(-rows // BATCH)):
         turn, place = divmod(number, len(pattern))
-        later, later_ns = timedelta(seconds=turn * seconds), round(1e9 * turn * seconds)
-        yield [
-            attrs.evolve(item, received_at=item.received_at + later, monotonic_ns=item.monotonic_ns + later_ns)
-            for item in islice(pattern[place], min(BATCH, rows - number * BATCH))
-        ]
+        yield _later(pattern[place][: rows - number * BATCH], turn * seconds)
+
+
+def _later(samples: Sequence["Sample"], seconds: float) -> list["Sample"]:
+    """Return the samples as if their frames had arrived so much later; those of one frame share its times."""
+    moved = []
+    arrived_ns = received_at = monotonic_ns = None
+    for sample in samples:
+        if received_at is None or monotonic_ns is None or sample.monotonic_ns != arrived_ns:
+            arrived_ns = sample.monotonic_ns
+            received_at = sample.received_at + timedelta(seconds=seconds)
+            monotonic_ns = arrived_ns + round(1e9 * seconds)
+        reading = sample.reading
+        if reading is not None:
+            reading = attrs.evolve(reading, received_at=received_at, monotonic_ns=monotonic_ns)
+        moved.append(attrs.evolve(sample, received_at=received_at, monotonic_ns=monotonic_ns, reading=reading))
+    return moved
 
 
 def rotated(suffix: str, files: int) -> dict[str, Any]:
