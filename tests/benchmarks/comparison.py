@@ -121,6 +121,7 @@ MODBUS = [
     _cpu("RTU", "byte by byte", 3.08),
     _cpu("RTU", "at once", 1.53),
     _cpu("ASCII", "byte by byte", 2.13),
+    _cpu("ASCII", "at once", 2.13),
     _last_byte("RTU 19200"),
     _sweep("RTU 19200", _reference(1.008, "RTU 19200, back to back, minimalmodbus")),
     _sweep("ASCII 19200", _reference(1.017, "ASCII 19200, back to back, minimalmodbus")),

@@ -1,13 +1,11 @@
-"""Sinks and what reads them back: rows per second, beside the shortest code that does about the same."""
+"""Sinks and what reads them back: rows per second."""
 
-import csv
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from servomex import ROW_COLUMNS, load, open_sink, to_pandas
+from servomex import load, open_sink, to_pandas
 from servomex.errors import ServomexSinkDependencyError
 from servomex.models.sample import Sample
 from tests.benchmarks.figures import Result, Skipped, figure
@@ -28,18 +26,15 @@ def sinks(settings: Settings) -> Iterator[Result]:
             settings.say(f"{suffix}, batches of {size}")
             name = f"{suffix}, batches of {size}"
             try:
-                yield figure(name, "rows/s", [_rate(rows, _write, suffix, batches) for _ in range(rounds)])
+                yield figure(name, "rows/s", [_rate(rows, suffix, batches) for _ in range(rounds)])
             except ServomexSinkDependencyError as missing:
                 yield Skipped(name, str(missing))
-        for writer in (_plain_csv, _plain_json):
-            name = f"{writer.__name__[1:].replace('_', ' ')}, batches of {size}"
-            yield figure(name, "rows/s", [_rate(rows, writer, ".txt", batches) for _ in range(rounds)])
 
 
-def _rate(rows: int, writer: Callable[[Path, Batches], None], suffix: str, batches: Batches) -> float:
+def _rate(rows: int, suffix: str, batches: Batches) -> float:
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
-        writer(Path(folder) / f"run{suffix}", batches)
+        _write(Path(folder) / f"run{suffix}", batches)
         return rows / (time.perf_counter() - begun)
 
 
@@ -47,23 +42,6 @@ def _write(path: Path, batches: Batches) -> None:
     with open_sink(path) as sink:
         for batch in batches:
             sink.write(batch)
-
-
-def _plain_csv(path: Path, batches: Batches) -> None:
-    """What one would write without the sink: the same columns, each batch flushed, nothing escaped or checked."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ROW_COLUMNS)
-        writer.writeheader()
-        for batch in batches:
-            writer.writerows(sample.as_dict() for sample in batch)
-            file.flush()
-
-
-def _plain_json(path: Path, batches: Batches) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for batch in batches:
-            file.writelines(json.dumps(sample.as_dict(), default=str) + "\n" for sample in batch)
-            file.flush()
 
 
 def loading(settings: Settings) -> Iterator[Result]:

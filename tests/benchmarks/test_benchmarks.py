@@ -32,7 +32,7 @@ FAST = {
         f"{name}, {size} at once" for name in ("good frames", "noise without line ends") for size in (16, 4096)
     ],
     "load": [".csv, load", ".sqlite, to_pandas", ".parquet, to_pandas, wide"],
-    "sinks": [".csv, batches of 5", ".sqlite, batches of 500", "plain csv, batches of 5"],
+    "sinks": [".csv, batches of 5", ".sqlite, batches of 500"],
     "ready": [".csv, batches of 5, csv.writer", ".sqlite, batches of 500, servomex / executemany"],
     "memory": [],
 }
