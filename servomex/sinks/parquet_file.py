@@ -4,6 +4,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,6 +27,7 @@ STREAM_BYTES = 65_536
 """Bytes of a column that are read from the file at once."""
 _SCHEMA = b"ARROW:schema"
 """The key under which pyarrow keeps the types of the columns."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LIMITS = {"thrift_string_size_limit": LARGEST_FOOTER, "thrift_container_size_limit": MOST_OF_A_KIND}
 
 
@@ -252,9 +254,20 @@ def understood(path: Path) -> Iterator[None]:
 
 
 def values_of(column: Any) -> list[Any]:
-    """Return the values of a column; a text that occurs in many rows is one object."""
-    if not imported_pyarrow().types.is_dictionary(column.type):
+    """Return the values of a column; a text or a time that occurs in many rows is one object."""
+    types = imported_pyarrow().types
+    if types.is_timestamp(column.type):
+        return _times(column)
+    if not types.is_dictionary(column.type):
         return column.to_pylist()  # type: ignore[no-any-return]
     used = column.indices.drop_null().unique()
     texts = dict(zip(used.to_pylist(), column.dictionary.take(used).to_pylist(), strict=True))
     return [None if index is None else texts[index] for index in column.indices.to_pylist()]
+
+
+def _times(column: Any) -> list[datetime | None]:
+    """Return times in microseconds as Python has them; pyarrow would take most of the time of reading for them."""
+    epoch = _EPOCH if column.type.tz is not None else _EPOCH.replace(tzinfo=None)
+    ticks = column.cast(imported_pyarrow().int64()).to_pylist()
+    times = {tick: None if tick is None else epoch + timedelta(microseconds=tick) for tick in dict.fromkeys(ticks)}
+    return [times[tick] for tick in ticks]
