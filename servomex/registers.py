@@ -35,7 +35,7 @@ BLOCK_REGISTERS = 7
 STATE_BITS = 8
 
 
-@attrs.frozen(order=True)
+@attrs.frozen(order=True, cache_hash=True)
 class Span:
     """Neighbouring addresses that one request reads.
 

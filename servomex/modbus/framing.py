@@ -115,8 +115,8 @@ class LinkClient:
         self._char_time_s = link.settings.char_time_s
         self.address: int = address
         self._framer: FramerBase = framer_of(framing)
-        self._reads: dict[Query, bytes] = {}
-        self._body = self._head = self._refusal = self._sign = b""
+        self._reads: dict[Query, tuple[bytes, bytes, bytes, bytes]] = {}
+        self._request = self._body = self._head = self._refusal = self._sign = b""
         self.query: Query = Query(READ_INPUTS)
         self._wait_s = self._pause_s = 0.0
         self._deadline = 0.0
@@ -133,9 +133,8 @@ class LinkClient:
             deadline: The call's deadline, on ``time.monotonic()``.
         """
         self.query, self._wait_s, self._pause_s, self._deadline = query, wait_s, pause_s, deadline
-        self._head, self._refusal = self.head(query.function), self.head(query.function | 0x80)
-        data = query.mirror or bytes((query.data_size,))
-        self._sign = self._head + (data.hex().upper().encode() if self.ascii else data)
+        coded = self._reads.get(query) or self._coded(query)
+        self._request, self._head, self._refusal, self._sign = coded
         self.first_at = self.paused_s = 0.0
         self.received.clear()
         self.others.clear()
@@ -148,20 +147,24 @@ class LinkClient:
         Raises:
             ServomexConnectionError: The port is closed, lost, or takes no bytes.
         """
-        self.sent = self._bytes_of(self.query)
+        self.sent = self._request
         self.sent_ns = time.monotonic_ns()  # before: a pause after it would make the reply look younger
         self._link.write(self.sent, self._deadline)
         wait_s = len(self.sent) * self._char_time_s + self._wait_s
         self._limit = min(self._deadline, time.monotonic() + wait_s)
 
-    def _bytes_of(self, query: Query) -> bytes:
-        """Build a request. A read is built once: there are few, and each sweep repeats them."""
-        sent = self._reads.get(query)
-        if sent is None:
-            sent = self._framer.buildFrame(request_of(query, self.address))
-            if not query.mirrored:
-                self._reads[query] = sent
-        return sent
+    def _coded(self, query: Query) -> tuple[bytes, bytes, bytes, bytes]:
+        """Return the bytes of a request, and those with which its function, its refusal and its reply begin.
+
+        A read is coded once: there are few, and each sweep repeats them.
+        """
+        head, refusal = self.head(query.function), self.head(query.function | 0x80)
+        data = query.mirror or bytes((query.data_size,))
+        sign = head + (data.hex().upper().encode() if self.ascii else data)
+        coded = (self._framer.buildFrame(request_of(query, self.address)), head, refusal, sign)
+        if not query.mirrored:
+            self._reads[query] = coded
+        return coded
 
     def receive(self) -> ModbusPDU:
         """Wait for the reply, and return it once it is whole and its checksum is right.
@@ -200,7 +203,7 @@ class LinkClient:
 
     def _take_in(self, data: bytes) -> None:
         now = time.monotonic()
-        if self._begun[0]:
+        if self.received and self._begun[0]:
             brought_s = (len(data) - 1) * self._char_time_s
             self.paused_s = max(self.paused_s, now - self._came_at - brought_s)
         self.received += data

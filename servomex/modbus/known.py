@@ -25,6 +25,8 @@ class Known:
     _values: defaultdict[int, dict[int, int]] = attrs.field(factory=lambda: defaultdict(dict))
     _shown: dict[tuple[int, Sequence[int]], tuple[int, ...]] = attrs.field(factory=dict)
     """What reads of these addresses showed, as long as it is what is known: most replies show the same again."""
+    _distinct: dict[Span, bool] = attrs.field(factory=dict)
+    """What :meth:`distinguishes` returned for these spans, as long as nothing new is known."""
 
     def fits_words(self, span: Span, words: tuple[int, ...]) -> bool | None:
         """Return whether registers carry the known names and units; ``None`` when one is not known yet."""
@@ -51,6 +53,7 @@ class Known:
     def _note(self, function: int, addresses: Sequence[int], seen: tuple[int, ...]) -> None:
         if not self._fits(function, addresses, seen):
             self._shown.clear()
+            self._distinct.clear()
             self._values[function].update(zip(addresses, seen, strict=True))
         self._shown[function, addresses] = seen
 
@@ -59,8 +62,12 @@ class Known:
 
         Registers that were not read yet may carry the same names and units.
         """
-        wanted = self._labels_of(span)
-        return None not in wanted and all(_differ(self._labels_of(other), wanted) for other in _rivals(span))
+        found = self._distinct.get(span)
+        if found is None:
+            wanted = self._labels_of(span)
+            found = None not in wanted and all(_differ(self._labels_of(other), wanted) for other in _rivals(span))
+            self._distinct[span] = found
+        return found
 
     def _labels_of(self, span: Span) -> list[int | None]:
         return list(map(self._values[READ_REGISTERS].get, _label_addresses(span)))

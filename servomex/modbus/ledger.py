@@ -118,7 +118,7 @@ class Ledger:
             return None
         return Reply(
             tuple(pdu.registers),
-            tuple(map(bool, pdu.bits[: query.span.count])),
+            tuple(pdu.bits[: query.span.count]),
             getattr(pdu, "message", b""),
             raw,
             client.sent_ns,

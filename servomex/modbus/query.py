@@ -22,7 +22,7 @@ _FIRST_NUMBERS = {
 }
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class Query:
     """A request: to read ``span`` (01, 02, 04), to write ``payload`` to its coil (05), to loop it back (08).
 
