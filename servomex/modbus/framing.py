@@ -31,12 +31,12 @@ from servomex.modbus.query import (
 from servomex.port.link import SerialLink
 from servomex.registers import message_size
 from servomex.runtime.clock import time
-from servomex.traffic.messages import SHORTEST_MESSAGE, WAIT, Message, body_of, message_at
+from servomex.traffic.messages import WAIT, Message, body_of, message_at
 
 MAX_RECEIVED = 1200
 """More bytes than this are neither a reply nor a reply after a few others; the longest, in ASCII, has 291."""
 SHARE_OF_REST = 0.9
-"""How much of the time that the rest of a reply needs on the line passes before it is looked for."""
+"""How much of the time that the rest of a reply needs on the line at least passes before it is looked for."""
 
 _READS: dict[int, type[ModbusPDU]] = {
     READ_COILS: ReadCoilsRequest,
@@ -194,12 +194,12 @@ class LinkClient:
     def _leave_alone(self, now: float) -> None:
         """Wait while the line cannot have brought the rest: to look costs more than a character's time is worth.
 
-        Not for all of that time, so that a clock which runs ahead of its baud rate is not waited for.
+        The next character is on its way already, and the clock of the analyser may run ahead of its baud rate.
         """
-        missing = (self.size or SHORTEST_MESSAGE) - (len(self.received) - self._looked)
-        wait_s = SHARE_OF_REST * missing * self._char_time_s
-        if wait_s > self._char_time_s:
-            self._link.pause(min(wait_s, self._limit - now))
+        missing = (self.size or message_size(2, 0, self.ascii)) - (len(self.received) - self._looked)
+        if missing > 1:
+            rest_s = SHARE_OF_REST * (missing - 1) * self._char_time_s
+            self._link.pause(min(rest_s, self._limit - now))
 
     def _take_in(self, data: bytes) -> None:
         now = time.monotonic()
