@@ -30,8 +30,9 @@ def test_no_reply_to_another_master_is_believed(mix: str, deaf: bool, every_s: f
     manners = Manners(mix=MIXES[mix], every_s=every_s, deaf=deaf)
     outcomes = [outcome_of(manners, mode, 0)]
     if every_s == 1.0:
-        assert total(outcomes)[2] < 12, "most calls succeed"
-    for seed in range(1, 8):  # how many succeed on a line that is so busy is a matter of dice
+        outcomes += [outcome_of(manners, mode, seed) for seed in (1, 2)]
+        assert total(outcomes)[2] < 12 * len(outcomes), "most calls succeed"
+    for seed in range(len(outcomes), 8):  # how many succeed on a line that is so busy is a matter of dice
         if total(outcomes)[0] <= 30 or total(outcomes)[1] <= 50:
             outcomes.append(outcome_of(manners, mode, seed))
     assert [item for outcome in outcomes for item in outcome.wrong] == []
