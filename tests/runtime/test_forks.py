@@ -135,6 +135,7 @@ def test_every_call_is_refused_and_the_parent_reads_on(served: Callable[[Virtual
         assert link.generation == 1
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("mode", MODES)
 def test_a_child_that_reads_all_the_time_does_not_disturb_the_parent(mode: str) -> None:
     line = VirtualLine(VirtualAnalyzer(mode=mode, period=0.05))
