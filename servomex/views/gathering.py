@@ -13,6 +13,8 @@ from servomex.recording.recording import Recording
 from servomex.runtime.worker import Worker
 from servomex.views.board import Figures
 
+Take = Callable[[list[Sample]], object]
+
 LOOKING_FRESH_S = 10.0
 """The age from which readings are stale as long as it is not known how the analyser is read."""
 
@@ -20,13 +22,15 @@ LOOKING_FRESH_S = 10.0
 class _Source:
     """One analyser: the recording that reads it, and the thread that passes its samples on."""
 
-    def __init__(
-        self, manager: ServomexManager, name: str, rate_hz: float, take: Callable[[list[Sample]], object]
-    ) -> None:
+    def __init__(self, name: str, rate_hz: float, recording: Recording, take: Take) -> None:
         self.rate_hz = rate_hz
-        self.recording = Recording(manager, names=[name], rate_hz=rate_hz, overflow=OverflowPolicy.DROP_OLDEST)
+        self.recording = recording
         self._take = take
         self.worker = Worker(f"servomex-gathering {name}", self._run)
+
+    def start(self) -> None:
+        self.recording.start()
+        self.worker.start()
 
     def _run(self, _stopping: threading.Event) -> None:
         for batch in self.recording:  # its end is the end of this thread
@@ -40,14 +44,50 @@ class Gathering:
     place of a failed reading, as in a recording.
 
     Args:
-        manager: The analysers; all that were added when this is made.
+        manager: The analysers; all that were added when this is made are read.
         rate_hz: Readings per second of each.
         take: Called with the samples of each reading, by a thread for each analyser.
+        overflow: What happens when ``take`` is too slow, see :class:`OverflowPolicy`.
     """
 
-    def __init__(self, manager: ServomexManager, rate_hz: float, take: Callable[[list[Sample]], object]) -> None:
+    def __init__(
+        self,
+        manager: ServomexManager,
+        rate_hz: float,
+        take: Take,
+        *,
+        overflow: OverflowPolicy = OverflowPolicy.DROP_OLDEST,
+    ) -> None:
         self._manager = manager
-        self._sources = {name: _Source(manager, name, rate_hz, take) for name in manager.names}
+        self._take = take
+        self._overflow = overflow
+        self._started = False
+        self._sources: dict[str, _Source] = {}  # replaced and never changed, so that figures() needs no lock
+        for name in manager.names:
+            self.add(name, rate_hz)
+
+    def add(self, name: str, rate_hz: float) -> None:
+        """Read one more analyser of the manager.
+
+        Raises:
+            ServomexValidationError: There is none of this name.
+            ServomexError: The system cannot start another thread.
+        """
+        recording = Recording(self._manager, names=[name], rate_hz=rate_hz, overflow=self._overflow)
+        source = _Source(name, rate_hz, recording, self._take)
+        self._sources = {**self._sources, name: source}
+        if self._started:
+            source.start()
+
+    def remove(self, name: str) -> None:
+        """End the reading of an analyser, after one in progress. It stays in the manager.
+
+        Raises:
+            ServomexError: A reading did not end within 30 s.
+        """
+        source = self._sources[name]
+        _end([source])
+        self._sources = {other: kept for other, kept in self._sources.items() if other != name}
 
     def figures(self, name: str) -> Figures:
         """Return how an analyser is read."""
@@ -74,10 +114,10 @@ class Gathering:
         Raises:
             ServomexError: The system cannot start another thread.
         """
+        self._started = True
         try:
             for source in self._sources.values():
-                source.recording.start()
-                source.worker.start()
+                source.start()
         except BaseException:
             self.close()
             raise
@@ -89,13 +129,17 @@ class Gathering:
         Raises:
             ServomexError: A reading did not end within 30 s.
         """
-        for source in self._sources.values():
-            source.recording.close()
-        for source in self._sources.values():
-            source.worker.stop(STOP_S)
+        _end(list(self._sources.values()))
 
     def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
+
+
+def _end(sources: list[_Source]) -> None:
+    for source in sources:
+        source.recording.close()
+    for source in sources:
+        source.worker.stop(STOP_S)

@@ -1,0 +1,1 @@
+"""Fleets: many analysers described by one file, read for months by one process."""
