@@ -17,6 +17,9 @@ from servomex.views.looks import LEVELS, Level
 
 NS = 1_000_000_000
 
+KINDS = ("alarm", "fault", "maintenance", "calibration", "warming up", "lost", "damage", "change")
+"""The kinds of events: a raised state, an outage, a refused broadcast, another name or unit of a channel."""
+
 
 @attrs.frozen
 class Event:
@@ -29,6 +32,8 @@ class Event:
         channel: The channel; ``None`` for the whole analyser.
         text: What happened, in words, with the channel in front.
         level: How loud it is shown.
+        kind: One of :data:`KINDS`.
+        over: Whether it is the end of something.
     """
 
     number: int
@@ -37,6 +42,8 @@ class Event:
     channel: str | None
     text: str
     level: Level
+    kind: str
+    over: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return it as a JSON object; the level is its word."""
@@ -47,6 +54,8 @@ class Event:
             "channel": self.channel,
             "text": self.text,
             "level": self.level.word,
+            "kind": self.kind,
+            "over": self.over,
         }
 
 
@@ -97,17 +106,18 @@ class EventFinder:
         lasted_s = (sample.monotonic_ns - (past.failing_since_ns or 0)) / NS
         text = f"is back after {duration_text(lasted_s)} ({counted(past.failures, 'failed reading')})"
         past.failing_since_ns, past.failures = None, 0
-        return self._event(sample, None, text, Level.NOTICE)
+        return self._event(sample, None, text, Level.NOTICE, "lost", over=True)
 
     def _error(self, past: _Past, sample: Sample, error: ServomexError, *, alone: bool) -> Iterator[Event]:
         """Yield the event of an error: the first of an outage, damage, or a change of what a channel measures."""
         if not alone or isinstance(error, ServomexParseError):
-            yield self._event(sample, None, plain(str(error)), Level.WARNING)
+            kind = "damage" if isinstance(error, ServomexParseError) else "change"
+            yield self._event(sample, None, plain(str(error)), Level.WARNING, kind)
             return
         past.failures += 1
         if past.failing_since_ns is None:
             past.failing_since_ns = sample.monotonic_ns
-            yield self._event(sample, None, f"no readings: {plain(str(error))}", Level.ALARM)
+            yield self._event(sample, None, f"no readings: {plain(str(error))}", Level.ALARM, "lost")
 
     def _changes(
         self, past: _Past, sample: Sample, channel: str | None, label: str, raised: Mapping[str, None]
@@ -116,21 +126,30 @@ class EventFinder:
         for word in raised:
             if (channel, word) not in known:
                 known[channel, word] = sample.monotonic_ns
-                yield self._event(sample, channel, f"{label}{word} on", _level(word))
+                yield self._event(sample, channel, f"{label}{word} on", _level(word), _kind(word))
         ended = [key for key in known if key[0] == channel and key[1] not in raised]
         for key in ended:
             lasted_s = (sample.monotonic_ns - known.pop(key)) / NS
             text = f"{label}{key[1]} off after {duration_text(lasted_s)}"
-            yield self._event(sample, channel, text, Level.GOOD)
+            yield self._event(sample, channel, text, Level.GOOD, _kind(key[1]), over=True)
 
-    def _event(self, sample: Sample, channel: str | None, text: str, level: Level) -> Event:
+    def _event(
+        self, sample: Sample, channel: str | None, text: str, level: Level, kind: str, *, over: bool = False
+    ) -> Event:
         self._number += 1
-        return Event(self._number, sample.received_at, sample.device, channel, text, level)
+        return Event(self._number, sample.received_at, sample.device, channel, text, level, kind, over)
 
 
 def _raised(analyser: AnalyserStatus) -> dict[str, None]:
     flags = ((analyser.fault, "analyser fault"), (analyser.maintenance, "analyser maintenance"))
     return dict.fromkeys([*(word for raised, word in flags if raised), *analyser.cal_words])
+
+
+def _kind(word: str) -> str:
+    """Return the kind of event that a state is."""
+    if word == "calibrating" or word.startswith("group"):
+        return "calibration"
+    return "alarm" if word.startswith("alarm") else word.removeprefix("analyser ")
 
 
 def _level(word: str) -> Level:
