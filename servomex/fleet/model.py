@@ -135,7 +135,7 @@ class AlertEntry:
 
     on: tuple[str, ...] = key(reads.list_of(reads.one_of("alarm", "fault", "maintenance", "calibration", "lost")))
     command: tuple[str, ...] | None = key(reads.list_of(reads.text), None)
-    webhook: str | None = key(reads.text, None)
+    webhook: str | None = key(reads.web_url, None)
     min_interval: float = key(reads.duration, 60.0)
 
 

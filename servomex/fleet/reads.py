@@ -11,7 +11,7 @@ import attrs
 from servomex.durations import parse_duration, parse_size
 from servomex.enums import ProtocolKind
 from servomex.errors import ServomexValidationError
-from servomex.errors.excerpts import shown
+from servomex.errors.excerpts import shown, without_password
 from servomex.errors.validation import choice, flag, whole
 
 T = TypeVar("T")
@@ -93,6 +93,14 @@ def listen(value: object) -> Listen:
     if not found or int(found["port"]) > 65535:
         raise ServomexValidationError(f"{shown(value)} is not an address: write it as 127.0.0.1:9464")
     return Listen(found["v6"] or found["host"] or "127.0.0.1", int(found["port"]))
+
+
+def web_url(value: object) -> str:
+    """Read the URL of a web hook."""
+    url = text(value)
+    if not re.match(r"https?://[^/\s]", url):
+        raise ServomexValidationError(f"{shown(without_password(url))} is not a URL that begins with http(s)://")
+    return url
 
 
 def boolean(value: Any) -> bool:

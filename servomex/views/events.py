@@ -33,6 +33,7 @@ class Event:
         text: What happened, in words, with the channel in front.
         level: How loud it is shown.
         kind: One of :data:`KINDS`.
+        state: What began or ended, such as ``alarm 2``; the kind where there is no more to say.
         over: Whether it is the end of something.
     """
 
@@ -43,6 +44,7 @@ class Event:
     text: str
     level: Level
     kind: str
+    state: str
     over: bool = False
 
     def as_json(self) -> dict[str, Any]:
@@ -55,6 +57,7 @@ class Event:
             "text": self.text,
             "level": self.level.word,
             "kind": self.kind,
+            "state": self.state,
             "over": self.over,
         }
 
@@ -126,18 +129,19 @@ class EventFinder:
         for word in raised:
             if (channel, word) not in known:
                 known[channel, word] = sample.monotonic_ns
-                yield self._event(sample, channel, f"{label}{word} on", _level(word), _kind(word))
+                yield self._event(sample, channel, f"{label}{word} on", _level(word), word)
         ended = [key for key in known if key[0] == channel and key[1] not in raised]
         for key in ended:
             lasted_s = (sample.monotonic_ns - known.pop(key)) / NS
             text = f"{label}{key[1]} off after {duration_text(lasted_s)}"
-            yield self._event(sample, channel, text, Level.GOOD, _kind(key[1]), over=True)
+            yield self._event(sample, channel, text, Level.GOOD, key[1], over=True)
 
     def _event(
-        self, sample: Sample, channel: str | None, text: str, level: Level, kind: str, *, over: bool = False
+        self, sample: Sample, channel: str | None, text: str, level: Level, state: str, *, over: bool = False
     ) -> Event:
         self._number += 1
-        return Event(self._number, sample.received_at, sample.device, channel, text, level, kind, over)
+        at, kind = sample.received_at, _kind(state)
+        return Event(self._number, at, sample.device, channel, text, level, kind, state, over)
 
 
 def _raised(analyser: AnalyserStatus) -> dict[str, None]:
