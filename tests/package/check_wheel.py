@@ -21,7 +21,10 @@ IN_SOURCE = (
     "README.rst", "SECURITY.rst", "changes", "docs", "examples", "pyproject.toml", "servomex", "tests", "tox.ini",
 )  # fmt: skip
 """What the source archive has, folders with all their files."""
-ABOUT_WHEEL = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
+ABOUT_WHEEL = {
+    "METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE",
+    "licenses/servomex/views/assets/uPlot.LICENSE.txt",
+}  # fmt: skip
 LEFT_BY_TOOLS = {"__pycache__", "_build", ".hypothesis"}
 
 
