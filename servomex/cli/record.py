@@ -62,6 +62,8 @@ class _Request(Connection):
     append: bool
     overwrite: bool
     rotate: str | None
+    keep: str | None
+    min_free: str | None
     flush: float
     decimal: str | None
     file_format: str | None
@@ -70,7 +72,7 @@ class _Request(Connection):
     def sink_options(self) -> "SinkOptions":
         """The options of the files, as far as they are given."""
         options: SinkOptions = {"flush_s": self.flush}
-        for name in ("append", "overwrite", "rotate", "decimal", "file_format"):
+        for name in ("append", "overwrite", "rotate", "keep", "min_free", "decimal", "file_format"):
             value = getattr(self, name)
             if value is not None and value is not False:
                 options[name] = value
@@ -90,6 +92,10 @@ class _Request(Connection):
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option(
     "--rotate", metavar="LIMIT", help="Start a new file at this size or time: 100MB, 1d, or both as 100MB,1d."
+)
+@click.option("--keep", metavar="LIMIT", help="Keep rotated files this long or this large: 90d, 20GB or 90d,20GB.")
+@click.option(
+    "--min-free", metavar="SIZE", help="Remove the oldest rotated files to keep this much of the disk free."
 )
 @click.option(
     "--flush",

@@ -128,14 +128,15 @@ def _check_sinks(tables: Tables, sinks: Iterable[tuple[int, SinkEntry]]) -> None
 
 def _check_options(tables: Tables, sink: SinkEntry, number: int) -> None:
     if sink.url is not None:
-        for name in ("rotate", "keep", "decimal"):
+        for name in ("rotate", "keep", "min_free", "decimal"):
             if getattr(sink, name) is not None:
                 tables.note(f"{name} is for files, and this sink is a URL", "sink", number, name)
         if sink.password_file and urlsplit(sink.url).password:
             tables.note("there is a password in the url and a password_file: keep one", "sink", number, "url")
     elif sink.password_file is not None:
         tables.note("password_file is for a url, and this sink is a file", "sink", number, "password_file")
-    if sink.keep and not sink.rotate:
-        tables.note("keep is for rotated files: add rotate", "sink", number, "keep")
+    for name in ("keep", "min_free"):
+        if getattr(sink, name) and not sink.rotate and sink.url is None:
+            tables.note(f"{name} is for rotated files: add rotate", "sink", number, name)
     if sink.password_file is not None and not sink.password_file.is_file():
         tables.note(f"there is no file {sink.password_file}", "sink", number, "password_file")

@@ -8,7 +8,7 @@ import attrs
 from servomex.enums import ProtocolKind
 from servomex.errors.mappings import FrozenMapping
 from servomex.fleet import reads
-from servomex.fleet.reads import Listen, Retention
+from servomex.fleet.reads import Listen
 from servomex.fleet.tables import key
 from servomex.models.naming import asked_channels
 from servomex.models.tags import NO_TAGS, name_of, tags_of
@@ -71,6 +71,7 @@ class SinkEntry:
         password_file: A file with the password of the URL.
         rotate: When a file is followed by a new one.
         keep: How much of rotated files is kept.
+        min_free: How much of the disk is to stay free.
         decimal: Decimal sign of csv.
     """
 
@@ -78,8 +79,9 @@ class SinkEntry:
     path: Path | None = key(reads.file, None)
     name: str | None = key(name_of, None)
     password_file: Path | None = key(reads.file, None)
-    rotate: str | None = key(reads.text, None)
-    keep: Retention | None = key(reads.retention, None)
+    rotate: str | None = key(reads.rotate, None)
+    keep: str | None = key(reads.keep, None)
+    min_free: str | None = key(reads.free, None)
     decimal: str | None = key(reads.one_of(".", ","), None)
 
 

@@ -13,6 +13,8 @@ from servomex.enums import ProtocolKind
 from servomex.errors import ServomexValidationError
 from servomex.errors.excerpts import shown, without_password
 from servomex.errors.validation import choice, flag, whole
+from servomex.sinks.retention import parse_keep
+from servomex.sinks.rotation import parse_rotation
 
 T = TypeVar("T")
 
@@ -35,19 +37,6 @@ class Listen:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@attrs.frozen
-class Retention:
-    """How much of rotated files is kept.
-
-    Attributes:
-        age_s: For how many seconds; ``None`` for no limit.
-        size: How many bytes in all; ``None`` for no limit.
-    """
-
-    age_s: float | None = None
-    size: int | None = None
-
-
 def text(value: object) -> str:
     """Read a text that is not empty."""
     if not isinstance(value, str) or not value.strip():
@@ -67,24 +56,22 @@ def size(value: object) -> int:
     return parse_size(text(value))
 
 
-def retention(value: object) -> Retention:
-    """Read ``"90d"``, ``"20GB"`` or both, as in ``"90d,20GB"``."""
-    kept = Retention()
-    for part in text(value).split(","):
-        try:
-            kept = attrs.evolve(kept, age_s=parse_duration(part))
-        except ServomexValidationError:
-            kept = attrs.evolve(kept, size=_size_or_duration(part))
-    return kept
+def keep(value: object) -> str:
+    """Read how much of rotated files is kept: ``"90d"``, ``"20GB"`` or both, as in ``"90d,20GB"``."""
+    parse_keep(text(value))
+    return str(value)
 
 
-def _size_or_duration(part: str) -> int:
-    try:
-        return parse_size(part)
-    except ServomexValidationError:
-        raise ServomexValidationError(
-            f"{shown(part.strip())} is neither a time nor a size: write it as 90d, 20GB or 90d,20GB"
-        ) from None
+def rotate(value: object) -> str:
+    """Read when a file is followed by a new one: ``"1d"``, ``"100MB"`` or both."""
+    parse_rotation(text(value))
+    return str(value)
+
+
+def free(value: object) -> str:
+    """Read how much is to stay free on a disk, such as ``"1GB"``."""
+    parse_size(text(value))
+    return str(value)
 
 
 def listen(value: object) -> Listen:

@@ -42,7 +42,7 @@ def _class(key: str) -> type[Any]:
     return kind
 
 
-_OF_OPENING = ("rotate", "file_format")
+_OF_OPENING = ("rotate", "keep", "min_free", "file_format")
 """The options that do not belong to a class; only files have them."""
 
 
@@ -51,6 +51,8 @@ class SinkOptions(TypedDict, total=False):
 
     file_format: str | None
     rotate: str | None
+    keep: str | None
+    min_free: str | None
     append: bool
     overwrite: bool
     flush_s: float
@@ -66,6 +68,8 @@ def open_sink(
     *,
     file_format: str | None = None,
     rotate: str | None = None,
+    keep: str | None = None,
+    min_free: str | None = None,
     append: bool = False,
     overwrite: bool = False,
     flush_s: float = FLUSH_S,
@@ -84,6 +88,10 @@ def open_sink(
         file_format: ``csv``, ``jsonl``, ``sqlite`` or ``parquet``, for a file whose suffix does not show
             it; a name that ends with ``.gz`` is packed. When omitted, the suffix must show it.
         rotate: Begin a new file at a size, a time or both: ``100MB``, ``1d``, ``100MB,1d``; for files only.
+        keep: How much of the rotated files is kept: ``90d``, ``20GB`` or both, ``90d,20GB``. The oldest go when a
+            new file begins, at most two of them because of their age.
+        min_free: What is to stay free on the disk, such as ``1GB``: when it does not, the oldest of the rotated
+            files go, one every 10 s.
         append: Append to the file if it exists. Rows are always appended to a table of PostgreSQL.
         overwrite: Replace the file if it exists.
         flush_s: Seconds until a row survives the death of the process, 0 for at once.
@@ -113,18 +121,40 @@ def open_sink(
     }
     options = {name: value for name, value in given.items() if value != usual.get(name)}
     key, kind = sink_class(target, file_format)
-    for name in options:
-        if name not in _options(kind):
+    _check_options(kind, options, name_of(target))
+    if rotate is not None:
+        return _rotating(kind, target, key, {"rotate": rotate, "keep": keep, "min_free": min_free} | options)
+    if keep or min_free:
+        needless = Argument("keep" if keep else "min_free")
+        raise ServomexValidationError(
+            f"{needless} is for rotated files", cure=f"Add {Argument('rotate', '1d')}, or omit it"
+        )
+    sink: Sink = kind(os.fspath(target), **options)
+    return sink
+
+
+def _check_options(kind: type[Any], options: Mapping[str, Any], name: str) -> None:
+    """Check whether a class has options.
+
+    Raises:
+        ServomexValidationError: It lacks one; the error names the formats that have it.
+    """
+    for option in options:
+        if option not in _options(kind):
             raise ServomexValidationError(
-                f"{name_of(target)} has no {Argument(name)}: that is for {_that_have(name)}",
-                cure=f"Omit it for {name_of(target)}",
+                f"{name} has no {Argument(option)}: that is for {_that_have(option)}", cure=f"Omit it for {name}"
             )
-    if rotate is None:
-        sink: Sink = kind(os.fspath(target), **options)
-        return sink
+
+
+def _rotating(kind: type[Any], target: str | os.PathLike[str], suffix: str, options: dict[str, Any]) -> Sink:
+    """Open the sink of rotated files.
+
+    Raises:
+        ServomexValidationError: The target is not a file, or see :class:`RotatingSink`.
+    """
     if not issubclass(kind, FileSink):
         raise ServomexValidationError(f"{name_of(target)} is not a file: it cannot be rotated")
-    return RotatingSink(kind, Path(target), key, rotate, **options)
+    return RotatingSink(kind, Path(target), suffix, **options)
 
 
 def options_of(target: str | os.PathLike[str], options: SinkOptions) -> SinkOptions:

@@ -14,6 +14,7 @@ from servomex.runtime.logs import package_log
 from servomex.sinks.base import Sink
 from servomex.sinks.files import FileSink, explained
 from servomex.sinks.places import check_folder
+from servomex.sinks.retention import STAMP, Keeper, Retention, parse_keep
 
 _log = package_log("servomex")
 
@@ -21,7 +22,6 @@ ROW_BYTES = 1000
 """More bytes than a row takes in any format: the true size is checked once that could reach the limit."""
 
 _HOW = "Write a size, a time or both for the rotation, as 100MB, 1d or 100MB,1d"
-_STAMP = "%Y%m%dT%H%M%SZ"
 
 
 @attrs.frozen
@@ -69,6 +69,8 @@ class RotatingSink(Sink):
         path: ``NAME.csv``.
         suffix: The suffix in it; may be empty.
         rotate: When the next file begins, see :func:`parse_rotation`.
+        keep: How much of the files is kept, see :func:`parse_keep`; all when ``None``.
+        min_free: A size such as ``1GB`` that is to stay free on the disk: when it does not, the oldest files go.
         options: The options of each file.
 
     Raises:
@@ -79,7 +81,17 @@ class RotatingSink(Sink):
     closed: bool = True
     keeps_count = True
 
-    def __init__(self, kind: type[FileSink], path: Path, suffix: str, rotate: str, **options: Any) -> None:
+    def __init__(
+        self,
+        kind: type[FileSink],
+        path: Path,
+        suffix: str,
+        rotate: str,
+        *,
+        keep: str | None = None,
+        min_free: str | None = None,
+        **options: Any,
+    ) -> None:
         if options.pop("append", False) or options.pop("overwrite", False):
             raise ServomexValidationError(
                 "rotated files are always new ones",
@@ -90,6 +102,9 @@ class RotatingSink(Sink):
         self._path = path.absolute()
         self._suffix = path.name[len(path.name) - len(suffix) :]
         self._limit = parse_rotation(rotate)
+        kept = Retention() if keep is None else parse_keep(keep)
+        kept = attrs.evolve(kept, free=None if min_free is None else parse_size(min_free))
+        self._keeper = None if kept == Retention() else Keeper(self._path, self._suffix, kept)
         self._options = options
         self._current: FileSink | None = None
         self._closing: FileSink | None = None
@@ -154,6 +169,8 @@ class RotatingSink(Sink):
         self.check_process()
         if self._current:
             self._current.flush_if_due()
+            if self._keeper:
+                self._keeper.look_if_due(self._current.path)
 
     def close(self) -> None:
         """Close the current file.
@@ -182,6 +199,8 @@ class RotatingSink(Sink):
         self._current, self._period = following, period
         if current:
             self._finish(current)
+        if self._keeper:
+            self._keeper.tidy(following.path, moment)
         return following
 
     def _finish(self, file: FileSink) -> None:
@@ -210,7 +229,7 @@ class RotatingSink(Sink):
 
     def _unused(self, moment: datetime) -> Path:
         """Return the name of the next file."""
-        stem = f"{self._path.name.removesuffix(self._suffix)}-{moment.astimezone(UTC).strftime(_STAMP)}"
+        stem = f"{self._path.name.removesuffix(self._suffix)}-{moment.astimezone(UTC).strftime(STAMP)}"
         path = self._path.with_name(f"{stem}{self._suffix}")
         number = 1
         while self._kind.exists(path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from servomex.enums import ProtocolKind
 from servomex.fleet.file import parse_fleet, read_fleet
 from servomex.fleet.model import Fleet
-from servomex.fleet.reads import Listen, Retention
+from servomex.fleet.reads import Listen
 
 WHOLE = """\
 [site]
@@ -92,7 +92,7 @@ def test_everything_that_the_file_says_is_read() -> None:
     assert fleet.modbus_tcp is not None
     assert str(fleet.modbus_tcp.listen) == "127.0.0.1:1502"
     assert fleet.sinks[0].url == "postgresql://logger@db/plant"
-    assert fleet.sinks[1].keep == Retention(90 * 86_400.0, 20_000_000_000)
+    assert fleet.sinks[1].keep == "90d,20GB"
     assert (fleet.alerts[0].on, fleet.alerts[0].min_interval) == (("alarm", "lost"), 300.0)
 
 
@@ -113,7 +113,7 @@ def test_everything_that_the_file_says_is_read() -> None:
     ("postgresql://logger@db/plant", "postgres//logger@db/plant", 32, "not the name of a recording"),
     ("/data/servomex.csv.gz", "/data/servomex.txt", 35, "not the name of a recording"),
     ('rotate = "1d"\n', "", 36, "add rotate"),
-    ('"90d,20GB"', '"90 daze"', 37, "neither a time nor a size"),
+    ('"90d,20GB"', '"90 daze"', 37, "is not a duration"),
     ('url = "postgresql://logger@db/plant"', "", 31, "either url or path"),
     ('["alarm", "lost"]', '["alarms"]', 40, "one of alarm"),
     ('command = ["/usr/local/bin/page-me", "--now"]', "", 39, "either command or webhook"),
