@@ -240,6 +240,11 @@ class Board:
             self._analysers[name] = _Analyser(where, figures, time.monotonic_ns())
         return self
 
+    def remove(self, name: str) -> None:
+        """Stop showing an analyser; what happened to it stays among the events."""
+        with self._lock:
+            self._analysers.pop(name, None)
+
     def take(self, samples: Sequence[Sample]) -> list[Event]:
         """Take the samples of one reading; return what they show to have happened.
 
