@@ -22,7 +22,7 @@ The public names, each with a page of its own, such as ``help(servomex.open_devi
 * Several analysers: ``ServomexManager`` ``DeviceResult`` ``ErrorPolicy``
 * Live data: ``Subscription`` ``StreamingSession`` ``StreamMode`` ``OverflowPolicy``
 * To files and back: ``Recorder`` ``record`` ``Recording`` ``PollSource`` ``Closed`` ``pipe``
-  ``AcquisitionSummary`` ``open_sink`` ``load`` ``load_metadata`` ``to_pandas``
+  ``AcquisitionSummary`` ``open_sink`` ``load`` ``load_metadata`` ``to_pandas`` ``plot``
 * Autocalibration: ``CalibrationReport`` ``CalibrationPhase`` ``CalibrationProgress`` ``CalPhase``
 * Ports: ``present_ports`` ``PortInfo`` ``find_devices`` ``discover_port`` ``DiscoveryResult``
 * Errors: ``ServomexError`` and its kinds, drawn as a tree in ``help("servomex.errors")``; ``ErrorContext``,
@@ -98,6 +98,7 @@ if TYPE_CHECKING:
     from servomex.units import Unit as Unit
     from servomex.units import UnitKind as UnitKind
     from servomex.version import __version__ as __version__
+    from servomex.views.plot.plotting import plot as plot
 else:
     _MODULES = {
         "analyzer.analyzer": "Analyzer",
@@ -149,6 +150,7 @@ else:
         "testing.fake": "FakeTransport",
         "units": "Unit UnitKind",
         "version": "__version__",
+        "views.plot.plotting": "plot",
     }
 
     def __getattr__(name):

@@ -12,6 +12,7 @@ _COMMANDS = (
     "stream",
     "record",
     "convert",
+    "plot",
     "calibrate",
     "discover",
     "doctor",
@@ -42,6 +43,7 @@ Examples:
   servomex read sim://4100 --watch 1 --format csv > log.csv
   servomex decode capture.bin
   servomex convert log.csv log.parquet
+  servomex plot log.csv -o log.png
   servomex replay trace.txt
   servomex simulate --mode continuous --pty
 

@@ -70,6 +70,7 @@ from servomex import (
     open_device,
     open_sink,
     pipe,
+    plot,
     present_ports,
     record,
     telegram,
@@ -310,9 +311,9 @@ def files(port: str, folder: Path) -> None:
         sink.write([first, *samples])
     with open_sink(folder / "copy.sqlite", flush_s=1.0, fsync_s=None, metadata={"a": "b"}) as sink:
         sink.write([first])
-    metadata: dict[str, str] = load_metadata(folder / "copy.sqlite")
-    assert metadata == {"a": "b"}
+    assert assert_type(load_metadata(folder / "copy.sqlite"), dict[str, str]) == {"a": "b"}
     assert len(to_pandas(folder / "copy.csv", wide=False)) == 20
+    plot(folder / "copy.csv", folder / "copy.html", channels=[ChannelId.I1], last="1h")
 
 
 def ports(port: str) -> None:

@@ -1,0 +1,1 @@
+"""Plots of recordings: curves with gaps, states and alarms, as pictures and as pages."""
