@@ -27,6 +27,7 @@ Examples:
   servomex convert monday.jsonl tuesday.jsonl week.csv --append
   servomex convert run.sqlite run.csv.gz --rotate 1d
   servomex convert --wide run.csv run.xlsx
+  servomex convert --wide --decimal , --local-time run.sqlite excel.csv
   servomex convert run.sqlite postgresql://logger@db1/plant
 
 \b
@@ -58,6 +59,21 @@ A postgresql:// URL names a table on a PostgreSQL server, as IN or as OUT.
     type=click.Choice(["uncertain"]),
     help="With --wide, also include the values of maintenance, calibration and warm-up.",
 )
+@click.option(
+    "--separator",
+    type=click.Choice([",", ";", "tab"]),
+    help="With --wide, the separator of csv cells: ',' by default, ';' with --decimal ','.",
+)
+@click.option(
+    "--bom",
+    is_flag=True,
+    help="With --wide, begin csv with a byte order mark: Excel needs it for letters such as ü in names.",
+)
+@click.option(
+    "--local-time",
+    is_flag=True,
+    help="With --wide, add a column with the time in the zone of this computer, as spreadsheets read it.",
+)
 @decimal_option
 @format_option
 @version_option
@@ -87,8 +103,9 @@ def _run(sources: tuple[str, ...], target: str, options: dict[str, Any]) -> None
         rows = write_wide(lambda: _opened(sources, target)[0], target, chosen)
         note(f"{counted(rows, 'row')} written to {target}")
         return
-    if "keep" in chosen:
-        raise RequestError("--keep is only for a wide table: add --wide")
+    for option in ("keep", "separator", "bom", "local_time"):
+        if option in chosen:
+            raise RequestError(f"--{option.replace('_', '-')} is only for a wide table: add --wide")
     check_decimal([target], chosen)
     samples, metadata = _opened(sources, target)
     check_files([target], chosen)

@@ -17,6 +17,9 @@ from servomex.rows.formats import SEPARATORS, guarded
 from servomex.rows.wide import QUALITY, Layout, qualities_kept, value_in
 
 Cell = float | str | None
+SEPARATOR_NAMES = {",": ",", ";": ";", "tab": "\t"}
+"""The separators of csv cells, by how they are given."""
+BOM = "\ufeff"
 SUFFIXES = (".csv", ".xlsx")
 SHEET_ROWS = 1_048_576
 """Rows that a sheet of a workbook can have."""
@@ -60,10 +63,7 @@ def write_wide(load: Callable[[], Iterator[Sample]], target: str, options: dict[
     part = path.with_name(f"{path.name}.part")
     count = 0
     try:
-        table = (
-            _open_workbook(part, layout) if kind == ".xlsx" else _Csv(part, layout, options.get("decimal", "."))
-        )
-        with table:
+        with (_open_workbook if kind == ".xlsx" else _Csv)(part, layout, options) as table:
             for received_at, readings in layout.rows(_until_damage(load(), damage)):
                 cells: list[Cell] = []
                 for place, unit in enumerate(layout.units):
@@ -91,8 +91,11 @@ def _check(path: Path, kind: str, options: dict[str, Any]) -> None:
     for option in ("append", "rotate"):
         if options.get(option):
             raise RequestError(f"--{option} cannot be combined with --wide, whose columns depend on all of it")
-    if options.get("decimal") and kind != ".csv":
-        raise RequestError("--decimal is for csv files: a spreadsheet shows its own decimal sign")
+    for option in ("decimal", "separator", "bom"):
+        if options.get(option) and kind != ".csv":
+            raise RequestError(f"--{option} is for csv files: a workbook needs none")
+    if options.get("separator") == options.get("decimal", "."):
+        raise RequestError("--decimal , and --separator , contradict each other: use --separator ';'")
     if path.exists() and not options.get("overwrite"):
         raise RequestError(f"{path} exists: add --overwrite to replace it")
 
@@ -110,24 +113,44 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _labels(layout: Layout) -> Iterator[str]:
+def _headings(layout: Layout, received_at: str, options: dict[str, Any]) -> Iterator[str]:
+    yield received_at
+    if options.get("local_time"):
+        yield f"local_time ({_zone_names()})"
     for label in layout.labels:
         yield label
         yield QUALITY.format(label)
 
 
-class _Csv:
-    """A wide table as csv, with the separators and guarded texts of recordings."""
+def _zone_names() -> str:
+    """Return what the time zone of this computer is called, in winter and in summer where these differ."""
+    year = datetime.now(UTC).year
+    names = [datetime(year, month, 1, tzinfo=UTC).astimezone().tzname() for month in (1, 7)]
+    return "/".join(dict.fromkeys(filter(None, names)))
 
-    def __init__(self, path: Path, layout: Layout, decimal: str) -> None:
-        self._decimal = decimal
+
+def _local(moment: datetime) -> datetime:
+    """Return the time of this computer's clock on the wall, without a zone, as spreadsheets have times."""
+    return moment.astimezone().replace(tzinfo=None)
+
+
+class _Csv:
+    """A wide table as csv, with guarded texts and, unless told otherwise, the separators of recordings."""
+
+    def __init__(self, path: Path, layout: Layout, options: dict[str, Any]) -> None:
+        self._decimal: str = options.get("decimal", ".")
+        self._local: bool = options.get("local_time", False)
+        given = options.get("separator")
+        separator = SEPARATORS[self._decimal] if given is None else SEPARATOR_NAMES[given]
         self._file = path.open("w", encoding="utf-8", newline="")
-        self._writer = csv.writer(self._file, delimiter=SEPARATORS[decimal], lineterminator="\n")
-        self._writer.writerow(["received_at", *map(guarded, _labels(layout))])
+        self._file.write(BOM if options.get("bom") else "")
+        self._writer = csv.writer(self._file, delimiter=separator, lineterminator="\n")
+        self._writer.writerow(map(guarded, _headings(layout, "received_at", options)))
 
     def write(self, received_at: datetime, cells: list[Cell]) -> None:
         """Write a row."""
-        self._writer.writerow([time_text(received_at), *map(self._text, cells)])
+        local = [_local(received_at).isoformat(" ", "milliseconds").replace(".", self._decimal)] * self._local
+        self._writer.writerow([time_text(received_at), *local, *map(self._text, cells)])
 
     def __enter__(self) -> Self:
         return self
@@ -139,16 +162,17 @@ class _Csv:
         return repr(cell).replace(".", self._decimal) if isinstance(cell, float) else cell
 
 
-def _open_workbook(path: Path, layout: Layout) -> "_Table":
+def _open_workbook(path: Path, layout: Layout, options: dict[str, Any]) -> "_Table":
     try:
         import openpyxl
     except ImportError as error:
         raise ServomexSinkDependencyError(
             f".xlsx needs openpyxl: {how_to_get('openpyxl', 'xlsx')} ({error})"
         ) from error
-    if 1 + 2 * len(layout.columns) > MOST_COLUMNS:
+    headings = [*_headings(layout, "received_at (UTC)", options)]
+    if len(headings) > MOST_COLUMNS:
         raise RequestError(f"a sheet has at most {MOST_COLUMNS} columns: write .csv")
-    return _Workbook(openpyxl.Workbook(write_only=True), path, layout)
+    return _Workbook(openpyxl.Workbook(write_only=True), path, headings, local=options.get("local_time", False))
 
 
 class _Workbook:
@@ -157,10 +181,11 @@ class _Workbook:
     A spreadsheet has no time zones: times are written without one, and the heading says that they are UTC.
     """
 
-    def __init__(self, book: Any, path: Path, layout: Layout) -> None:
+    def __init__(self, book: Any, path: Path, headings: list[str], *, local: bool) -> None:
         self._book = book
         self._path = path
-        self._headings = ["received_at (UTC)", *_labels(layout)]
+        self._headings = headings
+        self._local = local
         self._rows = SHEET_ROWS
         self._sheet: Any = None
         self._begin_sheet()
@@ -169,7 +194,8 @@ class _Workbook:
         """Write a row."""
         if self._rows >= SHEET_ROWS:
             self._begin_sheet()
-        self._append([self._time(received_at), *map(self._cell, cells)])
+        times = [received_at.astimezone(UTC).replace(tzinfo=None), *[_local(received_at)] * self._local]
+        self._append([*map(self._time, times), *map(self._cell, cells)])
 
     def __enter__(self) -> Self:
         return self
@@ -183,7 +209,7 @@ class _Workbook:
 
     def _begin_sheet(self) -> None:
         self._sheet = self._book.create_sheet()
-        self._sheet.freeze_panes = "B2"
+        self._sheet.freeze_panes = "C2" if self._local else "B2"
         self._rows = 0
         self._append(map(self._cell, self._headings))
 
@@ -192,7 +218,7 @@ class _Workbook:
         self._rows += 1
 
     def _time(self, moment: datetime) -> Any:
-        cell = self._new(moment.astimezone(UTC).replace(tzinfo=None))
+        cell = self._new(moment)
         cell.number_format = "yyyy-mm-dd hh:mm:ss.000"
         return cell
 

@@ -24,8 +24,9 @@ class Column(NamedTuple):
     device: str
     channel: str
     name: str | None
-    unit: str
-    """The text of a unit, or ``concentration`` for all units of that kind."""
+    kind: UnitKind
+    unit_text: str
+    """What tells unknown units apart; empty for known ones, which convert within their kind."""
 
 
 class Row(NamedTuple):
@@ -63,7 +64,7 @@ class Layout:
             key=lambda item: (devices[item.device], _ORDER.get(item.channel, len(_ORDER))),
         )
         self.units: list[Unit] = [first[column].unit for column in self.columns]
-        texts = [first[column].unit_text or Unit.UNKNOWN.value for column in self.columns]
+        texts = [column.unit_text or first[column].unit.value for column in self.columns]
         self.labels: list[str] = _labels(self.columns, texts, several=len(devices) > 1)
         self._places = {column: place for place, column in enumerate(self.columns)}
 
@@ -117,9 +118,8 @@ def value_in(unit: Unit, reading: Reading | None, kept: frozenset[Quality]) -> f
 
 
 def _column_of(device: str, reading: Reading) -> Column:
-    concentration = reading.unit.kind is UnitKind.CONCENTRATION
-    unit = UnitKind.CONCENTRATION.value if concentration else reading.unit_text
-    return Column(device, reading.channel, reading.name, unit)
+    text = reading.unit_text if reading.unit is Unit.UNKNOWN else ""
+    return Column(device, reading.channel, reading.name, reading.unit.kind, text)
 
 
 def _labels(columns: Sequence[Column], units: Sequence[str], *, several: bool) -> list[str]:

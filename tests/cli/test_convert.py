@@ -174,7 +174,8 @@ class TestErrors:
     def test_a_full_disk_is_reported_and_what_fits_stays(self, tmp_path: Path) -> None:
         written = write(tmp_path / "run.csv", batches(500))
         command = program("convert", str(tmp_path / "run.csv"), str(tmp_path / "out.csv"), main="main")
-        limited = ["bash", "-c", 'ulimit -f 60; exec "$@"', "bash", *command]
+        bash = 'ulimit -f 60; export PYTHONDONTWRITEBYTECODE=1; exec "$@"'  # or bytecode would be cut off as well
+        limited = ["bash", "-c", bash, "bash", *command]
         done = subprocess.run(limited, capture_output=True, text=True, timeout=90, check=False)
         count, error = done.stderr.splitlines()
         assert done.returncode == 1

@@ -2,6 +2,8 @@
 
 import csv
 import sys
+import time
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -91,6 +93,54 @@ def test_a_decimal_comma_comes_with_semicolons(source: Path, tmp_path: Path) -> 
     assert cells(target, ";")[2][1] == "20,001"
 
 
+@pytest.mark.parametrize(
+    ("options", "separator", "number"),
+    [([], ",", "20.001"), (["--separator", ";"], ";", "20.001"), (["--separator", "tab"], "\t", "20.001"),
+     (["--separator", "tab", "--decimal", ","], "\t", "20,001"), (["--separator", ","], ",", "20.001")],
+)  # fmt: skip
+def test_the_separator_can_be_chosen(
+    options: list[str], separator: str, number: str, source: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "wide.csv"
+    assert converted("--wide", source, target, *options).exit_code == 0
+    assert target.read_text(encoding="utf-8").splitlines()[2].split(separator)[1] == number
+
+
+def test_a_mark_in_front_shows_excel_that_letters_are_utf_8(source: Path, tmp_path: Path) -> None:
+    for options, beginning in (([], b"received_at,"), (["--bom"], b"\xef\xbb\xbfreceived_at,")):
+        assert converted("--wide", "--overwrite", source, tmp_path / "wide.csv", *options).exit_code == 0
+        assert (tmp_path / "wide.csv").read_bytes().startswith(beginning)
+    assert pd.read_csv(tmp_path / "wide.csv").columns[0] == "received_at"
+
+
+@pytest.fixture
+def in_berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="Windows has one zone for all programs")
+@pytest.mark.usefixtures("in_berlin")
+class TestLocalTime:
+    @pytest.mark.parametrize(("decimal", "text"), [(".", "13:30:45.500"), (",", "13:30:45,500")])
+    def test_csv_has_it_beside_utc(self, decimal: str, text: str, source: Path, tmp_path: Path) -> None:
+        options = ["--local-time", "--decimal", decimal]
+        assert converted("--wide", source, tmp_path / "wide.csv", *options).exit_code == 0
+        heading, first, *_ = cells(tmp_path / "wide.csv", ";" if decimal == "," else ",")
+        assert heading[:3] == ["received_at", "local_time (CET/CEST)", "I1 [%]"]
+        assert first[:2] == ["2026-03-01T12:30:45.500000+00:00", f"2026-03-01 {text}"]
+
+    def test_a_workbook_has_it_beside_utc(self, source: Path, tmp_path: Path) -> None:
+        assert converted("--wide", source, tmp_path / "wide.xlsx", "--local-time").exit_code == 0
+        ((heading, first, *_),) = sheets(tmp_path / "wide.xlsx")
+        assert heading[:3] == ("received_at (UTC)", "local_time (CET/CEST)", "I1 [%]")
+        assert first[1] - first[0] == timedelta(hours=1)
+        assert first[2] == 20.0
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".xlsx"])
 def test_no_text_is_a_formula(suffix: str, tmp_path: Path) -> None:
     samples = [attrs.evolve(item, device=device) for device in (EVIL, "b\x07") for item in batch(0)]
@@ -168,7 +218,13 @@ def test_a_recording_that_grows_meanwhile_is_an_error_and_no_column_is_left_out(
     (["--wide", "wide.csv", "--append"], "--append cannot be combined with --wide"),
     (["--wide", "wide.csv", "--rotate", "1d"], "--rotate cannot be combined with --wide"),
     (["--wide", "wide.xlsx", "--decimal", ","], "--decimal is for csv files"),
+    (["--wide", "wide.xlsx", "--separator", ";"], "--separator is for csv files"),
+    (["--wide", "wide.xlsx", "--bom"], "--bom is for csv files"),
+    (["--wide", "wide.csv", "--decimal", ",", "--separator", ","], "contradict each other: use --separator ';'"),
     (["--keep", "uncertain", "long.csv"], "--keep is only for a wide table: add --wide"),
+    (["--separator", "tab", "long.csv"], "--separator is only for a wide table: add --wide"),
+    (["--bom", "long.csv"], "--bom is only for a wide table: add --wide"),
+    (["--local-time", "long.csv"], "--local-time is only for a wide table: add --wide"),
 ])  # fmt: skip
 def test_what_does_not_go_together_is_refused(
     args: list[str], text: str, source: Path, monkeypatch: pytest.MonkeyPatch
