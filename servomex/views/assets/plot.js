@@ -65,6 +65,21 @@
     return { tables, isolated, points };
   }
 
+  // The curves of a panel on one axis of time. Where another curve has a point, this one has none: its line goes on
+  // there, if it has a value before and after; else the gap is as wide as it is.
+  function joined(tables) {
+    const all = uPlot.join(tables, tables.map((table) => table.slice(1).map(() => 1)));
+    for (const values of all.slice(1)) {
+      for (let i = 0; i < values.length; i++) {
+        if (values[i] !== undefined) continue;
+        const begin = i;
+        while (i < values.length && values[i] === undefined) i++;
+        if ((values[begin - 1] ?? null) === null || (values[i] ?? null) === null) values.fill(null, begin, i);
+      }
+    }
+    return all;
+  }
+
   function at(points, t) {
     let low = 0, high = points.length;
     while (low < high) { const middle = (low + high) >> 1; if (points[middle].t <= t) low = middle + 1; else high = middle; }
@@ -73,6 +88,18 @@
     if (!before || !after) return null;
     if (after.cut) return null;
     return t - before.t <= after.t - t ? before : after;
+  }
+
+  // Of a reduced curve only extremes are there: the cursor shows the range around it, never one of them as the value.
+  function textAt(curve, { points }, t, unit) {
+    const point = at(points, t);
+    if (point === null) return ["no value"];
+    const quality = point.dash ? "uncertain" : "good";
+    if (!curve.width) return [`${point.value} ${unit}`, quality];
+    const near = points.filter((other) => Math.abs(other.t - t) <= curve.width).map((other) => other.value);
+    near.push(point.value);
+    const low = near.reduce((a, b) => Math.min(a, b)), high = near.reduce((a, b) => Math.max(a, b));
+    return [low === high ? `${low} ${unit}` : `${low} to ${high} ${unit}`, quality];
   }
 
   const statesAt = (panel, t, curve, slack) => panel.rows
@@ -191,9 +218,7 @@
     moment.textContent = words[0];
     for (const { panel, labels, decoded } of charts) {
       panel.curves.forEach((curve, i) => {
-        const point = at(decoded[i].points, t), states = statesAt(panel, t, i, slack);
-        const value = point === null ? ["no value"] : [`${point.value} ${panel.unit}`, point.dash ? "uncertain" : "good"];
-        const all = [...new Set([...value, ...states])];
+        const all = [...new Set([...textAt(curve, decoded[i], t, panel.unit), ...statesAt(panel, t, i, slack)])];
         labels[i].textContent = `${curve.label}: ${all.join(", ")}`;
         words.push(labels[i].textContent);
       });
@@ -205,11 +230,11 @@
   function chartOf(panel, host) {
     const decoded = panel.curves.map(decode);
     const tables = decoded.flatMap((curve) => curve.tables);
-    const joined = uPlot.join(tables, tables.map((table) => table.slice(1).map(() => 1)));
+    const table = joined(tables);
     panel.dashed = panel.curves.some((curve) => curve.parts.some((part) => part.u.length));
     const series = [{}];
     panel.curves.forEach((curve, i) => decoded[i].tables.forEach(() => {
-      const isolated = joined[0].flatMap((t, place) => (decoded[i].isolated.has(t) ? [place] : []));
+      const isolated = table[0].flatMap((t, place) => (decoded[i].isolated.has(t) ? [place] : []));
       const common = { stroke: () => colourOf(curve.colour), width: 1.5, points: { show: true, size: 5, filter: () => isolated, fill: () => colourOf(curve.colour) } };
       series.push({ ...common, label: curve.label }, { ...common, label: curve.label, dash: [5, 4] });
     }));
@@ -224,7 +249,7 @@
     const axis = { stroke: () => css("--text"), grid: { stroke: () => css("--line"), width: 1 }, ticks: { stroke: () => css("--line"), width: 1 }, font: "12px system-ui, sans-serif" };
     const gutter = () => (box.clientWidth < 600 ? 96 : 170);
     const u = new uPlot({
-      width: box.clientWidth, height: 260, legend: { show: false }, padding: [12, 12, 0, 0],
+      width: box.clientWidth, height: 260, legend: { show: false }, padding: [12, 26, 0, 0],
       scales: { x: { time: false, range: (_u, low, high) => [low, high] } },
       cursor: { sync: { key: "servomex" }, drag: { x: true, y: false, setScale: true }, points: { size: 7 } },
       axes: [{ ...axis, incrs: STEPS, splits, values, space: 70, size: 46 }, { ...axis, label: panel.unit, labelFont: "13px system-ui, sans-serif", size: () => gutter() - 30, labelSize: 30 }],
@@ -234,13 +259,11 @@
         draw: [(self) => { drawAlarms(self, panel); drawRows(self, panel, canvas); }],
         setScale: [(self, key) => {
           if (key !== "x" || moving || charts.length < data.panels.length) return;
-          const { min, max } = self.scales.x;
-          const all = min >= joined[0][0] && max <= joined[0][joined[0].length - 1] && self.reset;
-          if (all) zoom(...full); else zoom(min, max);
+          zoom(self.scales.x.min, self.scales.x.max);
         }],
         setCursor: [(self) => { if (self === charts.active) { const { left } = self.cursor; say(left < 0 ? null : self.posToVal(left, "x")); } }],
       },
-    }, joined, box);
+    }, table, box);
     u.over.addEventListener("dblclick", () => zoom(...full));
     u.over.addEventListener("mouseenter", () => { charts.active = u; });
     box.addEventListener("keydown", (event) => keyed(event, u));

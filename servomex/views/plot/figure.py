@@ -86,7 +86,10 @@ def draw(picture: Picture, figure: "Figure", title: str | None, size: tuple[int,
     for place, (panel, its) in enumerate(zip(picture.panels, rows, strict=True)):
         _draw_panel(axes[2 * place], panel, place, size[0] / (end - begin + 2 * margin))
         _draw_rows(axes[2 * place + 1], its, place)
-    axes[0].set_title(drawable(title_of(picture, title)), parse_math=False, fontsize="medium")
+        if panel is not picture.panels[-1]:
+            axes[2 * place + 1].spines["bottom"].set_visible(False)
+            axes[2 * place + 1].tick_params(axis="x", bottom=False)
+    axes[0].set_title(drawable(title_of(picture, title)), parse_math=False, fontsize="medium", pad=12)
     _draw_times(axes, picture)
 
 
@@ -218,11 +221,11 @@ def _draw_band(axes: "Axes", word: str, spans: list[Span], gid: str) -> None:
 
 def _draw_letters(axes: "Axes", word: str, spans: list[Span], px_per_day: float) -> None:
     """Write the letter of a state into its bands, where these are wide enough."""
-    heights = {"fault": 0.97, "maintenance": 0.85, "calibrating": 0.91, "warming up": 0.79}
+    height = {"fault": 0.98, "maintenance": 0.91, "calibrating": 0.84, "warming up": 0.77}[word]
     for begin, end in spans:
         if (end - begin) / DAY_S * px_per_day >= LETTER_PX:
             axes.text(
-                begin / DAY_S, heights[word], f" {LETTERS[word]}", transform=axes.get_xaxis_transform(),
+                begin / DAY_S, height, f" {LETTERS[word]}", transform=axes.get_xaxis_transform(),
                 color=colour_of_state(word), fontsize="small", fontweight="bold", va="top", clip_on=True, zorder=4,
             )  # fmt: skip
 

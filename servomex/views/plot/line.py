@@ -29,9 +29,14 @@ class Point(NamedTuple):
 
 
 class Line:
-    """The points of a curve. Extremes and breaks stay, however many points there are."""
+    """The points of a curve. Extremes and breaks stay, however many points there are.
+
+    Args:
+        columns: Into how many intervals of time the line is divided when it has too many points.
+    """
 
     def __init__(self, columns: int = COLUMNS) -> None:
+        self._width_s = 0.0
         self._columns = columns
         self._most = 3 * columns * PER_COLUMN // 2
         self._points: list[Point] = []
@@ -40,7 +45,8 @@ class Line:
         """Add a point."""
         self._points.append(point)
         if len(self._points) > self._most:
-            self._points = self._reduced(self._points, self._columns)
+            self._width_s = max(self._width_s, _width_of(self._points, self._columns))
+            self._points = _reduced(self._points, self._columns)
 
     def parts(self, columns: int | None = None) -> list[list[Point]]:
         """Return the points in parts that run forwards in time; more than one where a clock was set back.
@@ -53,20 +59,26 @@ class Line:
             parts = [sorted(self._points)]
         if columns is None:
             return parts
-        share = max(1, columns // len(parts)) if parts else 1
-        return [self._reduced(part, share) if len(part) > 4 * share else part for part in parts]
+        share = max(1, columns // max(1, len(parts)))
+        return [_reduced(part, share) if len(part) > 4 * share else part for part in parts]
 
-    def __len__(self) -> int:
-        return len(self._points)
+    def width_s(self, columns: int) -> float:
+        """Return of how long a time :meth:`parts` has only the extremes; 0 when it has every point."""
+        parts = self.parts()
+        share = max(1, columns // max(1, len(parts)))
+        return max([self._width_s, *(_width_of(part, share) for part in parts if len(part) > 4 * share)])
 
-    @staticmethod
-    def _reduced(points: list[Point], columns: int) -> list[Point]:
-        first, last = min(points)[0], max(points)[0]
-        width = (last - first) / columns or 1.0
-        found = [*_thinned(points, first, width)]
-        if len(found) > PER_COLUMN * (columns + 1):  # the clock was set back again and again
-            found = [*_thinned(sorted(points), first, width)]
-        return found
+
+def _width_of(points: list[Point], columns: int) -> float:
+    return (max(points)[0] - min(points)[0]) / columns or 1.0
+
+
+def _reduced(points: list[Point], columns: int) -> list[Point]:
+    first, width = min(points)[0], _width_of(points, columns)
+    found = [*_thinned(points, first, width)]
+    if len(found) > PER_COLUMN * (columns + 1):  # the clock was set back again and again
+        found = [*_thinned(sorted(points), first, width)]
+    return found
 
 
 def _forwards(points: list[Point]) -> list[list[Point]]:

@@ -131,6 +131,7 @@ def _panel(panel: Panel, begin: float, columns: int, most: int) -> dict[str, Any
             {
                 "label": label,
                 "colour": (colour_of_curve(place), dark_colour_of_curve(place)),
+                "width": curve.line.width_s(columns),
                 "parts": [_part(part, begin) for part in curve.line.parts(columns)],
             }
             for place, (curve, label) in enumerate(zip(panel.curves, panel.labels, strict=True))
@@ -187,13 +188,15 @@ def _about(picture: Picture, points: int) -> str:
     ]
     if points < values:
         lines.append(
-            f"Shown: {points:,} of {values:,} values. The lowest and the highest of each moment, gaps, states and "
-            "alarms are all there; what lies between is omitted."
+            f"Shown: {points:,} of {values:,} values. All gaps, states and alarms are there, and the lowest and "
+            "the highest value of each short time, which the cursor shows; the values between them are omitted."
         )
     return "".join(f'<p class="soft">{html.escape(line)}</p>\n' for line in lines)
 
 
-def _table(caption: str, headings: Iterable[str], rows: Iterable[Iterable[str]], numbers: frozenset[int]) -> str:
+def _table(
+    caption: str, headings: Iterable[str], rows: Iterable[Iterable[str]], numbers: frozenset[int] = frozenset()
+) -> str:
     def cells(kind: str, texts: Iterable[str], more: str = "") -> Iterator[str]:
         for place, text in enumerate(texts):
             side = ' class="number"' if place in numbers else ""
@@ -201,8 +204,9 @@ def _table(caption: str, headings: Iterable[str], rows: Iterable[Iterable[str]],
 
     body = "".join(f"<tr>{''.join(cells('td', row))}</tr>\n" for row in rows)
     head = "".join(cells("th", headings, ' scope="col"'))
+    kind = ' class="wide"' if numbers else ""
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(caption)}"><table>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(caption)}"><table{kind}>'
         f"<caption>{html.escape(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n"
     )
 
@@ -239,4 +243,4 @@ def _events(picture: Picture) -> str:
         for event in picture.events
     )
     more = f" (and {counted(picture.more_events, 'quieter one')} not shown)" if picture.more_events else ""
-    return _table(f"Events{more}", ("time", "analyser", "what happened", "level"), rows, frozenset())
+    return _table(f"Events{more}", ("time", "analyser", "what happened", "level"), rows)
