@@ -11,6 +11,7 @@ _COMMANDS = (
     "read",
     "stream",
     "record",
+    "serve",
     "convert",
     "plot",
     "calibrate",

@@ -268,6 +268,12 @@ class Board:
         with self._lock:
             return tuple(analyser.view(name) for name, analyser in self._analysers.items())
 
+    def view_of(self, name: str) -> AnalyserView | None:
+        """Return one analyser as it is now; ``None`` when it was not added."""
+        with self._lock:
+            analyser = self._analysers.get(name)
+            return None if analyser is None else analyser.view(name)
+
     def events(self, most: int = EVENTS_KEPT, after: int = 0) -> tuple[Event, ...]:
         """Return the latest events, the oldest first.
 

@@ -84,6 +84,7 @@ class TestVersions:
             *extras["pandas"],
             *extras["postgres"],
             *extras["xlsx"],
+            *extras["web"],
         ]
         wanted = [re.sub(r"^([\w\[\]-]+)>=([\d.]+).*", r"\1==\2", item) for item in asked]
         tested = tox("testenv:lowest")["deps"].split()
