@@ -114,7 +114,7 @@ else:
             "Argument ErrorContext ServomexCalibrationError ServomexCapabilityError "
             "ServomexChannelError ServomexChannelNotFoundError ServomexChecksumError "
             "ServomexConfigurationError ServomexConfirmationRequiredError ServomexConnectionError "
-            "ServomexError ServomexForeignDeviceError ServomexFrameError ServomexGatewayError "
+            "ServomexError ServomexForeignDeviceError ServomexFrameError ServomexGapError ServomexGatewayError "
             "ServomexIllegalDataAddressError ServomexIllegalDataValueError ServomexIllegalFunctionError "
             "ServomexModbusError ServomexNoFrameError ServomexNotFoundError ServomexParseError "
             "ServomexProtocolError ServomexProtocolUnsupportedError ServomexSinkDependencyError "

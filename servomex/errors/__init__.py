@@ -32,6 +32,7 @@
         ├── ServomexSinkWriteError (OSError)      a file cannot be written
         │   └── ServomexSinkSyncError             it is written, but may not survive a loss of power
         ├── ServomexSinkReadError (OSError)       a file is missing or cannot be read
+        ├── ServomexGapError                      rows are missing here (in rows, never raised)
         └── ServomexSinkDependencyError (ImportError)   a package is not installed (also a configuration error)
 
 Every error says what to do as data: ``cure`` is the advice, and ``argument`` the :class:`Argument` to change, if

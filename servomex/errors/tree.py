@@ -26,6 +26,7 @@ __all__ = [
     "ServomexError",
     "ServomexForeignDeviceError",
     "ServomexFrameError",
+    "ServomexGapError",
     "ServomexGatewayError",
     "ServomexIllegalDataAddressError",
     "ServomexIllegalDataValueError",
@@ -362,6 +363,10 @@ class ServomexSinkSyncError(ServomexSinkWriteError):
 
 class ServomexSinkReadError(ServomexSinkError, OSError):
     """A file is missing or cannot be read."""
+
+
+class ServomexGapError(ServomexSinkError):
+    """Rows are missing here: they were dropped before the sink had them. It is never raised, but is in rows."""
 
 
 class ServomexSinkDependencyError(ServomexSinkError, ServomexConfigurationError, ImportError):

@@ -1,5 +1,6 @@
 """A recording in several files, each with the time of its start in its name."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -116,6 +117,19 @@ class RotatingSink(Sink):
             check_folder(self._path)  # else the error would be raised by the first sample
         self.closed = False
         self.rows: int = 0
+
+    @property
+    def kind(self) -> type[FileSink]:
+        """The sink of one file."""
+        return self._kind
+
+    def newest_file(self) -> Path | None:
+        """Return the newest of its files, of this run or an earlier one; ``None`` when there is none."""
+        stem = re.escape(self._path.name.removesuffix(self._suffix))
+        name = re.compile(rf"({stem}-(\d{{8}}T\d{{6}}Z)(?:_(\d+))?{re.escape(self._suffix)})(?:\.parts)?")
+        found = [named for path in self._path.parent.iterdir() if (named := name.fullmatch(path.name))]
+        newest = max(found, key=lambda named: (named[2], int(named[3] or 1)), default=None)
+        return None if newest is None else self._path.with_name(newest[1])
 
     @property
     def removed(self) -> int:

@@ -40,6 +40,7 @@ from servomex.sinks.sqlite_database import (
     connected,
     explanation,
     is_blank,
+    last_samples_in,
     notes_in,
     samples_in,
     uri_of,
@@ -393,6 +394,11 @@ class SqliteSink(FileSink):
         Without ``table``, those of the only table that is a recording.
         """
         return samples_in(path, table)
+
+    @classmethod
+    def read_last(cls, path: Path, most: int, table: str | None = None) -> list[Sample]:
+        """Return the newest samples of a database."""
+        return last_samples_in(path, table, most)
 
     @classmethod
     def read_metadata(cls, path: Path) -> dict[str, str]:

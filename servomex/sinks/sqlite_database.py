@@ -331,6 +331,21 @@ def samples_in(path: Path, table: str | None) -> Iterator[Sample]:
         _check_count(connection, path, found, number)
 
 
+def last_samples_in(path: Path, table: str | None, most: int) -> list[Sample]:
+    """Return the newest samples of a database.
+
+    Raises:
+        ServomexSinkError: See :func:`samples_in`.
+    """
+    with reading(path, table) as (connection, found):
+        query = f"{_SELECT.format(table=found)} DESC LIMIT ?"
+        rows = connection.execute(query, (most,)).fetchall()
+    try:
+        return [STORED.sample(row[1:]) for row in reversed(rows)]
+    except ValueError as error:
+        raise ServomexSinkSchemaError(f"{path}, near its end: {error}") from error
+
+
 def _check_count(connection: sqlite3.Connection, path: Path, table: str, rows: int) -> None:
     """Compare the rows that were read with those in the index: damage can hide a page of the table."""
     index = f"{table}_received_at"

@@ -7,6 +7,7 @@ import shutil
 import zlib
 from abc import abstractmethod
 from codecs import BOM_UTF8
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,6 +33,8 @@ _log = package_log("servomex")
 
 TAIL = 64
 """Bytes at the end of a file by which it is recognised."""
+LONG_ROW = 1_000
+"""Bytes: most rows are shorter."""
 
 
 class _CutError(ServomexSinkWriteError):
@@ -347,6 +350,32 @@ class TextSink(FileSink):
                 max(0, lines.count - bool(cls._header)),
                 len(lines.rest),
             )
+
+    @classmethod
+    def read_last(cls, path: Path, most: int) -> list[Sample]:
+        """Return the newest samples of a file; of a plain one, only its end is read.
+
+        Raises:
+            ServomexSinkError: See :meth:`read`.
+        """
+        with explained_reading(path), path.open("rb") as file:
+            first = file.readline(LONGEST_LINE)
+            begin = max(0, file.seek(0, os.SEEK_END) - (most + 1) * LONG_ROW)
+            file.seek(begin)
+            lines = file.read().split(b"\n")[:-1] if not is_packed(path) else []
+        if begin or cls._header:
+            del lines[:1]
+        if is_packed(path) or (begin and len(lines) < most):
+            return [*deque(cls.read(path), most)]
+        if not lines:
+            return []
+        read_sample = cls._reader_for(path, first.rstrip(b"\r\n"))
+        try:
+            return [
+                read_sample(line.removesuffix(b"\r").decode("utf-8")) for line in lines[-most:] if line.strip()
+            ]
+        except ValueError as error:
+            raise ServomexSinkSchemaError(f"{path}, near its end: {error}") from error
 
 
 def _write_all(file: io.FileIO, data: bytes) -> None:

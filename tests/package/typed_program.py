@@ -374,6 +374,7 @@ ERRORS: tuple[type[ServomexError], ...] = (
     servomex.ServomexParseError,
     servomex.ServomexProtocolError,
     servomex.ServomexProtocolUnsupportedError,
+    servomex.ServomexGapError,
     servomex.ServomexSinkDependencyError,
     servomex.ServomexSinkError,
     servomex.ServomexSinkReadError,
