@@ -6,8 +6,7 @@ As a script: python notebook_plot.py PORT [PICTURE.png]
 # %% The port. In a notebook, write its name here, such as PORT = "/dev/ttyUSB0".
 import sys
 
-import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 import servomex
 
@@ -28,27 +27,16 @@ with (
 print(recording.summary)
 
 
-# %% A row a time, a column a channel. What is not good is NaN, at which matplotlib breaks the line.
-table = servomex.to_pandas(samples, wide=True)
-seconds = (table.index - table.index[0]).total_seconds()
-names = {item.reading.channel: item.reading.name for item in samples if item.reading}
-measured = [label for label in map(str, table.columns) if label.startswith("I") and label.endswith("]")]
+# %% Plot. It is a figure of matplotlib, to be changed at will.
+def draw(title: str) -> Figure:
+    drawn = servomex.plot(samples, channels=["I1", "I2", "I3"], by="channel", size=(900, 700))
+    drawn.axes[0].set_title(title)
+    return drawn
 
 
-# %% Plot. A label is the channel and its unit, such as "I1 [%]".
-def draw(axis: Axes, label: str) -> None:
-    channel, _, unit = label.partition(" ")
-    axis.plot(seconds, table[label], marker=".")
-    axis.set_ylabel(f"{names[channel] or channel} {unit}")
-    axis.grid(alpha=0.3)
+figure = draw(f"{PORT}, {RATE_HZ} readings per second")
+figure  # noqa: B018 (a notebook shows the value of the last line)
 
-
-figure, axes = plt.subplots(len(measured), sharex=True, squeeze=False, layout="constrained")
-for axis, label in zip(axes[:, 0], measured, strict=True):
-    draw(axis, label)
-axes[-1, 0].set_xlabel("time / s")
-axes[0, 0].set_title(f"{PORT}, from {samples[0].received_at:%Y-%m-%d %H:%M:%S} UTC")
+# %% As a file. With .html in place of .png it is a page with zoom and cursor.
 if PICTURE:
     figure.savefig(PICTURE)
-else:
-    plt.show()

@@ -122,15 +122,30 @@
   function drawBands(u, panel) {
     const c = u.ctx, { left, top, width, height } = u.bbox, dpr = devicePixelRatio;
     c.save(); c.beginPath(); c.rect(left, top, width, height); c.clip();
-    panel.bands.forEach((band, level) => {
+    for (const band of panel.bands) {
       const colour = colourOf(band.colour);
       for (const [from, to] of band.spans) {
         const x = u.valToPos(from, "x", true), wide = Math.max(u.valToPos(to, "x", true) - x, dpr);
         if (x > left + width || x + wide < left) continue;
         c.globalAlpha = .2; c.fillStyle = colour; c.fillRect(x, top, wide, height); c.globalAlpha = 1;
         hatch(c, band.hatch, x, top, wide, height, colour);
-        c.fillStyle = colour; c.font = `bold ${12 * dpr}px system-ui, sans-serif`; c.textBaseline = "top"; c.textAlign = "left";
-        if (wide > 14 * dpr) c.fillText(band.letter, Math.max(x, left) + 3 * dpr, top + (3 + 14 * level) * dpr);
+        c.globalAlpha = .5; c.fillRect(x, top, dpr, height); c.globalAlpha = 1;
+      }
+    }
+    c.restore();
+  }
+
+  // Above the curves, or they could hide it.
+  function drawLetters(u, panel) {
+    const c = u.ctx, { left, top, width } = u.bbox, dpr = devicePixelRatio;
+    c.save(); c.font = `bold ${12 * dpr}px system-ui, sans-serif`; c.textBaseline = "top"; c.textAlign = "left";
+    panel.bands.forEach((band, level) => {
+      for (const [from, to] of band.spans) {
+        const x = Math.max(u.valToPos(from, "x", true), left), end = Math.min(u.valToPos(to, "x", true), left + width);
+        if (end - x < 14 * dpr) continue;
+        const y = top + (3 + 15 * level) * dpr;
+        c.globalAlpha = .8; c.fillStyle = css("--ground"); c.fillRect(x + 2 * dpr, y - dpr, 12 * dpr, 14 * dpr);
+        c.globalAlpha = 1; c.fillStyle = colourOf(band.colour); c.fillText(band.letter, x + 3 * dpr, y);
       }
     });
     c.restore();
@@ -256,7 +271,7 @@
       series,
       hooks: {
         drawClear: [(self) => drawBands(self, panel)],
-        draw: [(self) => { drawAlarms(self, panel); drawRows(self, panel, canvas); }],
+        draw: [(self) => { drawLetters(self, panel); drawAlarms(self, panel); drawRows(self, panel, canvas); }],
         setScale: [(self, key) => {
           if (key !== "x" || moving || charts.length < data.panels.length) return;
           zoom(self.scales.x.min, self.scales.x.max);

@@ -1,6 +1,7 @@
 """A plot as a figure of matplotlib, without the global figures of pyplot."""
 
 import functools
+import io
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -58,7 +59,14 @@ def figure_of(picture: Picture, title: str | None, size: tuple[int, int]) -> "Fi
 
     figure = Figure(dpi=DPI)
     draw(picture, figure, title, size)
+    figure._repr_png_ = functools.partial(_png, figure)  # type: ignore[attr-defined]  # for notebooks without pyplot
     return figure
+
+
+def _png(figure: "Figure") -> bytes:
+    written = io.BytesIO()
+    figure.savefig(written, format="png")
+    return written.getvalue()
 
 
 def save(picture: Picture, path: Path, kind: str, title: str | None, size: tuple[int, int]) -> None:
@@ -224,9 +232,10 @@ def _draw_letters(axes: "Axes", word: str, spans: list[Span], px_per_day: float)
     height = {"fault": 0.98, "maintenance": 0.91, "calibrating": 0.84, "warming up": 0.77}[word]
     for begin, end in spans:
         if (end - begin) / DAY_S * px_per_day >= LETTER_PX:
-            axes.text(
-                begin / DAY_S, height, f" {LETTERS[word]}", transform=axes.get_xaxis_transform(),
-                color=colour_of_state(word), fontsize="small", fontweight="bold", va="top", clip_on=True, zorder=4,
+            axes.annotate(
+                LETTERS[word], (begin / DAY_S, height), (4, 0), xycoords=axes.get_xaxis_transform(),
+                textcoords="offset points", color=colour_of_state(word), fontsize="small", fontweight="bold",
+                va="top", zorder=4, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8},
             )  # fmt: skip
 
 
