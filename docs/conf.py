@@ -59,8 +59,8 @@ if "online" in tags:  # type: ignore[name-defined]  # noqa: F821 (Sphinx puts th
     }
 
 
-nitpick_ignore = [("py:class", "DataFrame")]
-"""Of pandas, which is not needed to build the manual."""
+nitpick_ignore = [("py:class", "DataFrame"), ("py:class", "Figure")]
+"""Of pandas and matplotlib, which are not needed to build the manual."""
 
 
 def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: nodes.Element) -> nodes.Element | None:
