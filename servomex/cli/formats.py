@@ -5,7 +5,6 @@ and the columns for these stay empty.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,22 +17,13 @@ from servomex.models.plain import json_text
 from servomex.models.tags import NO_TAGS
 from servomex.models.texts import unpainted
 from servomex.rows.formats import csv_text
-from servomex.rows.kinds import FLAGS
+from servomex.rows.influx import influx_line
 from servomex.rows.pieces import plain_row
 
 if TYPE_CHECKING:
     import servomex
 
-MEASUREMENT = "servomex"
-"""The measurement of every line of the influx format."""
-
 _ARRIVAL = ("received_at", "monotonic_ns", "device", "requested_at", "latency_s")
-_TAGS = ("device", "protocol", "channel", "kind", "name", "unit")
-_TAG_ESCAPES = str.maketrans(
-    {"\\": "\\\\", ",": "\\,", "=": "\\=", " ": "\\ ", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
-)
-_STRING_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"})
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COLOURS = {Quality.BAD: "red", Quality.UNCERTAIN: "yellow"}
 
 
@@ -73,26 +63,7 @@ def json_record(frame: Frame, device: str | None, tags: Mapping[str, str] = NO_T
 
 def influx_lines(frame: Frame, device: str, tags: Mapping[str, str] = NO_TAGS) -> str:
     """Return one line per channel in InfluxDB's line protocol, with times in nanoseconds."""
-    timestamp = (frame.received_at - _EPOCH) // timedelta(microseconds=1) * 1000
-    lines = []
-    for row in rows(frame, device, tags):
-        own = {key: row[key] for key in _TAGS if row[key]}
-        texts = ",".join(f"{key}={_tag(text)}" for key, text in (own | row["tags"].plain()).items())
-        fields = [] if row["value"] is None else [f"value={row['value']!r}"]
-        fields.append(f"quality={_string(row['quality'])}")
-        fields += [f"{key}={str(row[key]).lower()}" for key in FLAGS]
-        fields.append(f"cal_groups={_string(row['cal_groups'])}")
-        lines.append(f"{MEASUREMENT},{texts} {','.join(fields)} {timestamp}\n")
-    return "".join(lines)
-
-
-def _tag(text: str) -> str:
-    """Return a tag's value, escaped. InfluxDB's parser rejects one that ends with a backslash, escaped or not."""
-    return (f"{text} " if text.endswith("\\") else text).translate(_TAG_ESCAPES)
-
-
-def _string(text: str) -> str:
-    return f'"{text.translate(_STRING_ESCAPES)}"'
+    return "".join(influx_line([*row.values()]) for row in rows(frame, device, tags))
 
 
 def coloured(text: str, quality: Quality) -> str:

@@ -6,9 +6,16 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from traceback import format_exception_only
 
-from servomex.cli.output import STDERR, one_line
+from servomex.cli.output import DEBUG, ERROR, INFO, STDERR, WARNING, one_line
 
 _LEVELS = (("servomex.trace", logging.WARNING), ("servomex", logging.INFO), ("servomex", logging.DEBUG))
+
+
+def _level_of(number: int) -> str:
+    """Return the level of a line for a level of the log."""
+    if number >= logging.ERROR:
+        return ERROR
+    return WARNING if number >= logging.WARNING else INFO if number >= logging.INFO else DEBUG
 
 
 class _LineFormatter(logging.Formatter):
@@ -27,7 +34,7 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
-        STDERR.line(self.format(record))
+        STDERR.line(self.format(record), _level_of(record.levelno))
 
 
 @contextlib.contextmanager

@@ -16,11 +16,16 @@ _PASSING = {errno.EAGAIN, errno.EINTR, errno.ENOSPC, errno.EDQUOT}
 """Errors after which a later write may succeed. After any other, stderr is gone."""
 
 
+ERROR, WARNING, INFO, DEBUG = "E", "W", "I", "D"
+"""The levels of lines on stderr."""
+
+
 class Stderr:
     """The current stderr. Text that cannot be written is dropped: a command does not end because of it."""
 
     def __init__(self) -> None:
         self._within_line = False
+        self._has_levels = False
 
     def write(self, text: str) -> int:
         """Write a text, or drop it."""
@@ -43,10 +48,29 @@ class Stderr:
         except (OSError, ValueError):
             return False
 
-    def line(self, text: str) -> None:
-        """Write a line of its own, below a display of progress."""
-        self.write("\n" * self._within_line + f"{text}\n")
+    def line(self, text: str, level: str = ERROR) -> None:
+        """Write a line of its own, below a display of progress.
+
+        Args:
+            text: What it says.
+            level: One of :data:`ERROR`, :data:`WARNING`, :data:`INFO` and :data:`DEBUG`.
+        """
+        prefix = f"{level}! " if self._has_levels else ""
+        self.write("\n" * self._within_line + f"{prefix}{text}\n")
         self.flush()
+
+    def show_levels(self) -> None:
+        """Begin each line of this command with its level, as Telegraf's execd reads it."""
+        self._has_levels = True
+
+    @contextlib.contextmanager
+    def without_levels(self) -> Iterator[None]:
+        """Begin without levels, and end so."""
+        self._has_levels = False
+        try:
+            yield
+        finally:
+            self._has_levels = False
 
 
 STDERR = Stderr()
@@ -85,9 +109,9 @@ def one_line(text: str) -> str:
     return "".join(char if char.isprintable() else "\ufffd" for char in " ".join(text.split()))
 
 
-def note(text: str) -> None:
+def note(text: str, level: str = INFO) -> None:
     """Print a line on stderr, if there is one."""
-    STDERR.line(one_line(text))
+    STDERR.line(one_line(text), level)
 
 
 def colour_wanted() -> bool:

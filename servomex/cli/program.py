@@ -10,7 +10,7 @@ import click
 import servomex
 from servomex.cli.errors import EXIT_CODES, PIPE_CLOSED, command_error, stop_code
 from servomex.cli.interrupts import signals_interrupt
-from servomex.cli.output import end_stderr, note
+from servomex.cli.output import ERROR, STDERR, end_stderr, note
 from servomex.errors import Argument
 from servomex.errors.arguments import spelling
 
@@ -51,7 +51,7 @@ class Program(click.Command):
     ) -> Any:
         """Run the command and exit; with ``standalone_mode=False`` return, or raise its errors."""
         run = functools.partial(super().main, args, prog_name, complete_var, standalone_mode=False, **extra)
-        with spelling(as_option):
+        with spelling(as_option), STDERR.without_levels():
             if not standalone_mode:
                 return run()
             with signals_interrupt():
@@ -99,12 +99,12 @@ def _exit_code(run: Callable[[], Any]) -> int:
     try:
         code = run()
     except click.UsageError as error:
-        note(f"Error: {error.format_message()}")
+        note(f"Error: {error.format_message()}", ERROR)
         if error.ctx is not None:
             note(f"Try '{error.ctx.command_path} --help'.")
         return error.exit_code
     except click.ClickException as error:
-        note(f"Error: {error.format_message()}")
+        note(f"Error: {error.format_message()}", ERROR)
         return error.exit_code
     except SystemExit:
         if sys.stdout is stdout:
@@ -112,12 +112,12 @@ def _exit_code(run: Callable[[], Any]) -> int:
         return PIPE_CLOSED  # click has replaced it, since the reader of a help text is gone
     except (click.Abort, KeyboardInterrupt) as stop:
         for text in getattr(stop, "__notes__", ()):  # a failure while it ended
-            note(f"Error: {text}")
+            note(f"Error: {text}", ERROR)
         return stop_code(stop.__cause__ if isinstance(stop, click.Abort) else stop)
     except Exception as error:  # noqa: BLE001 (any error is shown to the user in one line)
         if isinstance(error, RuntimeError) and isinstance(error.__context__, KeyboardInterrupt):
             return stop_code(error.__context__)  # while waiting for a lock that Python then fails to release
         failure = command_error(error)
-        note(f"Error: {failure.message}")
+        note(f"Error: {failure.message}", ERROR)
         return failure.exit_code
     return code if isinstance(code, int) else 0

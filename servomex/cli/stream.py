@@ -17,7 +17,7 @@ from servomex.cli.options import (
     rate_of,
     rate_options,
 )
-from servomex.cli.output import note
+from servomex.cli.output import STDERR, WARNING, note
 from servomex.cli.program import Program, version_option
 from servomex.cli.tally import Gap
 from servomex.durations import counted
@@ -39,6 +39,13 @@ Examples:
 @duration_option
 @count_option
 @option("--format", "output_format", **FRAME_FORMAT)
+@option(
+    "--log-format",
+    type=click.Choice(["text", "telegraf"]),
+    default="text",
+    show_default=True,
+    help="Form of the lines on stderr: plain text, or with the levels that Telegraf's execd reads.",
+)
 @version_option
 def stream(
     channels: list[str] | None,
@@ -47,6 +54,7 @@ def stream(
     duration: float | None,
     count: int | None,
     output_format: str,
+    log_format: str,
     **given: Any,
 ) -> None:
     """Write the readings of the analyser on PORT as they arrive, until Ctrl-C, --duration or --count.
@@ -54,8 +62,22 @@ def stream(
     A reading that fails is reported on stderr, and so is the first good one after it. If the output is read too
     slowly, the oldest readings are dropped and counted.
     """
-    rate_hz = rate_of(rate, every)
     request = Connection(**given)
+    if log_format == "telegraf":
+        STDERR.show_levels()
+    code = _run(request, channels, rate_of(rate, every), duration, count, output_format)
+    raise click.exceptions.Exit(code)
+
+
+def _run(
+    request: Connection,
+    channels: list[str] | None,
+    rate_hz: float | None,
+    duration: float | None,
+    count: int | None,
+    output_format: str,
+) -> int:
+    """Write the readings until the end, report how many there were, and return the exit code."""
     code, taken, failed, gap = 0, 0, 0, Gap()
     with interrupts_wait():
         from servomex.recording.outages import OUTAGES
@@ -74,7 +96,7 @@ def stream(
                         continue
                     failed += 1
                     if not request.quiet:
-                        note(f"Failed: {item}")
+                        note(f"Failed: {item}", WARNING)
             except Closed:
                 pass  # the end of --duration
             except KeyboardInterrupt as stop:
@@ -83,4 +105,4 @@ def stream(
         summary = frames.summary
         good = counted(taken - failed, "reading")
         note(f"{good}, {failed} failed, {summary.samples_late} late, {summary.dropped} dropped")
-    raise click.exceptions.Exit(code)
+    return code

@@ -8,8 +8,12 @@ if TYPE_CHECKING:
     from servomex.sinks.base import Sink as Sink
     from servomex.sinks.csv import CsvSink as CsvSink
     from servomex.sinks.files import FileSink as FileSink
+    from servomex.sinks.influx import InfluxSink as InfluxSink
+    from servomex.sinks.influx_config import InfluxConfig as InfluxConfig
     from servomex.sinks.jsonl import JsonlSink as JsonlSink
     from servomex.sinks.memory import InMemorySink as InMemorySink
+    from servomex.sinks.mqtt import MqttSink as MqttSink
+    from servomex.sinks.mqtt_config import MqttConfig as MqttConfig
     from servomex.sinks.opening import SinkOptions as SinkOptions
     from servomex.sinks.opening import check_targets as check_targets
     from servomex.sinks.opening import open_sink as open_sink
@@ -27,8 +31,12 @@ else:
             "base": "Sink",
             "csv": "CsvSink",
             "files": "FileSink",
+            "influx": "InfluxSink",
+            "influx_config": "InfluxConfig",
             "jsonl": "JsonlSink",
             "memory": "InMemorySink",
+            "mqtt": "MqttSink",
+            "mqtt_config": "MqttConfig",
             "opening": "SinkOptions check_targets open_sink options_of sink_class",
             "parquet": "ParquetSink",
             "postgres": "PostgresSink",

@@ -28,6 +28,10 @@ _SINKS = {
     ".db": "sqlite.SqliteSink",
     ".parquet": "parquet.ParquetSink",
     "postgresql://": "postgres.PostgresSink",
+    "mqtt://": "mqtt.MqttSink",
+    "mqtts://": "mqtt.MqttSink",
+    "influx+http://": "influx.InfluxSink",
+    "influx+https://": "influx.InfluxSink",
     "memory://": "memory.InMemorySink",
 }
 """Suffixes and schemes, and their classes."""

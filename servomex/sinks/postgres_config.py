@@ -8,15 +8,11 @@ from urllib.parse import unquote
 
 import attrs
 
-from servomex.errors import (
-    Argument,
-    ServomexSinkDependencyError,
-    ServomexSinkWriteError,
-    ServomexValidationError,
-)
+from servomex.errors import ServomexSinkDependencyError, ServomexValidationError
 from servomex.errors.excerpts import plain, without_password
 from servomex.errors.missing import how_to_get
 from servomex.errors.validation import flag, path_text, seconds
+from servomex.sinks import urls
 
 LONGEST_IDENTIFIER = 63
 """Bytes of a name that PostgreSQL keeps."""
@@ -24,7 +20,6 @@ LONGEST_TABLE = LONGEST_IDENTIFIER - len("_metadata")
 """Characters of a table's name: the tables and indexes beside it have longer ones."""
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SCHEME = re.compile(r"postgres(ql)?://", re.IGNORECASE)
-_WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
 def _identifier(longest: int) -> Any:
@@ -169,7 +164,7 @@ class PostgresConfig:
             named = {"host": self.host, "port": str(self.port), "user": self.user, "dbname": self.database}
             found = {name: value for name, value in named.items() if value is not None}
         if self.password_file is not None:
-            found["password"] = _first_line(Path(self.password_file))
+            found["password"] = urls.first_line(Path(self.password_file))
         elif self.password is not None:
             found["password"] = self.password
         return found
@@ -238,48 +233,13 @@ def _parts_of(dsn: str) -> dict[str, str] | str:
         return str(error)
 
 
-def _first_line(path: Path) -> str:
-    try:
-        with path.open(encoding="utf-8") as file:
-            return file.readline().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ServomexSinkWriteError(
-            f"the file of the password, {path}, cannot be read: {reason}",
-            cure="Check its name and its permissions",
-            argument=Argument("password_file"),
-        ) from None
-
-
-def _text(_name: str, text: str) -> str:
-    return text
-
-
-def _integer(name: str, text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,10}", text):
-        raise ServomexValidationError(f"{name} must be a whole number, not {text!r}")
-    return int(text)
-
-
-def _number(name: str, text: str) -> float:
-    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
-        raise ServomexValidationError(f"{name} must be a number of seconds, not {text!r}")
-    return float(text)
-
-
-def _flag(name: str, text: str) -> bool:
-    if text.lower() not in _WORDS:
-        raise ServomexValidationError(f"{name} must be 1 or 0, not {text!r}")
-    return _WORDS[text.lower()]
-
-
 _READERS: dict[str, Any] = {
-    "schema": _text,
-    "table": _text,
-    "password_file": _text,
-    "statement_timeout_ms": _integer,
-    "command_timeout_s": _number,
-    "create_table": _flag,
-    "use_copy": _flag,
+    "schema": urls.text,
+    "table": urls.text,
+    "password_file": urls.text,
+    "statement_timeout_ms": urls.integer,
+    "command_timeout_s": urls.number,
+    "create_table": urls.flag,
+    "use_copy": urls.flag,
 }
 """The parameters of a URL that are ours, and how each is read."""

@@ -106,7 +106,7 @@ class TestFormats:
         oxygen, external = result.stdout.splitlines()
         device = url(mode).replace("=", r"\=") + ("" if mode == "continuous" else ":1")
         flags = (
-            'quality="good",ok=true,fault=false,maintenance=false,calibrating=false,warming_up=false,alarm1=false,'
+            'quality="good",quality_code=2i,ok=true,fault=false,maintenance=false,calibrating=false,warming_up=false,alarm1=false,'
             "alarm2=false,alarm3=false,alarm4=false,analyser_fault=false,analyser_maintenance=false,"
             'cal_groups="S1S1S1S1"'
         )

@@ -83,6 +83,7 @@ class TestVersions:
             *extras["parquet"],
             *extras["pandas"],
             *extras["postgres"],
+            *extras["mqtt"],
             *extras["xlsx"],
             *extras["web"],
         ]

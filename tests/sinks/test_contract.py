@@ -308,7 +308,7 @@ class TestTable:
         ("run.jsonl", {"decimal": ","}, ".csv, .csv.gz"),
         ("run.csv", {"table": "x"}, ".sqlite, .sqlite3, .db, postgresql://"),
         ("run.sqlite", {"compression": "zstd"}, ".parquet"), ("run.parquet", {"decimal": "."}, ".csv, .csv.gz"),
-        ("run.csv.gz", {"metadata": {"a": "b"}}, ".sqlite, .sqlite3, .db, .parquet, postgresql://, memory://"),
+        ("run.csv.gz", {"metadata": {"a": "b"}}, ".sqlite, .sqlite3, .db, .parquet, postgresql://, mqtt:"),
         ("memory://", {"append": True}, ".csv, .csv.gz, .jsonl, .ndjson, .jsonl.gz, .sqlite, .sqlite3, .db, .par"),
         ("memory://", {"fsync_s": None}, ".csv, .csv.gz, .jsonl, "),
     ])  # fmt: skip
