@@ -13,6 +13,7 @@ from servomex.errors import ServomexChannelNotFoundError, ServomexValidationErro
 from servomex.models.naming import asked_channels
 from servomex.models.reading import ChannelStatus
 from servomex.models.sample import Sample
+from servomex.units import Unit
 from servomex.views.plot.curves import Curve
 from servomex.views.plot.line import Line, Point
 from servomex.views.plot.picture import Picture, picture_of
@@ -162,6 +163,11 @@ class TestUnits:
         found = [sample(n, reading(n, "I1", 5.0, "%" if n < 5 else "mA")) for n in range(10)]
         picture = picture_of(found)
         assert [(panel.unit_text, len(panel.curves)) for panel in picture.panels] == [("%", 1), ("mA", 1)]
+
+    def test_an_unknown_unit_is_never_taken_for_a_known_one(self) -> None:
+        unknown = attrs.evolve(reading(0, "I2", 5.0), unit=Unit.UNKNOWN)
+        found = [sample(n, its) for n in range(10) for its in (reading(n, "I1", 5.0), attrs.evolve(unknown))]
+        assert [panel.labels for panel in picture_of(found).panels] == [["I1 Oxygen"], ["I2 Oxygen"]]
 
     def test_another_name_is_another_curve(self) -> None:
         found = [sample(n, reading(n, "I1", 5.0, name="Oxygen" if n < 5 else "Argon")) for n in range(10)]

@@ -225,6 +225,12 @@ class TestPage:
             assert text in words
         assert [item for tag, item in page.tags if tag == "th" and item.get("scope") != "col"] == []
 
+    def test_any_values_can_be_on_it(self, tmp_path: Path) -> None:
+        values = [1.7976931348623157e308, -5e-324, 0.1 + 0.2]
+        _, page = page_of(tmp_path, course(values))
+        data = json.loads("".join(page.inside["script"][:1]))
+        assert data["panels"][0]["curves"][0]["parts"][0]["v"] == pytest.approx(values)
+
     def test_a_long_recording_is_reduced_and_says_so(self, tmp_path: Path) -> None:
         values = [20.0 + n % 7 / 10 for n in range(100_000)]
         values[54_321] = 99.5

@@ -30,7 +30,7 @@ class Curve:
         channel: The channel.
         name: Its name on the display.
         unit: The unit of the points.
-        unit_text: The unit as the analyser shows it.
+        unit_text: The text of the unit; as the analyser shows it, if it is not a known one.
         line: The points.
         spans: When which state was raised, by its word; :data:`NO_VALUE` for gaps.
         converted: Other units that values were converted from.
@@ -83,7 +83,8 @@ class Curve:
 
 
 def _text(reading: Reading) -> str:
-    return reading.unit_text or reading.unit.value
+    """Return the text of the unit: of a known one that of the unit, which may have been cleared on the display."""
+    return (reading.unit_text or reading.unit.value) if reading.unit is Unit.UNKNOWN else reading.unit.value
 
 
 @attrs.define(eq=False)
@@ -116,7 +117,7 @@ class ChannelCurves:
 
     def __init__(self, device: str, columns: int, *, good_only: bool = False) -> None:
         self.curves: list[Curve] = []
-        self.changes = 0
+        self.changes: int = 0
         self._device = device
         self._columns = columns
         self._good_only = good_only

@@ -14,7 +14,7 @@ class Pace:
     """Learns the usual interval from the latest ones; a new rate is the usual one after a few readings."""
 
     def __init__(self) -> None:
-        self.longest_s = math.inf
+        self.longest_s: float = math.inf
         self._intervals: deque[float] = deque(maxlen=INTERVALS)
         self._usual_s = math.nan
         self._regular = 0

@@ -165,10 +165,16 @@ def _part(points: list[Point], begin: float) -> dict[str, Any]:
     times = [round((point.at - begin) * _MS) for point in points]
     return {
         "t": [later - sooner for sooner, later in zip([0, *times], times, strict=False)],
-        "v": [float(f"{point.value:.10g}") for point in points],
+        "v": [_short(point.value) for point in points],
         "u": [place for place, point in enumerate(points) if point.uncertain],
         "b": [place for place, point in enumerate(points) if point.broken],
     }
+
+
+def _short(value: float) -> float:
+    """Return a value in few characters: no analyser gives ten digits."""
+    short = float(f"{value:.10g}")
+    return short if math.isfinite(short) else value
 
 
 def _spans(spans: list[Span], most: int) -> list[tuple[float, float]]:

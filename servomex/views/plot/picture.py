@@ -260,7 +260,7 @@ def _panels(chosen: _Chosen, *, by_channel: bool) -> list[Panel]:
     for analyser, curves in chosen:
         for curve in curves:
             key = (analyser.name, str(curve.channel)) if by_channel else ()
-            groups.setdefault((*key, curve.unit_text), []).append((analyser, curve))
+            groups.setdefault((*key, curve.unit, curve.unit_text), []).append((analyser, curve))
     several = len(chosen) > 1
     shown: set[str] = set()
     return [_panel(key[-1], group, shown, several=several) for key, group in groups.items()]

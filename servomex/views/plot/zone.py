@@ -15,11 +15,11 @@ def at(seconds: float) -> datetime:
 
 
 def local(moment: datetime) -> datetime:
-    """Return a time in the local zone; in UTC where this computer knows no local time."""
+    """Return a time in the local zone, where one without a zone is; in UTC where this computer knows no other."""
     try:
         return moment.astimezone()
     except (OSError, OverflowError, ValueError):
-        return moment.astimezone(UTC)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 class LocalZone(tzinfo):
@@ -39,7 +39,9 @@ class LocalZone(tzinfo):
 
     def fromutc(self, dt: datetime) -> datetime:
         """Return a time that is in UTC in this zone."""
-        return local(dt.replace(tzinfo=UTC)).replace(tzinfo=self)
+        there = local(dt.replace(tzinfo=UTC))
+        second = local(there.replace(tzinfo=None)).utcoffset() != there.utcoffset()  # where the clock is set back
+        return there.replace(tzinfo=self, fold=int(second))
 
 
 def zone_name(begin: float, end: float) -> str:
