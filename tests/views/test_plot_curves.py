@@ -134,7 +134,7 @@ class TestStates:
 
     def test_the_state_of_the_analyser_has_its_own_row(self) -> None:
         (lane,) = [lane for panel in picture_of(hour()).panels for lane in panel.lanes if lane.curve is None]
-        assert lane.label == "analyser"
+        assert lane.owner == "analyser"
         assert {word: len(list(spans)) for word, spans in lane.spans.items()} == {
             "calibrating": 1, "fault": 1, "maintenance": 1,
         }  # fmt: skip

@@ -101,7 +101,7 @@ class TestPicture:
     def test_each_state_has_a_row_with_its_words(self, figure: Any) -> None:
         labels = [tick.get_text() for tick in figure.axes[1].get_yticklabels()]
         assert labels[:4] == ["analyser fault", "analyser maintenance", "analyser calibrating", "I1 maintenance"]
-        assert {"I1 alarm 1", "I1 alarm 2", "I1 no value", "I3 no value"} <= {*labels}
+        assert {"I1 alarm 1", "I1 alarm 2", "I1, I3 no value"} <= {*labels}
 
     def test_legend_and_axis_say_what_is_what(self, figure: Any) -> None:
         legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]

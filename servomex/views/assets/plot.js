@@ -103,7 +103,7 @@
   }
 
   const statesAt = (panel, t, curve, slack) => panel.rows
-    .filter((row) => row.curve === curve && row.spans.some(([from, to]) => t >= from - slack && t <= to + slack))
+    .filter((row) => (curve === null ? !row.curves.length : row.curves.includes(curve)) && row.spans.some(([from, to]) => t >= from - slack && t <= to + slack))
     .map((row) => row.word);
 
   function hatch(c, kind, x, y, width, height, colour) {
@@ -172,7 +172,7 @@
     c.font = `${12 * dpr}px system-ui, sans-serif`; c.textBaseline = "middle"; c.textAlign = "right";
     panel.rows.forEach((row, place) => {
       const y = place * ROW * dpr, middle = y + ROW * dpr / 2;
-      c.fillStyle = row.curve === null ? css("--text") : colourOf(panel.curves[row.curve].colour);
+      c.fillStyle = row.curves.length === 1 ? colourOf(panel.curves[row.curves[0]].colour) : css("--text");
       c.fillText(row.label, left - 8 * dpr, middle, left - 10 * dpr);
       c.fillStyle = css("--line"); c.fillRect(left, middle, width, 1);
       c.save(); c.beginPath(); c.rect(left, y, width, ROW * dpr); c.clip();

@@ -15,6 +15,7 @@ from servomex.views.plot.spans import Span
 from servomex.views.plot.style import (
     ALARM,
     LETTERS,
+    Row,
     alarms_of,
     bands_of,
     colour_of_curve,
@@ -33,6 +34,7 @@ DPI = 100
 DAY_S = 86_400.0
 PANEL_PX, ROW_PX, EDGE_PX, TALLEST_PX = 260, 18, 110, 10_000
 HATCHES = {"fault": "xxx", "maintenance": "...", "calibrating": "///", "warming up": "\\\\\\"}
+LINE_PX = 19
 LETTER_PX = 14
 """How wide a band must be for its letter."""
 _LARGEST = 1e300
@@ -80,10 +82,10 @@ def save(picture: Picture, path: Path, kind: str, title: str | None, size: tuple
 
 def draw(picture: Picture, figure: "Figure", title: str | None, size: tuple[int, int]) -> None:
     """Draw a picture on a figure."""
-    rows = [list(rows_of(panel)) for panel in picture.panels]
+    rows = [rows_of(panel) for panel in picture.panels]
     heights: list[float] = []
-    for its in rows:
-        heights += [PANEL_PX, max(1, len(its)) * ROW_PX]
+    for panel, its in zip(picture.panels, rows, strict=True):
+        heights += [max(PANEL_PX, LINE_PX * _legend_lines(panel)), max(1, len(its)) * ROW_PX]
     height = size[1] or min(TALLEST_PX, EDGE_PX + round(sum(heights)))
     figure.set_size_inches(size[0] / DPI, height / DPI)
     figure.set_layout_engine("constrained", h_pad=0.02, hspace=0.0)
@@ -153,6 +155,11 @@ def _draw_panel(axes: "Axes", panel: Panel, number: int, px_per_day: float) -> N
     axes.grid(alpha=0.25)
     axes.tick_params(labelbottom=False, bottom=False)
     _draw_legend(axes, legend)
+
+
+def _legend_lines(panel: Panel) -> int:
+    """Return how many lines the legend of a panel has at most."""
+    return sum(1 + _folded(label).count("\n") for label in panel.labels) + len(list(bands_of(panel))) + 3
 
 
 def _draw_legend(axes: "Axes", entries: list[tuple["Artist", str]]) -> None:
@@ -239,7 +246,7 @@ def _draw_letters(axes: "Axes", word: str, spans: list[Span], px_per_day: float)
             )  # fmt: skip
 
 
-def _draw_rows(axes: "Axes", rows: list[tuple[Any, str, list[Span]]], number: int) -> None:
+def _draw_rows(axes: "Axes", rows: list[Row], number: int) -> None:
     """Draw a row for each state, below a panel."""
     from matplotlib.ticker import FixedFormatter
 
@@ -248,14 +255,14 @@ def _draw_rows(axes: "Axes", rows: list[tuple[Any, str, list[Span]]], number: in
         axes.spines[spine].set_visible(False)
     axes.set_yticks(range(len(rows)), [""] * len(rows), fontsize="small")
     axes.tick_params(axis="y", length=0)
-    for place, (tick, (lane, word, spans)) in enumerate(zip(axes.yaxis.get_major_ticks(), rows, strict=True)):
+    for place, (tick, row) in enumerate(zip(axes.yaxis.get_major_ticks(), rows, strict=True)):
         tick.label1.set_parse_math(False)
-        if lane.curve is not None:
-            tick.label1.set_color(colour_of_curve(lane.curve))
-        colour = colour_of_state(word)
+        if row.colour is not None:
+            tick.label1.set_color(colour_of_curve(row.colour))
+        colour = colour_of_state(row.word)
         axes.broken_barh(
-            _bars(spans), (place - 0.35, 0.7), facecolor=colour, edgecolor=colour, linewidth=1.0,
+            _bars(row.spans), (place - 0.35, 0.7), facecolor=colour, edgecolor=colour, linewidth=1.0,
             gid=f"row-{number}-{place}",
         )  # fmt: skip
-    labels = [drawable(f"{lane.label} {word}") for lane, word, _ in rows]
+    labels = [drawable(row.label) for row in rows]
     axes.yaxis.set_major_formatter(FixedFormatter(labels))

@@ -107,7 +107,7 @@ def _heading(panel: Panel) -> str:
 def _data(picture: Picture) -> tuple[dict[str, Any], int]:
     """Return what the script draws, and how many points that are."""
     curves = sum(len(panel.curves) for panel in picture.panels)
-    rows = sum(len(list(rows_of(panel))) for panel in picture.panels)
+    rows = sum(len(rows_of(panel)) for panel in picture.panels)
     columns, spans = max(20, MOST_POINTS // (4 * max(1, curves))), max(20, MOST_SPANS // max(1, rows))
     begin = picture.begin
     panels = [_panel(panel, begin, columns, spans) for panel in picture.panels]
@@ -138,13 +138,13 @@ def _panel(panel: Panel, begin: float, columns: int, most: int) -> dict[str, Any
         ],
         "rows": [
             {
-                "label": f"{lane.label} {word}",
-                "word": word,
-                "curve": lane.curve,
-                "colour": (colour_of_state(word), dark_colour_of_state(word)),
-                "spans": _spans(spans, most),
+                "label": row.label,
+                "word": row.word,
+                "curves": row.curves,
+                "colour": (colour_of_state(row.word), dark_colour_of_state(row.word)),
+                "spans": _spans(row.spans, most),
             }
-            for lane, word, spans in rows_of(panel)
+            for row in rows_of(panel)
         ],
         "bands": [
             {

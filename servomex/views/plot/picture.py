@@ -32,12 +32,14 @@ class Lane:
     """The states of one curve or one analyser, over time.
 
     Attributes:
-        label: Whose they are.
+        owner: The analyser, as far as it has to be named.
+        channel: The channel; ``None`` for an analyser as a whole.
         curve: The number of the curve in its panel; ``None`` for an analyser.
         spans: When which state was raised.
     """
 
-    label: str
+    owner: str
+    channel: str | None
     curve: int | None
     spans: dict[str, Spans]
 
@@ -271,8 +273,7 @@ def _panel(unit_text: str, group: list[tuple[_Analyser, Curve]], shown: set[str]
     lanes = [*_analyser_lanes([analyser for analyser, _ in group], shown, several=several)]
     for place, curve in enumerate(curves):
         if any(curve.spans.values()):
-            owner = f"{curve.device} " if several else ""
-            lanes.append(Lane(f"{owner}{curve.channel}", place, curve.spans))
+            lanes.append(Lane(curve.device if several else "", str(curve.channel), place, curve.spans))
     return Panel(unit_text, curves, [label_of(curve, several=several) for curve in curves], lanes)
 
 
@@ -280,7 +281,7 @@ def _analyser_lanes(analysers: list[_Analyser], shown: set[str], *, several: boo
     """Yield the lanes of analysers, each in the first panel that has a channel of it."""
     for analyser in analysers:
         if analyser.name not in shown and any(analyser.states.spans.values()):
-            yield Lane(analyser.name if several else ANALYSER, None, analyser.states.spans)
+            yield Lane(analyser.name if several else ANALYSER, None, None, analyser.states.spans)
         shown.add(analyser.name)
 
 

@@ -2,6 +2,7 @@
 
 import colorsys
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from servomex.views.looks import BANDS, COLOURS, STALE_COLOUR, STATES, Level
 from servomex.views.plot.curves import NO_VALUE
@@ -13,6 +14,8 @@ CURVES = ("#0072b2", "#d55e00", "#009e73", "#b0508c", "#8a6d00", "#3b9bd1", "#5d
 """Colours of curves, which the colour-blind can tell apart as well."""
 DARK_CURVES = ("#4db2ec", "#ff8f4d", "#33cfa0", "#e58cc5", "#d8c14a", "#9bd4ff", "#b79cf7", "#d5dbe1", "#d09a6f")
 """The same on a dark ground."""
+MOST_NAMED = 4
+"""How many channels the label of a row names."""
 ALARM = "#c62828"
 MISSING = "#5f6a73"
 DARK = {
@@ -54,12 +57,41 @@ def dark_colour_of_state(word: str) -> str:
     return DARK.get(word, COLOURS[Level.ALARM])
 
 
-def rows_of(panel: Panel) -> Iterator[tuple[Lane, str, list[Span]]]:
-    """Yield the rows below a panel: one for each state that a curve or an analyser had."""
+class Row(NamedTuple):
+    """A row below a panel: a state, of the curves that had it at the same times, or of an analyser.
+
+    Attributes:
+        label: Whose state it is, and its word.
+        word: Its word.
+        curves: The numbers of the curves; none for an analyser.
+        spans: When it was raised.
+    """
+
+    label: str
+    word: str
+    curves: tuple[int, ...]
+    spans: list[Span]
+
+    @property
+    def colour(self) -> int | None:
+        """The number of the curve whose colour the label has; ``None`` for that of other texts."""
+        return self.curves[0] if len(self.curves) == 1 else None
+
+
+def rows_of(panel: Panel) -> list[Row]:
+    """Return the rows below a panel. Channels with the same states, as in an outage, share a row."""
+    alike: dict[tuple[str, bool, str, tuple[Span, ...]], list[Lane]] = {}
     for lane in panel.lanes:
         for word in WORDS:
-            if lane.spans.get(word):
-                yield lane, word, list(lane.spans[word])
+            if spans := tuple(lane.spans.get(word, ())):
+                alike.setdefault((lane.owner, lane.channel is None, word, spans), []).append(lane)
+    rows: list[Row] = []
+    for (owner, _, word, its), lanes in alike.items():
+        channels = [lane.channel for lane in lanes if lane.channel]
+        named = ", ".join(channels[:MOST_NAMED]) + (" ..." if len(channels) > MOST_NAMED else "")
+        label = " ".join(filter(None, (owner, named, word)))
+        rows.append(Row(label, word, tuple(lane.curve for lane in lanes if lane.curve is not None), [*its]))
+    return rows
 
 
 def bands_of(panel: Panel) -> Iterator[tuple[str, list[Span]]]:
