@@ -1,9 +1,10 @@
 """The browser of the tests: Chromium as the system has it, driven by playwright."""
 
+import importlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -30,6 +31,7 @@ MUST_BE_HERE = "SERVOMEX_TEST_SERVERS" in os.environ
 
 Launch = Callable[..., "Browser"]
 OpenPage = Callable[..., "Page"]
+Serious = Callable[["Page"], list[str]]
 
 
 def _missing(reason: str) -> NoReturn:
@@ -99,6 +101,26 @@ def open_page(browser: "Browser") -> Iterator[OpenPage]:
     for context in contexts:
         context.close()
     assert wrong == []
+
+
+@pytest.fixture
+def serious() -> Serious:
+    """Return what axe-core finds in a page that is more than a small matter, with where it is."""
+    try:
+        axe = importlib.import_module("axe_playwright_python.sync_playwright").Axe()
+    except ImportError:
+        _missing("axe-core is not installed: python -m pip install axe-playwright-python")
+
+    def look(page: "Page") -> list[str]:
+        found: list[dict[str, Any]] = axe.run(page).response["violations"]
+        return [
+            f"{item['id']}: {node['target']} {node['failureSummary']}"
+            for item in found
+            if item["impact"] in ("serious", "critical")
+            for node in item["nodes"]
+        ]
+
+    return look
 
 
 @pytest.fixture

@@ -102,7 +102,8 @@ class Site:
                 Route("/api/frames", self._frames),
                 Route("/events", self._stream),
                 Route("/download.csv", _Download(self)),
-            ]
+            ],
+            exception_handlers={404: _not_found},  # that of starlette has a thread of its own in older versions
         )
         app.router.redirect_slashes = False
         return app
@@ -112,7 +113,7 @@ class Site:
 
     async def _static(self, request: Request) -> Response:
         found = self._files.get(request.path_params["name"])
-        return found.response(request) if found else Response("Not found.\n", 404, media_type="text/plain")
+        return found.response(request) if found else await _not_found(request)
 
     async def _login(self, request: Request) -> Response:
         if self._token is None:
@@ -182,6 +183,10 @@ class _Download:
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         await self._site.download(scope, send)
+
+
+async def _not_found(_request: Request, _error: Exception | None = None) -> Response:
+    return Response("Not found.\n", 404, media_type="text/plain")
 
 
 _NO_STORE = {"cache-control": "no-store"}

@@ -30,6 +30,8 @@ LOOPBACK = "127.0.0.1"
 HTTP_PORT = 8080
 MOST_CONNECTIONS = 4 * MOST_CLIENTS
 """A browser has up to six connections; beyond this number every request gets 503."""
+UNSENT = 128 * 1024
+"""Bytes that the system keeps for a client that does not read: with megabytes it would be noticed late."""
 START_S = 10.0
 END_S = 2.0
 """How long answers may take to end when the server is closed."""
@@ -217,6 +219,7 @@ def _listening(host: str, port: int) -> socket.socket:
         if socket.has_dualstack_ipv6() and family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         _share_or_not(made)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNSENT)  # connections inherit it
         made.bind(address)
         made.listen(128)
     except OSError as error:

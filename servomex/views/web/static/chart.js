@@ -118,6 +118,8 @@ export class Chart {
   drawBands(plot) {
     const { ctx, bbox } = plot;
     ctx.save();
+    ctx.textAlign = "left";
+    ctx.textBaseline = "alphabetic";
     for (const word of BANDS) {
       for (const [left, width] of this.places(plot, (state) => state === word)) {
         ctx.globalAlpha = Number(colour("--band-alpha"));
@@ -173,5 +175,5 @@ function roomy(low, high) {
   }
   const least = Math.max(Math.abs(low), Math.abs(high)) * 0.01 || 0.1;
   const room = Math.max((high - low) * 0.15, (least - (high - low)) / 2, 0);
-  return [low - room, high + room];
+  return [low - room, high + 2 * room]; // the marks of alarms are at the top
 }

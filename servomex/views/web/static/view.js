@@ -7,7 +7,7 @@ import { loudest } from "./model.js";
 const SYMBOLS = { good: "\u2713", notice: "i", warning: "!", alarm: "\u25b2", stale: "?" };
 const QUALITIES = { good: "\u2713", uncertain: "~", bad: "\u2715", stale: "?" };
 const WORDS = { good: "All good", notice: "Not measuring", warning: "Maintenance", alarm: "Alarm" };
-const MOST_PROBLEMS = 3;
+const NARROW = window.matchMedia("(max-width: 40rem)");
 
 export function element(tag, className = "", text = "") {
   const made = document.createElement(tag);
@@ -35,6 +35,16 @@ function field(list, label, className) {
   row.append(element("dt", "", label), value);
   list.append(row);
   return value;
+}
+
+function pace({ period, rate }) {
+  if (period !== null) {
+    return `a broadcast every ${period.toFixed(1)} s`;
+  }
+  if (rate === null) {
+    return "pace unknown";
+  }
+  return rate > 1 ? `${rate} readings a second` : `a reading every ${Number((1 / rate).toFixed(1))} s`;
 }
 
 class ChannelCard {
@@ -94,7 +104,7 @@ class ChannelCard {
       const raised = channel.states.includes(word);
       mark(lamp, "on", String(raised));
       put(sign, raised ? "\u25cf" : "\u25cb");
-      put(on, raised ? ": on" : ": off");
+      put(on, raised ? " on" : " off");
     }
   }
 }
@@ -119,8 +129,7 @@ class AnalyserSection {
     const stale = lost || analyser.isStale(now);
     const words = fields.states.length ? `Analyser: ${fields.states.join(", ")}.` : "Analyser: no fault, no maintenance.";
     put(this.state, stale ? this.silence(analyser, now, lost) : words);
-    const pace = fields.period === null ? `${fields.rate ?? "?"} readings a second` : `a broadcast every ${fields.period.toFixed(1)} s`;
-    put(this.about, `${fields.where}, ${fields.mode}, ${pace}; ${fields.readings} readings, ${fields.failed} failed, ${fields.late} late`);
+    put(this.about, `${fields.where}, ${fields.mode}, ${pace(fields)}; ${fields.readings} readings, ${fields.failed} failed, ${fields.late} late`);
     mark(this.node, "stale", String(stale));
     mark(this.state, "level", stale ? "alarm" : fields.states.length ? "warning" : "good");
     for (const [id, channel] of analyser.channels) {
@@ -206,8 +215,9 @@ export class View {
       const count = model.shown().length;
       return `${count} analyser${count === 1 ? "" : "s"}`;
     }
-    const more = problems.length - MOST_PROBLEMS;
-    const shown = problems.slice(0, MOST_PROBLEMS).map((problem) => problem.text).join("; ");
+    const most = NARROW.matches ? 2 : 4;
+    const more = problems.length - most;
+    const shown = problems.slice(0, most).map((problem) => problem.text).join("; ");
     return more > 0 ? `${shown}; and ${more} more` : shown;
   }
 
