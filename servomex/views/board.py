@@ -84,7 +84,7 @@ class ChannelView:
     def value_text(self) -> str:
         """The value with its number of decimals; ``-`` when there is none, or a bad one."""
         value = self.reading.value
-        if value is None or self.reading.quality is Quality.BAD:
+        if value is None or self.reading.quality is Quality.BAD or not math.isfinite(value):
             return "-"
         return f"{value:.{self.decimals}f}"
 
@@ -143,6 +143,8 @@ class _Channel:
             self.given, self.largest = 0, 0.0
         self.reading = reading
         value = None if reading.quality is Quality.BAD else reading.value
+        if value is not None and not math.isfinite(value):  # of a source of the user's own
+            value = None
         self.recent.append(value)
         if value is None:
             return
@@ -189,8 +191,7 @@ class _Analyser:
         for channel in self.channels.values():
             channel.recent.append(None)
 
-    def view(self, name: str) -> AnalyserView:
-        figures = self.figures()
+    def view(self, name: str, figures: Figures) -> AnalyserView:
         failing = self.error is not None
         channels = tuple(
             ChannelView(
@@ -244,6 +245,7 @@ class Board:
         """Stop showing an analyser; what happened to it stays among the events."""
         with self._lock:
             self._analysers.pop(name, None)
+            self._finder.forget(name)
 
     def take(self, samples: Sequence[Sample]) -> list[Event]:
         """Take the samples of one reading; return what they show to have happened.
@@ -266,13 +268,22 @@ class Board:
     def view(self) -> tuple[AnalyserView, ...]:
         """Return the analysers as they are now."""
         with self._lock:
-            return tuple(analyser.view(name) for name, analyser in self._analysers.items())
+            shown = list(self._analysers.items())
+        return self._views(shown)
 
     def view_of(self, name: str) -> AnalyserView | None:
         """Return one analyser as it is now; ``None`` when it was not added."""
         with self._lock:
             analyser = self._analysers.get(name)
-            return None if analyser is None else analyser.view(name)
+        return None if analyser is None else self._views([(name, analyser)])[0]
+
+    def _views(self, shown: list[tuple[str, _Analyser]]) -> tuple[AnalyserView, ...]:
+        # The figures ask the analyser, whose locks its reading may hold: nothing that arrives may wait for that.
+        figures = [analyser.figures() for _, analyser in shown]
+        with self._lock:
+            return tuple(
+                analyser.view(name, figure) for (name, analyser), figure in zip(shown, figures, strict=True)
+            )
 
     def events(self, most: int = EVENTS_KEPT, after: int = 0) -> tuple[Event, ...]:
         """Return the latest events, the oldest first.

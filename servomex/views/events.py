@@ -16,6 +16,8 @@ from servomex.models.texts import duration_text
 from servomex.views.looks import LEVELS, Level
 
 NS = 1_000_000_000
+DAMAGE_NS = 60 * NS
+"""After the event of a refused broadcast, further ones are counted for this long, so that alarms stay in view."""
 
 KINDS = ("alarm", "fault", "maintenance", "calibration", "warming up", "lost", "damage", "change")
 """The kinds of events: a raised state, an outage, a refused broadcast, another name or unit of a channel."""
@@ -69,6 +71,8 @@ class _Past:
     raised: dict[tuple[str | None, str], int] = attrs.field(factory=dict)
     failing_since_ns: int | None = None
     failures: int = 0
+    damage_shown_ns: int | None = None
+    damaged: int = 0
 
 
 class EventFinder:
@@ -88,6 +92,10 @@ class EventFinder:
             found += self._of_device(device, batch)
         return found
 
+    def forget(self, device: str) -> None:
+        """Forget an analyser: another one that gets its name begins anew."""
+        self._past.pop(device, None)
+
     def _of_device(self, device: str, batch: list[Sample]) -> Iterator[Event]:
         past = self._past.setdefault(device, _Past())
         worked = any(sample.reading is not None for sample in batch)
@@ -98,7 +106,7 @@ class EventFinder:
                 yield from self._error(past, sample, sample.error, alone=not worked)
             elif sample.reading is not None:
                 reading = sample.reading
-                label = " ".join(filter(None, (str(reading.channel), reading.name)))
+                label = plain(" ".join(filter(None, (str(reading.channel), reading.name))))
                 raised = dict.fromkeys(reading.status.words)
                 yield from self._changes(past, sample, str(reading.channel), f"{label} ", raised)
         last = batch[-1]
@@ -113,14 +121,26 @@ class EventFinder:
 
     def _error(self, past: _Past, sample: Sample, error: ServomexError, *, alone: bool) -> Iterator[Event]:
         """Yield the event of an error: the first of an outage, damage, or a change of what a channel measures."""
-        if not alone or isinstance(error, ServomexParseError):
-            kind = "damage" if isinstance(error, ServomexParseError) else "change"
-            yield self._event(sample, None, plain(str(error)), Level.WARNING, kind)
+        if isinstance(error, ServomexParseError):
+            yield from self._damage(past, sample, error)
+            return
+        if not alone:
+            yield self._event(sample, None, plain(str(error)), Level.WARNING, "change")
             return
         past.failures += 1
         if past.failing_since_ns is None:
             past.failing_since_ns = sample.monotonic_ns
             yield self._event(sample, None, f"no readings: {plain(str(error))}", Level.ALARM, "lost")
+
+    def _damage(self, past: _Past, sample: Sample, error: ServomexParseError) -> Iterator[Event]:
+        past.damaged += error.context.extra.get("refused_broadcasts", 1)
+        if past.damage_shown_ns is not None and sample.monotonic_ns - past.damage_shown_ns < DAMAGE_NS:
+            return
+        text = plain(str(error))
+        if past.damaged > 1:
+            text = f"{counted(past.damaged, 'damaged broadcast')}, the last: {text}"
+        past.damage_shown_ns, past.damaged = sample.monotonic_ns, 0
+        yield self._event(sample, None, text, Level.WARNING, "damage")
 
     def _changes(
         self, past: _Past, sample: Sample, channel: str | None, label: str, raised: Mapping[str, None]

@@ -1,5 +1,6 @@
 """Gathering: reads the analysers of a manager, each in threads of its own, and passes on what they say."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Self
@@ -139,7 +140,9 @@ class Gathering:
 
 
 def _end(sources: list[_Source]) -> None:
-    for source in sources:
-        source.recording.close()
-    for source in sources:
-        source.worker.stop(STOP_S)
+    """End all of them, also when one cannot be ended, or an interrupt comes in between."""
+    with contextlib.ExitStack() as ends:
+        for source in sources:
+            ends.callback(source.worker.stop, STOP_S)
+        for source in sources:
+            ends.callback(source.recording.close)
