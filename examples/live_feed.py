@@ -1,7 +1,7 @@
 """The backend of qt_monitor.py and tk_monitor.py: it opens an analyser and delivers what comes from it.
 
 Everything that waits for the line happens in threads. A program with windows calls ``start`` and ``stop``, which
-return at once, and is called back with what came.
+return at once, and is called back with what came. What a window shows of it is in live_view.py.
 """
 
 import threading

@@ -1,7 +1,8 @@
 """Show an analyser live: values, states and strip charts. Needs PySide6-Essentials and pyqtgraph.
 
-The window never waits for the line: a LiveFeed reads in threads, and its frames come by a queued signal. In the
-folder with the sources:
+The headline says what is wrong and where, and is green only when nothing is. The window scrolls by wheel and keys,
+Tab goes from channel to channel, and a screen reader hears each of them in words. The window never waits for the
+line: a LiveFeed reads in threads, and its frames come by a queued signal. In the folder with the sources:
 
     python -m pip install . "PySide6-Essentials!=6.12.0" pyqtgraph
 
@@ -23,8 +24,9 @@ os.environ.setdefault("PYQTGRAPH_QT_LIB", "PySide6")
 import numpy as np
 import pyqtgraph as pg
 from live_feed import Item, LiveFeed
+from live_view import BACK, CARD, DIM, LINE, TEXT, Digits, Latest, loud_words, quality_colour, value_colour
 from PySide6.QtCore import QObject, Qt, QTimer, Signal
-from PySide6.QtGui import QCloseEvent
+from PySide6.QtGui import QCloseEvent, QFocusEvent, QResizeEvent, QWheelEvent
 from PySide6.QtWidgets import (
     QApplication,
     QFrame,
@@ -37,26 +39,27 @@ from PySide6.QtWidgets import (
 )
 
 import servomex
+from servomex.views.looks import COLOURS, LEVELS, STALE_COLOUR, Level, level_of
 
 TICK_MS = 200
 """How often ages and charts are brought up to date."""
 POINTS = 20_000
-BACK, CARD, LINE, TEXT, DIM = "#0f141a", "#182028", "#3a4652", "#f0f4f8", "#9aa7b4"
-GOOD, WARN, BAD, INFO, STALE = "#56d364", "#ffb340", "#ff6b60", "#6cb6ff", "#8b96a1"
-LAMPS = {
-    "fault": BAD,
-    "maintenance": WARN,
-    "calibrating": INFO,
-    "warming up": INFO,
-    **{f"alarm {number}": BAD for number in range(1, 5)},
-}
-QUALITY = {"good": GOOD, "uncertain": WARN, "bad": BAD}
+NARROW = 1000
+"""Below this width the lamps of the analyser are in two rows."""
+QUIET = 0.35
+"""How opaque the course of a channel is that has no value, or none that is current."""
+ALARM = COLOURS[Level.ALARM]
 STYLE = f"""
     QWidget {{ background: {BACK}; color: {TEXT}; font-size: 13px; }}
     QWidget {{ font-family: "DejaVu Sans", "Segoe UI", "Helvetica Neue", sans-serif; }}
     QFrame#card, QFrame#card QLabel {{ background: {CARD}; }}
-    QFrame#card {{ border: 1px solid {LINE}; border-radius: 8px; }}
+    QFrame#card {{ border: 2px solid {LINE}; border-radius: 8px; }}
+    QFrame#card[loud="true"] {{ border-color: {ALARM}; }}
+    QFrame#card:focus {{ border-color: {TEXT}; }}
     QScrollArea {{ border: none; }}
+    QScrollBar:vertical {{ background: {BACK}; width: 12px; }}
+    QScrollBar::handle:vertical {{ background: {LINE}; border-radius: 5px; min-height: 30px; }}
+    QScrollBar::add-line, QScrollBar::sub-line {{ height: 0; }}
 """
 
 
@@ -80,16 +83,16 @@ class Label(QLabel):
 class Lamp(Label):
     """A state with its name. Lit, it has a filled mark, bold text and a colour; stale, a question mark."""
 
-    def __init__(self, text: str, colour: str) -> None:
+    def __init__(self, text: str, level: Level) -> None:
         super().__init__()
-        self._text, self._colour = text, colour
+        self._text, self._colour = text, COLOURS[level]
         self.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.show_state(lit=False, stale=True)
 
     def show_state(self, *, lit: bool, stale: bool, text: str | None = None) -> None:
         """Show whether it is lit; ``stale`` takes its colour, since it is not known whether it still is."""
         self.lit, self.stale = lit, stale
-        back = STALE if stale else self._colour
+        back = STALE_COLOUR if stale else self._colour
         look = f"background: {back}; color: #000; font-weight: bold;" if lit else f"color: {DIM};"
         edge = back if lit else LINE
         self.show_text(
@@ -113,11 +116,17 @@ class Chart(pg.PlotWidget):  # type: ignore[misc]  # pyqtgraph has no types
         self._span_s = span_s
         self._unit = ""
         self._points: deque[tuple[float, float, bool]] = deque(maxlen=POINTS)
-        lone = {"symbol": "o", "symbolSize": 3, "symbolBrush": GOOD, "symbolPen": None}  # no line leads to it
-        self.good = self.plot(pen=pg.mkPen(GOOD, width=2), connect="finite", **lone)
-        dashes = pg.mkPen(WARN, width=2, style=Qt.PenStyle.DashLine)
+        lone = {
+            "symbol": "o",
+            "symbolSize": 3,
+            "symbolBrush": COLOURS[Level.GOOD],
+            "symbolPen": None,
+        }  # no line leads to it
+        self.good = self.plot(pen=pg.mkPen(COLOURS[Level.GOOD], width=2), connect="finite", **lone)
+        dashes = pg.mkPen(COLOURS[Level.WARNING], width=2, style=Qt.PenStyle.DashLine)
         self.uncertain = self.plot(pen=dashes, connect="finite")
         self.setMouseEnabled(x=False, y=False)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.hideButtons()
         self.showGrid(x=True, y=True, alpha=0.25)
         self.setXRange(-span_s, 0.03 * span_s, padding=0)
@@ -126,6 +135,10 @@ class Chart(pg.PlotWidget):  # type: ignore[misc]  # pyqtgraph has no types
         for name in ("left", "bottom"):
             self.getAxis(name).setPen(LINE)
             self.getAxis(name).setTextPen(TEXT)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802 (its name in Qt)
+        """Leave the wheel to the window, which scrolls."""
+        event.ignore()
 
     def show_unit(self, unit: str) -> None:
         """Show the unit. When it was changed on the analyser's panel, the curve starts over."""
@@ -143,8 +156,10 @@ class Chart(pg.PlotWidget):  # type: ignore[misc]  # pyqtgraph has no types
         if self._points and not math.isnan(self._points[-1][1]):
             self.add(time.monotonic(), None, certain=True)
 
-    def show_until(self, now_s: float) -> None:
-        """Draw what came in the seconds before ``now_s``."""
+    def show_until(self, now_s: float, *, quiet: bool) -> None:
+        """Draw what came in the seconds before ``now_s``; ``quiet`` draws it faintly."""
+        for curve in (self.good, self.uncertain):
+            curve.setOpacity(QUIET if quiet else 1.0)
         while self._points and self._points[0][0] < now_s - self._span_s:
             self._points.popleft()
         if not self._points:
@@ -167,14 +182,20 @@ class Chart(pg.PlotWidget):  # type: ignore[misc]  # pyqtgraph has no types
 class ChannelCard(QFrame):
     """One channel: name, value and unit, quality, lamps and chart."""
 
+    focused = Signal(object)
+
     def __init__(self, reading: servomex.Reading, span_s: float) -> None:
         super().__init__()
         self.setObjectName("card")
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.reading = reading
+        self._digits = Digits()
         self.title, self.value, self.quality = Label(), Label(), Label()
-        self.lamps = {text: Lamp(text, colour) for text, colour in LAMPS.items()}
+        self.title.setMinimumWidth(1)  # a long name does not widen the window
+        self.value.setMinimumHeight(52)  # whatever it shows, nothing else moves
+        self.lamps = {text: Lamp(text, level) for text, level in LEVELS.items()}
         self.chart = Chart(span_s)
-        self.chart.setMinimumHeight(116)
+        self.chart.setMinimumSize(190, 116)
         left, lamps = QVBoxLayout(), QGridLayout()
         head = QHBoxLayout()
         head.addWidget(self.title, 1)
@@ -183,7 +204,7 @@ class ChannelCard(QFrame):
         left.addWidget(self.value, 1)
         lamps.setSpacing(4)
         for column in range(4):
-            lamps.setColumnMinimumWidth(column, 128)
+            lamps.setColumnMinimumWidth(column, 124)
         for place, lamp in enumerate(self.lamps.values()):
             lamps.addWidget(lamp, place // 4, place % 4)
         left.addLayout(lamps)
@@ -201,19 +222,33 @@ class ChannelCard(QFrame):
 
     def refresh(self, *, stale: bool) -> None:
         """Show the newest reading; a stale one is grey and says how old it is."""
-        reading, age_s = self.reading, self.reading.age_s
+        reading, level = self.reading, level_of(self.reading)
+        has_value = reading.quality != servomex.Quality.BAD
         if stale:
             self.chart.gap()
-        self.chart.show_until(time.monotonic())
-        self.title.show_text(f"{reading.channel}  {reading.name or ''}", "font-size: 16px; font-weight: bold;")
-        number = "no value" if reading.value is None else f"{reading.value:.3f} {reading.unit_text}"
-        look = f"color: {STALE}; font-style: italic;" if stale else f"color: {TEXT};"
-        self.value.show_text(number, f"font-size: 38px; font-weight: bold; {look}")
-        quality = f"STALE, {age_s:.0f} s old" if stale else reading.quality.upper()
-        colour = STALE if stale else QUALITY[reading.quality]
+        self.chart.show_until(time.monotonic(), quiet=stale or not has_value)
+        loud = level is Level.ALARM and not stale
+        title = "  ".join(filter(None, (reading.channel, reading.name, loud_words(reading) if loud else "")))
+        look = f"background: {ALARM}; color: #000; padding: 1px 6px; border-radius: 4px;" if loud else ""
+        self.title.show_text(title, f"font-size: 16px; font-weight: bold; {look}")
+        if self.property("loud") != loud:
+            self.setProperty("loud", loud)
+            self.style().polish(self)
+        size = "38px; font-weight: bold" if has_value else "24px"
+        colour = value_colour(reading, stale=stale)
+        number = self._digits.text(reading)
+        self.value.show_text(number, f"font-size: {size}; color: {colour};{' font-style: italic;' * stale}")
+        quality = f"STALE, {reading.age_s:.0f} s old" if stale else reading.quality.upper()
+        colour = quality_colour(reading, stale=stale)
         self.quality.show_text(quality, f"color: {colour}; font-weight: bold;")
+        self.setAccessibleName(f"{reading.channel} {reading.name or ''}: {number}, {quality}, {reading.status}")
         for text, lamp in self.lamps.items():
             lamp.show_state(lit=text in reading.status.words, stale=stale)
+
+    def focusInEvent(self, event: QFocusEvent) -> None:  # noqa: N802 (its name in Qt)
+        """Have the window scroll to it."""
+        super().focusInEvent(event)
+        self.focused.emit(self)
 
 
 class Bridge(QObject):
@@ -231,14 +266,12 @@ class Monitor(QWidget):
         self.setStyleSheet(STYLE)
         self.resize(1140, 870)
         self._span_s = span_s
-        self.frame: servomex.Frame | None = None
-        self.trouble: str | None = None
         self.cards: dict[str, ChannelCard] = {}
         self._lay_out()
         self._bridge = Bridge()
         self._bridge.came.connect(self._take, Qt.ConnectionType.QueuedConnection)
         self.feed = LiveFeed(port, self._bridge.came.emit, rate_hz=rate_hz, protocol=protocol)
-        self._closing = False
+        self.latest = Latest(self.feed)
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._tick)
         self._timer.start(TICK_MS)
@@ -247,43 +280,44 @@ class Monitor(QWidget):
     def _lay_out(self) -> None:
         self.state, self.message = Label(), Label()
         self.message.setWordWrap(True)
-        self.fault = Lamp("analyser fault", BAD)
-        self.maintenance = Lamp("maintenance", WARN)
-        self.groups = [Lamp(f"group {number}", INFO) for number in range(1, 5)]
+        self.state.setWordWrap(True)
+        self.fault = Lamp("analyser fault", Level.ALARM)
+        self.maintenance = Lamp("maintenance", Level.WARNING)
+        self.groups = [Lamp(f"group {number}", Level.NOTICE) for number in range(1, 5)]
         self.lamps = QWidget()
         self.lamps.hide()  # until something is known of them
-        top, lamps, layout = QHBoxLayout(), QHBoxLayout(self.lamps), QVBoxLayout(self)
-        lamps.setContentsMargins(0, 0, 0, 0)
-        top.addWidget(self.state)
+        top, self._grid, layout = QHBoxLayout(), QGridLayout(self.lamps), QVBoxLayout(self)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        top.addWidget(self.state, 1)
         top.addWidget(self.message, 1)
-        for lamp in (self.fault, self.maintenance, *self.groups):
-            lamps.addWidget(lamp)
-        lamps.addStretch(1)
+        self._arrange(wide=True)
         inside = QWidget()
         self._rows = QVBoxLayout(inside)
         self._rows.setContentsMargins(0, 0, 0, 0)
-        area = QScrollArea(widgetResizable=True)
-        area.setWidget(inside)
+        self.area = QScrollArea(widgetResizable=True)
+        self.area.setWidget(inside)
+        self.area.setFocus()
         layout.addLayout(top)
         layout.addWidget(self.lamps)
-        layout.addWidget(area, 1)
+        layout.addWidget(self.area, 1)
 
-    @property
-    def stale(self) -> bool:
-        """Whether what is shown is not current."""
-        if self.frame is None or self.trouble is not None:
-            return True
-        return self.frame.age_s > self.feed.stale_after_s
+    def _arrange(self, *, wide: bool) -> None:
+        for place, lamp in enumerate((self.fault, self.maintenance, *self.groups)):
+            self._grid.addWidget(lamp, *((0, place) if wide else divmod(place, 3)))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 (its name in Qt)
+        """Put the lamps of the analyser into as many rows as the width needs."""
+        super().resizeEvent(event)
+        self._arrange(wide=event.size().width() >= NARROW)
 
     def _take(self, item: Item) -> None:
-        if self._closing:
+        if self.latest.closing:
             return
+        self.latest.take(item)
         if isinstance(item, servomex.Frame):
-            self.frame, self.trouble = item, None
             for reading in item:
                 self._card(reading).take(reading)
         else:
-            self.trouble = item if isinstance(item, str) else item.text
             for card in self.cards.values():
                 card.chart.gap()
         self._refresh()
@@ -291,22 +325,22 @@ class Monitor(QWidget):
     def _card(self, reading: servomex.Reading) -> ChannelCard:
         if reading.channel not in self.cards:
             self.cards[reading.channel] = card = ChannelCard(reading, self._span_s)
+            card.focused.connect(self.area.ensureWidgetVisible)
             self._rows.addWidget(card)
         return self.cards[reading.channel]
 
     def _tick(self) -> None:
-        if self._closing and not self.feed.running:
+        if self.latest.closing and not self.feed.running:
             self.close()
         else:
             self._refresh()
 
     def _refresh(self) -> None:
         self._show_state()
-        stale = self.stale
         for channel, card in self.cards.items():
-            card.refresh(stale=stale or self.frame is None or channel not in self.frame)
-        if self.frame is not None:
-            status = self.frame.analyser
+            card.refresh(stale=self.latest.is_stale(channel))
+        if (frame := self.latest.frame) is not None:
+            status, stale = frame.analyser, self.latest.stale
             self.lamps.show()
             self.fault.show_state(lit=status.fault, stale=stale)
             self.maintenance.show_state(lit=status.maintenance, stale=stale)
@@ -315,26 +349,15 @@ class Monitor(QWidget):
                 lamp.show_state(lit=group.calibrating, stale=stale, text=f"group {group.group}: {where}")
 
     def _show_state(self) -> None:
-        if self._closing:
-            word, colour, text = "CLOSING", STALE, "the port is being closed"
-        elif self.frame is None:
-            word, colour, text = "OPENING", INFO, self.trouble or ""
-        elif self.stale:
-            since = f"last frame {self.frame.age_s:.0f} s ago"
-            word, colour, text = "NO READINGS", BAD, f"{since}: {self.trouble or 'nothing has arrived since'}"
-        else:
-            arrived = self.frame.received_at.astimezone()
-            word, colour = "READING", GOOD
-            text = f"{self.feed.port}, {self.frame.protocol}, last frame {arrived:%H:%M:%S}"
-        edges = "padding: 5px 12px; border-radius: 8px;"
-        self.state.show_text(
-            word, f"background: {colour}; color: #000; font-weight: bold; font-size: 15px; {edges}"
-        )
+        word, text, colour = self.latest.headline
+        look = "color: #000; font-weight: bold; font-size: 16px; padding: 5px 12px; border-radius: 8px;"
+        self.state.show_text(word, f"background: {colour}; {look}")
         self.message.show_text(text, "")
+        self.setWindowTitle(f"{word}: {self.feed.port}")
 
     def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802 (its name in Qt)
         """Close the port first, in the background; the window closes when no thread is left."""
-        self._closing = True
+        self.latest.closing = True
         self.feed.stop()
         if self.feed.running:
             event.ignore()

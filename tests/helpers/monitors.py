@@ -10,7 +10,8 @@ from itertools import pairwise
 from typing import Any
 
 import servomex
-from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
+from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualChannel, VirtualLine, constant
+from servomex.views.looks import Level
 from tests.helpers.paths import EXAMPLES
 from tests.helpers.waiting import wait_until
 
@@ -23,10 +24,44 @@ DEAD_S = 3.0
 RTU = "modbus_rtu"
 
 
+def ten_channels() -> VirtualAnalyzer:
+    """Make an analyser with all the channels that there may be, with long names."""
+    ids = ("I1", "I2", "I3", "I4", "D1", "D2", "D3", "D4")
+    return VirtualAnalyzer([VirtualChannel(channel, "Oxygen", "%", constant(20.376)) for channel in ids])
+
+
 def raise_alarm(analyser: VirtualAnalyzer, number: int) -> None:
     """Raise an alarm of I2."""
     alarms = (number == 1, number == 2, number == 3, number == 4)
     analyser["I2"].status = servomex.ChannelStatus(alarms=alarms)
+
+
+HEADLINES = [
+    ("", "READING", Level.GOOD),
+    ("calibrating", "I1 Oxygen: calibrating", Level.NOTICE),
+    ("maintenance", "I1 Oxygen: maintenance", Level.WARNING),
+    ("fault", "I1 Oxygen: fault", Level.ALARM),
+    ("alarm", "I1 Oxygen: alarm 2", Level.ALARM),
+    ("analyser", "analyser fault", Level.ALARM),
+    ("no value", "I1 Oxygen: no value", Level.ALARM),
+]
+"""What is raised, what the headline of a window says then, and how loud."""
+
+
+def raise_state(analyser: VirtualAnalyzer, state: str) -> None:
+    """Raise one of :data:`HEADLINES`."""
+    flags: dict[str, Any] = {state: True} if state in ("calibrating", "maintenance", "fault") else {}
+    flags |= {"alarms": (False, True, False, False)} if state == "alarm" else {}
+    analyser["I1"].status = servomex.ChannelStatus(**flags)
+    analyser.fault = state == "analyser"
+    if state == "no value":
+        analyser["I1"].signal = constant(None)
+
+
+def luminance(colour: str) -> float:
+    """How bright a colour such as ``#56d364`` is: 0 to 1, as the eye weighs it (ITU-R BT.709)."""
+    red, green, blue = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def is_stale(text: str) -> bool:
@@ -63,7 +98,7 @@ def opened_until(
         breathe(0.5)
     elif state == "unplugged":
         line.unplug()
-        wait_until(lambda: monitor.trouble, pause=breathe)
+        wait_until(lambda: monitor.latest.trouble, pause=breathe)
     return monitor
 
 

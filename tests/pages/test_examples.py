@@ -25,7 +25,7 @@ from tests.helpers.examples import LONG_S, example, recorded, run, servomex_prog
 from tests.helpers.paths import EXAMPLES
 from tests.helpers.waiting import wait_until
 
-SCRIPTS = sorted(path for path in EXAMPLES.glob("*.py") if path.name != "live_feed.py")
+SCRIPTS = sorted(path for path in EXAMPLES.glob("*.py") if not path.name.startswith("live_"))
 NEEDS = {
     "qt_monitor": ["PySide6.QtWidgets", "pyqtgraph"],
     "tk_monitor": ["tkinter"],

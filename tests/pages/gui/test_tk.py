@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +18,22 @@ import pytest
 
 import servomex
 from servomex.simulator import VirtualAnalyzer, VirtualLine, constant
+from servomex.views.looks import COLOURS, STALE_COLOUR, Level
 from tests.helpers.monitors import (
     BLOCKED_S,
     DEAD_S,
+    HEADLINES,
     RTU,
     Breathe,
     assert_ends_on_ctrl_c,
     assert_nothing_left,
     is_stale,
     longest,
+    luminance,
     opened_until,
     raise_alarm,
+    raise_state,
+    ten_channels,
 )
 from tests.helpers.paths import EXAMPLES
 from tests.helpers.waiting import wait_until
@@ -135,7 +141,7 @@ class TestTk:
     ) -> "tk_monitor.Monitor":
         """One that shows readings."""
         found = open_monitor(line)
-        wait_until(lambda: found.rows and not found.stale, pause=breathing(found))
+        wait_until(lambda: found.rows and not found.latest.stale, pause=breathing(found))
         return found
 
     @staticmethod
@@ -154,7 +160,7 @@ class TestTk:
             "E2",
         ]
         assert self.shown(monitor, "I1") == ("20.376 %", "quality good", "no fault, no alarm")
-        assert monitor.state["text"].startswith("READING")
+        assert monitor.state["text"] == "READING"
         assert monitor.analyser["text"] == "analyser: ok"
 
     def test_states_and_alarms_are_shown_in_words(
@@ -168,7 +174,7 @@ class TestTk:
         wait_until(
             lambda: self.shown(monitor, "I1")[1:] == ("quality uncertain", "WARMING UP"), pause=breathing(monitor)
         )
-        wait_until(lambda: self.shown(monitor, "I3")[:2] == ("no value", "quality bad"), pause=breathing(monitor))
+        wait_until(lambda: self.shown(monitor, "I3")[:2] == ("-", "quality bad"), pause=breathing(monitor))
         assert monitor.analyser["text"] == "analyser: FAULT"
 
     def test_a_pulled_cable_is_a_gap_and_reported_until_it_is_back(
@@ -178,7 +184,8 @@ class TestTk:
         wait_until(lambda: len(row.chart.points) > 3, pause=breathe)
         line.unplug()
         wait_until(lambda: is_stale(self.shown(monitor, "I1")[1]), pause=breathe)
-        assert "unplugged" in monitor.state["text"]
+        assert monitor.state["text"] == "NO READINGS"
+        assert "unplugged" in monitor.message["text"]
         assert self.shown(monitor, "I1")[2] == "no fault, no alarm ?"
         line.plug()
         wait_until(
@@ -189,7 +196,94 @@ class TestTk:
     def test_silence_alone_makes_it_stale(self, monitor: "tk_monitor.Monitor") -> None:
         monitor._items = queue.SimpleQueue()  # as if the threads had died without a word
         wait_until(lambda: is_stale(self.shown(monitor, "I1")[1]), pause=breathing(monitor))
-        assert "nothing has arrived since" in monitor.state["text"]
+        assert "nothing has arrived since" in monitor.message["text"]
+
+    @pytest.mark.parametrize(("state", "word", "level"), HEADLINES)
+    def test_the_headline_is_green_only_when_nothing_is_wrong(
+        self, analyser: VirtualAnalyzer, monitor: "tk_monitor.Monitor", state: str, word: str, level: Level
+    ) -> None:
+        raise_state(analyser, state)
+        wait_until(lambda: monitor.state["text"] == word, pause=breathing(monitor))
+        assert monitor.state["background"] == COLOURS[level]
+        assert monitor.root.title().startswith(word)
+
+    def test_a_faulty_channel_is_never_as_bright_as_a_good_one_and_a_stale_one_is_grey(
+        self, analyser: VirtualAnalyzer, line: VirtualLine, monitor: "tk_monitor.Monitor"
+    ) -> None:
+        analyser["I1"].status = servomex.ChannelStatus(fault=True)
+        faulty, good = (monitor.rows[servomex.ChannelId(channel)] for channel in ("I1", "I2"))
+        wait_until(lambda: faulty.value["text"] == "-", pause=breathing(monitor))
+        assert luminance(faulty.value["foreground"]) < 0.75 * luminance(good.value["foreground"])
+        assert font_size(faulty.value) < font_size(good.value)
+        assert faulty.name["text"] == "I1  Oxygen  fault"
+        assert faulty.name["background"] == faulty["highlightbackground"] == COLOURS[Level.ALARM]
+        assert {good.name["background"], good["highlightbackground"]}.isdisjoint(COLOURS.values())
+        line.unplug()
+        wait_until(lambda: is_stale(good.quality["text"]), pause=breathing(monitor))
+        assert good.value["foreground"] == good.quality["foreground"] == STALE_COLOUR
+        assert "italic" in good.value["font"]
+        assert faulty["highlightbackground"] not in COLOURS.values()
+        assert monitor.state["background"] == COLOURS[Level.ALARM]
+
+    def test_what_is_uncertain_is_a_course_of_its_own(
+        self, analyser: VirtualAnalyzer, monitor: "tk_monitor.Monitor"
+    ) -> None:
+        chart = monitor.rows[servomex.ChannelId.I1].chart
+        wait_until(lambda: len(chart.points) > 3, pause=breathing(monitor))
+        analyser["I1"].status = servomex.ChannelStatus(maintenance=True)
+        wait_until(
+            lambda: [certain for certain, piece in chart.pieces() if len(piece) > 2] == [True, False],
+            pause=breathing(monitor),
+        )
+        breathing(monitor)(0.2)
+        colours = [str(chart.itemcget(item, "fill")) for item in chart.find_withtag("course")]  # type: ignore[no-untyped-call]
+        assert colours == [COLOURS[Level.GOOD], COLOURS[Level.WARNING]]
+
+    def test_every_channel_can_be_reached_in_a_small_window(
+        self, open_monitor: "Callable[..., tk_monitor.Monitor]"
+    ) -> None:
+        analyser = ten_channels()
+        analyser["D4"].status = servomex.ChannelStatus(True, True, True, True, (True, True, True, True))
+        line = VirtualLine(analyser)
+        monitor = open_monitor(line)
+        breathe, area = breathing(monitor), monitor.area
+        monitor.root.geometry("800x480")
+        wait_until(lambda: len(monitor.rows) == 10 and not monitor.latest.stale, pause=breathe)
+        breathe(0.3)
+        assert (monitor.root.winfo_width(), monitor.root.winfo_height()) == (800, 480)
+        assert area.winfo_height() > 250
+        rows = list(monitor.rows.values())
+        for row in rows:
+            monitor._show_whole(row, None)  # as Tab does
+            breathe(0.02)
+            top = row.winfo_rooty() - area.winfo_rooty()
+            assert 0 <= top <= area.winfo_height() - row.winfo_height()
+            assert row.winfo_width() <= area.winfo_width()
+            assert row.chart.winfo_x() + row.chart.winfo_width() <= row.winfo_width()
+            for label in (row.name, row.value, row.quality, row.states):
+                assert label.winfo_reqwidth() <= row.winfo_width()
+                assert label.winfo_x() + label.winfo_width() <= row.chart.winfo_x()
+        for before, after in pairwise(rows):
+            assert before.winfo_y() + before.winfo_height() <= after.winfo_y()
+
+    def test_wheel_and_keys_scroll(self, open_monitor: "Callable[..., tk_monitor.Monitor]") -> None:
+        line = VirtualLine(ten_channels())
+        monitor = open_monitor(line)
+        breathe = breathing(monitor)
+        monitor.root.geometry("800x480")
+        wait_until(lambda: len(monitor.rows) == 10, pause=breathe)
+        breathe(0.2)
+        chart, before = monitor.rows[servomex.ChannelId.I1].chart, monitor.area.yview()
+        for event in ("<Button-5>", "<Next>", "<Down>", "<End>"):
+            if event == "<Button-5>":
+                chart.event_generate(event)
+            else:
+                monitor.root.focus_force()
+                monitor.root.event_generate(event)
+            breathe(0.05)
+            assert monitor.area.yview() > before, event
+            before = monitor.area.yview()
+        assert before[1] == 1.0
 
     @pytest.mark.alone
     def test_opening_a_dead_line_never_stops_the_window(
@@ -205,7 +299,7 @@ class TestTk:
 
         beat()
         breathing(monitor)(DEAD_S)
-        assert monitor.state["text"] == f"OPENING: opening {line.url}"
+        assert (monitor.state["text"], monitor.message["text"]) == ("OPENING", f"opening {line.url}")
         analyser.faults.silent = False
         wait_until(lambda: monitor.rows, pause=breathing(monitor))
         assert longest([*beats, time.monotonic()]) < BLOCKED_S
@@ -236,6 +330,11 @@ def gone(monitor: "tk_monitor.Monitor") -> bool:
         return not monitor.root.winfo_exists()
     except tkinter.TclError:
         return True
+
+
+def font_size(label: Any) -> int:
+    """The size of a label's font, in points."""
+    return int(str(label["font"]).rpartition("}")[2].split()[0])
 
 
 def breathing(monitor: "tk_monitor.Monitor") -> Breathe:

@@ -1,0 +1,189 @@
+"""Makes the pictures of the manual from virtual analysers: ``python docs/pictures.py [NAME...]``.
+
+Without names it makes all of them. It needs the groups docs, gui and browser, Xvfb and Chromium, and a Python with
+tkinter, and takes two minutes. ``--folder`` and ``--size 800x480`` are for looking at them before they are kept.
+"""
+
+# ruff: noqa: S603 (the programs are our own)
+
+import argparse
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from servomex import ChannelStatus
+from servomex.simulator import VirtualAnalyzer, VirtualLine
+from servomex.simulator.channels import moving_channels
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "examples"
+LARGEST = 150_000
+"""Bytes that a picture may have."""
+SPAN_S = 40.0
+STALE_S = 8.0
+OPTIONS = {"rate_hz": 4.0, "span_s": SPAN_S, "protocol": "modbus_rtu"}
+
+
+class Scene:
+    """A line on which things happen: a pulled cable, a calibration, an alarm, a fault."""
+
+    def __init__(self) -> None:
+        self.analyser = VirtualAnalyzer(moving_channels())
+        self.analyser.cal_phase_s = SPAN_S
+        self.line = VirtualLine(self.analyser)
+        self._begun = time.monotonic()
+        self._happens = [
+            (9.0, self.line.unplug),
+            (16.0, self.line.plug),
+            (28.0, lambda: self.analyser.write_coils(0, [True])),
+            (30.0, lambda: self._raise("I3", ChannelStatus(maintenance=True))),
+            (32.0, lambda: self._raise("E2", ChannelStatus(fault=True))),
+        ]
+
+    def _raise(self, channel: str, status: ChannelStatus) -> None:
+        self.analyser[channel].status = status
+
+    def play(self, breathe: Callable[[float], object], seconds: float) -> None:
+        """Let it happen, and ``breathe``, which lets a window work for some seconds."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            while self._happens and self._happens[0][0] <= time.monotonic() - self._begun:
+                self._happens.pop(0)[1]()
+            breathe(0.05)
+
+
+def qt_monitor(target: Path, size: tuple[int, int]) -> None:
+    """Show the window of Qt, also when it is stale."""
+    os.environ["QT_QPA_PLATFORM"] = "offscreen"
+    sys.path.insert(0, str(EXAMPLES))
+    import qt_monitor as example
+    from PySide6.QtWidgets import QApplication
+
+    def breathe(seconds: float) -> None:
+        app.processEvents()
+        time.sleep(seconds)
+
+    app = QApplication([])
+    scene = Scene()
+    monitor = example.Monitor(scene.line.url, **OPTIONS)
+    monitor.resize(*size)
+    monitor.show()
+    scene.play(breathe, SPAN_S)
+    monitor.grab().save(str(target))
+    scene.line.unplug()
+    scene.play(breathe, STALE_S)
+    monitor.grab().save(str(stale(target)))
+    monitor.close()
+    while monitor.isVisible():
+        breathe(0.05)
+
+
+def tk_monitor(target: Path, size: tuple[int, int]) -> None:
+    """Show the window of Tk, also when it is stale, on a display of its own."""
+    import tkinter
+
+    from PIL import ImageGrab
+
+    sys.path.insert(0, str(EXAMPLES))
+    import tk_monitor as example
+
+    def breathe(seconds: float) -> None:
+        with contextlib.suppress(tkinter.TclError):  # it is closed
+            root.update()
+        time.sleep(seconds)
+
+    with hidden_display() as display:
+        root = tkinter.Tk(screenName=display)
+        scene = Scene()
+        monitor = example.Monitor(root, scene.line.url, **OPTIONS)
+        root.geometry(f"{size[0]}x{size[1]}+0+0")
+        scene.play(breathe, SPAN_S)
+        ImageGrab.grab((0, 0, *size), xdisplay=display).save(target)
+        scene.line.unplug()
+        scene.play(breathe, STALE_S)
+        ImageGrab.grab((0, 0, *size), xdisplay=display).save(stale(target))
+        monitor.close()
+        while monitor.feed.running:
+            breathe(0.05)
+        breathe(0.2)
+
+
+@contextlib.contextmanager
+def hidden_display() -> Iterator[str]:
+    """Run Xvfb, and return the name of its display."""
+    read, write = os.pipe()
+    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1280x1024x24"]
+    with (
+        subprocess.Popen(command, pass_fds=[write], stderr=subprocess.DEVNULL) as process,
+        os.fdopen(read) as number,
+    ):
+        os.close(write)
+        try:
+            yield f":{number.readline().strip()}"
+        finally:
+            process.terminate()
+
+
+def stale(target: Path) -> Path:
+    """Return the name of the same picture when the line is silent; it is to be looked at only."""
+    return target.with_stem(f"{target.stem}-stale")
+
+
+def packed(path: Path) -> None:
+    """Make a picture small."""
+    from PIL import Image
+
+    if path.suffix == ".png":
+        Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)
+    if path.stat().st_size > LARGEST:
+        sys.exit(f"{path} has {path.stat().st_size} bytes")
+
+
+Make = Callable[[Path, tuple[int, int]], None]
+PICTURES: dict[str, tuple[Make, Path, tuple[int, int]]] = {
+    "qt": (qt_monitor, EXAMPLES / "qt_monitor.png", (1140, 870)),
+    "tk": (tk_monitor, EXAMPLES / "tk_monitor.png", (1140, 760)),
+}
+
+
+def python_for(name: str) -> str:
+    """Return this Python, or for Tk another one that has tkinter."""
+    check = ["-c", "import sys, tkinter; sys.exit(sys.version_info[:2] != tuple(map(int, sys.argv[1:])))"]
+    version = [*map(str, sys.version_info[:2])]
+    for python in (sys.executable, "/usr/bin/python3") if name == "tk" else (sys.executable,):
+        if name != "tk" or subprocess.run([python, *check, *version], capture_output=True).returncode == 0:
+            return python
+    sys.exit("no Python of this version has tkinter")
+
+
+def main() -> None:
+    """Make the pictures, each in a process of its own: Qt and Tk end with theirs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(PICTURES)}; all when omitted")
+    parser.add_argument("--folder", type=Path, help="where to put them; their places in the manual when omitted")
+    parser.add_argument("--size", help="of the windows, such as 800x480")
+    parser.add_argument("--here", action="store_true", help="in this process")
+    given = parser.parse_args()
+    for name in given.names or PICTURES:
+        make, place, size = PICTURES[name]
+        if not given.here:
+            more = ["--folder", str(given.folder)] * (given.folder is not None) + ["--size", given.size] * bool(
+                given.size
+            )
+            path = os.pathsep.join([str(ROOT), *(item for item in sys.path if item.endswith("site-packages"))])
+            command = [python_for(name), str(Path(__file__)), "--here", name, *more]
+            subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": path})
+            continue
+        target = given.folder / place.name if given.folder else place
+        make(target, tuple(map(int, given.size.split("x"))) if given.size else size)
+        if not given.folder:
+            stale(target).unlink(missing_ok=True)
+        packed(target)
+
+
+if __name__ == "__main__":
+    main()
