@@ -9,6 +9,7 @@ tkinter, and takes two minutes. ``--folder`` and ``--size 800x480`` are for look
 import argparse
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from servomex import ChannelStatus
-from servomex.simulator import VirtualAnalyzer, VirtualLine
+from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
 from servomex.simulator.channels import moving_channels
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,15 +26,18 @@ LARGEST = 150_000
 """Bytes that a picture may have."""
 SPAN_S = 40.0
 STALE_S = 8.0
+SLOWLY = 2.5
+"""How much longer everything takes on the page, whose charts show two minutes."""
 OPTIONS = {"rate_hz": 4.0, "span_s": SPAN_S, "protocol": "modbus_rtu"}
 
 
 class Scene:
     """A line on which things happen: a pulled cable, a calibration, an alarm, a fault."""
 
-    def __init__(self) -> None:
+    def __init__(self, slowly: float = 1.0) -> None:
+        self._slowly = slowly
         self.analyser = VirtualAnalyzer(moving_channels())
-        self.analyser.cal_phase_s = SPAN_S
+        self.analyser.cal_phase_s = slowly * SPAN_S
         self.line = VirtualLine(self.analyser)
         self._begun = time.monotonic()
         self._happens = [
@@ -51,7 +55,7 @@ class Scene:
         """Let it happen, and ``breathe``, which lets a window work for some seconds."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            while self._happens and self._happens[0][0] <= time.monotonic() - self._begun:
+            while self._happens and self._slowly * self._happens[0][0] <= time.monotonic() - self._begun:
                 self._happens.pop(0)[1]()
             breathe(0.05)
 
@@ -76,7 +80,7 @@ def qt_monitor(target: Path, size: tuple[int, int]) -> None:
     monitor.grab().save(str(target))
     scene.line.unplug()
     scene.play(breathe, STALE_S)
-    monitor.grab().save(str(stale(target)))
+    monitor.grab().save(str(other(target, "stale")))
     monitor.close()
     while monitor.isVisible():
         breathe(0.05)
@@ -105,11 +109,50 @@ def tk_monitor(target: Path, size: tuple[int, int]) -> None:
         ImageGrab.grab((0, 0, *size), xdisplay=display).save(target)
         scene.line.unplug()
         scene.play(breathe, STALE_S)
-        ImageGrab.grab((0, 0, *size), xdisplay=display).save(stale(target))
+        ImageGrab.grab((0, 0, *size), xdisplay=display).save(other(target, "stale"))
         monitor.close()
         while monitor.feed.running:
             breathe(0.05)
         breathe(0.2)
+
+
+def page(target: Path, size: tuple[int, int]) -> None:
+    """Show the page of ``servomex serve``, on a desktop and on a phone."""
+    scene = Scene(SLOWLY)
+    with TcpServer(scene.line) as server:
+        more = ["--http-port", "0", "--rate", str(OPTIONS["rate_hz"]), "--protocol", "modbus_rtu"]
+        command = [sys.executable, "-m", "servomex", "serve", server.port, "--name", "Mill 3", *more]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as program:
+            try:
+                address = (program.stdout or sys.exit("it has no output")).readline().strip()
+                scene.play(time.sleep, SLOWLY * SPAN_S)
+                photograph(address, target, size)
+                photograph(address, other(target, "phone"), (375, 812))
+            finally:
+                program.terminate()
+
+
+def plot(target: Path, _size: tuple[int, int]) -> None:
+    """Draw the plots, as a picture and as a page."""
+    sys.path.insert(0, str(ROOT / "docs"))
+    import draw_plots
+
+    draw_plots.HOWTO = target.parent
+    draw_plots.main()
+
+
+def photograph(address: str, target: Path, size: tuple[int, int]) -> None:
+    """Take a picture of a page."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        opened = browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme="dark")
+        opened.goto(address)
+        opened.select_option("#span", "120")
+        opened.wait_for_timeout(4000)
+        opened.screenshot(path=target)
+        browser.close()
 
 
 @contextlib.contextmanager
@@ -128,9 +171,9 @@ def hidden_display() -> Iterator[str]:
             process.terminate()
 
 
-def stale(target: Path) -> Path:
-    """Return the name of the same picture when the line is silent; it is to be looked at only."""
-    return target.with_stem(f"{target.stem}-stale")
+def other(target: Path, what: str) -> Path:
+    """Return the name of another picture of the same, which is to be looked at only."""
+    return target.with_stem(f"{target.stem}-{what}")
 
 
 def packed(path: Path) -> None:
@@ -147,6 +190,8 @@ Make = Callable[[Path, tuple[int, int]], None]
 PICTURES: dict[str, tuple[Make, Path, tuple[int, int]]] = {
     "qt": (qt_monitor, EXAMPLES / "qt_monitor.png", (1140, 870)),
     "tk": (tk_monitor, EXAMPLES / "tk_monitor.png", (1140, 760)),
+    "page": (page, ROOT / "docs" / "howto" / "serving.png", (1200, 900)),
+    "plot": (plot, ROOT / "docs" / "howto" / "plotting.png", (1000, 900)),
 }
 
 
@@ -181,7 +226,8 @@ def main() -> None:
         target = given.folder / place.name if given.folder else place
         make(target, tuple(map(int, given.size.split("x"))) if given.size else size)
         if not given.folder:
-            stale(target).unlink(missing_ok=True)
+            for what in ("stale", "phone"):
+                other(target, what).unlink(missing_ok=True)
         packed(target)
 
 

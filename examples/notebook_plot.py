@@ -26,6 +26,10 @@ with (
         samples.extend(batch)
 print(recording.summary)
 
+# %% A row a time, a column a channel with its unit, and its quality beside it. What is not good is NaN.
+table = servomex.to_pandas(samples, wide=True)
+print(table.select_dtypes("number").describe().round(3))
+
 
 # %% Plot. It is a figure of matplotlib, to be changed at will.
 def draw(title: str) -> Figure:

@@ -29,7 +29,7 @@ SCRIPTS = sorted(path for path in EXAMPLES.glob("*.py") if not path.name.startsw
 NEEDS = {
     "qt_monitor": ["PySide6.QtWidgets", "pyqtgraph"],
     "tk_monitor": ["tkinter"],
-    "notebook_plot": ["matplotlib"],
+    "notebook_plot": ["matplotlib", "pandas"],
 }
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for other programs")
 
@@ -275,6 +275,7 @@ class TestNotebookPlot:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pytest.importorskip("matplotlib")
+        pytest.importorskip("pandas")
         picture = tmp_path / "plot.png"
         monkeypatch.setattr(sys, "argv", ["notebook_plot.py", "sim://4100?fault=unplug:3.5", str(picture)])
         names = runpy.run_path(str(EXAMPLES / "notebook_plot.py"))
@@ -285,6 +286,10 @@ class TestNotebookPlot:
         finite = [value == value for value in values]
         assert False in finite[finite.index(True) :]
         assert {value for value, there in zip(values, finite, strict=True) if there} == {20.376}
+        column = names["table"]["I1 [%]"]
+        assert column.isna().sum() == sum(item.reading is None for item in names["samples"]) > 0
+        assert set(column.dropna()) == {20.376}
+        assert names["table"]["I1 [%] quality"].dropna().unique().tolist() == ["good"]
         assert picture.read_bytes().startswith(b"\x89PNG")
         assert names["figure"]._repr_png_().startswith(b"\x89PNG"), "what a notebook shows"
 
