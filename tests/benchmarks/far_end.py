@@ -121,6 +121,10 @@ def _line(late: float, mode: str, analysers: int, options: dict[str, Any]) -> Vi
     return VirtualLine(*served, **options)
 
 
+FASTEST_S = 1e-4
+"""About the time between two broadcasts that come as fast as they are taken."""
+
+
 def send(count: int | None = None, ports: int = 1, baudrate: int | None = None, period: float = 0.0) -> None:
     """Write broadcasts to so many pseudo-terminals.
 
@@ -133,7 +137,8 @@ def send(count: int | None = None, ports: int = 1, baudrate: int | None = None, 
     pairs = [_open_pair() for _ in range(ports)]
     _say([os.ttyname(client) for _, client in pairs])
     sys.stdin.readline()
-    messages = [format_frame(frame) for frame in numbered_frames(500, period_s=period or 2.0)]
+    # Their clock runs on and does not race: of a clock that jumps, the first broadcast is refused.
+    messages = [format_frame(frame) for frame in numbered_frames(count or 500, period_s=period or FASTEST_S)]
     stamps: list[int] = []
     begun = time.monotonic()
     while count is None or len(stamps) < count:
