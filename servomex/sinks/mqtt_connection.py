@@ -63,22 +63,31 @@ class Connection:
         will: The topic on which the broker is to publish ``offline`` when the connection is lost.
         client_id: How the broker knows it.
         heard: Called with the topic and the payload of each message of a subscription.
+        one_by_one: Whether a message is sent only when the one before is acknowledged.
 
     Attributes:
         error: Why it ended; ``None`` as long as it has not.
+        is_silent: Whether it ended since the broker did not answer.
 
     Raises:
         ServomexSinkWriteError: It cannot be made.
     """
 
     def __init__(
-        self, config: MqttConfig, will: str | None, client_id: str, heard: Callable[[str, bytes], None]
+        self,
+        config: MqttConfig,
+        will: str | None,
+        client_id: str,
+        heard: Callable[[str, bytes], None],
+        *,
+        one_by_one: bool = False,
     ) -> None:
         self.error: ServomexSinkWriteError | None = None
+        self.is_silent: bool = False
         self._config = config
         self._heard = heard
         self._accepted = False
-        self._most_waiting = MOST_WAITING
+        self._most_waiting = 1 if one_by_one else MOST_WAITING
         self._batches: list[Batch] = []
         self._client = client = Client(
             CallbackAPIVersion.VERSION2,
@@ -153,6 +162,7 @@ class Connection:
         """Give the broker up when it acknowledges nothing for too long."""
         now = time.monotonic()
         if any(now - batch.moved_at > self._config.timeout_s for batch in self._batches if batch.waiting):
+            self.is_silent = True
             self._end(silent(self._config))
 
     def publish(self, batch: Batch) -> None:
@@ -221,7 +231,7 @@ class Connection:
         if code.is_failure:
             self._end(refused_connection(self._config, code.value, str(code)))
         else:
-            self._most_waiting = min(MOST_WAITING, getattr(properties, "ReceiveMaximum", MOST_WAITING))
+            self._most_waiting = min(self._most_waiting, getattr(properties, "ReceiveMaximum", MOST_WAITING))
             self._accepted = True
 
     def _on_disconnect(
@@ -248,6 +258,18 @@ class Connection:
         self._heard(message.topic, bytes(message.payload))
 
 
+class _Socket(ssl.SSLSocket):
+    """An encrypted socket that is closed when no connection comes of it, which paho omits."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        """Agree on keys, and check the certificate."""
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
 def _properties(expiry_s: int | None) -> Properties | None:
     if expiry_s is None:
         return None
@@ -259,6 +281,7 @@ def _properties(expiry_s: int | None) -> Properties | None:
 def _context(config: MqttConfig) -> ssl.SSLContext:
     """Return what checks the certificate of the broker."""
     context = ssl.create_default_context(cafile=None if config.ca is None else str(config.ca))
+    context.sslsocket_class = _Socket
     if config.cert is not None:
         context.load_cert_chain(str(config.cert), None if config.key is None else str(config.key))
     return context

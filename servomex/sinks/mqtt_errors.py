@@ -59,7 +59,7 @@ def unreached(config: MqttConfig, error: BaseException) -> ServomexSinkWriteErro
     what, cure = "the broker cannot be reached", "Check host and port, and whether the broker runs"
     if isinstance(error, ssl.SSLCertVerificationError):
         what, cure = "the broker's certificate is not trusted", "Name its CA as ca=FILE, and the host as it says"
-    elif isinstance(error, ssl.SSLError):
+    elif isinstance(error, ssl.SSLError) or (config.tls and isinstance(error, ConnectionResetError)):
         what, cure = "no encrypted connection", "Check the port: 8883 is for mqtts://, 1883 for mqtt://"
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     found = ServomexSinkWriteError(f"{config.target()}: {what} ({plain(str(reason))})", cure=cure)

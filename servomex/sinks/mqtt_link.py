@@ -35,12 +35,18 @@ class _Order:
         done: Set when they are acknowledged, or cannot be.
         error: Why they cannot be.
         begun: Whether they are being published.
+        is_repeated: Whether they are published once more, since the connection was lost.
     """
 
     batch: Batch
     done: Signal = attrs.field(factory=Signal)
     error: ServomexSinkWriteError | None = None
     begun: bool = False
+    is_repeated: bool = False
+
+    def repeat(self) -> None:
+        """Publish it once more."""
+        self.batch, self.begun, self.is_repeated = Batch(self.batch.messages), False, True
 
 
 class Link:
@@ -66,7 +72,7 @@ class Link:
         self._attempt_at = self._idle_attempt_at = 0.0
         self._pause_s = FIRST_PAUSE_S
         self._repeat_discovery = self._repeat_bridge = False
-        self._is_polite = True
+        self._is_careful = self._is_subscribed = False
         self._wake, self._waker = socket.socketpair()
         for end in (self._wake, self._waker):
             end.setblocking(False)
@@ -161,11 +167,13 @@ class Link:
         if order is None and now < self._idle_attempt_at:
             return
         try:
-            self._connection = Connection(self._config, self._bridge, self._client_id, self._hear)
+            self._connection = Connection(
+                self._config, self._bridge, self._client_id, self._hear, one_by_one=self._is_careful
+            )
         except ServomexSinkWriteError as error:
             self._note_failure(error, now)
             return
-        self._pause_s, self._failure = FIRST_PAUSE_S, None
+        self._failure = None
         self._announce(self._connection)
 
     def _note_failure(self, error: ServomexSinkWriteError, begun: float) -> None:
@@ -185,14 +193,13 @@ class Link:
         self._wake.setblocking(False)
 
     def _announce(self, connection: Connection) -> None:
-        """Publish what is to stand on the broker, as after its restart, and listen for whoever wants it again."""
+        """Publish what is to stand on the broker, as after its restart."""
         with self._mutex:
             standing = [*self._standing.values()]
         if self._bridge is not None:
             standing.insert(0, Message(self._bridge, ONLINE, retain=True))
+        self._is_subscribed = False
         self._publish_standing(connection, standing)
-        own = [topic for topic in (self._bridge, self._status) if topic is not None]
-        connection.subscribe(own)
 
     def _publish_standing(self, connection: Connection, messages: list[Message]) -> None:
         if self._standing_batch is None or not connection.is_waiting(self._standing_batch):
@@ -219,9 +226,14 @@ class Link:
         batch = self._standing_batch
         if batch is not None and connection.is_waiting(batch):
             return
-        if batch is not None and batch.refused is not None:
-            _log.warning("%s", batch.refused)
+        if batch is not None:
+            self._pause_s = FIRST_PAUSE_S
+            if batch.refused is not None:
+                _log.warning("%s", batch.refused)
         self._standing_batch = None
+        if not self._is_subscribed:
+            self._is_subscribed = True
+            connection.subscribe(topic for topic in (self._bridge, self._status) if topic is not None)
         if self._repeat_bridge and self._bridge is not None:
             self._publish_standing(connection, [Message(self._bridge, ONLINE, retain=True)])
         elif self._repeat_discovery:
@@ -237,8 +249,22 @@ class Link:
 
     def _lose(self, connection: Connection, error: ServomexSinkWriteError) -> None:
         connection.hang_up()
+        order = self._order
+        refused = [
+            batch.refused
+            for batch in (self._standing_batch, None if order is None else order.batch)
+            if batch is not None and batch.refused is not None
+        ]
         self._connection = self._standing_batch = None
-        self._idle_attempt_at = time.monotonic() + FIRST_PAUSE_S
+        if refused:  # mosquitto 2.0 then ends the connection as well
+            error = refused[0]
+        elif order is not None and order.begun and not order.is_repeated and not connection.is_silent:
+            # If it was ended because of a message, the answer that says so may be lost when others follow it.
+            order.repeat()
+            self._is_careful = True
+            return
+        self._idle_attempt_at = time.monotonic() + self._pause_s
+        self._pause_s = min(LONGEST_PAUSE_S, self._pause_s * 2)
         _log.debug("%s", error)
         self._fail(error)
 
@@ -248,6 +274,7 @@ class Link:
 
     def _finish(self, order: _Order, error: ServomexSinkWriteError | None) -> None:
         order.error = error
+        self._is_careful = self._is_careful and error is not None
         with self._mutex:
             if self._order is order:
                 self._order = None
