@@ -33,7 +33,8 @@ Examples:
 \b
 Formats, by suffix or --format:
   .csv .csv.gz .jsonl .ndjson .jsonl.gz .sqlite .sqlite3 .db .parquet
-A postgresql:// URL names a table on a PostgreSQL server, as IN or as OUT.
+A postgresql:// URL names a table on a PostgreSQL server, as IN or as OUT; influx+http:// a database
+of InfluxDB, as OUT.
 """
 
 

@@ -47,7 +47,8 @@ Examples:
 \b
 Formats, by suffix or --format:
   .csv .csv.gz .jsonl .ndjson .jsonl.gz .sqlite .sqlite3 .db .parquet
-A postgresql:// URL names a table on a PostgreSQL server; rows are always appended to it.
+A postgresql:// URL names a table on a PostgreSQL server, influx+http:// a database of InfluxDB;
+rows are always appended to them. mqtt:// and mqtts:// name a broker.
 Ctrl-C and SIGTERM end a recording after everything has been written.
 """
 

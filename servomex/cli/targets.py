@@ -38,9 +38,10 @@ def warn_of_passwords(names: Iterable[str]) -> None:
     """Warn about a password in a typed URL: the process list shows it to every user of this computer."""
     for name in names:
         if (shown := without_password(name)) != name:
+            files = "~/.pgpass, the file that PGPASSFILE names, or that of " if name.startswith("postgres") else ""
             note(
                 f"{shown}: every user of this computer can see a password on the command line, with ps. Put it "
-                "into ~/.pgpass, the file that PGPASSFILE names, or that of ?password_file=FILE"
+                f"into {files or 'the file of '}?password_file=FILE"
             )
 
 

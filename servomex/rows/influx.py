@@ -37,8 +37,9 @@ def _series(row: Mapping[str, Any]) -> str:
 
 
 def _fields(row: Mapping[str, Any]) -> Iterable[str]:
-    if row["error"] is not None:
-        return [f"error={_string(row['error'])}", f"error_type={_string(row['error_type'] or '')}", "failed=1i"]
+    if row["error"] is not None or row["quality"] is None:
+        texts = [f"{key}={_string(row[key])}" for key in ("error", "error_type") if row[key] is not None]
+        return [*texts, "failed=1i"]
     found = [] if row["value"] is None else [f"value={float(row['value'])!r}"]
     found += [f"quality={_string(row['quality'])}", f"quality_code={QUALITY_CODES[row['quality']]}i"]
     found += [f"{key}={str(row[key]).lower()}" for key in FLAGS if row[key] is not None]

@@ -67,13 +67,13 @@ class MqttSink(BufferedSink):
         name = self.config.bridge or _bridge_name((metadata or {}).get("port", ""))
         self.bridge: str = bridge_topic(self.config.prefix, name)
         self._devices = Devices(self.config)
-        from servomex.sinks.mqtt_link import Link
-
-        self._link = Link(self.config, self.bridge)
         super().__init__(self.config.target(), flush_s=flush_s, fsync_s=None)
 
     def _open(self) -> None:
         self.config.check_files()
+        from servomex.sinks.mqtt_link import Link
+
+        self._link = Link(self.config, self.bridge)
         self._held.callback(self._link.close)
         self._link.open()
 

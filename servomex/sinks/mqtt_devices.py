@@ -161,6 +161,7 @@ class Devices:
         found: list[Message] = []
         for values in rows:
             row = dict(zip(ROW_COLUMNS, values, strict=True))
+            row["failed"] = row["error"] is not None or row["channel"] is None
             device = self._device(row)
             age_s = _age_s(row, now)
             is_late = age_s > (self._config.fresh_s or device.limit_s)
@@ -179,8 +180,8 @@ class Devices:
 
     def _announcement(self, device: Device, row: dict[str, Any], age_s: float) -> list[Message]:
         """Note a current row; return the message that says whether the analyser is available, if that changed."""
-        was, device.is_online = device.is_online, row["error"] is None
-        if row["error"] is None:
+        was, device.is_online = device.is_online, not row["failed"]
+        if device.is_online:
             device.see(row["received_at"], age_s)
             device.learn(self._config.fresh_s)
             unit = row["unit_text"] if row["unit"] in (None, "?") else row["unit"]
@@ -200,16 +201,16 @@ def _age_s(row: dict[str, Any], now: datetime) -> float:
 
 
 def _message(device: Device, row: dict[str, Any], age_s: float, *, is_late: bool) -> Message:
-    topic = f"{device.topic}/{ERROR if row['error'] is not None else channel_level(str(row['channel']))}"
+    topic = f"{device.topic}/{ERROR if row['failed'] else channel_level(str(row['channel']))}"
     if is_late:
         return Message(f"{topic}/{LATE}", _payload(row), expiry_s=math.ceil(device.limit_s))
     expiry_s = max(1, math.floor(device.limit_s - age_s))
-    return Message(topic, _payload(row), retain=row["error"] is None, expiry_s=expiry_s)
+    return Message(topic, _payload(row), retain=not row["failed"], expiry_s=expiry_s)
 
 
 def _payload(row: dict[str, Any]) -> bytes:
     received_at = time_text(row["received_at"])
-    if row["error"] is not None:
+    if row["failed"]:
         return _encode(
             {"error": row["error"], "error_type": row["error_type"], "received_at": received_at}
         ).encode()

@@ -25,7 +25,7 @@ from tests.helpers.paths import ROOT
 README = ROOT / "README.rst"
 DOCS = sorted((ROOT / "docs").rglob("*.rst"))
 TUTORIAL = ROOT / "docs" / "tutorial" / "first-recording.rst"
-WITH_SERVER = [ROOT / "docs" / "howto" / "postgresql.rst"]
+WITH_SERVER = [ROOT / "docs" / "howto" / f"{name}.rst" for name in ("postgresql", "mqtt", "influx")]
 """Pages whose blocks need a server: ``tests/servers`` runs them."""
 NEWS = sorted((ROOT / "changes").glob("*.rst"))
 PAGES = [README, *DOCS, ROOT / "CHANGELOG.rst", ROOT / "CONTRIBUTING.rst", ROOT / "SECURITY.rst", *NEWS]
