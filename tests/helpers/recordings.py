@@ -1,7 +1,7 @@
 """Samples to record, by number, and the recording of them."""
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import attrs
@@ -40,6 +40,22 @@ def batch(number: int, *, device: str = "rig A", start: datetime = RECEIVED_AT) 
     frame = attrs.evolve(FRAME, readings=readings, received_at=moment, monotonic_ns=monotonic_ns)
     tags = {"site": "mill-3", "line": 'A "old", ='} if number % 3 == 1 else {}
     return [attrs.evolve(sample, metadata=tags) for sample in frame.as_samples(device=device)]
+
+
+def fresh(sample: Sample, age_s: float = 0.0) -> Sample:
+    """Give a sample as if it had just arrived, or so many seconds ago."""
+    moment = datetime.now(UTC) - timedelta(seconds=age_s)
+    reading = sample.reading and attrs.evolve(sample.reading, received_at=moment)
+    return attrs.evolve(sample, received_at=moment, reading=reading)
+
+
+def fresh_batch(number: int = 0, *, age_s: float = 0.0) -> list[Sample]:
+    """Give the samples of a batch as if they had just arrived, without tags."""
+    moment = datetime.now(UTC) - timedelta(seconds=age_s)
+    return [
+        attrs.evolve(item, metadata={})
+        for item in batch(number, start=moment - timedelta(seconds=number * PERIOD_S))
+    ]
 
 
 def batches(count: int, first: int = 0) -> list[list[Sample]]:

@@ -15,6 +15,7 @@ import pytest
 import servomex
 from servomex.errors import ServomexSinkWriteError
 from servomex.sinks import MqttConfig, MqttSink
+from tests.helpers.recordings import fresh_batch as now
 from tests.servers.mosquitto_server import (
     PASSWORD,
     MosquittoServer,
@@ -22,7 +23,6 @@ from tests.servers.mosquitto_server import (
     broker,
     retained,
 )
-from tests.servers.test_mqtt_sink import now
 
 SITE = "mill-3"
 TOP = f"servomex/{SITE}/rig A"

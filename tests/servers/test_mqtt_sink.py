@@ -4,7 +4,6 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
@@ -14,7 +13,7 @@ from servomex.errors import ServomexSinkWriteError
 from servomex.models.reading import ChannelStatus
 from servomex.models.sample import Sample
 from servomex.sinks import MqttConfig, MqttSink, check_targets, open_sink
-from tests.helpers.recordings import batch
+from tests.helpers.recordings import fresh_batch as now
 from tests.servers.mosquitto_server import MosquittoServer, Observer, broker, retained
 
 SITE = "mill-3"
@@ -39,20 +38,6 @@ def url(server: MosquittoServer) -> Iterator[str]:
             observer.client.publish(topic, b"", qos=1, retain=True)
         observer.client.publish("marker", b"", qos=1)
         observer.wait_for("marker")
-
-
-def now(number: int = 0, *, age_s: float = 0.0) -> list[Sample]:
-    """Give the samples of a batch as if they had just arrived."""
-    moment = datetime.now(UTC) - timedelta(seconds=age_s)
-    return [
-        attrs.evolve(
-            sample,
-            received_at=moment,
-            metadata={},
-            reading=sample.reading and attrs.evolve(sample.reading, received_at=moment),
-        )
-        for sample in batch(number)
-    ]
 
 
 def marked(sample: Sample, **changes: Any) -> Sample:

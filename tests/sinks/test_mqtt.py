@@ -19,7 +19,7 @@ from servomex.sinks.mqtt_discovery import config_payload, config_topic
 from servomex.sinks.mqtt_topics import LONGEST_LEVEL, channel_level, identifier, level
 from servomex.units import Unit
 from tests.helpers.any_samples import samples
-from tests.helpers.recordings import batch
+from tests.helpers.recordings import batch, fresh
 
 anything = st.text(st.characters(codec=None), max_size=200)
 CONFIG = MqttConfig("broker", site="mill-3", ha=True)
@@ -57,13 +57,6 @@ def messages_of(rows: list[Sample], config: MqttConfig = CONFIG) -> list[Any]:
     return Devices(config).messages(PLAIN.rows(rows))
 
 
-def current(sample: Sample, age_s: float = 0.0) -> Sample:
-    """Give a sample as if it had just arrived."""
-    moment = datetime.now(UTC) - timedelta(seconds=age_s)
-    reading = sample.reading and attrs.evolve(sample.reading, received_at=moment)
-    return attrs.evolve(sample, received_at=moment, reading=reading)
-
-
 class TestMessages:
     @given(samples())
     def test_every_sample_is_valid_json_that_expires_and_never_0_for_nothing(self, sample: Sample) -> None:
@@ -78,20 +71,20 @@ class TestMessages:
         assert record["states"] == [*sample.reading.status.words]
 
     def test_the_time_that_is_left_is_the_expiry(self) -> None:
-        found = messages_of([current(batch(0)[0], age_s=4.5)])[-1]
+        found = messages_of([fresh(batch(0)[0], age_s=4.5)])[-1]
         assert (found.retain, found.expiry_s) == (True, 5)
 
     @pytest.mark.parametrize("age_s", [10.1, 3600])
     def test_a_late_one_is_not_retained(self, age_s: float) -> None:
-        (found,) = messages_of([current(batch(0)[0], age_s=age_s)])
+        (found,) = messages_of([fresh(batch(0)[0], age_s=age_s)])
         assert (found.retain, found.topic) == (False, "servomex/mill-3/rig A/I1/late")
 
     def test_a_time_in_the_future_is_as_old_as_the_other_clock_says(self) -> None:
-        (found,) = messages_of([attrs.evolve(current(batch(0)[0], age_s=-3600), monotonic_ns=-(10**14))])
+        (found,) = messages_of([attrs.evolve(fresh(batch(0)[0], age_s=-3600), monotonic_ns=-(10**14))])
         assert found.topic.endswith("/late")
 
     def test_a_site_is_that_of_the_row_first(self) -> None:
-        found = messages_of([attrs.evolve(current(batch(0)[0]), metadata={"site": "other"})])[-1]
+        found = messages_of([attrs.evolve(fresh(batch(0)[0]), metadata={"site": "other"})])[-1]
         assert found.topic == "servomex/other/rig A/I1"
 
 
@@ -148,7 +141,7 @@ def matches(value: Any, schema: Any) -> bool:
 def discovery(rows: list[Sample], config: MqttConfig = CONFIG) -> dict[str, Any]:
     """Give what Home Assistant gets of samples, with the topic."""
     devices = Devices(config)
-    devices.messages(PLAIN.rows([*map(current, rows)]))
+    devices.messages(PLAIN.rows([*map(fresh, rows)]))
     (device,) = devices.known
     found: dict[str, Any] = json.loads(config_payload(config, device, "servomex/bridge/x"))
     return found | {"topic": config_topic(config, device)}
