@@ -397,8 +397,7 @@ def errors(port: str) -> list[str]:
         assert context.address == 9
         assert argument is None or argument.name
         named = error.with_context(device="a9", channel=ChannelId.I1)
-        assert_type(named, ServomexTimeoutError)
-        assert named.context.extra["device"] == "a9"
+        assert assert_type(named, ServomexTimeoutError).context.extra["device"] == "a9"
         return [error.message, error.cure, str(context.merged(channel=str(ChannelId.I1)))]
     raise ServomexConnectionError("another analyser answered", ErrorContext(port=port), cure="Change its address")
 
