@@ -190,7 +190,7 @@ class PortArgument(click.Argument):
 def option(*names: str, **settings: Any) -> Callable[[F], F]:
     """Declare an option that may also come from the environment, as ``SERVOMEX_`` and its long name."""
     long_name = next(name for name in names if name.startswith("--"))
-    variable = "SERVOMEX_" + long_name[2:].upper()
+    variable = "SERVOMEX_" + long_name[2:].upper().replace("-", "_")
     return click.option(*names, cls=_Option, envvar=variable, show_envvar=True, **settings)
 
 

@@ -198,7 +198,7 @@ def test_the_variables_are_those_of_the_commands() -> None:
         for item in command.params
         if item.envvar
     }
-    assert shown == real
+    assert shown == real, "variables of sinks name no command"
 
 
 def public_names() -> set[str]:
