@@ -11,6 +11,7 @@ _COMMANDS = (
     "read",
     "stream",
     "record",
+    "watch",
     "serve",
     "convert",
     "plot",
@@ -42,6 +43,7 @@ _MORE = """\b
 Examples:
   servomex read /dev/ttyUSB0
   servomex read sim://4100 --watch 1 --format csv > log.csv
+  servomex watch /dev/ttyUSB0 /dev/ttyUSB1
   servomex decode capture.bin
   servomex convert log.csv log.parquet
   servomex plot log.csv -o log.png

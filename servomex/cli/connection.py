@@ -152,6 +152,26 @@ class Connection:
                 tags=self.tags,
             )
 
+    def add_to(
+        self, manager: "servomex.ServomexManager", name: str, channels: Iterable[str] | None = None
+    ) -> None:
+        """Add the analyser to a manager, which looks for it until it is there."""
+        load(self.port, self.protocol)
+        manager.add(
+            name,
+            self.port,
+            protocol=self.protocol,
+            address=self.address,
+            serial_settings=self.settings,
+            timeout=self.timeout,
+            channels=channels,
+            retries=self.retries,
+            gap=self.gap,
+            listen=self.listen,
+            tags=self.tags,
+            wait=False,
+        )
+
     @contextlib.contextmanager
     def _patience(self) -> Iterator[None]:
         """On a terminal, show what is being tried if it takes long."""

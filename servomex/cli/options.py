@@ -222,16 +222,19 @@ def naming_options(command: F) -> F:
         show_default="the port; over Modbus also the address",
         help="Name of the analyser in each row.",
     )
-    tags = option(
-        "--tag",
-        "tags",
-        type=_Tag(),
-        metavar="KEY=VALUE",
-        multiple=True,
-        callback=checked(_tags),
-        help="More information on the analyser in each row, such as site=mill-3; may be repeated.",
-    )
-    return name(tags(command))
+    return name(tags_option(command))
+
+
+tags_option: Callable[[F], F] = option(
+    "--tag",
+    "tags",
+    type=_Tag(),
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=checked(_tags),
+    help="More information on the analyser in each row, such as site=mill-3; may be repeated.",
+)
+"""The option for what else each row says."""
 
 
 def rate_options(usual: str) -> Callable[[F], F]:

@@ -85,6 +85,7 @@ class TestVersions:
             *extras["postgres"],
             *extras["mqtt"],
             *extras["xlsx"],
+            *extras["tui"],
             *extras["web"],
         ]
         wanted = [re.sub(r"^([\w\[\]-]+)>=([\d.]+).*", r"\1==\2", item) for item in asked]
