@@ -22,8 +22,10 @@ import servomex
 from servomex.views.looks import COLOURS, STALE_COLOUR, Level, level_of
 
 TICK_MS = 100
-WIDTH, HEIGHT, LEFT = 240, 92, 62
-"""Of a chart, in pixels, at least, and the room for its numbers."""
+WIDTH, HEIGHT, LEFT, BELOW = 240, 92, 62, 18
+"""Of a chart, at least, and the room for its numbers; in pixels of a display with 96 to the inch."""
+TEXTS = 330
+"""The width of the texts beside a chart, in the same."""
 ALARM, WARNING, GOOD = COLOURS[Level.ALARM], COLOURS[Level.WARNING], COLOURS[Level.GOOD]
 SCROLL = {"Up": -1, "Down": 1, "Prior": -6, "Next": 6, "Home": -1000, "End": 1000}
 """How many lines of 30 pixels the keys scroll."""
@@ -37,7 +39,9 @@ class Chart(tk.Canvas):
     """The course of one channel. It breaks where readings failed or went stale; what is uncertain is dashed."""
 
     def __init__(self, parent: tk.Misc, span_s: float) -> None:
-        super().__init__(parent, width=WIDTH, height=HEIGHT, background=CARD, highlightthickness=0)
+        super().__init__(parent, background=CARD, highlightthickness=0)
+        self._scale = scale_of(self)
+        self.configure(width=WIDTH * self._scale, height=HEIGHT * self._scale)
         self._span_s = span_s
         self.points: deque[Point] = deque(maxlen=20_000)
 
@@ -69,14 +73,15 @@ class Chart(tk.Canvas):
             return
         middle, half = (max(values) + min(values)) / 2, (max(values) - min(values)) / 2
         half = max(1.1 * half, 0.01 * abs(middle), 1e-3)
-        right, bottom = max(self.winfo_width(), WIDTH) - 8, HEIGHT - 18
-        self._frame(right, bottom, middle, half)
+        left, below = LEFT * self._scale, BELOW * self._scale
+        right, bottom = max(self.winfo_width(), WIDTH) - 8, HEIGHT * self._scale - below
+        self._frame(left, right, bottom, middle, half)
         for certain, piece in pieces:
             colour = LINE if quiet else GOOD if certain else WARNING
             spots = [
                 (
-                    right - (now_s - at_s) / self._span_s * (right - LEFT),
-                    bottom / 2 - (value - middle) / half * (bottom / 2 - 6),
+                    right - (now_s - at_s) / self._span_s * (right - left),
+                    bottom / 2 - (value - middle) / half * (bottom / 2 - 6 * self._scale),
                 )
                 for at_s, value in piece
             ]
@@ -85,14 +90,20 @@ class Chart(tk.Canvas):
             else:
                 self.create_oval(*(place + by for by in (-1, 1) for place in spots[0]), fill=colour, tags="course")
 
-    def _frame(self, right: float, bottom: float, middle: float, half: float) -> None:
+    def _frame(self, left: float, right: float, bottom: float, middle: float, half: float) -> None:
+        font = (FONT, 8)
         for part in (-1, 0, 1):
-            height = bottom / 2 - part * (bottom / 2 - 6)
-            self.create_line(LEFT, height, right, height, fill=LINE, dash=(2, 3))
-            text = f"{middle + part * half:.3g}"
-            self.create_text(LEFT - 6, height, text=text, anchor="e", fill=DIM, font=(FONT, 8))
-        self.create_text(LEFT, HEIGHT - 8, text=f"{self._span_s:g} s ago", anchor="w", fill=DIM, font=(FONT, 8))
-        self.create_text(right, HEIGHT - 8, text="now", anchor="e", fill=DIM, font=(FONT, 8))
+            height = bottom / 2 - part * (bottom / 2 - 6 * self._scale)
+            self.create_line(left, height, right, height, fill=LINE, dash=(2, 3))
+            self.create_text(left - 6, height, text=f"{middle + part * half:.3g}", anchor="e", fill=DIM, font=font)
+        low = bottom + BELOW * self._scale / 2
+        self.create_text(left, low, text=f"{self._span_s:g} s ago", anchor="w", fill=DIM, font=font)
+        self.create_text(right, low, text="now", anchor="e", fill=DIM, font=font)
+
+
+def scale_of(widget: tk.Misc) -> float:
+    """Return how many pixels of this display are one of a display with 96 to the inch."""
+    return widget.winfo_fpixels("3p") / 4
 
 
 class ChannelRow(tk.Frame):
@@ -113,9 +124,12 @@ class ChannelRow(tk.Frame):
         for row, label in enumerate((self.name, self.value, self.quality, self.states)):
             label.grid(row=row, column=0, sticky="ew")
         self.chart.grid(row=0, column=1, rowspan=4, padx=(12, 0), sticky="ew")
-        self.columnconfigure(0, minsize=330)
+        width = round(TEXTS * scale_of(self))
+        self.columnconfigure(0, minsize=width)
+        for label in (self.name, self.states):  # a state that does not fit must not be hidden
+            label.configure(wraplength=width, justify="left")
         self.columnconfigure(1, weight=1)
-        self.rowconfigure(1, minsize=48)  # whatever the value is, nothing else moves
+        self.rowconfigure(1, minsize=round(48 * scale_of(self)))  # whatever the value is, nothing else moves
 
     def _label(self, size: int, weight: str) -> tk.Label:
         return tk.Label(self, background=CARD, foreground=TEXT, font=(FONT, size, weight), anchor="w")

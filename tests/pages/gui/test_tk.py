@@ -124,8 +124,9 @@ class TestTk:
 
         opened = []
 
-        def make(line: VirtualLine, **options: Any) -> tk_monitor.Monitor:
+        def make(line: VirtualLine, *, scale: int = 1, **options: Any) -> tk_monitor.Monitor:
             root = tkinter.Tk()
+            root.tk.call("tk", "scaling", scale * 96 / 72)  # pixels of a point
             opened.append(tk_monitor.Monitor(root, line.url, **{"rate_hz": 10, "protocol": RTU, **options}))
             return opened[-1]
 
@@ -239,18 +240,20 @@ class TestTk:
         colours = [str(chart.itemcget(item, "fill")) for item in chart.find_withtag("course")]  # type: ignore[no-untyped-call]
         assert colours == [COLOURS[Level.GOOD], COLOURS[Level.WARNING]]
 
+    @pytest.mark.parametrize("scale", [1, 2])
     def test_every_channel_can_be_reached_in_a_small_window(
-        self, open_monitor: "Callable[..., tk_monitor.Monitor]"
+        self, open_monitor: "Callable[..., tk_monitor.Monitor]", scale: int
     ) -> None:
         analyser = ten_channels()
         analyser["D4"].status = servomex.ChannelStatus(True, True, True, True, (True, True, True, True))
         line = VirtualLine(analyser)
-        monitor = open_monitor(line)
+        monitor = open_monitor(line, scale=scale)
         breathe, area = breathing(monitor), monitor.area
-        monitor.root.geometry("800x480")
+        monitor.root.geometry("800x480" if scale == 1 else "1280x960")
         wait_until(lambda: len(monitor.rows) == 10 and not monitor.latest.stale, pause=breathe)
         breathe(0.3)
-        assert (monitor.root.winfo_width(), monitor.root.winfo_height()) == (800, 480)
+        size = (monitor.root.winfo_width(), monitor.root.winfo_height())
+        assert size == ((800, 480) if scale == 1 else (1280, 960))
         assert area.winfo_height() > 250
         rows = list(monitor.rows.values())
         for row in rows:
@@ -260,8 +263,10 @@ class TestTk:
             assert 0 <= top <= area.winfo_height() - row.winfo_height()
             assert row.winfo_width() <= area.winfo_width()
             assert row.chart.winfo_x() + row.chart.winfo_width() <= row.winfo_width()
+            assert row.chart.winfo_width() >= row.chart.winfo_reqwidth()
             for label in (row.name, row.value, row.quality, row.states):
-                assert label.winfo_reqwidth() <= row.winfo_width()
+                assert label.winfo_reqwidth() <= label.winfo_width()
+                assert label.winfo_reqheight() <= label.winfo_height()
                 assert label.winfo_x() + label.winfo_width() <= row.chart.winfo_x()
         for before, after in pairwise(rows):
             assert before.winfo_y() + before.winfo_height() <= after.winfo_y()
