@@ -22,6 +22,7 @@ _COMMANDS = (
     "decode",
     "replay",
     "simulate",
+    "run",
 )
 
 

@@ -65,6 +65,10 @@ def parse_fleet(text: str) -> tuple[Fleet | None, list[Problem]]:
         tables.note("there is no analyser: add a table [[analyser]] with name and port")
     _check_analysers(tables, analysers)
     _check_sinks(tables, sinks)
+    if document.get("sink") and "outbox" not in document:
+        tables.note(
+            "sinks need an [outbox], which keeps the rows until they are stored: add one with a path", "sink", 0
+        )
     for number, alert in alerts:
         if (alert.command is None) == (alert.webhook is None):
             tables.note(f"[[alert]] number {number + 1} needs either command or webhook", "alert", number)
@@ -108,6 +112,7 @@ def _check_analysers(tables: Tables, analysers: Iterable[tuple[int, AnalyserEntr
 def _check_sinks(tables: Tables, sinks: Iterable[tuple[int, SinkEntry]]) -> None:
     """Note sinks that cannot be opened as they are written, and places that are used twice."""
     places: dict[object, int] = {}
+    names: set[str] = set()
     for number, sink in sinks:
         if (sink.url is None) == (sink.path is None):
             tables.note(f"[[sink]] number {number + 1} needs either url or path", "sink", number)
@@ -123,6 +128,9 @@ def _check_sinks(tables: Tables, sinks: Iterable[tuple[int, SinkEntry]]) -> None
         if place in places:
             tables.note(f"{without_password(target)} is named twice", "sink", number, field)
         places[place] = number
+        if sink.name in names:
+            tables.note(f"the name {sink.name!r} is used twice", "sink", number, "name")
+        names |= {sink.name} if sink.name else set()
         _check_options(tables, sink, number)
 
 
@@ -138,5 +146,7 @@ def _check_options(tables: Tables, sink: SinkEntry, number: int) -> None:
     for name in ("keep", "min_free"):
         if getattr(sink, name) and not sink.rotate and sink.url is None:
             tables.note(f"{name} is for rotated files: add rotate", "sink", number, name)
+    if sink.password_file is not None and sink.url and "@" not in sink.url:
+        tables.note("a password needs a user: write the url as scheme://user@host", "sink", number, "url")
     if sink.password_file is not None and not sink.password_file.is_file():
         tables.note(f"there is no file {sink.password_file}", "sink", number, "password_file")

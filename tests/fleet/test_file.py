@@ -1,5 +1,6 @@
 """A fleet file is read whole: what it says, and every problem in it with its line and a suggestion."""
 
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from servomex.enums import ProtocolKind
 from servomex.fleet.file import parse_fleet, read_fleet
 from servomex.fleet.model import Fleet
 from servomex.fleet.reads import Listen
+from tests.helpers.paths import ROOT
 
 WHOLE = """\
 [site]
@@ -126,6 +128,12 @@ def test_each_mistake_is_told_with_its_line(old: str, new: str, line: int, said:
     assert found_line == line
 
 
+def test_the_file_of_the_manual_has_no_mistakes() -> None:
+    page = (ROOT / "docs" / "howto" / "running.rst").read_text(encoding="utf-8")
+    shown = page.partition(".. code-block:: text\n\n")[2].partition("\nAn ``[[analyser]]``")[0]
+    assert [item.name for item in fleet_of(textwrap.dedent(shown)).analysers] == ["stack-1", "stack-2"]
+
+
 def test_all_mistakes_are_told_at_once_in_the_order_of_the_lines() -> None:
     text = changed("address = 2", "adress = 2").replace('"2GB"', "2").replace("rotate", "rotat")
     assert [line for line, _ in problems_of(text)] == [7, 28, 36]
@@ -136,9 +144,12 @@ def test_a_fleet_without_analysers_is_a_mistake() -> None:
 
 
 def test_a_password_is_not_told() -> None:
-    twice = '[[analyser]]\nname = "a"\nport = "p"\n' + 2 * '[[sink]]\nurl = "postgresql://me:secret@db/plant"\n'
+    twice = (
+        '[outbox]\npath = "o"\n[[analyser]]\nname = "a"\nport = "p"\n'
+        + 2 * '[[sink]]\nurl = "postgresql://me:secret@db/plant"\n'
+    )
     (line, text), *_ = problems_of(twice)
-    assert (line, "named twice" in text, "secret" in text) == (7, True, False)
+    assert (line, "named twice" in text, "secret" in text) == (9, True, False)
 
 
 def test_a_key_within_a_long_text_is_no_line_of_its_own() -> None:

@@ -329,9 +329,10 @@ class TestServices:
     @pytest.mark.skipif(
         sys.platform == "win32" or not shutil.which("systemd-analyze"), reason="systemd-analyze is not there"
     )
-    def test_systemd_accepts_the_unit(self, tmp_path: Path) -> None:
-        text = (EXAMPLES / "servomex-record.service").read_text(encoding="utf-8")
-        copy = tmp_path / "servomex-record.service"
+    @pytest.mark.parametrize("name", ["servomex-record.service", "servomex-run.service"])
+    def test_systemd_accepts_the_unit(self, name: str, tmp_path: Path) -> None:
+        text = (EXAMPLES / name).read_text(encoding="utf-8")
+        copy = tmp_path / name
         copy.write_text(text.replace("/opt/servomex/bin/servomex", servomex_program()), encoding="utf-8")
         done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, encoding="utf-8")
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
