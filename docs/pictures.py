@@ -1,22 +1,26 @@
 """Makes the pictures of the manual from virtual analysers: ``python docs/pictures.py [NAME...]``.
 
-Without names it makes all of them. It needs the groups docs, gui and browser, Xvfb and Chromium, and a Python with
-tkinter, and takes two minutes. ``--folder`` and ``--size 800x480`` are for looking at them before they are kept.
+Without names it makes all of them. It needs the extras tui and web, the groups docs, gui and browser, Xvfb and
+Chromium, and a Python with tkinter, and takes five minutes. ``--folder`` and ``--size 800x480`` are for looking at
+them before they are kept.
 """
 
 # ruff: noqa: S603 (the programs are our own)
 
 import argparse
 import contextlib
+import io
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
-from servomex import ChannelStatus
+from servomex import ChannelStatus, ServomexManager
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualLine
 from servomex.simulator.channels import moving_channels
 
@@ -141,6 +145,34 @@ def plot(target: Path, _size: tuple[int, int]) -> None:
     draw_plots.main()
 
 
+def watch(target: Path, size: tuple[int, int]) -> None:
+    """Show the screen of ``servomex watch`` with two analysers; the size is in characters."""
+    from rich.console import Console
+    from rich.terminal_theme import SVG_EXPORT_THEME
+
+    from servomex.views.board import Board
+    from servomex.views.gathering import Gathering
+    from servomex.views.terminal.picture import Shown, picture
+
+    scene, board = Scene(), Board()
+    console = Console(
+        record=True, width=size[0], file=io.StringIO(), force_terminal=True, color_system="truecolor"
+    )
+    with ServomexManager() as manager:
+        for name, port in (("mill", scene.line.url), ("kiln", "sim://4100")):
+            manager.add(name, port, protocol=OPTIONS["protocol"])
+        gathering = Gathering(manager, 1.0, board.take)
+        for name, port in (("mill", "/dev/ttyUSB0"), ("kiln", "/dev/ttyUSB1")):
+            board.add(name, port, lambda name=name: gathering.figures(name))
+        with gathering:
+            scene.play(time.sleep, SPAN_S)
+            shown = Shown(views=board.view(), events=board.events(8), now=datetime.now(UTC))
+            for line in picture(shown, *size):
+                console.print(line, crop=True)
+    text = console.export_svg(title="servomex watch /dev/ttyUSB0 /dev/ttyUSB1", theme=SVG_EXPORT_THEME)
+    target.write_text(re.sub(r"@font-face \{.*?\}\s*", "", text, flags=re.DOTALL), encoding="utf-8")
+
+
 def photograph(address: str, target: Path, size: tuple[int, int]) -> None:
     """Take a picture of a page."""
     from playwright.sync_api import sync_playwright
@@ -191,6 +223,7 @@ PICTURES: dict[str, tuple[Make, Path, tuple[int, int]]] = {
     "qt": (qt_monitor, EXAMPLES / "qt_monitor.png", (1140, 870)),
     "tk": (tk_monitor, EXAMPLES / "tk_monitor.png", (1140, 760)),
     "page": (page, ROOT / "docs" / "howto" / "serving.png", (1200, 900)),
+    "watch": (watch, ROOT / "docs" / "howto" / "watching.svg", (100, 26)),
     "plot": (plot, ROOT / "docs" / "howto" / "plotting.png", (1000, 900)),
 }
 
