@@ -136,7 +136,7 @@ def test_the_cursor_shows_values_and_states_in_words(opened: Opened) -> None:
     assert re.fullmatch(r"I1 Oxygen: 4 %, uncertain, calibrating", legend.nth(0).inner_text())
     assert re.fullmatch(r"I3 CO₂: [\d.]+ %, good", legend.nth(1).inner_text())
     page.mouse.move(x[0] + (OUTAGE[0] + 90 - 700) / HOUR * 1050, x[1])
-    page.wait_for_function("document.querySelector('.legend li').textContent.includes('no value')")
+    page.wait_for_function("document.querySelector('.legend li').textContent === 'I1 Oxygen: no value'")
 
 
 def test_zoom_moves_all_panels_and_stays_on_the_data(opened: Opened) -> None:

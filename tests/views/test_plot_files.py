@@ -241,6 +241,15 @@ class TestPage:
         assert 99.5 in data["panels"][0]["curves"][0]["parts"][0]["v"]
         assert "Shown:" not in page_of(tmp_path, course(values[:1000]), overwrite=True)[0]
 
+    def test_many_channels_share_the_room(self, tmp_path: Path) -> None:
+        values = [20.0 + n % 7 / 10 for n in range(3_000)]
+        many = [item for number in range(20) for item in course(values, channel=f"gas {number}")]
+        text, page = page_of(tmp_path, many)
+        data = json.loads("".join(page.inside["script"][:1]))
+        points = sum(len(part["v"]) for curve in data["panels"][0]["curves"] for part in curve["parts"])
+        assert points <= 50_000
+        assert f"Shown: {points:,} of 60,000 values" in text
+
 
 class TestWindow:
     def times(self, tmp_path: Path, **options: Any) -> tuple[float, float]:
