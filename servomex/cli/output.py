@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import sys
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -11,13 +12,37 @@ from typing import Any, TextIO, cast
 import click
 
 from servomex.cli.errors import PIPE_CLOSED, CommandError
+from servomex.durations import counted
 
 _PASSING = {errno.EAGAIN, errno.EINTR, errno.ENOSPC, errno.EDQUOT}
 """Errors after which a later write may succeed. After any other, stderr is gone."""
 
 
+HELD = 1000
+"""How many lines are kept while a screen covers stderr."""
+
 ERROR, WARNING, INFO, DEBUG = "E", "W", "I", "D"
 """The levels of lines on stderr."""
+
+
+class Held:
+    """The latest lines that are kept for later. Any thread may add one."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=HELD)
+        self._added = 0
+
+    def add(self, line: str) -> None:
+        """Add a line, in place of the oldest if there are too many."""
+        self._lines.append(line)
+        self._added += 1
+
+    @property
+    def texts(self) -> list[str]:
+        """The lines; the first says how many were dropped, if any."""
+        lines = list(self._lines)
+        dropped = self._added - len(lines)
+        return [f"... {counted(dropped, 'earlier line')} dropped"] * (dropped > 0) + lines
 
 
 class Stderr:
@@ -26,6 +51,7 @@ class Stderr:
     def __init__(self) -> None:
         self._within_line = False
         self._has_levels = False
+        self._held: Held | None = None
 
     def write(self, text: str) -> int:
         """Write a text, or drop it."""
@@ -56,8 +82,22 @@ class Stderr:
             level: One of :data:`ERROR`, :data:`WARNING`, :data:`INFO` and :data:`DEBUG`.
         """
         prefix = f"{level}! " if self._has_levels else ""
+        if (held := self._held) is not None:
+            held.add(f"{prefix}{text}")
+            return
         self.write("\n" * self._within_line + f"{prefix}{text}\n")
         self.flush()
+
+    @contextlib.contextmanager
+    def held(self) -> "Iterator[Held]":
+        """Keep the lines of this block, and write them at its end: a screen would cover them."""
+        self._held = Held()
+        try:
+            yield self._held
+        finally:
+            held, self._held = self._held, None
+            self.write("".join(f"{text}\n" for text in held.texts))
+            self.flush()
 
     def show_levels(self) -> None:
         """Begin each line of this command with its level, as Telegraf's execd reads it."""

@@ -1,7 +1,6 @@
 """``servomex record``: write the readings of an analyser to files, for seconds or for weeks."""
 
 import contextlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -21,20 +20,16 @@ from servomex.cli.options import (
     rate_of,
     rate_options,
 )
-from servomex.cli.output import BAR, STDERR, note, one_line
+from servomex.cli.output import note
 from servomex.cli.program import Program, version_option
+from servomex.cli.progress import show_progress
 from servomex.cli.targets import check_decimal, check_files, decimal_option, format_option, warn_of_passwords
 from servomex.errors import ServomexError, ServomexSinkError
 from servomex.errors.excerpts import without_password
-from servomex.models.reading import value_text
 
 if TYPE_CHECKING:
     from servomex.recording.recorder import Recorder
     from servomex.sinks.opening import SinkOptions
-
-TICK_S = 0.5
-"""How often the display on a terminal is updated."""
-BAR_STEPS = 1000
 
 _MORE = """\b
 Examples:
@@ -139,7 +134,7 @@ def record(targets: tuple[str, ...], rate: float | None, every: float | None, **
             )
         except ServomexSinkError as error:  # nothing is begun
             raise RequestError(str(error)) from error
-        code = _run(recorder, analyzer, quiet=request.quiet)
+        code = _run(recorder, analyzer, request)
     raise click.exceptions.Exit(code)
 
 
@@ -168,16 +163,16 @@ def _is_recording(name: str) -> bool:
     return True
 
 
-def _run(recorder: "Recorder", analyzer: "servomex.Analyzer", *, quiet: bool) -> int:
+def _run(recorder: "Recorder", analyzer: "servomex.Analyzer", request: _Request) -> int:
     """Record until the end, report what was recorded, and return the exit code."""
     try:
         with recorder:
             try:
-                _show(recorder, analyzer, quiet=quiet)
+                show_progress(recorder, analyzer, request.port, quiet=request.quiet, verbose=bool(request.verbose))
             except KeyboardInterrupt as stop:  # the regular end: errors are shown as at any other
                 return stop_code(stop)
     finally:
-        if not quiet:
+        if not request.quiet:
             note(str(recorder.summary))
     return 0
 
@@ -185,51 +180,3 @@ def _run(recorder: "Recorder", analyzer: "servomex.Analyzer", *, quiet: bool) ->
 def _warnings(request: Connection) -> contextlib.AbstractContextManager[None]:
     """Show the warnings of the package, unless the whole log is shown, or nothing."""
     return contextlib.nullcontext() if request.quiet or request.verbose else warnings_on_stderr()
-
-
-def _show(recorder: "Recorder", analyzer: "servomex.Analyzer", *, quiet: bool) -> None:
-    """Wait for the end; on a terminal, show the progress."""
-    if quiet or not STDERR.isatty():
-        while not recorder.join(TICK_S):
-            pass
-    elif recorder.recording.progress is not None:
-        _show_bar(recorder)
-    else:
-        _show_line(recorder, analyzer)
-
-
-def _show_bar(recorder: "Recorder") -> None:
-    with click.progressbar(length=BAR_STEPS, label="Recording", file=BAR) as bar:
-        for _ in _ticks(recorder):
-            bar.update(int(BAR_STEPS * (recorder.recording.progress or 0)) - bar.pos)
-
-
-def _show_line(recorder: "Recorder", analyzer: "servomex.Analyzer") -> None:
-    width = 0
-    try:
-        for _ in _ticks(recorder):
-            line = one_line(f"{recorder.summary.counts}{_values(analyzer, recorder)}")
-            STDERR.write(f"\r{line:<{width}}")
-            STDERR.flush()
-            width = len(line)
-    finally:
-        STDERR.write("\n")
-
-
-def _ticks(recorder: "Recorder") -> Iterator[None]:
-    """Yield regularly until the end, and again at the end."""
-    ended = False
-    while not ended:
-        ended = recorder.join(TICK_S)
-        yield
-
-
-def _values(analyzer: "servomex.Analyzer", recorder: "Recorder") -> str:
-    """Return the newest values, or for how long there have been none."""
-    try:
-        frame = analyzer.snapshot()
-    except ServomexError:
-        return ""
-    if frame.age_s > analyzer.fresh_for_s(recorder.recording.rate_hz):
-        return f"; no reading for {frame.age_s:.0f} s"
-    return "".join(f"; {item.channel} {value_text(item)}" for item in frame)

@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Generic, Self, TypeVar
 
@@ -105,6 +106,7 @@ class Acquisition(ProcessBound, Generic[T]):
         self._lost = self._rate_warned = False
         self._seen_dropped = self._seen_losses = 0
         self._seen_refused = 0
+        self._watcher: Callable[[T], object] | None = None
         self._worker = Worker(f"servomex-acquisition {feed.name}", self._run)
 
     @property
@@ -130,6 +132,14 @@ class Acquisition(ProcessBound, Generic[T]):
             self._release()
             raise
         return self
+
+    def watch(self, watcher: Callable[[T], object]) -> None:
+        """Call a function with each reading as it is taken, before it waits in the queue.
+
+        It is called in the thread that reads, and delays the next reading: it should only keep what it gets. After
+        an exception it is not called again.
+        """
+        self._watcher = watcher
 
     def close(self) -> None:
         """End after the reading in progress. What was read can still be taken.
@@ -345,8 +355,18 @@ class Acquisition(ProcessBound, Generic[T]):
     def _hand_on(self, taken: T, stopping: threading.Event, *, failed: bool) -> None:
         self.summary.samples_emitted += 1
         self.summary.errors += failed
+        self._show_watcher(taken)
         for _, was_failed in self._queue.put((taken, failed), stopping.is_set):
             self._count_dropped(failed=was_failed)
+
+    def _show_watcher(self, taken: T) -> None:
+        if self._watcher is None:
+            return
+        try:
+            self._watcher(taken)
+        except Exception:  # noqa: BLE001 (who only watches must not end what is watched)
+            _log.warning("%s: it is not watched any more", self.name, exc_info=True)
+            self._watcher = None
 
     def _count_dropped(self, *, failed: bool) -> None:
         self.summary.samples_emitted -= 1

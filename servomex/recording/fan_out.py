@@ -11,7 +11,7 @@ from servomex.errors import (
     ServomexValidationError,
 )
 from servomex.models.sample import Sample
-from servomex.recording.retry import RetryingSink
+from servomex.recording.retry import RetryingSink, SinkState
 from servomex.runtime.clock import time
 from servomex.sinks.base import Sink
 from servomex.sinks.opening import SinkOptions, check_targets, open_sink, options_of
@@ -62,6 +62,11 @@ class FanOut:
             if (since := outlet.standing_since) is not None:
                 return Standing(outlet.name, since)
         return None
+
+    @property
+    def states(self) -> tuple[SinkState, ...]:
+        """What each sink is doing now."""
+        return tuple(outlet.state for outlet in self._outlets)
 
     def give_up(self) -> int:
         """Abandon the sinks, since one does not answer; return how many samples may not be in them."""

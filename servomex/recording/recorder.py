@@ -12,6 +12,7 @@ from servomex.recording.polling import PollSource
 from servomex.recording.provenance import metadata_of
 from servomex.recording.recording import Recording
 from servomex.recording.renewal import ReconnectFactory
+from servomex.recording.retry import SinkState
 from servomex.recording.summary import AcquisitionSummary
 from servomex.recording.writer import SinkWriter
 from servomex.runtime.at_exit import at_exit
@@ -80,6 +81,11 @@ class Recorder(ProcessBound):
     def summary(self) -> AcquisitionSummary:
         """The outcome of the recording so far; live."""
         return self.recording.summary
+
+    @property
+    def sink_states(self) -> tuple[SinkState, ...]:
+        """What each sink is doing now, each a :class:`~servomex.recording.retry.SinkState`; waits for none."""
+        return self._writer.sink_states
 
     @property
     def running(self) -> bool:

@@ -3,6 +3,8 @@
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
+import attrs
+
 from servomex.durations import counted
 from servomex.errors import (
     ServomexSinkError,
@@ -28,6 +30,27 @@ LONG_S = 2.0
 """A write that takes longer than this without progress is reported when it returns."""
 MOST_WAITING = 100_000
 """The most samples that wait for a sink that cannot be written."""
+
+
+@attrs.frozen(kw_only=True)
+class SinkState:
+    """A sink of a recording, as it is now.
+
+    Attributes:
+        name: Its name.
+        rows: How many rows it was given.
+        waiting: How many samples wait to be written.
+        standing_s: For how many seconds a write has made no progress; 0.0 when none is under way.
+        failure: Why it cannot be written at the moment, or why it was dropped; ``None`` when it is fine.
+        dropped: Whether it was given up.
+    """
+
+    name: str
+    rows: int
+    waiting: int
+    standing_s: float
+    failure: ServomexSinkError | None
+    dropped: bool
 
 
 class RetryingSink:
@@ -65,6 +88,19 @@ class RetryingSink:
         """Since when a call of the sink has made no progress; ``None`` when no call is under way."""
         called_at = self._called_at
         return None if called_at is None else max(called_at, self._sink.moved_at)
+
+    @property
+    def state(self) -> SinkState:
+        """What it is doing now."""
+        since = self.standing_since
+        return SinkState(
+            name=self.name,
+            rows=self._sink.rows - self._rows_before,
+            waiting=len(self._waiting),
+            standing_s=0.0 if since is None else max(0.0, time.monotonic() - since),
+            failure=self._failing or self.failure,
+            dropped=self.dropped,
+        )
 
     @property
     def unstored(self) -> int:

@@ -7,6 +7,7 @@ from typing import Protocol
 from servomex.errors import ServomexSinkError, ServomexSinkWriteError, ServomexTimeoutError
 from servomex.models.sample import Sample
 from servomex.recording.fan_out import FanOut, Standing
+from servomex.recording.retry import SinkState
 from servomex.recording.summary import AcquisitionSummary
 from servomex.runtime.clock import time
 from servomex.runtime.locks import Signal
@@ -74,6 +75,11 @@ class SinkWriter:
     def alive(self) -> bool:
         """Whether it still writes and was not abandoned."""
         return self._worker.alive and not self._is_given_up
+
+    @property
+    def sink_states(self) -> tuple[SinkState, ...]:
+        """What each sink is doing now."""
+        return self._sinks.states
 
     def start(self) -> None:
         """Start."""

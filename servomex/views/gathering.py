@@ -5,12 +5,14 @@ import threading
 from collections.abc import Callable
 from typing import Self
 
+from servomex.analyzer.analyzer import Analyzer
 from servomex.enums import OverflowPolicy
 from servomex.errors import ServomexError
 from servomex.manager.manager import ServomexManager
 from servomex.models.sample import Sample
 from servomex.recording.acquisition import STOP_S
 from servomex.recording.recording import Recording
+from servomex.recording.summary import AcquisitionSummary
 from servomex.runtime.worker import Worker
 from servomex.views.board import Figures
 
@@ -93,21 +95,13 @@ class Gathering:
     def figures(self, name: str) -> Figures:
         """Return how an analyser is read."""
         source = self._sources[name]
+        summary = source.recording.summary
         try:
             analyzer = self._manager.get(name)
         except ServomexError:
-            mode, fresh_s, period_s = "looking for it", LOOKING_FRESH_S, None
-        else:
-            address = analyzer.mode.address
-            mode = f"{analyzer.protocol}{'' if address is None else f', address {address}'}"
-            fresh_s, period_s = analyzer.fresh_for_s(source.rate_hz), analyzer.period_s
-        return Figures(
-            mode=mode,
-            fresh_s=fresh_s,
-            rate_hz=source.rate_hz if period_s is None else None,
-            period_s=period_s,
-            summary=source.recording.summary,
-        )
+            looking, fresh_s = "looking for it", LOOKING_FRESH_S
+            return Figures(mode=looking, fresh_s=fresh_s, rate_hz=source.rate_hz, period_s=None, summary=summary)
+        return figures_of(analyzer, source.rate_hz, summary)
 
     def start(self) -> Self:
         """Start.
@@ -137,6 +131,18 @@ class Gathering:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
+
+
+def figures_of(analyzer: Analyzer, rate_hz: float | None, summary: AcquisitionSummary) -> Figures:
+    """Return how an analyser is read, at a rate or with each of its broadcasts."""
+    address, period_s = analyzer.mode.address, analyzer.period_s
+    return Figures(
+        mode=f"{analyzer.protocol}{'' if address is None else f', address {address}'}",
+        fresh_s=analyzer.fresh_for_s(rate_hz),
+        rate_hz=rate_hz if period_s is None else None,
+        period_s=period_s,
+        summary=summary,
+    )
 
 
 def _end(sources: list[_Source]) -> None:

@@ -51,6 +51,7 @@ class Shown:
         title: The left end of the header.
         notes: Lines below the header, such as the progress of a recording.
         bars: The heights of the courses.
+        trouble: How loud something else is that is wrong, such as a file that cannot be written.
     """
 
     views: Sequence[AnalyserView]
@@ -59,6 +60,7 @@ class Shown:
     title: str = "servomex"
     notes: Sequence[Text] = ()
     bars: str = BARS
+    trouble: Level = Level.GOOD
 
 
 def picture(shown: Shown, width: int, height: int | None = None) -> list[Text]:
@@ -94,8 +96,8 @@ def picture(shown: Shown, width: int, height: int | None = None) -> list[Text]:
 
 
 def _header(shown: Shown, width: int) -> Text:
-    level = level_of_all(shown.views)
-    waiting = level is Level.ALARM and all(view.status is None and not view.error for view in shown.views)
+    level = max(shown.trouble, level_of_all(shown.views))
+    waiting = shown.trouble < Level.ALARM and all(view.status is None and not view.error for view in shown.views)
     word = "waiting for readings" if waiting else WORDS[level]
     left = f" {shown.title}  {word}"
     right = f"{local(shown.now):%H:%M:%S} "
