@@ -10,4 +10,13 @@ hiddenimports = collect_submodules("servomex", filter=lambda name: not name.star
 hiddenimports += [f"serial.urlhandler.protocol_{scheme}" for scheme in _SCHEMES]
 datas = collect_data_files("servomex", includes=["views/assets/*", "views/web/static/*"])
 # They are large, and few programs need them: one that does imports them itself.
-excludedimports = ["matplotlib", "pandas", "prometheus_client", "psycopg", "pyarrow", "starlette", "uvicorn"]
+excludedimports = [
+    "matplotlib",
+    "paho",
+    "pandas",
+    "prometheus_client",
+    "psycopg",
+    "pyarrow",
+    "starlette",
+    "uvicorn",
+]

@@ -179,7 +179,7 @@ def check_paho() -> None:
         from paho.mqtt.enums import CallbackAPIVersion  # noqa: F401 (paho-mqtt 1 has no such module)
     except ImportError as error:
         raise ServomexSinkDependencyError(
-            f"MQTT needs paho-mqtt 2: {how_to_get('paho-mqtt', 'mqtt')} ({error})"
+            f"MQTT needs paho-mqtt 2: {how_to_get('paho.mqtt.client', 'mqtt')} ({error})"
         ) from error
 
 

@@ -27,6 +27,8 @@ KEEPALIVE_S = 15
 _SELECTOR: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
 """Not epoll, which a forked child would share."""
 _QOS = 1
+_SOON_S = 2.0
+"""A connection that ends so soon after a message was refused ends because of it, as mosquitto 2.0 does."""
 MOST_WAITING = 20
 """Messages that are sent before one is acknowledged; fewer if the broker says so."""
 
@@ -86,6 +88,7 @@ class Connection:
         self.is_silent: bool = False
         self._config = config
         self._heard = heard
+        self._refusal: tuple[ServomexSinkWriteError, float] | None = None
         self._accepted = False
         self._most_waiting = 1 if one_by_one else MOST_WAITING
         self._batches: list[Batch] = []
@@ -164,6 +167,11 @@ class Connection:
         if any(now - batch.moved_at > self._config.timeout_s for batch in self._batches if batch.waiting):
             self.is_silent = True
             self._end(silent(self._config))
+
+    @property
+    def ended_by(self) -> ServomexSinkWriteError | None:
+        """The error of the message that the broker refused just before the connection ended, if there is one."""
+        return self._refusal[0] if self._refusal and time.monotonic() - self._refusal[1] < _SOON_S else None
 
     def publish(self, batch: Batch) -> None:
         """Begin to publish messages; they are acknowledged when :meth:`is_waiting` no longer says so."""
@@ -250,8 +258,9 @@ class Connection:
             if topic is None:
                 continue
             batch.moved_at = time.monotonic()
-            if code.is_failure and batch.refused is None:
-                batch.refused = refused_message(self._config, topic, code.value, str(code))
+            if code.is_failure:
+                self._refusal = refused_message(self._config, topic, code.value, str(code)), time.monotonic()
+                batch.refused = batch.refused or self._refusal[0]
             return
 
     def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:

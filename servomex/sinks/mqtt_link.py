@@ -250,14 +250,9 @@ class Link:
     def _lose(self, connection: Connection, error: ServomexSinkWriteError) -> None:
         connection.hang_up()
         order = self._order
-        refused = [
-            batch.refused
-            for batch in (self._standing_batch, None if order is None else order.batch)
-            if batch is not None and batch.refused is not None
-        ]
         self._connection = self._standing_batch = None
-        if refused:  # mosquitto 2.0 then ends the connection as well
-            error = refused[0]
+        if connection.ended_by is not None:
+            error = connection.ended_by
         elif order is not None and order.begun and not order.is_repeated and not connection.is_silent:
             # If it was ended because of a message, the answer that says so may be lost when others follow it.
             order.repeat()
