@@ -30,14 +30,14 @@ def server() -> Iterator[MosquittoServer]:
 
 
 @pytest.fixture
-def url(server: MosquittoServer) -> Iterator[str]:
+def url(server: MosquittoServer) -> str:
     """The URL of a broker that keeps nothing of other tests."""
-    yield f"{server.url}?site={SITE}&bridge=test"
     with Observer(server) as observer:
         for topic in retained(server):
             observer.client.publish(topic, b"", qos=1, retain=True)
         observer.client.publish("marker", b"", qos=1)
         observer.wait_for("marker")
+    return f"{server.url}?site={SITE}&bridge=test"
 
 
 def marked(sample: Sample, **changes: Any) -> Sample:
