@@ -75,14 +75,7 @@ def picture(shown: Shown, width: int, height: int | None = None) -> list[Text]:
     if wrong := _wrong(shown.views):
         top.append(_joined(wrong, width))
     top += shown.notes
-    rows = sum(1 + len(view.channels) for view in shown.views)
-    events = len(shown.events[-EVENTS:])
-    room = None
-    if height is not None:
-        left = height - len(top) - 1
-        events = min(events, max(min(FEWEST_EVENTS, left // 4), left - rows - 1))
-        room = max(1, left - events - (events > 0))
-    chosen = choose(shown.views, room)
+    chosen, events = _arranged(shown, None if height is None else height - len(top) - 1)
     lines = [*top, *_body(chosen, shown.bars, width)]
     if events:
         lines.append(Text("events", QUIET))
@@ -93,6 +86,19 @@ def picture(shown: Shown, width: int, height: int | None = None) -> list[Text]:
         line.no_wrap = True
         line.truncate(width, overflow="ellipsis")
     return lines
+
+
+def _arranged(shown: Shown, room: int | None) -> tuple[Chosen, int]:
+    """Return the rows for a number of lines, and how many events are below them: none where they cost an alarm."""
+    events = len(shown.events[-EVENTS:])
+    if room is None:
+        return choose(shown.views, None), events
+    rows = sum(1 + len(view.channels) for view in shown.views)
+    events = min(events, max(min(FEWEST_EVENTS, room // 4), room - rows - 1))
+    chosen = choose(shown.views, max(1, room - events - (events > 0)))
+    if events and Level.ALARM in chosen.hidden:
+        return choose(shown.views, max(1, room)), 0
+    return chosen, events
 
 
 def _header(shown: Shown, width: int) -> Text:
