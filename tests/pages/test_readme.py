@@ -46,7 +46,7 @@ AT_ONCE = 8
 KINDS = ("console", "python", "pycon")
 DIRECTIVES = {
     "autoclass", "autodata", "autoexception", "autofunction", "automodule", "click", "code-block", "csv-table",
-    "data", "figure", "list-table", "literalinclude", "module", "toctree",
+    "data", "figure", "image", "list-table", "literalinclude", "module", "toctree",
 }  # fmt: skip
 TIMED = re.compile(r" --(rate|every|watch|duration|seconds)\b")
 
