@@ -158,7 +158,8 @@ def opened(path: Path) -> Iterator[Part]:
             )
             schema = file.schema_arrow
         if not schema.equals(schema_of_rows()):
-            _check_schema(path, schema)
+            with understood(path):
+                _check_schema(path, schema)
         yield Part(path, file, source)
 
 
@@ -247,6 +248,8 @@ def understood(path: Path) -> Iterator[None]:
     arrow = imported_pyarrow()
     try:
         yield
+    except ServomexSinkSchemaError:
+        raise
     except (arrow.ArrowException, OSError, ValueError, TypeError, OverflowError, MemoryError, KeyError) as error:
         if isinstance(error, OSError) and error.errno:
             raise

@@ -1,7 +1,9 @@
 """Parquet recordings as they are read: from other programs, in parts, and while another program closes them."""
 
+import base64
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from servomex import to_pandas
+from servomex.errors import ServomexSinkSchemaError
 from servomex.models.sample import Sample
 from servomex.recording.load import load, load_metadata
 from servomex.sinks import open_sink
@@ -172,3 +175,18 @@ def test_a_recording_that_is_continued_and_closed_meanwhile_is_read_to_its_end(p
         samples = load(path)
         found = [next(samples) for _ in range(12)]
     assert found + list(samples) == written + joined(batches(10))
+
+
+def test_a_time_zone_that_is_no_text_is_damage(path: Path) -> None:
+    with open_sink(path) as sink:
+        sink.write(batch(0))
+    content = path.read_bytes()
+    place = content.index(b"ARROW:schema") + len(b"ARROW:schema")
+    found = re.search(rb"[A-Za-z0-9+/=]{200,}", content[place:])
+    assert found is not None
+    schema = base64.b64decode(found[0])
+    assert b"UTC" in schema
+    changed = base64.b64encode(schema.replace(b"UTC", b"U\xc4C"))
+    path.write_bytes(content.replace(found[0], changed))
+    with pytest.raises(ServomexSinkSchemaError, match="is damaged or not a Parquet file"):
+        list(load(path))
