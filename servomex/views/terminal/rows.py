@@ -216,7 +216,7 @@ def event_line(event: Event, *, several: bool) -> Text:
     """Return the line of an event; with the name of its analyser if there are several."""
     line = Text()
     line.append(f"{clock(event.at)} ", QUIET)
-    style = STYLES[event.level] if event.level or event.over else ""
+    style = COLOURS[event.level]  # never bold: what happened is less loud than what is
     if several:
         line.append(f"{plain(event.device)} ", style)
     line.append(plain(event.text), style)

@@ -1,16 +1,20 @@
 """``servomex watch`` on a real terminal: what is on its screen, and that it is afterwards as it was."""
 
+import os
 import re
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from servomex.models.reading import ChannelStatus
 from servomex.simulator import TcpServer, VirtualAnalyzer, VirtualChannel, VirtualLine, constant
 from tests.helpers.commands import FAST
+from tests.helpers.paths import ROOT
 from tests.helpers.platforms import needs_pty, needs_signals
 from tests.helpers.screens import on_terminal
+from tests.helpers.waiting import wait_until
 
 pytestmark = [needs_pty, needs_signals]
 
@@ -65,7 +69,7 @@ def test_a_silent_analyser_grows_old_turns_grey_and_is_back(port: str, analyser:
         [style] = terminal.styles("I1 Oxygen")
         assert style == (GREY, False, False)
         assert {style[0] for style in terminal.styles("no readings for")} == {RED}
-        terminal.shows("2 s")
+        wait_until(lambda: any(re.search(r"stale .* [2-9]\.\d s", line) for line in terminal.text))
         assert any(re.match(" I1 Oxygen +20.376 ", line) for line in terminal.text), (
             "the last value stays in sight"
         )
@@ -124,3 +128,11 @@ def test_it_ends_by_itself_after_its_duration(port: str) -> None:
     with on_terminal("watch", port, "--duration", "1s", *FAST) as terminal:
         assert terminal.end(None) == 0
         assert BACK in terminal.seen
+
+
+def test_without_rich_there_are_lines_and_a_note_on_how_to_get_it(port: str, tmp_path: Path) -> None:
+    (tmp_path / "rich.py").write_text("raise ImportError('not here')\n")
+    with on_terminal("watch", port, *FAST, size=(160, 24), PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}") as terminal:
+        terminal.shows('pip install "servomex[tui]"', "I1 Oxygen 20.376 % good")
+        assert terminal.end() == 0
+        assert ALTERNATE not in terminal.seen
