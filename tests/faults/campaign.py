@@ -173,7 +173,9 @@ def run_campaign(
                 own.report("crash", f"--kind '{name}' --seed {seed}, number {number}: {error!r}\n  {what}")
             tally.absorb(name, own)
 
-    with tempfile.TemporaryDirectory() as folder, HOST_CLOCK.installed(), BUSY.watched():
+    # a child that was killed may still write a last file
+    scratch = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    with scratch as folder, HOST_CLOCK.installed(), BUSY.watched():
         shim = None if kind == "old" else build_shim(Path(folder))
         if shim is None and kind != "old":
             tally.note("no C compiler, or not Linux: no episode in which the computer sleeps", 0)
