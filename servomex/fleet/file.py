@@ -22,8 +22,8 @@ from servomex.fleet.model import (
 from servomex.fleet.tables import Problem, Tables
 from servomex.sinks.opening import place_of, sink_class
 
-SINGLE = {"site": Site, "outbox": OutboxEntry, "http": HttpEntry, "modbus_tcp": ModbusTcpEntry}
-ARRAYS = ("analyser", "sink", "alert")
+SINGLE: dict[str, type[Any]] = {"site": Site, "outbox": OutboxEntry, "http": HttpEntry, "modbus_tcp": ModbusTcpEntry}
+ARRAYS: tuple[str, ...] = ("analyser", "sink", "alert")
 LARGEST = 1_000_000
 """Bytes of a fleet file: more is not one."""
 _SETTINGS = ("baudrate", "bytesize", "parity", "stopbits", "rtscts", "xonxoff", "gap")

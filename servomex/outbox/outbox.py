@@ -63,7 +63,7 @@ class Outbox(ProcessBound):
         fsync_s: float = SYNC_S,
         most_waiting: int = MOST_WAITING,
     ) -> None:
-        self.closed = True
+        self.closed: bool = True
         self.path: Path = Path(path_text(path, "path")).absolute()
         self.name: str = str(path)
         self._lock = threading.RLock()

@@ -122,7 +122,7 @@ def _member(owner: Any, name: str) -> Any:
 def test_every_name_on_a_page_exists() -> None:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        files = r"(?:rst|py|toml|typed)\b"
+        files = r"(?:rst|py|toml|typed|conf)\b"
         for path in re.findall(rf"\bservomex(?:\.(?!{files})[A-Za-z_]\w*)+", text):
             if path != "servomex.wire":  # a logger
                 named(path)
@@ -145,12 +145,15 @@ def of_the_examples() -> set[str]:
     return found
 
 
+OF_OTHERS = {"from-servomexlib.rst": {"--baud", "--fixture", "--out"}, "influx.rst": {"--data-urlencode"}}
+"""Options of other programs."""
+
+
 def test_every_option_and_variable_on_a_page_exists() -> None:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         known = {name for item in options() for name in item.opts} | {"--help", "--version"} | of_the_examples()
-        if page.name == "from-servomexlib.rst":
-            known |= {"--baud", "--fixture", "--out"}  # the other package's
+        known |= OF_OTHERS.get(page.name, set())
         assert {*re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text)} <= known
         variables = {str(item.envvar) for item in options() if item.envvar} | {"SERVOMEX_PORT", "SERVOMEX_"}
         assert {*re.findall(r"(?<!_)\bSERVOMEX_[A-Z]*", text)} <= variables

@@ -40,9 +40,9 @@ class File:
     """
 
     def __init__(self, name: str, body: bytes) -> None:
-        self.kind = _KINDS[name[name.rindex(".") :]]
+        self.kind: str = _KINDS[name[name.rindex(".") :]]
         self.body = body
-        self.tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+        self.tag: str = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
 
     def response(self, request: Request) -> Response:
         """Return the answer to a request for it; one that has it already gets nothing."""

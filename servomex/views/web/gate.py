@@ -144,7 +144,7 @@ class Headers:
 
     def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
         self._raw = list(raw)
-        self.size = sum(len(name) + len(value) for name, value in self._raw)
+        self.size: int = sum(len(name) + len(value) for name, value in self._raw)
 
     def all(self, name: str) -> list[str]:
         """Return the values of a header."""

@@ -70,7 +70,7 @@ class Hosts:
                     f"{name!r} is not a name of a computer", cure="Write it without a port, as in plant.example"
                 )
             names.add(found)
-        self.names = frozenset(names)
+        self.names: frozenset[str] = frozenset(names)
 
     def allow(self, header: str) -> bool:
         """Return whether a ``Host`` header has an allowed name."""

@@ -55,9 +55,9 @@ class Live:
     """
 
     def __init__(self, hold: int = HOLD) -> None:
-        self.hold = whole(hold, "hold", 1, MOST_HELD)
-        self.board = Board()
-        self.run = secrets.token_hex(4)
+        self.hold: int = whole(hold, "hold", 1, MOST_HELD)
+        self.board: Board = Board()
+        self.run: str = secrets.token_hex(4)
         self._lock = threading.Lock()
         self._entries: deque[Entry] = deque()
         self._rows = 0

@@ -82,7 +82,7 @@ class WebServer:
         self._hosts = Hosts(host, hosts)
         self._live = live
         self._token = token
-        self.counts = Counts()
+        self.counts: Counts = Counts()
         self._socket = _listening(host, port)
         self.host: str = host
         self.port: int = self._socket.getsockname()[1]
