@@ -35,8 +35,8 @@ def url(server: MosquittoServer) -> str:
     with Observer(server) as observer:
         for topic in retained(server):
             observer.client.publish(topic, b"", qos=1, retain=True)
-        observer.client.publish("marker", b"", qos=1)
-        observer.wait_for("marker")
+        observer.client.publish("cleaned", b"", qos=1)
+        observer.wait_for("cleaned")
     return f"{server.url}?site={SITE}&bridge=test"
 
 
