@@ -104,10 +104,11 @@ class TestAway:
             kept = retained(server)
         assert kept[sink.bridge].payload == kept[f"{TOP}/availability"].payload == b"online"
 
-    def test_it_connects_again_with_nothing_to_publish(self, server: MosquittoServer) -> None:
+    def test_one_that_forgot_all_hears_it_again_with_nothing_to_publish(self, server: MosquittoServer) -> None:
         with MqttSink(config(server), flush_s=0) as sink:
             sink.write(now())
             server.stop()
+            (server.folder / "mosquitto.db").unlink()
             server.start()
             with Observer(server) as observer:
                 observer.wait_for(sink.bridge, b"online")
