@@ -22,7 +22,12 @@ from servomex.fleet.model import (
 from servomex.fleet.tables import Problem, Tables
 from servomex.sinks.opening import place_of, sink_class
 
-SINGLE: dict[str, type[Any]] = {"site": Site, "outbox": OutboxEntry, "http": HttpEntry, "modbus_tcp": ModbusTcpEntry}
+SINGLE: dict[str, type[Any]] = {
+    "site": Site,
+    "outbox": OutboxEntry,
+    "http": HttpEntry,
+    "modbus_tcp": ModbusTcpEntry,
+}
 ARRAYS: tuple[str, ...] = ("analyser", "sink", "alert")
 LARGEST = 1_000_000
 """Bytes of a fleet file: more is not one."""

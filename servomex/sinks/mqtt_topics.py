@@ -48,7 +48,7 @@ def bridge_topic(prefix: str, bridge: str) -> str:
 def identifier(*texts: str) -> str:
     """Return a word of letters, digits, ``_`` and ``-`` for texts, different for different ones."""
     digest = hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    words = re.sub(r"[^A-Za-z0-9]+", "_", "_".join(texts)).strip("_")[:48]
+    words = re.sub(r"[^A-Za-z0-9]+", "_", "_".join(texts)).strip("_")[:46]
     return f"servomex_{words}_{digest}" if words else f"servomex_{digest}"
 
 

@@ -155,7 +155,11 @@ def test_every_option_and_variable_on_a_page_exists() -> None:
         known = {name for item in options() for name in item.opts} | {"--help", "--version"} | of_the_examples()
         known |= OF_OTHERS.get(page.name, set())
         assert {*re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text)} <= known
-        variables = {str(item.envvar) for item in options() if item.envvar} | {"SERVOMEX_PORT", "SERVOMEX_", "SERVOMEX_MQTT_PASSWORD"}
+        variables = {str(item.envvar) for item in options() if item.envvar} | {
+            "SERVOMEX_PORT",
+            "SERVOMEX_",
+            "SERVOMEX_MQTT_PASSWORD",
+        }
         assert {*re.findall(r"(?<!_)\bSERVOMEX_[A-Z_]*", text)} <= variables
 
 

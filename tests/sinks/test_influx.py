@@ -57,6 +57,7 @@ class Server:
     """A server that answers lines as a test wants it, and keeps those that it took."""
 
     def __init__(self) -> None:
+        self.closes = False
         self.lines: list[str] = []
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.answer: Answerer = lambda _lines: (204, {}, "")
@@ -80,6 +81,7 @@ class Server:
                 self.send_header("Content-Length", str(len(text.encode())))
                 self.end_headers()
                 self.wfile.write(text.encode())
+                self.close_connection = outer.closes
 
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
@@ -181,9 +183,10 @@ class TestAnswers:
 
     def test_an_idle_connection_that_was_closed_is_opened_again(self, server: Server) -> None:
         with InfluxSink(server.url, flush_s=0) as sink:
-            server.answer = lambda _lines: (204, {"Connection": "close"}, "")
+            server.closes = True
             for number in range(3):
                 sink.write(batch(number))
+                time.sleep(0.05)
         assert len(server.lines) == 15
 
     def test_a_server_that_is_silent_is_given_up(self, server: Server) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from servomex.errors import ServomexSinkDependencyError, ServomexSinkWriteError, ServomexValidationError
@@ -48,6 +48,7 @@ class TestTopics:
         assert channel_level(name) not in (name, level(name))
 
     @given(anything, anything)
+    @example("a" * 60, "b" * 60)
     def test_identifiers_are_words(self, one: str, other: str) -> None:
         assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", identifier(one, other))
 
