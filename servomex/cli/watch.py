@@ -11,7 +11,7 @@ import attrs
 import click
 
 from servomex.cli.connection import PORT, Connection, channels_option, line_options
-from servomex.cli.errors import PIPE_CLOSED, CommandError, Terminated, command_error
+from servomex.cli.errors import PIPE_CLOSED, CommandError, Terminated, command_error, stop_code
 from servomex.cli.interrupts import interrupts_wait
 from servomex.cli.options import checked, duration_option, rate_of, rate_options, tags_option
 from servomex.cli.output import STDERR, note, write_text
@@ -118,8 +118,8 @@ def watch(
                 _once(requests, channels, rate_hz, on_screen=on_screen)
             else:
                 _watch(requests, channels, rate_hz, duration, on_screen=on_screen)
-        except Terminated:
-            raise
+        except Terminated as stop:  # click would write to a terminal that may be gone
+            raise click.exceptions.Exit(stop_code(stop)) from stop
         except KeyboardInterrupt:
             if not first.quiet:
                 note("stopped")

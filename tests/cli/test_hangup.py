@@ -120,3 +120,23 @@ def test_a_pipe_whose_reader_has_gone(line: VirtualLine, tmp_path: Path) -> None
         line.analysers[0].faults.silent = False
         assert child.wait(60) == 0
     assert sum(1 for item in load(file) if item.channel == "I1" or item.error) == MOMENTS
+
+
+@needs_pty
+@pytest.mark.real_time
+def test_a_screen_whose_terminal_is_closed_ends(terminal: tuple[int, int]) -> None:
+    ours, its = terminal
+    begun = OF_ITS_OWN.replace("ioctl(2", "ioctl(1") + MAIN
+    child = subprocess.Popen(
+        [sys.executable, "-c", begun, "watch", "sim://4100", "--protocol", "modbus_rtu"],
+        stdin=subprocess.DEVNULL,
+        stdout=its,
+        stderr=its,
+        env={**os.environ, "TERM": "xterm"},
+    )
+    os.close(its)
+    seen = b""
+    while b"Oxygen" not in seen:
+        seen += os.read(ours, 65536)
+    os.close(ours)
+    assert child.wait(30) == 129
