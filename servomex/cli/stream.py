@@ -42,9 +42,10 @@ Examples:
 @option(
     "--log-format",
     type=click.Choice(["text", "telegraf"]),
+    metavar="FORM",
     default="text",
     show_default=True,
-    help="Form of the lines on stderr: plain text, or with the levels that Telegraf's execd reads.",
+    help="Form of the lines on stderr: text, or telegraf, with the levels that its execd reads.",
 )
 @version_option
 def stream(
