@@ -14,6 +14,7 @@ _COMMANDS = (
     "watch",
     "serve",
     "convert",
+    "outbox",
     "plot",
     "calibrate",
     "discover",

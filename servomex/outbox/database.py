@@ -135,10 +135,10 @@ def _create(connection: sqlite3.Connection) -> None:
     """Make the tables: all of them, or none if the process is killed meanwhile."""
     connection.execute(f"PRAGMA page_size = {PAGE}")
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute(f"PRAGMA application_id = {APPLICATION}")  # in the file itself, by which it is known
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("BEGIN IMMEDIATE")
     with ended(connection):
-        connection.execute(f"PRAGMA application_id = {APPLICATION}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
         for statement in _TABLES.split(";"):
             connection.execute(statement)

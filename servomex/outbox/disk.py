@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from servomex.errors import ServomexSinkError
-from servomex.outbox.database import PAGE, check_kind, explained, is_damage, sidecars
+from servomex.outbox.database import PAGE, check_kind, explained, is_damage, name_of, sidecars
 from servomex.outbox.ledger import Ledger
 from servomex.outbox.limits import Reserve, log_bytes
 from servomex.runtime.clock import time
@@ -37,6 +37,8 @@ class Disk:
         error: Why it took nothing when it was last tried; ``None`` when it did.
         put_aside: Where a file was put aside.
         why_aside: Why.
+        owes_reserve: Whether the reserve was used and is to be made again.
+        is_full: Whether it failed a moment ago because it is full, and nothing was done about that yet.
         renewed: Called when a new file has taken the place of a damaged one.
 
     Raises:
@@ -47,6 +49,8 @@ class Disk:
         self.error: str | None = None
         self.put_aside: Path | None = None
         self.why_aside: str = ""
+        self.is_full: bool = False
+        self.owes_reserve: bool = False
         self.renewed: Callable[[], None] = lambda: None
         self._path = real(path)
         self._log_bytes = log_bytes(max_size)
@@ -125,6 +129,7 @@ class Disk:
             self._renew(error)
             return
         self._retry_at = time.monotonic() + RETRY_S
+        self.is_full = name_of(error).startswith("SQLITE_FULL")
         reason = explained(self._path, error)
         if self.error is None:
             _log.warning("%s. Rows wait in memory until it can be written", reason.text)
@@ -135,13 +140,20 @@ class Disk:
         self._retry_at = 0.0
 
     def use_reserve(self) -> None:
-        """Remove the reserve: the disk is full."""
+        """Remove the reserve, since the disk is full, and let the next call try it again at once."""
         self._reserve.remove()
+        self._retry_at, self.is_full, self.owes_reserve = 0.0, False, True
 
-    def make_reserve(self) -> None:
-        """Make the reserve if it is not there."""
+    def make_reserve(self, *, at_once: bool = False) -> bool:
+        """Make the reserve if it is not there; return whether it is.
+
+        Args:
+            at_once: Whether to try although it failed a moment ago.
+        """
         if self.error is None:
-            self._reserve.make()
+            self._reserve.make(at_once=at_once)
+            self.owes_reserve = self.owes_reserve and not self._reserve.is_there
+        return self._reserve.is_there
 
     def _check_place(self) -> None:
         """Begin a new file when another program has removed or replaced this one."""

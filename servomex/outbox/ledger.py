@@ -1,6 +1,7 @@
 """The tables of an outbox, read and written: rows in chunks, positions of sinks, gaps, rows set aside."""
 
 import contextlib
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +31,7 @@ class Mark:
         cursor: The number of the row that it gets next.
         outstanding: The ends of the batches that it has, and that are not done.
         handed_gaps: The gaps in these batches.
+        is_behind: Whether rows were dropped since it last stored some.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Mark:
     cursor: int = attrs.field(init=False)
     outstanding: list[int] = attrs.field(init=False, factory=list)
     handed_gaps: set[int] = attrs.field(init=False, factory=set)
+    is_behind: bool = attrs.field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
         self.cursor = self.position
@@ -58,12 +61,16 @@ class Ledger:
 
     def __init__(self, path: Path, *, autocheckpoint: int, is_strict: bool = False) -> None:
         self._log = path.with_name(f"{path.name}-wal")
+        self._path, self._autocheckpoint = path, autocheckpoint
+        self._second: sqlite3.Connection | None = None
         self._connection = connected(path, autocheckpoint=autocheckpoint)
         if is_strict:
             self._connection.execute("PRAGMA synchronous = FULL")
 
     def close(self) -> None:
         """Close it."""
+        if self._second is not None:
+            self._second.close()
         self._connection.close()
 
     @contextlib.contextmanager
@@ -76,6 +83,12 @@ class Ledger:
     def sync(self) -> None:
         """Make what is written survive a loss of power."""
         self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def sync_beside(self) -> None:
+        """Do the same while another thread writes; this is for one thread at a time as well."""
+        if self._second is None:
+            self._second = connected(self._path, autocheckpoint=self._autocheckpoint)
+        self._second.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def shorten_log(self) -> None:
         """Write the log back and make it empty, if no other program reads it."""
@@ -175,8 +188,8 @@ class Ledger:
             last = (time_text(gap.last_at), gap.monotonic_ns)
             if held_until is None:
                 changed = self._connection.execute(
-                    "UPDATE gaps SET last_at = ?, monotonic_ns = ?, rows = rows + ? WHERE sink = ? AND device = ? "
-                    "AND why = ? AND NOT is_taken AND held_until IS NULL",
+                    "UPDATE gaps SET last_at = ?, monotonic_ns = ?, rows = rows + ? WHERE id = (SELECT max(id) "
+                    "FROM gaps WHERE sink = ? AND device = ? AND why = ? AND NOT is_taken AND held_until IS NULL)",
                     (*last, gap.rows, sink, gap.device, why),
                 )
                 if changed.rowcount:

@@ -81,9 +81,13 @@ class Reserve:
         self._retry_at = 0.0
         self.is_there: bool = size_of(self._path) == size
 
-    def make(self) -> None:
-        """Make it, if that is possible and was not tried a moment ago."""
-        if self.is_there or time.monotonic() < self._retry_at:
+    def make(self, *, at_once: bool = False) -> None:
+        """Make it, if that is possible.
+
+        Args:
+            at_once: Whether to try although it failed a moment ago.
+        """
+        if self.is_there or (time.monotonic() < self._retry_at and not at_once):
             return
         self._retry_at = time.monotonic() + 10.0
         try:

@@ -1,6 +1,8 @@
 """Outbox: rows on disk until every sink has them."""
 
+import contextlib
 import os
+import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -67,6 +69,7 @@ class Outbox(ProcessBound):
         self.path: Path = Path(path_text(path, "path")).absolute()
         self.name: str = str(path)
         self._lock = threading.RLock()
+        self._syncing = threading.Lock()
         self._store = Store(
             self.path,
             _names(sinks),
@@ -211,7 +214,11 @@ class Outbox(ProcessBound):
         self.check_process()
         with self._lock:
             self._check_open()
+            sync = self._store.begin_sync()
             self._store.tend()
+        if sync is not None:
+            with self._syncing, contextlib.suppress(sqlite3.Error):  # the next call tries again, or an add()
+                sync()
 
     def sync(self) -> None:
         """Make all rows so far survive a loss of power, as far as the disk takes them."""
@@ -229,7 +236,7 @@ class Outbox(ProcessBound):
         """Sync and close it. May be called twice. Rows that are only in memory are lost, and are logged."""
         if self.closed or not self.made_here:
             return
-        with self._lock:
+        with self._syncing, self._lock:
             self.closed = True
             self._store.close()
 

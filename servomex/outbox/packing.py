@@ -25,7 +25,7 @@ LEVEL = 1
 """How hard zlib tries: more saves a tenth of the size, and takes twice as long."""
 LARGEST = 200_000_000
 """Bytes of a piece when it is unpacked; more is damage."""
-_NUMBER = re.compile(r"([0-9]+) rows? from")
+_GAP = re.compile(r"([0-9]+|an unknown number of) rows? from (\S+) to ")
 UNKNOWN = "outbox"
 """The device of a gap when it is not known whose rows are missing."""
 
@@ -91,20 +91,26 @@ def gaps_of(samples: Iterable[Sample], gaps: dict[str, Gap] | None = None) -> di
     """
     found = {} if gaps is None else gaps
     for sample in samples:
-        gap, moment, rows = found.get(sample.device), sample.received_at, _rows_of(sample)
+        rows, first_at = _covered(sample)
+        gap = found.get(sample.device)
         if gap is None:
-            found[sample.device] = Gap(sample.device, sample.protocol, moment, moment, sample.monotonic_ns, rows)
+            found[sample.device] = Gap(
+                sample.device, sample.protocol, first_at, sample.received_at, sample.monotonic_ns, rows
+            )
         else:
             gap.rows = None if gap.rows is None or rows is None else gap.rows + rows
-            gap.last_at, gap.monotonic_ns = moment, sample.monotonic_ns
+            gap.last_at, gap.monotonic_ns = sample.received_at, sample.monotonic_ns
     return found
 
 
-def _rows_of(sample: Sample) -> int | None:
+def _covered(sample: Sample) -> tuple[int | None, datetime]:
+    """Return how many rows a sample stands for, and the time of the first of them."""
     if not isinstance(sample.error, ServomexGapError):
-        return 1
-    number = _NUMBER.match(str(sample.error))
-    return int(number[1]) if number else None
+        return 1, sample.received_at
+    known = _GAP.match(str(sample.error))
+    if not known:
+        return None, sample.received_at
+    return int(known[1]) if known[1].isdecimal() else None, datetime.fromisoformat(known[2])
 
 
 def unknown_gap(rows: int | None, wall: float | None = None) -> Gap:

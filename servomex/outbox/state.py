@@ -10,7 +10,7 @@ from servomex.outbox.database import explained, is_damage
 from servomex.outbox.disk import Disk
 from servomex.outbox.figures import OutboxFigures, SinkFigures
 from servomex.outbox.ledger import Ledger, Mark
-from servomex.outbox.limits import AgeClock
+from servomex.outbox.limits import AgeClock, log_bytes
 from servomex.outbox.packing import Gap, unknown_gap
 from servomex.outbox.waiting import WaitingRows
 from servomex.runtime.logs import package_log
@@ -45,6 +45,7 @@ class State:
     ) -> None:
         self._path = path
         self._max_size, self._max_age_s, self._fsync_s = max_size, max_age_s, fsync_s
+        self._log_bytes = log_bytes(max_size)
         self._memory = WaitingRows(most_waiting)
         self._tend_at = self._synced_at = self._old_at = 0.0
         self._is_unsynced = False
@@ -89,7 +90,7 @@ class State:
         self._disk_end = max([last.end if last else 1, *(mark.position for mark in self._marks.values())])
         self._head = self._disk_end
         self._poison = dict(self._ledger.poison())
-        self._memory.lost = self._ledger.fact("lost")
+        self._memory.lost = self._lost_kept = self._ledger.fact("lost")
         with self._ledger.transaction():
             self._ledger.release_gaps()
 
@@ -111,6 +112,8 @@ class State:
             act()
             self._ledger.save(self._marks[name] for name in self._dirty if name in self._marks)
             self._ledger.end_gaps(self._ended)
+            if self._memory.lost != self._lost_kept:
+                self._ledger.keep("lost", self._memory.lost)
             for name, gap in self._pending_gaps:
                 self._ledger.note_gaps(name, [gap], self._disk.why_aside)
 
@@ -119,6 +122,7 @@ class State:
         self._dirty.clear()
         self._ended.clear()
         self._pending_gaps.clear()
+        self._lost_kept = self._memory.lost
         return True
 
     def name_sinks(self, names: tuple[str, ...]) -> None:

@@ -1,6 +1,7 @@
 """The rules of an outbox: what is added, handed out, kept and dropped, whatever its disk does."""
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable
 
 import attrs
 
@@ -22,6 +23,8 @@ FORGOTTEN = 2_000
 """The most chunks that are deleted at once when all sinks have them."""
 PART = 1_000
 """The oldest rows go until the outbox is this part of its size below it."""
+ROUNDS = 50
+"""How many times rows are given up, at most, for the reserve on a full disk."""
 UNUSED = 4_000_000
 """Bytes in the file that hold nothing, from which on space is given back to the system."""
 SIZE = "the outbox had reached its size limit"
@@ -66,25 +69,51 @@ class Store(State):
         while self._memory:
             chunks = self._memory.first(PIECES)
             if not self._write(lambda chunks=chunks: self._ledger.append(chunks)):  # type: ignore[misc]
-                if self._memory.is_full and not self._make_room():
-                    self._memory.give_up_oldest(self._is_handed)
+                if self._relieve() or (self._memory.is_full and self._make_room()):
+                    continue
+                self._memory.give_up_oldest(self._is_handed)
                 return
             self._memory.stored(len(chunks))
             self._disk_end = chunks[-1].end
             self._is_unsynced = True
+        if self._disk.owes_reserve:
+            self._restore_reserve()
 
     def _is_handed(self, row: int) -> bool:
         """Return whether a sink was handed rows from this one on."""
         return any(mark.cursor > row for mark in self._marks.values())
 
-    def _make_room(self) -> bool:
-        """Give up the oldest rows on a full disk for those in memory; return whether that was possible."""
-        self._disk.try_at_once()
-        self._disk.use_reserve()
-        if not self._disk.do(self._ledger.shorten_log) or not self._drop(self._oldest(PIECES), FULL):
+    def _relieve(self) -> bool:
+        """On a full disk, delete what all sinks have; return whether there was any."""
+        if not self._disk.is_full or not self._oldest(1, self._low):
             return False
-        self._disk.try_at_once()
-        return True
+        self._disk.use_reserve()
+        return self._disk.do(self._ledger.shorten_log) and self._write(
+            lambda: self._ledger.forget(self._low, FORGOTTEN)
+        )
+
+    def _make_room(self) -> bool:
+        """On a full disk, give up the oldest rows for those in memory; return whether that was possible."""
+        if not self._disk.is_full:
+            return False
+        self._disk.use_reserve()
+        wanted, freed = 2 * self._memory.size, 0
+        if not self._disk.do(self._ledger.shorten_log):
+            return False
+        while freed < wanted:
+            chunks = self._oldest(PIECES)
+            if not self._drop(chunks, FULL):
+                break
+            freed += sum(len(chunk.data) for chunk in chunks)
+        return freed > 0
+
+    def _restore_reserve(self) -> None:
+        """Make the reserve again that was used on a full disk, and if need be, give up rows for it."""
+        for _ in range(ROUNDS):
+            if not self._disk.do(self._ledger.shorten_log) or self._disk.make_reserve(at_once=True):
+                return
+            if not self._drop(self._oldest(PIECES), FULL) or not self._disk.do(self._ledger.give_back):
+                return
 
     def take(self, name: str, most: int) -> Taken | None:
         """Return what a sink gets next."""
@@ -124,6 +153,7 @@ class Store(State):
         if mark is None:
             return
         mark.delivered += max(0, end - mark.position)
+        mark.is_behind = False
         self._move(mark, end, gaps)
         self._write(lambda: self._end(name, end))
 
@@ -182,21 +212,33 @@ class Store(State):
         """Drop what is over the limits; now and then, do the rest that is due."""
         self._trim()
         if time.monotonic() >= self._tend_at:
-            self.tend()
+            self.tend(patience=3)  # until then, a thread that delivers may sync
 
-    def tend(self) -> None:
-        """Try the disk again, drop what is over the limits, delete what all sinks have, sync, give back space."""
+    def tend(self, patience: int = 1) -> None:
+        """Try the disk again, drop what is over the limits, delete what all sinks have, sync, give back space.
+
+        Args:
+            patience: After how many times its interval a sync is due.
+        """
         self._tend_at = time.monotonic() + TEND_S
         self._store_waiting()
         self._trim()
         if self._dirty or self._ended or self._oldest(1, self._low):
             self._write(lambda: self._ledger.forget(self._low, FORGOTTEN))
-        if self._is_unsynced and time.monotonic() - self._synced_at >= self._fsync_s:
+        if self._is_unsynced and time.monotonic() - self._synced_at >= patience * self._fsync_s:
             self.sync()
         if self._disk.error is None:
             self._disk.make_reserve()
             if self._disk.number(lambda: self._ledger.unused) > UNUSED:
                 self._disk.do(self._ledger.give_back)
+
+    def begin_sync(self) -> Callable[[], None] | None:
+        """Return what to call without the lock to sync; ``None`` when that is not due."""
+        is_due = self._is_unsynced and time.monotonic() - self._synced_at >= self._fsync_s
+        if self._disk.error or not (is_due or self._ledger.log_size > self._log_bytes // 2):
+            return None
+        self._synced_at, self._is_unsynced = time.monotonic(), False
+        return self._ledger.sync_beside
 
     def sync(self) -> None:
         """Make what is on disk survive a loss of power."""
@@ -250,7 +292,9 @@ class Store(State):
             mark.sent = max(mark.sent, end)
             self._dirty.add(mark.name)
             self._has_gaps.add(mark.name)
-            _log.warning("%s for the sink %s dropped: %s", counted(lost, "row"), mark.name, why)
+            level = logging.DEBUG if mark.is_behind else logging.WARNING
+            _log.log(level, "the sink %s will miss rows, %s so far: %s", mark.name, counted(lost, "row"), why)
+            mark.is_behind = True
         return True
 
     def close(self) -> None:

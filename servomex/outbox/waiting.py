@@ -34,6 +34,11 @@ class WaitingRows:
         """Whether there are too many rows."""
         return self.rows > self._most
 
+    @property
+    def size(self) -> int:
+        """Their bytes."""
+        return sum(len(chunk.data) for chunk in self._chunks)
+
     def begin(self, otherwise: int) -> int:
         """Return the number of the first row; another one when there is none."""
         return self._chunks[0].first if self._chunks else otherwise

@@ -1,0 +1,1 @@
+"""Tests of the queue on disk between readings and sinks."""
