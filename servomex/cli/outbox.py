@@ -25,7 +25,7 @@ _HEADS = ("sink", "waiting", "delivered", "dropped", "gaps", "poison")
 
 
 @click.command(cls=Program, short_help="Show what waits in an outbox.", epilog=_MORE)
-@click.argument("path", metavar="PATH")
+@click.argument("path", metavar="FILE")
 @click.option(
     "--format",
     "output_format",
@@ -38,7 +38,7 @@ _HEADS = ("sink", "waiting", "delivered", "dropped", "gaps", "poison")
 @click.option("--yes", is_flag=True, help="Confirm --empty; nothing is given up without it.")
 @version_option
 def outbox(path: str, output_format: str, poison: bool, sink: str | None, yes: bool) -> None:
-    """Show what waits in the outbox PATH, for which sinks and how long, also while a program uses it."""
+    """Show what waits in the outbox FILE, for which sinks and how long, also while a program uses it."""
     with interrupts_wait():
         from servomex.outbox.looking import empty, look
     if yes and sink is None:
