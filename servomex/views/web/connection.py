@@ -8,7 +8,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 REQUEST_S = 10.0
-"""How long a client may take for the headers of a request."""
+"""How long a client may take for the headers of a request, and for the rest of an answer that ended."""
 
 
 class Connection(H11Protocol):
@@ -32,6 +32,11 @@ class Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Take a part of a request."""
         super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next request, or for a client that has not read the answer yet."""
+        super().on_response_complete()
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:

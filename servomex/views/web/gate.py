@@ -1,7 +1,7 @@
 """The gate that every request passes: who may ask for what, and what a browser may do with the answer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import attrs
@@ -19,6 +19,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 LONGEST_TARGET = 2048
 """Bytes of a path with its query."""
 LARGEST_HEADERS = 16 * 1024
+PIECE = 64 * 1024
+"""Bytes that are sent at once."""
 SEND_S = 10.0
 """How long a client may take to read what was sent before it is dropped."""
 
@@ -87,11 +89,12 @@ class Gate:
             if message["type"] == "http.response.start":
                 started = True
                 message["headers"] = [*message["headers"], *_EXTRA]
-            try:
-                async with asyncio.timeout(self.send_s):
-                    await send(message)
-            except TimeoutError:
-                raise SlowClientError from None
+            for piece in _pieces(message):
+                try:
+                    async with asyncio.timeout(self.send_s):
+                        await send(piece)
+                except TimeoutError:
+                    raise SlowClientError from None
 
         try:
             refusal = self._refusal(scope)
@@ -133,6 +136,14 @@ class Gate:
 
     def _is_known(self, headers: "Headers", token: Token) -> bool:
         return token.is_in_header(headers.get("authorization")) or token.is_in_cookies(headers.get("cookie"))
+
+
+def _pieces(message: Message) -> Iterator[Message]:
+    """Yield a message in parts, so that no more waits in memory than a client reads."""
+    body: bytes = message.get("body", b"")
+    for start in range(0, len(body) - PIECE, PIECE):
+        yield {**message, "body": body[start : start + PIECE], "more_body": True}
+    yield {**message, "body": body[-(len(body) % PIECE or PIECE) :]} if len(body) > PIECE else message
 
 
 class Headers:

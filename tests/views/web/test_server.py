@@ -211,6 +211,22 @@ class TestClients:
             assert server.counts.dropped == 1
             lazy.close()
 
+    @pytest.mark.parametrize("path", ["/api/frames", "/download.csv"])
+    def test_one_that_reads_no_large_answer_is_dropped_too(
+        self, path: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(gate, "SEND_S", 0.5)
+        live = live_of("a")
+        for _ in range(200):
+            live.take([sample("a", reading(name="x" * 20_000))])
+        with WebServer(live, port=0) as server:
+            assert len(ask(server, path).body) > 4_000_000
+            with socket.socket() as lazy:
+                lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                lazy.connect(("127.0.0.1", server.port))
+                lazy.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                wait_until(lambda: server.counts.dropped == 1)
+
     def test_one_that_sends_no_request_is_dropped(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(connection, "REQUEST_S", 0.2)
         with WebServer(live_of("a"), port=0) as server:

@@ -6,7 +6,7 @@ import { Speech } from "./speech.js";
 import { View } from "./view.js";
 
 const TICK_MS = 500;
-const HISTORY = 3000;
+const HISTORY = 5000;
 const AGAIN_MS = 3000;
 const HIDDEN_S = 5;
 
