@@ -20,5 +20,7 @@ def change_readings(monkeypatch: pytest.MonkeyPatch, change: Callable[[Reading],
 def change_states(monkeypatch: pytest.MonkeyPatch, **states: Any) -> None:
     """Let the state of every channel that is read over Modbus come out changed."""
     decode = registers.decode_state
+    # What is decoded wrongly here must not be remembered for the tests that follow.
+    monkeypatch.setattr(registers, "_undated", registers._undated.__wrapped__)
     monkeypatch.setattr(registers, "decode_state", lambda *read: attrs.evolve(decode(*read), **states))
     change_readings(monkeypatch, lambda item: attrs.evolve(item, status=attrs.evolve(item.status, **states)))
