@@ -240,7 +240,7 @@ def _chosen(analysers: Sequence[_Analyser], asked: Sequence[ChannelId | str]) ->
     if missing:
         there = [curve for one in analysers for channel in one.channels.values() for curve in channel.curves]
         raise ServomexChannelNotFoundError(
-            f"no channel is {next(iter(missing))!r}; the recording has {listed(there)}"
+            f"no channel is {str(next(iter(missing)))!r}; the recording has {listed(there)}"
         )
     return found
 
