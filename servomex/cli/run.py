@@ -11,7 +11,7 @@ import click
 
 from servomex.cli.errors import RequestError, stop_code
 from servomex.cli.interrupts import interrupts_wait
-from servomex.cli.logs import log_on_stderr
+from servomex.cli.logs import log_on_stderr, warnings_on_stderr
 from servomex.cli.options import log_options
 from servomex.cli.output import note
 from servomex.cli.program import Program, version_option
@@ -57,7 +57,8 @@ def run(fleet_file: Path, check: bool, verbose: int, quiet: bool) -> None:
         if not quiet:
             note(f"{fleet_file}: {counted(len(fleet.analysers), 'analyser')}, {sinks}, nothing wrong")
         return
-    with log_on_stderr(None if quiet else verbose):
+    warned = contextlib.nullcontext() if quiet or verbose else warnings_on_stderr()
+    with log_on_stderr(None if quiet else verbose), warned:
         with interrupts_wait():
             from servomex.fleet.service import Service
         try:

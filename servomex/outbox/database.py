@@ -65,7 +65,10 @@ def explained(path: Path, error: sqlite3.Error | OSError) -> ServomexSinkError:
         )
     if name.startswith(_DAMAGE):
         return ServomexSinkSchemaError(f"the outbox {path} is damaged: {plain(str(error))}")
-    return ServomexSinkWriteError(f"the outbox {path} cannot be written: {plain(str(error))}")
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return ServomexSinkWriteError(f"there is no folder {Path(path).parent} for the outbox", cure="Create it")
+    why = getattr(error, "strerror", None) or plain(str(error))
+    return ServomexSinkWriteError(f"the outbox {path} cannot be written: {why}")
 
 
 def check_kind(path: Path) -> None:

@@ -157,3 +157,23 @@ def test_systemd_hears_when_it_is_ready(run: Run, tmp_path: Path, monkeypatch: p
         told = b""
         while b"STOPPING=1" not in told:
             told = manager.recv(1000)
+
+
+def test_a_sink_that_cannot_be_reached_is_told_and_its_rows_wait(run: Run, tmp_path: Path) -> None:
+    run.write(FLEET + '[[sink]]\npath = "{folder}/missing/run.csv"\n')
+    run.start()
+    wait_until(lambda: run.said("there is no folder"))
+    wait_until(lambda: run.rows("a") >= 2)
+    (tmp_path / "missing").mkdir()
+    wait_until(lambda: (tmp_path / "missing" / "run.csv").exists())
+    run.end()
+    assert list(load(tmp_path / "missing" / "run.csv")) == list(load(run.csv))
+
+
+def test_an_outbox_in_a_folder_that_is_not_there_is_an_error(run: Run) -> None:
+    run.write(FLEET.replace("{folder}/outbox", "{folder}/missing/outbox"))
+    run.start()
+    assert run.process is not None
+    assert run.process.wait(30) == 1
+    assert run.said("Error: there is no folder ")
+    assert not run.said("Traceback")
