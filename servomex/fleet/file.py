@@ -14,7 +14,6 @@ from servomex.fleet.model import (
     AnalyserEntry,
     Fleet,
     HttpEntry,
-    ModbusTcpEntry,
     OutboxEntry,
     SinkEntry,
     Site,
@@ -26,7 +25,6 @@ SINGLE: dict[str, type[Any]] = {
     "site": Site,
     "outbox": OutboxEntry,
     "http": HttpEntry,
-    "modbus_tcp": ModbusTcpEntry,
 }
 ARRAYS: tuple[str, ...] = ("analyser", "sink", "alert")
 LARGEST = 1_000_000

@@ -114,17 +114,6 @@ class HttpEntry:
 
 
 @attrs.frozen
-class ModbusTcpEntry:
-    """The ``[modbus_tcp]``.
-
-    Attributes:
-        listen: Its address.
-    """
-
-    listen: Listen = key(reads.listen)
-
-
-@attrs.frozen
 class AlertEntry:
     """An ``[[alert]]``: what is called when something happens.
 
@@ -150,5 +139,4 @@ class Fleet:
     sinks: tuple[SinkEntry, ...] = ()
     outbox: OutboxEntry | None = None
     http: HttpEntry | None = None
-    modbus_tcp: ModbusTcpEntry | None = None
     alerts: tuple[AlertEntry, ...] = ()

@@ -26,9 +26,6 @@ max_age = "14d"
 [http]
 listen = "127.0.0.1:9464"          # page, health and metrics
 
-[modbus_tcp]
-listen = ":1502"
-
 [[analyser]]
 name = "stack-1"
 port = "usb:A50285BI"
@@ -91,34 +88,32 @@ def test_everything_that_the_file_says_is_read() -> None:
     assert (fleet.outbox.max_size, fleet.outbox.max_age) == (2_000_000_000, 14 * 86_400.0)
     assert fleet.http is not None
     assert fleet.http.listen == Listen("127.0.0.1", 9464)
-    assert fleet.modbus_tcp is not None
-    assert str(fleet.modbus_tcp.listen) == "127.0.0.1:1502"
     assert fleet.sinks[0].url == "postgresql://logger@db/plant"
     assert fleet.sinks[1].keep == "90d,20GB"
     assert (fleet.alerts[0].on, fleet.alerts[0].min_interval) == (("alarm", "lost"), 300.0)
 
 
 @pytest.mark.parametrize(("old", "new", "line", "said"), [
-    ("address = 2", "adress = 2", 28, "did you mean 'address'?"),
-    ("[[sink]]", "[[sinks]]", 31, "did you mean 'sink'?"),
-    ("address = 1", "address = 248", 19, "247"),
-    ('"500ms"', '"soon"', 21, "is not a duration"),
-    ('"500ms"', "true", 21, "must be a text"),
+    ("address = 2", "adress = 2", 25, "did you mean 'address'?"),
+    ("[[sink]]", "[[sinks]]", 28, "did you mean 'sink'?"),
+    ("address = 1", "address = 248", 16, "247"),
+    ('"500ms"', '"soon"', 18, "is not a duration"),
+    ('"500ms"', "true", 18, "must be a text"),
     ('"2GB"', '"2 gallons"', 7, "is not a size"),
     ('"127.0.0.1:9464"', '"localhost"', 11, "127.0.0.1:9464"),
-    ('":1502"', '":70000"', 14, "is not an address"),
-    ('"modbus_rtu"', '"modbus"', 20, "known are"),
-    ('{ boiler = "2" }', '{ unit = "2" }', 23, "a column of each row has this name"),
-    ('name = "stack-2"', 'name = "stack-1"', 26, "used twice"),
-    ("address = 2", "address = 1", 28, "'stack-1' already"),
-    ('protocol = "modbus_rtu"\n\n[[sink]]', 'protocol = "modbus_ascii"\n\n[[sink]]', 29, "a port has one"),
-    ("postgresql://logger@db/plant", "postgres//logger@db/plant", 32, "not the name of a recording"),
-    ("/data/servomex.csv.gz", "/data/servomex.txt", 35, "not the name of a recording"),
-    ('rotate = "1d"\n', "", 36, "add rotate"),
-    ('"90d,20GB"', '"90 daze"', 37, "is not a duration"),
-    ('url = "postgresql://logger@db/plant"', "", 31, "either url or path"),
-    ('["alarm", "lost"]', '["alarms"]', 40, "one of alarm"),
-    ('command = ["/usr/local/bin/page-me", "--now"]', "", 39, "either command or webhook"),
+    ('"127.0.0.1:9464"', '":70000"', 11, "is not an address"),
+    ('"modbus_rtu"', '"modbus"', 17, "known are"),
+    ('{ boiler = "2" }', '{ unit = "2" }', 20, "a column of each row has this name"),
+    ('name = "stack-2"', 'name = "stack-1"', 23, "used twice"),
+    ("address = 2", "address = 1", 25, "'stack-1' already"),
+    ('protocol = "modbus_rtu"\n\n[[sink]]', 'protocol = "modbus_ascii"\n\n[[sink]]', 26, "a port has one"),
+    ("postgresql://logger@db/plant", "postgres//logger@db/plant", 29, "not the name of a recording"),
+    ("/data/servomex.csv.gz", "/data/servomex.txt", 32, "not the name of a recording"),
+    ('rotate = "1d"\n', "", 33, "add rotate"),
+    ('"90d,20GB"', '"90 daze"', 34, "is not a duration"),
+    ('url = "postgresql://logger@db/plant"', "", 28, "either url or path"),
+    ('["alarm", "lost"]', '["alarms"]', 37, "one of alarm"),
+    ('command = ["/usr/local/bin/page-me", "--now"]', "", 36, "either command or webhook"),
     ('[outbox]\npath = "/var/lib/servomex/outbox.sqlite"', "[outbox]", 5, "needs path"),
     ('name = "mill-3"', "name = ", 2, "Invalid value"),
 ])  # fmt: skip
@@ -136,7 +131,7 @@ def test_the_file_of_the_manual_has_no_mistakes() -> None:
 
 def test_all_mistakes_are_told_at_once_in_the_order_of_the_lines() -> None:
     text = changed("address = 2", "adress = 2").replace('"2GB"', "2").replace("rotate", "rotat")
-    assert [line for line, _ in problems_of(text)] == [7, 28, 36]
+    assert [line for line, _ in problems_of(text)] == [7, 25, 33]
 
 
 def test_a_fleet_without_analysers_is_a_mistake() -> None:
@@ -171,7 +166,7 @@ def test_a_file_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
     assert (fleet, problem.line) == (None, None)
 
 
-NAMES = st.sampled_from(["site", "outbox", "http", "modbus_tcp", "analyser", "sink", "alert", "x"])
+NAMES = st.sampled_from(["site", "outbox", "http", "analyser", "sink", "alert", "x"])
 KEYS = st.sampled_from(
     ["name", "port", "address", "url", "path", "on", "listen", "tags", "keep", "rotate", "every"]
 )
