@@ -63,7 +63,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (block,) = (block for block in blocks_of(PAGE) if "import main" in block.text)
     source = folder / "gas.py"
     source.write_text(block.text, encoding="utf-8")
-    return freeze(source, "-F")
+    return freeze(source, "-F", "--exclude-module", "numpy", "--exclude-module", "PIL")
 
 
 @pytest.fixture
