@@ -145,7 +145,11 @@ def of_the_examples() -> set[str]:
     return found
 
 
-OF_OTHERS = {"from-servomexlib.rst": {"--baud", "--fixture", "--out"}, "influx.rst": {"--data-urlencode"}}
+OF_OTHERS = {
+    "from-servomexlib.rst": {"--baud", "--fixture", "--out"},
+    "freezing.rst": {"--exclude-module"},
+    "influx.rst": {"--data-urlencode"},
+}
 """Options of other programs."""
 
 
