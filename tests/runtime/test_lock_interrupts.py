@@ -260,6 +260,7 @@ print(came[0])
 """
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no interval timers on Windows")
 def test_thousands_of_real_signals_do_not_lose_a_lock() -> None:
     root = str(Path(servomex.__file__).parent.parent)
